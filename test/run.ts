@@ -1,0 +1,142 @@
+/**
+ * `npm test`: sets up the host, builds dist/parityd, runs every test, and says how it went.
+ *
+ *   bun test/run.ts [--require-packages] [--budget-minutes=N] [words for `bun test`] [paths]
+ *
+ * Without paths it runs all of test/**\/*.test.ts. The last line is always
+ * `N passed, N failed, N skipped`, and the exit code is 1 when a test failed or anything that was
+ * to run did not. With --require-packages, or CI=true in the environment, a test that is skipped
+ * for want of a package counts as failed where the package could have been installed.
+ */
+import { existsSync, rmSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join, relative, resolve } from "node:path";
+import { runBunTest } from "./helpers/bun-test.ts";
+import { countLine, judge, namedNeeds, type Verdict, withProblems } from "./helpers/junit.ts";
+import { packageOf } from "./helpers/needs.ts";
+import { makeOwnedDir, tempBase } from "./helpers/temp.ts";
+import { canInstall, installMissing, realHost } from "./setup.ts";
+
+const TOP = resolve(import.meta.dir, "..");
+const BUDGET_MINUTES = 40;
+const PROCESSES_MAX = 4;
+/** With one, Bun 1.4.5 runs the files in the runner itself, which a bad test then takes along. */
+const PROCESSES_MIN = 2;
+
+/** Options of `bun test` whose value is the next word. */
+const VALUED_OPTIONS = new Set(["-t", "--test-name-pattern", "--seed", "--retry", "--rerun-each"]);
+
+interface Plan {
+  readonly files: readonly string[];
+  readonly words: readonly string[];
+  readonly budgetMs: number;
+  readonly requiresPackages: boolean;
+  readonly problems: readonly string[];
+}
+
+function testFiles(folder: string): string[] {
+  const found = [...new Bun.Glob("**/*.test.ts").scanSync({ cwd: folder })];
+  return found.map((name) => relative(TOP, join(folder, name))).sort();
+}
+
+function plan(argumentList: readonly string[]): Plan {
+  const words: string[] = [];
+  const problems: string[] = [];
+  const files = new Set<string>();
+  const ci = process.env["CI"] ?? "";
+  let requiresPackages = ci !== "" && ci !== "false";
+  let budgetMinutes = BUDGET_MINUTES;
+  let hasPaths = false;
+  for (let index = 0; index < argumentList.length; index += 1) {
+    const word = argumentList[index]!;
+    if (word === "--require-packages") requiresPackages = true;
+    else if (word.startsWith("--budget-minutes=")) budgetMinutes = Number(word.split("=")[1]);
+    else if (VALUED_OPTIONS.has(word)) {
+      words.push(word, argumentList[index + 1] ?? "");
+      index += 1;
+    } else if (word.startsWith("-")) words.push(word);
+    else {
+      hasPaths = true;
+      const path = resolve(word);
+      if (!existsSync(path)) problems.push(`${word}: no such file or folder`);
+      else if (!statSync(path).isDirectory()) files.add(relative(TOP, path));
+      else for (const file of testFiles(path)) files.add(file);
+    }
+  }
+  if (!(budgetMinutes > 0)) {
+    problems.push("--budget-minutes takes a number above 0");
+    budgetMinutes = BUDGET_MINUTES;
+  }
+  const chosen = hasPaths ? [...files] : testFiles(join(TOP, "test"));
+  return { files: chosen, words, budgetMs: budgetMinutes * 60_000, requiresPackages, problems };
+}
+
+/** Builds the executable; what went wrong, if anything did. */
+function build(): string[] {
+  rmSync(join(TOP, "dist", "parityd"), { force: true }); // No test may run yesterday's program.
+  const { success } = Bun.spawnSync([process.execPath, "build.ts"], {
+    cwd: TOP,
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  return success ? [] : ["build.ts: the executable could not be built"];
+}
+
+/** Whether a pattern chooses tests by name: the report then calls all others skipped. */
+function isFiltered(words: readonly string[]): boolean {
+  return words.some((word) => word === "-t" || word.startsWith("--test-name-pattern"));
+}
+
+/** Tests skipped for want of a package that could have been installed. */
+function avoidableSkips({ skippedTests }: Verdict): string[] {
+  const problems: string[] = [];
+  for (const { file, name } of skippedTests) {
+    for (const need of namedNeeds(name)) {
+      const debianPackage = packageOf(need);
+      if (debianPackage === undefined) continue;
+      problems.push(`${file}: skipped for want of ${debianPackage}: ${name}`);
+    }
+  }
+  return problems;
+}
+
+async function main(): Promise<Verdict> {
+  const { files, words, budgetMs, requiresPackages, problems } = plan(process.argv.slice(2));
+  const host = realHost();
+  installMissing(host);
+  const buildProblems = build();
+  if (files.length === 0) {
+    // Without a file to run, `bun test` would run them all.
+    const nothing = judge({ xml: undefined, exitCode: 0, expectedFiles: [] });
+    return withProblems(nothing, [...problems, ...buildProblems]);
+  }
+  const folder = makeOwnedDir(tempBase());
+  try {
+    const result = await runBunTest({
+      folder: TOP,
+      files,
+      words,
+      processCount: Math.max(PROCESSES_MIN, Math.min(availableParallelism(), PROCESSES_MAX)),
+      budgetMs,
+      reportPath: join(folder, "junit.xml"),
+      environment: { PARITYD_TEST_TMP: folder },
+    });
+    const judged = judge({ ...result, expectedFiles: files });
+    const verdict = isFiltered(words) ? { ...judged, skippedTests: [] } : judged;
+    const further = [...problems, ...buildProblems];
+    if (result.isOverBudget) {
+      further.push(`the time budget of ${budgetMs / 60_000} minutes is used up: stopped`);
+    }
+    if (requiresPackages && canInstall(host)) further.push(...avoidableSkips(verdict));
+    return withProblems(verdict, further);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const verdict = await main();
+for (const { file, name } of verdict.skippedTests) console.log(`skipped: ${file}: ${name}`);
+for (const problem of verdict.problems) console.log(`failed: ${problem}`);
+console.log(countLine(verdict));
+process.exit(verdict.failed === 0 ? 0 : 1);

@@ -1,0 +1,94 @@
+/**
+ * Set-up of the host for the tests: installs the Debian packages that are missing.
+ *
+ * It installs only as root and with apt-get, and never asks anything. Where it cannot install, it
+ * says what is missing and why; the tests that need it are then skipped by name.
+ */
+import { type MissingPackage, missingPackages, toolPath } from "./helpers/needs.ts";
+
+const COMMAND_LIMIT_MS = 5 * 60_000;
+
+const APT_OPTIONS = [
+  "-qq",
+  "-y",
+  "-o",
+  "DPkg::Lock::Timeout=120", // Another apt may be at work: wait for it.
+  "-o",
+  "Acquire::http::Timeout=30",
+  "-o",
+  "Acquire::https::Timeout=30",
+  "-o",
+  "Acquire::Retries=2",
+];
+
+/** What the set-up does to the host, handed in so that it can be tested. */
+export interface Host {
+  readonly isRoot: boolean;
+  readonly hasAptGet: boolean;
+  /** Asked again after each step. */
+  missing(): readonly MissingPackage[];
+  /** Runs apt-get with `words`; whether it went well. */
+  aptGet(words: readonly string[]): boolean;
+  say(line: string): void;
+}
+
+export function canInstall(host: Pick<Host, "isRoot" | "hasAptGet">): boolean {
+  return host.isRoot && host.hasAptGet;
+}
+
+function packageNames(missing: readonly MissingPackage[]): string[] {
+  return missing.map(({ debianPackage }) => debianPackage);
+}
+
+function install(host: Host, names: readonly string[]): boolean {
+  return host.aptGet(["install", "--no-install-recommends", ...names]);
+}
+
+/** Brings in what is missing, if the host allows; answers with what still is. */
+export function installMissing(host: Host): readonly MissingPackage[] {
+  const missing = host.missing();
+  if (missing.length === 0) return missing;
+  const names = packageNames(missing).join(" ");
+  if (!canInstall(host)) {
+    const reason = host.hasAptGet ? "not root" : "there is no apt-get";
+    host.say(`set-up: not installed (${reason}): ${names}. Tests that need them are skipped.`);
+    return missing;
+  }
+  host.say(`set-up: installing ${names}`);
+  // The package lists of a fresh container are absent or old: fetch them once that shows.
+  if (!install(host, packageNames(missing))) {
+    host.aptGet(["update"]);
+    if (!install(host, packageNames(missing))) {
+      // One package that does not exist here must not keep the others away.
+      for (const name of packageNames(host.missing())) install(host, [name]);
+    }
+  }
+  const left = host.missing();
+  if (left.length > 0) {
+    host.say(`set-up: apt-get could not install: ${packageNames(left).join(" ")}`);
+  }
+  return left;
+}
+
+export function realHost(): Host {
+  return {
+    isRoot: process.getuid?.() === 0,
+    hasAptGet: toolPath("apt-get") !== undefined,
+    missing: missingPackages,
+    aptGet(words) {
+      const { success } = Bun.spawnSync(["apt-get", ...APT_OPTIONS, ...words], {
+        stdin: "ignore",
+        stdout: "ignore", // The progress of dpkg; errors come on stderr.
+        stderr: "inherit",
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+        timeout: COMMAND_LIMIT_MS,
+      });
+      return success;
+    },
+    say(line) {
+      console.error(line);
+    },
+  };
+}
+
+if (import.meta.main) process.exit(installMissing(realHost()).length === 0 ? 0 : 1);

@@ -1,0 +1,334 @@
+/**
+ * The tree keeps its own rules: layers, purity, sizes, headers, nothing left over.
+ *
+ * Method: the rules (helpers/tidy-rules.ts) are pure functions. First they meet planted violations
+ * of every kind, and the nearest thing that is allowed; then every file of the tree.
+ */
+import { describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+import {
+  blank,
+  checkFile,
+  checkLayers,
+  checkLeftovers,
+  checkPurity,
+  checkShape,
+  checkTopEntries,
+  checkWorkers,
+  LAYERS,
+  ROOTS,
+  type Violation,
+} from "./helpers/tidy-rules.ts";
+
+const TOP = resolve(import.meta.dir, "..");
+
+function messages(violations: readonly Violation[]): string[] {
+  return violations.map(({ line, message }) => `${line}: ${message}`);
+}
+
+describe("layers", () => {
+  const files = [...LAYERS.map((layer) => `src/${layer}/x.ts`), ...ROOTS];
+  const rank = (path: string): number => Math.min(files.indexOf(path), LAYERS.length);
+
+  for (const from of files) {
+    for (const to of files) {
+      const isAllowed = rank(to) <= rank(from);
+      test(`layers: ${from} imports ${to}: ${isAllowed ? "allowed" : "refused"}`, () => {
+        const specifier = `${"../".repeat(from.split("/").length - 1)}${to}`;
+        for (const source of [
+          `import { x } from "${specifier}";`,
+          `import type { X } from '${specifier}';`,
+          `export * from "${specifier}";`,
+          `import "${specifier}";`,
+          `const x = await import("${specifier}");`,
+          `let x: import("${specifier}").X;`,
+          `import {\n  x,\n  type Y,\n} from\n  "${specifier}";`,
+        ]) {
+          expect(checkLayers(from, source)).toHaveLength(isAllowed ? 0 : 1);
+        }
+      });
+    }
+  }
+
+  test("layers: ffi: only its users import it", () => {
+    const importing = (from: string): number => {
+      const up = "../".repeat(from.split("/").length - 1);
+      return checkLayers(from, `import { x } from "${up}ffi/libc.ts";`).length;
+    };
+    const users = [
+      ...ROOTS,
+      "src/reactor/linux-aio.ts",
+      "src/block/aio-device.ts",
+      "src/appliance/linux-system.ts",
+      "ffi/libaio.ts",
+    ];
+    for (const user of users) expect([user, importing(user)]).toEqual([user, 0]);
+    const others = [
+      ...LAYERS.map((layer) => `src/${layer}/x.ts`),
+      "src/block/linux-x.ts",
+      "src/nbd/linux-x.ts",
+      "src/reactor/deeper/linux-x.ts",
+      "src/reactor/not-linux-x.ts",
+      "src/appliance/aio-device.ts",
+    ];
+    for (const other of others) expect([other, importing(other)]).toEqual([other, 1]);
+  });
+
+  test("layers: other places: ffi only ffi, src nothing outside, no file without layer", () => {
+    expect(messages(checkLayers("ffi/a.ts", 'import "../src/base/assert.ts";'))).toEqual([
+      "1: ffi/ imports only ffi/, not src/base/assert.ts",
+    ]);
+    expect(messages(checkLayers("src/main.ts", '\nimport "../test/helpers/x.ts";'))).toEqual([
+      "2: imports from outside src/ and ffi/: test/helpers/x.ts",
+    ]);
+    for (const path of ["src/other.ts", "src/misc/x.ts"]) {
+      expect(messages(checkLayers(path, ""))).toEqual(["0: in no layer, and no composition root"]);
+    }
+    expect(checkLayers("test/unit/x.test.ts", 'import "../../src/main.ts";')).toEqual([]);
+  });
+
+  test("layers: a computed import: refused", () => {
+    for (const source of ["await import(name);", "await import(`../api/x.ts`);", "require(name)"]) {
+      expect(messages(checkLayers("src/base/x.ts", source))).toEqual([
+        "1: a computed import cannot be checked",
+      ]);
+    }
+  });
+
+  test("layers: an import in a comment or a string: not one", () => {
+    const source = `
+      // import { x } from "../api/x.ts";
+      /* import("../api/x.ts") */
+      const a = 'import "../api/x.ts"';
+      const b = \`from "../api/x.ts" \${"import '../api/x.ts'"}\`;
+      const c = /import "..\\/api\\/x.ts"/;
+    `;
+    expect(checkLayers("src/base/x.ts", source)).toEqual([]);
+  });
+});
+
+describe("purity", () => {
+  const impure = [
+    "const now = Date.now();",
+    "new Date()",
+    "globalThis.Date.now()",
+    "performance.now()",
+    "const { now } = performance;",
+    "Math.random()",
+    "Math . random",
+    "crypto.getRandomValues(bytes)",
+    "crypto.randomUUID()",
+    "randomBytes(4)",
+    "setTimeout(f, 1)",
+    "setInterval(f, 1)",
+    "setImmediate(f)",
+    "globalThis.setTimeout(f)",
+    "queueMicrotask(f)",
+    'import { readFileSync } from "node:fs";',
+    'import type { Socket } from "node:net";',
+    'import { ptr } from "bun:ffi";',
+    'import { sleep } from "bun";',
+    'const fs = require("node:fs");',
+    'await import("node:fs")',
+    "Bun.sleepSync(1)",
+    "f(...Bun.argv)",
+    "process.env.HOME",
+    'process.env["HOME"]',
+    "process.hrtime()",
+    'process["env"]',
+    "`#{Date.now()}`".replaceAll("#", "$"),
+    "`a #{`b #{{ c: 1 }.c} #{performance.now()}`} d`".replaceAll("#", "$"),
+    "const half = width / 2; Date.now(); const x = y / 3;",
+    "if (/[/'\"]/.test(x)) Date.now();",
+  ];
+  const pure = [
+    "// Date.now() in a comment",
+    "/* setTimeout */",
+    'const text = "Date.now() Bun.x process.env node:fs";',
+    "const text = 'it\\'s Math.random()';",
+    "const text = `performance #{x} Bun.x`;".replaceAll("#", "$"),
+    "const pattern = /Date|setTimeout/;",
+    "timers.setTimeout(f)",
+    "clock.performance",
+    "const upDate = Dates + BunDate;",
+    "function process(x: number) { return x; } process(1);",
+    "sub.process.env",
+    "Math.floor(1)",
+    'import { x } from "./node-list.ts";',
+  ];
+  const pureLayers = LAYERS.slice(0, LAYERS.indexOf("nbd") + 1);
+
+  for (const [index, source] of impure.entries()) {
+    test(`purity: planted ${index} ${JSON.stringify(source)}: refused from base to nbd`, () => {
+      for (const layer of pureLayers) {
+        expect(checkPurity(`src/${layer}/x.ts`, source)).toHaveLength(1);
+        expect(checkPurity(`src/${layer}/deeper/x.ts`, source)).toHaveLength(1);
+        expect(checkPurity(`src/${layer}/linux-x.ts`, source)).toEqual([]);
+      }
+      expect(checkPurity("src/block/aio-device.ts", source)).toEqual([]);
+      expect(checkPurity("src/raid5/aio-device.ts", source)).toHaveLength(1);
+      for (const layer of ["appliance", "api", "cli"]) {
+        expect(checkPurity(`src/${layer}/x.ts`, source)).toEqual([]);
+      }
+      for (const root of ROOTS) expect(checkPurity(root, source)).toEqual([]);
+    });
+  }
+
+  for (const [index, source] of pure.entries()) {
+    test(`purity: innocent ${index} ${JSON.stringify(source)}: allowed`, () => {
+      expect(checkPurity("src/base/x.ts", source)).toEqual([]);
+    });
+  }
+
+  test("purity: a violation on the third line: named with line, layer and word", () => {
+    expect(messages(checkPurity("src/md/x.ts", "/*\n*/\nconst t = Date.now();"))).toEqual([
+      "3: md may not use Date",
+    ]);
+  });
+});
+
+describe("workers", () => {
+  test("workers: new Worker: allowed in main.ts only", () => {
+    const source = 'const worker = new Worker(new URL("./x.ts", import.meta.url));';
+    expect(checkWorkers("src/main.ts", source)).toEqual([]);
+    expect(checkWorkers("test/bench/run.ts", source)).toEqual([]);
+    for (const path of ["src/reactor-main.ts", "src/cli/x.ts", "src/base/x.ts", "ffi/x.ts"]) {
+      expect(checkWorkers(path, source)).toHaveLength(1);
+    }
+    expect(checkWorkers("src/cli/x.ts", "// new Worker(\nnew WorkerPool()")).toEqual([]);
+  });
+});
+
+describe("shape", () => {
+  const header = "/** What it is. */\n";
+
+  test("shape: lines: 500 allowed, 501 refused, and tests are free", () => {
+    const fits = header + "x;\n".repeat(499);
+    for (const path of ["src/base/x.ts", "ffi/x.ts"]) {
+      expect(checkShape(path, fits)).toEqual([]);
+      expect(messages(checkShape(path, `${fits}x;\n`))).toEqual(["0: 501 lines; at most 500"]);
+    }
+    expect(checkShape("test/unit/x.test.ts", `${fits}x;\n`)).toEqual([]);
+  });
+
+  test("shape: columns: 100 allowed, 101 refused", () => {
+    expect(checkShape("test/x.ts", `${header}${"é".repeat(100)}\n`)).toEqual([]);
+    expect(messages(checkShape("test/x.ts", `${header}${"é".repeat(101)}\n`))).toEqual([
+      "2: 101 columns; at most 100",
+    ]);
+  });
+
+  test("shape: header: a block comment with words comes first", () => {
+    for (const source of ["", "const x = 1;", "// What it is.\n", "/** */\n", '"/** x */"']) {
+      expect(messages(checkShape("src/base/x.ts", source))).toEqual([
+        "1: begins with no header comment",
+      ]);
+    }
+    expect(checkShape("src/base/x.ts", "/**\n * What it is.\n */\n")).toEqual([]);
+  });
+
+  test("shape: tests switched off: refused, and conditional ones allowed", () => {
+    for (const word of ["skip", "only", "todo"]) {
+      for (const object of ["test", "it", "describe", "test.concurrent", "describe\n  "]) {
+        const source = `${header}${object}.${word}("name", f);`;
+        expect(checkShape("test/x.test.ts", source)).toHaveLength(1);
+      }
+      expect(checkShape("test/x.test.ts", `${header}const x = "test.${word}(";`)).toEqual([]);
+    }
+    for (const word of ["xtest", "xit", "xdescribe"]) {
+      expect(checkShape("test/x.test.ts", `${header}${word}("name", f);`)).toHaveLength(1);
+    }
+    const conditional = `${header}test.skipIf(!needs("fio"))("name [needs fio]", f);`;
+    expect(checkShape("test/x.test.ts", conditional)).toEqual([]);
+  });
+});
+
+describe("leftovers", () => {
+  test("leftovers: words for unfinished work: refused in any text", () => {
+    for (const word of ["TO DO", "FIX ME", "XX X"].map((parts) => parts.replace(" ", ""))) {
+      expect(checkLeftovers("README.md", `a\n${word}: b`)).toHaveLength(1);
+      expect(checkLeftovers("src/base/x.ts", `"${word}"`)).toHaveLength(1);
+      expect(checkLeftovers("src/base/x.ts", `x${word}x`)).toEqual([]);
+    }
+  });
+
+  test("leftovers: paths of one machine: refused", () => {
+    for (const folder of ["work", "farm"]) {
+      expect(checkLeftovers("test/x.ts", `cd /${folder}/x`)).toHaveLength(1);
+      expect(checkLeftovers("test/x.ts", `"/${folder}/x"`)).toHaveLength(1);
+      expect(checkLeftovers("test/x.ts", `net/${folder}/x`)).toEqual([]);
+      expect(checkLeftovers("test/x.ts", `/${folder}er`)).toEqual([]);
+    }
+  });
+
+  test("leftovers: top level: only what the design lists", () => {
+    expect(checkTopEntries(["src", "README.md", ".ci"])).toEqual([]);
+    expect(checkTopEntries(["docs", "src", "notes.md"]).map(({ path }) => path)).toEqual([
+      "docs",
+      "notes.md",
+    ]);
+  });
+});
+
+describe("blank", () => {
+  test("blank: every construct: as long as the source, line ends kept", () => {
+    const path = join(import.meta.dir, "helpers", "tidy-rules.ts");
+    for (const source of [
+      readFileSync(path, "utf8"),
+      readFileSync(import.meta.path, "utf8"),
+      "'unclosed\nx",
+      "`unclosed",
+      "/* unclosed",
+      "a / b / c",
+      "x = /[/]/ / 2",
+    ]) {
+      const lineEnds = (text: string): string => text.replace(/[^\n]/g, "");
+      expect(lineEnds(blank(source).code)).toBe(lineEnds(source));
+    }
+    expect(blank("x = /[/]'/ / y; 'a'").code).toBe("x = /      / y; ' '");
+    const template = "f(`a#{b}c#{`d`}`)".replaceAll("#", "$");
+    expect(blank(template).code).toBe("f(` #{b} #{` `}`)".replaceAll("#", "$"));
+  });
+});
+
+describe("tree", () => {
+  const ignored = readFileSync(join(TOP, ".gitignore"), "utf8").split("\n");
+  const isIgnored = (name: string): boolean =>
+    ignored.some(
+      (pattern) => pattern !== "" && new Bun.Glob(pattern.replace(/\/$/, "")).match(name),
+    );
+  const topEntries = readdirSync(TOP).filter((name) => !isIgnored(name));
+  const isText =
+    /\.(?:ts|md|json|toml|service|timer|yml|yaml|sh|py|html|css)$|^\.ci\/|^\.gitignore$/;
+  const filesBelow = (name: string): string[] => {
+    if (!statSync(join(TOP, name)).isDirectory()) return [name];
+    const glob = new Bun.Glob("**/*");
+    return [...glob.scanSync({ cwd: join(TOP, name), dot: true })].map((file) => `${name}/${file}`);
+  };
+  const texts = topEntries
+    .filter((name) => name !== ".git")
+    .flatMap(filesBelow)
+    .filter((path) => isText.test(path) && !path.startsWith("test/fixtures/"));
+
+  test("tree: the top level: only what the design lists", () => {
+    expect(checkTopEntries(topEntries)).toEqual([]);
+  });
+
+  test("tree: every text file: keeps every rule", () => {
+    const isNotALock = (path: string): boolean => path !== "package-lock.json";
+    const violations = texts
+      .filter(isNotALock)
+      .flatMap((path) => checkFile(path, readFileSync(join(TOP, path), "utf8")))
+      .map(({ path, line, message }) => `${path}:${line}: ${message}`);
+    expect(violations).toEqual([]);
+    expect(texts).toContain("src/base/assert.ts");
+    expect(texts).toContain("test/tidy.test.ts");
+    expect(texts).toContain(".ci/run");
+  });
+
+  test("tree: package-lock.json: names no registry host", () => {
+    const lock = readFileSync(join(TOP, "package-lock.json"), "utf8");
+    expect([...lock.matchAll(/"resolved"|https?:\/\/[^"]*\.tgz/g)]).toHaveLength(0);
+  });
+});
