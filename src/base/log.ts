@@ -1,0 +1,11 @@
+/** The log as the lower layers see it: a level, a message, flat fields. Never called per I/O. */
+
+export type LogLevel = "error" | "warn" | "info" | "debug";
+
+export type LogFields = Readonly<Record<string, string | number | boolean>>;
+
+export interface Log {
+  write(level: LogLevel, message: string, fields?: LogFields): void;
+}
+
+export const silentLog: Log = { write() {} };
