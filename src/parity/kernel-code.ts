@@ -1,0 +1,261 @@
+/**
+ * The wasm code of the kernels.
+ *
+ *   exported                                inside
+ *   copy(destination, source, bytes)        xor<k>(destination, s0 .. s<k-1>, bytes)   k = 2..16
+ *   fill(destination, value, bytes)         mismatch<k>(s0 .. s<k-1>, bytes) -> offset k = 1..16
+ *   isZero(address, bytes) -> 0 or 1
+ *   crc32c(seed, address, bytes) -> crc     memory 1
+ *   xor(destination, count, bytes)          0      crc tables, 16 KiB
+ *   mismatch(count, bytes) -> offset or -1  16384  source list: 16 u32 addresses
+ *
+ * The caller writes the addresses into the source list and calls `xor` or `mismatch`, which hands
+ * them to the function for that k. A turn of these takes a group of 128 bytes in eight
+ * accumulators, source by source: eight independent loads are in flight, and the accumulators stay
+ * in registers (with 256 bytes they spill). All sources of a group are read before its first
+ * store, so that the destination may be any of them.
+ */
+import { CodeBuilder, OP, type WasmFunction } from "./assembler.ts";
+
+export const SOURCES_MAX = 16;
+export const GROUP_BYTES = 128;
+
+const VECTOR_BYTES = 16;
+const VECTORS_PER_GROUP = GROUP_BYTES / VECTOR_BYTES;
+
+/** The Castagnoli polynomial, reflected (RFC 3720, appendix B.4). */
+const CASTAGNOLI = 0x82f6_3b78;
+const SLICES = 16;
+const SLICE_BYTES = 256 * 4;
+
+const CRC_TABLE_BYTES = SLICES * SLICE_BYTES;
+
+/** Where the source list begins in memory 1, behind the tables. */
+export const SOURCE_LIST_ADDRESS = CRC_TABLE_BYTES;
+
+export const OWN_MEMORY_BYTES = SOURCE_LIST_ADDRESS + SOURCES_MAX * 4;
+
+/**
+ * Slicing-by-16 tables: entry [slice][byte], little-endian u32, is what `byte` does to the crc when
+ * `slice` zero bytes follow it.
+ */
+export function crcTables(): Uint8Array {
+  const table = new Uint32Array(SLICES * 256);
+  for (let byte = 0; byte < 256; byte += 1) {
+    let crc = byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ CASTAGNOLI : crc >>> 1;
+    table[byte] = crc;
+  }
+  for (let index = 256; index < table.length; index += 1) {
+    const previous = table[index - 256]!;
+    table[index] = (previous >>> 8) ^ table[previous & 0xff]!;
+  }
+  const bytes = new Uint8Array(CRC_TABLE_BYTES);
+  const view = new DataView(bytes.buffer);
+  table.forEach((entry, index) => {
+    view.setUint32(index * 4, entry, true);
+  });
+  return bytes;
+}
+
+/** Leaves the XOR of one group of all sources in the accumulators. */
+function xorGroup(body: CodeBuilder, sources: readonly number[], accumulators: readonly number[]) {
+  sources.forEach((source, position) => {
+    accumulators.forEach((accumulator, vector) => {
+      body.get(source).loadVector(vector * VECTOR_BYTES);
+      if (position > 0) body.get(accumulator).xorVector();
+      body.set(accumulator);
+    });
+  });
+}
+
+function addAccumulators(body: CodeBuilder): number[] {
+  return Array.from({ length: VECTORS_PER_GROUP }, () => body.local("v128"));
+}
+
+function xorFunction(sourceCount: number): WasmFunction {
+  const parameterCount = sourceCount + 2;
+  const body = new CodeBuilder(parameterCount);
+  const destination = 0;
+  const sources = Array.from({ length: sourceCount }, (_, index) => index + 1);
+  const remaining = sourceCount + 1;
+  const accumulators = addAccumulators(body);
+  body.loop(() => {
+    xorGroup(body, sources, accumulators);
+    accumulators.forEach((accumulator, vector) => {
+      body
+        .get(destination)
+        .get(accumulator)
+        .storeVector(vector * VECTOR_BYTES);
+    });
+    for (const address of [destination, ...sources]) body.advance(address, GROUP_BYTES);
+    body.get(remaining).constant(GROUP_BYTES).op(OP.i32Sub).tee(remaining).branchIf(0);
+  });
+  return { exportName: undefined, parameterCount, returnsI32: false, body };
+}
+
+function mismatchFunction(sourceCount: number): WasmFunction {
+  const parameterCount = sourceCount + 1;
+  const body = new CodeBuilder(parameterCount);
+  const sources = Array.from({ length: sourceCount }, (_, index) => index);
+  const bytes = sourceCount;
+  const offset = body.local("i32");
+  const accumulators = addAccumulators(body);
+  body.loop(() => {
+    xorGroup(body, sources, accumulators);
+    accumulators.forEach((accumulator, vector) => {
+      body.get(accumulator);
+      if (vector > 0) body.orVector();
+    });
+    body.anyTrue().when(() => {
+      body.get(offset).op(OP.return);
+    });
+    for (const address of sources) body.advance(address, GROUP_BYTES);
+    body.get(offset).constant(GROUP_BYTES).op(OP.i32Add).tee(offset);
+    body.get(bytes).op(OP.i32LtU).branchIf(0);
+  });
+  body.constant(-1);
+  return { exportName: undefined, parameterCount, returnsI32: true, body };
+}
+
+function copyFunction(): WasmFunction {
+  const body = new CodeBuilder(3);
+  body.get(0).get(1).get(2).copyMemory();
+  return { exportName: "copy", parameterCount: 3, returnsI32: false, body };
+}
+
+function fillFunction(): WasmFunction {
+  const body = new CodeBuilder(3);
+  body.get(0).get(1).get(2).fillMemory();
+  return { exportName: "fill", parameterCount: 3, returnsI32: false, body };
+}
+
+/** Runs `turn` for as long as `remaining` is at least `stepBytes`, which it takes off. */
+function whileAtLeast(
+  body: CodeBuilder,
+  { remaining, stepBytes, turn }: { remaining: number; stepBytes: number; turn: () => void },
+) {
+  body.loop(() => {
+    body.get(remaining).constant(stepBytes).op(OP.i32GeU);
+    body.when(() => {
+      turn();
+      body.get(remaining).constant(stepBytes).op(OP.i32Sub).set(remaining);
+      body.constant(1).branchIf(1);
+    });
+  });
+}
+
+function isZeroFunction(): WasmFunction {
+  const body = new CodeBuilder(2);
+  const address = 0;
+  const remaining = 1;
+  const failWhenSet = () => {
+    body.when(() => {
+      body.constant(0).op(OP.return);
+    });
+    return body;
+  };
+  const groupTurn = () => {
+    for (let vector = 0; vector < VECTORS_PER_GROUP; vector += 1) {
+      body.get(address).loadVector(vector * VECTOR_BYTES);
+      if (vector > 0) body.orVector();
+    }
+    body.anyTrue();
+    failWhenSet().advance(address, GROUP_BYTES);
+  };
+  const byteTurn = () => {
+    body.get(address).loadByte(0);
+    failWhenSet().advance(address, 1);
+  };
+  whileAtLeast(body, { remaining, stepBytes: GROUP_BYTES, turn: groupTurn });
+  whileAtLeast(body, { remaining, stepBytes: 1, turn: byteTurn });
+  body.constant(1);
+  return { exportName: "isZero", parameterCount: 2, returnsI32: true, body };
+}
+
+/** Pushes the table's entry for byte `byteOfWord` of the word in `word`. */
+function lookUp(body: CodeBuilder, word: number, byteOfWord: number, slice: number) {
+  // An entry is four bytes: the shift leaves byte * 4, the mask drops the rest.
+  body.get(word);
+  if (byteOfWord === 0) body.constant(2).op(OP.i32Shl);
+  else body.constant(byteOfWord * 8 - 2).op(OP.i32ShrU);
+  body
+    .constant(0xff << 2)
+    .op(OP.i32And)
+    .loadOwnI32(slice * SLICE_BYTES);
+}
+
+function crcFunction(): WasmFunction {
+  const body = new CodeBuilder(3);
+  const crc = 0;
+  const address = 1;
+  const remaining = 2;
+  const word = body.local("i32");
+  const sliceTurn = () => {
+    for (let index = 0; index < SLICES; index += 1) {
+      const byteOfWord = index % 4;
+      if (byteOfWord === 0) {
+        body.get(address).loadI32(index);
+        if (index === 0) body.get(crc).op(OP.i32Xor);
+        body.set(word);
+      }
+      lookUp(body, word, byteOfWord, SLICES - 1 - index);
+      if (index > 0) body.op(OP.i32Xor);
+    }
+    body.set(crc).advance(address, SLICES);
+  };
+  const byteTurn = () => {
+    body.get(address).loadByte(0).get(crc).op(OP.i32Xor).set(word);
+    lookUp(body, word, 0, 0);
+    body.get(crc).constant(8).op(OP.i32ShrU).op(OP.i32Xor).set(crc).advance(address, 1);
+  };
+  whileAtLeast(body, { remaining, stepBytes: SLICES, turn: sliceTurn });
+  whileAtLeast(body, { remaining, stepBytes: 1, turn: byteTurn });
+  body.get(crc);
+  return { exportName: "crc32c", parameterCount: 3, returnsI32: true, body };
+}
+
+interface Operands {
+  /** Parameters of the dispatching function. */
+  readonly before: readonly number[];
+  readonly count: number;
+  readonly bytes: number;
+}
+
+const XOR_OPERANDS: Operands = { before: [0], count: 1, bytes: 2 };
+const MISMATCH_OPERANDS: Operands = { before: [], count: 0, bytes: 1 };
+
+/** When the count is `sourceCount`: calls `callee` with the listed sources, returns its result. */
+function callForCount(
+  body: CodeBuilder,
+  { sourceCount, callee, operands }: { sourceCount: number; callee: number; operands: Operands },
+) {
+  body.get(operands.count).constant(sourceCount).op(OP.i32Eq);
+  body.when(() => {
+    for (const parameter of operands.before) body.get(parameter);
+    for (let source = 0; source < sourceCount; source += 1) {
+      body.constant(0).loadOwnI32(SOURCE_LIST_ADDRESS + source * 4);
+    }
+    body.get(operands.bytes).call(callee).op(OP.return);
+  });
+}
+
+export function kernelFunctions(): WasmFunction[] {
+  const functions = [copyFunction(), fillFunction(), isZeroFunction(), crcFunction()];
+  const xor = new CodeBuilder(3);
+  const mismatch = new CodeBuilder(2);
+  for (let sourceCount = 1; sourceCount <= SOURCES_MAX; sourceCount += 1) {
+    if (sourceCount > 1) {
+      callForCount(xor, { sourceCount, callee: functions.length, operands: XOR_OPERANDS });
+      functions.push(xorFunction(sourceCount));
+    }
+    callForCount(mismatch, { sourceCount, callee: functions.length, operands: MISMATCH_OPERANDS });
+    functions.push(mismatchFunction(sourceCount));
+  }
+  // The caller keeps the count in range: a wrong one must never pass for a result.
+  xor.op(OP.unreachable);
+  mismatch.op(OP.unreachable);
+  functions.push({ exportName: "xor", parameterCount: 3, returnsI32: false, body: xor });
+  functions.push({ exportName: "mismatch", parameterCount: 2, returnsI32: true, body: mismatch });
+  return functions;
+}
