@@ -1,0 +1,85 @@
+/**
+ * The requests to member devices that are under way in one reactor, as parallel typed arrays.
+ *
+ * A request is an index. Whoever allocates one owns it until it frees it, which it may do only
+ * after the request has completed: the kernel may write to its buffer until then. `owner` says
+ * which completion handler it belongs to (see BlockDevice.onComplete), `context` is that owner's
+ * own number.
+ */
+import { assert } from "../base/assert.ts";
+import { ROW_BYTES } from "../base/units.ts";
+
+/** Operations of a block device. */
+export const Op = { read: 0, write: 1, flush: 2, discard: 3, writeZeroes: 4 } as const;
+export type OpCode = (typeof Op)[keyof typeof Op];
+/** The kernel moves at most 2 GiB - 4 KiB in one call (MAX_RW_COUNT). */
+export const REQUEST_BYTES_MAX = 2 ** 31 - ROW_BYTES;
+
+export const OP_NAMES = ["read", "write", "flush", "discard", "writeZeroes"] as const;
+
+export class IoTable {
+  readonly capacity: number;
+  readonly op: Uint8Array;
+  /** 1: durable when it completes (RWF_DSYNC). */
+  readonly isFua: Uint8Array;
+  /** Byte offset on the device. */
+  readonly offset: Float64Array;
+  /** Bytes to move; 0 for a flush. */
+  readonly bytes: Uint32Array;
+  /** Address of the buffer in the shared memory. */
+  readonly address: Uint32Array;
+  readonly context: Uint32Array;
+  /** Index of the handler in the owner's completion list. */
+  readonly owner: Uint16Array;
+  private readonly freeList: Uint32Array;
+  private freeCount: number;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.op = new Uint8Array(capacity);
+    this.isFua = new Uint8Array(capacity);
+    this.offset = new Float64Array(capacity);
+    this.bytes = new Uint32Array(capacity);
+    this.address = new Uint32Array(capacity);
+    this.context = new Uint32Array(capacity);
+    this.owner = new Uint16Array(capacity);
+    this.freeList = new Uint32Array(capacity);
+    for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
+    this.freeCount = capacity;
+  }
+
+  get available(): number {
+    return this.freeCount;
+  }
+
+  /** A free request, or -1 when all are in use. */
+  allocate(): number {
+    if (this.freeCount === 0) return -1;
+    this.freeCount -= 1;
+    return this.freeList[this.freeCount]!;
+  }
+
+  free(request: number): void {
+    assert(this.freeCount < this.capacity, "a request is freed once");
+    this.freeList[this.freeCount] = request;
+    this.freeCount += 1;
+  }
+}
+
+/** Whole rows only (write-rules 17); this also is what O_DIRECT asks for. */
+export function checkRequest(table: IoTable, request: number): void {
+  const op = table.op[request]!;
+  const bytes = table.bytes[request]!;
+  const offset = table.offset[request]!;
+  if (op === Op.flush) {
+    assert(bytes === 0, "a flush moves no bytes");
+    return;
+  }
+  assert(bytes > 0 && bytes % ROW_BYTES === 0, "requests are whole rows");
+  assert(Number.isSafeInteger(offset) && offset >= 0, "offsets are safe integers");
+  assert(offset % ROW_BYTES === 0, "requests begin on a row");
+  if (op === Op.discard || op === Op.writeZeroes) return;
+  assert(bytes <= REQUEST_BYTES_MAX, "the kernel moves a request in one call");
+  const address = table.address[request]!;
+  assert(address > 0 && address % ROW_BYTES === 0, "buffers are page aligned");
+}

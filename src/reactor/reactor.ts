@@ -1,0 +1,135 @@
+/**
+ * The event loop of a reactor thread: one turn after the other, run to completion, never waiting
+ * anywhere but in its one poll.
+ *
+ *   poll (sockets, completions' eventfd, wake eventfd) ─► readiness handlers ─► reap ─► timers
+ *     ─► turn hooks ─► one io_submit ─► microtasks ─► poll
+ *
+ * - The wait is bounded by the next timer, and is none while something is left to do. For a short
+ *   while after the last activity the loop polls without waiting at all, because being woken costs
+ *   more than the next completion takes.
+ * - Microtasks are drained completely before the loop may wait: async code of any depth has then
+ *   queued its requests, and `hasWork` of the queue sees them.
+ * - A loop that never returns hides unhandled rejections from the engine. Now and then it yields,
+ *   so that such a bug ends the process instead of being lost.
+ */
+import { assert } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
+import type { AioQueue } from "./aio-queue.ts";
+import { Ready, type SocketKernel } from "./kernel.ts";
+import type { EventLoop } from "./loop.ts";
+import type { Timers } from "./timers.ts";
+
+const BUSY_POLL_MS = 0.05;
+const WAIT_MS_MAX = 1000;
+const YIELD_EVERY_MS = 100;
+
+/** What the JavaScript engine does for a loop that never returns to it. */
+export interface LoopHost {
+  drainMicrotasks(): void;
+  /** Resolves after the engine has had a turn: unhandled rejections are reported there. */
+  yieldToEngine(): Promise<void>;
+}
+
+export class Reactor implements EventLoop {
+  readonly sockets: SocketKernel;
+  readonly timers: Timers;
+  private readonly clock: Clock;
+  private readonly queue: AioQueue;
+  private readonly host: LoopHost;
+  private readonly busyPollMs: number;
+  private readonly handlers: (((ready: number) => void) | undefined)[] = [];
+  private readonly freeTokens: number[] = [];
+  /** Removed in this turn: events that were already fetched may still name them. */
+  private readonly removedTokens: number[] = [];
+  private readonly turnHooks: (() => void)[] = [];
+  private readonly onReady: (token: number, ready: number) => void;
+  private lastActiveMs = 0;
+  private lastYieldMs = 0;
+  private isStopped = false;
+
+  constructor(options: {
+    clock: Clock;
+    timers: Timers;
+    queue: AioQueue;
+    sockets: SocketKernel;
+    host: LoopHost;
+    /** Signalled by the kernel with each completion. */
+    eventFd: number;
+    /** Written by the control thread after it has posted a message. */
+    wakeFd: number;
+    onWake: () => void;
+    /** How long to poll without waiting after the last activity. */
+    busyPollMs?: number;
+  }) {
+    this.clock = options.clock;
+    this.timers = options.timers;
+    this.queue = options.queue;
+    this.sockets = options.sockets;
+    this.host = options.host;
+    this.busyPollMs = options.busyPollMs ?? BUSY_POLL_MS;
+    this.onReady = (token, ready) => this.handlers[token]?.(ready);
+    // The eventfd only ends the wait: completions are reaped in every turn anyway.
+    const completionToken = this.addHandler(() => {});
+    this.sockets.watch(options.eventFd, completionToken, Ready.read | Ready.edge);
+    const wakeToken = this.addHandler(options.onWake);
+    this.sockets.watch(options.wakeFd, wakeToken, Ready.read | Ready.edge);
+  }
+
+  addHandler(onReady: (ready: number) => void): number {
+    const token = this.freeTokens.pop() ?? this.handlers.length;
+    this.handlers[token] = onReady;
+    return token;
+  }
+
+  removeHandler(token: number): void {
+    assert(this.handlers[token] !== undefined, "a handler is removed once");
+    this.handlers[token] = undefined;
+    this.removedTokens.push(token);
+  }
+
+  onTurn(hook: () => void): void {
+    this.turnHooks.push(hook);
+  }
+
+  /** One turn that waits for at most `maxWaitMs`. True when anything happened in it. */
+  turn(maxWaitMs: number): boolean {
+    const readyCount = this.sockets.poll(this.waitMs(maxWaitMs), this.onReady);
+    const reapedCount = this.queue.reap();
+    const timerCount = this.timers.runDue();
+    for (const hook of this.turnHooks) hook();
+    this.queue.submit();
+    this.host.drainMicrotasks();
+    while (this.removedTokens.length > 0) this.freeTokens.push(this.removedTokens.pop()!);
+    const isActive = readyCount > 0 || reapedCount > 0 || timerCount > 0;
+    if (isActive) this.lastActiveMs = this.clock.nowMs();
+    return isActive;
+  }
+
+  /** Turns until `stop`. A throw anywhere below comes out here, and ends the process. */
+  async run(): Promise<void> {
+    while (!this.isStopped) {
+      this.turn(WAIT_MS_MAX);
+      const nowMs = this.clock.nowMs();
+      if (nowMs - this.lastYieldMs < YIELD_EVERY_MS) continue;
+      this.lastYieldMs = nowMs;
+      await this.host.yieldToEngine();
+    }
+  }
+
+  /** `run` returns after the turn that is under way. */
+  stop(): void {
+    this.isStopped = true;
+  }
+
+  private waitMs(maxWaitMs: number): number {
+    if (this.isStopped || this.queue.hasWork) return 0;
+    if (this.clock.nowMs() - this.lastActiveMs < this.busyPollMs) return 0;
+    let waitMs = maxWaitMs;
+    const timerMs = this.timers.nextDelayMs();
+    if (timerMs >= 0) waitMs = Math.min(waitMs, timerMs);
+    const retryMs = this.queue.retryDelayMs;
+    if (retryMs >= 0) waitMs = Math.min(waitMs, retryMs);
+    return waitMs;
+  }
+}

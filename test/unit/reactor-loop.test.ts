@@ -1,0 +1,151 @@
+/**
+ * Goal: the loop loses nothing: completions end its wait, async code of any depth gets its requests
+ * submitted before it waits, timers and wake-ups are on time, and bugs end the process. Method: a
+ * real reactor on this thread, and a worker for what only a worker shows.
+ */
+import { afterAll, expect, test } from "bun:test";
+import { SharedMemory } from "../../src/base/memory.ts";
+import { MIB, ROW_BYTES } from "../../src/base/units.ts";
+import { readHeartbeat } from "../../src/reactor/heartbeat.ts";
+import { Op } from "../../src/reactor/io-table.ts";
+import { Ready } from "../../src/reactor/kernel.ts";
+import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
+import { startTestReactor, testMemory } from "../helpers/reactor.ts";
+
+let wakeCount = 0;
+const test_ = startTestReactor({
+  onWake: () => {
+    wakeCount += 1;
+  },
+});
+const { reactor, context, queue } = test_;
+const device = context.openDevice(test_.createDrive({ name: "loop", sizeBytes: MIB }));
+const waiting = new Map<number, (result: number) => void>();
+device.onComplete = (request, result) => {
+  context.table.free(request);
+  waiting.get(request)?.(result);
+};
+const buffer = context.enginePool.allocate(ROW_BYTES);
+afterAll(() => test_.stop());
+
+function read(): Promise<number> {
+  const request = context.table.allocate();
+  context.table.op[request] = Op.read;
+  context.table.offset[request] = 0;
+  context.table.bytes[request] = ROW_BYTES;
+  context.table.address[request] = buffer;
+  device.submit(request);
+  return new Promise((resolve) => waiting.set(request, resolve));
+}
+
+async function nested(depth: number): Promise<number> {
+  if (depth === 0) return read();
+  return await nested(depth - 1);
+}
+
+test("reactor: async code a hundred calls deep: never waits out a poll between two requests", () => {
+  const startMs = performance.now();
+  let done = 0;
+  async function work(): Promise<void> {
+    for (let round = 0; round < 20; round += 1) {
+      expect(await nested(100)).toBe(ROW_BYTES);
+      done += 1;
+    }
+  }
+  const working = work();
+  // Each poll would wait a second, if nothing ended it.
+  while (done < 20 && performance.now() - startMs < 5000) reactor.turn(1000);
+  expect(done).toBe(20);
+  expect(performance.now() - startMs).toBeLessThan(1000);
+  return working;
+});
+
+test("reactor: a timer: bounds the wait, and runs on time", () => {
+  const startMs = performance.now();
+  let firedMs = 0;
+  context.timers.scheduleAfter(20, () => {
+    firedMs = performance.now();
+  });
+  while (firedMs === 0 && performance.now() - startMs < 5000) reactor.turn(5000);
+  expect(firedMs - startMs).toBeGreaterThanOrEqual(20);
+  expect(firedMs - startMs).toBeLessThan(200);
+});
+
+test("reactor: a wake-up: ends the wait and is told once", () => {
+  while (reactor.turn(0));
+  wakeCount = 0;
+  test_.wake();
+  const startMs = performance.now();
+  while (wakeCount === 0 && performance.now() - startMs < 5000) reactor.turn(5000);
+  reactor.turn(0);
+  expect(wakeCount).toBe(1);
+  expect(performance.now() - startMs).toBeLessThan(1000);
+});
+
+test("reactor: each turn: the hooks run once and the heartbeat moves", () => {
+  let hookCount = 0;
+  context.loop.onTurn(() => {
+    hookCount += 1;
+  });
+  const { i32 } = new SharedMemory(testMemory().memory);
+  const before = readHeartbeat(i32);
+  for (let turn = 0; turn < 5; turn += 1) reactor.turn(0);
+  expect(hookCount).toBe(5);
+  expect(readHeartbeat(i32) - before).toBe(5);
+});
+
+test("reactor: a handler removed by another in the same turn: is not called, nor its token reused", () => {
+  const [left, right] = [openEventFd(), openEventFd()];
+  const calls: string[] = [];
+  const tokens = { left: 0, right: 0 };
+  const remove = (mine: string, other: "left" | "right") => () => {
+    calls.push(mine);
+    reactor.removeHandler(tokens[other]);
+    expect(reactor.addHandler(() => calls.push("reused"))).not.toBe(tokens[other]);
+  };
+  tokens.left = reactor.addHandler(remove("left", "right"));
+  tokens.right = reactor.addHandler(remove("right", "left"));
+  reactor.sockets.watch(left, tokens.left, Ready.read);
+  reactor.sockets.watch(right, tokens.right, Ready.read);
+  ringEventFd(left);
+  ringEventFd(right);
+  reactor.turn(0);
+  expect(calls.length).toBe(1);
+  for (const fd of [left, right]) {
+    reactor.sockets.unwatch(fd);
+    closeEventFd(fd);
+  }
+  const survivor = calls[0] === "left" ? tokens.left : tokens.right;
+  reactor.removeHandler(survivor);
+  expect(() => reactor.removeHandler(survivor)).toThrow("removed once");
+});
+
+test("reactor: run: goes on until stop, and yields to the engine meanwhile", async () => {
+  let didYield = false;
+  setTimeout(() => {
+    didYield = true;
+  }, 1);
+  // Something to do now and then, as in a reactor that serves.
+  const tick = (): number => context.timers.scheduleAfter(10, tick);
+  tick();
+  context.timers.scheduleAfter(300, () => reactor.stop());
+  const startMs = performance.now();
+  await reactor.run();
+  expect(performance.now() - startMs).toBeGreaterThanOrEqual(300);
+  expect(didYield).toBe(true);
+  expect(queue.outstandingTotal).toBe(0);
+});
+
+const worker = (name: string) => new Worker(new URL(`../helpers/${name}.ts`, import.meta.url));
+
+for (const mode of ["rejection", "throw"]) {
+  test(`reactor: an unhandled ${mode} in a worker's loop: ends the worker with an error`, async () => {
+    const thread = worker("failing-reactor-worker");
+    const message = await new Promise<string>((resolve) => {
+      thread.addEventListener("error", (event) => resolve(event.message));
+      thread.addEventListener("close", () => resolve("closed without an error"));
+      thread.postMessage(mode);
+    });
+    expect(message).toContain("planted");
+  });
+}
