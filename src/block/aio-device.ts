@@ -1,0 +1,65 @@
+/**
+ * A member drive through Linux AIO: the lowest block device of the product.
+ *
+ * It adds no policy. Results come as the kernel gave them; the filters above judge and retry.
+ */
+import { assert } from "../base/assert.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import type { AioQueue } from "../reactor/aio-queue.ts";
+import type { BlockDevice, CompletionHandler } from "./device.ts";
+
+export class AioDevice implements BlockDevice {
+  readonly name: string;
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly isDirect: boolean;
+  onComplete: CompletionHandler;
+  private readonly queue: AioQueue;
+  private readonly handle: number;
+
+  constructor(options: {
+    name: string;
+    fd: number;
+    sizeBytes: number;
+    logicalBlockBytes: number;
+    isDirect: boolean;
+    queue: AioQueue;
+    /** iocbs with the kernel at most, below the device's own queue. */
+    maxInFlight: number;
+  }) {
+    const { logicalBlockBytes, queue, fd, maxInFlight } = options;
+    assert(logicalBlockBytes <= ROW_BYTES, "a row is at least one logical block");
+    this.name = options.name;
+    this.fd = fd;
+    this.sizeBytes = options.sizeBytes;
+    this.logicalBlockBytes = logicalBlockBytes;
+    this.isDirect = options.isDirect;
+    this.queue = queue;
+    this.onComplete = () => assert(false, "the layer above takes completions");
+    this.handle = queue.openDevice({
+      fd,
+      maxInFlight,
+      onComplete: (request, result) => this.onComplete(request, result),
+    });
+  }
+
+  submit(request: number): void {
+    this.queue.enqueue(this.handle, request);
+  }
+
+  /** Requests that were submitted here and not yet answered. */
+  get outstanding(): number {
+    return this.queue.outstanding(this.handle);
+  }
+
+  /** See AioQueue.cancelQueuedWrites: what the kernel has not got yet is answered `-errno`. */
+  cancelQueuedWrites(errno: number): number {
+    return this.queue.cancelQueuedWrites(this.handle, errno);
+  }
+
+  /** Lets go of the queue, with nothing outstanding (write-rules 10). The fd stays open. */
+  close(): void {
+    this.queue.closeDevice(this.handle);
+  }
+}

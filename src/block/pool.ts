@@ -1,0 +1,85 @@
+/**
+ * The O_DIRECT buffer pool: runs of slabs in the shared memory.
+ *
+ * A run is contiguous, so that a buffer is one address. The pool is fixed at start. A dry pool
+ * answers 0, and whoever asked waits for `onFreed`: back-pressure, never allocation. There are two
+ * pools in a reactor, one for NBD payloads and one for the engine's own buffers (old data, parity),
+ * so that neither can starve the other.
+ */
+import { assert } from "../base/assert.ts";
+import { KIB } from "../base/units.ts";
+
+export const SLAB_BYTES = 64 * KIB;
+
+export class SlabPool {
+  readonly startAddress: number;
+  readonly slabCount: number;
+  /** 1 for a slab in use. */
+  private readonly used: Uint8Array;
+  private freeSlabs: number;
+  /** Where the next search begins: runs are handed out round-robin. */
+  private cursor = 0;
+  private readonly listeners: (() => void)[] = [];
+
+  constructor({ startAddress, slabCount }: { startAddress: number; slabCount: number }) {
+    this.startAddress = startAddress;
+    this.slabCount = slabCount;
+    this.used = new Uint8Array(slabCount);
+    this.freeSlabs = slabCount;
+  }
+
+  get freeBytes(): number {
+    return this.freeSlabs * SLAB_BYTES;
+  }
+
+  get totalBytes(): number {
+    return this.slabCount * SLAB_BYTES;
+  }
+
+  /** Registers a listener that is called after each `free`. */
+  onFreed(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** The address of a free run of at least `bytes`, or 0 when there is none now. */
+  allocate(bytes: number): number {
+    const count = Math.ceil(bytes / SLAB_BYTES);
+    assert(count >= 1 && count <= this.slabCount, "a run fits in the pool");
+    if (count > this.freeSlabs) return 0;
+    let slab = this.findRun(this.cursor, this.slabCount, count);
+    if (slab < 0) slab = this.findRun(0, Math.min(this.slabCount, this.cursor + count), count);
+    if (slab < 0) return 0;
+    this.used.fill(1, slab, slab + count);
+    this.freeSlabs -= count;
+    this.cursor = slab + count === this.slabCount ? 0 : slab + count;
+    return this.startAddress + slab * SLAB_BYTES;
+  }
+
+  /** Gives back the run at `address`; `bytes` as it was allocated. */
+  free(address: number, bytes: number): void {
+    const slab = (address - this.startAddress) / SLAB_BYTES;
+    const count = Math.ceil(bytes / SLAB_BYTES);
+    assert(Number.isInteger(slab) && slab >= 0, "a run starts on a slab");
+    assert(slab + count <= this.slabCount, "a run ends in the pool");
+    for (let index = slab; index < slab + count; index += 1) {
+      assert(this.used[index] === 1, "a run is freed once");
+    }
+    this.used.fill(0, slab, slab + count);
+    this.freeSlabs += count;
+    for (const listener of this.listeners) listener();
+  }
+
+  /** The first slab of a free run within [from, to), or -1. */
+  private findRun(from: number, to: number, count: number): number {
+    let length = 0;
+    for (let slab = from; slab < to; slab += 1) {
+      if (this.used[slab] === 1) {
+        length = 0;
+        continue;
+      }
+      length += 1;
+      if (length === count) return slab - count + 1;
+    }
+    return -1;
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * The top of a drive's stack: judges each completion, resumes short transfers, retries what may
+ * pass, and hands the rest up as an outcome.
+ *
+ * - A short transfer goes on from the last whole row. Progress resets the retry count.
+ * - Transient errors back off from 1 ms to 128 ms, up to `transientLimit` tries in a row.
+ * - A media error is tried again `mediaLimit` times in a row, whatever came before: many clear up.
+ * - Nothing is ever submitted while an earlier submission of the same request is outstanding.
+ * - `resubmits` says what may be submitted again. A member that was failed gets nothing more, and
+ *   an array that lost two members writes nothing more (write-rules 15), retries included.
+ */
+import { errnoName } from "../base/errno.ts";
+import { ROW_BYTES, roundDown } from "../base/units.ts";
+import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
+import type { Timers } from "../reactor/timers.ts";
+import type { BlockDevice } from "./device.ts";
+import { classifyCompletion, errnoOf, Outcome, type OutcomeCode } from "./io-error.ts";
+import type { OutcomeRouter } from "./outcome-router.ts";
+
+export interface RetryLimits {
+  readonly transientLimit: number;
+  readonly mediaLimit: number;
+  readonly backOffMsMax: number;
+}
+
+export const DEFAULT_RETRY_LIMITS: RetryLimits = {
+  transientLimit: 30,
+  mediaLimit: 2,
+  backOffMsMax: 128,
+};
+
+/** Which requests may be submitted again; the others end as a lost member. */
+export type Resubmits = "all" | "reads" | "nothing";
+
+export interface RetryCounters {
+  read: number;
+  write: number;
+  retried: number;
+  /** By errno name, and "short". */
+  readonly kinds: Record<string, number>;
+}
+
+export class RetryFilter {
+  readonly counters: RetryCounters = { read: 0, write: 0, retried: 0, kinds: {} };
+  resubmits: Resubmits = "all";
+  private readonly next: BlockDevice;
+  private readonly table: IoTable;
+  private readonly timers: Timers;
+  private readonly router: OutcomeRouter;
+  private readonly limits: RetryLimits;
+  /** Transient errors in a row, and transfers of less than a row. */
+  private readonly tries: Uint8Array;
+  private readonly mediaTries: Uint8Array;
+  /** Bytes of the request that are already moved, by earlier short transfers. */
+  private readonly doneBytes: Uint32Array;
+
+  constructor(options: {
+    next: BlockDevice;
+    table: IoTable;
+    timers: Timers;
+    router: OutcomeRouter;
+    limits?: RetryLimits;
+  }) {
+    this.next = options.next;
+    this.table = options.table;
+    this.timers = options.timers;
+    this.router = options.router;
+    this.limits = options.limits ?? DEFAULT_RETRY_LIMITS;
+    this.tries = new Uint8Array(options.table.capacity);
+    this.mediaTries = new Uint8Array(options.table.capacity);
+    this.doneBytes = new Uint32Array(options.table.capacity);
+    this.next.onComplete = (request, result) => this.completed(request, result);
+  }
+
+  get name(): string {
+    return this.next.name;
+  }
+
+  get sizeBytes(): number {
+    return this.next.sizeBytes;
+  }
+
+  get logicalBlockBytes(): number {
+    return this.next.logicalBlockBytes;
+  }
+
+  submit(request: number): void {
+    this.tries[request] = 0;
+    this.mediaTries[request] = 0;
+    this.doneBytes[request] = 0;
+    this.next.submit(request);
+  }
+
+  private completed(request: number, result: number): void {
+    const op = this.table.op[request] as OpCode;
+    const outcome = classifyCompletion(op, result, this.table.bytes[request]!);
+    if (outcome === Outcome.done) this.finish(request, outcome, 0);
+    else this.judge(request, op, result, outcome);
+  }
+
+  private judge(request: number, op: OpCode, result: number, outcome: OutcomeCode): void {
+    const errno = errnoOf(result);
+    this.count(op, outcome, errno);
+    if (outcome === Outcome.short) this.resume(request, result);
+    else if (outcome === Outcome.transient) this.retryTransient(request, errno);
+    else if (outcome === Outcome.mediaError) this.retryMedia(request, errno);
+    else this.finish(request, outcome, errno);
+  }
+
+  private count(op: OpCode, outcome: OutcomeCode, errno: number): void {
+    // A drive that does not offer to discard has no fault.
+    if (outcome === Outcome.unsupported) return;
+    const kind = outcome === Outcome.short ? "short" : errnoName(errno);
+    this.counters.kinds[kind] = (this.counters.kinds[kind] ?? 0) + 1;
+    if (outcome === Outcome.short || outcome === Outcome.transient) return;
+    if (op === Op.read) this.counters.read += 1;
+    else this.counters.write += 1;
+  }
+
+  private resume(request: number, movedBytes: number): void {
+    const wholeBytes = roundDown(movedBytes, ROW_BYTES);
+    if (wholeBytes === 0) {
+      // Less than a row: the same request again, and it counts as a try.
+      this.retryTransient(request, 0);
+      return;
+    }
+    this.tries[request] = 0;
+    this.mediaTries[request] = 0;
+    this.doneBytes[request]! += wholeBytes;
+    this.table.offset[request]! += wholeBytes;
+    this.table.address[request]! += wholeBytes;
+    this.table.bytes[request]! -= wholeBytes;
+    this.counters.retried += 1;
+    this.submitAgain(request, 0);
+  }
+
+  private retryTransient(request: number, errno: number): void {
+    const tries = this.tries[request]!;
+    if (tries >= this.limits.transientLimit) {
+      this.finish(request, Outcome.memberLost, errno);
+      return;
+    }
+    this.tries[request] = tries + 1;
+    this.retryLater(request, tries, errno);
+  }
+
+  private retryMedia(request: number, errno: number): void {
+    const tries = this.mediaTries[request]!;
+    if (tries >= this.limits.mediaLimit) {
+      this.finish(request, Outcome.mediaError, errno);
+      return;
+    }
+    this.mediaTries[request] = tries + 1;
+    this.retryLater(request, tries, errno);
+  }
+
+  private retryLater(request: number, tries: number, errno: number): void {
+    this.counters.retried += 1;
+    const delayMs = Math.min(this.limits.backOffMsMax, 2 ** tries);
+    this.timers.scheduleAfter(delayMs, () => this.submitAgain(request, errno));
+  }
+
+  /** `errno` is what the last try ended with. */
+  private submitAgain(request: number, errno: number): void {
+    const isAllowed =
+      this.resubmits === "all" ||
+      (this.resubmits === "reads" && this.table.op[request] === Op.read);
+    if (isAllowed) this.next.submit(request);
+    else this.finish(request, Outcome.memberLost, errno);
+  }
+
+  private finish(request: number, outcome: OutcomeCode, errno: number): void {
+    const doneBytes = this.doneBytes[request]!;
+    if (doneBytes > 0) {
+      // The owner sees its request as it submitted it.
+      this.table.offset[request]! -= doneBytes;
+      this.table.address[request]! -= doneBytes;
+      this.table.bytes[request]! += doneBytes;
+    }
+    this.router.dispatch(request, outcome, errno);
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * Goal: what a drive answers badly is tried again from the right place, so often and no more, and
+ * the owner gets exactly one outcome and its request as it submitted it.
+ * Method: the filter over a device that answers by script, on a clock that the test moves. The
+ * device itself fails the test when a request is submitted twice at the same time.
+ */
+import { expect, test } from "bun:test";
+import { EAGAIN, EBUSY, EINTR, EIO, ENODATA, ENOMEM, ENOSPC, ENXIO } from "../../src/base/errno.ts";
+import { Outcome, type OutcomeCode, submitFailure } from "../../src/block/io-error.ts";
+import { OutcomeRouter } from "../../src/block/outcome-router.ts";
+import { RetryFilter, type RetryLimits } from "../../src/block/retry-filter.ts";
+import { IoTable, OP_NAMES, Op, type OpCode } from "../../src/reactor/io-table.ts";
+import { Timers } from "../../src/reactor/timers.ts";
+import { ManualClock } from "../helpers/manual-clock.ts";
+import { ScriptedDevice } from "../helpers/scripted-device.ts";
+
+const OFFSET = 40_960;
+const ADDRESS = 8_388_608;
+const BYTES = 16_384;
+const LIMITS: RetryLimits = { transientLimit: 5, mediaLimit: 2, backOffMsMax: 8 };
+const TRANSIENT = [EAGAIN, EINTR, EBUSY, ENOMEM];
+
+interface Answer {
+  readonly outcome: OutcomeCode;
+  readonly errno: number;
+}
+
+class Bench {
+  readonly clock = new ManualClock();
+  readonly timers = new Timers(this.clock);
+  readonly table = new IoTable(8);
+  readonly device = new ScriptedDevice(this.table);
+  readonly answers: Answer[] = [];
+  readonly filter: RetryFilter;
+  readonly request: number;
+
+  constructor(op: OpCode, limits: RetryLimits = LIMITS) {
+    const { table, timers, device } = this;
+    const router = new OutcomeRouter(table);
+    this.filter = new RetryFilter({ next: device, table, timers, router, limits });
+    this.request = table.allocate();
+    table.owner[this.request] = router.register((request, outcome, errno) => {
+      expect(request).toBe(this.request);
+      this.expectAsSubmitted(op);
+      this.answers.push({ outcome, errno });
+    });
+    table.op[this.request] = op;
+    table.isFua[this.request] = 1;
+    table.offset[this.request] = op === Op.flush ? 0 : OFFSET;
+    table.bytes[this.request] = op === Op.flush ? 0 : BYTES;
+    table.address[this.request] = op === Op.flush ? 0 : ADDRESS;
+    table.context[this.request] = 77;
+    this.filter.submit(this.request);
+  }
+
+  get submissionCount(): number {
+    return this.device.submissions.length;
+  }
+
+  /** Answers what is outstanding; then waits until the filter has submitted again, or is done. */
+  answer(result: number): void {
+    this.device.answerLast(result);
+    while (this.device.outstandingCount === 0 && this.clock.runNextTimer(this.timers));
+  }
+
+  private expectAsSubmitted(op: OpCode): void {
+    const { table, request } = this;
+    expect(table.op[request]).toBe(op);
+    expect(table.isFua[request]).toBe(1);
+    expect(table.offset[request]).toBe(op === Op.flush ? 0 : OFFSET);
+    expect(table.bytes[request]).toBe(op === Op.flush ? 0 : BYTES);
+    expect(table.address[request]).toBe(op === Op.flush ? 0 : ADDRESS);
+    expect(table.context[request]).toBe(77);
+  }
+}
+
+for (const op of [Op.read, Op.write]) {
+  const name = OP_NAMES[op];
+
+  test(`retry-filter: a ${name} of 16 KiB falls short at each 512 bytes: goes on from the whole row`, () => {
+    for (let moved = 512; moved < BYTES; moved += 512) {
+      const bench = new Bench(op);
+      bench.answer(moved);
+      const wholeBytes = moved - (moved % 4096);
+      expect(bench.submissionCount).toBe(2);
+      expect(bench.device.last).toEqual({
+        request: bench.request,
+        op,
+        offset: OFFSET + wholeBytes,
+        bytes: BYTES - wholeBytes,
+        address: ADDRESS + wholeBytes,
+        isFua: true,
+      });
+      bench.answer(BYTES - wholeBytes);
+      expect(bench.answers).toEqual([{ outcome: Outcome.done, errno: 0 }]);
+    }
+  });
+
+  test(`retry-filter: a ${name} falls short twice, at each pair of rows: all bytes exactly once`, () => {
+    for (let first = 4096; first < BYTES; first += 4096) {
+      for (let second = 4096; first + second < BYTES; second += 4096) {
+        const bench = new Bench(op);
+        bench.answer(first);
+        bench.answer(second);
+        expect(bench.device.last.offset).toBe(OFFSET + first + second);
+        bench.answer(BYTES - first - second);
+        expect(bench.answers).toEqual([{ outcome: Outcome.done, errno: 0 }]);
+      }
+    }
+  });
+
+  test(`retry-filter: a ${name} never moves a whole row: lost after the limit`, () => {
+    const bench = new Bench(op);
+    while (bench.answers.length === 0) bench.answer(2048);
+    expect(bench.submissionCount).toBe(LIMITS.transientLimit + 1);
+    expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno: 0 }]);
+  });
+
+  test(`retry-filter: a ${name} is refused or interrupted 1 to limit+1 times: done up to the limit`, () => {
+    for (const errno of TRANSIENT) {
+      for (const result of [-errno, submitFailure(errno)]) {
+        for (let times = 1; times <= LIMITS.transientLimit + 1; times += 1) {
+          const bench = new Bench(op);
+          for (let count = 0; count < times; count += 1) bench.answer(result);
+          if (times <= LIMITS.transientLimit) {
+            expect(bench.answers).toEqual([]);
+            bench.answer(BYTES);
+            expect(bench.answers).toEqual([{ outcome: Outcome.done, errno: 0 }]);
+          }
+          expect(bench.submissionCount).toBe(Math.min(times, LIMITS.transientLimit) + 1);
+          if (times > LIMITS.transientLimit) {
+            expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno }]);
+          }
+        }
+      }
+    }
+  });
+
+  test(`retry-filter: a ${name} meets a bad sector 1 to limit+1 times: done up to the limit`, () => {
+    for (const errno of [EIO, ENODATA]) {
+      for (let times = 1; times <= LIMITS.mediaLimit + 1; times += 1) {
+        const bench = new Bench(op);
+        for (let count = 0; count < times; count += 1) bench.answer(-errno);
+        const isCured = times <= LIMITS.mediaLimit;
+        if (isCured) bench.answer(BYTES);
+        const outcome = isCured ? Outcome.done : Outcome.mediaError;
+        expect(bench.answers).toEqual([{ outcome, errno: isCured ? 0 : errno }]);
+        expect(bench.submissionCount).toBe(Math.min(times, LIMITS.mediaLimit) + 1);
+      }
+    }
+  });
+
+  test(`retry-filter: a ${name} is interrupted before a bad sector: the sector gets its own tries`, () => {
+    const bench = new Bench(op);
+    for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EINTR);
+    for (let count = 0; count < LIMITS.mediaLimit; count += 1) bench.answer(-EIO);
+    expect(bench.answers).toEqual([]);
+    bench.answer(-EIO);
+    expect(bench.answers).toEqual([{ outcome: Outcome.mediaError, errno: EIO }]);
+  });
+
+  test(`retry-filter: a ${name} makes progress between errors: the count of tries starts again`, () => {
+    const bench = new Bench(op);
+    for (let row = 0; row < 3; row += 1) {
+      for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EAGAIN);
+      for (let count = 0; count < LIMITS.mediaLimit; count += 1) bench.answer(-EIO);
+      bench.answer(4096);
+    }
+    expect(bench.answers).toEqual([]);
+    bench.answer(4096);
+    expect(bench.answers).toEqual([{ outcome: Outcome.done, errno: 0 }]);
+  });
+
+  test(`retry-filter: a ${name} fails after a short transfer: the owner's request is whole again`, () => {
+    for (const result of [0, -ENXIO, -EIO, -EAGAIN]) {
+      const bench = new Bench(op);
+      bench.answer(8192);
+      while (bench.answers.length === 0) bench.answer(result);
+      expect(bench.answers).toHaveLength(1);
+      expect(bench.device.outstandingCount).toBe(0);
+    }
+  });
+}
+
+test("retry-filter: transient errors: back off from 1 ms, doubled up to the longest", () => {
+  const bench = new Bench(Op.read);
+  const waitsMs: number[] = [];
+  for (let count = 0; count < LIMITS.transientLimit; count += 1) {
+    const beforeMs = bench.clock.nowMs();
+    bench.answer(-EAGAIN);
+    waitsMs.push(bench.clock.nowMs() - beforeMs);
+  }
+  expect(waitsMs).toEqual([1, 2, 4, 8, 8]);
+});
+
+test("retry-filter: while it waits to try again: nothing is outstanding below", () => {
+  const bench = new Bench(Op.write);
+  bench.device.answerLast(-EAGAIN);
+  expect(bench.device.outstandingCount).toBe(0);
+  expect(bench.submissionCount).toBe(1);
+  bench.clock.advance(0.9);
+  bench.timers.runDue();
+  expect(bench.submissionCount).toBe(1);
+});
+
+test("retry-filter: a flush fails at completion, with any errno: lost at the first answer", () => {
+  for (let errno = 1; errno <= 133; errno += 1) {
+    const bench = new Bench(Op.flush);
+    bench.answer(-errno);
+    expect(bench.submissionCount).toBe(1);
+    expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno }]);
+  }
+});
+
+test("retry-filter: io_submit refuses a flush 1 to limit+1 times: retried, since it never ran", () => {
+  for (const errno of TRANSIENT) {
+    for (let times = 1; times <= LIMITS.transientLimit + 1; times += 1) {
+      const bench = new Bench(Op.flush);
+      for (let count = 0; count < times; count += 1) bench.answer(submitFailure(errno));
+      const isDone = times <= LIMITS.transientLimit;
+      if (isDone) bench.answer(0);
+      const outcome = isDone ? Outcome.done : Outcome.memberLost;
+      expect(bench.answers).toEqual([{ outcome, errno: isDone ? 0 : errno }]);
+      expect(bench.submissionCount).toBe(Math.min(times, LIMITS.transientLimit) + 1);
+    }
+  }
+});
+
+test("retry-filter: io_submit refuses a flush for good: lost, without a retry", () => {
+  for (const errno of [EIO, ENOSPC, ENXIO]) {
+    const bench = new Bench(Op.flush);
+    bench.answer(submitFailure(errno));
+    expect(bench.submissionCount).toBe(1);
+    expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno }]);
+  }
+});
+
+test("retry-filter: the file system is full, or the drive is gone: told at once", () => {
+  for (const [errno, outcome] of [
+    [ENOSPC, Outcome.noSpace],
+    [ENXIO, Outcome.memberLost],
+  ] as const) {
+    const bench = new Bench(Op.write);
+    bench.answer(-errno);
+    expect(bench.submissionCount).toBe(1);
+    expect(bench.answers).toEqual([{ outcome, errno }]);
+  }
+});
+
+test("rule 15: nothing may be submitted again: retries and resumes end as a lost member", () => {
+  for (const resubmits of ["reads", "nothing"] as const) {
+    for (const op of [Op.read, Op.write, Op.writeZeroes]) {
+      for (const result of [-EAGAIN, -EIO, 4096, 512]) {
+        const bench = new Bench(op);
+        bench.device.answerLast(result > 0 ? result : -EAGAIN);
+        bench.filter.resubmits = resubmits;
+        // A resume is immediate, so it has gone out before; its own answer is the next chance.
+        if (bench.device.outstandingCount > 0) bench.device.answerLast(result);
+        while (bench.clock.runNextTimer(bench.timers));
+        const isRead = op === Op.read && resubmits === "reads";
+        if (isRead) expect(bench.device.outstandingCount).toBe(1);
+        else expect(bench.answers.map(({ outcome }) => outcome)).toEqual([Outcome.memberLost]);
+      }
+    }
+  }
+});
+
+test("retry-filter: errors and retries: counted by kind, a discard that is not offered is none", () => {
+  const bench = new Bench(Op.read);
+  bench.answer(-EAGAIN);
+  bench.answer(8192);
+  bench.answer(-EIO);
+  bench.answer(8192);
+  expect(bench.filter.counters).toEqual({
+    read: 1,
+    write: 0,
+    retried: 3,
+    kinds: { EAGAIN: 1, short: 1, EIO: 1 },
+  });
+  const discard = new Bench(Op.discard);
+  discard.answer(-95);
+  expect(discard.answers).toEqual([{ outcome: Outcome.unsupported, errno: 95 }]);
+  expect(discard.filter.counters.write).toBe(0);
+});
+
+test("retry-filter: a request is used again: its tries begin at none", () => {
+  const bench = new Bench(Op.read);
+  for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EAGAIN);
+  for (let count = 0; count < LIMITS.mediaLimit; count += 1) bench.answer(-EIO);
+  bench.answer(BYTES);
+  bench.filter.submit(bench.request);
+  for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EAGAIN);
+  for (let count = 0; count < LIMITS.mediaLimit; count += 1) bench.answer(-EIO);
+  bench.answer(BYTES);
+  expect(bench.answers.map(({ outcome }) => outcome)).toEqual([Outcome.done, Outcome.done]);
+});
