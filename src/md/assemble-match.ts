@@ -1,0 +1,169 @@
+/**
+ * Whether superblocks describe an array that we can run, and all the same one (steps 2, 3 and 6
+ * of assemble.ts).
+ */
+import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import {
+  type AssemblyRefusal,
+  type Candidate,
+  isCurrent,
+  ownRole,
+  refusal,
+} from "./assemble-plan.ts";
+import { isLayout, layoutName } from "./layout.ts";
+import { Feature, Role, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
+
+const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
+
+const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] = [
+  {
+    bits: Feature.reshape | Feature.reshapeBackwards | Feature.newOffset,
+    what: "is in the middle of a reshape. Let Linux finish it (mdadm --assemble), then try again",
+  },
+  {
+    bits: Feature.journal,
+    what:
+      "has a journal device. Assemble it with mdadm on Linux and remove the journal " +
+      "(mdadm --fail and --remove of the journal device, then --consistency-policy=resync)",
+  },
+  {
+    bits: Feature.replacement,
+    what: "is replacing a member. Let Linux finish that (mdadm --assemble), then try again",
+  },
+  {
+    bits: Feature.clustered,
+    what: "belongs to a cluster, whose other machines may be writing to it. It cannot be used here",
+  },
+];
+
+/** `candidates` are those whose superblocks count: current ones, and spares. */
+export function findUnsupported(candidates: readonly Candidate[]): AssemblyRefusal | null {
+  for (const candidate of candidates) {
+    const { drive, superblock } = candidate;
+    for (const { bits, what } of UNSUPPORTED) {
+      if ((superblock.otherFeatures & bits) === 0) continue;
+      return refusal("unsupported", [drive], `The array of drive ${drive} ${what}.`);
+    }
+    if (ownRole(candidate) === Role.journal) {
+      const detail = `Drive ${drive} is a journal device, which parityd does not use.`;
+      return refusal("unsupported", [drive], detail);
+    }
+    if (superblock.level !== 5) {
+      const detail =
+        `Drive ${drive} belongs to an array of level ${superblock.level}; parityd runs ` +
+        "RAID5 only.";
+      return refusal("unsupported", [drive], detail);
+    }
+    const bad = badGeometry(superblock);
+    if (bad !== null) {
+      const detail = `The superblock of drive ${drive} names ${bad}; no RAID5 array runs so.`;
+      return refusal("bad-geometry", [drive], detail);
+    }
+  }
+  return null;
+}
+
+function badGeometry(superblock: Superblock): string | null {
+  const { chunkSectors, layout, memberCount, sizeSectors, devRoles } = superblock;
+  if (chunkSectors < ROW_SECTORS || !isPowerOfTwo(chunkSectors)) {
+    return `a chunk of ${chunkSectors} sectors`;
+  }
+  if (!isLayout(layout)) return `layout ${layout}`;
+  if (memberCount < 2 || memberCount > devRoles.length) return `${memberCount} members`;
+  if (sizeSectors < chunkSectors) return `a member size of ${sizeSectors} sectors`;
+  const arrayBytes = sizeSectors * SECTOR_BYTES * (memberCount - 1);
+  if (!Number.isSafeInteger(arrayBytes)) return `a size of ${arrayBytes} bytes`;
+  return null;
+}
+
+/**
+ * The first field in which a current member differs from the freshest; the creation time in any
+ * drive. mdadm does not start such a set either ("doesn't match others").
+ */
+export function findDifference(
+  candidates: readonly Candidate[],
+  freshest: Candidate,
+  { includeStale = false }: { includeStale?: boolean } = {},
+): AssemblyRefusal | null {
+  for (const candidate of candidates) {
+    if (creationOf(candidate.superblock) !== creationOf(freshest.superblock)) {
+      return differs(candidate, freshest, "creation time", creationOf);
+    }
+    if (ownRole(candidate) >= Role.limit) continue;
+    if (!includeStale && !isCurrent(candidate.superblock, freshest.superblock)) continue;
+    for (const [field, read] of COMPARED) {
+      if (read(candidate.superblock) === read(freshest.superblock)) continue;
+      return differs(candidate, freshest, field, read);
+    }
+    const unfit = findUnfit(candidate);
+    if (unfit !== null) return unfit;
+  }
+  return null;
+}
+
+type Reader = (superblock: Superblock) => string;
+
+function creationOf({ createdAt }: Superblock): string {
+  return `${createdAt.seconds}.${String(createdAt.microseconds).padStart(6, "0")}`;
+}
+
+const COMPARED: readonly (readonly [string, Reader])[] = [
+  ["level", ({ level }) => String(level)],
+  ["layout", ({ layout }) => layoutName(layout) ?? String(layout)],
+  ["chunk size in sectors", ({ chunkSectors }) => String(chunkSectors)],
+  ["number of members", ({ memberCount }) => String(memberCount)],
+  ["size in sectors", ({ sizeSectors }) => String(sizeSectors)],
+  ["consistency policy", ({ log }) => (log.kind === "none" ? "resync" : log.kind)],
+];
+
+function differs(
+  candidate: Candidate,
+  freshest: Candidate,
+  field: string,
+  read: Reader,
+): AssemblyRefusal {
+  return refusal(
+    "superblocks-differ",
+    [candidate.drive, freshest.drive],
+    `Drives ${candidate.drive} and ${freshest.drive} carry the same array uuid but differ in the ` +
+      `${field}: ${read(candidate.superblock)} and ${read(freshest.superblock)}. They are ` +
+      `not members of one array; leave out the one that does not belong.`,
+  );
+}
+
+/** What makes one drive unfit for the array that it says it belongs to. */
+function findUnfit(candidate: Candidate): AssemblyRefusal | null {
+  const { drive, superblock, logicalBlockBytes = SECTOR_BYTES } = candidate;
+  const { dataSizeSectors, sizeSectors } = superblock;
+  if (dataSizeSectors < sizeSectors) {
+    return refusal(
+      "member-too-small",
+      [drive],
+      `Drive ${drive} has ${dataSizeSectors} sectors for data where the array uses ` +
+        `${sizeSectors} of each member. Replace it by a drive that is large enough.`,
+    );
+  }
+  if (logicalBlockBytes <= SECTOR_BYTES) return null;
+  const blockSectors = logicalBlockBytes / SECTOR_BYTES;
+  const odd = alignedOffsets(superblock).find(([, offset]) => offset % blockSectors !== 0);
+  if (odd === undefined) return null;
+  return refusal(
+    "misaligned",
+    [drive],
+    `Drive ${drive} takes whole blocks of ${logicalBlockBytes} bytes only, but the ${odd[0]} of ` +
+      `its superblock begins at sector ${odd[1]}. Move the array to drives with 512-byte blocks.`,
+  );
+}
+
+function alignedOffsets(superblock: Superblock): [string, number][] {
+  const { log, badBlockLogSectors, badBlockLogOffsetSectors } = superblock;
+  const offsets: [string, number][] = [["data", superblock.dataOffsetSectors]];
+  if (badBlockLogSectors > 0) {
+    offsets.push(["bad-block log", SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors]);
+  }
+  if (log.kind !== "none") {
+    const name = log.kind === "ppl" ? "partial parity log" : "bitmap";
+    offsets.push([name, SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors]);
+  }
+  return offsets;
+}

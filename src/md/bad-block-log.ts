@@ -1,0 +1,213 @@
+/**
+ * The bad-block log of a member: sectors that cannot be read from it, although the rest of the
+ * member is in sync. Reads of them are answered from the other members; a write cures them.
+ *
+ * On disk, at superblock + bblog_offset: up to 512 little-endian u64, ended by all ones.
+ *
+ *   bits 63..10  first sector, from the start of the *device* (the data offset is included)
+ *   bits  9..0   length in sectors; 1 to 511 as written here, 1 to 1023 as read
+ *
+ * In memory: maximal ranges, sorted, never touching each other. They are cut into entries of 511
+ * sectors only when written, so the number of entries, not of ranges, is what the log can hold.
+ * A change that does not fit changes nothing. Feature bit 8 is set exactly while the log has an
+ * entry; a log without one need not have valid content on disk. Source: super_1_load() and
+ * super_1_sync() in the Linux kernel's md.c.
+ */
+import { assert } from "../base/assert.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
+
+export const BAD_BLOCK_LOG_ENTRIES_MAX = 512;
+const ENTRY_BYTES = 8;
+const ENTRY_SECTORS_MAX = 511;
+/** The length takes the low 10 bits of an entry. */
+const LENGTH_SPAN = 1024;
+
+export interface SectorRange {
+  readonly sector: number;
+  readonly lengthSectors: number;
+}
+
+export interface BadBlockLogError {
+  readonly kind: "bad-entry" | "too-many-entries";
+  readonly detail: string;
+}
+
+export class BadBlockLog {
+  /** How many entries the area on disk can take. */
+  readonly entryCountMax: number;
+  private starts: number[] = [];
+  private ends: number[] = [];
+  private entries = 0;
+
+  constructor(entryCountMax: number = BAD_BLOCK_LOG_ENTRIES_MAX) {
+    assert(entryCountMax > 0, "a log has room for entries");
+    this.entryCountMax = Math.min(entryCountMax, BAD_BLOCK_LOG_ENTRIES_MAX);
+  }
+
+  /** How many entries this takes on disk. */
+  get entryCount(): number {
+    return this.entries;
+  }
+
+  get isEmpty(): boolean {
+    return this.entries === 0;
+  }
+
+  get ranges(): readonly SectorRange[] {
+    return this.starts.map((sector, index) => {
+      return { sector, lengthSectors: this.ends[index]! - sector };
+    });
+  }
+
+  get totalSectors(): number {
+    return this.starts.reduce((sum, start, index) => sum + this.ends[index]! - start, 0);
+  }
+
+  /** Enters sectors as bad. False, and nothing changed, where the log has no room for them. */
+  add(sector: number, lengthSectors: number): boolean {
+    checkRange(sector, lengthSectors);
+    // Ranges that touch the new one join it.
+    const first = firstAtOrAbove(this.ends, sector);
+    let start = sector;
+    let end = sector + lengthSectors;
+    let last = first;
+    while (last < this.starts.length && this.starts[last]! <= end) {
+      start = Math.min(start, this.starts[last]!);
+      end = Math.max(end, this.ends[last]!);
+      last += 1;
+    }
+    return this.replace({ first, last }, [start], [end]);
+  }
+
+  /**
+   * Takes sectors out that have been written durably. False, and nothing changed, where cutting a
+   * range in two needs an entry more than there are: the sectors stay marked, which is safe.
+   */
+  remove(sector: number, lengthSectors: number): boolean {
+    checkRange(sector, lengthSectors);
+    const end = sector + lengthSectors;
+    const first = firstAtOrAbove(this.ends, sector + 1);
+    const starts: number[] = [];
+    const ends: number[] = [];
+    let last = first;
+    while (last < this.starts.length && this.starts[last]! < end) {
+      if (this.starts[last]! < sector) {
+        starts.push(this.starts[last]!);
+        ends.push(sector);
+      }
+      if (this.ends[last]! > end) {
+        starts.push(end);
+        ends.push(this.ends[last]!);
+      }
+      last += 1;
+    }
+    return this.replace({ first, last }, starts, ends);
+  }
+
+  /** Whether any of these sectors is bad. Allocates nothing. */
+  overlaps(sector: number, lengthSectors: number): boolean {
+    return this.firstBad(sector, lengthSectors) >= 0;
+  }
+
+  /** The first bad sector among these, or -1. Allocates nothing. */
+  firstBad(sector: number, lengthSectors: number): number {
+    checkRange(sector, lengthSectors);
+    if (this.entries === 0) return -1;
+    const index = firstAtOrAbove(this.ends, sector + 1);
+    if (index === this.starts.length) return -1;
+    const start = Math.max(this.starts[index]!, sector);
+    return start < sector + lengthSectors ? start : -1;
+  }
+
+  /** The first good sector at or after this one. Allocates nothing. */
+  firstGood(sector: number): number {
+    const index = firstAtOrAbove(this.ends, sector + 1);
+    const isBad = index < this.starts.length && this.starts[index]! <= sector;
+    return isBad ? this.ends[index]! : sector;
+  }
+
+  private replace(
+    { first, last }: { first: number; last: number },
+    starts: readonly number[],
+    ends: readonly number[],
+  ): boolean {
+    let entries = this.entries;
+    for (let index = first; index < last; index += 1) {
+      entries -= entriesFor(this.ends[index]! - this.starts[index]!);
+    }
+    for (const [index, start] of starts.entries()) entries += entriesFor(ends[index]! - start);
+    if (entries > this.entryCountMax) return false;
+    this.starts.splice(first, last - first, ...starts);
+    this.ends.splice(first, last - first, ...ends);
+    this.entries = entries;
+    return true;
+  }
+}
+
+/** `bytes` is the whole area, as long as the superblock says. Only for feature bit 8. */
+export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlockLogError> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const entryCountMax = Math.floor(bytes.length / ENTRY_BYTES);
+  const log = new BadBlockLog(entryCountMax);
+  for (let index = 0; index < log.entryCountMax; index += 1) {
+    const low = view.getUint32(ENTRY_BYTES * index, true);
+    const high = view.getUint32(ENTRY_BYTES * index + 4, true);
+    if (low === 0xffffffff && high === 0xffffffff) break;
+    const lengthSectors = low % LENGTH_SPAN;
+    const sector = high * (2 ** 32 / LENGTH_SPAN) + Math.floor(low / LENGTH_SPAN);
+    if (lengthSectors === 0 || sector > Number.MAX_SAFE_INTEGER / SECTOR_BYTES) {
+      const detail =
+        `Entry ${index} of the bad-block log (sector ${sector}, length ${lengthSectors}) makes ` +
+        "no sense: the log is damaged.";
+      return err({ kind: "bad-entry", detail });
+    }
+    if (!log.add(sector, lengthSectors)) {
+      const detail = "The bad-block log holds more than fits into it as it must be written.";
+      return err({ kind: "too-many-entries", detail });
+    }
+  }
+  return ok(log);
+}
+
+/** The whole area: entries in ascending order, then all ones. */
+export function encodeBadBlockLog(log: BadBlockLog): Uint8Array {
+  const bytes = new Uint8Array(log.entryCountMax * ENTRY_BYTES).fill(0xff);
+  const view = new DataView(bytes.buffer);
+  let offset = 0;
+  for (const range of log.ranges) {
+    let done = 0;
+    while (done < range.lengthSectors) {
+      const length = Math.min(range.lengthSectors - done, ENTRY_SECTORS_MAX);
+      const sector = range.sector + done;
+      const sectorsPerHigh = 2 ** 32 / LENGTH_SPAN;
+      view.setUint32(offset, (sector % sectorsPerHigh) * LENGTH_SPAN + length, true);
+      view.setUint32(offset + 4, Math.floor(sector / sectorsPerHigh), true);
+      offset += ENTRY_BYTES;
+      done += length;
+    }
+  }
+  assert(offset === log.entryCount * ENTRY_BYTES, "the entries were counted right");
+  return bytes;
+}
+
+function entriesFor(lengthSectors: number): number {
+  return Math.ceil(lengthSectors / ENTRY_SECTORS_MAX);
+}
+
+function checkRange(sector: number, lengthSectors: number): void {
+  assert(Number.isSafeInteger(sector) && sector >= 0, "a sector is a whole number");
+  assert(Number.isSafeInteger(lengthSectors) && lengthSectors > 0, "a range has sectors");
+}
+
+/** The first index whose value is at least `bound`; values ascend. */
+function firstAtOrAbove(values: readonly number[], bound: number): number {
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle]! < bound) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
