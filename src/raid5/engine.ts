@@ -1,0 +1,404 @@
+/**
+ * The RAID5 engine of one array: takes requests of any offset and length, splits them by stripe,
+ * and answers each once.
+ *
+ * Reads of members that are there go straight to them, without a lock. A read that must be
+ * reconstructed, and every write, is a stripe operation (stripe-runner.ts). Writes wait behind a
+ * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
+ * all completions of the turn have been judged.
+ */
+import { EIO } from "../base/errno.ts";
+import { ROW_BYTES, roundDown, roundUp } from "../base/units.ts";
+import { Outcome, type OutcomeCode } from "../block/io-error.ts";
+import { Op } from "../reactor/io-table.ts";
+import { Flusher } from "./flusher.ts";
+import type { Geometry } from "./geometry.ts";
+import type { MemberSet } from "./member-set.ts";
+import { IndexQueue, RequestTable } from "./request-table.ts";
+import { OpKind, StripeOps } from "./stripe-ops.ts";
+import { type EngineEnvironment, type MemberError, StripeRunner } from "./stripe-runner.ts";
+
+/** Operations of a request; the same numbers as FrontOp. */
+export const RequestOp = { read: 0, write: 1, flush: 2 } as const;
+export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
+
+export interface EngineHooks {
+  /** A write waits at the closed gate: mark the array dirty, then `openGate`. */
+  onWriteWaiting(): void;
+  /**
+   * A member request failed for good. The hook decides at once: where it takes the member out of
+   * the MemberSet it also calls `beginRecord`, and `endRecord` once the failure is on disk.
+   */
+  onMemberError(error: MemberError): void;
+  /** Delivers a finished request: 0 or a positive errno. */
+  onFinished(client: number, tag: number, status: number): void;
+}
+
+const STRIPE_OP_CAPACITY = 1024;
+
+/** A read of one chunk that failed and must be done again by reconstruction. */
+interface FailedRead {
+  readonly request: number;
+  readonly stripe: number;
+  readonly within: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly role: number;
+}
+
+export class StripeEngine {
+  readonly geometry: Geometry;
+  readonly members: MemberSet;
+  private readonly environment: EngineEnvironment;
+  private readonly hooks: EngineHooks;
+  private readonly requests: RequestTable;
+  private readonly ops = new StripeOps(STRIPE_OP_CAPACITY);
+  private readonly runner: StripeRunner;
+  private readonly flusher: Flusher;
+  private readonly readOwner: number;
+  private readonly readRole: Uint8Array;
+  /** Requests that are being split into parts, in arrival order. */
+  private readonly splitting: IndexQueue;
+  /** Writes that wait for the dirty mark. */
+  private readonly gated: IndexQueue;
+  private readonly finished: IndexQueue;
+  private readonly failedReads: FailedRead[] = [];
+  private readonly holders = new Map<number, (op: number) => void>();
+  private readonly holdQueue: { stripe: number; resolve: (op: number) => void }[] = [];
+  private isGateOpen = false;
+  private recordsPending = 0;
+  private writesActive = 0;
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    geometry: Geometry;
+    members: MemberSet;
+    hooks: EngineHooks;
+    /** Requests under way at most; the callers keep to it. */
+    requestCapacity: number;
+  }) {
+    this.requests = new RequestTable(options.requestCapacity);
+    this.splitting = new IndexQueue(options.requestCapacity);
+    this.gated = new IndexQueue(options.requestCapacity);
+    this.finished = new IndexQueue(options.requestCapacity);
+    this.environment = options.environment;
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.hooks = options.hooks;
+    const memberFailed = (error: MemberError): void => this.hooks.onMemberError(error);
+    this.runner = new StripeRunner({
+      environment: options.environment,
+      geometry: options.geometry,
+      members: options.members,
+      ops: this.ops,
+      host: {
+        memberFailed,
+        partFinished: (request, status) => this.partFinished(request, status),
+        holdGranted: (op) => this.holdGranted(op),
+        isRecordPending: () => this.recordsPending > 0,
+      },
+    });
+    this.flusher = new Flusher({
+      environment: options.environment,
+      members: options.members,
+      memberFailed,
+    });
+    this.readRole = new Uint8Array(options.environment.table.capacity);
+    this.readOwner = options.environment.router.register((request, outcome, errno) =>
+      this.onReadIo(request, outcome, errno),
+    );
+  }
+
+  /** Nothing is under way and nothing waits. */
+  get isIdle(): boolean {
+    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy;
+  }
+
+  /** Writes that are past the gate and not answered. */
+  get activeWrites(): number {
+    return this.writesActive;
+  }
+
+  /** Requests that are not answered. */
+  get activeRequests(): number {
+    return this.requests.inUse;
+  }
+
+  close(): void {
+    this.runner.close();
+    this.flusher.close();
+    this.environment.router.unregister(this.readOwner);
+  }
+
+  // Requests ---------------------------------------------------------------------------------
+
+  /** Takes a request in bounds. `address` is congruent to `offset` modulo a row. */
+  submit(
+    client: number,
+    op: RequestOpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    isFua: boolean,
+    tag: number,
+  ): void {
+    const { requests } = this;
+    const request = requests.allocate();
+    requests.op[request] = op;
+    requests.offset[request] = offset;
+    requests.bytes[request] = bytes;
+    requests.address[request] = address;
+    requests.isFua[request] = isFua ? 1 : 0;
+    requests.client[request] = client;
+    requests.tag[request] = tag;
+    if (op === RequestOp.flush) {
+      this.flusher.request((isDurable) => this.partFinished(request, isDurable ? 0 : EIO));
+    } else if (op === RequestOp.write && !this.isGateOpen) {
+      this.gated.push(request);
+      this.hooks.onWriteWaiting();
+    } else {
+      this.admit(request);
+    }
+  }
+
+  /** The array is marked dirty: writes may pass. */
+  openGate(): void {
+    this.isGateOpen = true;
+    while (this.gated.length > 0) this.admit(this.gated.shift());
+  }
+
+  /** New writes wait from now on; those under way go on. */
+  closeGate(): void {
+    this.isGateOpen = false;
+  }
+
+  /** Answers the writes at the gate with an errno: the array cannot be marked dirty. */
+  refuseGated(status: number): void {
+    while (this.gated.length > 0) this.partFinished(this.gated.shift(), status);
+  }
+
+  get hasGatedWrites(): boolean {
+    return this.gated.length > 0;
+  }
+
+  /** Makes every write that has completed durable on all members. */
+  flush(): Promise<boolean> {
+    return new Promise((resolve) => this.flusher.request(resolve));
+  }
+
+  /** A member has failed and is not on record: no write is acknowledged until `endRecord`. */
+  beginRecord(): void {
+    this.recordsPending += 1;
+  }
+
+  endRecord(): void {
+    this.recordsPending -= 1;
+    if (this.recordsPending === 0) this.runner.recordDone();
+  }
+
+  /** Takes the lock of a stripe for a job. */
+  holdStripe(stripe: number): Promise<number> {
+    return new Promise((resolve) => {
+      this.holdQueue.push({ stripe, resolve });
+      this.startHolds();
+    });
+  }
+
+  releaseStripe(op: number): void {
+    this.runner.release(op);
+  }
+
+  /** Once a turn, after completions and timers. */
+  turn(): void {
+    this.runner.retryWaiting();
+    this.startHolds();
+    while (this.failedReads.length > 0) {
+      if (!this.startReconstruction(this.failedReads[0]!)) break;
+      this.failedReads.shift();
+    }
+    this.split();
+    this.flusher.startDue();
+    this.flusher.settleRecorded(this.recordsPending > 0);
+    this.deliver();
+  }
+
+  // Splitting --------------------------------------------------------------------------------
+
+  private admit(request: number): void {
+    if (this.requests.op[request] === RequestOp.write) this.writesActive += 1;
+    this.splitting.push(request);
+    this.split();
+  }
+
+  private split(): void {
+    while (this.splitting.length > 0) {
+      const request = this.splitting.peek();
+      while (this.requests.splitBytes[request]! < this.requests.bytes[request]!) {
+        if (!this.splitOne(request)) return;
+      }
+      this.splitting.shift();
+      this.partFinished(request, 0);
+    }
+  }
+
+  /** Starts the next part of a request; false when something that it needs is used up. */
+  private splitOne(request: number): boolean {
+    const { requests, geometry } = this;
+    const doneBytes = requests.splitBytes[request]!;
+    const offset = requests.offset[request]! + doneBytes;
+    const stripe = Math.floor(offset / geometry.stripeBytes);
+    const within = offset - stripe * geometry.stripeBytes;
+    const bytes = Math.min(requests.bytes[request]! - doneBytes, geometry.stripeBytes - within);
+    const address = requests.address[request]! + doneBytes;
+    if (requests.op[request] === RequestOp.write) {
+      return this.startPart(OpKind.write, request, stripe, within, bytes, address);
+    }
+    const unavailable = this.members.unavailableRoles(stripe);
+    if (unavailable !== 0 && this.touchesRoles(stripe, within, bytes, unavailable)) {
+      return this.startPart(OpKind.read, request, stripe, within, bytes, address);
+    }
+    return this.readChunk(request, stripe, within, bytes, address);
+  }
+
+  private startPart(
+    kind: number,
+    request: number,
+    stripe: number,
+    within: number,
+    bytes: number,
+    address: number,
+  ): boolean {
+    const { ops, requests } = this;
+    const op = ops.allocate(kind, stripe);
+    if (op < 0) return false;
+    ops.within[op] = within;
+    ops.bytes[op] = bytes;
+    ops.address[op] = address;
+    ops.request[op] = request;
+    ops.isFua[op] = requests.isFua[request]!;
+    requests.parts[request]! += 1;
+    requests.splitBytes[request]! += bytes;
+    this.runner.enter(op);
+    return true;
+  }
+
+  private touchesRoles(stripe: number, within: number, bytes: number, roles: number): boolean {
+    const { geometry } = this;
+    const last = Math.floor((within + bytes - 1) / geometry.chunkBytes);
+    for (let index = Math.floor(within / geometry.chunkBytes); index <= last; index += 1) {
+      if ((roles & (1 << geometry.dataRole(stripe, index))) !== 0) return true;
+    }
+    return false;
+  }
+
+  /** Reads from one chunk, without a lock, whole rows into the client's rows. */
+  private readChunk(
+    request: number,
+    stripe: number,
+    within: number,
+    bytes: number,
+    address: number,
+  ): boolean {
+    const { geometry, members, requests } = this;
+    const { table } = this.environment;
+    const io = table.allocate();
+    if (io < 0) return false;
+    const { chunkBytes } = geometry;
+    const dataIndex = Math.floor(within / chunkBytes);
+    const inChunk = within - dataIndex * chunkBytes;
+    const partBytes = Math.min(bytes, chunkBytes - inChunk);
+    const fromByte = roundDown(inChunk, ROW_BYTES);
+    const role = geometry.dataRole(stripe, dataIndex);
+    table.op[io] = Op.read;
+    table.isFua[io] = 0;
+    table.offset[io] = members.dataOffset[role]! + stripe * chunkBytes + fromByte;
+    table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
+    table.address[io] = address - (inChunk - fromByte);
+    table.owner[io] = this.readOwner;
+    table.context[io] = request;
+    this.readRole[io] = role;
+    requests.parts[request]! += 1;
+    requests.splitBytes[request]! += partBytes;
+    members.devices[role]!.submit(io);
+    return true;
+  }
+
+  private onReadIo(io: number, outcome: OutcomeCode, errno: number): void {
+    const { table } = this.environment;
+    const request = table.context[io]!;
+    if (outcome === Outcome.done) {
+      table.free(io);
+      this.partFinished(request, 0);
+      return;
+    }
+    const role = this.readRole[io]!;
+    const offset = table.offset[io]!;
+    const bytes = table.bytes[io]!;
+    const address = table.address[io]!;
+    table.free(io);
+    const { geometry, members } = this;
+    const inMember = offset - members.dataOffset[role]!;
+    const stripe = Math.floor(inMember / geometry.chunkBytes);
+    const dataIndex = geometry.dataIndexOf(stripe, role);
+    const within = dataIndex * geometry.chunkBytes + (inMember - stripe * geometry.chunkBytes);
+    this.hooks.onMemberError({ role, op: Op.read, outcome, errno, offset, bytes });
+    this.failedReads.push({ request, stripe, within, bytes, address, role });
+  }
+
+  private startReconstruction(read: FailedRead): boolean {
+    const op = this.ops.allocate(OpKind.read, read.stripe);
+    if (op < 0) return false;
+    this.ops.within[op] = read.within;
+    this.ops.bytes[op] = read.bytes;
+    this.ops.address[op] = read.address;
+    this.ops.request[op] = read.request;
+    this.ops.excluded[op] = 1 << read.role;
+    this.runner.enter(op);
+    return true;
+  }
+
+  // Holds ------------------------------------------------------------------------------------
+
+  private startHolds(): void {
+    while (this.holdQueue.length > 0) {
+      const { stripe, resolve } = this.holdQueue[0]!;
+      const op = this.ops.allocate(OpKind.hold, stripe);
+      if (op < 0) return;
+      this.holdQueue.shift();
+      this.holders.set(op, resolve);
+      this.runner.enter(op);
+    }
+  }
+
+  private holdGranted(op: number): void {
+    const resolve = this.holders.get(op)!;
+    this.holders.delete(op);
+    resolve(op);
+  }
+
+  // Finishing --------------------------------------------------------------------------------
+
+  private partFinished(request: number, status: number): void {
+    const { requests } = this;
+    if (status !== 0 && requests.status[request] === 0) requests.status[request] = status;
+    requests.parts[request]! -= 1;
+    if (requests.parts[request] === 0) this.finished.push(request);
+  }
+
+  private deliver(): void {
+    const { requests } = this;
+    while (this.finished.length > 0) {
+      const request = this.finished.shift();
+      const client = requests.client[request]!;
+      const tag = requests.tag[request]!;
+      let status = requests.status[request]!;
+      if (requests.op[request] === RequestOp.write) {
+        if (requests.splitBytes[request] === requests.bytes[request]) this.writesActive -= 1;
+        // Rule 15: once two members are gone no write is acknowledged.
+        if (status === 0 && this.members.isFailed) status = EIO;
+      }
+      requests.free(request);
+      this.hooks.onFinished(client, tag, status);
+    }
+  }
+}

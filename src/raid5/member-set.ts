@@ -1,0 +1,124 @@
+/**
+ * The members of an array as the engine sees them: a device per role, and for every stripe which
+ * roles can be read.
+ *
+ * A member is missing, in sync, or rebuilding: then it counts as present in the stripes that the
+ * rebuild has done, and as missing in the others.
+ */
+import { assert } from "../base/assert.ts";
+import type { RetryFilter } from "../block/retry-filter.ts";
+import { RowSet } from "./row-set.ts";
+import { SyncProgress } from "./sync-progress.ts";
+
+export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
+export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
+
+export class MemberSet {
+  readonly memberCount: number;
+  readonly devices: (RetryFilter | null)[];
+  /** Bytes from the start of the device to its data region. */
+  readonly dataOffset: Float64Array;
+  readonly mode: Uint8Array;
+  /** 1: writes have completed since the last flush was submitted. */
+  readonly needsFlush: Uint8Array;
+  /** Set while a member is being rebuilt. */
+  rebuild: SyncProgress | null = null;
+  /** Set while rows may be out of sync: a resync runs or is due. */
+  resync: SyncProgress | null = null;
+  /** During the first resync of a new array: rows written since the create. */
+  provenRows: RowSet | null = null;
+  private missingBits = 0;
+  private rebuildingRole = -1;
+
+  constructor(memberCount: number) {
+    this.memberCount = memberCount;
+    this.devices = new Array<RetryFilter | null>(memberCount).fill(null);
+    this.dataOffset = new Float64Array(memberCount);
+    this.mode = new Uint8Array(memberCount);
+    this.needsFlush = new Uint8Array(memberCount);
+    this.missingBits = (1 << memberCount) - 1;
+  }
+
+  /** Members without any device in sync or rebuilding. */
+  get missingCount(): number {
+    let count = 0;
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.mode[role] === MemberMode.missing) count += 1;
+    }
+    return count;
+  }
+
+  /** Members that do not hold all of their data: missing, or being rebuilt. */
+  get degradedCount(): number {
+    return this.missingCount + (this.rebuildingRole >= 0 ? 1 : 0);
+  }
+
+  get isFailed(): boolean {
+    return this.degradedCount > 1;
+  }
+
+  set(role: number, options: { device: RetryFilter; dataOffset: number }): void {
+    this.devices[role] = options.device;
+    this.dataOffset[role] = options.dataOffset;
+    this.changeMode(role, MemberMode.inSync);
+  }
+
+  /** Begins (or resumes) the rebuild of a member from a stripe on. */
+  setRebuilding(
+    role: number,
+    options: { device: RetryFilter; dataOffset: number; fromStripe: number },
+  ): void {
+    assert(this.rebuildingRole < 0, "one member is rebuilt at a time");
+    this.devices[role] = options.device;
+    this.dataOffset[role] = options.dataOffset;
+    this.rebuild = new SyncProgress(options.fromStripe);
+    this.changeMode(role, MemberMode.rebuilding);
+  }
+
+  finishRebuild(role: number): void {
+    assert(this.mode[role] === MemberMode.rebuilding, "only a rebuild finishes");
+    this.changeMode(role, MemberMode.inSync);
+  }
+
+  /** No request is submitted to this member from now on. */
+  remove(role: number): void {
+    this.changeMode(role, MemberMode.missing);
+    this.needsFlush[role] = 0;
+  }
+
+  isPresent(role: number): boolean {
+    return this.mode[role] !== MemberMode.missing;
+  }
+
+  /** Bits of the roles that cannot be read in this stripe. */
+  unavailableRoles(stripe: number): number {
+    if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
+    return this.missingBits | (1 << this.rebuildingRole);
+  }
+
+  /** Whether parity is known to match the data in this whole stripe. */
+  isInSync(stripe: number): boolean {
+    return this.resync === null || this.resync.isDone(stripe);
+  }
+
+  beginResync(options: { fromStripe: number; isFirst: boolean }): void {
+    this.resync = new SyncProgress(options.fromStripe);
+    this.provenRows = options.isFirst ? new RowSet() : null;
+  }
+
+  endResync(): void {
+    this.resync = null;
+    this.provenRows = null;
+  }
+
+  private changeMode(role: number, mode: MemberModeCode): void {
+    if (this.rebuildingRole === role && mode !== MemberMode.rebuilding) {
+      this.rebuildingRole = -1;
+      this.rebuild = null;
+    }
+    if (mode === MemberMode.rebuilding) this.rebuildingRole = role;
+    this.mode[role] = mode;
+    if (mode === MemberMode.missing) this.missingBits |= 1 << role;
+    else this.missingBits &= ~(1 << role);
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * What a write (or a reconstructing read) must do in one segment: a range of rows of one stripe in
+ * which the set of touched data chunks is the same.
+ *
+ * Chunks of a stripe are bits: bit i is data index i. `partial` marks touched chunks of which the
+ * segment's (single) row is touched only in part, so that its old content is needed too.
+ *
+ * | situation                        | strategy          | reads                        |
+ * |----------------------------------|-------------------|------------------------------|
+ * | parity missing                   | data-only         | partial rows                 |
+ * | row not known in sync, all there | reconstruct-write | untouched + partial          |
+ * | all there                        | the cheaper of reconstruct-write and read-modify-write |
+ * | an untouched data chunk missing  | read-modify-write | old touched + old parity     |
+ * | a touched one, whole rows        | reconstruct-write | untouched + other partial    |
+ * | a touched one, in part           | recover-write     | all other data + old parity  |
+ *
+ * Rule 1: where a row is not known to be in sync, read-modify-write would keep wrong parity wrong.
+ * Pure: enumerated in test/unit/plan.test.ts against a model of the stripe.
+ */
+
+export const Strategy = {
+  /** Parity is the XOR of all new data: reconstruct-write, and the full stripe with no reads. */
+  reconstructWrite: 1,
+  /** Parity is the old parity XOR old data XOR new data. */
+  readModifyWrite: 2,
+  /** No parity is kept: its member is missing. */
+  dataOnly: 3,
+  /** The old content of the missing chunk is recovered first, because a part of it stays. */
+  recoverWrite: 4,
+  /** A read with every touched chunk present. */
+  readDirect: 5,
+  /** A read of a missing chunk: the XOR of all others. */
+  readReconstruct: 6,
+} as const;
+export type StrategyCode = (typeof Strategy)[keyof typeof Strategy];
+
+/** `missing` is a data index, or one of these. */
+export const NONE_MISSING = -1;
+export const PARITY_MISSING = -2;
+
+export interface SegmentShape {
+  dataCount: number;
+  /** Bits of the touched data chunks; not 0. */
+  touched: number;
+  /** Bits of those touched in part of a row. */
+  partial: number;
+  missing: number;
+  isInSync: boolean;
+}
+
+export function countBits(mask: number): number {
+  let bits = mask;
+  let count = 0;
+  while (bits !== 0) {
+    bits &= bits - 1;
+    count += 1;
+  }
+  return count;
+}
+
+export function chooseWriteStrategy(shape: SegmentShape): StrategyCode {
+  const { dataCount, touched, partial, missing } = shape;
+  if (missing === PARITY_MISSING) return Strategy.dataOnly;
+  if (missing === NONE_MISSING) {
+    if (!shape.isInSync) return Strategy.reconstructWrite;
+    const touchedCount = countBits(touched);
+    const reconstructReads = dataCount - touchedCount + countBits(partial);
+    const modifyReads = touchedCount + 1;
+    return reconstructReads <= modifyReads ? Strategy.reconstructWrite : Strategy.readModifyWrite;
+  }
+  const missingBit = 1 << missing;
+  if ((touched & missingBit) === 0) return Strategy.readModifyWrite;
+  return (partial & missingBit) === 0 ? Strategy.reconstructWrite : Strategy.recoverWrite;
+}
+
+/** Bits of the data chunks whose old content is read into buffers. */
+export function readMaskOf(strategy: StrategyCode, shape: SegmentShape): number {
+  const { dataCount, touched, partial, missing } = shape;
+  const all = (1 << dataCount) - 1;
+  const present = missing >= 0 ? all & ~(1 << missing) : all;
+  switch (strategy) {
+    case Strategy.reconstructWrite:
+      return ((all & ~touched) | partial) & present;
+    case Strategy.readModifyWrite:
+      return touched;
+    case Strategy.dataOnly:
+      return partial;
+    case Strategy.recoverWrite:
+      return present;
+    case Strategy.readDirect:
+      return 0;
+    case Strategy.readReconstruct:
+      return present & ~touched;
+  }
+}
+
+export function readsParity(strategy: StrategyCode): boolean {
+  return (
+    strategy === Strategy.readModifyWrite ||
+    strategy === Strategy.recoverWrite ||
+    strategy === Strategy.readReconstruct
+  );
+}
+
+/** Column buffers of a segment: parity first, then one per read chunk, then a recovered one. */
+export function bufferCountOf(strategy: StrategyCode, readMask: number): number {
+  switch (strategy) {
+    case Strategy.dataOnly:
+      return countBits(readMask);
+    case Strategy.readDirect:
+      return 0;
+    case Strategy.recoverWrite:
+      return 2 + countBits(readMask);
+    default:
+      return 1 + countBits(readMask);
+  }
+}
+
+/** Which buffer of the segment holds the old content of data chunk `dataIndex`. */
+export function bufferIndexOf(strategy: StrategyCode, readMask: number, dataIndex: number): number {
+  const rank = countBits(readMask & ((1 << dataIndex) - 1));
+  return strategy === Strategy.dataOnly ? rank : rank + 1;
+}

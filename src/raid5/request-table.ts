@@ -1,0 +1,97 @@
+/**
+ * Requests to an array, as parallel typed arrays, and the queue of those that are being split into
+ * parts.
+ *
+ * `parts` counts what has not finished, and one more while the request is still being split. A
+ * request that has finished is delivered at the end of the turn, so that all completions of one
+ * turn are judged before any is acknowledged (write-rules 15).
+ */
+import { assert } from "../base/assert.ts";
+
+/** A FIFO of request indexes over a ring. */
+export class IndexQueue {
+  private readonly ring: Int32Array;
+  private head = 0;
+  private count = 0;
+
+  constructor(capacity: number) {
+    this.ring = new Int32Array(capacity);
+  }
+
+  get length(): number {
+    return this.count;
+  }
+
+  peek(): number {
+    return this.count === 0 ? -1 : this.ring[this.head]!;
+  }
+
+  push(index: number): void {
+    assert(this.count < this.ring.length, "the queue is as large as the table behind it");
+    this.ring[(this.head + this.count) % this.ring.length] = index;
+    this.count += 1;
+  }
+
+  shift(): number {
+    assert(this.count > 0, "the queue is not empty");
+    const index = this.ring[this.head]!;
+    this.head = (this.head + 1) % this.ring.length;
+    this.count -= 1;
+    return index;
+  }
+}
+
+export class RequestTable {
+  readonly capacity: number;
+  /** FrontOp: 0 read, 1 write, 2 flush. */
+  readonly op: Uint8Array;
+  readonly offset: Float64Array;
+  readonly bytes: Uint32Array;
+  readonly address: Uint32Array;
+  readonly isFua: Uint8Array;
+  readonly client: Uint32Array;
+  readonly tag: Uint32Array;
+  readonly parts: Uint32Array;
+  /** Bytes already split into parts. */
+  readonly splitBytes: Uint32Array;
+  /** 0, or the positive errno of the first part that failed. */
+  readonly status: Uint8Array;
+  private readonly freeList: Int32Array;
+  private freeCount: number;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.op = new Uint8Array(capacity);
+    this.offset = new Float64Array(capacity);
+    this.bytes = new Uint32Array(capacity);
+    this.address = new Uint32Array(capacity);
+    this.isFua = new Uint8Array(capacity);
+    this.client = new Uint32Array(capacity);
+    this.tag = new Uint32Array(capacity);
+    this.parts = new Uint32Array(capacity);
+    this.splitBytes = new Uint32Array(capacity);
+    this.status = new Uint8Array(capacity);
+    this.freeList = new Int32Array(capacity);
+    for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
+    this.freeCount = capacity;
+  }
+
+  get inUse(): number {
+    return this.capacity - this.freeCount;
+  }
+
+  allocate(): number {
+    assert(this.freeCount > 0, "clients keep below the request limit");
+    this.freeCount -= 1;
+    const request = this.freeList[this.freeCount]!;
+    this.parts[request] = 1;
+    this.splitBytes[request] = 0;
+    this.status[request] = 0;
+    return request;
+  }
+
+  free(request: number): void {
+    this.freeList[this.freeCount] = request;
+    this.freeCount += 1;
+  }
+}
