@@ -1,0 +1,207 @@
+/** What the outside sees of drives and arrays, from what the registry knows. */
+import { SECTOR_BYTES } from "../base/units.ts";
+import { layoutName } from "../md/layout.ts";
+import { Role, roleOf, type Superblock } from "../md/superblock.ts";
+import type { Drive } from "./drive.ts";
+import type {
+  ArrayState,
+  ArrayStatus,
+  DriveStatus,
+  MemberErrors,
+  MemberStatus,
+  SyncStatus,
+} from "./protocol.ts";
+import type { RaidArray } from "./raid-array.ts";
+import type { ArrayRecord, Registry } from "./registry.ts";
+
+const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
+const NO_IO: MemberStatus["io"] = {
+  reads: 0,
+  writes: 0,
+  flushes: 0,
+  bytesRead: 0,
+  bytesWritten: 0,
+};
+const IDLE: SyncStatus = {
+  action: "idle",
+  doneBytes: 0,
+  totalBytes: 0,
+  rateBytesPerSecond: 0,
+  etaSeconds: null,
+};
+
+export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
+  const { name, path, sizeBytes, logicalBlockBytes } = drive.info;
+  const common = { name, path, sizeBytes, logicalBlockBytes };
+  const holder = registry.holderOf(drive);
+  if (holder !== null) return { ...common, ...heldStatus(holder, drive) };
+  if (drive.failure !== "") return { ...common, state: "faulty", detail: drive.failure };
+  const { probe } = drive;
+  if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.error.detail };
+  if (probe.kind === "none") {
+    const { signature } = drive.info;
+    if (signature === null || drive.isOurs) return { ...common, state: "available" };
+    return { ...common, state: "foreign", detail: `it holds a ${signature}` };
+  }
+  const record = registry.recordOf(drive);
+  if (record === null) {
+    const detail = "it carries the superblock of an array that was deleted here";
+    return { ...common, state: "foreign", detail };
+  }
+  return { ...common, ...idleStatus(registry, record, probe.superblock) };
+}
+
+function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof CommonDrive> {
+  const running = record.running!;
+  const role = running.roleOf(drive);
+  if (role < 0) return { state: "spare" };
+  const member = { array: record.name, role };
+  const isFaulty = running.roles[role]!.state === "faulty";
+  return isFaulty
+    ? { state: "faulty", member, detail: drive.failure }
+    : { state: "member", member };
+}
+
+type CommonDrive = Pick<DriveStatus, "name" | "path" | "sizeBytes" | "logicalBlockBytes">;
+
+/** A drive with a superblock that no running array holds. */
+function idleStatus(
+  registry: Registry,
+  record: ArrayRecord,
+  superblock: Superblock,
+): Omit<DriveStatus, keyof CommonDrive> {
+  const newest = Math.max(
+    record.running?.events ?? 0,
+    ...registry.drivesOf(record.uuid).map((drive) => drive.superblock!.events),
+  );
+  const role = roleOf(superblock, superblock.devNumber);
+  const member = { array: record.name, role };
+  if (record.running !== null || superblock.events < newest - 1) {
+    const detail =
+      `it is at event ${superblock.events} and array ${record.name} at ${newest}: ` +
+      "add it to have it rebuilt";
+    return role < Role.limit ? { state: "stale", member, detail } : { state: "stale", detail };
+  }
+  return role < Role.limit ? { state: "member", member } : { state: "spare" };
+}
+
+export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+  const { running } = record;
+  return running === null ? inactiveStatus(registry, record) : runningStatus(record, running);
+}
+
+function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
+  const { synchronizer } = array;
+  return {
+    ...geometryStatus(record, array.identity),
+    state: arrayStateOf(array),
+    eventCount: array.events,
+    degraded: array.members.degradedCount,
+    reason: array.readOnlyReason,
+    members: array.roles.map((_, role) => memberStatus(array, role)),
+    spares: array.spares.map(({ name }) => name),
+    sync: syncStatus(array),
+    mismatchBytes: synchronizer.mismatchBytes,
+    lostBytes: 0,
+    lastScrub: synchronizer.lastScrub,
+  };
+}
+
+export function arrayStateOf(array: RaidArray): ArrayState {
+  if (array.isFailed) return "failed";
+  if (array.readOnlyReason !== null) return "read-only";
+  if (array.members.degradedCount > 0) return "degraded";
+  return array.isDirty ? "active" : "clean";
+}
+
+function memberStatus(array: RaidArray, role: number): MemberStatus {
+  const { drive, state } = array.roles[role]!;
+  const base: MemberStatus = {
+    role,
+    drive: drive?.name ?? null,
+    state,
+    errors: drive?.errors() ?? NO_ERRORS,
+    errorKinds: { ...drive?.io.counters.kinds },
+    io: drive?.ioCounts() ?? NO_IO,
+  };
+  if (state !== "rebuilding") return base;
+  const cursor = array.members.rebuild?.cursor ?? 0;
+  return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };
+}
+
+function syncStatus(array: RaidArray): SyncStatus {
+  const job = array.synchronizer.currentJob;
+  if (job === null) return IDLE;
+  return {
+    action: job.kind,
+    doneBytes: job.done,
+    totalBytes: job.total,
+    rateBytesPerSecond: job.rateBytesPerSecond,
+    etaSeconds: job.etaSeconds,
+  };
+}
+
+function geometryStatus(
+  record: ArrayRecord,
+  superblock: Superblock,
+): Pick<
+  ArrayStatus,
+  | "name"
+  | "uuid"
+  | "level"
+  | "layout"
+  | "chunkBytes"
+  | "sizeBytes"
+  | "consistencyPolicy"
+  | "syncSpeedMin"
+  | "syncSpeedMax"
+  | "readDeadlineMs"
+  | "writeDeadlineMs"
+> {
+  const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
+  const chunkCount = Math.floor(superblock.sizeSectors / superblock.chunkSectors);
+  return {
+    name: record.name,
+    uuid: record.uuid,
+    level: "raid5",
+    layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
+    chunkBytes,
+    sizeBytes: chunkCount * chunkBytes * (superblock.memberCount - 1),
+    consistencyPolicy: superblock.log.kind === "none" ? "resync" : superblock.log.kind,
+    ...record.tuning,
+  };
+}
+
+/** An array that does not run: what the freshest of its superblocks says. */
+function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+  const drives = registry.drivesOf(record.uuid);
+  const superblocks = drives.map((drive) => drive.superblock!);
+  const freshest = superblocks.reduce((one, other) => (other.events > one.events ? other : one));
+  const members: MemberStatus[] = [];
+  for (let role = 0; role < freshest.memberCount; role += 1) {
+    const drive = drives.find(
+      ({ superblock }) => roleOf(superblock!, superblock!.devNumber) === role,
+    );
+    members.push({
+      role,
+      drive: drive?.name ?? null,
+      state: drive === undefined ? "missing" : "in-sync",
+      errors: NO_ERRORS,
+      errorKinds: {},
+      io: NO_IO,
+    });
+  }
+  return {
+    ...geometryStatus(record, freshest),
+    state: "inactive",
+    eventCount: freshest.events,
+    degraded: members.filter(({ state }) => state === "missing").length,
+    reason: record.reason === "" ? null : record.reason,
+    members,
+    spares: [],
+    sync: IDLE,
+    mismatchBytes: 0,
+    lostBytes: 0,
+    lastScrub: null,
+  };
+}

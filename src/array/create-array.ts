@@ -1,0 +1,243 @@
+/**
+ * Creates an array: everything is checked first, so that a request that is refused has written
+ * nothing to any drive.
+ */
+import { fillRandom } from "../base/random.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import { formatBytes, isPowerOfTwo, KIB, MIB, roundDown, SECTOR_BYTES } from "../base/units.ts";
+import {
+  chooseLayoutOnMember,
+  type LayoutOnMember,
+  mdTimeOf,
+  newSuperblock,
+} from "../md/create.ts";
+import { LAYOUT_LEFT_SYMMETRIC } from "../md/layout.ts";
+import { decodeUuid } from "../md/uuid.ts";
+import { driveStatus } from "./array-status.ts";
+import type { Drive } from "./drive.ts";
+import type { CommandError, CreateArrayRequest } from "./protocol.ts";
+import type { StartPlan } from "./raid-array.ts";
+import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+import { runPlan, stopArray } from "./start-array.ts";
+
+export const MEMBERS_MIN = 3;
+export const MEMBERS_MAX = 16;
+export const CHUNK_BYTES_MIN = 4 * KIB;
+export const CHUNK_BYTES_MAX = MIB;
+const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;
+
+interface Chosen {
+  readonly drives: readonly Drive[];
+  readonly spares: readonly Drive[];
+  readonly layouts: ReadonlyMap<Drive, LayoutOnMember>;
+  readonly sizeSectors: number;
+}
+
+export async function createArray(
+  registry: Registry,
+  request: CreateArrayRequest,
+): Promise<Result<ArrayRecord, CommandError>> {
+  const chosen = check(registry, request);
+  if (!chosen.ok) return chosen;
+  const uuid = newUuid(registry);
+  const record = registry.addRecord(uuid, request.name);
+  record.isChanging = true;
+  const plan = layOut(registry, request, chosen.value, uuid);
+  const result = await write(registry, record, plan, chosen.value);
+  record.isChanging = false;
+  if (!result.ok) {
+    registry.arrays.delete(uuid);
+    return result;
+  }
+  record.running!.emit("array.created", "info", `array ${record.name} is created`);
+  return ok(record);
+}
+
+function check(registry: Registry, request: CreateArrayRequest): Result<Chosen, CommandError> {
+  const refused = checkNumbers(registry, request);
+  if (refused !== null) return err(refused);
+  const drives: Drive[] = [];
+  for (const name of [...request.drives, ...request.spares]) {
+    const drive = registry.drives.get(name);
+    if (drive === undefined) {
+      const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
+      return err(commandError("not-found", "unknown-drive", detail));
+    }
+    const unusable = checkDrive(registry, drive, request);
+    if (unusable !== null) return err(unusable);
+    drives.push(drive);
+  }
+  return measure(request, drives);
+}
+
+function checkNumbers(registry: Registry, request: CreateArrayRequest): CommandError | null {
+  const { name, drives, spares, chunkBytes } = request;
+  if (!NAME_PATTERN.test(name)) {
+    const detail = "an array's name has 1 to 32 of the characters a-z A-Z 0-9 . _ -";
+    return commandError("invalid", "bad-name", detail);
+  }
+  if (registry.byName(name) !== null) {
+    return commandError("conflict", "name-in-use", `there is an array ${name} already`);
+  }
+  if (drives.length < MEMBERS_MIN || drives.length > MEMBERS_MAX) {
+    const detail = `${drives.length} drives given: RAID5 takes ${MEMBERS_MIN} to ${MEMBERS_MAX}`;
+    return commandError(
+      "invalid",
+      drives.length < MEMBERS_MIN ? "too-few-drives" : "too-many-drives",
+      detail,
+    );
+  }
+  const all = [...drives, ...spares];
+  const twice = all.find((drive, index) => all.indexOf(drive) !== index);
+  if (twice !== undefined) {
+    return commandError("invalid", "drive-listed-twice", `drive ${twice} is listed twice`);
+  }
+  if (!isPowerOfTwo(chunkBytes) || chunkBytes < CHUNK_BYTES_MIN || chunkBytes > CHUNK_BYTES_MAX) {
+    const detail = "a chunk is a power of two from 4 KiB to 1 MiB";
+    return commandError("invalid", "bad-chunk", detail);
+  }
+  if (request.consistencyPolicy !== "resync") {
+    const detail = `policy ${request.consistencyPolicy} is not offered yet: use "resync"`;
+    return commandError("invalid", "unsupported-policy", detail);
+  }
+  return null;
+}
+
+function checkDrive(
+  registry: Registry,
+  drive: Drive,
+  request: CreateArrayRequest,
+): CommandError | null {
+  const holder = registry.holderOf(drive);
+  if (holder !== null) {
+    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
+    return commandError("conflict", "drive-in-use", detail);
+  }
+  if (drive.info.isReadOnly) {
+    const detail = `drive ${drive.name} was opened read-only`;
+    return commandError("conflict", "drive-read-only", detail);
+  }
+  const { state, detail: why } = driveStatus(registry, drive);
+  if (state === "available") return checkZeros(drive, request);
+  const record = registry.recordOf(drive);
+  if (record?.isChanging === true) {
+    return commandError("busy", "array-changing", `array ${record.name} is just changing`);
+  }
+  if (!request.force) {
+    const held = record === null ? (why ?? "it holds data") : `it belongs to array ${record.name}`;
+    const detail = `drive ${drive.name}: ${held}. With "force": true its content is given up`;
+    return commandError("conflict", "drive-has-data", detail);
+  }
+  return checkZeros(drive, request);
+}
+
+function checkZeros(drive: Drive, { assumeClean, force }: CreateArrayRequest): CommandError | null {
+  const readsZeros = drive.info.readsZeros && !drive.isOurs;
+  if (!assumeClean || force || readsZeros) return null;
+  const detail =
+    `assumeClean needs members that are known to read zeros, and drive ${drive.name} is not: ` +
+    'leave it out (the array is usable at once all the same), or say "force": true';
+  return commandError("conflict", "not-known-zero", detail);
+}
+
+function measure(request: CreateArrayRequest, all: readonly Drive[]): Result<Chosen, CommandError> {
+  const { chunkBytes } = request;
+  const layouts = new Map<Drive, LayoutOnMember>();
+  const drives = all.slice(0, request.drives.length);
+  const spares = all.slice(request.drives.length);
+  let smallest = Number.POSITIVE_INFINITY;
+  for (const drive of all) {
+    const deviceBytes = drive.info.sizeBytes;
+    const layout = chooseLayoutOnMember({ deviceBytes, chunkBytes, policy: "resync" });
+    if (!layout.ok) {
+      const detail = `drive ${drive.name} is too small. ${layout.error.detail}`;
+      return err(commandError("invalid", "drive-too-small", detail));
+    }
+    layouts.set(drive, layout.value);
+    if (drives.includes(drive)) smallest = Math.min(smallest, layout.value.dataSizeSectors);
+  }
+  const chunkSectors = chunkBytes / SECTOR_BYTES;
+  const wanted = request.memberSizeBytes;
+  if (wanted !== undefined && (wanted < chunkBytes || wanted > smallest * SECTOR_BYTES)) {
+    const detail =
+      `a member size of ${wanted} bytes does not fit: it is between one chunk and ` +
+      `${formatBytes(smallest * SECTOR_BYTES)}, what the smallest drive has room for`;
+    return err(commandError("invalid", "bad-size", detail));
+  }
+  const used = wanted === undefined ? smallest : Math.floor(wanted / SECTOR_BYTES);
+  const sizeSectors = roundDown(used, chunkSectors);
+  const small = spares.find((spare) => layouts.get(spare)!.dataSizeSectors < sizeSectors);
+  if (small !== undefined) {
+    const detail = `spare ${small.name} is smaller than the members`;
+    return err(commandError("invalid", "drive-too-small", detail));
+  }
+  return ok({ drives, spares, layouts, sizeSectors });
+}
+
+function layOut(
+  registry: Registry,
+  request: CreateArrayRequest,
+  { drives, spares, layouts, sizeSectors }: Chosen,
+  arrayUuid: string,
+): StartPlan {
+  const createdAt = mdTimeOf(registry.context.clock.wallMs());
+  const resyncOffsetSectors = request.assumeClean ? null : 0;
+  for (const [devNumber, drive] of [...drives, ...spares].entries()) {
+    const superblock = newSuperblock({
+      arrayUuid,
+      deviceUuid: newUuid(registry),
+      setName: request.name,
+      createdAt,
+      memberCount: drives.length,
+      chunkBytes: request.chunkBytes,
+      layout: LAYOUT_LEFT_SYMMETRIC,
+      sizeSectors,
+      policy: "resync",
+      layoutOnMember: layouts.get(drive)!,
+      devNumber,
+      resyncOffsetSectors,
+      events: 0,
+    });
+    leaveOldArray(registry, drive);
+    drive.probe = { kind: "member", superblock };
+    drive.failure = "";
+  }
+  return {
+    name: request.name,
+    superblock: drives[0]!.superblock!,
+    roles: drives.map((drive) => ({ drive, recoveryOffsetSectors: null })),
+    spares,
+    resyncFromSector: resyncOffsetSectors,
+    isFirstResync: true,
+    isReadOnly: false,
+  };
+}
+
+function leaveOldArray(registry: Registry, drive: Drive): void {
+  const old = registry.recordOf(drive);
+  drive.probe = { kind: "none" };
+  if (old !== null) registry.dropIfEmpty(old);
+}
+
+/** The empty bad-block logs first, then all superblocks in one update. */
+async function write(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: StartPlan,
+  { drives, spares }: Chosen,
+): Promise<Result<undefined, CommandError>> {
+  const result = await runPlan(registry, record, plan, { mustRecord: true, clearLogs: true });
+  const running = record.running;
+  if (result.ok && running !== null && running.members.degradedCount === 0) return ok();
+  if (running !== null) await stopArray(registry, record);
+  const failed = [...drives, ...spares].find(({ failure }) => failure !== "");
+  for (const drive of [...drives, ...spares]) drive.probe = { kind: "none" };
+  const detail = `drive ${failed?.name ?? "unknown"} cannot be written (${failed?.failure ?? "?"})`;
+  return err(commandError("io", "drive-write-failed", `${detail}: take another one`));
+}
+
+function newUuid(registry: Registry): string {
+  const bytes = new Uint8Array(16);
+  fillRandom(registry.context.random, bytes);
+  return decodeUuid(bytes, 0);
+}

@@ -1,0 +1,113 @@
+/**
+ * Clean and dirty, by md's protocol.
+ *
+ *   clean --a write comes--> marking --mark is durable--> dirty --200 ms without writes--> cleaning
+ *     ^                                                     ^            |          |
+ *     +--------------------- flushed and recorded ----------+------------+          |
+ *                                                           +-- a write came -------+
+ *
+ * Order: the dirty mark is durable on all members before any data is written. The clean mark is
+ * written only after a flush, submitted after all writes completed, has succeeded on every member
+ * (write-rules 7).
+ */
+import type { Timers } from "../reactor/timers.ts";
+
+export const SAFE_MODE_DELAY_MS = 200;
+
+export interface DirtyMarkHost {
+  /** Marks the array dirty on all members. True when that is durable. */
+  recordDirty(): Promise<boolean>;
+  /** Marks the array clean on all members. True when that is durable. */
+  recordClean(): Promise<boolean>;
+  flush(): Promise<boolean>;
+  openGate(): void;
+  closeGate(): void;
+  /** The mark could not be made durable: the writes that wait are refused. */
+  refuseWrites(): void;
+  hasWaitingWrites(): boolean;
+  activeWrites(): number;
+  /** Counts writes since the start: tells whether any came in a while. */
+  writeCount(): number;
+}
+
+export type DirtyState = "clean" | "marking" | "dirty" | "cleaning";
+
+export class DirtyMark {
+  private current: DirtyState;
+  private readonly host: DirtyMarkHost;
+  private readonly timers: Timers;
+  private timer = 0;
+  private isStopping = false;
+
+  constructor(options: { host: DirtyMarkHost; timers: Timers; isDirty: boolean }) {
+    this.host = options.host;
+    this.timers = options.timers;
+    this.current = options.isDirty ? "dirty" : "clean";
+  }
+
+  get state(): DirtyState {
+    return this.current;
+  }
+
+  /** Begins to watch an array that starts out dirty. */
+  start(): void {
+    if (this.current !== "dirty") return;
+    this.host.openGate();
+    this.watch();
+  }
+
+  writeWaiting(): void {
+    if (this.current === "clean" && !this.isStopping) void this.mark();
+  }
+
+  /** Marks the array clean for a stop: no write is under way and none will come. */
+  async stop(): Promise<boolean> {
+    this.isStopping = true;
+    this.timers.cancel(this.timer);
+    while (this.current === "marking" || this.current === "cleaning") await this.timers.sleep(1);
+    this.timers.cancel(this.timer);
+    this.host.closeGate();
+    if (this.current === "clean") return true;
+    if (!(await this.host.flush())) return false;
+    if (!(await this.host.recordClean())) return false;
+    this.current = "clean";
+    return true;
+  }
+
+  private async mark(): Promise<void> {
+    this.current = "marking";
+    const isDurable = await this.host.recordDirty();
+    if (!isDurable) {
+      this.current = "clean";
+      this.host.refuseWrites();
+      return;
+    }
+    this.current = "dirty";
+    this.host.openGate();
+    this.watch();
+  }
+
+  private watch(): void {
+    const seen = this.host.writeCount();
+    this.timer = this.timers.scheduleAfter(SAFE_MODE_DELAY_MS, () => {
+      if (this.isStopping) return;
+      if (this.host.activeWrites() > 0 || this.host.writeCount() !== seen) this.watch();
+      else void this.clean();
+    });
+  }
+
+  private async clean(): Promise<void> {
+    this.current = "cleaning";
+    this.host.closeGate();
+    const isDurable = (await this.host.flush()) && (await this.host.recordClean());
+    if (!isDurable) {
+      // The members say "dirty", which is safe: stay so.
+      this.current = "dirty";
+      this.host.openGate();
+      this.watch();
+      return;
+    }
+    this.current = "clean";
+    if (this.host.hasWaitingWrites() && !this.isStopping) void this.mark();
+  }
+}

@@ -1,0 +1,115 @@
+/**
+ * A drive that parityd was told about: its stack of filters, what its superblock says, and how it
+ * stands to the arrays.
+ *
+ *   aio device -> fault injection -> statistics -> retry      (bottom up)
+ */
+
+import { errnoName } from "../base/errno.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import type { AsyncIo } from "../block/async-io.ts";
+import { FaultFilter } from "../block/fault-filter.ts";
+import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
+import type { OutcomeRouter } from "../block/outcome-router.ts";
+import { RetryFilter } from "../block/retry-filter.ts";
+import { StatsFilter } from "../block/stats-filter.ts";
+import {
+  decodeSuperblock,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Superblock,
+  type SuperblockError,
+} from "../md/superblock.ts";
+import { Op } from "../reactor/io-table.ts";
+import type { DriveDevice, ReactorContext } from "./context.ts";
+import type { MemberErrors, MemberStatus, OpenDrive } from "./protocol.ts";
+
+/** What was found where a superblock would be. */
+export type Probe =
+  | { readonly kind: "member"; readonly superblock: Superblock }
+  | { readonly kind: "none" }
+  /** There is a superblock, but it cannot be used. */
+  | { readonly kind: "unusable"; readonly error: SuperblockError };
+
+export interface ReadFailure {
+  readonly kind: "unreadable";
+  readonly detail: string;
+}
+
+export class Drive {
+  readonly info: OpenDrive;
+  readonly device: DriveDevice;
+  readonly faults: FaultFilter;
+  readonly stats: StatsFilter;
+  /** The top of the stack. */
+  readonly io: RetryFilter;
+  probe: Probe = { kind: "none" };
+  /** Why the drive was taken out of an array; empty while it was not. */
+  failure = "";
+  /** Sectors of this drive that were repaired from parity, in bytes. */
+  fixedBytes = 0;
+  slowCount = 0;
+  /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
+  isOurs = false;
+
+  constructor(context: ReactorContext, router: OutcomeRouter, info: OpenDrive) {
+    const { table, timers, clock, memory } = context;
+    this.info = info;
+    this.device = context.openDevice(info);
+    this.faults = new FaultFilter({ next: this.device, table, timers, memory });
+    this.stats = new StatsFilter({ next: this.faults, table, clock });
+    this.io = new RetryFilter({ next: this.stats, table, timers, router });
+  }
+
+  get name(): string {
+    return this.info.name;
+  }
+
+  /** The superblock of a member or spare, or null. */
+  get superblock(): Superblock | null {
+    return this.probe.kind === "member" ? this.probe.superblock : null;
+  }
+
+  /** Reads the superblock through a buffer of one row. */
+  async readProbe(
+    context: ReactorContext,
+    asyncIo: AsyncIo,
+    address: number,
+  ): Promise<Result<undefined, ReadFailure>> {
+    if (this.info.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) {
+      this.probe = { kind: "none" };
+      return ok();
+    }
+    const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address };
+    const answer = await asyncIo.read(this.io, range);
+    if (answer.outcome !== Outcome.done) {
+      const cause = `${OUTCOME_NAMES[answer.outcome]}, ${errnoName(answer.errno)}`;
+      return err({
+        kind: "unreadable",
+        detail: `The superblock of ${this.name} cannot be read (${cause}); check the drive.`,
+      });
+    }
+    const bytes = context.memory.bytes.slice(address, address + SUPERBLOCK_BYTES);
+    const decoded = decodeSuperblock(bytes, { deviceBytes: this.info.sizeBytes });
+    if (decoded.ok) this.probe = { kind: "member", superblock: decoded.value };
+    else if (decoded.error.kind === "no-magic") this.probe = { kind: "none" };
+    else this.probe = { kind: "unusable", error: decoded.error };
+    return ok();
+  }
+
+  errors(): MemberErrors {
+    const { read, write, retried } = this.io.counters;
+    return { read, write, fixed: this.fixedBytes / 512, slow: this.slowCount, retried };
+  }
+
+  ioCounts(): MemberStatus["io"] {
+    const { count, bytes } = this.stats;
+    return {
+      reads: count[Op.read]!,
+      writes: count[Op.write]! + count[Op.writeZeroes]!,
+      flushes: count[Op.flush]!,
+      bytesRead: bytes[Op.read]!,
+      bytesWritten: bytes[Op.write]! + bytes[Op.writeZeroes]!,
+    };
+  }
+}

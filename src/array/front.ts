@@ -1,0 +1,40 @@
+/**
+ * An array as the faces above it see it (NBD today): plain numbers in, a tag and a status back.
+ *
+ * `address` is where the first byte asked for lies. It is congruent to `offset` modulo 4096 and the
+ * caller owns whole rows around the range, because members are read and written in whole rows:
+ * bytes of the first and last row outside the range may be overwritten until completion.
+ */
+export const FrontOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
+export type FrontOpCode = (typeof FrontOp)[keyof typeof FrontOp];
+
+/** Requests of one array that may be under way, over all clients: whoever admits them keeps to it. */
+export const FRONT_REQUESTS_MAX = 32_768;
+
+export const FrontFlag = { fua: 1 } as const;
+
+/** Called once per request; `status` is 0 or a positive errno (EIO, ENOSPC, EPERM, ESHUTDOWN). */
+export type FrontCompletion = (tag: number, status: number) => void;
+
+export interface ArrayFront {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Writes are answered EPERM while this holds. */
+  readonly isReadOnly: boolean;
+  /** The largest power of two that divides a full stripe. */
+  readonly preferredBytes: number;
+  /** Registers a client; the answer is its handle. */
+  attach(onComplete: FrontCompletion): number;
+  /** After this no completion is delivered. The client has no request under way. */
+  detach(handle: number): void;
+  /** Takes a request in bounds; never completes it before it returns. */
+  submit(
+    handle: number,
+    op: FrontOpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    flags: number,
+    tag: number,
+  ): void;
+}

@@ -1,0 +1,135 @@
+/**
+ * Jobs: what runs for long, and is asked for by id. The control thread keeps their history; here
+ * are those of this run of the reactor.
+ */
+import type { Clock } from "../base/clock.ts";
+import { isoTime } from "../base/time.ts";
+import type { JobKind, JobState, JobStatus, ReactorMessage } from "./protocol.ts";
+
+/** Jobs that have ended and are still answered from here. */
+const ENDED_JOBS_MAX = 256;
+/** The rate is measured over windows of this length. */
+const RATE_WINDOW_MS = 1000;
+
+export class Job {
+  readonly id: number;
+  readonly kind: JobKind;
+  readonly array: string;
+  readonly startedAtMs: number;
+  readonly total: number;
+  state: JobState = "running";
+  done = 0;
+  error: string | null = null;
+  result: Record<string, number | string> = {};
+  finishedAtMs: number | null = null;
+  /** What somebody asked of it; the job looks at it between stripes. */
+  wish: "go-on" | "pause" | "cancel" = "go-on";
+  private windowStartMs: number;
+  private windowDone = 0;
+  private rate = 0;
+
+  constructor(options: { id: number; kind: JobKind; array: string; total: number; clock: Clock }) {
+    this.id = options.id;
+    this.kind = options.kind;
+    this.array = options.array;
+    this.total = options.total;
+    this.startedAtMs = options.clock.wallMs();
+    this.windowStartMs = options.clock.nowMs();
+  }
+
+  get rateBytesPerSecond(): number {
+    return this.state === "running" ? Math.round(this.rate) : 0;
+  }
+
+  get etaSeconds(): number | null {
+    if (this.state !== "running" || this.rate <= 0) return null;
+    return Math.ceil((this.total - this.done) / this.rate);
+  }
+
+  /** Sets the progress and measures the rate. */
+  advance(done: number, nowMs: number): void {
+    this.done = done;
+    const elapsedMs = nowMs - this.windowStartMs;
+    if (elapsedMs < RATE_WINDOW_MS / 4) return;
+    const current = ((done - this.windowDone) * 1000) / elapsedMs;
+    if (this.rate === 0 || elapsedMs >= RATE_WINDOW_MS) this.rate = current;
+    if (elapsedMs < RATE_WINDOW_MS) return;
+    this.windowStartMs = nowMs;
+    this.windowDone = done;
+  }
+
+  status(): JobStatus {
+    return {
+      id: this.id,
+      kind: this.kind,
+      array: this.array,
+      state: this.state,
+      done: this.done,
+      total: this.total,
+      unit: "bytes",
+      rateBytesPerSecond: this.rateBytesPerSecond,
+      etaSeconds: this.etaSeconds,
+      error: this.error,
+      result: { ...this.result },
+      startedAt: isoTime(this.startedAtMs),
+      finishedAt: this.finishedAtMs === null ? null : isoTime(this.finishedAtMs),
+    };
+  }
+}
+
+export class JobTable {
+  private readonly jobs = new Map<number, Job>();
+  private readonly clock: Clock;
+  private readonly post: (message: ReactorMessage) => void;
+  private nextId: number;
+
+  constructor(options: {
+    clock: Clock;
+    firstId: number;
+    post: (message: ReactorMessage) => void;
+  }) {
+    this.clock = options.clock;
+    this.nextId = options.firstId;
+    this.post = options.post;
+  }
+
+  start(options: { kind: JobKind; array: string; total: number }): Job {
+    const job = new Job({ ...options, id: this.nextId, clock: this.clock });
+    this.nextId += 1;
+    this.jobs.set(job.id, job);
+    this.dropOldest();
+    this.post({ kind: "job", job: job.status() });
+    return job;
+  }
+
+  /** A paused job goes on under its own id. */
+  resume(job: Job): void {
+    job.state = "running";
+    job.wish = "go-on";
+    this.post({ kind: "job", job: job.status() });
+  }
+
+  end(job: Job, state: Exclude<JobState, "running">, error: string | null = null): void {
+    job.state = state;
+    job.error = error;
+    if (state !== "paused") job.finishedAtMs = this.clock.wallMs();
+    this.post({ kind: "job", job: job.status() });
+  }
+
+  get(id: number): Job | undefined {
+    return this.jobs.get(id);
+  }
+
+  list(): Job[] {
+    return [...this.jobs.values()];
+  }
+
+  private dropOldest(): void {
+    if (this.jobs.size <= ENDED_JOBS_MAX) return;
+    for (const job of this.jobs.values()) {
+      if (job.state === "running" || job.state === "paused") continue;
+      this.jobs.delete(job.id);
+      return;
+    }
+  }
+}

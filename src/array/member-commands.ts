@@ -1,0 +1,159 @@
+/** Adding, failing and removing the drives of a running array. */
+import { err, ok, type Result } from "../base/result.ts";
+import { arrayStatus, driveStatus } from "./array-status.ts";
+import type { Drive } from "./drive.ts";
+import type { Job } from "./jobs.ts";
+import type { CommandError, CommandMap } from "./protocol.ts";
+import type { RaidArray } from "./raid-array.ts";
+import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+import { SpareSeat } from "./spare-seat.ts";
+
+const JOB_START_LIMIT_MS = 30_000;
+const POLL_MS = 5;
+
+/** Why this drive cannot be taken out without losing data, or null. */
+export function removalObstacle(array: RaidArray, drive: Drive): CommandError | null {
+  const role = array.roleOf(drive);
+  if (role < 0 || array.roles[role]!.state !== "in-sync") return null;
+  const way = "rebuild onto another drive first, or say force=true";
+  if (array.members.degradedCount > 0) {
+    const detail = `array ${array.name} is degraded and needs drive ${drive.name}: ${way}`;
+    return commandError("conflict", "would-lose-data", detail);
+  }
+  if (array.members.resync !== null && array.members.provenRows === null) {
+    const detail = `array ${array.name} is in its resync and needs drive ${drive.name}: ${way}`;
+    return commandError("conflict", "would-lose-data", detail);
+  }
+  return null;
+}
+
+export async function addMember(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+  { force }: { force: boolean },
+): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const refused = checkNewMember(registry, record, array, drive, force);
+  if (refused !== null) return err(refused);
+  await stopScrubFor(array);
+  const seats = new SpareSeat(array);
+  const superblock = seats.superblockFor(drive);
+  if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
+  if (drive.device.outstanding > 0) {
+    const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
+    return err(commandError("busy", "drive-busy", detail));
+  }
+  const failed = err(
+    commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
+  );
+  if (!(await array.clearBadBlockLog(drive, superblock.value))) return failed;
+  drive.isOurs = true;
+  const role = array.roles.some(({ state }) => state === "rebuilding") ? -1 : seats.freeRole();
+  if (role < 0) {
+    if (!(await array.addSpare(drive, superblock.value))) return failed;
+    return ok({ role: "spare", array: arrayStatus(registry, record) });
+  }
+  if (!(await array.seatForRebuild(drive, role, superblock.value))) return failed;
+  const job = await waitForRebuild(registry, array, drive);
+  if (job === null) {
+    const detail = `the rebuild of drive ${drive.name} has not started: ask for the array's state`;
+    return err(commandError("conflict", "rebuild-not-started", detail));
+  }
+  return ok({ role: "rebuild", job: job.status() });
+}
+
+function checkNewMember(
+  registry: Registry,
+  record: ArrayRecord,
+  array: RaidArray,
+  drive: Drive,
+  force: boolean,
+): CommandError | null {
+  if (array.isFailed || array.readOnlyReason !== null) {
+    const detail = `array ${record.name} is not writable: ${array.readOnlyReason ?? "it has failed"}`;
+    return commandError("conflict", "not-writable", detail);
+  }
+  if (drive.info.isReadOnly) {
+    return commandError("conflict", "drive-read-only", `drive ${drive.name} is read-only`);
+  }
+  const holder = registry.holderOf(drive);
+  const isOwnFaulty =
+    holder === record &&
+    array.roles.some((slot) => slot.drive === drive && slot.state === "faulty");
+  if (holder !== null && !isOwnFaulty) {
+    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
+    return commandError("conflict", "drive-in-use", detail);
+  }
+  const { state, detail: why } = driveStatus(registry, drive);
+  const isOwnStale = state === "stale" && registry.recordOf(drive) === record;
+  if (state === "available" || isOwnFaulty || isOwnStale || force) return null;
+  const isOwnFailed = state === "faulty" && registry.recordOf(drive) === record;
+  if (isOwnFailed) return null;
+  const detail = `drive ${drive.name} is ${state}${why === undefined ? "" : ` (${why})`}`;
+  return commandError("conflict", "drive-has-data", `${detail}: add it with force to use it`);
+}
+
+/** A scrub gives way to a rebuild. */
+async function stopScrubFor(array: RaidArray): Promise<void> {
+  const scrub = array.synchronizer.pausableScrub();
+  if (scrub === null) return;
+  scrub.wish = "cancel";
+  while (scrub.state === "running") await array.context.timers.sleep(POLL_MS);
+}
+
+async function waitForRebuild(
+  registry: Registry,
+  array: RaidArray,
+  drive: Drive,
+): Promise<Job | null> {
+  const { timers, clock } = registry.context;
+  const limitMs = clock.nowMs() + JOB_START_LIMIT_MS;
+  for (;;) {
+    const job = array.synchronizer.currentJob ?? array.synchronizer.lastRebuild;
+    if (job?.kind === "rebuild" && job.result["drive"] === drive.name) return job;
+    if (clock.nowMs() > limitMs || array.isFailed) return null;
+    await timers.sleep(POLL_MS);
+  }
+}
+
+export async function failMember(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+): Promise<Result<CommandMap["fail-member"]["value"], CommandError>> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const role = array.roleOf(drive);
+  if (role < 0 || !array.members.isPresent(role)) {
+    const detail = `drive ${drive.name} is no working member of array ${record.name}`;
+    return err(commandError("conflict", "not-a-member", detail));
+  }
+  const obstacle = removalObstacle(array, drive);
+  if (obstacle !== null) return err(obstacle);
+  array.failMember(role, "failed by request");
+  await array.record();
+  return ok(arrayStatus(registry, record));
+}
+
+export async function removeMember(
+  record: ArrayRecord,
+  drive: Drive,
+): Promise<Result<null, CommandError>> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  if (array.roleOf(drive) < 0 && !array.spares.includes(drive)) {
+    const detail = `drive ${drive.name} does not belong to array ${record.name}`;
+    return err(commandError("not-found", "not-a-member", detail));
+  }
+  const obstacle = removalObstacle(array, drive);
+  if (obstacle !== null) return err(obstacle);
+  await array.removeDrive(drive, "removed by request");
+  return ok(null);
+}
+
+export function notRunning({ name }: ArrayRecord): CommandError {
+  const detail = `array ${name} does not run: start it with POST /v1/arrays/${name}/start`;
+  return commandError("conflict", "not-running", detail);
+}

@@ -1,0 +1,557 @@
+/**
+ * One running array: its engine, its members' states, and what is written about them.
+ *
+ * | something happens                | what follows, in this order                                  |
+ * |----------------------------------|--------------------------------------------------------------|
+ * | a member request fails for good  | no more I/O to it; recorded in the others' superblocks; only |
+ * |                                  | then are the writes it was part of acknowledged              |
+ * | a second member is lost          | nothing is submitted or recorded any more (write-rules 15);  |
+ * |                                  | reads of what is there go on                                 |
+ * | a drive is added                 | superblocks name it with recovery_offset 0; then it rebuilds |
+ * | a rebuild has come to the end    | flush, then one superblock update: that is the commit point  |
+ * | the target of a rebuild fails    | it is recorded as faulty; degraded as before; the next spare |
+ */
+import { assert } from "../base/assert.ts";
+import { EIO, EPERM, errnoName } from "../base/errno.ts";
+import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
+import type { OutcomeRouter } from "../block/outcome-router.ts";
+import { SLAB_BYTES } from "../block/pool.ts";
+import { mdTimeOf } from "../md/create.ts";
+import { Role, SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
+import { StripeEngine } from "../raid5/engine.ts";
+import { Geometry } from "../raid5/geometry.ts";
+import { MemberSet } from "../raid5/member-set.ts";
+import type { EngineEnvironment, MemberError } from "../raid5/stripe-runner.ts";
+import { OP_NAMES, Op } from "../reactor/io-table.ts";
+import { RaidArrayFront } from "./array-front.ts";
+import type { ReactorContext } from "./context.ts";
+import { DirtyMark } from "./dirty-mark.ts";
+import type { Drive } from "./drive.ts";
+import { FRONT_REQUESTS_MAX } from "./front.ts";
+import type { JobTable } from "./jobs.ts";
+import type { ArrayEvent, EventKind, MemberState, Severity } from "./protocol.ts";
+import { SuperblockWriter } from "./superblock-writer.ts";
+import { Synchronizer } from "./synchronizer.ts";
+
+export interface RoleSlot {
+  /** The drive in this role, also a faulty one until it is removed; null: none is known. */
+  drive: Drive | null;
+  state: Exclude<MemberState, "spare">;
+}
+
+/** What an array is started with: the result of an assembly or of a create. */
+export interface StartPlan {
+  readonly name: string;
+  /** Geometry, identity and dev_roles are taken from it. */
+  readonly superblock: Superblock;
+  /** By role. `recoveryOffsetSectors` null: in sync. */
+  readonly roles: readonly ({
+    readonly drive: Drive;
+    readonly recoveryOffsetSectors: number | null;
+  } | null)[];
+  readonly spares: readonly Drive[];
+  readonly resyncFromSector: number | null;
+  /** The first resync of a new array: nobody has written anything yet. */
+  readonly isFirstResync: boolean;
+  readonly isReadOnly: boolean;
+}
+
+export interface ArrayHooks {
+  emit(event: ArrayEvent): void;
+}
+
+export interface ArrayTuning {
+  syncSpeedMin: number;
+  syncSpeedMax: number;
+  readDeadlineMs: number;
+  writeDeadlineMs: number;
+}
+
+const OUTSTANDING_POLL_MS = 2;
+
+export class RaidArray {
+  readonly name: string;
+  readonly identity: Superblock;
+  readonly geometry: Geometry;
+  readonly members: MemberSet;
+  readonly engine: StripeEngine;
+  readonly front: RaidArrayFront;
+  readonly roles: RoleSlot[];
+  readonly spares: Drive[];
+  readonly dirtyMark: DirtyMark;
+  readonly superblocks: SuperblockWriter;
+  readonly synchronizer: Synchronizer;
+  readonly context: ReactorContext;
+  readonly asyncIo: AsyncIo;
+  readonly environment: EngineEnvironment;
+  readonly tuning: ArrayTuning;
+  events: number;
+  /** Why writes are refused although enough members are there; null: they are not. */
+  readOnlyReason: string | null = null;
+  /** The member sector below which the rebuild is durable. */
+  recoveryCheckpointSectors = 0;
+  /** The member sector below which the resync is durable. */
+  resyncCheckpointSectors = 0;
+  private readonly hooks: ArrayHooks;
+  private readonly devRoles: number[];
+  private isMarkedDirty: boolean;
+  private hasFailed = false;
+  private isStopped = false;
+
+  constructor(options: {
+    context: ReactorContext;
+    router: OutcomeRouter;
+    asyncIo: AsyncIo;
+    jobs: JobTable;
+    hooks: ArrayHooks;
+    tuning: ArrayTuning;
+    plan: StartPlan;
+  }) {
+    const { context, router, plan } = options;
+    const { superblock } = plan;
+    this.context = context;
+    this.asyncIo = options.asyncIo;
+    this.hooks = options.hooks;
+    this.tuning = options.tuning;
+    this.name = plan.name;
+    this.identity = superblock;
+    this.events = superblock.events;
+    this.devRoles = [...superblock.devRoles];
+    this.spares = [...plan.spares];
+    this.geometry = new Geometry({
+      memberCount: superblock.memberCount,
+      chunkBytes: superblock.chunkSectors * SECTOR_BYTES,
+      layout: superblock.layout,
+      memberSizeBytes: superblock.sizeSectors * SECTOR_BYTES,
+    });
+    this.members = new MemberSet(superblock.memberCount);
+    this.roles = plan.roles.map((entry) => this.seat(entry, plan));
+    const { memory, table, enginePool, kernels, timers } = context;
+    this.environment = { memory, table, router, enginePool, kernels, timers };
+    this.engine = new StripeEngine({
+      environment: this.environment,
+      geometry: this.geometry,
+      members: this.members,
+      requestCapacity: FRONT_REQUESTS_MAX,
+      hooks: {
+        onWriteWaiting: () => this.dirtyMark.writeWaiting(),
+        onMemberError: (error) => this.memberError(error),
+        onFinished: (client, tag, status) => this.front.finished(client, tag, status),
+      },
+    });
+    this.front = new RaidArrayFront({ name: this.name, engine: this.engine });
+    this.beginResync(plan);
+    // A dirty array stays marked until its resync is through, whether or not anybody writes.
+    this.isMarkedDirty = plan.resyncFromSector === 0;
+    this.dirtyMark = new DirtyMark({
+      host: this.dirtyMarkHost(),
+      timers,
+      isDirty: this.isMarkedDirty,
+    });
+    this.superblocks = new SuperblockWriter({
+      host: {
+        nextSuperblocks: () => this.nextSuperblocks(),
+        mayNotWrite: () => this.members.isFailed || this.isReadOnlyStart,
+        superblockFailed: (drive, errno) => this.superblockFailed(drive, errno),
+      },
+      asyncIo: this.asyncIo,
+      memory,
+      pool: enginePool,
+      timers,
+    });
+    this.synchronizer = new Synchronizer({ array: this, jobs: options.jobs });
+    this.isReadOnlyStart = plan.isReadOnly;
+    if (plan.isReadOnly) this.makeReadOnly("it was started read-only");
+  }
+
+  /** Started read-only: not one byte is written to any member. */
+  readonly isReadOnlyStart: boolean;
+
+  get uuid(): string {
+    return this.identity.arrayUuid;
+  }
+
+  get isDirty(): boolean {
+    return this.isMarkedDirty;
+  }
+
+  get isFailed(): boolean {
+    return this.members.isFailed;
+  }
+
+  /** Begins background work; call once, when the array is registered. */
+  start(): void {
+    if (this.isReadOnlyStart) return;
+    this.dirtyMark.start();
+    this.synchronizer.schedule();
+  }
+
+  /** Once a turn of the reactor. */
+  turn(): void {
+    this.engine.turn();
+    this.front.turn();
+  }
+
+  roleOf(drive: Drive): number {
+    return this.roles.findIndex((slot) => slot.drive === drive);
+  }
+
+  emit(
+    kind: EventKind,
+    severity: Severity,
+    message: string,
+    more: { drive?: string; job?: number } = {},
+  ): void {
+    this.hooks.emit({
+      kind,
+      severity,
+      array: this.name,
+      drive: more.drive ?? null,
+      job: more.job ?? null,
+      atMs: this.context.clock.wallMs(),
+      message,
+    });
+  }
+
+  // Members ----------------------------------------------------------------------------------
+
+  /** A member request failed for good: decides at once what that means for the member. */
+  memberError(error: MemberError): void {
+    const { role, op, outcome, errno } = error;
+    if (!this.members.isPresent(role)) return;
+    const drive = this.roles[role]!.drive!;
+    const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
+    const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
+    // The reader gets its data from parity; the member stays.
+    if (op === Op.read && (outcome === Outcome.mediaError || outcome === Outcome.timedOut)) {
+      if (outcome === Outcome.timedOut) drive.slowCount += 1;
+      this.noteReadError(drive, cause);
+      return;
+    }
+    this.failMember(role, cause);
+  }
+
+  /** Takes a member out of the array and records that in the others. */
+  failMember(role: number, cause: string): void {
+    const slot = this.roles[role]!;
+    const drive = slot.drive!;
+    const wasRebuilding = slot.state === "rebuilding";
+    this.members.remove(role);
+    slot.state = "faulty";
+    drive.failure = cause;
+    const message = `drive ${drive.name} (role ${role}) failed: ${cause}`;
+    this.emit("member.failed", "critical", message, { drive: drive.name });
+    this.synchronizer.memberFailed(message);
+    if (this.members.isFailed) {
+      this.failArray(message);
+      return;
+    }
+    if (!this.isReadOnlyStart) this.recordFailure(drive);
+    if (this.members.resync !== null && this.members.provenRows === null) {
+      this.makeReadOnly(
+        "a member was lost during the resync after a crash: rows that were not yet resynced " +
+          "cannot be proved; stop it and start it with force to accept that",
+      );
+    }
+    if (wasRebuilding) return;
+    const text = `running with ${this.geometry.memberCount - 1} of ${this.geometry.memberCount} members`;
+    this.emit("array.degraded", "critical", text);
+  }
+
+  /** Takes a drive out that the user removes; resolves when nothing is outstanding on it. */
+  async removeDrive(drive: Drive, cause: string): Promise<void> {
+    const role = this.roleOf(drive);
+    if (role >= 0) {
+      if (this.members.isPresent(role)) this.failMember(role, cause);
+      await this.recordDetached(role);
+    } else {
+      const index = this.spares.indexOf(drive);
+      assert(index >= 0, "a drive of the array is a member or a spare");
+      this.spares.splice(index, 1);
+      await this.superblocks.update(() => this.setDevRole(drive, Role.spare));
+    }
+    while (drive.device.outstanding > 0) await this.context.timers.sleep(OUTSTANDING_POLL_MS);
+  }
+
+  /** The drive of a role is gone: nobody is there any more, not even a faulty one. */
+  private async recordDetached(role: number): Promise<void> {
+    const slot = this.roles[role]!;
+    const drive = slot.drive!;
+    if (!this.members.isFailed && !this.isReadOnlyStart) {
+      await this.superblocks.update(() => this.setDevRole(drive, Role.spare));
+    }
+    slot.drive = null;
+    slot.state = "missing";
+  }
+
+  /** Seats a new drive in a free role, to be rebuilt; false when the superblocks did not take it. */
+  async seatForRebuild(drive: Drive, role: number, superblock: Superblock): Promise<boolean> {
+    drive.probe = { kind: "member", superblock };
+    drive.failure = "";
+    const slot = this.roles[role]!;
+    const isDurable = await this.superblocks.update(() => {
+      slot.drive = drive;
+      slot.state = "rebuilding";
+      this.recoveryCheckpointSectors = 0;
+      this.setDevRole(drive, role);
+    });
+    if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") return false;
+    const dataOffset = superblock.dataOffsetSectors * SECTOR_BYTES;
+    this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe: 0 });
+    this.synchronizer.schedule();
+    return true;
+  }
+
+  async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
+    drive.probe = { kind: "member", superblock };
+    drive.failure = "";
+    return this.superblocks.update(() => {
+      this.spares.push(drive);
+      this.setDevRole(drive, Role.spare);
+    });
+  }
+
+  /** A number in dev_roles that no present drive uses. */
+  freeDevNumber(): number {
+    const used = new Set<number>();
+    for (const drive of this.drives()) used.add(drive.superblock!.devNumber);
+    for (const wanted of [Role.spare, Role.faulty]) {
+      const found = this.devRoles.findIndex(
+        (role, devNumber) => role === wanted && !used.has(devNumber),
+      );
+      if (found >= 0) return found;
+    }
+    return -1;
+  }
+
+  /** Fills an empty bad-block log, as md does. */
+  async clearBadBlockLog(drive: Drive, superblock: Superblock): Promise<boolean> {
+    const { enginePool, memory, timers } = this.context;
+    let address = enginePool.allocate(SLAB_BYTES);
+    while (address === 0) {
+      await timers.sleep(OUTSTANDING_POLL_MS);
+      address = enginePool.allocate(SLAB_BYTES);
+    }
+    const bytes = superblock.badBlockLogSectors * SECTOR_BYTES;
+    memory.bytes.fill(0xff, address, address + bytes);
+    const offset = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
+    const isWhole = offset % ROW_BYTES === 0 && bytes % ROW_BYTES === 0 && bytes > 0;
+    const range = { offset, bytes, address };
+    const answer = isWhole ? await this.asyncIo.write(drive.io, range, { isFua: true }) : null;
+    enginePool.free(address, SLAB_BYTES);
+    return answer === null || isDone(answer);
+  }
+
+  /** For a new array; a drive that cannot take it will fail at its superblock too. */
+  async clearBadBlockLogs(): Promise<void> {
+    for (const drive of this.drives()) await this.clearBadBlockLog(drive, drive.superblock!);
+  }
+
+  *drives(): Generator<Drive> {
+    for (const { drive } of this.roles) if (drive !== null) yield drive;
+    yield* this.spares;
+  }
+
+  // Stopping ---------------------------------------------------------------------------------
+
+  /** Answers what is under way, marks the array clean, and lets go of the engine. */
+  async stop(): Promise<void> {
+    assert(!this.isStopped, "an array is stopped once");
+    this.isStopped = true;
+    this.front.isStopping = true;
+    const { timers } = this.context;
+    await this.synchronizer.stop();
+    while (this.engine.activeRequests > 0) await timers.sleep(OUTSTANDING_POLL_MS);
+    if (!this.isReadOnlyStart) await this.dirtyMark.stop();
+    while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
+    this.engine.close();
+  }
+
+  // Recording --------------------------------------------------------------------------------
+
+  /** Writes the superblocks with the checkpoints as they are now. */
+  record(change: () => void = () => {}): Promise<boolean> {
+    return this.superblocks.update(change);
+  }
+
+  /** The rebuild is complete and flushed: the member counts as in sync with this update. */
+  async commitRebuild(role: number): Promise<boolean> {
+    const slot = this.roles[role]!;
+    const isDurable = await this.superblocks.update(() => {
+      if (slot.state === "rebuilding") slot.state = "in-sync";
+    });
+    if (!isDurable || slot.state !== "in-sync") return false;
+    this.members.finishRebuild(role);
+    // Every chunk of the target is the XOR of the others now: all parity is right.
+    this.members.endResync();
+    return true;
+  }
+
+  /** Takes roles that no drive fills out of dev_roles, and gives each seated drive its role. */
+  dropMissingRoles(): void {
+    for (const [devNumber, role] of this.devRoles.entries()) {
+      if (role < Role.limit) this.devRoles[devNumber] = Role.spare;
+    }
+    for (const [role, { drive }] of this.roles.entries()) {
+      if (drive !== null) this.setDevRole(drive, role);
+    }
+  }
+
+  private nextSuperblocks(): { drive: Drive; superblock: Superblock }[] {
+    this.events += 1;
+    const updatedAt = mdTimeOf(this.context.clock.wallMs());
+    const devRoles = [...this.devRoles];
+    const common = { events: this.events, updatedAt, devRoles };
+    const resyncOffsetSectors = this.recordedResync();
+    const writes: { drive: Drive; superblock: Superblock }[] = [];
+    for (const { drive, state } of this.roles) {
+      if (drive === null || (state !== "in-sync" && state !== "rebuilding")) continue;
+      const recoveryOffsetSectors = state === "rebuilding" ? this.recoveryCheckpointSectors : null;
+      const own = drive.superblock!;
+      writes.push({
+        drive,
+        superblock: { ...own, ...common, resyncOffsetSectors, recoveryOffsetSectors },
+      });
+    }
+    for (const drive of this.spares) {
+      const own = drive.superblock!;
+      writes.push({
+        drive,
+        superblock: { ...own, ...common, resyncOffsetSectors, recoveryOffsetSectors: null },
+      });
+    }
+    return writes;
+  }
+
+  private recordedResync(): number | null {
+    if (this.isMarkedDirty) return 0;
+    return this.members.resync === null ? null : this.resyncCheckpointSectors;
+  }
+
+  private recordFailure(drive: Drive): void {
+    // Order: the failure is durable in the other superblocks before any write that the member
+    // missed is acknowledged.
+    this.engine.beginRecord();
+    const recorded = this.superblocks.update(() => this.setDevRole(drive, Role.faulty));
+    void recorded.then((isDurable) => {
+      if (!isDurable && !this.members.isFailed) {
+        this.makeReadOnly("the failure of a member could not be recorded");
+      }
+      this.engine.endRecord();
+      this.synchronizer.schedule();
+    });
+  }
+
+  private superblockFailed(drive: Drive, errno: number): void {
+    const cause = `superblock write: ${errnoName(errno)}`;
+    const role = this.roleOf(drive);
+    if (role >= 0) {
+      const slot = this.roles[role]!;
+      if (this.members.isPresent(role)) {
+        this.failMember(role, cause);
+      } else if (slot.state === "rebuilding") {
+        // It was about to be seated.
+        slot.state = "faulty";
+        drive.failure = cause;
+        this.setDevRole(drive, Role.faulty);
+        this.emit("member.failed", "critical", `drive ${drive.name} failed: ${cause}`, {
+          drive: drive.name,
+        });
+      }
+      return;
+    }
+    const index = this.spares.indexOf(drive);
+    if (index < 0) return;
+    this.spares.splice(index, 1);
+    drive.failure = cause;
+    this.setDevRole(drive, Role.faulty);
+    this.emit("spare.failed", "warning", `spare ${drive.name} failed: ${cause}`, {
+      drive: drive.name,
+    });
+  }
+
+  private setDevRole(drive: Drive, role: number): void {
+    const { devNumber } = drive.superblock!;
+    while (this.devRoles.length <= devNumber) this.devRoles.push(Role.spare);
+    this.devRoles[devNumber] = role;
+  }
+
+  private failArray(cause: string): void {
+    if (this.hasFailed) return;
+    this.hasFailed = true;
+    // Rule 15: nothing more is submitted once two members are gone.
+    for (const { drive } of this.roles) drive?.device.cancelQueuedWrites(EIO);
+    this.emit(
+      "array.failed",
+      "critical",
+      `more members are missing than the array can do without; last: ${cause}. It serves reads ` +
+        "of what is there. Connect the drives again, stop the array and start it",
+    );
+  }
+
+  private makeReadOnly(reason: string): void {
+    this.readOnlyReason = reason;
+    this.front.isReadOnly = true;
+    this.engine.refuseGated(EPERM);
+    if (!this.isReadOnlyStart) this.emit("array.read-only", "critical", reason);
+  }
+
+  private noteReadError(drive: Drive, cause: string): void {
+    const count = drive.io.counters.read;
+    // The first, and then at each power of two.
+    if ((count & (count - 1)) !== 0) return;
+    const message = `drive ${drive.name}: ${cause} (${count} read errors)`;
+    this.emit("io.error", "warning", message, { drive: drive.name });
+  }
+
+  // Starting ---------------------------------------------------------------------------------
+
+  private seat(
+    entry: { drive: Drive; recoveryOffsetSectors: number | null } | null,
+    plan: StartPlan,
+  ): RoleSlot {
+    if (entry === null) return { drive: null, state: "missing" };
+    const role = plan.roles.indexOf(entry);
+    const { drive, recoveryOffsetSectors } = entry;
+    const dataOffset = drive.superblock!.dataOffsetSectors * SECTOR_BYTES;
+    if (recoveryOffsetSectors === null) {
+      this.members.set(role, { device: drive.io, dataOffset });
+      return { drive, state: "in-sync" };
+    }
+    const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
+    this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe });
+    this.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
+    return { drive, state: "rebuilding" };
+  }
+
+  private beginResync({ resyncFromSector, isFirstResync, superblock }: StartPlan): void {
+    // A degraded array has no redundancy to compare: with force its rows are taken as they are.
+    if (resyncFromSector === null || this.members.degradedCount > 0) return;
+    const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
+    if (fromStripe >= this.geometry.stripeCount) return;
+    this.members.beginResync({ fromStripe, isFirst: isFirstResync });
+    this.resyncCheckpointSectors = fromStripe * superblock.chunkSectors;
+  }
+
+  private dirtyMarkHost(): ConstructorParameters<typeof DirtyMark>[0]["host"] {
+    return {
+      recordDirty: () =>
+        this.superblocks.update(() => {
+          this.isMarkedDirty = true;
+        }),
+      recordClean: () =>
+        this.superblocks.update(() => {
+          this.isMarkedDirty = false;
+        }),
+      flush: () => (this.members.isFailed ? Promise.resolve(false) : this.engine.flush()),
+      openGate: () => this.engine.openGate(),
+      closeGate: () => this.engine.closeGate(),
+      refuseWrites: () => this.engine.refuseGated(this.members.isFailed ? EIO : EPERM),
+      hasWaitingWrites: () => this.engine.hasGatedWrites,
+      activeWrites: () => this.engine.activeWrites,
+      writeCount: () => this.front.writeCount,
+    };
+  }
+}

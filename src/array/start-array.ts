@@ -1,0 +1,189 @@
+/**
+ * Starts an array from the drives that carry its superblocks, and stops it.
+ *
+ * An array starts by itself when every member that its freshest superblock lists is there. A start
+ * that was asked for also does without one. Order: where a member is left out that the superblocks
+ * still list as active, its absence is recorded on the others before anything else is written, so
+ * that it can never come back as current.
+ */
+import { err, ok, type Result } from "../base/result.ts";
+import { type AssemblyPlan, judgeAssembly } from "../md/assemble.ts";
+import { Role } from "../md/superblock.ts";
+import type { Drive } from "./drive.ts";
+import type { CommandError } from "./protocol.ts";
+import type { StartPlan } from "./raid-array.ts";
+import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+
+export interface StartOptions {
+  readonly force: boolean;
+  readonly readOnly: boolean;
+}
+
+/** Starts `record` if all its listed members are there; otherwise says in it what is lacking. */
+export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
+  if (record.running !== null || record.isHeld || record.isChanging || registry.isStopping) return;
+  const judged = judge(registry, record, { force: false });
+  if (!judged.ok) {
+    record.reason = judged.error.detail;
+    return;
+  }
+  const lacking = listedButMissing(judged.value);
+  if (lacking.length > 0) {
+    record.reason =
+      `waiting for role ${lacking.join(", ")}: connect the drive, or start the array to run ` +
+      "degraded";
+    return;
+  }
+  await begin(registry, record, judged.value, { force: false, readOnly: false });
+}
+
+export async function startArray(
+  registry: Registry,
+  record: ArrayRecord,
+  options: StartOptions,
+): Promise<Result<undefined, CommandError>> {
+  if (record.running !== null) {
+    return err(commandError("conflict", "already-running", `array ${record.name} is running`));
+  }
+  if (record.isChanging) {
+    return err(commandError("busy", "array-changing", `array ${record.name} is just changing`));
+  }
+  const judged = judge(registry, record, options);
+  if (!judged.ok) {
+    record.reason = judged.error.detail;
+    return err(commandError("conflict", judged.error.kind, judged.error.detail));
+  }
+  const readOnlyDrive = registry.drivesOf(record.uuid).find(({ info }) => info.isReadOnly);
+  if (readOnlyDrive !== undefined && !options.readOnly) {
+    const detail = `drive ${readOnlyDrive.name} was opened read-only; start the array read-only`;
+    return err(commandError("conflict", "drive-read-only", detail));
+  }
+  return begin(registry, record, judged.value, options);
+}
+
+export async function stopArray(registry: Registry, record: ArrayRecord): Promise<void> {
+  const { running } = record;
+  if (running === null) return;
+  record.isChanging = true;
+  await running.stop();
+  // What was refused in this turn is answered before the front goes.
+  running.front.turn();
+  record.running = null;
+  record.isChanging = false;
+  record.reason = "stopped";
+  registry.onRunningChanged(record);
+  running.emit("array.stopped", "info", `array ${record.name} is stopped`);
+}
+
+/** Puts a plan into effect: registers the running array and records what changed. */
+export async function runPlan(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: StartPlan,
+  { mustRecord, clearLogs = false }: { mustRecord: boolean; clearLogs?: boolean },
+): Promise<Result<undefined, CommandError>> {
+  const array = registry.createRunning(record, plan);
+  for (const drive of array.drives()) drive.isOurs = true;
+  record.running = array;
+  if (clearLogs) await array.clearBadBlockLogs();
+  if (mustRecord && !plan.isReadOnly) {
+    const isDurable = await array.record(() => array.dropMissingRoles());
+    if (!isDurable) {
+      await stopArray(registry, record);
+      const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
+      record.reason = detail;
+      return err(commandError("io", "superblock-write-failed", detail));
+    }
+  }
+  record.isChanging = false;
+  record.reason = "";
+  array.start();
+  registry.onRunningChanged(record);
+  return ok();
+}
+
+function judge(
+  registry: Registry,
+  record: ArrayRecord,
+  { force }: { force: boolean },
+): ReturnType<typeof judgeAssembly> {
+  const candidates = registry.drivesOf(record.uuid).map((drive) => ({
+    drive: drive.name,
+    superblock: drive.superblock!,
+    deviceBytes: drive.info.sizeBytes,
+    logicalBlockBytes: drive.info.logicalBlockBytes,
+  }));
+  return judgeAssembly(candidates, { force });
+}
+
+/** Roles that the freshest superblock lists and no drive fills. */
+function listedButMissing(plan: AssemblyPlan): number[] {
+  const missing: number[] = [];
+  for (const [role, entry] of plan.roles.entries()) {
+    if (entry.state === "missing" && plan.freshest.devRoles.includes(role)) missing.push(role);
+  }
+  return missing;
+}
+
+async function begin(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: AssemblyPlan,
+  options: StartOptions,
+): Promise<Result<undefined, CommandError>> {
+  if (plan.policy !== "resync") {
+    const detail =
+      `array ${record.name} has the consistency policy ${plan.policy}, which this version cannot ` +
+      "run: change it with mdadm to resync, or use Linux md";
+    record.reason = detail;
+    return err(commandError("unsupported", "unsupported-policy", detail));
+  }
+  const startPlan = planOf(registry, record, plan, options);
+  record.isChanging = true;
+  const mustRecord =
+    plan.isForced ||
+    listedButMissing(plan).length > 0 ||
+    plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
+  const result = await runPlan(registry, record, startPlan, { mustRecord });
+  record.isChanging = false;
+  if (!result.ok) return result;
+  const running = record.running!;
+  const missing = running.members.degradedCount;
+  const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
+  running.emit("array.assembled", missing > 0 ? "warning" : "info", text);
+  return ok();
+}
+
+/** A device number that claims a role which another drive, or none, fills now. */
+function isListedElsewhere(plan: AssemblyPlan, role: number, devNumber: number): boolean {
+  if (role >= Role.limit) return false;
+  const entry = plan.roles[role];
+  return (
+    entry !== undefined && entry.state !== "missing" && entry.superblock.devNumber !== devNumber
+  );
+}
+
+function planOf(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: AssemblyPlan,
+  options: StartOptions,
+): StartPlan {
+  const driveNamed = (name: string): Drive => registry.drives.get(name)!;
+  return {
+    name: record.name,
+    superblock: plan.freshest,
+    roles: plan.roles.map((entry) => {
+      if (entry.state === "missing") return null;
+      const drive = driveNamed(entry.drive);
+      drive.failure = "";
+      const recoveryOffsetSectors =
+        entry.state === "rebuilding" ? entry.recoveryOffsetSectors : null;
+      return { drive, recoveryOffsetSectors };
+    }),
+    spares: plan.spares.map(({ drive }) => driveNamed(drive)),
+    resyncFromSector: plan.resyncFromSector,
+    isFirstResync: false,
+    isReadOnly: options.readOnly,
+  };
+}

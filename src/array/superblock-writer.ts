@@ -1,0 +1,128 @@
+/**
+ * Writes the superblocks of an array: one update at a time, each with events + 1 on every member.
+ *
+ * Changes that are asked for while an update is under way go out together in the next one. A
+ * member on which the write fails is failed (write-rules 13), and the update is repeated on the
+ * rest with a new event count, until all that are left have taken it. Once two members are gone
+ * nothing more is written (write-rules 15).
+ */
+import type { SharedMemory } from "../base/memory.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import { type AsyncIo, isDone } from "../block/async-io.ts";
+import type { SlabPool } from "../block/pool.ts";
+import { SLAB_BYTES } from "../block/pool.ts";
+import {
+  encodeSuperblock,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Superblock,
+} from "../md/superblock.ts";
+import type { Timers } from "../reactor/timers.ts";
+import type { Drive } from "./drive.ts";
+
+export interface SuperblockHost {
+  /** The drives that get the update, and what to write on each. Raises the event count by one. */
+  nextSuperblocks(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
+  /** True once too few members are left to write anything. */
+  mayNotWrite(): boolean;
+  /** The superblock of this drive cannot be written. */
+  superblockFailed(drive: Drive, errno: number): void;
+}
+
+const BUFFER_WAIT_MS = 1;
+
+export class SuperblockWriter {
+  private readonly host: SuperblockHost;
+  private readonly asyncIo: AsyncIo;
+  private readonly memory: SharedMemory;
+  private readonly pool: SlabPool;
+  private readonly timers: Timers;
+  private queue: { change: () => void; resolve: (isDurable: boolean) => void }[] = [];
+  private isRunning = false;
+
+  constructor(options: {
+    host: SuperblockHost;
+    asyncIo: AsyncIo;
+    memory: SharedMemory;
+    pool: SlabPool;
+    timers: Timers;
+  }) {
+    this.host = options.host;
+    this.asyncIo = options.asyncIo;
+    this.memory = options.memory;
+    this.pool = options.pool;
+    this.timers = options.timers;
+  }
+
+  get isBusy(): boolean {
+    return this.isRunning;
+  }
+
+  /** Applies `change` and writes all superblocks. True when the update is durable. */
+  update(change: () => void): Promise<boolean> {
+    const result = new Promise<boolean>((resolve) => this.queue.push({ change, resolve }));
+    if (!this.isRunning) void this.run();
+    return result;
+  }
+
+  private async run(): Promise<void> {
+    this.isRunning = true;
+    const address = await this.takeBuffer();
+    while (this.queue.length > 0) {
+      const batch = this.queue;
+      this.queue = [];
+      for (const { change } of batch) change();
+      const isDurable = await this.writeUntilStable(address);
+      for (const { resolve } of batch) resolve(isDurable);
+    }
+    this.pool.free(address, SLAB_BYTES);
+    this.isRunning = false;
+    if (this.queue.length > 0) void this.run();
+  }
+
+  private async takeBuffer(): Promise<number> {
+    for (;;) {
+      const address = this.pool.allocate(SLAB_BYTES);
+      if (address !== 0) return address;
+      await this.timers.sleep(BUFFER_WAIT_MS);
+    }
+  }
+
+  private async writeUntilStable(address: number): Promise<boolean> {
+    while (!this.host.mayNotWrite()) {
+      const writes = this.host.nextSuperblocks();
+      let failedCount = 0;
+      for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
+        const batch = writes.slice(first, first + SLAB_BYTES / ROW_BYTES);
+        failedCount += await this.writeBatch(batch, address);
+      }
+      if (failedCount === 0) return !this.host.mayNotWrite();
+    }
+    return false;
+  }
+
+  private async writeBatch(
+    batch: readonly { readonly drive: Drive; readonly superblock: Superblock }[],
+    address: number,
+  ): Promise<number> {
+    const answers = await Promise.all(
+      batch.map(({ drive, superblock }, index) => {
+        const page = address + index * ROW_BYTES;
+        this.memory.bytes.set(encodeSuperblock(superblock), page);
+        const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address: page };
+        return this.asyncIo.write(drive.io, range, { isFua: true });
+      }),
+    );
+    let failedCount = 0;
+    for (const [index, answer] of answers.entries()) {
+      const { drive, superblock } = batch[index]!;
+      if (isDone(answer)) {
+        drive.probe = { kind: "member", superblock };
+        continue;
+      }
+      failedCount += 1;
+      this.host.superblockFailed(drive, answer.errno);
+    }
+    return failedCount;
+  }
+}

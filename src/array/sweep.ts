@@ -1,0 +1,111 @@
+/**
+ * Walks over the stripes of an array with several at a time under work: the shared part of
+ * rebuild, resync and scrub.
+ *
+ * A sweep owns one fixed window of buffers, taken from the engine's pool at the start. It goes at
+ * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
+ */
+import { MIB } from "../base/units.ts";
+import type { SlabPool } from "../block/pool.ts";
+import type { Timers } from "../reactor/timers.ts";
+
+/** Buffers of one sweep, at most. */
+const WINDOW_BYTES_MAX = 6 * MIB;
+const STRIPES_AT_ONCE_MAX = 64;
+const BUFFER_WAIT_MS = 5;
+const THROTTLE_STEP_MS = 5;
+
+export interface SweepLimits {
+  /** Bytes per second of one member while clients do I/O. */
+  readonly speedMin: number;
+  /** Bytes per second at most, always. */
+  readonly speedMax: number;
+}
+
+export interface SweepOptions {
+  readonly fromStripe: number;
+  /** Exclusive. */
+  readonly toStripe: number;
+  readonly chunkBytes: number;
+  readonly bufferBytes: number;
+  /** Works on one stripe; false ends the sweep. */
+  readonly work: (stripe: number, buffer: number) => Promise<boolean>;
+  /** Looked at before each stripe. */
+  readonly shouldStop: () => boolean;
+  readonly limits: () => SweepLimits;
+  /** True when clients did I/O a moment ago. */
+  readonly isBusy: () => boolean;
+}
+
+/** Resolves when the last stripe under work has ended: true if all of them were done. */
+export class Sweep {
+  private readonly pool: SlabPool;
+  private readonly timers: Timers;
+  private readonly options: SweepOptions;
+  private nextStripe: number;
+  private isStopped = false;
+  private budgetBytes = 0;
+  private budgetAtMs: number;
+
+  constructor(options: SweepOptions & { pool: SlabPool; timers: Timers }) {
+    this.pool = options.pool;
+    this.timers = options.timers;
+    this.options = options;
+    this.nextStripe = options.fromStripe;
+    this.budgetAtMs = options.timers.clock.nowMs();
+  }
+
+  async run(): Promise<boolean> {
+    const { bufferBytes } = this.options;
+    const wanted = Math.floor(WINDOW_BYTES_MAX / bufferBytes);
+    const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
+    const buffer = await this.takeBuffer(width * bufferBytes);
+    const lanes: Promise<void>[] = [];
+    for (let lane = 0; lane < width; lane += 1) {
+      lanes.push(this.runLane(buffer + lane * bufferBytes));
+    }
+    await Promise.all(lanes);
+    this.pool.free(buffer, width * bufferBytes);
+    return !this.isStopped;
+  }
+
+  private async takeBuffer(bytes: number): Promise<number> {
+    for (;;) {
+      const address = this.pool.allocate(bytes);
+      if (address !== 0) return address;
+      await this.timers.sleep(BUFFER_WAIT_MS);
+    }
+  }
+
+  private async runLane(buffer: number): Promise<void> {
+    const { toStripe, work, shouldStop } = this.options;
+    for (;;) {
+      while (!this.isStopped && !shouldStop() && !this.takeBudget()) {
+        await this.timers.sleep(THROTTLE_STEP_MS);
+      }
+      if (this.isStopped || this.nextStripe >= toStripe) return;
+      if (shouldStop()) {
+        this.isStopped = true;
+        return;
+      }
+      const stripe = this.nextStripe;
+      this.nextStripe += 1;
+      if (!(await work(stripe, buffer))) this.isStopped = true;
+    }
+  }
+
+  /** Takes one chunk from a token bucket that holds a tenth of a second at most. */
+  private takeBudget(): boolean {
+    const { speedMin, speedMax } = this.options.limits();
+    const speed = this.options.isBusy() ? Math.min(speedMin, speedMax) : speedMax;
+    if (!Number.isFinite(speed)) return true;
+    const nowMs = this.timers.clock.nowMs();
+    const most = Math.max(this.options.chunkBytes, speed / 10);
+    const earned = ((nowMs - this.budgetAtMs) * speed) / 1000;
+    this.budgetBytes = Math.min(most, this.budgetBytes + earned);
+    this.budgetAtMs = nowMs;
+    if (this.budgetBytes < this.options.chunkBytes) return false;
+    this.budgetBytes -= this.options.chunkBytes;
+    return true;
+  }
+}

@@ -1,0 +1,409 @@
+/**
+ * The background work of an array: at most one of rebuild, resync, check and repair at a time.
+ *
+ * What is due follows from the array alone, so it is found again after a restart:
+ *   a member is rebuilding, or a role is free and a spare is there -> rebuild
+ *   rows may be out of sync                                          -> resync
+ * A scrub runs when it was asked for and nothing of the above is due.
+ *
+ * Progress is recorded in the superblocks: every `CHECKPOINT_MS`, and when the work stops. Order:
+ * the stripes below a checkpoint are flushed before the checkpoint is written (write-rules 7).
+ */
+
+import { isoTime } from "../base/time.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
+import { StripeSync } from "../raid5/stripe-sync.ts";
+import type { Job, JobTable } from "./jobs.ts";
+import type { ScrubSummary, SyncAction } from "./protocol.ts";
+import type { RaidArray } from "./raid-array.ts";
+import { SpareSeat } from "./spare-seat.ts";
+import { Sweep } from "./sweep.ts";
+
+const CHECKPOINT_MS = 10_000;
+/** Clients count as at work for so long after a request. */
+const BUSY_MS = 100;
+
+export class Synchronizer {
+  mismatchBytes = 0;
+  lastScrub: ScrubSummary | null = null;
+  /** The latest rebuild, also after it has ended. */
+  lastRebuild: Job | null = null;
+  private readonly array: RaidArray;
+  private readonly jobs: JobTable;
+  private readonly stripes: StripeSync;
+  private readonly seats: SpareSeat;
+  private job: Job | null = null;
+  /** The role that is being rebuilt by the running job, or -1. */
+  private target = -1;
+  /** A scrub that was paused: where it goes on. */
+  private pausedScrub: Job | null = null;
+  private scrubStripe = 0;
+  private scrubLimit = Number.POSITIVE_INFINITY;
+  private isStopping = false;
+  private isSeating = false;
+  private abortReason: string | null = null;
+  private seenRequests = 0;
+  private busyUntilMs = 0;
+  private checkpointAtMs = 0;
+  private isCheckpointing = false;
+  private running: Promise<void> = Promise.resolve();
+
+  constructor(options: { array: RaidArray; jobs: JobTable }) {
+    const { array } = options;
+    this.array = array;
+    this.jobs = options.jobs;
+    this.seats = new SpareSeat(array);
+    this.stripes = new StripeSync({
+      engine: array.engine,
+      environment: array.environment,
+      asyncIo: array.asyncIo,
+      memberFailed: (error) => array.memberError(error),
+    });
+  }
+
+  get currentJob(): Job | null {
+    return this.job;
+  }
+
+  get action(): SyncAction {
+    return this.job === null ? "idle" : this.job.kind;
+  }
+
+  /** Starts what is due, if nothing runs. */
+  schedule(): void {
+    const { array } = this;
+    if (this.isStopping || this.job !== null || this.isSeating) return;
+    if (array.isFailed || array.isReadOnlyStart) return;
+    if (array.roles.some(({ state }) => state === "rebuilding")) {
+      this.startRebuild();
+    } else if (array.members.degradedCount > 0) {
+      if (array.spares.length > 0) void this.seatSpare();
+      else this.startResync();
+    } else this.startResync();
+  }
+
+  /** Stops the running work at a checkpoint, for the stop of the array. */
+  async stop(): Promise<void> {
+    this.isStopping = true;
+    await this.running;
+    if (this.pausedScrub !== null) this.jobs.end(this.pausedScrub, "cancelled", "array stopped");
+    this.pausedScrub = null;
+  }
+
+  /** Every kind of work here needs all members that it began with. */
+  memberFailed(message: string): void {
+    if (this.job !== null) this.abortReason ??= message;
+  }
+
+  // Rebuild ----------------------------------------------------------------------------------
+
+  private async seatSpare(): Promise<void> {
+    this.isSeating = true;
+    const isSeated = await this.seats.promote();
+    this.isSeating = false;
+    if (!isSeated) this.schedule();
+  }
+
+  private startRebuild(): void {
+    const { array } = this;
+    const role = array.roles.findIndex(({ state }) => state === "rebuilding");
+    // The role is about to be seated: its superblocks are being written.
+    if (array.members.rebuild === null) return;
+    const drive = array.roles[role]!.drive!;
+    this.target = role;
+    this.begin("rebuild", array.geometry.memberSizeBytes);
+    this.job!.result["drive"] = drive.name;
+    this.lastRebuild = this.job;
+    array.emit("rebuild.started", "info", `rebuilding drive ${drive.name} (role ${role})`, {
+      drive: drive.name,
+      job: this.job!.id,
+    });
+    this.running = this.rebuild(role);
+  }
+
+  private async rebuild(role: number): Promise<void> {
+    const { array } = this;
+    const job = this.job!;
+    const drive = array.roles[role]!.drive!;
+    const progress = array.members.rebuild!;
+    const retriedBefore = this.retriedCount();
+    const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
+      const held = await array.engine.holdStripe(stripe);
+      const result = await this.stripes.rebuild(stripe, role, buffer);
+      const isDone = result.kind === "done" && array.members.rebuild === progress;
+      if (isDone) {
+        progress.markDone(stripe);
+        this.advance(progress.cursor);
+      }
+      array.engine.releaseStripe(held);
+      if (!isDone) this.abortReason ??= this.reasonOf(result);
+      return isDone;
+    });
+    job.result["retries"] = this.retriedCount() - retriedBefore;
+    const isTargetThere = array.members.rebuild === progress;
+    if (isComplete && isTargetThere && (await this.commit(role))) {
+      this.finish(job, "done", null);
+      const text = `drive ${drive.name} (role ${role}) is rebuilt and in sync`;
+      array.emit("rebuild.finished", "info", text, { drive: drive.name, job: job.id });
+      array.emit("member.in-sync", "info", text, { drive: drive.name });
+      return;
+    }
+    if (this.isStopping && this.abortReason === null && isTargetThere) {
+      await this.checkpoint();
+      this.finish(job, "cancelled", "the array was stopped; the rebuild goes on when it starts");
+      return;
+    }
+    const reason = this.abortReason ?? (job.wish === "cancel" ? "cancelled" : "it did not commit");
+    if (array.members.rebuild === progress) array.failMember(role, `rebuild aborted: ${reason}`);
+    this.finish(job, job.wish === "cancel" ? "cancelled" : "failed", reason);
+    const text = `the rebuild of drive ${drive.name} was aborted: ${reason}`;
+    array.emit("rebuild.aborted", "critical", text, { drive: drive.name, job: job.id });
+    if (array.spares.length === 0 && !array.isFailed) {
+      array.emit("spares.missing", "warning", "no spare is left to rebuild onto");
+    }
+  }
+
+  /** Flush, then the one superblock update that makes the member count. */
+  private async commit(role: number): Promise<boolean> {
+    if (!(await this.array.engine.flush())) return false;
+    if (this.abortReason !== null) return false;
+    return this.array.commitRebuild(role);
+  }
+
+  // Resync -----------------------------------------------------------------------------------
+
+  private startResync(): void {
+    const { array } = this;
+    const { resync } = array.members;
+    if (resync === null || array.members.degradedCount > 0) return;
+    this.begin("resync", array.geometry.memberSizeBytes);
+    array.emit("resync.started", "info", "computing parity anew", { job: this.job!.id });
+    this.running = this.resync();
+  }
+
+  private async resync(): Promise<void> {
+    const { array } = this;
+    const job = this.job!;
+    const progress = array.members.resync!;
+    let mismatchBytes = 0;
+    const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
+      const held = await array.engine.holdStripe(stripe);
+      const result = await this.stripes.compare(stripe, "resync", buffer);
+      if (result.kind === "done") {
+        mismatchBytes += result.mismatchBytes;
+        progress.markDone(stripe);
+        this.advance(progress.cursor);
+      }
+      array.engine.releaseStripe(held);
+      if (result.kind !== "done") this.abortReason ??= this.reasonOf(result);
+      return result.kind === "done";
+    });
+    job.result["mismatchBytes"] = mismatchBytes;
+    if (isComplete && this.abortReason === null && (await array.engine.flush())) {
+      const isDurable = await array.record(() => array.members.endResync());
+      if (isDurable) {
+        this.finish(job, "done", null);
+        array.emit("resync.finished", "info", "parity is in sync", { job: job.id });
+        return;
+      }
+    }
+    await this.checkpoint();
+    const reason = this.abortReason ?? (this.isStopping ? "the array was stopped" : "cancelled");
+    const isWanted = this.isStopping || job.wish === "cancel";
+    this.finish(job, isWanted ? "cancelled" : "failed", reason);
+  }
+
+  // Scrub ------------------------------------------------------------------------------------
+
+  /** Why a scrub cannot start now, or null. */
+  scrubObstacle(): string | null {
+    if (this.array.isReadOnlyStart) return "the array was started read-only";
+    if (this.array.members.degradedCount > 0) {
+      return "a scrub compares all members and the array is degraded: add a drive and let it rebuild";
+    }
+    if (this.job !== null) return `a ${this.job.kind} is running (job ${this.job.id}): wait for it`;
+    if (this.array.members.resync !== null) return "a resync is due first";
+    return null;
+  }
+
+  startScrub(options: { mode: "check" | "repair"; limit: number | null; restart: boolean }): Job {
+    const paused = this.pausedScrub;
+    this.pausedScrub = null;
+    this.scrubLimit = options.limit ?? Number.POSITIVE_INFINITY;
+    if (paused !== null && paused.kind === options.mode && !options.restart) {
+      this.job = paused;
+      this.abortReason = null;
+      this.jobs.resume(paused);
+    } else {
+      if (paused !== null) this.jobs.end(paused, "cancelled", "a new scrub was started");
+      this.scrubStripe = 0;
+      this.begin(options.mode, this.array.geometry.memberSizeBytes);
+      this.job!.result["mismatchBytes"] = 0;
+    }
+    const job = this.job!;
+    this.array.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
+    this.running = this.scrub(job);
+    return job;
+  }
+
+  pausableScrub(): Job | null {
+    return this.job?.kind === "check" || this.job?.kind === "repair" ? this.job : null;
+  }
+
+  /** The running or paused scrub, which ends as cancelled. */
+  cancelScrub(): Job | null {
+    const running = this.pausableScrub();
+    if (running !== null) {
+      running.wish = "cancel";
+      return running;
+    }
+    const paused = this.pausedScrub;
+    if (paused !== null) this.jobs.end(paused, "cancelled", null);
+    this.pausedScrub = null;
+    return paused;
+  }
+
+  private async scrub(job: Job): Promise<void> {
+    const { array } = this;
+    const mode = job.kind === "repair" ? "repair" : "check";
+    const finished = new Set<number>();
+    const isComplete = await this.sweep(this.scrubStripe, async (stripe, buffer) => {
+      const held = await array.engine.holdStripe(stripe);
+      const result = await this.stripes.compare(stripe, mode, buffer);
+      array.engine.releaseStripe(held);
+      if (result.kind !== "done") {
+        this.abortReason ??= this.reasonOf(result);
+        return false;
+      }
+      const counted = Number(job.result["mismatchBytes"] ?? 0);
+      job.result["mismatchBytes"] = counted + result.mismatchBytes;
+      finished.add(stripe);
+      while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
+      this.advance(this.scrubStripe);
+      return true;
+    });
+    await this.endScrub(job, mode, isComplete);
+  }
+
+  private async endScrub(job: Job, mode: "check" | "repair", isComplete: boolean): Promise<void> {
+    const { array } = this;
+    const mismatchBytes = Number(job.result["mismatchBytes"] ?? 0);
+    if (isComplete && this.abortReason === null && (await array.engine.flush())) {
+      this.mismatchBytes = mode === "check" ? mismatchBytes : 0;
+      const finishedAt = isoTime(array.context.clock.wallMs());
+      this.lastScrub = { mode, finishedAt, mismatchBytes };
+      this.finish(job, "done", null);
+      const text = `${mode} finished: ${mismatchBytes} bytes in rows that do not match`;
+      array.emit("scrub.finished", mismatchBytes > 0 ? "warning" : "info", text, { job: job.id });
+      return;
+    }
+    if (this.abortReason === null && job.wish === "pause") {
+      this.pausedScrub = job;
+      this.finish(job, "paused", null);
+      array.emit("scrub.paused", "info", `${mode} paused`, { job: job.id });
+      return;
+    }
+    const isWanted = this.abortReason === null;
+    this.finish(job, isWanted ? "cancelled" : "failed", this.abortReason);
+  }
+
+  // Shared -----------------------------------------------------------------------------------
+
+  private begin(kind: Exclude<SyncAction, "idle">, total: number): void {
+    this.job = this.jobs.start({ kind, array: this.array.name, total });
+    this.abortReason = null;
+    this.checkpointAtMs = this.array.context.clock.nowMs() + CHECKPOINT_MS;
+  }
+
+  private finish(
+    job: Job,
+    state: "done" | "failed" | "cancelled" | "paused",
+    error: string | null,
+  ): void {
+    this.job = null;
+    this.target = -1;
+    if (state === "done") job.done = job.total;
+    this.jobs.end(job, state, error);
+    // The next work starts in a turn of its own.
+    this.array.context.timers.scheduleAfter(0, () => this.schedule());
+  }
+
+  private sweep(
+    fromStripe: number,
+    work: (stripe: number, buffer: number) => Promise<boolean>,
+  ): Promise<boolean> {
+    const { array } = this;
+    const { enginePool, timers } = array.context;
+    const isScrub = this.target < 0 && this.job!.kind !== "resync";
+    return new Sweep({
+      pool: enginePool,
+      timers,
+      fromStripe,
+      toStripe: array.geometry.stripeCount,
+      chunkBytes: array.geometry.chunkBytes,
+      bufferBytes: this.stripes.bufferBytes,
+      work,
+      shouldStop: () => this.isStopping || this.abortReason !== null || this.job?.wish !== "go-on",
+      limits: () => ({
+        speedMin: array.tuning.syncSpeedMin,
+        speedMax: Math.min(
+          array.tuning.syncSpeedMax,
+          isScrub ? this.scrubLimit : Number.POSITIVE_INFINITY,
+        ),
+      }),
+      isBusy: () => this.isBusy(),
+    }).run();
+  }
+
+  private isBusy(): boolean {
+    const { requestCount } = this.array.front;
+    const nowMs = this.array.context.clock.nowMs();
+    if (requestCount !== this.seenRequests) {
+      this.seenRequests = requestCount;
+      this.busyUntilMs = nowMs + BUSY_MS;
+    }
+    return nowMs < this.busyUntilMs;
+  }
+
+  private advance(cursor: number): void {
+    const nowMs = this.array.context.clock.nowMs();
+    this.job!.advance(cursor * this.array.geometry.chunkBytes, nowMs);
+    if (nowMs < this.checkpointAtMs || this.isCheckpointing) return;
+    this.checkpointAtMs = nowMs + CHECKPOINT_MS;
+    const isScrub = this.job!.kind === "check" || this.job!.kind === "repair";
+    if (!isScrub) void this.checkpoint();
+  }
+
+  /** Records how far rebuild and resync have come, after a flush of all that. */
+  private async checkpoint(): Promise<void> {
+    const { array } = this;
+    if (this.isCheckpointing || array.isFailed) return;
+    this.isCheckpointing = true;
+    const sectorsPerChunk = array.geometry.chunkBytes / SECTOR_BYTES;
+    const { rebuild, resync } = array.members;
+    const rebuilt = rebuild === null ? null : rebuild.cursor * sectorsPerChunk;
+    const resynced = resync === null ? null : resync.cursor * sectorsPerChunk;
+    if (await array.engine.flush()) {
+      await array.record(() => {
+        if (rebuilt !== null && array.members.rebuild === rebuild) {
+          array.recoveryCheckpointSectors = rebuilt;
+        }
+        if (resynced !== null) array.resyncCheckpointSectors = resynced;
+      });
+    }
+    this.isCheckpointing = false;
+  }
+
+  private reasonOf(result: Awaited<ReturnType<StripeSync["rebuild"]>>): string {
+    if (result.kind === "done") return "the member left the array";
+    const { role, op, offset } = result.error;
+    const drive = this.array.roles[role]?.drive?.name ?? `role ${role}`;
+    return `${op === 0 ? "read" : "write"} error on drive ${drive} at byte ${offset}`;
+  }
+
+  private retriedCount(): number {
+    let count = 0;
+    for (const drive of this.array.drives()) count += drive.io.counters.retried;
+    return count;
+  }
+}

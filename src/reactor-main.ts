@@ -1,0 +1,64 @@
+/**
+ * The reactor worker: the composition root of the data path.
+ *
+ * The worker never returns to its event loop while it serves. It takes commands from a MessagePort
+ * when the wake eventfd is written, and posts answers, events and log lines back. A throw anywhere
+ * ends the worker with an error, which main answers with exit 70: the arrays stay dirty, which is
+ * safe.
+ */
+import { type MessagePort, workerData } from "node:worker_threads";
+import type { ReactorService } from "./array/context.ts";
+import { createLinuxReactor } from "./array/linux-context.ts";
+import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
+import { errnoName } from "./base/errno.ts";
+import type { Log } from "./base/log.ts";
+import { createService } from "./nbd/reactor-service.ts";
+import { PortMailbox } from "./reactor/linux-mailbox.ts";
+
+/** What main starts this worker with. */
+export interface ReactorWorkerData {
+  readonly config: ReactorConfig;
+  readonly port: MessagePort;
+  /** The compiled kernels: a module that is posted brings its compiled code along. */
+  readonly parityModule?: WebAssembly.Module;
+}
+
+async function main({ config, port, parityModule }: ReactorWorkerData): Promise<void> {
+  const mailbox = new PortMailbox<Envelope, ReactorMessage>(port);
+  const log: Log = {
+    write: (level, message, fields = {}) => mailbox.post({ kind: "log", level, message, fields }),
+  };
+  const built = createLinuxReactor({
+    config,
+    ...(parityModule === undefined ? {} : { parityModule }),
+    log,
+    post: (message) => mailbox.post(message),
+    onWake: () => takeCommands(),
+  });
+  if (!built.ok) throw new Error(`the kernel offers no AIO: ${errnoName(built.error)}`);
+  const { context, reactor } = built.value;
+  const service: ReactorService = createService(context);
+
+  async function answer({ id, command }: Envelope): Promise<void> {
+    const result = await service.handle(command);
+    mailbox.post({ kind: "reply", id, result });
+    if (command.kind === "shutdown" && result.ok) reactor.stop();
+  }
+
+  function takeCommands(): void {
+    for (;;) {
+      const envelope = mailbox.receive();
+      if (envelope === undefined) return;
+      // A rejection is a bug; left unhandled, it ends the worker.
+      void answer(envelope);
+    }
+  }
+
+  mailbox.post({ kind: "ready" });
+  // Commands may have been posted before the eventfd was watched.
+  takeCommands();
+  await reactor.run();
+  port.close();
+}
+
+await main(workerData as ReactorWorkerData);

@@ -1,0 +1,161 @@
+/**
+ * Arrays on real files through real libaio, on the test's own thread: commands go to the service
+ * as the control thread would send them, data goes through the array's front.
+ */
+import type { ArrayFront } from "../../src/array/front.ts";
+import { FrontFlag, FrontOp, type FrontOpCode } from "../../src/array/front.ts";
+import type {
+  ArrayStatus,
+  CommandError,
+  CommandMap,
+  CommandOf,
+  CreateArrayRequest,
+  JobStatus,
+  OpenDrive,
+} from "../../src/array/protocol.ts";
+import { type ArrayCommandKind, ArrayService } from "../../src/array/service.ts";
+import { assert } from "../../src/base/assert.ts";
+import type { Result } from "../../src/base/result.ts";
+import { ROW_BYTES, roundUp } from "../../src/base/units.ts";
+import { startTestReactor, type TestReactor } from "./reactor.ts";
+
+interface Waiting {
+  readonly resolve: (status: number) => void;
+}
+
+export class ArrayHarness {
+  readonly reactor: TestReactor;
+  readonly service: ArrayService;
+  private readonly waiting = new Map<number, Waiting>();
+  private nextTag = 1;
+  private front: ArrayFront | null = null;
+  private handle = 0;
+
+  constructor(options: { autoAssemble?: boolean } = {}) {
+    this.reactor = startTestReactor();
+    this.service = new ArrayService(this.reactor.context, {
+      autoAssemble: options.autoAssemble ?? true,
+    });
+  }
+
+  /** Runs a command to its end. */
+  call<K extends ArrayCommandKind>(
+    command: CommandOf<K>,
+    timeoutMs = 20_000,
+  ): Result<CommandMap[K]["value"], CommandError> {
+    return this.reactor.pump(this.service.handle<K>(command), timeoutMs);
+  }
+
+  /** As `call`, for a command that must succeed. */
+  must<K extends ArrayCommandKind>(
+    command: CommandOf<K>,
+    timeoutMs?: number,
+  ): CommandMap[K]["value"] {
+    const result = this.call<K>(command, timeoutMs);
+    assert(result.ok, `${command.kind} succeeds: ${JSON.stringify(result)}`);
+    return result.value;
+  }
+
+  addDrive(name: string, sizeBytes: number): OpenDrive {
+    const drive = this.reactor.createDrive({ name, sizeBytes });
+    this.must({ kind: "attach-drive", drive });
+    return drive;
+  }
+
+  createArray(request: Partial<CreateArrayRequest> & { drives: readonly string[] }): ArrayStatus {
+    const array = this.must<"create-array">({
+      kind: "create-array",
+      name: "raid_test",
+      spares: [],
+      chunkBytes: 65_536,
+      consistencyPolicy: "resync",
+      assumeClean: false,
+      force: false,
+      ...request,
+    });
+    this.connect(array.name);
+    return array;
+  }
+
+  /** Uses the front of this array from now on. */
+  connect(array: string): void {
+    this.front = this.service.frontOf(array);
+    assert(this.front !== null, "the array runs");
+    this.handle = this.front.attach((tag, status) => {
+      const waiting = this.waiting.get(tag)!;
+      this.waiting.delete(tag);
+      waiting.resolve(status);
+    });
+  }
+
+  status(array = "raid_test"): ArrayStatus {
+    return this.must<"get-array">({ kind: "get-array", array });
+  }
+
+  /** Turns until the array's background work has ended. */
+  settle(array = "raid_test", timeoutMs = 60_000): void {
+    const { reactor, service } = this;
+    reactor.pumpUntil(() => {
+      const running = service.registry.byName(array)?.running;
+      return running === null || running === undefined || running.synchronizer.action === "idle";
+    }, timeoutMs);
+  }
+
+  /** Turns until the job has ended. */
+  waitJob(id: number, timeoutMs = 60_000): JobStatus {
+    const job = this.service.registry.jobs.get(id)!;
+    this.reactor.pumpUntil(() => job.state !== "running", timeoutMs);
+    return job.status();
+  }
+
+  /** Starts a write; the promise gives its status. */
+  write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
+    const { buffer, bytes } = this.takeBuffer(offset, data.length);
+    this.reactor.context.memory.bytes.set(data, buffer + (offset % ROW_BYTES));
+    const flags = options.fua === true ? FrontFlag.fua : 0;
+    return this.submit(FrontOp.write, offset, data.length, buffer, flags).then((status) => {
+      this.reactor.context.payloadPool.free(buffer, bytes);
+      return status;
+    });
+  }
+
+  async read(offset: number, length: number): Promise<{ status: number; data: Uint8Array }> {
+    const { buffer, bytes } = this.takeBuffer(offset, length);
+    const status = await this.submit(FrontOp.read, offset, length, buffer, 0);
+    const from = buffer + (offset % ROW_BYTES);
+    const data = this.reactor.context.memory.bytes.slice(from, from + length);
+    this.reactor.context.payloadPool.free(buffer, bytes);
+    return { status, data };
+  }
+
+  flush(): Promise<number> {
+    return this.submit(FrontOp.flush, 0, 0, 0, 0);
+  }
+
+  stop(): void {
+    this.must({ kind: "shutdown" });
+    this.reactor.stop();
+  }
+
+  private takeBuffer(offset: number, length: number): { buffer: number; bytes: number } {
+    const bytes = roundUp((offset % ROW_BYTES) + length, ROW_BYTES);
+    const buffer = this.reactor.context.payloadPool.allocate(bytes);
+    assert(buffer !== 0, "the test keeps within the payload pool");
+    return { buffer, bytes };
+  }
+
+  private submit(
+    op: FrontOpCode,
+    offset: number,
+    length: number,
+    buffer: number,
+    flags: number,
+  ): Promise<number> {
+    const tag = this.nextTag;
+    this.nextTag += 1;
+    const address = buffer === 0 ? 0 : buffer + (offset % ROW_BYTES);
+    const result = new Promise<number>((resolve) => this.waiting.set(tag, { resolve }));
+    this.front!.submit(this.handle, op, offset, length, address, flags, tag);
+    return result;
+  }
+}
