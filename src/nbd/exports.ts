@@ -1,0 +1,181 @@
+/**
+ * The exports by name, and through which array front each is served.
+ *
+ * An export outlives the front behind it: an array may stop (no front; requests are answered
+ * ESHUTDOWN) and start again (a new front) while clients stay connected. A front that was replaced
+ * is `retiring` until its last request has completed. Until then no request of that export is
+ * started on the new one, so that two fronts never have requests of one client under way.
+ */
+
+import type { ArrayFront, FrontCompletion } from "../array/front.ts";
+import type { CommandError, ExportStatus } from "../array/protocol.ts";
+import { assert } from "../base/assert.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
+import { type ExportOffer, equalBytes } from "./handshake.ts";
+import { STRING_BYTES_MAX } from "./protocol.ts";
+
+/** A front that the server has attached to. */
+export interface Attachment {
+  readonly front: ArrayFront;
+  readonly handle: number;
+  inFlight: number;
+}
+
+export interface NbdExport {
+  readonly name: string;
+  readonly nameBytes: Uint8Array;
+  array: string;
+  isReadOnly: boolean;
+  attachment: Attachment | null;
+  /** Replaced fronts with requests under way. */
+  retiring: number;
+  connections: number;
+}
+
+export interface ExportSettings {
+  readonly name: string;
+  /** The array's name. */
+  readonly array: string;
+  /** Null while the array is stopped. */
+  readonly front: ArrayFront | null;
+  readonly readOnly: boolean;
+}
+
+interface Retired {
+  readonly attachment: Attachment;
+  readonly owner: NbdExport;
+}
+
+export class ExportTable {
+  private readonly byName = new Map<string, NbdExport>();
+  private readonly retired: Retired[] = [];
+  private readonly onComplete: FrontCompletion;
+  private readonly maxRequestBytes: number;
+
+  constructor(options: { onComplete: FrontCompletion; maxRequestBytes: number }) {
+    this.onComplete = options.onComplete;
+    this.maxRequestBytes = options.maxRequestBytes;
+  }
+
+  get isSettled(): boolean {
+    return this.retired.length === 0;
+  }
+
+  set({ name, array, front, readOnly }: ExportSettings): Result<NbdExport, CommandError> {
+    const nameBytes = new TextEncoder().encode(name);
+    if (nameBytes.length === 0 || nameBytes.length > STRING_BYTES_MAX) {
+      const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
+      return err({ kind: "invalid", code: "bad-export-name", detail });
+    }
+    let entry = this.byName.get(name);
+    if (entry === undefined) {
+      entry = {
+        name,
+        nameBytes,
+        array,
+        isReadOnly: readOnly,
+        attachment: null,
+        retiring: 0,
+        connections: 0,
+      };
+      this.byName.set(name, entry);
+    } else if (entry.array !== array && entry.connections > 0) {
+      // Other data under a client that caches the old ones would be corruption.
+      const detail = `clients of array ${entry.array} are connected; delete the export first`;
+      return err({ kind: "busy", code: "export-in-use", detail });
+    }
+    entry.array = array;
+    entry.isReadOnly = readOnly;
+    this.replaceFront(entry, front);
+    return ok(entry);
+  }
+
+  /** Forgets the export. The caller has dropped its connections. */
+  remove(entry: NbdExport): void {
+    this.replaceFront(entry, null);
+    this.byName.delete(entry.name);
+  }
+
+  get(name: string): NbdExport | undefined {
+    return this.byName.get(name);
+  }
+
+  status(): ExportStatus[] {
+    const list: ExportStatus[] = [];
+    for (const entry of this.byName.values()) {
+      const { name, array, isReadOnly, connections } = entry;
+      list.push({ name, array, readOnly: isReadOnly, connections });
+    }
+    return list;
+  }
+
+  /** The exports whose array runs. */
+  offers(): ExportOffer[] {
+    const list: ExportOffer[] = [];
+    for (const entry of this.byName.values()) {
+      const offer = this.offerOf(entry);
+      if (offer !== undefined) list.push(offer);
+    }
+    return list;
+  }
+
+  find(name: Uint8Array): ExportOffer | undefined {
+    const entry = this.resolve(name);
+    return entry === undefined ? undefined : this.offerOf(entry);
+  }
+
+  /** Detaches replaced fronts that have nothing under way. True where that ended a wait. */
+  settle(): boolean {
+    let hasEnded = false;
+    for (let index = this.retired.length - 1; index >= 0; index -= 1) {
+      const { attachment, owner } = this.retired[index]!;
+      if (attachment.inFlight > 0) continue;
+      attachment.front.detach(attachment.handle);
+      owner.retiring -= 1;
+      this.retired.splice(index, 1);
+      hasEnded = true;
+    }
+    return hasEnded;
+  }
+
+  /** Lets go of all fronts; `settle` detaches them when nothing is under way. */
+  retireAll(): void {
+    for (const entry of this.byName.values()) this.replaceFront(entry, null);
+  }
+
+  private resolve(name: Uint8Array): NbdExport | undefined {
+    if (name.length === 0) {
+      if (this.byName.size !== 1) return undefined;
+      for (const entry of this.byName.values()) return entry;
+    }
+    for (const entry of this.byName.values()) {
+      if (equalBytes(entry.nameBytes, name)) return entry;
+    }
+    return undefined;
+  }
+
+  private offerOf(entry: NbdExport): ExportOffer | undefined {
+    if (entry.attachment === null) return undefined;
+    const front = entry.attachment.front;
+    assert(isPowerOfTwo(front.preferredBytes), "the preferred size is a power of two");
+    return {
+      name: entry.name,
+      nameBytes: entry.nameBytes,
+      sizeBytes: front.sizeBytes,
+      isReadOnly: entry.isReadOnly || front.isReadOnly,
+      preferredBytes: Math.min(Math.max(front.preferredBytes, SECTOR_BYTES), this.maxRequestBytes),
+    };
+  }
+
+  private replaceFront(entry: NbdExport, front: ArrayFront | null): void {
+    const old = entry.attachment;
+    if (old !== null && old.front === front) return;
+    if (old !== null) {
+      entry.retiring += 1;
+      this.retired.push({ attachment: old, owner: entry });
+    }
+    entry.attachment =
+      front === null ? null : { front, handle: front.attach(this.onComplete), inFlight: 0 };
+  }
+}

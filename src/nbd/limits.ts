@@ -1,0 +1,51 @@
+/**
+ * What one client, and all clients together, may cost the server.
+ *
+ * Control memory per connection: the receive buffer, and REPLY_HEADER_BYTES_MAX for each request
+ * that it may have under way. With the defaults 256 * (16 KiB + 128 * 32) = 5 MiB.
+ */
+import { KIB, MIB } from "../base/units.ts";
+
+export interface NbdLimits {
+  /** Further connections are closed as soon as they are accepted. */
+  readonly maxConnections: number;
+  /** Requests under way per connection; at the limit the connection is not read. */
+  readonly maxRequestsPerConnection: number;
+  /** Payload memory that one connection may hold; at the limit it is not read. */
+  readonly maxPayloadBytesPerConnection: number;
+  /** The largest READ or WRITE. Lowered to what fits into the payload pool. */
+  readonly maxRequestBytes: number;
+  /** The payload of a WRITE that is too large is read and dropped up to this; above: disconnect. */
+  readonly maxSkippedPayloadBytes: number;
+  readonly receiveBufferBytes: number;
+  /** What one connection may receive before the others get their turn. */
+  readonly receiveBudgetBytes: number;
+  readonly maxOptions: number;
+  /** All option data of one handshake together. */
+  readonly maxOptionBytes: number;
+  readonly handshakeTimeoutMs: number;
+  /**
+   * While others wait for payload memory, a client that holds some must move `minStallBytes` in
+   * this time (read its replies, or send the rest of its write), or it is dropped.
+   */
+  readonly stallTimeoutMs: number;
+  readonly minStallBytes: number;
+  /** How long `shutdown` waits for clients to take their replies. */
+  readonly shutdownTimeoutMs: number;
+}
+
+export const DEFAULT_NBD_LIMITS: NbdLimits = {
+  maxConnections: 256,
+  maxRequestsPerConnection: 128,
+  maxPayloadBytesPerConnection: 64 * MIB,
+  maxRequestBytes: 32 * MIB,
+  maxSkippedPayloadBytes: 64 * MIB,
+  receiveBufferBytes: 16 * KIB,
+  receiveBudgetBytes: MIB,
+  maxOptions: 64,
+  maxOptionBytes: 64 * KIB,
+  handshakeTimeoutMs: 10_000,
+  stallTimeoutMs: 10_000,
+  minStallBytes: MIB,
+  shutdownTimeoutMs: 5_000,
+};

@@ -1,0 +1,113 @@
+/**
+ * Hands out payload runs in arrival order.
+ *
+ * Invariant: while a connection waits, nobody who came later gets a run. So the one at the head
+ * sees the pool drain until its run fits, however large and contiguous it must be, and no client
+ * can starve another. A connection waits with one request at most (it is not read further), and
+ * a grant is good for one run: after it the connection is last again.
+ */
+import { assert } from "../base/assert.ts";
+import type { SlabPool } from "../block/pool.ts";
+
+const NOBODY = -1;
+
+export class PayloadGate {
+  private readonly pool: SlabPool;
+  /** A ring of the connections that wait. */
+  private readonly queue: Int32Array;
+  private head = 0;
+  private count = 0;
+  /** The connection that was taken from the head and may try once. */
+  private granted = NOBODY;
+  private pumpIsDue = false;
+  private grantCount = 0;
+
+  constructor({ pool, maxConnections }: { pool: SlabPool; maxConnections: number }) {
+    this.pool = pool;
+    this.queue = new Int32Array(maxConnections);
+    pool.onFreed(() => {
+      this.pumpIsDue = true;
+    });
+  }
+
+  get waiting(): number {
+    return this.count;
+  }
+
+  /** Counts runs given to connections that had waited: stands still while the head cannot go on. */
+  get grants(): number {
+    return this.grantCount;
+  }
+
+  get isPumpDue(): boolean {
+    return this.pumpIsDue && this.count > 0;
+  }
+
+  /** Whether anybody but `connection` waits. */
+  hasOthersWaiting(connection: number): boolean {
+    return this.count > 1 || (this.count === 1 && this.queue[this.head] !== connection);
+  }
+
+  /** A run, or 0: then the connection has joined the queue and is resumed by `pump`. */
+  take(connection: number, bytes: number): number {
+    const isGranted = this.granted === connection;
+    this.granted = isGranted ? NOBODY : this.granted;
+    if (isGranted || this.count === 0) {
+      const address = this.pool.allocate(bytes);
+      if (address !== 0) {
+        if (isGranted) this.grantCount += 1;
+        return address;
+      }
+    }
+    if (isGranted) this.pushFront(connection);
+    else this.pushBack(connection);
+    return 0;
+  }
+
+  /** Lets connections go on from the head, until one of them cannot. */
+  pump(resume: (connection: number) => void): void {
+    this.pumpIsDue = false;
+    while (this.count > 0) {
+      const connection = this.popFront();
+      this.granted = connection;
+      resume(connection);
+      this.granted = NOBODY;
+      // Back at the head: its run does not fit yet, and nobody passes it.
+      if (this.count > 0 && this.queue[this.head] === connection) return;
+    }
+  }
+
+  /** The connection is gone, or no longer wants what it waited for. */
+  leave(connection: number): void {
+    const capacity = this.queue.length;
+    let kept = 0;
+    for (let index = 0; index < this.count; index += 1) {
+      const waiter = this.queue[(this.head + index) % capacity]!;
+      if (waiter === connection) continue;
+      this.queue[(this.head + kept) % capacity] = waiter;
+      kept += 1;
+    }
+    if (kept !== this.count) this.pumpIsDue = true;
+    this.count = kept;
+  }
+
+  private pushFront(connection: number): void {
+    assert(this.count < this.queue.length, "a connection waits once");
+    this.head = (this.head + this.queue.length - 1) % this.queue.length;
+    this.queue[this.head] = connection;
+    this.count += 1;
+  }
+
+  private pushBack(connection: number): void {
+    assert(this.count < this.queue.length, "a connection waits once");
+    this.queue[(this.head + this.count) % this.queue.length] = connection;
+    this.count += 1;
+  }
+
+  private popFront(): number {
+    const connection = this.queue[this.head]!;
+    this.head = (this.head + 1) % this.queue.length;
+    this.count -= 1;
+    return connection;
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The requests under way on all connections, as parallel typed arrays.
+ *
+ * A slot is an index. Connection c owns the slots [c * perConnection, (c + 1) * perConnection), so
+ * no client can use up those of another, and a slot names its connection. A slot is
+ *
+ *   free -> receiving (a write's payload) -> in-array -> reply -> free
+ *
+ * and keeps its payload run until the last byte of it has been used: by the array for a write, by
+ * the socket for a read. Its reply header lies at `headerAddress(slot)` in shared memory; the
+ * cookie is put there when the request arrives.
+ */
+import { assert } from "../base/assert.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
+
+export const SlotState = { free: 0, receiving: 1, inArray: 2, reply: 3 } as const;
+
+export const NO_SLOT = -1;
+
+export class RequestTable {
+  readonly perConnection: number;
+  readonly state: Uint8Array;
+  /** The command on the wire, and its flags. */
+  readonly command: Uint8Array;
+  readonly flags: Uint16Array;
+  readonly offset: Float64Array;
+  readonly bytes: Uint32Array;
+  /** The run in the payload pool; 0 for none. */
+  readonly runAddress: Uint32Array;
+  readonly runBytes: Uint32Array;
+  /** Where the first payload byte lies in the run. */
+  readonly dataAddress: Uint32Array;
+  /** The reply: so many bytes of header, then so many at `dataAddress`. */
+  readonly headerBytes: Uint8Array;
+  readonly replyBytes: Uint32Array;
+  /** The next slot of the list that this one is in: the free list or an outbox. */
+  readonly next: Int32Array;
+  private readonly freeHead: Int32Array;
+  private readonly headersAddress: number;
+
+  constructor({
+    connections,
+    perConnection,
+    headersAddress,
+  }: {
+    connections: number;
+    perConnection: number;
+    headersAddress: number;
+  }) {
+    const capacity = connections * perConnection;
+    this.perConnection = perConnection;
+    this.headersAddress = headersAddress;
+    this.state = new Uint8Array(capacity);
+    this.command = new Uint8Array(capacity);
+    this.flags = new Uint16Array(capacity);
+    this.offset = new Float64Array(capacity);
+    this.bytes = new Uint32Array(capacity);
+    this.runAddress = new Uint32Array(capacity);
+    this.runBytes = new Uint32Array(capacity);
+    this.dataAddress = new Uint32Array(capacity);
+    this.headerBytes = new Uint8Array(capacity);
+    this.replyBytes = new Uint32Array(capacity);
+    this.next = new Int32Array(capacity);
+    this.freeHead = new Int32Array(connections);
+    for (let connection = 0; connection < connections; connection += 1) {
+      const first = connection * perConnection;
+      const last = first + perConnection - 1;
+      this.freeHead[connection] = first;
+      for (let slot = first; slot < last; slot += 1) this.next[slot] = slot + 1;
+      this.next[last] = NO_SLOT;
+    }
+  }
+
+  get capacity(): number {
+    return this.state.length;
+  }
+
+  connectionOf(slot: number): number {
+    return Math.floor(slot / this.perConnection);
+  }
+
+  headerAddress(slot: number): number {
+    return this.headersAddress + slot * REPLY_HEADER_BYTES_MAX;
+  }
+
+  hasFree(connection: number): boolean {
+    return this.freeHead[connection] !== NO_SLOT;
+  }
+
+  /** A free slot of the connection, in state `receiving` with no run. There must be one. */
+  allocate(connection: number): number {
+    const slot = this.freeHead[connection]!;
+    assert(slot !== NO_SLOT, "a connection at its limit is not read");
+    assert(this.state[slot] === SlotState.free, "a slot in the free list is free");
+    this.freeHead[connection] = this.next[slot]!;
+    this.state[slot] = SlotState.receiving;
+    this.next[slot] = NO_SLOT;
+    this.runAddress[slot] = 0;
+    this.runBytes[slot] = 0;
+    this.dataAddress[slot] = 0;
+    this.headerBytes[slot] = 0;
+    this.replyBytes[slot] = 0;
+    return slot;
+  }
+
+  free(slot: number): void {
+    assert(this.state[slot] !== SlotState.free, "a slot is freed once");
+    assert(this.runAddress[slot] === 0, "a slot gives back its run before itself");
+    const connection = this.connectionOf(slot);
+    this.state[slot] = SlotState.free;
+    this.next[slot] = this.freeHead[connection]!;
+    this.freeHead[connection] = slot;
+  }
+}

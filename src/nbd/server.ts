@@ -1,0 +1,432 @@
+/**
+ * The NBD server: listeners, connections, exports, and what happens once per turn of the loop.
+ *
+ * Handlers and completions only mark sessions. The turn hook then sends the replies of all of them,
+ * each with one sendmsg for many, lets sessions go on that waited for what this gave back, and so
+ * on until nothing is left to do; requests started here still get into the io_submit of the same
+ * turn. A session becomes free for a new connection only at the end of a turn, so readiness that
+ * was reported for its old socket cannot hit the new one.
+ */
+
+import type { CommandError, ExportStatus, NbdAddress } from "../array/protocol.ts";
+import { assert } from "../base/assert.ts";
+import { EAGAIN, errnoName } from "../base/errno.ts";
+import type { Log } from "../base/log.ts";
+import type { Carver, SharedMemory } from "../base/memory.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import type { SlabPool } from "../block/pool.ts";
+import { Ready, type SocketKernel } from "../reactor/kernel.ts";
+import type { EventLoop } from "../reactor/loop.ts";
+import { type ExportSettings, ExportTable, type NbdExport } from "./exports.ts";
+import type { Catalog, ExportOffer } from "./handshake.ts";
+import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
+import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
+import { PayloadGate } from "./payload-gate.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
+import { RequestTable } from "./request-table.ts";
+import { Session, type SessionHost } from "./session.ts";
+
+export interface NbdServerOptions {
+  readonly loop: EventLoop;
+  readonly memory: SharedMemory;
+  /** For receive buffers, reply headers and iovecs: see limits.ts for how much. */
+  readonly carver: Carver;
+  /** Best a row larger than `maxRequestBytes`, or the largest request is lowered to fit. */
+  readonly payloadPool: SlabPool;
+  readonly log: Log;
+  readonly limits?: Partial<NbdLimits>;
+}
+
+interface Listener {
+  readonly fd: number;
+  readonly token: number;
+}
+
+/** How long a listener rests when the process is out of file descriptors. */
+const ACCEPT_BACK_OFF_MS = 100;
+/** New connections per listener and turn. */
+const ACCEPTS_PER_TURN = 16;
+
+export class NbdServer implements SessionHost, Catalog {
+  readonly kernel: SocketKernel;
+  readonly memory: SharedMemory;
+  readonly pool: SlabPool;
+  readonly requests: RequestTable;
+  readonly gate: PayloadGate;
+  readonly limits: NbdLimits;
+  readonly log: Log;
+  readonly outboxTools: OutboxTools;
+  readonly maxRequestBytes: number;
+  isStopping = false;
+
+  private readonly loop: EventLoop;
+  private readonly table: ExportTable;
+  private readonly buffersAddress: number;
+  private readonly listeners: Listener[] = [];
+  /** By index; made on first use, then reused. */
+  private readonly sessions: Session[] = [];
+  private readonly freeSessions: Session[] = [];
+  private readonly dirty: Session[] = [];
+  private readonly runnable: Session[] = [];
+  private readonly closed: Session[] = [];
+  private readonly resumeByIndex = (index: number) => this.sessions[index]!.resume();
+  private readonly doNothing = () => {};
+  private isTurnSure = false;
+  private stallTimer = 0;
+  private sampledGrants = 0;
+  private shutdownTimer = 0;
+  private readonly onStopped: (() => void)[] = [];
+
+  constructor(options: NbdServerOptions) {
+    const { loop, memory, carver, payloadPool, log } = options;
+    this.loop = loop;
+    this.kernel = loop.sockets;
+    this.memory = memory;
+    this.pool = payloadPool;
+    this.log = log;
+    this.limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
+    const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
+    assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
+    this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
+    this.buffersAddress = carver.carve({
+      bytes: maxConnections * receiveBufferBytes,
+      alignment: ROW_BYTES,
+    });
+    const slots = maxConnections * maxRequestsPerConnection;
+    this.requests = new RequestTable({
+      connections: maxConnections,
+      perConnection: maxRequestsPerConnection,
+      headersAddress: carver.carve({
+        bytes: slots * REPLY_HEADER_BYTES_MAX,
+        alignment: REPLY_HEADER_BYTES_MAX,
+      }),
+    });
+    this.outboxTools = {
+      kernel: this.kernel,
+      memory,
+      requests: this.requests,
+      iovecsAddress: carver.carve({ bytes: IOVEC_COUNT * IOVEC_BYTES, alignment: IOVEC_BYTES }),
+      stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
+    };
+    this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    this.table = new ExportTable({
+      onComplete: (tag, status) => this.onCompleted(tag, status),
+      maxRequestBytes: this.maxRequestBytes,
+    });
+    loop.onTurn(() => this.onTurn());
+  }
+
+  get catalog(): Catalog {
+    return this;
+  }
+
+  // For the appliance ---------------------------------------------------------------------------
+
+  /** Listens there too. `mode` is that of a Unix socket's file. The answer has the real port. */
+  listen(address: NbdAddress, mode: number): Result<NbdAddress, CommandError> {
+    if (this.isStopping) return err(stopping());
+    const fd =
+      address.kind === "unix"
+        ? this.kernel.listenUnix({ path: address.path, mode })
+        : this.kernel.listenTcp({ host: address.host, port: address.port });
+    if (fd < 0) {
+      const where = address.kind === "unix" ? address.path : `${address.host}:${address.port}`;
+      const detail = `cannot listen on ${where}: ${errnoName(-fd)}`;
+      return err({ kind: "io", code: "nbd-listen-failed", detail });
+    }
+    let token = 0;
+    token = this.loop.addHandler(() => this.accept({ fd, token }));
+    this.listeners.push({ fd, token });
+    this.kernel.watch(fd, token, Ready.read);
+    if (address.kind === "unix") return ok(address);
+    return ok({ ...address, port: this.kernel.localPort(fd) });
+  }
+
+  /**
+   * Adds an export, or changes it: another front after its array was started again, none while it
+   * is stopped, another `readOnly`. Refused where clients would see another array's data.
+   */
+  setExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
+    if (this.isStopping) return err(stopping());
+    const result = this.table.set(settings);
+    if (!result.ok) return result;
+    this.settleExports();
+    this.ensureTurn();
+    const { name, array, isReadOnly, connections } = result.value;
+    return ok({ name, array, readOnly: isReadOnly, connections });
+  }
+
+  /** Forgets an export. While clients are connected only with `force`, which drops them. */
+  removeExport(name: string, { force }: { force: boolean }): Result<undefined, CommandError> {
+    const entry = this.table.get(name);
+    if (entry === undefined) {
+      const detail = `there is no export ${name}`;
+      return err({ kind: "not-found", code: "export-not-found", detail });
+    }
+    if (entry.connections > 0 && !force) {
+      const detail = `${entry.connections} connections are open; disconnect them, or use force`;
+      return err({ kind: "busy", code: "export-in-use", detail });
+    }
+    for (const session of this.sessions) {
+      if (session.nbdExport === entry) session.close("the export was removed");
+    }
+    this.table.remove(entry);
+    this.settleExports();
+    this.ensureTurn();
+    return ok();
+  }
+
+  exports(): ExportStatus[] {
+    return this.table.status();
+  }
+
+  /** Clients with a socket, those that still negotiate among them. */
+  get connectionCount(): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.hasSocket) count += 1;
+    return count;
+  }
+
+  /**
+   * Stops accepting, lets requests under way finish and answers later ones ESHUTDOWN, then closes
+   * all connections. Resolves when no array has a request of this server any more.
+   */
+  shutdown(): Promise<void> {
+    return new Promise((resolve) => {
+      this.onStopped.push(resolve);
+      if (this.isStopping) return;
+      this.isStopping = true;
+      for (const listener of this.listeners) {
+        this.kernel.unwatch(listener.fd);
+        this.kernel.close(listener.fd);
+        this.loop.removeHandler(listener.token);
+      }
+      this.listeners.length = 0;
+      // Requests that wait for anything are now refused, which takes neither memory nor a front.
+      for (const session of this.sessions) this.markRunnable(session);
+      const { timers } = this.loop;
+      this.shutdownTimer = timers.scheduleAfter(this.limits.shutdownTimeoutMs, () =>
+        this.closeAll("the client did not take its replies before the shutdown"),
+      );
+      this.ensureTurn();
+    });
+  }
+
+  // For sessions: Catalog and SessionHost -------------------------------------------------------
+
+  offers(): readonly ExportOffer[] {
+    return this.table.offers();
+  }
+
+  find(name: Uint8Array): ExportOffer | undefined {
+    return this.table.find(name);
+  }
+
+  openExport(offer: ExportOffer): NbdExport {
+    const entry = this.table.get(offer.name);
+    assert(entry !== undefined, "an offer is opened in the turn it was made");
+    entry.connections += 1;
+    return entry;
+  }
+
+  leaveExport(nbdExport: NbdExport): void {
+    nbdExport.connections -= 1;
+  }
+
+  markDirty(session: Session): void {
+    if (session.isDirty) return;
+    session.isDirty = true;
+    this.dirty.push(session);
+  }
+
+  markRunnable(session: Session): void {
+    if (session.isRunnable) return;
+    session.isRunnable = true;
+    this.runnable.push(session);
+  }
+
+  markClosed(session: Session): void {
+    this.closed.push(session);
+  }
+
+  // Connections ---------------------------------------------------------------------------------
+
+  private accept(listener: Listener): void {
+    for (let count = 0; count < ACCEPTS_PER_TURN; count += 1) {
+      const fd = this.kernel.accept(listener.fd);
+      if (fd === -EAGAIN) return;
+      if (fd < 0) {
+        this.restListener(listener, -fd);
+        return;
+      }
+      const session = this.takeSession();
+      if (session === undefined) {
+        this.kernel.close(fd);
+        this.log.write("warn", "nbd connection refused: too many", {
+          connections: this.limits.maxConnections,
+        });
+        continue;
+      }
+      session.begin(fd);
+      this.loop.timers.cancel(session.handshakeTimer);
+      session.handshakeTimer = this.loop.timers.scheduleAfter(
+        this.limits.handshakeTimeoutMs,
+        () => {
+          if (session.isNegotiating) session.close("the handshake took too long");
+        },
+      );
+    }
+  }
+
+  /** Level-triggered readiness of a listener that cannot accept would spin. */
+  private restListener(listener: Listener, errno: number): void {
+    this.log.write("warn", "nbd accept failed", { errno: errnoName(errno) });
+    this.kernel.watch(listener.fd, listener.token, 0);
+    this.loop.timers.scheduleAfter(ACCEPT_BACK_OFF_MS, () => {
+      if (!this.isStopping) this.kernel.watch(listener.fd, listener.token, Ready.read);
+    });
+  }
+
+  private takeSession(): Session | undefined {
+    const reused = this.freeSessions.pop();
+    if (reused !== undefined) return reused;
+    const index = this.sessions.length;
+    if (index === this.limits.maxConnections) return undefined;
+    const bufferAddress = this.buffersAddress + index * this.limits.receiveBufferBytes;
+    let session: Session | undefined;
+    const token = this.loop.addHandler((ready) => {
+      this.isTurnSure = true;
+      session!.onReady(ready);
+    });
+    session = new Session({ host: this, index, token, bufferAddress });
+    this.sessions.push(session);
+    return session;
+  }
+
+  private onCompleted(slot: number, status: number): void {
+    this.ensureTurn();
+    this.sessions[this.requests.connectionOf(slot)]!.onCompleted(slot, status);
+  }
+
+  private closeAll(reason: string | null): void {
+    for (const session of this.sessions) session.close(reason);
+  }
+
+  /** What is marked outside of a turn (from async code) must not wait for the next event. */
+  private ensureTurn(): void {
+    if (this.isTurnSure) return;
+    this.isTurnSure = true;
+    this.loop.timers.scheduleAfter(0, this.doNothing);
+  }
+
+  // Once per turn -------------------------------------------------------------------------------
+
+  private onTurn(): void {
+    this.isTurnSure = true;
+    // Ends: what is resumed reads no socket, only what its buffer holds.
+    for (;;) {
+      this.flushDirty();
+      this.settleExports();
+      this.resumeRunnable();
+      if (this.gate.isPumpDue) this.gate.pump(this.resumeByIndex);
+      if (this.dirty.length === 0 && this.runnable.length === 0 && !this.gate.isPumpDue) break;
+    }
+    this.releaseClosed();
+    this.watchForStalls();
+    if (this.isStopping) this.goOnStopping();
+    this.isTurnSure = false;
+  }
+
+  private flushDirty(): void {
+    for (let index = 0; index < this.dirty.length; index += 1) {
+      const session = this.dirty[index]!;
+      session.isDirty = false;
+      session.flush();
+    }
+    this.dirty.length = 0;
+  }
+
+  private resumeRunnable(): void {
+    const count = this.runnable.length;
+    for (let index = 0; index < count; index += 1) {
+      const session = this.runnable[index]!;
+      session.isRunnable = false;
+      session.resume();
+    }
+    // Those that a resumed session marked come behind `count`: the next round is theirs.
+    this.runnable.copyWithin(0, count);
+    this.runnable.length -= count;
+  }
+
+  private releaseClosed(): void {
+    for (const session of this.closed) {
+      session.release();
+      this.freeSessions.push(session);
+    }
+    this.closed.length = 0;
+  }
+
+  private settleExports(): void {
+    if (this.table.isSettled || !this.table.settle()) return;
+    for (const session of this.sessions) {
+      if (session.waiting === "export") this.markRunnable(session);
+    }
+  }
+
+  // Stalls --------------------------------------------------------------------------------------
+
+  /** Samples all clients from the moment that somebody waits for payload memory. */
+  private watchForStalls(): void {
+    if (this.gate.waiting === 0 || this.stallTimer !== 0) return;
+    this.sampleClients();
+    this.stallTimer = this.loop.timers.scheduleAfter(this.limits.stallTimeoutMs, () => {
+      this.stallTimer = 0;
+      // Where the head has moved on, memory goes round and nobody is to blame.
+      if (this.gate.waiting > 0 && this.gate.grants === this.sampledGrants) this.dropStalled();
+    });
+  }
+
+  private sampleClients(): void {
+    this.sampledGrants = this.gate.grants;
+    for (const session of this.sessions) {
+      session.sampledBytes = session.movedBytes;
+      session.wasHolding = session.isHolding;
+    }
+  }
+
+  private dropStalled(): void {
+    for (const session of this.sessions) {
+      if (!session.wasHolding || !session.isHolding) continue;
+      if (session.movedBytes - session.sampledBytes >= this.limits.minStallBytes) continue;
+      if (!this.gate.hasOthersWaiting(session.index)) continue;
+      session.close("it held payload memory that others wait for, and did not move");
+    }
+  }
+
+  // Shutdown ------------------------------------------------------------------------------------
+
+  private goOnStopping(): void {
+    if (this.sessions.every((session) => session.isIdle)) {
+      this.closeAll(null);
+      this.releaseClosed();
+      this.table.retireAll();
+      this.table.settle();
+    }
+    if (!this.table.isSettled || this.connectionCount > 0) return;
+    if (this.sessions.some((session) => session.phase !== "free")) return;
+    this.loop.timers.cancel(this.shutdownTimer);
+    for (const resolve of this.onStopped) resolve();
+    this.onStopped.length = 0;
+  }
+}
+
+/** The largest power of two up to `wanted` whose run fits, wherever in a row it begins. */
+function fittingRequestBytes(wanted: number, pool: SlabPool): number {
+  const room = Math.min(wanted, pool.totalBytes - ROW_BYTES);
+  return 2 ** Math.floor(Math.log2(room));
+}
+
+function stopping(): CommandError {
+  return { kind: "stopping", code: "stopping", detail: "the server is stopping" };
+}
