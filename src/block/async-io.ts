@@ -21,14 +21,17 @@ export class AsyncIo {
   private readonly table: IoTable;
   private readonly timers: Timers;
   private readonly owner: number;
+  private nextTicket = 0;
+  /** By ticket (IoTable.context). */
   private readonly waiting = new Map<number, (answer: IoAnswer) => void>();
 
   constructor(options: { table: IoTable; timers: Timers; router: OutcomeRouter }) {
     this.table = options.table;
     this.timers = options.timers;
     this.owner = options.router.register((request, outcome, errno) => {
-      const resolve = this.waiting.get(request)!;
-      this.waiting.delete(request);
+      const ticket = this.table.context[request]!;
+      const resolve = this.waiting.get(ticket)!;
+      this.waiting.delete(ticket);
       this.table.free(request);
       resolve({ outcome, errno });
     });
@@ -65,7 +68,10 @@ export class AsyncIo {
     table.bytes[request] = range.bytes;
     table.address[request] = range.address;
     table.owner[request] = this.owner;
-    const answer = new Promise<IoAnswer>((resolve) => this.waiting.set(request, resolve));
+    const ticket = this.nextTicket;
+    this.nextTicket = (ticket + 1) >>> 0;
+    table.context[request] = ticket;
+    const answer = new Promise<IoAnswer>((resolve) => this.waiting.set(ticket, resolve));
     device.submit(request);
     return answer;
   }

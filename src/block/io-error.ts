@@ -1,19 +1,19 @@
 /**
  * The one place that judges completions: bytes moved, or -errno, into what follows.
  *
- * | libaio says                                   | outcome      | read              | write, writeZeroes        |
- * |-----------------------------------------------|--------------|-------------------|---------------------------|
- * | res == bytes                                  | done         | complete          | complete                  |
- * | 0 < res < bytes                               | short        | resume            | resume                    |
- * | res > bytes                                   | (our bug)    | assert            | assert                    |
- * | res == 0 before the end                       | member-lost  | fail member       | fail member               |
- * | -EAGAIN -EINTR -EBUSY -ENOMEM                 | transient    | retry             | retry                     |
- * | -EIO -ENODATA -EILSEQ -EREMOTEIO              | media-error  | retry, repair     | retry, then log or fail   |
- * | -ETIMEDOUT, no answer by the deadline         | timed-out    | from parity       | fail member               |
- * | -ENOSPC -EDQUOT                               | no-space     | fail member       | ENOSPC                    |
- * | -EOPNOTSUPP on discard or writeZeroes         | unsupported  |                   | write zeros               |
- * | -EFAULT -EBADF                                | (our bug)    | assert            | assert                    |
- * | -EINVAL, -ENODEV, -ENXIO, -ENOLINK, unknown   | member-lost  | fail member       | fail member               |
+ * | libaio says                       | outcome     | read          | write, writeZeroes      |
+ * |-----------------------------------|-------------|---------------|-------------------------|
+ * | res == bytes                      | done        | complete      | complete                |
+ * | 0 < res < bytes                   | short       | resume        | resume                  |
+ * | res > bytes                       | (our bug)   | assert        | assert                  |
+ * | res == 0 before the end           | member-lost | fail member   | fail member             |
+ * | -EAGAIN -EINTR -EBUSY -ENOMEM     | transient   | retry         | retry                   |
+ * | -EIO -ENODATA -EILSEQ -EREMOTEIO  | media-error | retry, repair | retry, then log or fail |
+ * | -ETIMEDOUT                        | timed-out   | from parity   | fail member             |
+ * | -ENOSPC -EDQUOT, not on read      | no-space    |               | ENOSPC                  |
+ * | -EOPNOTSUPP, discard, writeZeroes | unsupported |               | write zeros             |
+ * | -EFAULT -EBADF                    | (our bug)   | assert        | assert                  |
+ * | -EINVAL -ENODEV -ENXIO, any other | member-lost | fail member   | fail member             |
  *
  * A flush that fails at completion is member-lost whatever the errno: the drive's promise is
  * broken and it is never retried. One that io_submit refused never ran: the errnos of "transient"

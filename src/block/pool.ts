@@ -16,6 +16,10 @@ export class SlabPool {
   readonly slabCount: number;
   /** 1 for a slab in use. */
   private readonly used: Uint8Array;
+  /** How many hung requests still have each slab as a target. */
+  private readonly pins: Uint16Array;
+  /** 1 for a slab that was given back while it was pinned. */
+  private readonly orphaned: Uint8Array;
   private freeSlabs: number;
   /** Where the next search begins: runs are handed out round-robin. */
   private cursor = 0;
@@ -25,6 +29,8 @@ export class SlabPool {
     this.startAddress = startAddress;
     this.slabCount = slabCount;
     this.used = new Uint8Array(slabCount);
+    this.pins = new Uint16Array(slabCount);
+    this.orphaned = new Uint8Array(slabCount);
     this.freeSlabs = slabCount;
   }
 
@@ -62,10 +68,47 @@ export class SlabPool {
     assert(Number.isInteger(slab) && slab >= 0, "a run starts on a slab");
     assert(slab + count <= this.slabCount, "a run ends in the pool");
     for (let index = slab; index < slab + count; index += 1) {
-      assert(this.used[index] === 1, "a run is freed once");
+      assert(this.used[index] === 1 && this.orphaned[index] === 0, "a run is freed once");
+      if (this.pins[index] === 0) {
+        this.used[index] = 0;
+        this.freeSlabs += 1;
+      } else this.orphaned[index] = 1;
     }
-    this.used.fill(0, slab, slab + count);
-    this.freeSlabs += count;
+    this.notify();
+  }
+
+  contains(address: number): boolean {
+    const end = this.startAddress + this.slabCount * SLAB_BYTES;
+    return address >= this.startAddress && address < end;
+  }
+
+  /** A hung request may still write here: the slabs are not handed out before `unpin`. */
+  pin(address: number, bytes: number): void {
+    const [from, to] = this.slabsOf(address, bytes);
+    for (let slab = from; slab < to; slab += 1) this.pins[slab]! += 1;
+  }
+
+  /** The hung request has ended after all. */
+  unpin(address: number, bytes: number): void {
+    const [from, to] = this.slabsOf(address, bytes);
+    for (let slab = from; slab < to; slab += 1) {
+      assert(this.pins[slab]! > 0, "a slab is unpinned as often as it was pinned");
+      this.pins[slab]! -= 1;
+      if (this.pins[slab] !== 0 || this.orphaned[slab] === 0) continue;
+      this.orphaned[slab] = 0;
+      this.used[slab] = 0;
+      this.freeSlabs += 1;
+    }
+    this.notify();
+  }
+
+  private slabsOf(address: number, bytes: number): [number, number] {
+    const from = Math.floor((address - this.startAddress) / SLAB_BYTES);
+    const to = Math.ceil((address + bytes - this.startAddress) / SLAB_BYTES);
+    return [from, to];
+  }
+
+  private notify(): void {
     for (const listener of this.listeners) listener();
   }
 

@@ -8,8 +8,10 @@
  * - Nothing is ever submitted while an earlier submission of the same request is outstanding.
  * - `resubmits` says what may be submitted again. A member that was failed gets nothing more, and
  *   an array that lost two members writes nothing more (write-rules 15), retries included.
+ * - A request that does not answer can be abandoned: its owner gets an outcome at once, while the
+ *   request itself and its buffer stay as they are until the drive answers (write-rules 10).
  */
-import { errnoName } from "../base/errno.ts";
+import { ETIMEDOUT, errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
@@ -40,6 +42,14 @@ export interface RetryCounters {
   readonly kinds: Record<string, number>;
 }
 
+/** Keeps the buffers of hung requests from being used again. */
+export interface BufferPins {
+  pin(address: number, bytes: number): void;
+  unpin(address: number, bytes: number): void;
+}
+
+const State = { idle: 0, outstanding: 1, waiting: 2, abandoned: 3 } as const;
+
 export class RetryFilter {
   readonly counters: RetryCounters = { read: 0, write: 0, retried: 0, kinds: {} };
   resubmits: Resubmits = "all";
@@ -53,6 +63,10 @@ export class RetryFilter {
   private readonly mediaTries: Uint8Array;
   /** Bytes of the request that are already moved, by earlier short transfers. */
   private readonly doneBytes: Uint32Array;
+  private readonly state: Uint8Array;
+  private readonly startedMs: Float64Array;
+  private readonly pins: BufferPins | null;
+  private abandonedTotal = 0;
 
   constructor(options: {
     next: BlockDevice;
@@ -60,6 +74,7 @@ export class RetryFilter {
     timers: Timers;
     router: OutcomeRouter;
     limits?: RetryLimits;
+    pins?: BufferPins;
   }) {
     this.next = options.next;
     this.table = options.table;
@@ -69,6 +84,9 @@ export class RetryFilter {
     this.tries = new Uint8Array(options.table.capacity);
     this.mediaTries = new Uint8Array(options.table.capacity);
     this.doneBytes = new Uint32Array(options.table.capacity);
+    this.state = new Uint8Array(options.table.capacity);
+    this.startedMs = new Float64Array(options.table.capacity);
+    this.pins = options.pins ?? null;
     this.next.onComplete = (request, result) => this.completed(request, result);
   }
 
@@ -88,10 +106,64 @@ export class RetryFilter {
     this.tries[request] = 0;
     this.mediaTries[request] = 0;
     this.doneBytes[request] = 0;
+    this.startedMs[request] = this.timers.clock.nowMs();
+    this.send(request);
+  }
+
+  /** Requests that were given up and that the drive has not answered yet. */
+  get abandonedCount(): number {
+    return this.abandonedTotal;
+  }
+
+  /** How long the oldest unanswered request has waited, of reads or of all else; 0 for none. */
+  oldestAgeMs(kind: "read" | "write"): number {
+    const nowMs = this.timers.clock.nowMs();
+    let oldestMs = nowMs;
+    for (let request = 0; request < this.table.capacity; request += 1) {
+      if (this.state[request] !== State.outstanding) continue;
+      if ((this.table.op[request] === Op.read) !== (kind === "read")) continue;
+      oldestMs = Math.min(oldestMs, this.startedMs[request]!);
+    }
+    return nowMs - oldestMs;
+  }
+
+  /**
+   * Gives up requests that have not answered for `ageMs`: their owners get `outcome` now. The kernel
+   * may still act on them, so their buffers are pinned until it has answered. How many there were.
+   */
+  abandon(kind: "read" | "all", ageMs: number, outcome: OutcomeCode): number {
+    const bornMs = this.timers.clock.nowMs() - ageMs;
+    let count = 0;
+    for (let request = 0; request < this.table.capacity; request += 1) {
+      if (this.state[request] !== State.outstanding || this.startedMs[request]! > bornMs) continue;
+      if (kind === "read" && this.table.op[request] !== Op.read) continue;
+      const copy = this.table.allocate();
+      if (copy < 0) return count;
+      this.restore(request);
+      this.table.copyTo(copy, request);
+      this.state[request] = State.abandoned;
+      this.abandonedTotal += 1;
+      this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);
+      count += 1;
+      this.router.dispatch(copy, outcome, ETIMEDOUT);
+    }
+    return count;
+  }
+
+  private send(request: number): void {
+    this.state[request] = State.outstanding;
     this.next.submit(request);
   }
 
   private completed(request: number, result: number): void {
+    if (this.state[request] === State.abandoned) {
+      this.state[request] = State.idle;
+      this.abandonedTotal -= 1;
+      this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
+      this.table.free(request);
+      return;
+    }
+    this.state[request] = State.waiting;
     const op = this.table.op[request] as OpCode;
     const outcome = classifyCompletion(op, result, this.table.bytes[request]!);
     if (outcome === Outcome.done) this.finish(request, outcome, 0);
@@ -165,18 +237,23 @@ export class RetryFilter {
     const isAllowed =
       this.resubmits === "all" ||
       (this.resubmits === "reads" && this.table.op[request] === Op.read);
-    if (isAllowed) this.next.submit(request);
+    if (isAllowed) this.send(request);
     else this.finish(request, Outcome.memberLost, errno);
   }
 
   private finish(request: number, outcome: OutcomeCode, errno: number): void {
-    const doneBytes = this.doneBytes[request]!;
-    if (doneBytes > 0) {
-      // The owner sees its request as it submitted it.
-      this.table.offset[request]! -= doneBytes;
-      this.table.address[request]! -= doneBytes;
-      this.table.bytes[request]! += doneBytes;
-    }
+    this.restore(request);
+    this.state[request] = State.idle;
     this.router.dispatch(request, outcome, errno);
+  }
+
+  /** The owner sees its request as it submitted it. */
+  private restore(request: number): void {
+    const doneBytes = this.doneBytes[request]!;
+    if (doneBytes === 0) return;
+    this.doneBytes[request] = 0;
+    this.table.offset[request]! -= doneBytes;
+    this.table.address[request]! -= doneBytes;
+    this.table.bytes[request]! += doneBytes;
   }
 }

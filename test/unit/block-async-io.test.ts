@@ -33,7 +33,7 @@ function makeBench(capacity: number) {
   return { clock, timers, table, device, router, filter, io };
 }
 
-test("async-io: read, write, durable write, flush: submitted as asked, answered when done", async () => {
+test("async-io: each operation: submitted as asked, answered when done", async () => {
   const { io, filter, device, table } = makeBench(2);
   const calls = [
     { run: () => io.read(filter, RANGE), op: Op.read, range: RANGE, isFua: false },
@@ -67,7 +67,7 @@ test("async-io: read, write, durable write, flush: submitted as asked, answered 
   }
 });
 
-test("async-io: a device fails: the outcome is the value, and the request is given back", async () => {
+test("async-io: a device fails: the outcome is the value, the request is free", async () => {
   const { io, filter, device, table } = makeBench(1);
   for (const [errno, outcome] of [
     [EIO, Outcome.mediaError],

@@ -161,7 +161,7 @@ test("fault-filter: until written: each row reads again once it is written, and 
   expect(bench.run(Op.read, 0, 16_384)).toBe(16_384);
 });
 
-test("fault-filter: until written, a write falls short: only the rows that were moved are good", () => {
+test("fault-filter: until written, a short write: only the rows that were moved are good", () => {
   const bench = new Bench({ op: "read", bytes: 8192, untilWritten: true });
   const request = bench.submit(Op.write, 0, 8192);
   bench.device.answer(request, 6144);
@@ -196,7 +196,7 @@ test("fault-filter: the drive fails by itself: its own error stays", () => {
   expect(bench.results.get(request)).toBe(-ENODATA);
 });
 
-test("fault-filter: a read's answer is changed: the bytes that must not be used are overwritten", () => {
+test("fault-filter: a read's answer is changed: the bytes of no use are overwritten", () => {
   const { memory } = new Bench();
   for (const [rule, goodBytes] of [
     [{ errno: EIO }, 0],

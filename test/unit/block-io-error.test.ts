@@ -74,7 +74,7 @@ for (const op of OPS) {
 }
 
 for (const op of OPS.filter((each) => each !== Op.flush)) {
-  test(`io-error: ${OP_NAMES[op]} moves each number of bytes: lost at 0, short below, done at all`, () => {
+  test(`io-error: ${OP_NAMES[op]} moves each number of bytes: lost, short or done`, () => {
     expect(judge(op, 0)).toBe("member-lost");
     for (let moved = 512; moved < REQUEST_BYTES; moved += 512) {
       expect(judge(op, moved)).toBe("short");

@@ -77,7 +77,7 @@ class Bench {
 for (const op of [Op.read, Op.write]) {
   const name = OP_NAMES[op];
 
-  test(`retry-filter: a ${name} of 16 KiB falls short at each 512 bytes: goes on from the whole row`, () => {
+  test(`retry-filter: a ${name} falls short at each 512 bytes: goes on from the whole row`, () => {
     for (let moved = 512; moved < BYTES; moved += 512) {
       const bench = new Bench(op);
       bench.answer(moved);
@@ -96,7 +96,7 @@ for (const op of [Op.read, Op.write]) {
     }
   });
 
-  test(`retry-filter: a ${name} falls short twice, at each pair of rows: all bytes exactly once`, () => {
+  test(`retry-filter: a ${name} falls short at each pair of rows: all bytes exactly once`, () => {
     for (let first = 4096; first < BYTES; first += 4096) {
       for (let second = 4096; first + second < BYTES; second += 4096) {
         const bench = new Bench(op);
@@ -116,7 +116,7 @@ for (const op of [Op.read, Op.write]) {
     expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno: 0 }]);
   });
 
-  test(`retry-filter: a ${name} is refused or interrupted 1 to limit+1 times: done up to the limit`, () => {
+  test(`retry-filter: a ${name} passes after 1 to limit+1 tries: done up to the limit`, () => {
     for (const errno of TRANSIENT) {
       for (const result of [-errno, submitFailure(errno)]) {
         for (let times = 1; times <= LIMITS.transientLimit + 1; times += 1) {
@@ -136,7 +136,7 @@ for (const op of [Op.read, Op.write]) {
     }
   });
 
-  test(`retry-filter: a ${name} meets a bad sector 1 to limit+1 times: done up to the limit`, () => {
+  test(`retry-filter: a ${name} is bad 1 to limit+1 times: done up to the limit`, () => {
     for (const errno of [EIO, ENODATA]) {
       for (let times = 1; times <= LIMITS.mediaLimit + 1; times += 1) {
         const bench = new Bench(op);
@@ -150,7 +150,7 @@ for (const op of [Op.read, Op.write]) {
     }
   });
 
-  test(`retry-filter: a ${name} is interrupted before a bad sector: the sector gets its own tries`, () => {
+  test(`retry-filter: a ${name} is interrupted, then bad: counted apart`, () => {
     const bench = new Bench(op);
     for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EINTR);
     for (let count = 0; count < LIMITS.mediaLimit; count += 1) bench.answer(-EIO);
@@ -159,7 +159,7 @@ for (const op of [Op.read, Op.write]) {
     expect(bench.answers).toEqual([{ outcome: Outcome.mediaError, errno: EIO }]);
   });
 
-  test(`retry-filter: a ${name} makes progress between errors: the count of tries starts again`, () => {
+  test(`retry-filter: a ${name} makes progress between errors: counts from none`, () => {
     const bench = new Bench(op);
     for (let row = 0; row < 3; row += 1) {
       for (let count = 0; count < LIMITS.transientLimit; count += 1) bench.answer(-EAGAIN);
@@ -171,7 +171,7 @@ for (const op of [Op.read, Op.write]) {
     expect(bench.answers).toEqual([{ outcome: Outcome.done, errno: 0 }]);
   });
 
-  test(`retry-filter: a ${name} fails after a short transfer: the owner's request is whole again`, () => {
+  test(`retry-filter: a ${name} fails after a short transfer: whole again`, () => {
     for (const result of [0, -ENXIO, -EIO, -EAGAIN]) {
       const bench = new Bench(op);
       bench.answer(8192);
@@ -212,7 +212,7 @@ test("retry-filter: a flush fails at completion, with any errno: lost at the fir
   }
 });
 
-test("retry-filter: io_submit refuses a flush 1 to limit+1 times: retried, since it never ran", () => {
+test("retry-filter: io_submit refuses a flush 1 to limit+1 times: it never ran, retried", () => {
   for (const errno of TRANSIENT) {
     for (let times = 1; times <= LIMITS.transientLimit + 1; times += 1) {
       const bench = new Bench(Op.flush);
@@ -265,7 +265,7 @@ test("rule 15: nothing may be submitted again: retries and resumes end as a lost
   }
 });
 
-test("retry-filter: errors and retries: counted by kind, a discard that is not offered is none", () => {
+test("retry-filter: errors and retries: counted by kind; a discard not offered is none", () => {
   const bench = new Bench(Op.read);
   bench.answer(-EAGAIN);
   bench.answer(8192);
