@@ -72,17 +72,17 @@ export class RaidArrayFront implements ArrayFront {
   }
 
   /** Delivers an answer of the engine. */
-  finished(client: number, tag: number, status: number): void {
+  finished(client: number, tag: number, status: number, address: number): void {
     const onComplete = this.clients[client];
     assert(onComplete !== null && onComplete !== undefined, "a client stays until it is answered");
-    onComplete(tag, status);
+    onComplete(tag, status, address);
   }
 
   /** Once a turn: answers what was refused. */
   turn(): void {
     for (let index = 0; index < this.refusedCount; index += 1) {
       const at = index * 3;
-      this.finished(this.refused[at]!, this.refused[at + 1]!, this.refused[at + 2]!);
+      this.finished(this.refused[at]!, this.refused[at + 1]!, this.refused[at + 2]!, 0);
     }
     this.refusedCount = 0;
   }

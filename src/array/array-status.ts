@@ -37,7 +37,7 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   if (holder !== null) return { ...common, ...heldStatus(holder, drive) };
   if (drive.failure !== "") return { ...common, state: "faulty", detail: drive.failure };
   const { probe } = drive;
-  if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.error.detail };
+  if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.detail };
   if (probe.kind === "none") {
     const { signature } = drive.info;
     if (signature === null || drive.isOurs) return { ...common, state: "available" };
@@ -102,7 +102,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     spares: array.spares.map(({ name }) => name),
     sync: syncStatus(array),
     mismatchBytes: synchronizer.mismatchBytes,
-    lostBytes: 0,
+    lostBytes: array.lostBytes,
     lastScrub: synchronizer.lastScrub,
   };
 }

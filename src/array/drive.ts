@@ -7,20 +7,23 @@
 
 import { errnoName } from "../base/errno.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import { FaultFilter } from "../block/fault-filter.ts";
 import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
 import type { OutcomeRouter } from "../block/outcome-router.ts";
-import { RetryFilter } from "../block/retry-filter.ts";
+import type { SlabPool } from "../block/pool.ts";
+import { type BufferPins, RetryFilter } from "../block/retry-filter.ts";
 import { StatsFilter } from "../block/stats-filter.ts";
+import { BadBlockLog, decodeBadBlockLog } from "../md/bad-block-log.ts";
 import {
   decodeSuperblock,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
-  type SuperblockError,
 } from "../md/superblock.ts";
 import { Op } from "../reactor/io-table.ts";
+import { logArea } from "./bad-blocks.ts";
 import type { DriveDevice, ReactorContext } from "./context.ts";
 import type { MemberErrors, MemberStatus, OpenDrive } from "./protocol.ts";
 
@@ -29,7 +32,7 @@ export type Probe =
   | { readonly kind: "member"; readonly superblock: Superblock }
   | { readonly kind: "none" }
   /** There is a superblock, but it cannot be used. */
-  | { readonly kind: "unusable"; readonly error: SuperblockError };
+  | { readonly kind: "unusable"; readonly detail: string };
 
 export interface ReadFailure {
   readonly kind: "unreadable";
@@ -49,6 +52,9 @@ export class Drive {
   /** Sectors of this drive that were repaired from parity, in bytes. */
   fixedBytes = 0;
   slowCount = 0;
+  /** Errors that were met, for the events. */
+  noted = 0;
+  badBlocks = new BadBlockLog();
   /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
   isOurs = false;
 
@@ -58,7 +64,8 @@ export class Drive {
     this.device = context.openDevice(info);
     this.faults = new FaultFilter({ next: this.device, table, timers, memory });
     this.stats = new StatsFilter({ next: this.faults, table, clock });
-    this.io = new RetryFilter({ next: this.stats, table, timers, router });
+    const pins = poolPins([context.enginePool, context.payloadPool]);
+    this.io = new RetryFilter({ next: this.stats, table, timers, router, pins });
   }
 
   get name(): string {
@@ -91,9 +98,34 @@ export class Drive {
     }
     const bytes = context.memory.bytes.slice(address, address + SUPERBLOCK_BYTES);
     const decoded = decodeSuperblock(bytes, { deviceBytes: this.info.sizeBytes });
-    if (decoded.ok) this.probe = { kind: "member", superblock: decoded.value };
-    else if (decoded.error.kind === "no-magic") this.probe = { kind: "none" };
-    else this.probe = { kind: "unusable", error: decoded.error };
+    if (!decoded.ok) {
+      const isNone = decoded.error.kind === "no-magic";
+      this.probe = isNone ? { kind: "none" } : { kind: "unusable", detail: decoded.error.detail };
+      return ok();
+    }
+    this.probe = { kind: "member", superblock: decoded.value };
+    return decoded.value.hasBadBlocks
+      ? this.readBadBlocks(context, asyncIo, decoded.value, address)
+      : ok();
+  }
+
+  /** The log counts only where the superblock says so. */
+  private async readBadBlocks(
+    context: ReactorContext,
+    asyncIo: AsyncIo,
+    superblock: Superblock,
+    address: number,
+  ): Promise<Result<undefined, ReadFailure>> {
+    const { offset, bytes } = logArea(superblock);
+    const answer = await asyncIo.read(this.io, { offset, bytes, address });
+    if (answer.outcome !== Outcome.done) {
+      const detail = `The bad-block log of ${this.name} cannot be read; check the drive.`;
+      return err({ kind: "unreadable", detail });
+    }
+    const length = superblock.badBlockLogSectors * SECTOR_BYTES;
+    const decoded = decodeBadBlockLog(context.memory.bytes.slice(address, address + length));
+    if (decoded.ok) this.badBlocks = decoded.value;
+    else this.probe = { kind: "unusable", detail: decoded.error.detail };
     return ok();
   }
 
@@ -112,4 +144,16 @@ export class Drive {
       bytesWritten: bytes[Op.write]! + bytes[Op.writeZeroes]!,
     };
   }
+}
+
+/** Pins in whichever pool the buffer lies. */
+function poolPins(pools: readonly SlabPool[]): BufferPins {
+  return {
+    pin: (address, bytes) => {
+      for (const pool of pools) if (pool.contains(address)) pool.pin(address, bytes);
+    },
+    unpin: (address, bytes) => {
+      for (const pool of pools) if (pool.contains(address)) pool.unpin(address, bytes);
+    },
+  };
 }

@@ -13,11 +13,12 @@
  */
 import { assert } from "../base/assert.ts";
 import { EIO, EPERM, errnoName } from "../base/errno.ts";
-import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
 import type { OutcomeRouter } from "../block/outcome-router.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
+import { BadBlockLog } from "../md/bad-block-log.ts";
 import { mdTimeOf } from "../md/create.ts";
 import { Role, SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
 import { StripeEngine } from "../raid5/engine.ts";
@@ -26,11 +27,14 @@ import { MemberSet } from "../raid5/member-set.ts";
 import type { EngineEnvironment, MemberError } from "../raid5/stripe-runner.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
+import { BadBlocks } from "./bad-blocks.ts";
 import type { ReactorContext } from "./context.ts";
+import { DeadlineWatch } from "./deadline-watch.ts";
 import { DirtyMark } from "./dirty-mark.ts";
 import type { Drive } from "./drive.ts";
 import { FRONT_REQUESTS_MAX } from "./front.ts";
 import type { JobTable } from "./jobs.ts";
+import { lostBytesOf } from "./lost-bytes.ts";
 import type { ArrayEvent, EventKind, MemberState, Severity } from "./protocol.ts";
 import { SuperblockWriter } from "./superblock-writer.ts";
 import { Synchronizer } from "./synchronizer.ts";
@@ -70,6 +74,9 @@ export interface ArrayTuning {
 }
 
 const OUTSTANDING_POLL_MS = 2;
+const GIVE_UP_MS = 100;
+/** md's default limit, the size of its stripe cache. */
+const READ_ERRORS_IN_A_ROW_MAX = 256;
 
 export class RaidArray {
   readonly name: string;
@@ -83,6 +90,7 @@ export class RaidArray {
   readonly dirtyMark: DirtyMark;
   readonly superblocks: SuperblockWriter;
   readonly synchronizer: Synchronizer;
+  private readonly deadlines = new DeadlineWatch(this);
   readonly context: ReactorContext;
   readonly asyncIo: AsyncIo;
   readonly environment: EngineEnvironment;
@@ -99,6 +107,7 @@ export class RaidArray {
   private isMarkedDirty: boolean;
   private hasFailed = false;
   private isStopped = false;
+  private lostCount = 0;
 
   constructor(options: {
     context: ReactorContext;
@@ -126,10 +135,23 @@ export class RaidArray {
       layout: superblock.layout,
       memberSizeBytes: superblock.sizeSectors * SECTOR_BYTES,
     });
-    this.members = new MemberSet(superblock.memberCount);
+    this.members = new MemberSet({
+      memberCount: superblock.memberCount,
+      chunkBytes: this.geometry.chunkBytes,
+    });
     this.roles = plan.roles.map((entry) => this.seat(entry, plan));
-    const { memory, table, enginePool, kernels, timers } = context;
-    this.environment = { memory, table, router, enginePool, kernels, timers };
+    const { memory, table, enginePool, payloadPool, kernels, timers } = context;
+    const { asyncIo } = this;
+    this.environment = {
+      memory,
+      table,
+      router,
+      enginePool,
+      payloadPool,
+      kernels,
+      timers,
+      asyncIo,
+    };
     this.engine = new StripeEngine({
       environment: this.environment,
       geometry: this.geometry,
@@ -138,7 +160,10 @@ export class RaidArray {
       hooks: {
         onWriteWaiting: () => this.dirtyMark.writeWaiting(),
         onMemberError: (error) => this.memberError(error),
-        onFinished: (client, tag, status) => this.front.finished(client, tag, status),
+        onFinished: (client, tag, status, address) =>
+          this.front.finished(client, tag, status, address),
+        onRepaired: (role, bytes) => this.sectorRepaired(role, bytes),
+        onLost: (stripe, row, roles) => this.sectorLost(stripe, row, roles),
       },
     });
     this.front = new RaidArrayFront({ name: this.name, engine: this.engine });
@@ -185,6 +210,7 @@ export class RaidArray {
   start(): void {
     if (this.isReadOnlyStart) return;
     this.dirtyMark.start();
+    this.deadlines.start();
     this.synchronizer.schedule();
   }
 
@@ -224,13 +250,28 @@ export class RaidArray {
     const drive = this.roles[role]!.drive!;
     const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
     const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
-    // The reader gets its data from parity; the member stays.
-    if (op === Op.read && (outcome === Outcome.mediaError || outcome === Outcome.timedOut)) {
-      if (outcome === Outcome.timedOut) drive.slowCount += 1;
-      this.noteReadError(drive, cause);
+    const isBadSector = outcome === Outcome.mediaError || outcome === Outcome.noSpace;
+    if (op !== Op.flush && isBadSector) {
+      // The row path finds out what is left of it; the member stays.
+      this.noteError(drive, cause);
+      this.failIfHopeless(role, drive);
+      return;
+    }
+    if (op === Op.read && outcome === Outcome.timedOut) {
+      // The reader gets its data from parity.
+      drive.slowCount += 1;
+      this.noteError(drive, cause);
       return;
     }
     this.failMember(role, cause);
+  }
+
+  /** md's rule: too many read errors in a row, with no good read between, fail the member. */
+  private failIfHopeless(role: number, drive: Drive): void {
+    const { readErrorsInARow } = drive.io.counters;
+    if (readErrorsInARow <= READ_ERRORS_IN_A_ROW_MAX) return;
+    if (this.members.degradedCount > 0 || this.members.resync !== null) return;
+    this.failMember(role, `${readErrorsInARow} read errors in a row`);
   }
 
   /** Takes a member out of the array and records that in the others. */
@@ -241,6 +282,8 @@ export class RaidArray {
     this.members.remove(role);
     slot.state = "faulty";
     drive.failure = cause;
+    drive.io.resubmits = "nothing";
+    this.giveUpOn(drive);
     const message = `drive ${drive.name} (role ${role}) failed: ${cause}`;
     this.emit("member.failed", "critical", message, { drive: drive.name });
     this.synchronizer.memberFailed(message);
@@ -260,7 +303,16 @@ export class RaidArray {
     this.emit("array.degraded", "critical", text);
   }
 
-  /** Takes a drive out that the user removes; resolves when nothing is outstanding on it. */
+  /** What a failed member still owes is given up after a moment, so that nobody waits for it. */
+  private giveUpOn(drive: Drive): void {
+    const { timers, clock } = this.context;
+    const failedMs = clock.nowMs();
+    timers.scheduleAfter(GIVE_UP_MS, () => {
+      drive.io.abandon("all", clock.nowMs() - failedMs, Outcome.memberLost);
+    });
+  }
+
+  /** Takes a drive out that the user removes. Requests may still be outstanding on it. */
   async removeDrive(drive: Drive, cause: string): Promise<void> {
     const role = this.roleOf(drive);
     if (role >= 0) {
@@ -272,7 +324,6 @@ export class RaidArray {
       this.spares.splice(index, 1);
       await this.superblocks.update(() => this.setDevRole(drive, Role.spare));
     }
-    while (drive.device.outstanding > 0) await this.context.timers.sleep(OUTSTANDING_POLL_MS);
   }
 
   /** The drive of a role is gone: nobody is there any more, not even a faulty one. */
@@ -290,6 +341,8 @@ export class RaidArray {
   async seatForRebuild(drive: Drive, role: number, superblock: Superblock): Promise<boolean> {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
+    drive.badBlocks = new BadBlockLog();
+    drive.io.resubmits = "all";
     const slot = this.roles[role]!;
     const isDurable = await this.superblocks.update(() => {
       slot.drive = drive;
@@ -299,6 +352,7 @@ export class RaidArray {
     });
     if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") return false;
     const dataOffset = superblock.dataOffsetSectors * SECTOR_BYTES;
+    this.watchBadBlocks(role, drive);
     this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe: 0 });
     this.synchronizer.schedule();
     return true;
@@ -307,6 +361,8 @@ export class RaidArray {
   async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
+    drive.badBlocks = new BadBlockLog();
+    drive.io.resubmits = "all";
     return this.superblocks.update(() => {
       this.spares.push(drive);
       this.setDevRole(drive, Role.spare);
@@ -361,6 +417,7 @@ export class RaidArray {
     assert(!this.isStopped, "an array is stopped once");
     this.isStopped = true;
     this.front.isStopping = true;
+    this.deadlines.stop();
     const { timers } = this.context;
     await this.synchronizer.stop();
     while (this.engine.activeRequests > 0) await timers.sleep(OUTSTANDING_POLL_MS);
@@ -412,7 +469,13 @@ export class RaidArray {
       const own = drive.superblock!;
       writes.push({
         drive,
-        superblock: { ...own, ...common, resyncOffsetSectors, recoveryOffsetSectors },
+        superblock: {
+          ...own,
+          ...common,
+          resyncOffsetSectors,
+          recoveryOffsetSectors,
+          hasBadBlocks: !drive.badBlocks.isEmpty,
+        },
       });
     }
     for (const drive of this.spares) {
@@ -482,7 +545,11 @@ export class RaidArray {
     if (this.hasFailed) return;
     this.hasFailed = true;
     // Rule 15: nothing more is submitted once two members are gone.
-    for (const { drive } of this.roles) drive?.device.cancelQueuedWrites(EIO);
+    for (const { drive } of this.roles) {
+      if (drive === null) continue;
+      if (drive.io.resubmits === "all") drive.io.resubmits = "reads";
+      drive.device.cancelQueuedWrites(EIO);
+    }
     this.emit(
       "array.failed",
       "critical",
@@ -498,12 +565,41 @@ export class RaidArray {
     if (!this.isReadOnlyStart) this.emit("array.read-only", "critical", reason);
   }
 
-  private noteReadError(drive: Drive, cause: string): void {
-    const count = drive.io.counters.read;
+  private noteError(drive: Drive, cause: string): void {
+    drive.noted += 1;
     // The first, and then at each power of two.
-    if ((count & (count - 1)) !== 0) return;
-    const message = `drive ${drive.name}: ${cause} (${count} read errors)`;
+    if (!isPowerOfTwo(drive.noted)) return;
+    const message = `drive ${drive.name}: ${cause} (error ${drive.noted} of this drive)`;
     this.emit("io.error", "warning", message, { drive: drive.name });
+  }
+
+  private sectorRepaired(role: number, bytes: number): void {
+    const drive = this.roles[role]!.drive!;
+    drive.fixedBytes += bytes;
+    const count = drive.fixedBytes / bytes;
+    if (!isPowerOfTwo(count)) return;
+    const message = `drive ${drive.name}: a bad sector was rewritten from the other members`;
+    this.emit("sector.repaired", "warning", `${message} (${count} so far)`, { drive: drive.name });
+  }
+
+  private sectorLost(stripe: number, row: number, roles: number): void {
+    this.lostCount += 1;
+    if (!isPowerOfTwo(this.lostCount)) return;
+    const names: string[] = [];
+    for (const [role, { drive }] of this.roles.entries()) {
+      if ((roles & (1 << role)) !== 0) names.push(drive?.name ?? `role ${role}`);
+    }
+    const at = stripe * this.geometry.chunkBytes + row * ROW_BYTES;
+    const message =
+      `4 KiB at member byte ${at} cannot be had from ${names.join(", ")} and not from the others: ` +
+      `reads of it fail until it is written (${this.lostCount} so far)`;
+    this.emit("sector.lost", "critical", message);
+  }
+
+  /** Bytes of the array that no member can give: rows with two unknown roles. */
+  get lostBytes(): number {
+    if (!this.members.hasBadRows) return 0;
+    return lostBytesOf(this);
   }
 
   // Starting ---------------------------------------------------------------------------------
@@ -516,6 +612,7 @@ export class RaidArray {
     const role = plan.roles.indexOf(entry);
     const { drive, recoveryOffsetSectors } = entry;
     const dataOffset = drive.superblock!.dataOffsetSectors * SECTOR_BYTES;
+    this.watchBadBlocks(role, drive);
     if (recoveryOffsetSectors === null) {
       this.members.set(role, { device: drive.io, dataOffset });
       return { drive, state: "in-sync" };
@@ -524,6 +621,16 @@ export class RaidArray {
     this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe });
     this.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
     return { drive, state: "rebuilding" };
+  }
+
+  private watchBadBlocks(role: number, drive: Drive): void {
+    drive.io.resubmits = "all";
+    this.members.badRows[role] = new BadBlocks({
+      context: this.context,
+      asyncIo: this.asyncIo,
+      drive,
+      host: { recordFlag: () => this.superblocks.update(() => {}) },
+    });
   }
 
   private beginResync({ resyncFromSector, isFirstResync, superblock }: StartPlan): void {

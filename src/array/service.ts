@@ -37,6 +37,7 @@ export type ArrayCommandKind = Exclude<
 export type ArrayCommand = { [K in ArrayCommandKind]: CommandOf<K> }[ArrayCommandKind];
 
 const POLL_MS = 5;
+const DETACH_WAIT_MS = 10_000;
 
 export class ArrayService {
   readonly registry: Registry;
@@ -157,13 +158,26 @@ export class ArrayService {
       if (obstacle !== null) return err(obstacle);
       await running.removeDrive(drive, "the drive was removed");
     }
-    while (drive.device.outstanding > 0) await registry.context.timers.sleep(POLL_MS);
+    if (!(await this.hasAnswered(drive))) {
+      const detail =
+        `drive ${name} has left its array, but ${drive.device.outstanding} requests are still ` +
+        "outstanding on it: it can be let go when they have ended";
+      return err(commandError("busy", "drive-busy", detail));
+    }
     const record = registry.recordOf(drive);
     registry.drives.delete(name);
     this.faults.forget(name);
     drive.device.close();
     if (record !== null) registry.dropIfEmpty(record);
     return ok({ fd: drive.info.fd });
+  }
+
+  /** Waits a while for what is outstanding: a drive that hangs cannot be let go (write-rules 10). */
+  private async hasAnswered(drive: Drive): Promise<boolean> {
+    const { timers, clock } = this.registry.context;
+    const limitMs = clock.nowMs() + DETACH_WAIT_MS;
+    while (drive.device.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(POLL_MS);
+    return drive.device.outstanding === 0;
   }
 
   // Arrays -----------------------------------------------------------------------------------

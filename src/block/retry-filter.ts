@@ -38,6 +38,8 @@ export interface RetryCounters {
   read: number;
   write: number;
   retried: number;
+  /** Reads that failed for good since one was good. */
+  readErrorsInARow: number;
   /** By errno name, and "short". */
   readonly kinds: Record<string, number>;
 }
@@ -51,7 +53,13 @@ export interface BufferPins {
 const State = { idle: 0, outstanding: 1, waiting: 2, abandoned: 3 } as const;
 
 export class RetryFilter {
-  readonly counters: RetryCounters = { read: 0, write: 0, retried: 0, kinds: {} };
+  readonly counters: RetryCounters = {
+    read: 0,
+    write: 0,
+    retried: 0,
+    readErrorsInARow: 0,
+    kinds: {},
+  };
   resubmits: Resubmits = "all";
   private readonly next: BlockDevice;
   private readonly table: IoTable;
@@ -166,8 +174,10 @@ export class RetryFilter {
     this.state[request] = State.waiting;
     const op = this.table.op[request] as OpCode;
     const outcome = classifyCompletion(op, result, this.table.bytes[request]!);
-    if (outcome === Outcome.done) this.finish(request, outcome, 0);
-    else this.judge(request, op, result, outcome);
+    if (outcome === Outcome.done) {
+      if (op === Op.read) this.counters.readErrorsInARow = 0;
+      this.finish(request, outcome, 0);
+    } else this.judge(request, op, result, outcome);
   }
 
   private judge(request: number, op: OpCode, result: number, outcome: OutcomeCode): void {
@@ -219,6 +229,7 @@ export class RetryFilter {
   private retryMedia(request: number, errno: number): void {
     const tries = this.mediaTries[request]!;
     if (tries >= this.limits.mediaLimit) {
+      if (this.table.op[request] === Op.read) this.counters.readErrorsInARow += 1;
       this.finish(request, Outcome.mediaError, errno);
       return;
     }

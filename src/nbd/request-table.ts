@@ -11,6 +11,7 @@
  * cookie is put there when the request arrives.
  */
 import { assert } from "../base/assert.ts";
+import { ROW_BYTES } from "../base/units.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
 
 export const SlotState = { free: 0, receiving: 1, inArray: 2, reply: 3 } as const;
@@ -101,6 +102,12 @@ export class RequestTable {
     this.headerBytes[slot] = 0;
     this.replyBytes[slot] = 0;
     return slot;
+  }
+
+  /** The data of a read lies in another run of the same size; `address` is its first byte. */
+  moveRun(slot: number, address: number): void {
+    this.runAddress[slot] = address - (this.offset[slot]! % ROW_BYTES);
+    this.dataAddress[slot] = address;
   }
 
   free(slot: number): void {

@@ -111,7 +111,7 @@ export class NbdServer implements SessionHost, Catalog {
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
     this.table = new ExportTable({
-      onComplete: (tag, status) => this.onCompleted(tag, status),
+      onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
       maxRequestBytes: this.maxRequestBytes,
     });
     loop.onTurn(() => this.onTurn());
@@ -304,8 +304,9 @@ export class NbdServer implements SessionHost, Catalog {
     return session;
   }
 
-  private onCompleted(slot: number, status: number): void {
+  private onCompleted(slot: number, status: number, address: number): void {
     this.ensureTurn();
+    if (address !== 0) this.requests.moveRun(slot, address);
     this.sessions[this.requests.connectionOf(slot)]!.onCompleted(slot, status);
   }
 

@@ -13,8 +13,11 @@ import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
 import { Flusher } from "./flusher.ts";
 import type { Geometry } from "./geometry.ts";
+import { LateReads } from "./late-reads.ts";
 import type { MemberSet } from "./member-set.ts";
 import { IndexQueue, RequestTable } from "./request-table.ts";
+import { RowPath } from "./row-path.ts";
+import { SlowOps } from "./slow-ops.ts";
 import { OpKind, StripeOps } from "./stripe-ops.ts";
 import { type EngineEnvironment, type MemberError, StripeRunner } from "./stripe-runner.ts";
 
@@ -30,13 +33,19 @@ export interface EngineHooks {
    * the MemberSet it also calls `beginRecord`, and `endRecord` once the failure is on disk.
    */
   onMemberError(error: MemberError): void;
-  /** Delivers a finished request: 0 or a positive errno. */
-  onFinished(client: number, tag: number, status: number): void;
+  /**
+   * Delivers a finished request: 0 or a positive errno. `address` is not 0 where the data of a read
+   * lies in another run than was given, which is the client's now (see FrontCompletion).
+   */
+  onFinished(client: number, tag: number, status: number, address: number): void;
+  /** See RowHost. */
+  onRepaired(role: number, bytes: number): void;
+  onLost(stripe: number, row: number, roles: number): void;
 }
 
 const STRIPE_OP_CAPACITY = 1024;
 
-/** A read of one chunk that failed and must be done again by reconstruction. */
+/** A read of one chunk that failed: whole rows. */
 interface FailedRead {
   readonly request: number;
   readonly stripe: number;
@@ -44,6 +53,8 @@ interface FailedRead {
   readonly bytes: number;
   readonly address: number;
   readonly role: number;
+  /** A bad sector: for the row path. Otherwise the member is gone, and parity has the data. */
+  readonly isBadSector: boolean;
 }
 
 export class StripeEngine {
@@ -55,8 +66,11 @@ export class StripeEngine {
   private readonly ops = new StripeOps(STRIPE_OP_CAPACITY);
   private readonly runner: StripeRunner;
   private readonly flusher: Flusher;
+  /** For whoever works on single rows under a stripe's lock. */
+  readonly rows: RowPath;
+  private readonly slow: SlowOps;
+  private readonly late: LateReads;
   private readonly readOwner: number;
-  private readonly readRole: Uint8Array;
   /** Requests that are being split into parts, in arrival order. */
   private readonly splitting: IndexQueue;
   /** Writes that wait for the dirty mark. */
@@ -94,16 +108,45 @@ export class StripeEngine {
       host: {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
+        runSlow: (op) => void this.slow.run(op),
         holdGranted: (op) => this.holdGranted(op),
         isRecordPending: () => this.recordsPending > 0,
       },
+    });
+    this.rows = new RowPath({
+      environment: options.environment,
+      asyncIo: options.environment.asyncIo,
+      geometry: options.geometry,
+      members: options.members,
+      host: {
+        memberFailed,
+        repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
+        lost: (stripe, row, roles) => this.hooks.onLost(stripe, row, roles),
+      },
+    });
+    this.slow = new SlowOps({
+      environment: options.environment,
+      geometry: options.geometry,
+      members: options.members,
+      ops: this.ops,
+      rows: this.rows,
+      isRecordPending: () => this.recordsPending > 0,
+      finish: (op, status) => this.runner.finishSlow(op, status),
+    });
+    this.late = new LateReads({
+      environment: options.environment,
+      requests: this.requests,
+      rows: this.rows,
+      geometry: options.geometry,
+      hold: (stripe) => this.holdStripe(stripe),
+      release: (op) => this.releaseStripe(op),
+      partFinished: (request, status) => this.partFinished(request, status),
     });
     this.flusher = new Flusher({
       environment: options.environment,
       members: options.members,
       memberFailed,
     });
-    this.readRole = new Uint8Array(options.environment.table.capacity);
     this.readOwner = options.environment.router.register((request, outcome, errno) =>
       this.onReadIo(request, outcome, errno),
     );
@@ -217,6 +260,7 @@ export class StripeEngine {
       this.failedReads.shift();
     }
     this.split();
+    this.late.turn();
     this.flusher.startDue();
     this.flusher.settleRecorded(this.recordsPending > 0);
     this.deliver();
@@ -254,7 +298,9 @@ export class StripeEngine {
       return this.startPart(OpKind.write, request, stripe, within, bytes, address);
     }
     const unavailable = this.members.unavailableRoles(stripe);
-    if (unavailable !== 0 && this.touchesRoles(stripe, within, bytes, unavailable)) {
+    const isUnavailable =
+      unavailable !== 0 && this.touchesRoles(stripe, within, bytes, unavailable);
+    if (isUnavailable || this.members.hasBadRowsIn(stripe)) {
       return this.startPart(OpKind.read, request, stripe, within, bytes, address);
     }
     return this.readChunk(request, stripe, within, bytes, address);
@@ -316,7 +362,7 @@ export class StripeEngine {
     table.address[io] = address - (inChunk - fromByte);
     table.owner[io] = this.readOwner;
     table.context[io] = request;
-    this.readRole[io] = role;
+    table.role[io] = role;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += partBytes;
     members.devices[role]!.submit(io);
@@ -331,7 +377,7 @@ export class StripeEngine {
       this.partFinished(request, 0);
       return;
     }
-    const role = this.readRole[io]!;
+    const role = table.role[io]!;
     const offset = table.offset[io]!;
     const bytes = table.bytes[io]!;
     const address = table.address[io]!;
@@ -342,7 +388,11 @@ export class StripeEngine {
     const dataIndex = geometry.dataIndexOf(stripe, role);
     const within = dataIndex * geometry.chunkBytes + (inMember - stripe * geometry.chunkBytes);
     this.hooks.onMemberError({ role, op: Op.read, outcome, errno, offset, bytes });
-    this.failedReads.push({ request, stripe, within, bytes, address, role });
+    const isBadSector = outcome === Outcome.mediaError;
+    const read: FailedRead = { request, stripe, within, bytes, address, role, isBadSector };
+    // A hung read may still write into the client's rows, so it gets others.
+    if (outcome === Outcome.timedOut) this.late.add(read);
+    else this.failedReads.push(read);
   }
 
   private startReconstruction(read: FailedRead): boolean {
@@ -352,7 +402,8 @@ export class StripeEngine {
     this.ops.bytes[op] = read.bytes;
     this.ops.address[op] = read.address;
     this.ops.request[op] = read.request;
-    this.ops.excluded[op] = 1 << read.role;
+    if (read.isBadSector) this.ops.isSlow[op] = 1;
+    else this.ops.excluded[op] = 1 << read.role;
     this.runner.enter(op);
     return true;
   }
@@ -397,8 +448,9 @@ export class StripeEngine {
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;
       }
+      const address = requests.movedTo[request]!;
       requests.free(request);
-      this.hooks.onFinished(client, tag, status);
+      this.hooks.onFinished(client, tag, status, address);
     }
   }
 }

@@ -20,7 +20,6 @@ export class Flusher {
   private readonly members: MemberSet;
   private readonly memberFailed: (error: MemberError) => void;
   private readonly owner: number;
-  private readonly roleOf: Uint8Array;
   private waiting: FlushWaiter[] = [];
   private current: FlushWaiter[] = [];
   private isRunning = false;
@@ -34,7 +33,6 @@ export class Flusher {
     this.environment = options.environment;
     this.members = options.members;
     this.memberFailed = options.memberFailed;
-    this.roleOf = new Uint8Array(options.environment.table.capacity);
     this.owner = options.environment.router.register((request, outcome, errno) =>
       this.onIo(request, outcome, errno),
     );
@@ -72,7 +70,7 @@ export class Flusher {
       table.bytes[request] = 0;
       table.address[request] = 0;
       table.owner[request] = this.owner;
-      this.roleOf[request] = role;
+      table.role[request] = role;
       this.pending += 1;
       members.devices[role]!.submit(request);
     }
@@ -90,8 +88,9 @@ export class Flusher {
   }
 
   private onIo(request: number, outcome: OutcomeCode, errno: number): void {
-    const role = this.roleOf[request]!;
-    this.environment.table.free(request);
+    const { table } = this.environment;
+    const role = table.role[request]!;
+    table.free(request);
     if (outcome !== Outcome.done) {
       this.memberFailed({ role, op: Op.flush, outcome, errno, offset: 0, bytes: 0 });
     }

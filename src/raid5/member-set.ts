@@ -6,12 +6,23 @@
  * rebuild has done, and as missing in the others.
  */
 import { assert } from "../base/assert.ts";
+import { ROW_BYTES } from "../base/units.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
 import { RowSet } from "./row-set.ts";
 import { SyncProgress } from "./sync-progress.ts";
 
 export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
 export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
+
+/** The rows of one member that cannot be read from it, by byte offset on its device. */
+export interface BadRows {
+  readonly isEmpty: boolean;
+  has(offset: number, bytes: number): boolean;
+  /** True when the rows are durably on record as bad. */
+  enter(offset: number, bytes: number): Promise<boolean>;
+  /** The rows have been written durably. True when the record is gone. */
+  clear(offset: number, bytes: number): Promise<boolean>;
+}
 
 export class MemberSet {
   readonly memberCount: number;
@@ -27,11 +38,15 @@ export class MemberSet {
   resync: SyncProgress | null = null;
   /** During the first resync of a new array: rows written since the create. */
   provenRows: RowSet | null = null;
+  readonly badRows: (BadRows | null)[];
+  private readonly chunkBytes: number;
   private missingBits = 0;
   private rebuildingRole = -1;
 
-  constructor(memberCount: number) {
+  constructor({ memberCount, chunkBytes }: { memberCount: number; chunkBytes: number }) {
     this.memberCount = memberCount;
+    this.chunkBytes = chunkBytes;
+    this.badRows = new Array<BadRows | null>(memberCount).fill(null);
     this.devices = new Array<RetryFilter | null>(memberCount).fill(null);
     this.dataOffset = new Float64Array(memberCount);
     this.mode = new Uint8Array(memberCount);
@@ -94,6 +109,31 @@ export class MemberSet {
   unavailableRoles(stripe: number): number {
     if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
     return this.missingBits | (1 << this.rebuildingRole);
+  }
+
+  /** Whether any member has bad rows at all: almost always not. */
+  get hasBadRows(): boolean {
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.isPresent(role) && this.badRows[role]?.isEmpty === false) return true;
+    }
+    return false;
+  }
+
+  /** Bits of the present roles that have a bad row among these rows of a stripe. */
+  badRoles(stripe: number, fromRow: number, toRow: number): number {
+    let bits = 0;
+    for (let role = 0; role < this.memberCount; role += 1) {
+      const log = this.badRows[role];
+      if (log === null || log === undefined || log.isEmpty || !this.isPresent(role)) continue;
+      const offset = this.dataOffset[role]! + stripe * this.chunkBytes + fromRow * ROW_BYTES;
+      if (log.has(offset, (toRow - fromRow) * ROW_BYTES)) bits |= 1 << role;
+    }
+    return bits;
+  }
+
+  /** Whether a stripe has a row that a present member cannot give. */
+  hasBadRowsIn(stripe: number): boolean {
+    return this.hasBadRows && this.badRoles(stripe, 0, this.chunkBytes / ROW_BYTES) !== 0;
   }
 
   /** Whether parity is known to match the data in this whole stripe. */

@@ -54,6 +54,8 @@ export class RequestTable {
   readonly parts: Uint32Array;
   /** Bytes already split into parts. */
   readonly splitBytes: Uint32Array;
+  /** Not 0: the data of a read lies here, not at `address`. */
+  readonly movedTo: Uint32Array;
   /** 0, or the positive errno of the first part that failed. */
   readonly status: Uint8Array;
   private readonly freeList: Int32Array;
@@ -70,6 +72,7 @@ export class RequestTable {
     this.tag = new Uint32Array(capacity);
     this.parts = new Uint32Array(capacity);
     this.splitBytes = new Uint32Array(capacity);
+    this.movedTo = new Uint32Array(capacity);
     this.status = new Uint8Array(capacity);
     this.freeList = new Int32Array(capacity);
     for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
@@ -86,6 +89,7 @@ export class RequestTable {
     const request = this.freeList[this.freeCount]!;
     this.parts[request] = 1;
     this.splitBytes[request] = 0;
+    this.movedTo[request] = 0;
     this.status[request] = 0;
     return request;
   }

@@ -43,6 +43,8 @@ export class StripeOps {
   /** The array request that it is a part of. */
   readonly request: Uint32Array;
   readonly isFua: Uint8Array;
+  /** 1: met a bad sector, so the row path does it. */
+  readonly isSlow: Uint8Array;
   readonly mergeNext: Int32Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
@@ -71,6 +73,7 @@ export class StripeOps {
     this.address = new Uint32Array(capacity);
     this.request = new Uint32Array(capacity);
     this.isFua = new Uint8Array(capacity);
+    this.isSlow = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
     this.pending = new Uint16Array(capacity);
     this.excluded = new Uint16Array(capacity);
@@ -106,6 +109,7 @@ export class StripeOps {
     this.failed[op] = 0;
     this.bufferBytes[op] = 0;
     this.isFua[op] = 0;
+    this.isSlow[op] = 0;
     return op;
   }
 

@@ -16,6 +16,7 @@ import { assert } from "../base/assert.ts";
 import { EIO } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";
+import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import type { OutcomeRouter } from "../block/outcome-router.ts";
 import type { SlabPool } from "../block/pool.ts";
@@ -43,6 +44,9 @@ import { OpKind, Phase, type StripeOps } from "./stripe-ops.ts";
 
 /** What the engine needs from the reactor. */
 export interface EngineEnvironment {
+  readonly asyncIo: AsyncIo;
+  /** Where the rows of clients' requests lie. */
+  readonly payloadPool: SlabPool;
   readonly memory: SharedMemory;
   readonly table: IoTable;
   readonly router: OutcomeRouter;
@@ -67,6 +71,8 @@ export interface RunnerHost {
   memberFailed(error: MemberError): void;
   /** A part of a request has ended with 0 or a positive errno. */
   partFinished(request: number, status: number): void;
+  /** Does this operation on the row path; `finishSlow` ends it. */
+  runSlow(op: number): void;
   /** The hold on a stripe that a job asked for. */
   holdGranted(op: number): void;
   /** True while a failed member is not yet recorded in the superblocks of the others. */
@@ -83,8 +89,6 @@ export class StripeRunner {
   private readonly ops: StripeOps;
   private readonly host: RunnerHost;
   private readonly owner: number;
-  /** The member role of each member request of this engine. */
-  private readonly roleOf: Uint8Array;
   private readonly memoryWaiters: IndexQueue;
   private readonly ioWaiters: IndexQueue;
   private readonly recordWaiters: IndexQueue;
@@ -107,7 +111,6 @@ export class StripeRunner {
     this.host = options.host;
     const { capacity } = options.ops;
     this.segments = new SegmentTable(options.ops, options.geometry.chunkBytes / ROW_BYTES);
-    this.roleOf = new Uint8Array(options.environment.table.capacity);
     this.memoryWaiters = new IndexQueue(capacity);
     this.ioWaiters = new IndexQueue(capacity);
     this.recordWaiters = new IndexQueue(capacity);
@@ -138,6 +141,11 @@ export class StripeRunner {
     const next = this.ops.unlock(op);
     this.ops.free(op);
     if (next >= 0) this.makeReady(next);
+  }
+
+  /** Ends an operation that the row path has done. */
+  finishSlow(op: number, status: number): void {
+    this.finish(op, status);
   }
 
   /** Once a turn: operations that waited for buffers or member requests try again. */
@@ -177,6 +185,10 @@ export class StripeRunner {
   private begin(op: number): void {
     if (this.ops.kind[op] === OpKind.hold) {
       this.host.holdGranted(op);
+      return;
+    }
+    if (this.ops.isSlow[op] === 1 || this.members.hasBadRowsIn(this.ops.stripe[op]!)) {
+      this.host.runSlow(op);
       return;
     }
     if (this.ops.kind[op] === OpKind.write) this.ops.mergeWaitingWrites(op);
@@ -375,7 +387,7 @@ export class StripeRunner {
     table.address[request] = address;
     table.owner[request] = this.owner;
     table.context[request] = op;
-    this.roleOf[request] = role;
+    table.role[request] = role;
     ops.pending[op]! += 1;
     members.devices[role]!.submit(request);
   }
@@ -383,11 +395,13 @@ export class StripeRunner {
   private onIo(request: number, outcome: OutcomeCode, errno: number): void {
     const { table } = this.environment;
     const op = table.context[request]!;
-    const role = this.roleOf[request]!;
+    const role = table.role[request]!;
     const ioOp = table.op[request] as OpCode;
     if (ioOp === Op.write && this.members.isPresent(role)) this.members.needsFlush[role] = 1;
     if (outcome !== Outcome.done) {
       this.ops.failed[op]! |= 1 << role;
+      // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
+      if (outcome === Outcome.mediaError || outcome === Outcome.noSpace) this.ops.isSlow[op] = 1;
       const offset = table.offset[request]!;
       const bytes = table.bytes[request]!;
       this.host.memberFailed({ role, op: ioOp, outcome, errno, offset, bytes });
@@ -401,6 +415,11 @@ export class StripeRunner {
     const { ops } = this;
     ops.pending[op]! -= 1;
     if (ops.pending[op] !== 0) return;
+    if (ops.isSlow[op] === 1) {
+      this.freeBuffers(op);
+      this.host.runSlow(op);
+      return;
+    }
     if (ops.phase[op] === Phase.writing) {
       this.finishWrite(op);
       return;

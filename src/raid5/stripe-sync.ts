@@ -58,46 +58,125 @@ export class StripeSync {
     return this.pieceBytes * this.engine.geometry.memberCount;
   }
 
-  /** Fills the target's chunk of a stripe and marks the stripe done. The caller has the lock. */
+  /** Fills the target's chunk of a stripe. The caller has the lock, and marks the stripe done. */
   async rebuild(stripe: number, target: number, buffer: number): Promise<StripeResult> {
-    const { chunkBytes, memberCount } = this.engine.geometry;
-    for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
-      const reads: Promise<MemberError | null>[] = [];
-      let count = 0;
-      for (let role = 0; role < memberCount; role += 1) {
-        if (role === target) continue;
-        reads.push(this.move(Op.read, role, stripe, column, buffer + count * this.pieceBytes));
-        count += 1;
+    for (let column = 0; column < this.engine.geometry.chunkBytes; column += this.pieceBytes) {
+      if (!this.hasBadRows(stripe, column)) {
+        const error = await this.rebuildPiece(stripe, column, target, buffer);
+        if (error === null) continue;
+        if (!isBadSector(error)) return { kind: "member-error", error };
       }
-      const failed = firstError(await Promise.all(reads));
-      if (failed !== null) return { kind: "member-error", error: failed };
-      const result = buffer + count * this.pieceBytes;
-      this.xor(result, buffer, count);
-      const error = await this.move(Op.write, target, stripe, column, result);
+      const error = await this.rebuildRows(stripe, column, target);
       if (error !== null) return { kind: "member-error", error };
     }
     return DONE;
   }
 
+  private async rebuildPiece(
+    stripe: number,
+    column: number,
+    target: number,
+    buffer: number,
+  ): Promise<MemberError | null> {
+    const reads: Promise<MemberError | null>[] = [];
+    let count = 0;
+    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
+      if (role === target) continue;
+      reads.push(this.move(Op.read, role, stripe, column, buffer + count * this.pieceBytes));
+      count += 1;
+    }
+    const failed = worstError(await Promise.all(reads));
+    if (failed !== null) return failed;
+    const result = buffer + count * this.pieceBytes;
+    this.xor(result, buffer, count);
+    return this.move(Op.write, target, stripe, column, result);
+  }
+
+  /** A piece with bad sectors, row by row: what cannot be had is entered as lost. */
+  private async rebuildRows(
+    stripe: number,
+    column: number,
+    target: number,
+  ): Promise<MemberError | null> {
+    const { rows } = this.engine;
+    const buffers = await rows.takeBuffers();
+    let isFilled = true;
+    for (let byte = 0; byte < this.pieceBytes && isFilled; byte += ROW_BYTES) {
+      const place = { stripe, row: (column + byte) / ROW_BYTES };
+      isFilled = await rows.rebuild(place, target, buffers);
+    }
+    buffers.give(this.environment);
+    return isFilled ? null : this.goneError(Op.write, target, stripe, column);
+  }
+
   /** Compares parity with data, and writes parity anew unless the mode is check. */
   async compare(stripe: number, mode: CheckMode, buffer: number): Promise<StripeResult> {
-    const { chunkBytes, memberCount } = this.engine.geometry;
     let mismatchBytes = 0;
-    for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
-      const reads: Promise<MemberError | null>[] = [];
-      for (let role = 0; role < memberCount; role += 1) {
-        reads.push(this.move(Op.read, role, stripe, column, buffer + role * this.pieceBytes));
+    for (let column = 0; column < this.engine.geometry.chunkBytes; column += this.pieceBytes) {
+      let result: number | MemberError | null = null;
+      if (!this.hasBadRows(stripe, column)) {
+        result = await this.comparePiece(stripe, column, mode, buffer);
+        if (typeof result !== "number" && !isBadSector(result)) {
+          return { kind: "member-error", error: result };
+        }
       }
-      const failed = firstError(await Promise.all(reads));
-      if (failed !== null) return { kind: "member-error", error: failed };
-      const found = this.countMismatch(buffer);
-      if (found === 0) continue;
-      mismatchBytes += found;
-      if (mode === "check") continue;
-      const error = await this.rewriteParity(stripe, column, buffer);
-      if (error !== null) return { kind: "member-error", error };
+      if (typeof result !== "number") result = await this.compareRows(stripe, column, mode);
+      if (typeof result !== "number") return { kind: "member-error", error: result };
+      mismatchBytes += result;
     }
     return { kind: "done", mismatchBytes };
+  }
+
+  /** The bytes that did not match, or the error that it met. */
+  private async comparePiece(
+    stripe: number,
+    column: number,
+    mode: CheckMode,
+    buffer: number,
+  ): Promise<number | MemberError> {
+    const reads: Promise<MemberError | null>[] = [];
+    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
+      reads.push(this.move(Op.read, role, stripe, column, buffer + role * this.pieceBytes));
+    }
+    const failed = worstError(await Promise.all(reads));
+    if (failed !== null) return failed;
+    const found = this.countMismatch(buffer);
+    if (found === 0 || mode === "check") return found;
+    return (await this.rewriteParity(stripe, column, buffer)) ?? found;
+  }
+
+  /** A piece with bad sectors, row by row: those are cured first. */
+  private async compareRows(
+    stripe: number,
+    column: number,
+    mode: CheckMode,
+  ): Promise<number | MemberError> {
+    const { rows, members } = this.engine;
+    const buffers = await rows.takeBuffers();
+    let mismatchBytes = 0;
+    for (let byte = 0; byte < this.pieceBytes && members.degradedCount === 0; byte += ROW_BYTES) {
+      const place = { stripe, row: (column + byte) / ROW_BYTES };
+      const kind = mode === "resync" ? "resync" : "scrub";
+      if (!(await rows.cure(place, kind, buffers))) continue;
+      if (await rows.compare(place, mode !== "check", buffers)) continue;
+      mismatchBytes += ROW_BYTES;
+    }
+    buffers.give(this.environment);
+    if (members.degradedCount === 0) return mismatchBytes;
+    return this.goneError(Op.read, 0, stripe, column);
+  }
+
+  private hasBadRows(stripe: number, column: number): boolean {
+    const { members } = this.engine;
+    if (!members.hasBadRows) return false;
+    const row = column / ROW_BYTES;
+    return members.badRoles(stripe, row, row + this.pieceBytes / ROW_BYTES) !== 0;
+  }
+
+  private goneError(op: OpCode, role: number, stripe: number, column: number): MemberError {
+    const { members, geometry } = this.engine;
+    const offset = members.dataOffset[role]! + stripe * geometry.chunkBytes + column;
+    return { role, op, outcome: Outcome.memberLost, errno: 0, offset, bytes: this.pieceBytes };
   }
 
   private async rewriteParity(
@@ -155,7 +234,7 @@ export class StripeSync {
     const bytes = this.pieceBytes;
     const device = members.devices[role];
     if (!members.isPresent(role) || device === null || device === undefined) {
-      return { role, op, outcome: Outcome.memberLost, errno: 0, offset, bytes };
+      return this.goneError(op, role, stripe, column);
     }
     const range = { offset, bytes, address };
     const answer: IoAnswer =
@@ -170,6 +249,12 @@ export class StripeSync {
   }
 }
 
-function firstError(errors: readonly (MemberError | null)[]): MemberError | null {
-  return errors.find((error) => error !== null) ?? null;
+/** One that took a member out, if there is one. */
+function worstError(errors: readonly (MemberError | null)[]): MemberError | null {
+  const found = errors.filter((error) => error !== null);
+  return found.find((error) => !isBadSector(error)) ?? found[0] ?? null;
+}
+
+function isBadSector({ outcome }: MemberError): boolean {
+  return outcome === Outcome.mediaError || outcome === Outcome.noSpace;
 }

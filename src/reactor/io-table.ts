@@ -29,6 +29,8 @@ export class IoTable {
   /** Address of the buffer in the shared memory. */
   readonly address: Uint32Array;
   readonly context: Uint32Array;
+  /** For the owner's use: the member role that it goes to. */
+  readonly role: Uint8Array;
   /** Index of the handler in the owner's completion list. */
   readonly owner: Uint16Array;
   private readonly freeList: Uint32Array;
@@ -42,6 +44,7 @@ export class IoTable {
     this.bytes = new Uint32Array(capacity);
     this.address = new Uint32Array(capacity);
     this.context = new Uint32Array(capacity);
+    this.role = new Uint8Array(capacity);
     this.owner = new Uint16Array(capacity);
     this.freeList = new Uint32Array(capacity);
     for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
@@ -57,6 +60,18 @@ export class IoTable {
     if (this.freeCount === 0) return -1;
     this.freeCount -= 1;
     return this.freeList[this.freeCount]!;
+  }
+
+  /** Makes `copy` the same request as `request` to whoever owns it. */
+  copyTo(copy: number, request: number): void {
+    this.op[copy] = this.op[request]!;
+    this.isFua[copy] = this.isFua[request]!;
+    this.offset[copy] = this.offset[request]!;
+    this.bytes[copy] = this.bytes[request]!;
+    this.address[copy] = this.address[request]!;
+    this.context[copy] = this.context[request]!;
+    this.role[copy] = this.role[request]!;
+    this.owner[copy] = this.owner[request]!;
   }
 
   free(request: number): void {

@@ -100,7 +100,7 @@ export class FakeArrayFront implements ArrayFront {
       assert(Buffer.compare(now, payload) === 0, "a write's buffer is left alone until completion");
       if (status === 0) this.data.set(payload, offset);
     }
-    request.onComplete(request.tag, status);
+    request.onComplete(request.tag, status, 0);
   }
 
   completeAll(): void {

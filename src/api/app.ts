@@ -1,0 +1,189 @@
+/**
+ * The HTTP API: what every request passes before its route, in this order.
+ *
+ *   1 over TCP: token, scope, Host and Origin        401 403
+ *   2 is there such a path, with such a method       404 405
+ *   3 the body: size, media type, JSON               413 415 400
+ *   4 stopping: calls that change something          503
+ *   5 If-Match on an array: its event count          412
+ *   6 Idempotency-Key: answered once                 409 422
+ *   7 the values, by schema                          422
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Next } from "hono";
+import type { Appliance } from "../appliance/service.ts";
+import { AssertionError } from "../base/assert.ts";
+import type { Log } from "../base/log.ts";
+import { refuseTcp, type TcpGuard } from "./auth.ts";
+import { readJsonBody } from "./body.ts";
+import { IdempotencyKeys } from "./idempotency.ts";
+import { problemResponse, type ValueIssue } from "./problem.ts";
+import type { ApiApp, ApiContext, ApiEnvironment } from "./route.ts";
+import { addArrayRoutes, etag } from "./routes/arrays.ts";
+import { addDriveRoutes } from "./routes/drives.ts";
+import { addEventRoutes } from "./routes/events.ts";
+import { addExportRoutes } from "./routes/exports.ts";
+import { addFaultRoutes } from "./routes/faults.ts";
+import { addJobRoutes } from "./routes/jobs.ts";
+import { addMemberRoutes } from "./routes/members.ts";
+import { addScrubRoutes } from "./routes/scrub.ts";
+import { addSystemRoutes } from "./routes/system.ts";
+
+export interface ApiOptions {
+  readonly appliance: Appliance;
+  readonly log: Log;
+  /** Absent: nothing is let in over TCP. */
+  readonly tcpGuard?: TcpGuard;
+  /** Silence after which an event stream sends a comment. */
+  readonly commentMs?: number;
+  /** A programmer error was met: the process cannot go on. */
+  readonly onDefect: (error: unknown) => void;
+}
+
+const MUTATING = new Set(["POST", "PUT", "PATCH", "DELETE"]);
+/** These tell a load balancer whether to come here at all, and nothing else. */
+const OPEN_PATHS = new Set(["/-/healthy", "/-/ready"]);
+
+export function createApp(options: ApiOptions): ApiApp {
+  const { appliance, log } = options;
+  const app: ApiApp = new OpenAPIHono<ApiEnvironment>({
+    defaultHook: (result) => {
+      if (result.success) return undefined;
+      const issues = result.error.issues.map((issue) => valueIssue(result.target, issue));
+      return problemResponse({ kind: "bad-values", issues });
+    },
+  });
+  const keys = new IdempotencyKeys(appliance.db);
+  const routes = new RouteIndex(app);
+
+  app.use(async (context, next) => {
+    const { path, method } = context.req;
+    if (context.env?.transport !== "unix" && !OPEN_PATHS.has(path)) {
+      const guard = options.tcpGuard ?? { scopeOf: () => null, hosts: [] };
+      const refusal = refuseTcp(context.req.raw, guard);
+      if (refusal !== null) return problemResponse(refusal);
+    }
+    const methods = routes.methodsOf(path);
+    if (methods.length === 0) return problemResponse({ kind: "no-route", path });
+    if (!methods.includes(method)) {
+      return problemResponse({ kind: "method-not-allowed", method, allow: methods.join(", ") });
+    }
+    return MUTATING.has(method) ? changeSomething(context, next, { appliance, keys }) : next();
+  });
+
+  addDriveRoutes(app, appliance);
+  addArrayRoutes(app, appliance);
+  addMemberRoutes(app, appliance);
+  addScrubRoutes(app, appliance);
+  addExportRoutes(app, appliance);
+  addJobRoutes(app, appliance);
+  addFaultRoutes(app, appliance);
+  addEventRoutes(app, appliance, options.commentMs ?? 15_000);
+  addSystemRoutes(app, appliance);
+
+  app.onError((error) => {
+    log.write("error", "a request met a defect", { error: error.stack ?? error.message });
+    if (error instanceof AssertionError) options.onDefect(error);
+    return problemResponse({ kind: "internal" });
+  });
+  return app;
+}
+
+async function changeSomething(
+  context: ApiContext,
+  next: Next,
+  { appliance, keys }: { appliance: Appliance; keys: IdempotencyKeys },
+): Promise<Response | undefined> {
+  const body = await readJsonBody(context.req.raw);
+  if (!body.ok) return problemResponse(body.error);
+  context.req.raw = withBody(context.req.raw, body.value);
+  if (appliance.state === "stopping") {
+    const detail = "parityd is stopping; try again when it has been started again";
+    return problemResponse({ kind: "stopping", code: "stopping", detail });
+  }
+  const stale = await staleMatch(context, appliance);
+  if (stale !== null) return stale;
+  const key = context.req.header("idempotency-key");
+  if (key === undefined || context.req.method !== "POST") {
+    await next();
+    return undefined;
+  }
+  const url = new URL(context.req.url);
+  const target = url.pathname + url.search;
+  const keyed = { key, method: context.req.method, target, body: body.value };
+  const answer = await keys.answerOnce(keyed, async () => {
+    await next();
+    return context.res;
+  });
+  if (!context.finalized) return answer;
+  // The body of the route's own answer has been read: the copy takes its place.
+  context.res = answer;
+  return undefined;
+}
+
+/** The request again with the body that was read: the validators read it once more, as JSON. */
+function withBody(request: Request, body: string): Request {
+  const headers = new Headers(request.headers);
+  headers.set("content-type", "application/json");
+  headers.delete("content-length");
+  const { method, signal } = request;
+  return new Request(request.url, { method, headers, signal, body });
+}
+
+async function staleMatch(context: ApiContext, appliance: Appliance): Promise<Response | null> {
+  const given = context.req.header("if-match");
+  const name = /^\/v1\/arrays\/([^/]+)/.exec(context.req.path)?.[1];
+  if (given === undefined || name === undefined) return null;
+  const array = await appliance.getArray(decodeURIComponent(name));
+  if (!array.ok) return problemResponse(array.error);
+  const current = etag(array.value);
+  const wanted = given.split(",").map((tag) => tag.trim().replace(/^W\//, ""));
+  if (wanted.includes("*") || wanted.includes(current)) return null;
+  // A bare number is what a person types.
+  if (wanted.includes(String(array.value.eventCount))) return null;
+  return problemResponse({ kind: "stale", etag: current, given });
+}
+
+/** Where each path leads, so that a wrong method is told from a wrong path. */
+class RouteIndex {
+  private readonly app: ApiApp;
+  private patterns: { matches: RegExp; method: string }[] | null = null;
+
+  constructor(app: ApiApp) {
+    this.app = app;
+  }
+
+  methodsOf(path: string): string[] {
+    this.patterns ??= this.app.routes
+      .filter((route) => route.method !== "ALL")
+      .map((route) => ({ matches: pathPattern(route.path), method: route.method }));
+    const methods = new Set<string>();
+    for (const { matches, method } of this.patterns) if (matches.test(path)) methods.add(method);
+    if (methods.has("GET")) methods.add("HEAD");
+    return [...methods].sort();
+  }
+}
+
+function pathPattern(path: string): RegExp {
+  const source = path
+    .split("/")
+    .map((part) => (part.startsWith(":") ? "[^/]+" : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")))
+    .join("/");
+  return new RegExp(`^${source}$`);
+}
+
+function valueIssue(
+  target: string,
+  issue: { path: PropertyKey[]; message: string; code?: string; keys?: string[] },
+): ValueIssue {
+  const parts = issue.path.map((part) => String(part));
+  // A key too many is named itself, not the object that holds it.
+  const unknown = issue.code === "unrecognized_keys" ? issue.keys?.[0] : undefined;
+  if (unknown !== undefined) parts.push(unknown);
+  const detail = unknown === undefined ? issue.message : "there is no such value here";
+  if (target !== "json") return { parameter: parts.join("."), detail };
+  const escaped = parts.map((part) =>
+    encodeURIComponent(part.replaceAll("~", "~0").replaceAll("/", "~1")),
+  );
+  return { pointer: `#${escaped.map((part) => `/${part}`).join("")}`, detail };
+}

@@ -1,0 +1,173 @@
+/**
+ * The Prometheus text (exposition format 0.0.4) from statuses: names and shapes after
+ * node_exporter's `node_md_*`, sizes in bytes.
+ */
+import type { ExportView } from "../appliance/service.ts";
+import type { ArrayState, ArrayStatus, MemberState, MemberStatus } from "../array/protocol.ts";
+
+export interface MetricsInput {
+  readonly version: string;
+  readonly arrays: readonly ArrayStatus[];
+  readonly exports: readonly ExportView[];
+}
+
+type Labels = Readonly<Record<string, string | number>>;
+type Sample = readonly [labels: Labels, value: number];
+
+const ARRAY_STATES: readonly ArrayState[] = [
+  "inactive",
+  "failed",
+  "read-only",
+  "degraded",
+  "active",
+  "clean",
+];
+const MEMBER_STATES: readonly MemberState[] = [
+  "in-sync",
+  "rebuilding",
+  "spare",
+  "faulty",
+  "missing",
+];
+
+export function renderMetrics({ version, arrays, exports }: MetricsInput): string {
+  const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
+    arrays.map((array) => [{ array: array.name }, value(array)]);
+  const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
+    arrays.map((array) => [{ array: array.name, action: array.sync.action }, value(array)]);
+  const scrubbed = arrays.filter((array) => array.lastScrub !== null);
+  return [
+    gauge("parityd_build_info", "The version that runs.", [[{ version }, 1]]),
+    gauge("parityd_array_state", "1 for the state that the array is in.", arrayStates(arrays)),
+    gauge("parityd_array_members", "Members by state.", memberStates(arrays)),
+    gauge(
+      "parityd_array_degraded",
+      "Missing members.",
+      perArray((a) => a.degraded),
+    ),
+    gauge(
+      "parityd_array_size_bytes",
+      "Usable size.",
+      perArray((a) => a.sizeBytes),
+    ),
+    gauge(
+      "parityd_array_sync_bytes",
+      "Bytes that the sync action covers.",
+      perSync((array) => array.sync.totalBytes),
+    ),
+    gauge(
+      "parityd_array_sync_done_bytes",
+      "Bytes that it has done.",
+      perSync((array) => array.sync.doneBytes),
+    ),
+    gauge(
+      "parityd_array_last_scrub_timestamp_seconds",
+      "When the last scrub ended.",
+      scrubbed.map((array) => [
+        { array: array.name },
+        Date.parse(array.lastScrub?.finishedAt ?? "") / 1_000,
+      ]),
+    ),
+    gauge(
+      "parityd_array_scrub_mismatch_bytes",
+      "Parity mismatches that the last scrub found.",
+      perArray((array) => array.mismatchBytes),
+    ),
+    gauge(
+      "parityd_array_lost_bytes",
+      "Bytes that cannot be read any more.",
+      perArray((array) => array.lostBytes),
+    ),
+    counter("parityd_member_io_total", "Requests to members.", perMember(arrays, ioCounts)),
+    counter("parityd_member_io_bytes_total", "Bytes moved.", perMember(arrays, ioBytes)),
+    counter(
+      "parityd_member_errors_total",
+      "Completions of members that were judged errors.",
+      perMember(arrays, (member) =>
+        Object.entries(member.errorKinds).map(([kind, value]) => [{ kind }, value]),
+      ),
+    ),
+    counter(
+      "parityd_sectors_repaired_total",
+      "Unreadable sectors rewritten from parity.",
+      perMember(arrays, (member) => [[{}, member.errors.fixed]]),
+    ),
+    gauge(
+      "parityd_nbd_connections",
+      "Clients connected.",
+      exports.map((entry) => [{ export: entry.name }, entry.connections]),
+    ),
+  ].join("");
+}
+
+function arrayStates(arrays: readonly ArrayStatus[]): Sample[] {
+  return arrays.flatMap((array) =>
+    ARRAY_STATES.map(
+      (state): Sample => [{ array: array.name, state }, array.state === state ? 1 : 0],
+    ),
+  );
+}
+
+function memberStates(arrays: readonly ArrayStatus[]): Sample[] {
+  return arrays.flatMap((array) =>
+    MEMBER_STATES.map((state): Sample => {
+      const members = array.members.filter((member) => member.state === state).length;
+      const spares = state === "spare" ? array.spares.length : 0;
+      return [{ array: array.name, state }, members + spares];
+    }),
+  );
+}
+
+function perMember(
+  arrays: readonly ArrayStatus[],
+  samplesOf: (member: MemberStatus) => Sample[],
+): Sample[] {
+  return arrays.flatMap((array) =>
+    array.members.flatMap((member) =>
+      samplesOf(member).map(
+        ([labels, value]): Sample => [{ array: array.name, role: member.role, ...labels }, value],
+      ),
+    ),
+  );
+}
+
+function ioCounts({ io }: MemberStatus): Sample[] {
+  return [
+    [{ op: "read" }, io.reads],
+    [{ op: "write" }, io.writes],
+    [{ op: "flush" }, io.flushes],
+  ];
+}
+
+function ioBytes({ io }: MemberStatus): Sample[] {
+  return [
+    [{ op: "read" }, io.bytesRead],
+    [{ op: "write" }, io.bytesWritten],
+  ];
+}
+
+function gauge(name: string, help: string, samples: readonly Sample[]): string {
+  return family({ name, help, type: "gauge" }, samples);
+}
+
+function counter(name: string, help: string, samples: readonly Sample[]): string {
+  return family({ name, help, type: "counter" }, samples);
+}
+
+function family(
+  { name, help, type }: { name: string; help: string; type: string },
+  samples: readonly Sample[],
+): string {
+  const lines = [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+  for (const [labels, value] of samples) lines.push(`${name}${labelText(labels)} ${value}`);
+  return `${lines.join("\n")}\n`;
+}
+
+function labelText(labels: Labels): string {
+  const pairs = Object.entries(labels).map(([key, value]) => `${key}="${escapeLabel(value)}"`);
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}
+
+function escapeLabel(value: string | number): string {
+  return String(value).replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}

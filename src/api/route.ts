@@ -1,0 +1,121 @@
+/**
+ * One way to declare a call: its schemas feed the validation and the OpenAPI document, and its
+ * handler gets checked values.
+ *
+ * @example
+ * addRoute(app, {
+ *   method: "get", path: "/v1/drives/{name}", summary: "One drive", params: nameParams,
+ *   answers: { 200: { description: "The drive", schema: driveSchema } },
+ * }, async ({ params }) => answer(await appliance.getDrive(params.name)));
+ */
+import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import type { CommandError } from "../array/protocol.ts";
+import type { Result } from "../base/result.ts";
+import { problemResponse } from "./problem.ts";
+import { problemSchema } from "./schemas.ts";
+
+/** Who called: decided by the listener that took the connection. */
+export interface ApiEnvironment {
+  Bindings: { readonly transport: "unix" | "tcp" };
+}
+
+export type ApiApp = OpenAPIHono<ApiEnvironment>;
+export type ApiContext = Context<ApiEnvironment>;
+
+const none = z.object({});
+
+export interface RouteSpec<
+  Params extends z.ZodType,
+  Query extends z.ZodObject,
+  Body extends z.ZodType,
+> {
+  readonly method: "get" | "post" | "put" | "patch" | "delete";
+  readonly path: string;
+  readonly summary: string;
+  readonly params?: Params;
+  readonly query?: Query;
+  readonly body?: Body;
+  readonly answers: Readonly<
+    Record<number, { readonly description: string; readonly schema?: z.ZodType }>
+  >;
+}
+
+export interface RouteInput<Params, Query, Body> {
+  readonly params: Params;
+  readonly query: Query;
+  readonly body: Body;
+  readonly context: ApiContext;
+}
+
+export function addRoute<
+  Params extends z.ZodObject = typeof none,
+  Query extends z.ZodObject = typeof none,
+  Body extends z.ZodType = typeof none,
+>(
+  app: ApiApp,
+  spec: RouteSpec<Params, Query, Body>,
+  handler: (
+    input: RouteInput<z.output<Params>, z.output<Query>, z.output<Body>>,
+  ) => Response | Promise<Response>,
+): void {
+  const content = spec.body && { "application/json": { schema: spec.body } };
+  const route = createRoute({
+    method: spec.method,
+    path: spec.path,
+    summary: spec.summary,
+    request: {
+      ...(spec.params === undefined ? {} : { params: spec.params }),
+      query: spec.query ?? z.strictObject({}),
+      ...(content === undefined ? {} : { body: { required: true, content } }),
+    },
+    responses: documentedAnswers(spec.answers),
+  });
+  // Answers are plain Response objects, because a problem may take the place of any of them; the
+  // library's types ask for one typed answer per status.
+  const untyped = async (context: ApiContext): Promise<Response> => {
+    const read = (target: string): unknown => context.req.valid(target as never);
+    return handler({
+      params: (spec.params === undefined ? {} : read("param")) as z.output<Params>,
+      query: read("query") as z.output<Query>,
+      body: (spec.body === undefined ? {} : read("json")) as z.output<Body>,
+      context,
+    });
+  };
+  app.openapi(route, untyped as never);
+}
+
+function documentedAnswers(answers: RouteSpec<z.ZodType, z.ZodObject, z.ZodType>["answers"]) {
+  const responses: Record<string, { description: string; content?: object }> = {};
+  for (const [status, { description, schema }] of Object.entries(answers)) {
+    const content = schema === undefined ? {} : { content: { "application/json": { schema } } };
+    responses[status] = { description, ...content };
+  }
+  const problem = { "application/problem+json": { schema: problemSchema } };
+  responses["default"] = {
+    description: "Refused: what is wrong, and the way out",
+    content: problem,
+  };
+  return responses as Record<string, { description: string }>;
+}
+
+/** A value as JSON, with a final newline for terminals. */
+export function json(
+  value: unknown,
+  { status = 200, headers = {} }: { status?: number; headers?: Record<string, string> } = {},
+): Response {
+  return new Response(`${JSON.stringify(value)}\n`, {
+    status,
+    headers: { "Content-Type": "application/json", ...headers },
+  });
+}
+
+/** The value of a result as JSON with status 200, or its problem. */
+export function answer<T>(result: Result<T, CommandError>): Response {
+  return result.ok ? json(result.value) : problemResponse(result.error);
+}
+
+/** 204, or the problem. */
+export function emptyAnswer(result: Result<unknown, CommandError>): Response {
+  return result.ok ? new Response(null, { status: 204 }) : problemResponse(result.error);
+}

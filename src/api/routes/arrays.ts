@@ -1,0 +1,131 @@
+/** /v1/arrays: create, assemble, stop, tune and delete arrays. */
+import { z } from "@hono/zod-openapi";
+import type { Appliance } from "../../appliance/service.ts";
+import type { ArrayStatus, CommandError } from "../../array/protocol.ts";
+import type { Result } from "../../base/result.ts";
+import { KIB } from "../../base/units.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import {
+  arrayParams,
+  arraySchema,
+  createArrayBody,
+  deleteArrayQuery,
+  emptyBody,
+  patchArrayBody,
+  startArrayBody,
+} from "../schemas.ts";
+
+export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
+  addCollectionRoutes(app, appliance);
+  const oneArray = { 200: { description: "The array", schema: arraySchema } };
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/arrays/{name}",
+      summary: "One array; its ETag is the event count",
+      params: arrayParams,
+      answers: oneArray,
+    },
+    async ({ params }) => arrayAnswer(await appliance.getArray(params.name)),
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/start",
+      summary: "Assemble an array from the drives present",
+      params: arrayParams,
+      body: startArrayBody,
+      answers: oneArray,
+    },
+    async ({ params, body }) =>
+      arrayAnswer(await appliance.startArray({ array: params.name, ...body })),
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/stop",
+      summary: "Stop an array; its members are marked clean",
+      params: arrayParams,
+      // `force` is taken so that start and stop have one body; a stop is never forced.
+      body: z.union([emptyBody, z.strictObject({ force: z.literal(false) })]),
+      answers: oneArray,
+    },
+    async ({ params }) =>
+      arrayAnswer(await appliance.client.call({ kind: "stop-array", array: params.name })),
+  );
+  addRoute(
+    app,
+    {
+      method: "patch",
+      path: "/v1/arrays/{name}",
+      summary: "Change speeds (bytes per second) and deadlines",
+      params: arrayParams,
+      body: patchArrayBody,
+      answers: oneArray,
+    },
+    async ({ params, body }) => {
+      // Absent settings must be absent for the reactor too.
+      const settings = Object.fromEntries(
+        Object.entries(body).filter(([, value]) => value !== undefined),
+      );
+      return arrayAnswer(await appliance.patchArray(params.name, settings));
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/arrays/{name}",
+      summary: "Stop an array and forget it",
+      params: arrayParams,
+      query: deleteArrayQuery,
+      answers: { 204: { description: "The array is gone" } },
+    },
+    async ({ params, query }) =>
+      emptyAnswer(await appliance.deleteArray(params.name, query.zeroSuperblocks)),
+  );
+}
+
+function addCollectionRoutes(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays",
+      summary: "Create an array; usable at once, the first resync runs in the background",
+      body: createArrayBody,
+      answers: { 201: { description: "The array", schema: arraySchema } },
+    },
+    async ({ body }) => {
+      const { chunkKiB, sizeKiB, ...rest } = body;
+      const size = sizeKiB === undefined ? {} : { memberSizeBytes: sizeKiB * KIB };
+      const created = await appliance.createArray({ ...rest, chunkBytes: chunkKiB * KIB, ...size });
+      if (!created.ok) return problemResponse(created.error);
+      const headers = { Location: `/v1/arrays/${body.name}`, ETag: etag(created.value) };
+      return json(created.value, { status: 201, headers });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/arrays",
+      summary: "Every array",
+      answers: { 200: { description: "The arrays", schema: z.array(arraySchema) } },
+    },
+    async () => answer(await appliance.listArrays()),
+  );
+}
+
+export function etag(array: ArrayStatus): string {
+  return `"${array.eventCount}"`;
+}
+
+export function arrayAnswer(result: Result<ArrayStatus, CommandError>): Response {
+  if (!result.ok) return problemResponse(result.error);
+  return json(result.value, { headers: { ETag: etag(result.value) } });
+}

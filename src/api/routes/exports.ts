@@ -1,0 +1,53 @@
+/** /v1/exports: the arrays that are offered as network block devices. */
+import { z } from "@hono/zod-openapi";
+import type { Appliance } from "../../appliance/service.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { exportSchema, forceQuery, nameParams, putExportBody } from "../schemas.ts";
+
+export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "put",
+      path: "/v1/exports/{name}",
+      summary: "Offer an array under this name",
+      params: nameParams,
+      body: putExportBody,
+      answers: {
+        200: { description: "The export was there", schema: exportSchema },
+        201: { description: "The export is new", schema: exportSchema },
+      },
+    },
+    async ({ params, body }) => {
+      const put = await appliance.putExport({ name: params.name, ...body });
+      if (!put.ok) return problemResponse(put.error);
+      if (!put.value.created) return json(put.value.view);
+      const headers = { Location: `/v1/exports/${params.name}` };
+      return json(put.value.view, { status: 201, headers });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/exports",
+      summary: "Every export; one without URIs waits for its array",
+      answers: { 200: { description: "The exports", schema: z.array(exportSchema) } },
+    },
+    async () => answer(await appliance.listExports()),
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/exports/{name}",
+      summary: "Withdraw an export; with force also while clients are connected",
+      params: nameParams,
+      query: forceQuery,
+      answers: { 204: { description: "The export is gone" } },
+    },
+    async ({ params, query }) =>
+      emptyAnswer(await appliance.deleteExport(params.name, query.force)),
+  );
+}

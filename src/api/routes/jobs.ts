@@ -1,0 +1,78 @@
+/** /v1/jobs: long work, under way and ended. */
+import { z } from "@hono/zod-openapi";
+import { isFinished } from "../../appliance/jobs.ts";
+import type { Appliance } from "../../appliance/service.ts";
+import type { JobStatus } from "../../array/protocol.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, answer, json } from "../route.ts";
+import { idParams, jobSchema, waitQuery } from "../schemas.ts";
+
+export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
+  const oneJob = { 200: { description: "The job", schema: jobSchema } };
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/jobs",
+      summary: "Every job that is kept, newest first",
+      answers: { 200: { description: "The jobs", schema: z.array(jobSchema) } },
+    },
+    async () => answer(await appliance.jobs.list()),
+  );
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/jobs/{id}",
+      summary: "One job; ?wait=SECONDS answers when it has ended or the time is up",
+      params: idParams,
+      query: waitQuery,
+      answers: oneJob,
+    },
+    async ({ params, query, context }) => {
+      if (query.wait === 0) return answer(await appliance.jobs.get(params.id));
+      const signal = context.req.raw.signal;
+      const options = { timeoutMs: query.wait * 1_000, signal };
+      return answer(await appliance.jobs.wait(params.id, options));
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/jobs/{id}",
+      summary: "Cancel a job",
+      params: idParams,
+      answers: oneJob,
+    },
+    async ({ params }) => {
+      const known = await appliance.jobs.get(params.id);
+      if (!known.ok || isFinished(known.value)) return answer(known);
+      const cancelled = await appliance.client.call({ kind: "cancel-job", id: params.id });
+      if (cancelled.ok) appliance.jobs.record(cancelled.value);
+      return answer(cancelled);
+    },
+  );
+}
+
+/**
+ * The answer to a call that began a job: 202 with the job. With a wait, 200 once it is done; a job
+ * that failed or was cancelled is a problem here, where it was asked for, so that `curl --fail` in
+ * a cron line reports it.
+ */
+export async function startedJobAnswer(
+  appliance: Appliance,
+  { job, waitSeconds, signal }: { job: JobStatus; waitSeconds: number; signal: AbortSignal },
+): Promise<Response> {
+  const headers = { Location: `/v1/jobs/${job.id}` };
+  if (waitSeconds === 0) return json(job, { status: 202, headers });
+  const waited = await appliance.jobs.wait(job.id, { timeoutMs: waitSeconds * 1_000, signal });
+  if (!waited.ok) return problemResponse(waited.error);
+  const { state, error, kind } = waited.value;
+  const why = `${kind} job ${job.id} ${state}: ${error ?? "no reason on record"}`;
+  if (state === "failed") return problemResponse({ kind: "io", code: "job-failed", detail: why });
+  if (state === "cancelled") {
+    return problemResponse({ kind: "conflict", code: "job-cancelled", detail: why });
+  }
+  return json(waited.value, { status: state === "done" ? 200 : 202, headers });
+}

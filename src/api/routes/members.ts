@@ -1,0 +1,76 @@
+/** /v1/arrays/{name}/members: add, fail and remove the drives of an array. */
+import type { Appliance } from "../../appliance/service.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, emptyAnswer, json } from "../route.ts";
+import {
+  addMemberBody,
+  arrayParams,
+  arraySchema,
+  emptyBody,
+  jobSchema,
+  memberParams,
+  waitQuery,
+} from "../schemas.ts";
+import { arrayAnswer, etag } from "./arrays.ts";
+import { startedJobAnswer } from "./jobs.ts";
+
+export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/members",
+      summary: "Add a drive: rebuilt where a role is free, a spare where none is",
+      params: arrayParams,
+      query: waitQuery,
+      body: addMemberBody,
+      answers: {
+        200: { description: "?wait=: the rebuild that has ended", schema: jobSchema },
+        201: { description: "The array, with the drive as a spare", schema: arraySchema },
+        202: { description: "The rebuild job", schema: jobSchema },
+      },
+    },
+    async ({ params, query, body, context }) => {
+      const added = await appliance.addMember({ array: params.name, ...body });
+      if (!added.ok) return problemResponse(added.error);
+      if (added.value.role === "rebuild") {
+        return startedJobAnswer(appliance, {
+          job: added.value.job,
+          waitSeconds: query.wait,
+          signal: context.req.raw.signal,
+        });
+      }
+      const headers = { Location: `/v1/arrays/${params.name}`, ETag: etag(added.value.array) };
+      return json(added.value.array, { status: 201, headers });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/members/{drive}/fail",
+      summary: "Take a member for faulty",
+      params: memberParams,
+      body: emptyBody,
+      answers: { 200: { description: "The array", schema: arraySchema } },
+    },
+    async ({ params }) => {
+      const { name: array, drive } = params;
+      return arrayAnswer(await appliance.client.call({ kind: "fail-member", array, drive }));
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/arrays/{name}/members/{drive}",
+      summary: "Release a faulty member or a spare from the array",
+      params: memberParams,
+      answers: { 204: { description: "The drive belongs to no array" } },
+    },
+    async ({ params }) => {
+      const { name: array, drive } = params;
+      return emptyAnswer(await appliance.client.call({ kind: "remove-member", array, drive }));
+    },
+  );
+}

@@ -1,0 +1,61 @@
+/** /v1/arrays/{name}/scrub: start or resume, pause and cancel the scrub of an array. */
+import type { Appliance } from "../../appliance/service.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, answer, emptyAnswer } from "../route.ts";
+import { arrayParams, emptyBody, jobSchema, scrubBody, waitQuery } from "../schemas.ts";
+import { startedJobAnswer } from "./jobs.ts";
+
+export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/scrub",
+      summary: "Start a scrub, or resume the paused one",
+      params: arrayParams,
+      query: waitQuery,
+      body: scrubBody,
+      answers: {
+        200: { description: "?wait=: the scrub that has ended", schema: jobSchema },
+        202: { description: "The scrub job", schema: jobSchema },
+      },
+    },
+    async ({ params, query, body, context }) => {
+      const started = await appliance.startScrub({ array: params.name, ...body });
+      if (!started.ok) return problemResponse(started.error);
+      return startedJobAnswer(appliance, {
+        job: started.value,
+        waitSeconds: query.wait,
+        signal: context.req.raw.signal,
+      });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/scrub/pause",
+      summary: "Pause the scrub",
+      params: arrayParams,
+      body: emptyBody,
+      answers: { 200: { description: "The paused job", schema: jobSchema } },
+    },
+    async ({ params }) => {
+      const paused = await appliance.client.call({ kind: "pause-scrub", array: params.name });
+      if (paused.ok) appliance.jobs.record(paused.value);
+      return answer(paused);
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/arrays/{name}/scrub",
+      summary: "Cancel the scrub, running or paused",
+      params: arrayParams,
+      answers: { 204: { description: "No scrub is under way" } },
+    },
+    async ({ params }) =>
+      emptyAnswer(await appliance.client.call({ kind: "cancel-scrub", array: params.name })),
+  );
+}

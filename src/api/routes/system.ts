@@ -1,0 +1,60 @@
+/** /metrics, /openapi.json, /-/healthy and /-/ready. */
+import type { Appliance } from "../../appliance/service.ts";
+import { VERSION } from "../../appliance/version.ts";
+import { renderMetrics } from "../metrics.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, json } from "../route.ts";
+
+const READY_TIMEOUT_MS = 5_000;
+
+export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
+  app.get("/-/healthy", () => json({ status: "ok" }));
+  app.get("/-/ready", async () => {
+    const isAnswering = await answersInTime(appliance);
+    if (appliance.state === "ready" && isAnswering) return json({ status: "ready" });
+    const detail =
+      appliance.state === "stopping"
+        ? "parityd is stopping"
+        : isAnswering
+          ? "drives are being opened and arrays assembled: ask again"
+          : `the reactor has not answered for ${READY_TIMEOUT_MS / 1_000} s; its log says more`;
+    return problemResponse({ kind: "stopping", code: "not-ready", detail });
+  });
+  app.get("/metrics", async () => {
+    const arrays = await appliance.listArrays();
+    if (!arrays.ok) return problemResponse(arrays.error);
+    const exports = await appliance.listExports();
+    if (!exports.ok) return problemResponse(exports.error);
+    const text = renderMetrics({
+      version: VERSION,
+      arrays: arrays.value,
+      exports: exports.value,
+    });
+    return new Response(text, {
+      headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },
+    });
+  });
+  app.get("/openapi.json", () =>
+    json(
+      app.getOpenAPI31Document({
+        openapi: "3.1.0",
+        info: { title: "parityd", version: VERSION, description: DESCRIPTION },
+      }),
+    ),
+  );
+}
+
+const DESCRIPTION =
+  "RAID5 arrays in Linux md format. POST takes an Idempotency-Key; calls that change an array " +
+  "take If-Match with its event count.";
+
+async function answersInTime(appliance: Appliance): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), READY_TIMEOUT_MS);
+  });
+  const asked = appliance.client.call({ kind: "list-exports" }).then((answer) => answer.ok);
+  const isAnswering = await Promise.race([asked, late]);
+  clearTimeout(timer);
+  return isAnswering;
+}

@@ -1,0 +1,264 @@
+/**
+ * The shapes of the API, once for validation and for OpenAPI. Answers are the types of
+ * array/protocol.ts; `satisfies` keeps the two in step.
+ */
+import { z } from "@hono/zod-openapi";
+import type { ArrayStatus, DriveStatus, JobStatus } from "../array/protocol.ts";
+import { errnoByName } from "../base/errno.ts";
+import { isPowerOfTwo } from "../base/units.ts";
+
+const nameRule = "letters, digits, dot, underscore and hyphen only";
+
+export const nameSchema = z
+  .string()
+  .regex(/^[a-zA-Z0-9._-]{1,64}$/, `must be 1 to 64 characters: ${nameRule}`)
+  .refine((name) => name !== "." && name !== "..", "a path cannot hold . or ..");
+/** md keeps 32 bytes for a name. */
+export const arrayNameSchema = z
+  .string()
+  .regex(/^[a-zA-Z0-9._-]{1,32}$/, `must be 1 to 32 characters: ${nameRule}`)
+  .refine((name) => name !== "." && name !== "..", "a path cannot hold . or ..");
+
+const count = z.int().min(0);
+/** Sizes and offsets are exact up to 2^53. */
+const bytes = z.int().min(0);
+
+const flag = z
+  .enum(["true", "false"], "must be true or false")
+  .default("false")
+  .transform((text) => text === "true");
+
+export const forceQuery = z.strictObject({ force: flag });
+export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag });
+const waitSeconds = z.coerce.number("must be a number of seconds").int().min(0).max(86_400);
+export const waitQuery = z.strictObject({ wait: waitSeconds.default(0) });
+export const eventsQuery = z.strictObject({
+  since: z.coerce.number("must be the id of an event").int().min(0).optional(),
+  limit: z.coerce.number("must be a number").int().min(1).max(1_000).default(1_000),
+});
+
+export const nameParams = z.object({ name: nameSchema });
+export const arrayParams = z.object({ name: arrayNameSchema });
+export const memberParams = z.object({ name: arrayNameSchema, drive: nameSchema });
+export const idParams = z.object({
+  id: z.coerce.number("must be an id, a whole number").int().min(1),
+});
+
+// Bodies ----------------------------------------------------------------------------------------
+
+export const addDriveBody = z.strictObject({
+  name: nameSchema,
+  path: z
+    .string()
+    .max(4_095)
+    .regex(/^\/[^\0]*$/, "must be an absolute path"),
+  direct: z.boolean().default(true),
+});
+
+const chunkKib = z
+  .int()
+  .min(4)
+  .max(1_024)
+  .refine(isPowerOfTwo, "must be a power of two from 4 to 1024")
+  .default(64);
+
+const consistencyPolicy = z.enum(["resync", "bitmap", "ppl"]);
+
+export const createArrayBody = z
+  .strictObject({
+    name: arrayNameSchema,
+    drives: z.array(nameSchema).min(3, "3 to 16 drives").max(16, "3 to 16 drives"),
+    spares: z.array(nameSchema).max(16).default([]),
+    chunkKiB: chunkKib,
+    consistencyPolicy: consistencyPolicy
+      .refine((policy) => policy === "resync", 'only "resync" is offered in this version')
+      .default("resync"),
+    assumeClean: z.boolean().default(false),
+    sizeKiB: z.int().min(1).optional(),
+    force: z.boolean().default(false),
+  })
+  .superRefine((body, context) => {
+    const seen = new Set<string>();
+    for (const key of ["drives", "spares"] as const) {
+      for (const [index, drive] of body[key].entries()) {
+        const message = `${drive} is named twice: each drive can be given once`;
+        if (seen.has(drive)) context.addIssue({ code: "custom", path: [key, index], message });
+        seen.add(drive);
+      }
+    }
+  });
+
+export const startArrayBody = z.strictObject({
+  force: z.boolean().default(false),
+  readOnly: z.boolean().default(false),
+});
+
+export const emptyBody = z.strictObject({});
+
+export const patchArrayBody = z
+  .strictObject({
+    syncSpeedMin: bytes.optional(),
+    syncSpeedMax: bytes.optional(),
+    readDeadlineMs: z.int().min(10).max(3_600_000).optional(),
+    writeDeadlineMs: z.int().min(100).max(3_600_000).optional(),
+  })
+  .refine((body) => Object.keys(body).length > 0, "name at least one setting to change");
+
+export const addMemberBody = z.strictObject({
+  drive: nameSchema,
+  force: z.boolean().default(false),
+});
+
+export const scrubBody = z.strictObject({
+  mode: z.enum(["check", "repair"]).default("check"),
+  limitBytesPerSecond: z.int().min(1).nullable().default(null),
+  restart: z.boolean().default(false),
+});
+
+export const putExportBody = z.strictObject({
+  array: arrayNameSchema,
+  readOnly: z.boolean().default(false),
+});
+
+export const faultBody = z
+  .strictObject({
+    drive: nameSchema,
+    op: z.enum(["read", "write", "flush", "any"]),
+    at: z.enum(["submit", "completion"]).default("completion"),
+    errno: z
+      .string()
+      .refine((name) => errnoByName(name) !== undefined, "must be a name like EIO or ENOSPC")
+      .optional(),
+    offset: bytes.optional(),
+    bytes: z.int().min(1).optional(),
+    count: z.int().min(1).optional(),
+    every: z.int().min(1).optional(),
+    untilWritten: z.boolean().optional(),
+    delayMs: z.int().min(0).optional(),
+    resultBytes: bytes.optional(),
+  })
+  .refine(
+    (fault) =>
+      fault.errno !== undefined || fault.delayMs !== undefined || fault.resultBytes !== undefined,
+    "say what happens: errno, delayMs or resultBytes",
+  );
+
+// Answers ---------------------------------------------------------------------------------------
+
+export const driveSchema = z.object({
+  name: z.string(),
+  path: z.string(),
+  sizeBytes: bytes,
+  logicalBlockBytes: bytes,
+  state: z.enum(["available", "member", "spare", "stale", "foreign", "missing", "faulty"]),
+  member: z.object({ array: z.string(), role: count }).exactOptional(),
+  detail: z.string().exactOptional(),
+}) satisfies z.ZodType<DriveStatus>;
+
+export const memberSchema = z.object({
+  role: count,
+  drive: z.string().nullable(),
+  state: z.enum(["in-sync", "rebuilding", "spare", "faulty", "missing"]),
+  recoveredBytes: bytes.exactOptional(),
+  errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
+  errorKinds: z.record(z.string(), count),
+  io: z.object({
+    reads: count,
+    writes: count,
+    flushes: count,
+    bytesRead: bytes,
+    bytesWritten: bytes,
+  }),
+});
+
+export const arraySchema = z.object({
+  name: z.string(),
+  uuid: z.string(),
+  state: z.enum(["inactive", "failed", "read-only", "degraded", "active", "clean"]),
+  level: z.literal("raid5"),
+  layout: z.string(),
+  chunkBytes: bytes,
+  sizeBytes: bytes,
+  consistencyPolicy,
+  eventCount: count,
+  degraded: count,
+  reason: z.string().nullable(),
+  members: z.array(memberSchema),
+  spares: z.array(z.string()),
+  sync: z.object({
+    action: z.enum(["idle", "resync", "rebuild", "check", "repair"]),
+    doneBytes: bytes,
+    totalBytes: bytes,
+    rateBytesPerSecond: z.number(),
+    etaSeconds: z.number().nullable(),
+  }),
+  mismatchBytes: bytes,
+  lostBytes: bytes,
+  lastScrub: z
+    .object({ mode: z.enum(["check", "repair"]), finishedAt: z.string(), mismatchBytes: bytes })
+    .nullable(),
+  syncSpeedMin: bytes,
+  syncSpeedMax: bytes,
+  readDeadlineMs: count,
+  writeDeadlineMs: count,
+}) satisfies z.ZodType<ArrayStatus>;
+
+export const jobSchema = z.object({
+  id: count,
+  kind: z.enum(["resync", "rebuild", "check", "repair"]),
+  array: z.string(),
+  state: z.enum(["running", "paused", "done", "failed", "cancelled"]),
+  done: count,
+  total: count,
+  unit: z.literal("bytes"),
+  rateBytesPerSecond: z.number(),
+  etaSeconds: z.number().nullable(),
+  error: z.string().nullable(),
+  result: z.record(z.string(), z.union([z.number(), z.string()])),
+  startedAt: z.string(),
+  finishedAt: z.string().nullable(),
+}) satisfies z.ZodType<JobStatus>;
+
+export const exportSchema = z.object({
+  name: z.string(),
+  array: z.string(),
+  readOnly: z.boolean(),
+  uris: z.array(z.string()),
+  connections: count,
+});
+
+export const eventSchema = z.object({
+  id: count,
+  kind: z.string(),
+  severity: z.enum(["critical", "warning", "info"]),
+  array: z.string(),
+  drive: z.string().nullable(),
+  job: count.nullable(),
+  at: z.string(),
+  message: z.string(),
+});
+
+export const faultSchema = z.object({
+  id: count,
+  drive: z.string(),
+  op: z.string(),
+  at: z.string(),
+  errno: z.string().optional(),
+  injected: count,
+});
+
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  errors: z
+    .array(
+      z.object({
+        pointer: z.string().optional(),
+        parameter: z.string().optional(),
+        detail: z.string(),
+      }),
+    )
+    .optional(),
+});

@@ -1,0 +1,95 @@
+/**
+ * The configuration of the daemon: defaults < TOML file < flags. An unknown key is an error.
+ *
+ *   stateDir  runDir  memoryMib  apiTcp  apiHosts  nbdTcp  allowFaultInjection  logFormat  logLevel
+ *
+ * It holds addresses, limits and memory; never what an array is.
+ */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { err, ok, type Result } from "../base/result.ts";
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+const tcpAddress = z.string().transform((text, context): TcpAddress => {
+  const parsed = parseTcpAddress(text);
+  if (parsed.ok) return parsed.value;
+  context.addIssue({ code: "custom", message: parsed.error });
+  return z.NEVER;
+});
+
+const configSchema = z.strictObject({
+  stateDir: z.string().min(1).default("/var/lib/parityd"),
+  runDir: z.string().min(1).default("/run/parityd"),
+  memoryMib: z.int().min(64).max(4096).default(256),
+  apiTcp: tcpAddress.optional(),
+  /** Names besides IP addresses and localhost under which the API may be called over TCP. */
+  apiHosts: z.array(z.string().min(1)).default([]),
+  nbdTcp: tcpAddress.optional(),
+  allowFaultInjection: z.boolean().default(false),
+  logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
+  logLevel: z.enum(["error", "warn", "info", "debug"]).default("info"),
+});
+
+export type Config = z.infer<typeof configSchema>;
+
+/** What a file or flags may say: any part, addresses still as text. */
+export type ConfigInput = z.input<typeof configSchema>;
+
+/** `ADDR:PORT`, with an IPv6 address in brackets. */
+export function parseTcpAddress(text: string): Result<TcpAddress, string> {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text);
+  const host = match?.[1] ?? match?.[2];
+  const port = Number(match?.[3]);
+  if (host === undefined || port > 65_535) {
+    return err(`"${text}" is not ADDR:PORT (127.0.0.1:8080, [::1]:8080)`);
+  }
+  return ok({ host, port });
+}
+
+/** `{ key: value }` of flags that were given, over the text of the file. The error is one line. */
+export function parseConfig(
+  toml: string | null,
+  flags: Partial<ConfigInput>,
+): Result<Config, string> {
+  let fromFile: object = {};
+  if (toml !== null) {
+    try {
+      fromFile = Bun.TOML.parse(toml);
+    } catch (error) {
+      return err(`not TOML: ${error instanceof Error ? firstLine(error.message) : String(error)}`);
+    }
+  }
+  const parsed = configSchema.safeParse({ ...fromFile, ...flags });
+  if (parsed.success) return ok(parsed.data);
+  return err(parsed.error.issues.map(issueText).join("; "));
+}
+
+export function loadConfig(
+  path: string | undefined,
+  flags: Partial<ConfigInput>,
+): Result<Config, string> {
+  if (path === undefined) return parseConfig(null, flags);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    return err(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const config = parseConfig(text, flags);
+  return config.ok ? config : err(`${path}: ${config.error}`);
+}
+
+function issueText(issue: z.core.$ZodIssue): string {
+  if (issue.code === "unrecognized_keys") {
+    return `unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
+  }
+  return `${issue.path.join(".")}: ${issue.message}`;
+}
+
+function firstLine(text: string): string {
+  return text.split("\n")[0] ?? text;
+}

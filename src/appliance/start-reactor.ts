@@ -1,0 +1,27 @@
+/**
+ * What main.ts, the only file that makes workers, hands to the verbs that serve arrays themselves.
+ *
+ * Both workers run when `startReactor` answers. When one of them ends without having been told to,
+ * main ends the process (exit 70): nobody here needs to watch them.
+ */
+import type { Result } from "../base/result.ts";
+import type { DriveOpener } from "./drive-opener.ts";
+import type { ReactorChannel } from "./reactor-client.ts";
+
+export interface ReactorOptions {
+  readonly memoryMib: number;
+  readonly firstJobId: number;
+  readonly allowFaultInjection: boolean;
+  /** False: arrays are assembled by `start-array` alone. */
+  readonly autoAssemble: boolean;
+}
+
+export interface StartedReactor {
+  readonly channel: ReactorChannel;
+  readonly opener: DriveOpener;
+  /** From now on the workers may end: the `shutdown` command follows. */
+  expectEnd(): void;
+}
+
+/** The error says in a sentence why this host cannot run a reactor (no AIO, no memory). */
+export type StartReactor = (options: ReactorOptions) => Promise<Result<StartedReactor, string>>;

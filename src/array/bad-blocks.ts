@@ -1,0 +1,98 @@
+/**
+ * The bad-block log of one member, kept on disk as it changes.
+ *
+ * Order: an entry is durable in the log area, and the superblock says that the log counts, before
+ * `enter` answers true. In memory it holds from the moment it is asked for, so that nobody reads
+ * the row in between.
+ */
+import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { SLAB_BYTES } from "../block/pool.ts";
+import { type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
+import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
+import type { BadRows } from "../raid5/member-set.ts";
+import type { ReactorContext } from "./context.ts";
+import type { Drive } from "./drive.ts";
+
+const BUFFER_WAIT_MS = 1;
+
+export interface BadBlocksHost {
+  /** Writes the superblocks, of which one now says that its log counts (or no longer does). */
+  recordFlag(): Promise<boolean>;
+}
+
+export class BadBlocks implements BadRows {
+  private readonly context: ReactorContext;
+  private readonly asyncIo: AsyncIo;
+  private readonly drive: Drive;
+  private readonly host: BadBlocksHost;
+  private writing: Promise<boolean> = Promise.resolve(true);
+
+  constructor(options: {
+    context: ReactorContext;
+    asyncIo: AsyncIo;
+    drive: Drive;
+    host: BadBlocksHost;
+  }) {
+    this.context = options.context;
+    this.asyncIo = options.asyncIo;
+    this.drive = options.drive;
+    this.host = options.host;
+  }
+
+  get isEmpty(): boolean {
+    return this.log.isEmpty;
+  }
+
+  get log(): BadBlockLog {
+    return this.drive.badBlocks;
+  }
+
+  has(offset: number, bytes: number): boolean {
+    return this.log.overlaps(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+  }
+
+  async enter(offset: number, bytes: number): Promise<boolean> {
+    const { badBlockLogOffsetSectors } = this.drive.superblock!;
+    if (badBlockLogOffsetSectors === 0) return false;
+    const wasEmpty = this.log.isEmpty;
+    if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
+    if (!(await this.write())) return false;
+    return wasEmpty ? this.host.recordFlag() : true;
+  }
+
+  async clear(offset: number, bytes: number): Promise<boolean> {
+    if (!this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
+    if (!(await this.write())) return false;
+    return this.log.isEmpty ? this.host.recordFlag() : true;
+  }
+
+  /** One write of the area after the other, each with what holds then. */
+  private write(): Promise<boolean> {
+    const result = this.writing.then(() => this.writeArea());
+    this.writing = result;
+    return result;
+  }
+
+  private async writeArea(): Promise<boolean> {
+    const { enginePool, memory, timers } = this.context;
+    let address = enginePool.allocate(SLAB_BYTES);
+    while (address === 0) {
+      await timers.sleep(BUFFER_WAIT_MS);
+      address = enginePool.allocate(SLAB_BYTES);
+    }
+    const { offset, bytes } = logArea(this.drive.superblock!);
+    memory.bytes.fill(0xff, address, address + bytes);
+    memory.bytes.set(encodeBadBlockLog(this.log), address);
+    const range = { offset, bytes, address };
+    const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
+    enginePool.free(address, SLAB_BYTES);
+    return isDone(answer);
+  }
+}
+
+/** Where the log lies on the device, in whole rows. */
+export function logArea(superblock: Superblock): { offset: number; bytes: number } {
+  const offset = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
+  return { offset, bytes: roundUp(superblock.badBlockLogSectors * SECTOR_BYTES, ROW_BYTES) };
+}

@@ -1,0 +1,44 @@
+/** Every command, in the order of the help. */
+import { VERSION } from "../appliance/version.ts";
+import type { CommandSpec } from "./command.ts";
+import { Exit } from "./exit.ts";
+import { arrayCommands } from "./verbs/array.ts";
+import { attachCommand } from "./verbs/attach.ts";
+import { drillCommand } from "./verbs/drill.ts";
+import { driveCommands } from "./verbs/drive.ts";
+import { eventsCommand } from "./verbs/events.ts";
+import { examineCommand } from "./verbs/examine.ts";
+import { exportCommands } from "./verbs/export.ts";
+import { jobCommands } from "./verbs/job.ts";
+import { memberCommands } from "./verbs/member.ts";
+import { scrubCommands } from "./verbs/scrub.ts";
+import { configCommand, serveCommand } from "./verbs/serve.ts";
+import { statusCommand } from "./verbs/status.ts";
+
+const versionCommand: CommandSpec = {
+  path: ["version"],
+  summary: "Print the version",
+  operands: [],
+  options: {},
+  run: (_invocation, host) => {
+    host.print(`parityd ${VERSION}`);
+    return Exit.ok;
+  },
+};
+
+export const COMMANDS: readonly CommandSpec[] = [
+  serveCommand,
+  statusCommand,
+  ...driveCommands,
+  ...arrayCommands,
+  ...memberCommands,
+  ...exportCommands,
+  ...scrubCommands,
+  ...jobCommands,
+  eventsCommand,
+  attachCommand,
+  examineCommand,
+  drillCommand,
+  configCommand,
+  versionCommand,
+];

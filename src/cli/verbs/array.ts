@@ -1,0 +1,204 @@
+/** `parityd array create|list|show|start|stop|delete`. */
+import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import { formatBytes, KIB } from "../../base/units.ts";
+import { DaemonClient, fail, usageFailure } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { parseBytes } from "../quantity.ts";
+import { renderArray } from "../status-text.ts";
+import { renderTable } from "../table-text.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+const DRY_RUN = { "dry-run": { type: "boolean", help: "print the plan, change nothing" } } as const;
+
+export const arrayCommands: readonly CommandSpec[] = [
+  {
+    path: ["array", "create"],
+    summary: "Create a RAID5 array of 3 to 16 drives",
+    operands: [{ name: "NAME" }, { name: "DRIVE", many: true }],
+    options: {
+      spare: { type: "string", multiple: true, value: "DRIVE", help: "a spare; may be repeated" },
+      chunk: { type: "string", value: "SIZE", help: "4KiB to 1MiB, a power of two (64KiB)" },
+      policy: { type: "string", value: "POLICY", help: "consistency policy (resync)" },
+      size: { type: "string", value: "SIZE", help: "bytes used of each drive (all that fits)" },
+      "assume-clean": { type: "boolean", help: "no first resync: drives that read as zeros" },
+      force: { type: "boolean", help: "overwrite known signatures" },
+      ...DRY_RUN,
+      ...RUN_DIR,
+    },
+    run: createArray,
+  },
+  {
+    path: ["array", "list"],
+    summary: "List the arrays",
+    operands: [],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const arrays = await new DaemonClient(host, invocation).get<ArrayStatus[]>("/v1/arrays");
+      if (!arrays.ok) return fail(host, arrays.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(arrays.value.value));
+      else {
+        const rows = arrays.value.value.map((array) => [
+          array.name,
+          array.state,
+          formatBytes(array.sizeBytes),
+          array.members.length,
+          array.uuid,
+        ]);
+        const header = ["array", "state", "size", "members", "uuid"];
+        for (const line of renderTable(header, rows)) host.print(line);
+      }
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["array", "show"],
+    summary: "Show one array and its members",
+    operands: [{ name: "NAME" }],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: showArray,
+  },
+  {
+    path: ["array", "start"],
+    summary: "Assemble an array from the drives present",
+    operands: [{ name: "NAME" }],
+    options: {
+      force: { type: "boolean", help: "start also where that may show stale data" },
+      "read-only": { type: "boolean", help: "write not one byte to any member" },
+      ...RUN_DIR,
+    },
+    run: (invocation, host) =>
+      changeArray(invocation, host, {
+        action: "start",
+        body: { force: invocation.isSet("force"), readOnly: invocation.isSet("read-only") },
+      }),
+  },
+  {
+    path: ["array", "stop"],
+    summary: "Stop an array; its members are marked clean",
+    operands: [{ name: "NAME" }],
+    options: RUN_DIR,
+    run: (invocation, host) => changeArray(invocation, host, { action: "stop", body: {} }),
+  },
+  {
+    path: ["array", "delete"],
+    summary: "Stop an array and forget it",
+    operands: [{ name: "NAME" }],
+    options: {
+      yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
+      "zero-superblocks": { type: "boolean", help: "erase what makes the drives members" },
+      ...DRY_RUN,
+      ...RUN_DIR,
+    },
+    run: deleteArray,
+  },
+];
+
+async function createArray(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const [name = "", ...drives] = invocation.operands;
+  const sizes: Record<string, number> = {};
+  for (const [option, key] of [
+    ["chunk", "chunkKiB"],
+    ["size", "sizeKiB"],
+  ] as const) {
+    const text = invocation.text(option);
+    if (text === undefined) continue;
+    const bytes = parseBytes(text);
+    if (!bytes.ok) return usageFailure(host, bytes.error);
+    if (bytes.value % KIB !== 0) return usageFailure(host, `${text} is not a whole number of KiB`);
+    sizes[key] = bytes.value / KIB;
+  }
+  const policy = invocation.text("policy");
+  const body = {
+    name,
+    drives,
+    ...sizes,
+    spares: invocation.texts("spare"),
+    ...(policy === undefined ? {} : { consistencyPolicy: policy }),
+    assumeClean: invocation.isSet("assume-clean"),
+    force: invocation.isSet("force"),
+  };
+  if (invocation.isSet("dry-run")) return printCreatePlan(client, host, body);
+  const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
+  if (!created.ok) return fail(host, created.error);
+  host.print(`${name} is there: ${formatBytes(created.value.value.sizeBytes)}, ready for use`);
+  return Exit.ok;
+}
+
+async function printCreatePlan(
+  client: DaemonClient,
+  host: CliHost,
+  plan: { name: string; drives: readonly string[]; spares: readonly string[] },
+): Promise<number> {
+  const known = await client.get<DriveStatus[]>("/v1/drives");
+  if (!known.ok) return fail(host, known.error);
+  host.print(`would create ${plan.name}, RAID5 of ${plan.drives.length} drives, overwriting:`);
+  for (const name of [...plan.drives, ...plan.spares]) {
+    const drive = known.value.value.find((candidate) => candidate.name === name);
+    if (drive === undefined) {
+      return fail(host, { exitCode: Exit.failed, message: `there is no drive ${name}` });
+    }
+    const role = plan.spares.includes(name) ? "spare" : `role ${plan.drives.indexOf(name)}`;
+    host.print(
+      `  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${drive.state})`,
+    );
+  }
+  return Exit.ok;
+}
+
+async function showArray(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const array = await client.get<ArrayStatus>(arrayPath(invocation));
+  if (!array.ok) return fail(host, array.error);
+  if (invocation.isSet("json")) {
+    host.print(JSON.stringify(array.value.value));
+    return Exit.ok;
+  }
+  const drives = await client.get<DriveStatus[]>("/v1/drives");
+  if (!drives.ok) return fail(host, drives.error);
+  for (const line of renderArray(array.value.value, drives.value.value)) host.print(line);
+  return Exit.ok;
+}
+
+async function changeArray(
+  invocation: Invocation,
+  host: CliHost,
+  { action, body }: { action: "start" | "stop"; body: object },
+): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const path = `${arrayPath(invocation)}/${action}`;
+  const changed = await client.call<ArrayStatus>("POST", path, body);
+  if (!changed.ok) return fail(host, changed.error);
+  host.print(`${changed.value.value.name} is ${changed.value.value.state}`);
+  return Exit.ok;
+}
+
+async function deleteArray(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const name = invocation.operand(0);
+  const doesZero = invocation.isSet("zero-superblocks");
+  const array = await client.get<ArrayStatus>(arrayPath(invocation));
+  if (!array.ok) return fail(host, array.error);
+  const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
+  const erase = doesZero ? " and erase the superblocks of its members" : "";
+  const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
+  if (invocation.isSet("dry-run")) {
+    host.print(`would ${plan}`);
+    return Exit.ok;
+  }
+  const question = `This will ${plan}.\nType the array's name to go on: `;
+  const confirmed = invocation.text("yes") ?? (await host.ask(question));
+  if (confirmed === null) return usageFailure(host, `to ${plan}, add --yes ${name}`);
+  if (confirmed !== name) {
+    return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
+  }
+  const query = doesZero ? "?zeroSuperblocks=true" : "";
+  const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
+  return deleted.ok ? Exit.ok : fail(host, deleted.error);
+}
+
+function arrayPath(invocation: Invocation): string {
+  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
+}

@@ -1,0 +1,147 @@
+/**
+ * `parityd attach FILE...`: serves one array in the foreground, without any state.
+ *
+ * It writes as an assemble does: the dirty mark at the first write, clean at the end, a resync when
+ * it was dirty. With --read-only the members are opened read-only and not one byte is written.
+ */
+import { resolve } from "node:path";
+import { type Logger, stderrLogger } from "../../appliance/logger.ts";
+import { ReactorClient } from "../../appliance/reactor-client.ts";
+import { nbdUri } from "../../appliance/service.ts";
+import type { StartedReactor } from "../../appliance/start-reactor.ts";
+import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { fail, usageFailure } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { stopSignal } from "./serve.ts";
+
+const ATTACH_MEMORY_MIB = 256;
+const NBD_SOCKET_MODE = 0o660;
+
+export const attachCommand: CommandSpec = {
+  path: ["attach"],
+  summary: "Serve one array in the foreground, without a daemon or any state",
+  operands: [{ name: "FILE", many: true }],
+  options: {
+    socket: { type: "string", value: "PATH", help: "the NBD socket to listen on" },
+    name: { type: "string", value: "NAME", help: "export name (the array's own)" },
+    "read-only": { type: "boolean", help: "write not one byte to any member" },
+    force: { type: "boolean", help: "start also where that may show stale data: says when" },
+    "no-direct": { type: "boolean", help: "without O_DIRECT: for file systems that refuse it" },
+  },
+  run: attach,
+};
+
+interface AttachOptions {
+  readonly files: readonly string[];
+  readonly socket: string;
+  readonly exportName: string | undefined;
+  readonly readOnly: boolean;
+  readonly force: boolean;
+  readonly direct: boolean;
+}
+
+async function attach(invocation: Invocation, host: CliHost): Promise<number> {
+  const socket = invocation.text("socket");
+  if (socket === undefined) return usageFailure(host, "--socket PATH is missing");
+  const exportName = invocation.text("name");
+  if (exportName !== undefined && !/^[a-zA-Z0-9._-]{1,64}$/.test(exportName)) {
+    return usageFailure(host, "--name takes 1 to 64 letters, digits, dots, hyphens, underscores");
+  }
+  const options: AttachOptions = {
+    files: invocation.operands.map((file) => resolve(file)),
+    socket: resolve(socket),
+    exportName,
+    readOnly: invocation.isSet("read-only"),
+    force: invocation.isSet("force"),
+    direct: !invocation.isSet("no-direct"),
+  };
+  const log = stderrLogger({ format: "logfmt", level: "info" });
+  const stop = stopSignal(host);
+  const started = await host.startReactor({
+    memoryMib: ATTACH_MEMORY_MIB,
+    firstJobId: 1,
+    allowFaultInjection: false,
+    autoAssemble: false,
+  });
+  if (!started.ok) return fail(host, { exitCode: Exit.unavailable, message: started.error });
+  const client = new ReactorClient({ channel: started.value.channel, log });
+  logEvents(client, log);
+  const serving = await serveFiles(client, started.value, options);
+  if (serving.ok) {
+    host.print(`ready ${serving.value}`);
+    await stop;
+  }
+  started.value.expectEnd();
+  const ended = await client.call({ kind: "shutdown" });
+  if (!serving.ok) return fail(host, { exitCode: Exit.failed, message: serving.error });
+  if (!ended.ok) return fail(host, { exitCode: Exit.failed, message: ended.error.detail });
+  return Exit.ok;
+}
+
+/** Attaches, assembles and exports; the answer is the URI. */
+async function serveFiles(
+  client: ReactorClient,
+  { opener }: StartedReactor,
+  options: AttachOptions,
+): Promise<Result<string, string>> {
+  const { readOnly, force, direct } = options;
+  const drives: DriveStatus[] = [];
+  for (const [index, path] of options.files.entries()) {
+    const name = `drive${index}`;
+    const opened = await opener.open({ name, path, direct, readOnly });
+    if (!opened.ok) return err(about(path, opened.error.detail));
+    const attached = await client.call({ kind: "attach-drive", drive: opened.value });
+    if (!attached.ok) return err(about(path, attached.error.detail));
+    drives.push(attached.value);
+  }
+  const array = await onlyArray(client, drives);
+  if (!array.ok) return array;
+  const { name } = array.value;
+  const assembled = await client.call({ kind: "start-array", array: name, force, readOnly });
+  if (!assembled.ok) return err(assembled.error.detail);
+  const address = { kind: "unix", path: options.socket } as const;
+  const listening = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
+  if (!listening.ok) return err(listening.error.detail);
+  const exportName = options.exportName ?? name;
+  const offered = await client.call({
+    kind: "put-export",
+    name: exportName,
+    array: name,
+    readOnly,
+  });
+  return offered.ok ? ok(nbdUri(address, exportName)) : err(offered.error.detail);
+}
+
+/** Some reasons name the path themselves. */
+function about(path: string, detail: string): string {
+  return detail.includes(path) ? detail : `${path}: ${detail}`;
+}
+
+/** The one array that the files belong to. */
+async function onlyArray(
+  client: ReactorClient,
+  drives: readonly DriveStatus[],
+): Promise<Result<ArrayStatus, string>> {
+  const arrays = await client.call({ kind: "list-arrays" });
+  if (!arrays.ok) return err(arrays.error.detail);
+  const [array, ...others] = arrays.value;
+  if (array === undefined) {
+    const states = drives.map(({ path, state, detail }) => `${path} is ${detail ?? state}`);
+    return err(`no file belongs to an array: ${states.join("; ")}`);
+  }
+  if (others.length > 0) {
+    const names = arrays.value.map(({ name }) => name).join(", ");
+    return err(`the files belong to several arrays (${names}): attach those of one`);
+  }
+  return ok(array);
+}
+
+function logEvents(client: ReactorClient, log: Logger): void {
+  const levels = { critical: "error", warning: "warn", info: "info" } as const;
+  client.onEvent(({ severity, kind, array, message }) =>
+    log.write(levels[severity], message, { event: kind, array }),
+  );
+}

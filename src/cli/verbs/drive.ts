@@ -1,0 +1,80 @@
+/** `parityd drive add|list|remove`. */
+import { resolve } from "node:path";
+import type { DriveStatus } from "../../array/protocol.ts";
+import { formatBytes } from "../../base/units.ts";
+import { DaemonClient, fail } from "../client.ts";
+import type { CommandSpec } from "../command.ts";
+import { Exit } from "../exit.ts";
+import { renderTable } from "../table-text.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+export const driveCommands: readonly CommandSpec[] = [
+  {
+    path: ["drive", "add"],
+    summary: "Tell the daemon about a drive; one of a known array joins it",
+    operands: [{ name: "NAME" }, { name: "PATH" }],
+    options: {
+      "no-direct": { type: "boolean", help: "without O_DIRECT: for file systems that refuse it" },
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const answer = await client.call<DriveStatus>("POST", "/v1/drives", {
+        name: invocation.operand(0),
+        path: resolve(invocation.operand(1)),
+        direct: !invocation.isSet("no-direct"),
+      });
+      if (!answer.ok) return fail(host, answer.error);
+      host.print(driveLine(answer.value.value));
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["drive", "list"],
+    summary: "List the drives",
+    operands: [],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const answer = await client.get<DriveStatus[]>("/v1/drives");
+      if (!answer.ok) return fail(host, answer.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
+      else {
+        const rows = answer.value.value.map((drive) => [
+          drive.name,
+          drive.state,
+          drive.member === undefined ? "-" : `${drive.member.array}/${drive.member.role}`,
+          formatBytes(drive.sizeBytes),
+          drive.path,
+        ]);
+        for (const line of renderTable(["drive", "state", "member", "size", "path"], rows)) {
+          host.print(line);
+        }
+      }
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["drive", "remove"],
+    summary: "Forget a drive; of a member that is hot removal",
+    operands: [{ name: "NAME" }],
+    options: {
+      force: { type: "boolean", help: "also where the array cannot spare it" },
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}${force}`;
+      const answer = await client.call("DELETE", path);
+      return answer.ok ? Exit.ok : fail(host, answer.error);
+    },
+  },
+];
+
+export function driveLine(drive: DriveStatus): string {
+  const of =
+    drive.member === undefined ? "" : `, array ${drive.member.array} (role ${drive.member.role})`;
+  const why = drive.detail === undefined ? "" : `: ${drive.detail}`;
+  return `${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`;
+}

@@ -1,0 +1,69 @@
+/** `parityd events`: the events so far, or with --follow those that come. */
+import { DaemonClient, fail, usageFailure } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+interface EventLine {
+  readonly id: number;
+  readonly at: string;
+  readonly severity: string;
+  readonly kind: string;
+  readonly array: string;
+  readonly message: string;
+}
+
+export const eventsCommand: CommandSpec = {
+  path: ["events"],
+  summary: "Print the events so far, or follow them",
+  operands: [],
+  options: {
+    since: { type: "string", value: "ID", help: "only events after this one" },
+    follow: { type: "boolean", short: "f", help: "go on with those that come" },
+    ...JSON_OUTPUT,
+    ...RUN_DIR,
+  },
+  run: events,
+};
+
+async function events(invocation: Invocation, host: CliHost): Promise<number> {
+  const since = invocation.text("since") ?? "0";
+  if (!/^\d{1,15}$/.test(since)) return usageFailure(host, `"${since}" is not the id of an event`);
+  const client = new DaemonClient(host, invocation);
+  const show = (event: EventLine): void =>
+    host.print(invocation.isSet("json") ? JSON.stringify(event) : eventLine(event));
+  if (invocation.isSet("follow")) return follow(client, host, { since, show });
+  let last = Number(since);
+  for (;;) {
+    const page = await client.get<EventLine[]>(`/v1/events?since=${last}`);
+    if (!page.ok) return fail(host, page.error);
+    if (page.value.value.length === 0) return Exit.ok;
+    for (const event of page.value.value) show(event);
+    last = page.value.value.at(-1)?.id ?? last;
+  }
+}
+
+async function follow(
+  client: DaemonClient,
+  host: CliHost,
+  { since, show }: { since: string; show: (event: EventLine) => void },
+): Promise<number> {
+  const headers = { Accept: "text/event-stream" };
+  const stream = await client.open("GET", `/v1/events?since=${since}`, { headers });
+  if (!stream.ok) return fail(host, stream.error);
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of stream.value.body ?? []) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line.startsWith("data: ")) show(JSON.parse(line.slice(6)) as EventLine);
+    }
+  }
+  return fail(host, { exitCode: Exit.unavailable, message: "the daemon has ended the stream" });
+}
+
+function eventLine(event: EventLine): string {
+  return `${event.id} ${event.at} ${event.severity} ${event.kind} ${event.array}: ${event.message}`;
+}

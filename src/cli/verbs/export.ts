@@ -1,0 +1,67 @@
+/** `parityd export add|list|remove`. */
+import type { ExportView } from "../../appliance/service.ts";
+import { DaemonClient, fail } from "../client.ts";
+import type { CommandSpec } from "../command.ts";
+import { Exit } from "../exit.ts";
+import { renderTable } from "../table-text.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+export const exportCommands: readonly CommandSpec[] = [
+  {
+    path: ["export", "add"],
+    summary: "Offer an array as a network block device",
+    operands: [{ name: "ARRAY" }, { name: "NAME", optional: true }],
+    options: {
+      "read-only": { type: "boolean", help: "refuse writes" },
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const array = invocation.operand(0);
+      const name = invocation.operands[1] ?? array;
+      const path = `/v1/exports/${encodeURIComponent(name)}`;
+      const body = { array, readOnly: invocation.isSet("read-only") };
+      const put = await new DaemonClient(host, invocation).call<ExportView>("PUT", path, body);
+      if (!put.ok) return fail(host, put.error);
+      for (const uri of put.value.value.uris) host.print(uri);
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "list"],
+    summary: "List the exports",
+    operands: [],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const exports = await new DaemonClient(host, invocation).get<ExportView[]>("/v1/exports");
+      if (!exports.ok) return fail(host, exports.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(exports.value.value));
+      else {
+        const rows = exports.value.value.map((entry) => [
+          entry.name,
+          entry.array,
+          entry.readOnly ? "read-only" : "read-write",
+          entry.connections,
+          entry.uris.join(" ") || "(waits for its array)",
+        ]);
+        const header = ["export", "array", "access", "clients", "uri"];
+        for (const line of renderTable(header, rows)) host.print(line);
+      }
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "remove"],
+    summary: "Withdraw an export",
+    operands: [{ name: "NAME" }],
+    options: {
+      force: { type: "boolean", help: "also while clients are connected" },
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `/v1/exports/${encodeURIComponent(invocation.operand(0))}${force}`;
+      const removed = await new DaemonClient(host, invocation).call("DELETE", path);
+      return removed.ok ? Exit.ok : fail(host, removed.error);
+    },
+  },
+];

@@ -1,0 +1,88 @@
+/** `parityd job list|show|wait|cancel`. */
+import type { JobStatus } from "../../array/protocol.ts";
+import { DaemonClient, fail, usageFailure } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { followJob, jobSummary } from "../progress.ts";
+import { formatProgress } from "../quantity.ts";
+import { renderTable } from "../table-text.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+const OPERANDS = [{ name: "ID" }] as const;
+
+export const jobCommands: readonly CommandSpec[] = [
+  {
+    path: ["job", "list"],
+    summary: "List the jobs, newest first",
+    operands: [],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const jobs = await new DaemonClient(host, invocation).get<JobStatus[]>("/v1/jobs");
+      if (!jobs.ok) return fail(host, jobs.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(jobs.value.value));
+      else {
+        const rows = jobs.value.value.map((job) => [
+          job.id,
+          job.kind,
+          job.array,
+          job.state,
+          job.error ?? (job.state === "running" ? formatProgress(job) : "-"),
+        ]);
+        for (const line of renderTable(["id", "kind", "array", "state", "progress"], rows)) {
+          host.print(line);
+        }
+      }
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["job", "show"],
+    summary: "Show one job",
+    operands: OPERANDS,
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: (invocation, host) =>
+      withJob(invocation, host, async (job) => {
+        host.print(invocation.isSet("json") ? JSON.stringify(job) : jobSummary(job));
+        return Exit.ok;
+      }),
+  },
+  {
+    path: ["job", "wait"],
+    summary: "Wait for a job to end; exits 0 where it is done",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: (invocation, host) =>
+      withJob(invocation, host, async (first, client) => {
+        const job = await followJob(host, client, first);
+        if (!job.ok) return fail(host, job.error);
+        host.print(jobSummary(job.value));
+        return job.value.state === "done" ? Exit.ok : Exit.failed;
+      }),
+  },
+  {
+    path: ["job", "cancel"],
+    summary: "Cancel a job",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: (invocation, host) =>
+      withJob(invocation, host, async ({ id }, client) => {
+        const cancelled = await client.call<JobStatus>("DELETE", `/v1/jobs/${id}`);
+        if (!cancelled.ok) return fail(host, cancelled.error);
+        host.print(jobSummary(cancelled.value.value));
+        return Exit.ok;
+      }),
+  },
+];
+
+async function withJob(
+  invocation: Invocation,
+  host: CliHost,
+  use: (job: JobStatus, client: DaemonClient) => Promise<number>,
+): Promise<number> {
+  const text = invocation.operand(0);
+  if (!/^[1-9]\d{0,14}$/.test(text)) return usageFailure(host, `"${text}" is not the id of a job`);
+  const client = new DaemonClient(host, invocation);
+  const job = await client.job(Number(text), 0);
+  return job.ok ? use(job.value.value, client) : fail(host, job.error);
+}

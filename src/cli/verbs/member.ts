@@ -1,0 +1,78 @@
+/** `parityd member add|remove|fail`. */
+import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
+import { DaemonClient, fail } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { followJob, jobSummary } from "../progress.ts";
+import { RUN_DIR, WAIT } from "./shared-options.ts";
+
+const OPERANDS = [{ name: "ARRAY" }, { name: "DRIVE" }] as const;
+
+export const memberCommands: readonly CommandSpec[] = [
+  {
+    path: ["member", "add"],
+    summary: "Add a drive: rebuilt where a role is free, a spare where none is",
+    operands: OPERANDS,
+    options: {
+      force: { type: "boolean", help: "overwrite a known signature on the drive" },
+      ...WAIT,
+      ...RUN_DIR,
+    },
+    run: addMember,
+  },
+  {
+    path: ["member", "remove"],
+    summary: "Release a faulty member or a spare from its array",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: async (invocation, host) => {
+      const removed = await new DaemonClient(host, invocation).call(
+        "DELETE",
+        `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}`,
+      );
+      return removed.ok ? Exit.ok : fail(host, removed.error);
+    },
+  },
+  {
+    path: ["member", "fail"],
+    summary: "Take a member for faulty",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: async (invocation, host) => {
+      const failed = await new DaemonClient(host, invocation).call<ArrayStatus>(
+        "POST",
+        `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/fail`,
+        {},
+      );
+      if (!failed.ok) return fail(host, failed.error);
+      host.print(`${failed.value.value.name} is ${failed.value.value.state}`);
+      return Exit.ok;
+    },
+  },
+];
+
+async function addMember(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const drive = invocation.operand(1);
+  const body = { drive, force: invocation.isSet("force") };
+  const added = await client.call<JobStatus | ArrayStatus>("POST", membersPath(invocation), body);
+  if (!added.ok) return fail(host, added.error);
+  const { value } = added.value;
+  if (!("id" in value)) {
+    host.print(`${drive} is a spare of ${value.name}`);
+    return Exit.ok;
+  }
+  if (!invocation.isSet("wait")) {
+    host.print(`rebuild job ${value.id} has begun: parityd job wait ${value.id}`);
+    return Exit.ok;
+  }
+  const job = await followJob(host, client, value);
+  if (!job.ok) return fail(host, job.error);
+  host.print(jobSummary(job.value));
+  return job.value.state === "done" ? Exit.ok : Exit.failed;
+}
+
+function membersPath(invocation: Invocation): string {
+  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}/members`;
+}

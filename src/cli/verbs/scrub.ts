@@ -1,0 +1,112 @@
+/**
+ * `parityd scrub start|pause|resume|stop ARRAY`. With --wait the exit code tells the outcome:
+ * 0 nothing found, 1 mismatches or losses found, 2 not done to the end.
+ */
+import type { JobStatus } from "../../array/protocol.ts";
+import { DaemonClient, fail, usageFailure } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit, ScrubExit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+import { followJob, jobSummary } from "../progress.ts";
+import { parseBytes } from "../quantity.ts";
+import { RUN_DIR, WAIT } from "./shared-options.ts";
+
+const OPERANDS = [{ name: "ARRAY" }] as const;
+const LIMIT = {
+  limit: { type: "string", value: "RATE", help: "at most so much a second (200MiB/s)" },
+} as const;
+const MODE = {
+  mode: { type: "string", value: "MODE", help: "check (the default), or repair: rewrite parity" },
+} as const;
+
+export const scrubCommands: readonly CommandSpec[] = [
+  {
+    path: ["scrub", "start"],
+    summary: "Read every stripe and compare its parity",
+    operands: OPERANDS,
+    options: {
+      ...MODE,
+      ...LIMIT,
+      restart: { type: "boolean", help: "from the beginning, where one is paused" },
+      ...WAIT,
+      ...RUN_DIR,
+    },
+    run: startScrub,
+  },
+  {
+    path: ["scrub", "resume"],
+    summary: "Go on with a paused scrub",
+    operands: OPERANDS,
+    options: { ...MODE, ...LIMIT, ...WAIT, ...RUN_DIR },
+    run: startScrub,
+  },
+  {
+    path: ["scrub", "pause"],
+    summary: "Pause a scrub",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const paused = await client.call<JobStatus>("POST", `${scrubPath(invocation)}/pause`, {});
+      if (!paused.ok) return fail(host, paused.error);
+      host.print(jobSummary(paused.value.value));
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["scrub", "stop"],
+    summary: "End a scrub, running or paused",
+    operands: OPERANDS,
+    options: RUN_DIR,
+    run: async (invocation, host) => {
+      const stopped = await new DaemonClient(host, invocation).call(
+        "DELETE",
+        scrubPath(invocation),
+      );
+      return stopped.ok ? Exit.ok : fail(host, stopped.error);
+    },
+  },
+];
+
+async function startScrub(invocation: Invocation, host: CliHost): Promise<number> {
+  const mode = invocation.text("mode") ?? "check";
+  if (mode !== "check" && mode !== "repair") {
+    return usageFailure(host, `--mode is check or repair, not "${mode}"`);
+  }
+  const limit = invocation.text("limit");
+  const rate = limit === undefined ? null : parseBytes(limit);
+  if (rate !== null && !rate.ok) return usageFailure(host, rate.error);
+  const client = new DaemonClient(host, invocation);
+  const started = await client.call<JobStatus>("POST", scrubPath(invocation), {
+    mode,
+    restart: invocation.isSet("restart"),
+    limitBytesPerSecond: rate === null ? null : rate.value,
+  });
+  if (!invocation.isSet("wait")) {
+    if (!started.ok) return fail(host, started.error);
+    const { id } = started.value.value;
+    host.print(`${mode} job ${id} has begun: parityd job wait ${id}`);
+    return Exit.ok;
+  }
+  if (!started.ok) {
+    fail(host, started.error);
+    return ScrubExit.notDone;
+  }
+  const job = await followJob(host, client, started.value.value);
+  if (!job.ok) {
+    fail(host, job.error);
+    return ScrubExit.notDone;
+  }
+  host.print(jobSummary(job.value));
+  return scrubExit(job.value);
+}
+
+export function scrubExit(job: JobStatus): number {
+  if (job.state !== "done") return ScrubExit.notDone;
+  const found = Number(job.result["mismatchBytes"] ?? 0) + Number(job.result["lostBytes"] ?? 0);
+  return found > 0 ? ScrubExit.found : ScrubExit.clean;
+}
+
+function scrubPath(invocation: Invocation): string {
+  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}/scrub`;
+}

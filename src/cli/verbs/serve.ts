@@ -1,0 +1,243 @@
+/**
+ * `parityd serve`: the daemon.
+ *
+ * Order of the start: locks (two daemons never share a directory), state.db, reactor, NBD sockets,
+ * drives and arrays, API. `ready` is printed when all of that is there. The stop is the reverse:
+ * refuse changes, drain and mark clean, close. A second signal leaves at once, dirty: that is safe.
+ */
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { createApp } from "../../api/app.ts";
+import { openTokenFile, type TcpGuard } from "../../api/auth.ts";
+import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
+import { type Config, type ConfigInput, loadConfig } from "../../appliance/config.ts";
+import { EventLog } from "../../appliance/event-log.ts";
+import { JobBook } from "../../appliance/jobs.ts";
+import { takeLock } from "../../appliance/linux-lock.ts";
+import { createNotifySend } from "../../appliance/linux-notify.ts";
+import { type Logger, stderrLogger } from "../../appliance/logger.ts";
+import { ReactorClient } from "../../appliance/reactor-client.ts";
+import { Appliance } from "../../appliance/service.ts";
+import type { StartedReactor } from "../../appliance/start-reactor.ts";
+import { openStateDb, type StateDb } from "../../appliance/state-db.ts";
+import { Systemd } from "../../appliance/systemd.ts";
+import type { NbdAddress } from "../../array/protocol.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { type CallError, fail } from "../client.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
+
+const NBD_SOCKET_MODE = 0o660;
+
+export const CONFIG_OPTIONS: CommandSpec["options"] = {
+  config: { type: "string", value: "FILE", help: "TOML file; flags win over it" },
+  "state-dir": { type: "string", value: "DIR", help: "state.db, tokens (/var/lib/parityd)" },
+  "run-dir": { type: "string", value: "DIR", help: "api.sock, nbd.sock (/run/parityd)" },
+  "api-tcp": { type: "string", value: "ADDR:PORT", help: "the API over TCP too, with a token" },
+  "nbd-tcp": { type: "string", value: "ADDR:PORT", help: "NBD over TCP too: no encryption" },
+  "memory-mib": { type: "string", value: "N", help: "I/O memory, 64 to 4096 (256)" },
+  "allow-fault-injection": { type: "boolean", help: "let /v1/faults inject errors: for tests" },
+  "log-format": { type: "string", value: "FORMAT", help: "logfmt or json" },
+  "log-level": { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
+};
+
+export const serveCommand: CommandSpec = {
+  path: ["serve"],
+  summary: "Run the daemon: arrays, NBD server, HTTP API",
+  operands: [],
+  options: CONFIG_OPTIONS,
+  run: serve,
+};
+
+/** The configuration that the file and the flags make, or why there is none. */
+export function configOf(invocation: Invocation): Result<Config, string> {
+  const flags: Record<string, unknown> = {};
+  for (const [flag, { type }] of Object.entries(CONFIG_OPTIONS)) {
+    if (flag === "config") continue;
+    const key = flag.replace(/-(\w)/g, (_match, letter: string) => letter.toUpperCase());
+    const value = type === "boolean" ? invocation.isSet(flag) || undefined : invocation.text(flag);
+    // A word that is no number stays what it is: the schema then says what is wrong with it.
+    if (value !== undefined) flags[key] = key === "memoryMib" ? Number(value) || value : value;
+  }
+  return loadConfig(invocation.text("config"), flags as Partial<ConfigInput>);
+}
+
+async function serve(invocation: Invocation, host: CliHost): Promise<number> {
+  const config = configOf(invocation);
+  if (!config.ok) return fail(host, { exitCode: Exit.configuration, message: config.error });
+  const log = stderrLogger({ format: config.value.logFormat, level: config.value.logLevel });
+  const stop = stopSignal(host);
+  const opened = prepare(config.value);
+  if (!opened.ok) return fail(host, opened.error);
+  const daemon = await startDaemon({ config: config.value, log, db: opened.value, host });
+  if (!daemon.ok) return fail(host, daemon.error);
+  const { appliance, systemd, apiPath, nbdPath } = daemon.value;
+  host.print(`ready api=${apiPath} nbd=${nbdPath}`);
+  systemd.ready(`serving on ${apiPath} and ${nbdPath}`);
+  systemd.watch(appliance.client);
+  await stop;
+  log.write("info", "stopping: draining requests and marking arrays clean");
+  systemd.stopping();
+  daemon.value.reactor.expectEnd();
+  await appliance.shutdown();
+  for (const server of daemon.value.servers) await server.close();
+  opened.value.close();
+  log.write("info", "stopped");
+  return Exit.ok;
+}
+
+/** Resolves at the first signal; the second one ends the process. */
+export function stopSignal(host: CliHost): Promise<void> {
+  return new Promise((resolve) => {
+    let isStopping = false;
+    host.onStop(() => {
+      if (isStopping) host.exit(Exit.failed);
+      isStopping = true;
+      resolve();
+    });
+  });
+}
+
+/** Directories, locks and the database. */
+function prepare(config: Config): Result<StateDb, CallError> {
+  for (const directory of new Set([resolve(config.stateDir), resolve(config.runDir)])) {
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o750 });
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      return unavailable(`cannot make ${directory}: ${why}`);
+    }
+    // Never released: the kernel does that when the process has ended.
+    const lock = takeLock(join(directory, "parityd.lock"));
+    if (lock.ok) continue;
+    if (lock.error !== "held") {
+      return unavailable(`cannot lock ${directory} (${lock.error.errno})`);
+    }
+    return unavailable(
+      `${directory} is in use by another parityd: ` +
+        "stop that one, or choose --state-dir and --run-dir",
+    );
+  }
+  const umask = process.umask(0o077);
+  const db = openStateDb(join(config.stateDir, "state.db"));
+  process.umask(umask);
+  return db.ok ? db : unavailable(db.error);
+}
+
+interface Daemon {
+  readonly appliance: Appliance;
+  readonly reactor: StartedReactor;
+  readonly systemd: Systemd;
+  readonly servers: readonly ApiServer[];
+  readonly apiPath: string;
+  readonly nbdPath: string;
+}
+
+interface DaemonParts {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly db: StateDb;
+  readonly host: CliHost;
+}
+
+async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError>> {
+  const { config, log, db, host } = parts;
+  const started = await host.startReactor({
+    memoryMib: config.memoryMib,
+    firstJobId: db.nextJobId(),
+    allowFaultInjection: config.allowFaultInjection,
+    autoAssemble: true,
+  });
+  if (!started.ok) return unavailable(started.error);
+  const reactor = started.value;
+  const client = new ReactorClient({ channel: reactor.channel, log });
+  const jobs = new JobBook({ db, client });
+  jobs.closeFormerRun(new Date().toISOString());
+  const appliance = new Appliance({
+    client,
+    opener: reactor.opener,
+    db,
+    events: new EventLog({ db, log }),
+    jobs,
+    log,
+    allowFaultInjection: config.allowFaultInjection,
+  });
+  const nbdPath = join(config.runDir, "nbd.sock");
+  const nbd = await listenNbd(client, config, nbdPath);
+  if (!nbd.ok) return nbd;
+  appliance.setNbdAddresses(nbd.value);
+  await appliance.restore();
+  const apiPath = join(config.runDir, "api.sock");
+  const servers = await listenApi(parts, appliance, apiPath);
+  if (!servers.ok) {
+    reactor.expectEnd();
+    await appliance.shutdown();
+    return servers;
+  }
+  const watchdog = process.env["WATCHDOG_USEC"];
+  const systemd = new Systemd({
+    send: createNotifySend(process.env["NOTIFY_SOCKET"]),
+    watchdogMicroseconds: watchdog === undefined ? undefined : Number(watchdog),
+  });
+  return ok({ appliance, reactor, systemd, servers: servers.value, apiPath, nbdPath });
+}
+
+async function listenNbd(
+  client: ReactorClient,
+  config: Config,
+  path: string,
+): Promise<Result<NbdAddress[], CallError>> {
+  const wanted: NbdAddress[] = [{ kind: "unix", path }];
+  if (config.nbdTcp !== undefined) wanted.push({ kind: "tcp", ...config.nbdTcp });
+  const addresses: NbdAddress[] = [];
+  for (const address of wanted) {
+    const listening = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
+    if (!listening.ok) return unavailable(listening.error.detail);
+    addresses.push(listening.value.address);
+  }
+  return ok(addresses);
+}
+
+async function listenApi(
+  { config, log, host }: DaemonParts,
+  appliance: Appliance,
+  apiPath: string,
+): Promise<Result<ApiServer[], CallError>> {
+  let tcpGuard: TcpGuard | undefined;
+  if (config.apiTcp !== undefined) {
+    const scopeOf = openTokenFile(join(config.stateDir, "api-token"));
+    if (!scopeOf.ok) return err({ exitCode: Exit.configuration, message: scopeOf.error });
+    tcpGuard = { scopeOf: scopeOf.value, hosts: [config.apiTcp.host, ...config.apiHosts] };
+  }
+  const app = createApp({
+    appliance,
+    log,
+    ...(tcpGuard === undefined ? {} : { tcpGuard }),
+    onDefect: () => host.exit(Exit.internal),
+  });
+  const unix = await listenUnix(app, apiPath);
+  if (!unix.ok) return unavailable(unix.error);
+  if (config.apiTcp === undefined) return ok([unix.value]);
+  const tcp = listenTcp(app, config.apiTcp);
+  if (tcp.ok) return ok([unix.value, tcp.value]);
+  await unix.value.close();
+  return unavailable(tcp.error);
+}
+
+function unavailable(message: string): Result<never, CallError> {
+  return err({ exitCode: Exit.unavailable, message });
+}
+
+export const configCommand: CommandSpec = {
+  path: ["config"],
+  summary: "Check the configuration and print what serve would use",
+  operands: [],
+  options: CONFIG_OPTIONS,
+  run: (invocation, host) => {
+    const config = configOf(invocation);
+    if (!config.ok) return fail(host, { exitCode: Exit.configuration, message: config.error });
+    host.print(JSON.stringify(config.value, null, 2));
+    return Exit.ok;
+  },
+};

@@ -1,0 +1,165 @@
+/**
+ * parityd: the composition root of the control thread, and the only file that makes workers.
+ *
+ * It makes the one shared memory, the eventfd and the channel to the reactor, and hands them to the
+ * verbs as `startReactor`. A worker that ends without having been told to takes the process with it
+ * (exit 70): the arrays stay dirty, which is safe.
+ */
+import { createInterface } from "node:readline/promises";
+import { MessageChannel, Worker } from "node:worker_threads";
+import { Helper, type HelperThread } from "./appliance/helper.ts";
+import type { HelperReply } from "./appliance/helper-protocol.ts";
+import { createWakeUp } from "./appliance/linux-eventfd.ts";
+import type { ReactorOptions, StartedReactor } from "./appliance/start-reactor.ts";
+import type { ReactorConfig, ReactorMessage } from "./array/protocol.ts";
+import { CONTROL_BYTES, createMemory, WASM_PAGE_BYTES } from "./base/memory.ts";
+import { err, ok, type Result } from "./base/result.ts";
+import { MIB, roundDown } from "./base/units.ts";
+import { SLAB_BYTES } from "./block/pool.ts";
+import { Exit } from "./cli/exit.ts";
+import type { CliHost, HttpRequest } from "./cli/host.ts";
+import { runCommandLine } from "./cli/run.ts";
+import { COMMANDS } from "./cli/table.ts";
+
+let hasWorkers = false;
+
+async function startReactor(options: ReactorOptions): Promise<Result<StartedReactor, string>> {
+  hasWorkers = true;
+  const wakeUp = createWakeUp();
+  if (!wakeUp.ok) return wakeUp;
+  const memory = makeMemory(options.memoryMib);
+  if (!memory.ok) return memory;
+  const { port1: port, port2: reactorPort } = new MessageChannel();
+  const config: ReactorConfig = {
+    ...memory.value,
+    wakeFd: wakeUp.value.fd,
+    firstJobId: options.firstJobId,
+    allowFaultInjection: options.allowFaultInjection,
+    autoAssemble: options.autoAssemble,
+  };
+  const worker = new Worker(new URL("./reactor-main.ts", import.meta.url), {
+    workerData: { config, port: reactorPort },
+    transferList: [reactorPort],
+  });
+  let listener: ((message: ReactorMessage) => void) | null = null;
+  const early: ReactorMessage[] = [];
+  let isExpected = false;
+  return new Promise((resolve) => {
+    let isReady = false;
+    const onEnd = (why: string): void => {
+      if (!isReady) resolve(err(why));
+      else if (!isExpected) leave(why);
+    };
+    worker.on("error", (error) => onEnd(`the reactor failed: ${describe(error)}`));
+    worker.on("exit", (code) => onEnd(`the reactor ended (${code})`));
+    port.on("message", (message: ReactorMessage) => {
+      if (listener === null) early.push(message);
+      else listener(message);
+      if (message.kind !== "ready") return;
+      isReady = true;
+      resolve(
+        ok({
+          opener: new Helper({ startThread: startHelperThread }),
+          expectEnd: () => {
+            isExpected = true;
+          },
+          channel: {
+            post: (envelope) => {
+              port.postMessage(envelope);
+              wakeUp.value.ring();
+            },
+            onMessage: (to) => {
+              listener = to;
+              for (const missed of early.splice(0)) to(missed);
+            },
+          },
+        }),
+      );
+    });
+  });
+}
+
+/** The memory asked for is the whole: the control area and a spare page come out of it. */
+function makeMemory(
+  memoryMib: number,
+): Result<{ memory: WebAssembly.Memory; poolBytes: number }, string> {
+  const poolBytes = roundDown(memoryMib * MIB - CONTROL_BYTES - WASM_PAGE_BYTES, SLAB_BYTES);
+  try {
+    return ok({ memory: createMemory(poolBytes), poolBytes });
+  } catch (error) {
+    return err(`cannot get ${memoryMib} MiB of memory (lower memoryMib): ${describe(error)}`);
+  }
+}
+
+function startHelperThread(): HelperThread {
+  const worker = new Worker(new URL("./helper-main.ts", import.meta.url));
+  let isExpected = false;
+  worker.on("error", (error) => leave(`the helper failed: ${describe(error)}`));
+  worker.on("exit", (code) => {
+    if (!isExpected) leave(`the helper ended (${code})`);
+  });
+  return {
+    post: (envelope) => worker.postMessage(envelope),
+    onReply: (listener) => {
+      worker.on("message", (reply: HelperReply) => listener(reply));
+    },
+    terminate: () => {
+      isExpected = true;
+      void worker.terminate();
+    },
+  };
+}
+
+/** A defect: nothing here can be trusted to go on. */
+function leave(why: string): never {
+  process.stderr.write(`parityd: ${why}\n`);
+  process.exit(Exit.internal);
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function ask(question: string): Promise<string | null> {
+  if (!process.stdin.isTTY) return null;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await terminal.question(question);
+  terminal.close();
+  return answer.trim();
+}
+
+function send(socketPath: string, { method, path, headers, body }: HttpRequest): Promise<Response> {
+  return fetch(`http://parityd${path}`, {
+    unix: socketPath,
+    method,
+    ...(headers === undefined ? {} : { headers }),
+    ...(body === undefined ? {} : { body }),
+    // Creating or stopping an array may take long, and an event stream never ends.
+    timeout: false,
+  } as BunFetchRequestInit);
+}
+
+const host: CliHost = {
+  print: (line) => void process.stdout.write(`${line}\n`),
+  warn: (line) => void process.stderr.write(`${line}\n`),
+  redraw: (text) => void process.stderr.write(`\r\u001b[2K${text}`),
+  isTerminal: process.stderr.isTTY === true,
+  ask,
+  send,
+  startReactor,
+  onStop: (listener) => {
+    process.on("SIGTERM", listener);
+    process.on("SIGINT", listener);
+  },
+  exit: (code) => process.exit(code),
+};
+
+process.on("uncaughtException", (error) => leave(error.stack ?? error.message));
+process.on("unhandledRejection", (error) =>
+  leave(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+);
+
+const exitCode = await runCommandLine(COMMANDS, process.argv.slice(2), host);
+// Workers would keep the process alive. Without any, it ends by itself when stdout has been taken.
+if (hasWorkers) process.exit(exitCode);
+process.exitCode = exitCode;

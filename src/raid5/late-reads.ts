@@ -1,0 +1,107 @@
+/**
+ * Reads that a member has not answered by the read deadline: answered from parity, in other rows.
+ *
+ * The hung request may still write into the rows that the client gave, at any time. So when all
+ * other parts of the client's request are there, they are copied to a new run, the late rows are
+ * reconstructed into it, and the client gets the new run in place of its own, which stays pinned
+ * until the drive answers (write-rules 10).
+ */
+import { ROW_BYTES, roundUp } from "../base/units.ts";
+import type { Geometry } from "./geometry.ts";
+import type { RequestTable } from "./request-table.ts";
+import type { RowPath } from "./row-path.ts";
+import type { EngineEnvironment } from "./stripe-runner.ts";
+
+/** A part of a request that is late: whole rows of one chunk. */
+export interface LateRead {
+  readonly request: number;
+  readonly stripe: number;
+  readonly within: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly role: number;
+}
+
+const RUN_WAIT_MS = 1;
+
+export class LateReads {
+  private readonly environment: EngineEnvironment;
+  private readonly requests: RequestTable;
+  private readonly rows: RowPath;
+  private readonly geometry: Geometry;
+  private readonly hold: (stripe: number) => Promise<number>;
+  private readonly release: (op: number) => void;
+  private readonly partFinished: (request: number, status: number) => void;
+  private readonly waiting = new Map<number, LateRead[]>();
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    requests: RequestTable;
+    rows: RowPath;
+    geometry: Geometry;
+    hold: (stripe: number) => Promise<number>;
+    release: (op: number) => void;
+    partFinished: (request: number, status: number) => void;
+  }) {
+    this.environment = options.environment;
+    this.requests = options.requests;
+    this.rows = options.rows;
+    this.geometry = options.geometry;
+    this.hold = options.hold;
+    this.release = options.release;
+    this.partFinished = options.partFinished;
+  }
+
+  add(read: LateRead): void {
+    const reads = this.waiting.get(read.request);
+    if (reads === undefined) this.waiting.set(read.request, [read]);
+    else reads.push(read);
+  }
+
+  /** Once a turn: answers the requests of which only late parts are left. */
+  turn(): void {
+    if (this.waiting.size === 0) return;
+    for (const [request, reads] of this.waiting) {
+      if (this.requests.parts[request] !== reads.length) continue;
+      this.waiting.delete(request);
+      void this.answer(request, reads);
+    }
+  }
+
+  private async answer(request: number, reads: readonly LateRead[]): Promise<void> {
+    const { payloadPool, kernels, timers } = this.environment;
+    const { requests } = this;
+    const padBytes = requests.offset[request]! % ROW_BYTES;
+    const runBytes = roundUp(padBytes + requests.bytes[request]!, ROW_BYTES);
+    const oldRun = requests.address[request]! - padBytes;
+    let newRun = payloadPool.allocate(runBytes);
+    while (newRun === 0) {
+      await timers.sleep(RUN_WAIT_MS);
+      newRun = payloadPool.allocate(runBytes);
+    }
+    kernels.copy(newRun, oldRun, runBytes);
+    let status = 0;
+    for (const read of reads) {
+      status = Math.max(status, await this.reconstruct(read, newRun - oldRun));
+    }
+    payloadPool.free(oldRun, runBytes);
+    requests.movedTo[request] = newRun + padBytes;
+    for (const _ of reads) this.partFinished(request, status);
+  }
+
+  private async reconstruct(read: LateRead, shift: number): Promise<number> {
+    const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
+    const firstRow = (read.within / ROW_BYTES) % rowsPerChunk;
+    const held = await this.hold(read.stripe);
+    const buffers = await this.rows.takeBuffers();
+    let status = 0;
+    for (let index = 0; index < read.bytes / ROW_BYTES; index += 1) {
+      const place = { stripe: read.stripe, row: firstRow + index };
+      const target = read.address + shift + index * ROW_BYTES;
+      status = Math.max(status, await this.rows.readWithout(place, read.role, target, buffers));
+    }
+    buffers.give(this.environment);
+    this.release(held);
+    return status;
+  }
+}

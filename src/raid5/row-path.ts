@@ -1,0 +1,437 @@
+/**
+ * The careful path: stripe operations on rows that have, or just met, bad sectors, row by row.
+ *
+ * A role is unknown in a row when its member is missing, not yet rebuilt there, or has the row in
+ * its bad-block log; a read that fails adds it. With at most one unknown role everything can be
+ * had from the others, and a role that is there is rewritten and read again (write-rules 11). With
+ * two the row has lost data. Writes then follow write-rules 8 and 9:
+ *
+ *   other data | own    | parity | what a write does
+ *   -----------|--------|--------|------------------------------------------------------------------
+ *   all known  | any    | any    | parity anew from all data; data and parity are written, and both
+ *              |        |        | entries cleared once that is durable
+ *   unknown    | known  | known  | read-modify-write keeps the unknown chunk's virtual content
+ *   unknown    | unknown| any    | parity is entered as bad first, then the data is written durably,
+ *              |        |        | and only then is its own entry cleared
+ *   unknown    | known  | unknown| the data is written
+ *
+ * A write that fails enters its row in that member's log if the row keeps redundancy, and answers
+ * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
+ * cures it is durable. The caller holds the stripe's lock.
+ */
+import { EIO, ENOSPC } from "../base/errno.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { Outcome } from "../block/io-error.ts";
+import { Op } from "../reactor/io-table.ts";
+import type { Geometry } from "./geometry.ts";
+import type { MemberSet } from "./member-set.ts";
+import { RowBuffers } from "./row-buffers.ts";
+import type { EngineEnvironment, MemberError } from "./stripe-runner.ts";
+
+export interface RowHost {
+  memberFailed(error: MemberError): void;
+  /** A bad sector was rewritten from the others and reads again. */
+  repaired(role: number, bytes: number): void;
+  /** Data that no member can give any more. */
+  lost(stripe: number, row: number, roles: number): void;
+}
+
+/** Where a row is: a stripe, and a row of its chunks. */
+export interface RowPlace {
+  readonly stripe: number;
+  readonly row: number;
+}
+
+type Moved = "done" | "bad" | "no-space" | "gone";
+
+export class RowPath {
+  private readonly environment: EngineEnvironment;
+  private readonly asyncIo: AsyncIo;
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+  private readonly host: RowHost;
+  private readonly sources = new Uint32Array(16);
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    asyncIo: AsyncIo;
+    geometry: Geometry;
+    members: MemberSet;
+    host: RowHost;
+  }) {
+    this.environment = options.environment;
+    this.asyncIo = options.asyncIo;
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.host = options.host;
+  }
+
+  takeBuffers(): Promise<RowBuffers> {
+    return RowBuffers.take(this.environment, this.geometry.memberCount);
+  }
+
+  /** Brings one row of a data chunk to `target`: 0, or EIO. */
+  async read(place: RowPlace, role: number, target: number, rows: RowBuffers): Promise<number> {
+    rows.failed = 0;
+    let unknown = this.unknownRoles(place);
+    const bit = 1 << role;
+    let isNew = false;
+    if ((unknown & bit) === 0) {
+      const moved = await this.move(Op.read, place, role, target);
+      if (moved === "done") return 0;
+      isNew = moved === "bad";
+      unknown = this.unknownRoles(place) | bit;
+    }
+    if (!(await this.reconstruct(place, role, unknown, target, rows))) {
+      // Degraded, or two unreadable: the sector is entered, the member stays.
+      if (isNew && this.isProven(place)) await this.enterBad(place, role);
+      this.host.lost(place.stripe, place.row, unknown);
+      return EIO;
+    }
+    if (isNew) await this.repair(place, role, target, rows);
+    return 0;
+  }
+
+  /** As `read`, from the others, although the member itself is there: it does not answer. */
+  async readWithout(
+    place: RowPlace,
+    role: number,
+    target: number,
+    rows: RowBuffers,
+  ): Promise<number> {
+    rows.failed = 0;
+    const unknown = this.unknownRoles(place) | (1 << role);
+    return (await this.reconstruct(place, role, unknown, target, rows)) ? 0 : EIO;
+  }
+
+  /**
+   * Writes bytes [from, to) of one row of a data chunk. `address` is the row: the new bytes lie in
+   * place, those around them are overwritten. 0, EIO or ENOSPC.
+   */
+  async write(
+    place: RowPlace,
+    role: number,
+    part: { readonly address: number; readonly from: number; readonly to: number },
+    rows: RowBuffers,
+  ): Promise<number> {
+    const { geometry } = this;
+    const own = 1 << role;
+    const parityRole = geometry.parityRole(place.stripe);
+    const parity = 1 << parityRole;
+    const isPartial = part.from > 0 || part.to < ROW_BYTES;
+    rows.failed = 0;
+    if (isPartial) {
+      const status = await this.readOld(place, role, rows);
+      if (status !== 0) return status;
+      this.complete(part, rows.old);
+    }
+    let hasOld = isPartial;
+    // Reads may show that more is unknown; each round knows one role less, so it ends.
+    for (let round = 0; round <= geometry.memberCount + 1; round += 1) {
+      const unknown = this.unknownRoles(place) | rows.failed;
+      if ((unknown & ~own & ~parity) === 0) {
+        if (await this.readOthers(place, own | parity, rows)) {
+          return this.writeWithNewParity(place, role, part.address, rows);
+        }
+      } else if (hasOld) {
+        return this.writeBesideUnknown(place, role, unknown, part.address, rows);
+      } else {
+        hasOld = true;
+        await this.readOld(place, role, rows);
+      }
+    }
+    return EIO;
+  }
+
+  /** Fills the target's row in a rebuild. False: the target takes no writes. */
+  async rebuild(place: RowPlace, target: number, rows: RowBuffers): Promise<boolean> {
+    rows.failed = 0;
+    const unknown = this.unknownRoles(place) & ~(1 << target);
+    const isWhole = unknown === 0 && (await this.readOthers(place, 1 << target, rows));
+    if (isWhole) {
+      this.xorOthers(1 << target, rows.result, rows);
+      const moved = await this.move(Op.write, place, target, rows.result);
+      if (moved === "done") return true;
+      return moved === "bad" && (await this.enterBad(place, target));
+    }
+    // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
+    const lost = unknown | rows.failed | (1 << target);
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      if ((lost & (1 << role)) === 0 || !this.members.isPresent(role)) continue;
+      if (!(await this.enterBad(place, role))) return false;
+    }
+    this.host.lost(place.stripe, place.row, lost);
+    return this.members.isPresent(target);
+  }
+
+  /** Cures a row with bad sectors in a scrub or resync. False: it stays bad. */
+  async cure(place: RowPlace, mode: "resync" | "scrub", rows: RowBuffers): Promise<boolean> {
+    rows.failed = 0;
+    await this.readOthers(place, 0, rows);
+    const unknown = this.unknownRoles(place) | rows.failed;
+    if (unknown === 0) return true;
+    const role = 31 - Math.clz32(unknown);
+    const isParity = role === this.geometry.parityRole(place.stripe);
+    const isOne = (unknown & (unknown - 1)) === 0;
+    // In a resync parity proves nothing yet: only parity itself can be had from the rest.
+    if (!isOne || (mode === "resync" && !isParity)) {
+      const bits =
+        mode === "resync" ? unknown | (1 << this.geometry.parityRole(place.stripe)) : unknown;
+      for (let bad = 0; bad < this.geometry.memberCount; bad += 1) {
+        if ((bits & (1 << bad)) !== 0 && this.members.isPresent(bad))
+          await this.enterBad(place, bad);
+      }
+      this.host.lost(place.stripe, place.row, bits);
+      return false;
+    }
+    this.xorOthers(1 << role, rows.result, rows);
+    return this.repair(place, role, rows.result, rows);
+  }
+
+  /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
+  async compare(place: RowPlace, isRepaired: boolean, rows: RowBuffers): Promise<boolean> {
+    rows.failed = 0;
+    if (!(await this.readOthers(place, 0, rows))) return true;
+    this.xorOthers(0, rows.result, rows);
+    if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
+    const parityRole = this.geometry.parityRole(place.stripe);
+    if (!isRepaired) return false;
+    this.xorOthers(1 << parityRole, rows.result, rows);
+    await this.move(Op.write, place, parityRole, rows.result);
+    return false;
+  }
+
+  /** Roles whose content in this row cannot be had from their own member. */
+  unknownRoles({ stripe, row }: RowPlace): number {
+    return this.members.unavailableRoles(stripe) | this.members.badRoles(stripe, row, row + 1);
+  }
+
+  isProven({ stripe, row }: RowPlace): boolean {
+    const { members, geometry } = this;
+    if (members.isInSync(stripe)) return true;
+    const memberRow = stripe * (geometry.chunkBytes / ROW_BYTES) + row;
+    return members.provenRows?.hasRange(memberRow, memberRow + 1) === true;
+  }
+
+  // Reading ----------------------------------------------------------------------------------
+
+  /** The old content of the own row, or the reason why it is unknown in `rows.failed`. */
+  private async readOld(place: RowPlace, role: number, rows: RowBuffers): Promise<number> {
+    const before = rows.failed;
+    const status = await this.read(place, role, rows.old, rows);
+    rows.failed |= before;
+    if (status !== 0) rows.failed |= 1 << role;
+    return status;
+  }
+
+  private async reconstruct(
+    place: RowPlace,
+    role: number,
+    unknown: number,
+    target: number,
+    rows: RowBuffers,
+  ): Promise<boolean> {
+    if ((unknown & ~(1 << role)) !== 0 || !this.isProven(place)) return false;
+    if (!(await this.readOthers(place, 1 << role, rows))) return false;
+    this.xorOthers(1 << role, target, rows);
+    return true;
+  }
+
+  /** Reads all roles but those in `without` into their rows; false when one failed. */
+  private async readOthers(place: RowPlace, without: number, rows: RowBuffers): Promise<boolean> {
+    const unknown = this.unknownRoles(place);
+    const reads: Promise<void>[] = [];
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      const bit = 1 << role;
+      if ((without & bit) !== 0) continue;
+      if ((unknown & bit) !== 0) rows.failed |= bit;
+      else reads.push(this.readOne(place, role, rows));
+    }
+    await Promise.all(reads);
+    return (rows.failed & ~without) === 0;
+  }
+
+  private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
+    const moved = await this.move(Op.read, place, role, rows.of(role));
+    if (moved !== "done") rows.failed |= 1 << role;
+  }
+
+  /** Puts the content back, and reads it again to see that it stays. */
+  private async repair(
+    place: RowPlace,
+    role: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<boolean> {
+    const written = await this.move(Op.write, place, role, address);
+    const read =
+      written === "done" ? await this.move(Op.read, place, role, rows.of(role)) : written;
+    if (read === "done") {
+      await this.clearBad(place, role);
+      this.host.repaired(role, ROW_BYTES);
+      return true;
+    }
+    if (read === "bad") await this.enterBad(place, role);
+    return false;
+  }
+
+  // Writing ----------------------------------------------------------------------------------
+
+  private async writeWithNewParity(
+    place: RowPlace,
+    role: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const { geometry, members } = this;
+    const parityRole = geometry.parityRole(place.stripe);
+    const absent = members.unavailableRoles(place.stripe);
+    this.environment.kernels.copy(rows.of(role), address, ROW_BYTES);
+    this.xorOthers(1 << parityRole, rows.result, rows);
+    const [data, parity] = await Promise.all([
+      (absent & (1 << role)) !== 0 ? "gone" : this.move(Op.write, place, role, address),
+      (absent & (1 << parityRole)) !== 0
+        ? "gone"
+        : this.move(Op.write, place, parityRole, rows.result),
+    ]);
+    if (data === "no-space" && parity === "no-space") return ENOSPC;
+    if (data !== "done" && parity !== "done") return EIO;
+    if (data === "done") await this.clearBad(place, role);
+    else if (data !== "gone" && !(await this.enterOrFail(place, role))) return EIO;
+    if (parity === "done") await this.clearBad(place, parityRole);
+    else if (parity !== "gone" && !(await this.enterOrFail(place, parityRole))) return EIO;
+    this.noteProven(place);
+    return 0;
+  }
+
+  private async writeBesideUnknown(
+    place: RowPlace,
+    role: number,
+    unknown: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
+    const isOwnKnown = (unknown & (1 << role)) === 0;
+    const isParityKnown = (unknown & (1 << parityRole)) === 0;
+    const absent = this.members.unavailableRoles(place.stripe);
+    if ((absent & (1 << role)) !== 0) return EIO;
+    if (isOwnKnown && isParityKnown) return this.modify(place, role, address, rows);
+    if (!isOwnKnown && (absent & (1 << parityRole)) === 0) {
+      if (!(await this.enterBad(place, parityRole))) return EIO;
+    }
+    const data = await this.move(Op.write, place, role, address);
+    if (data !== "done") return data === "no-space" ? ENOSPC : EIO;
+    await this.clearBad(place, role);
+    return 0;
+  }
+
+  /** Parity = old parity XOR old data XOR new data. The old data is in `rows.old`. */
+  private async modify(
+    place: RowPlace,
+    role: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
+    const read = await this.move(Op.read, place, parityRole, rows.result);
+    if (read !== "done") {
+      rows.failed |= 1 << parityRole;
+      const unknown = this.unknownRoles(place) | rows.failed;
+      return this.writeBesideUnknown(place, role, unknown, address, rows);
+    }
+    const { kernels } = this.environment;
+    this.sources[0] = rows.result;
+    this.sources[1] = rows.old;
+    this.sources[2] = address;
+    kernels.xor(rows.result, this.sources, 3, ROW_BYTES);
+    const [data, parity] = await Promise.all([
+      this.move(Op.write, place, role, address),
+      this.move(Op.write, place, parityRole, rows.result),
+    ]);
+    if (data === "done" && parity === "done") return 0;
+    // No redundancy is left in this row: what was not written is not answered as written.
+    return data === "no-space" || parity === "no-space" ? ENOSPC : EIO;
+  }
+
+  /** Puts the old bytes around the new ones. */
+  private complete(
+    part: { readonly address: number; readonly from: number; readonly to: number },
+    old: number,
+  ): void {
+    const { kernels } = this.environment;
+    const { address, from, to } = part;
+    if (from > 0) kernels.copy(address, old, from);
+    if (to < ROW_BYTES) kernels.copy(address + to, old + to, ROW_BYTES - to);
+  }
+
+  private noteProven(place: RowPlace): void {
+    const { members, geometry } = this;
+    if (members.provenRows === null || members.isInSync(place.stripe)) return;
+    const memberRow = place.stripe * (geometry.chunkBytes / ROW_BYTES) + place.row;
+    members.provenRows.addRange(memberRow, memberRow + 1);
+  }
+
+  // Shared -----------------------------------------------------------------------------------
+
+  private xorOthers(without: number, target: number, rows: RowBuffers): void {
+    let count = 0;
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      if ((without & (1 << role)) !== 0) continue;
+      this.sources[count] = rows.of(role);
+      count += 1;
+    }
+    this.environment.kernels.xor(target, this.sources, count, ROW_BYTES);
+  }
+
+  private offsetOf({ stripe, row }: RowPlace, role: number): number {
+    return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
+  }
+
+  private async move(
+    op: typeof Op.read | typeof Op.write,
+    place: RowPlace,
+    role: number,
+    address: number,
+  ): Promise<Moved> {
+    const { members } = this;
+    const device = members.devices[role];
+    if (!members.isPresent(role) || device === null || device === undefined) return "gone";
+    const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address };
+    const answer =
+      op === Op.read
+        ? await this.asyncIo.read(device, range)
+        : await this.asyncIo.write(device, range, { isFua: true });
+    if (isDone(answer)) return "done";
+    const { outcome, errno } = answer;
+    this.host.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
+    if (!members.isPresent(role)) return "gone";
+    return outcome === Outcome.noSpace ? "no-space" : "bad";
+  }
+
+  /** Enters the row as bad where the rest of the row is known; fails the member if it cannot. */
+  private async enterOrFail(place: RowPlace, role: number): Promise<boolean> {
+    if ((this.unknownRoles(place) & ~(1 << role)) !== 0) return false;
+    if (await this.enterBad(place, role)) return true;
+    const offset = this.offsetOf(place, role);
+    const error = { role, op: Op.write, errno: 0, offset, bytes: ROW_BYTES };
+    this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
+    return true;
+  }
+
+  private enterBad(place: RowPlace, role: number): Promise<boolean> {
+    const log = this.members.badRows[role];
+    if (log === null || log === undefined) return Promise.resolve(false);
+    return log.enter(this.offsetOf(place, role), ROW_BYTES);
+  }
+
+  private clearBad(place: RowPlace, role: number): Promise<boolean> {
+    const log = this.members.badRows[role];
+    const offset = this.offsetOf(place, role);
+    if (log === null || log === undefined || !log.has(offset, ROW_BYTES)) {
+      return Promise.resolve(true);
+    }
+    return log.clear(offset, ROW_BYTES);
+  }
+}

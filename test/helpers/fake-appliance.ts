@@ -1,0 +1,107 @@
+/** A control thread over a fake reactor: state.db in memory, the real service, the real API. */
+import { createApp } from "../../src/api/app.ts";
+import type { TcpGuard } from "../../src/api/auth.ts";
+import type { ApiApp } from "../../src/api/route.ts";
+import { EventLog } from "../../src/appliance/event-log.ts";
+import { JobBook } from "../../src/appliance/jobs.ts";
+import { ReactorClient } from "../../src/appliance/reactor-client.ts";
+import { Appliance } from "../../src/appliance/service.ts";
+import { openStateDb, type StateDb } from "../../src/appliance/state-db.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { FakeOpener, FakeReactor } from "./fake-reactor.ts";
+
+export interface FakeAppliance {
+  readonly reactor: FakeReactor;
+  readonly opener: FakeOpener;
+  readonly db: StateDb;
+  readonly appliance: Appliance;
+  readonly client: ReactorClient;
+  readonly app: ApiApp;
+  /** A call over the Unix socket; an object becomes a JSON body. */
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<Response>;
+}
+
+export interface FakeApplianceOptions {
+  readonly db?: StateDb;
+  readonly reactor?: FakeReactor;
+  readonly opener?: FakeOpener;
+  readonly allowFaultInjection?: boolean;
+  readonly tcpGuard?: TcpGuard;
+  readonly commentMs?: number;
+  readonly onDefect?: (error: unknown) => void;
+}
+
+export function memoryDb(): StateDb {
+  const opened = openStateDb(":memory:");
+  if (!opened.ok) throw new Error(opened.error);
+  return opened.value;
+}
+
+export async function startFakeAppliance(
+  options: FakeApplianceOptions = {},
+): Promise<FakeAppliance> {
+  const reactor = options.reactor ?? new FakeReactor();
+  const opener = options.opener ?? new FakeOpener(DRIVE_PATHS);
+  const db = options.db ?? memoryDb();
+  const client = new ReactorClient({ channel: reactor, log: silentLog });
+  const events = new EventLog({ db, log: silentLog });
+  const jobs = new JobBook({ db, client });
+  const appliance = new Appliance({
+    client,
+    opener,
+    db,
+    events,
+    jobs,
+    log: silentLog,
+    allowFaultInjection: options.allowFaultInjection ?? true,
+  });
+  appliance.setNbdAddresses([{ kind: "unix", path: "/run/parityd/nbd.sock" }]);
+  await appliance.restore();
+  const app = createApp({
+    appliance,
+    // A defect is the only thing that the app itself logs: a test must not pass over it.
+    log: { write: (_level, message, fields) => console.error(message, fields) },
+    onDefect: options.onDefect ?? (() => {}),
+    ...(options.tcpGuard === undefined ? {} : { tcpGuard: options.tcpGuard }),
+    ...(options.commentMs === undefined ? {} : { commentMs: options.commentMs }),
+  });
+  const call = async (
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Response> => {
+    const hasBody = body !== undefined;
+    const type = hasBody ? { "Content-Type": "application/json" } : {};
+    const init = {
+      method,
+      headers: { ...type, ...headers } as Record<string, string>,
+      ...(hasBody ? { body: typeof body === "string" ? body : JSON.stringify(body) } : {}),
+    };
+    return app.request(path, init, { transport: "unix" });
+  };
+  return { reactor, opener, db, appliance, client, app, call };
+}
+
+export const DRIVE_PATHS = ["/dev/a", "/dev/b", "/dev/c", "/dev/d"];
+
+/** Adds the drives a, b, c and d, and makes the array raid_test of the first three. */
+export async function addTestArray({ call }: FakeAppliance): Promise<void> {
+  for (const path of DRIVE_PATHS) {
+    await expectStatus(call("POST", "/v1/drives", { name: path.slice(5), path }), 201);
+  }
+  const body = { name: "raid_test", drives: ["a", "b", "c"] };
+  await expectStatus(call("POST", "/v1/arrays", body), 201);
+}
+
+async function expectStatus(answer: Promise<Response>, status: number): Promise<void> {
+  const response = await answer;
+  if (response.status !== status) {
+    throw new Error(`${response.status}: ${await response.text()}`);
+  }
+}

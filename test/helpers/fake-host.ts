@@ -1,0 +1,51 @@
+/** A process for the verbs: what they print is kept, the daemon is an app in this process. */
+
+import { err } from "../../src/base/result.ts";
+import type { CliHost } from "../../src/cli/host.ts";
+import { runCommandLine } from "../../src/cli/run.ts";
+import { COMMANDS } from "../../src/cli/table.ts";
+import type { FakeAppliance } from "./fake-appliance.ts";
+
+export interface CommandOutcome {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly redrawn: readonly string[];
+}
+
+export interface FakeHostOptions {
+  /** Absent: nobody answers. */
+  readonly daemon?: FakeAppliance;
+  readonly isTerminal?: boolean;
+  /** What is typed at a question; absent: there is no terminal. */
+  readonly typed?: string;
+  readonly overrides?: Partial<CliHost>;
+}
+
+/** Runs `parityd <line>`, split at blanks. */
+export async function runCli(line: string, options: FakeHostOptions = {}): Promise<CommandOutcome> {
+  const stdout: string[] = [];
+  const stderr: string[] = [];
+  const redrawn: string[] = [];
+  const host: CliHost = {
+    print: (text) => stdout.push(text),
+    warn: (text) => stderr.push(text),
+    redraw: (text) => redrawn.push(text),
+    isTerminal: options.isTerminal ?? false,
+    ask: async () => options.typed ?? null,
+    send: async (_socketPath, { method, path, headers, body }) => {
+      if (options.daemon === undefined) throw new Error("ECONNREFUSED");
+      const init = { method, headers: { ...headers }, ...(body === undefined ? {} : { body }) };
+      return options.daemon.app.request(path, init, { transport: "unix" });
+    },
+    startReactor: async () => err("there is no AIO here"),
+    onStop: () => {},
+    exit: (code) => {
+      throw new Error(`exit ${code}`);
+    },
+    ...options.overrides,
+  };
+  const words = line.split(" ").filter((word) => word !== "");
+  const exitCode = await runCommandLine(COMMANDS, words, host);
+  return { exitCode, stdout: stdout.join("\n"), stderr: stderr.join("\n"), redrawn };
+}

@@ -1,0 +1,430 @@
+/**
+ * A reactor that keeps plausible statuses in memory and moves no data: for tests of the control
+ * thread. It answers through the same channel as the real one, in a later microtask.
+ *
+ * Resyncs end at once. A rebuild or scrub runs until the test calls `finishJob`.
+ */
+
+import type { DriveOpener, OpenRequest } from "../../src/appliance/drive-opener.ts";
+import type { ReactorChannel } from "../../src/appliance/reactor-client.ts";
+import type {
+  ArrayEvent,
+  ArrayStatus,
+  Command,
+  CommandError,
+  CommandKind,
+  CommandMap,
+  CommandOf,
+  DriveStatus,
+  Envelope,
+  EventKind,
+  ExportStatus,
+  FaultStatus,
+  JobKind,
+  JobState,
+  JobStatus,
+  MemberStatus,
+  NbdAddress,
+  OpenDrive,
+  ReactorMessage,
+} from "../../src/array/protocol.ts";
+import { err, ok, type Result } from "../../src/base/result.ts";
+
+const STARTED_AT = "2026-01-02T03:04:05.000Z";
+
+type Handlers = {
+  [K in CommandKind]: (command: CommandOf<K>) => Result<CommandMap[K]["value"], CommandError>;
+};
+
+interface FakeDrive {
+  readonly open: OpenDrive;
+  status: DriveStatus;
+}
+
+export class FakeReactor implements ReactorChannel {
+  readonly drives = new Map<string, FakeDrive>();
+  readonly arrays = new Map<string, ArrayStatus>();
+  readonly jobs = new Map<number, JobStatus>();
+  readonly exports = new Map<string, ExportStatus>();
+  readonly faults = new Map<number, FaultStatus>();
+  readonly commands: Command[] = [];
+  /** Names of arrays that come to life once all of these drives are attached. */
+  readonly onDisk = new Map<string, readonly string[]>();
+  nextJobId = 1;
+  /** While true, nothing is answered. */
+  isHung = false;
+  /** Answers the next command of this kind with this error. */
+  readonly refusals = new Map<CommandKind, CommandError>();
+  private listener: (message: ReactorMessage) => void = () => {};
+  private nextFaultId = 1;
+
+  post(envelope: Envelope): void {
+    this.commands.push(envelope.command);
+    if (this.isHung) return;
+    void Promise.resolve().then(() => {
+      const result = this.handle(envelope.command);
+      this.listener({ kind: "reply", id: envelope.id, result });
+    });
+  }
+
+  onMessage(listener: (message: ReactorMessage) => void): void {
+    this.listener = listener;
+    void Promise.resolve().then(() => listener({ kind: "ready" }));
+  }
+
+  emit(kind: EventKind, rest: Partial<ArrayEvent> = {}): void {
+    const event: ArrayEvent = {
+      kind,
+      severity: "info",
+      array: "raid_test",
+      drive: null,
+      job: null,
+      atMs: Date.parse(STARTED_AT),
+      message: `${kind} happened`,
+      ...rest,
+    };
+    this.listener({ kind: "event", event });
+  }
+
+  finishJob(id: number, state: JobState = "done", change: Partial<JobStatus> = {}): void {
+    const job = this.jobs.get(id);
+    if (job === undefined) throw new Error(`no job ${id}`);
+    const ended = { ...job, state, done: job.total, finishedAt: STARTED_AT, ...change };
+    this.jobs.set(id, ended);
+    this.listener({ kind: "job", job: ended });
+  }
+
+  private handle(command: Command): Result<CommandMap[CommandKind]["value"], CommandError> {
+    const refusal = this.refusals.get(command.kind);
+    if (refusal !== undefined) {
+      this.refusals.delete(command.kind);
+      return err(refusal);
+    }
+    const handler = this.handlers[command.kind] as (
+      command: Command,
+    ) => Result<CommandMap[CommandKind]["value"], CommandError>;
+    return handler(command);
+  }
+
+  private readonly handlers: Handlers = {
+    "attach-drive": ({ drive }) => this.attachDrive(drive),
+    "detach-drive": ({ name, force }) => {
+      const drive = this.drives.get(name);
+      if (drive === undefined) return notFound("drive", name);
+      const array = drive.status.member?.array;
+      const degraded = array === undefined ? 0 : (this.arrays.get(array)?.degraded ?? 0);
+      if (degraded > 0 && !force) {
+        return conflict("would-lose-data", `${array} is degraded already: use ?force=true`);
+      }
+      if (array !== undefined) this.setMember(array, name, { state: "missing" });
+      this.drives.delete(name);
+      return ok({ fd: drive.open.fd });
+    },
+    "list-drives": () => ok([...this.drives.values()].map((drive) => drive.status)),
+    "create-array": (request) => {
+      if (this.arrays.has(request.name)) return conflict("array-exists", "choose another name");
+      for (const drive of [...request.drives, ...request.spares]) {
+        const known = this.drives.get(drive);
+        if (known === undefined) return notFound("drive", drive);
+        if (known.status.state !== "available") return conflict("drive-in-use", `${drive} is used`);
+      }
+      const array = this.newArray(request.name, request.drives, request.chunkBytes);
+      return ok({ ...array, spares: request.spares });
+    },
+    "list-arrays": () => ok([...this.arrays.values()]),
+    "get-array": ({ array }) => this.array(array),
+    "start-array": ({ array, readOnly }) =>
+      this.change(array, { state: readOnly ? "read-only" : "clean", reason: null }),
+    "stop-array": ({ array }) => {
+      const clients = [...this.exports.values()].some(
+        (entry) => entry.array === array && entry.connections > 0,
+      );
+      if (clients) return busy("clients-connected", "disconnect the clients first");
+      return this.change(array, { state: "inactive", reason: "stopped" });
+    },
+    "delete-array": ({ array }) => {
+      if (!this.arrays.delete(array)) return notFound("array", array);
+      return ok(null);
+    },
+    "set-array": ({ kind: _kind, array, ...settings }) => this.change(array, settings),
+    "add-member": ({ array, drive }) => this.addMember(array, drive),
+    "fail-member": ({ array, drive }) => this.setMember(array, drive, { state: "faulty" }),
+    "remove-member": ({ array, drive }) => {
+      const removed = this.setMember(array, drive, { state: "missing", drive: null });
+      return removed.ok ? ok(null) : removed;
+    },
+    "start-scrub": ({ array, mode, restart }) => {
+      const known = this.array(array);
+      if (!known.ok) return known;
+      if (known.value.degraded > 0) return conflict("array-degraded", "replace the member first");
+      const current = this.scrubOf(array);
+      if (current?.state === "running") return busy("scrub-running", "a scrub is running");
+      if (current?.state === "paused" && !restart) {
+        const resumed: JobStatus = { ...current, state: "running" };
+        this.jobs.set(current.id, resumed);
+        return ok(resumed);
+      }
+      return ok(this.newJob(mode, array));
+    },
+    "pause-scrub": ({ array }) => {
+      const current = this.scrubOf(array);
+      if (current === undefined) return conflict("no-scrub", "no scrub is running");
+      const paused: JobStatus = { ...current, state: "paused" };
+      this.jobs.set(current.id, paused);
+      return ok(paused);
+    },
+    "cancel-scrub": ({ array }) => {
+      const current = this.scrubOf(array);
+      if (current === undefined) return conflict("no-scrub", "no scrub is running");
+      this.finishJob(current.id, "cancelled", { error: "asked for" });
+      return ok(null);
+    },
+    "list-jobs": () => ok([...this.jobs.values()]),
+    "get-job": ({ id }) => {
+      const job = this.jobs.get(id);
+      return job === undefined ? notFound("job", String(id)) : ok(job);
+    },
+    "cancel-job": ({ id }) => {
+      if (!this.jobs.has(id)) return notFound("job", String(id));
+      this.finishJob(id, "cancelled", { error: "asked for" });
+      return ok(this.jobs.get(id)!);
+    },
+    "listen-nbd": ({ address }) => ok({ address: withPort(address) }),
+    "put-export": ({ name, array, readOnly }) => {
+      const known = this.array(array);
+      if (!known.ok) return known;
+      const created = !this.exports.has(name);
+      const entry = { name, array, readOnly, connections: 0 };
+      this.exports.set(name, entry);
+      return ok({ created, export: entry });
+    },
+    "delete-export": ({ name, force }) => {
+      const entry = this.exports.get(name);
+      if (entry === undefined) return notFound("export", name);
+      if (entry.connections > 0 && !force) {
+        return busy("clients-connected", "clients are connected: use ?force=true");
+      }
+      this.exports.delete(name);
+      return ok(null);
+    },
+    "list-exports": () => ok([...this.exports.values()]),
+    "add-fault": ({ fault }) => {
+      if (!this.drives.has(fault.drive)) return notFound("drive", fault.drive);
+      const added = { ...fault, id: this.nextFaultId, injected: 0 };
+      this.nextFaultId += 1;
+      this.faults.set(added.id, added);
+      return ok(added);
+    },
+    "list-faults": () => ok([...this.faults.values()]),
+    "clear-faults": ({ id }) => {
+      if (id === undefined) this.faults.clear();
+      else if (!this.faults.delete(id)) return notFound("fault", String(id));
+      return ok(null);
+    },
+    shutdown: () => ok(null),
+  };
+
+  private attachDrive(open: OpenDrive): Result<DriveStatus, CommandError> {
+    const { name, path, sizeBytes, logicalBlockBytes } = open;
+    if (this.drives.has(name)) return conflict("drive-exists", `${name} is attached`);
+    const status: DriveStatus = { name, path, sizeBytes, logicalBlockBytes, state: "available" };
+    this.drives.set(name, { open, status });
+    for (const [array, drives] of this.onDisk) {
+      const isComplete = drives.every((drive) => this.drives.has(drive));
+      if (!isComplete || this.arrays.has(array)) continue;
+      this.newArray(array, drives, 65_536);
+      this.emit("array.assembled", { array });
+    }
+    return ok(this.drives.get(name)!.status);
+  }
+
+  private newArray(name: string, drives: readonly string[], chunkBytes: number): ArrayStatus {
+    for (const [role, drive] of drives.entries()) {
+      const known = this.drives.get(drive)!;
+      known.status = { ...known.status, state: "member", member: { array: name, role } };
+    }
+    const array = fakeArray(name, drives, chunkBytes);
+    this.arrays.set(name, array);
+    return array;
+  }
+
+  private addMember(
+    name: string,
+    drive: string,
+  ): Result<CommandMap["add-member"]["value"], CommandError> {
+    const array = this.array(name);
+    if (!array.ok) return array;
+    if (!this.drives.has(drive)) return notFound("drive", drive);
+    const free = array.value.members.find(
+      (member) => member.state === "missing" || member.state === "faulty",
+    );
+    if (free === undefined) {
+      const changed = this.change(name, { spares: [...array.value.spares, drive] });
+      return changed.ok ? ok({ role: "spare", array: changed.value }) : changed;
+    }
+    const members = array.value.members.map((member) =>
+      member.role === free.role ? { ...member, drive, state: "rebuilding" as const } : member,
+    );
+    this.change(name, { members });
+    return ok({ role: "rebuild", job: this.newJob("rebuild", name) });
+  }
+
+  private newJob(kind: JobKind, array: string): JobStatus {
+    const job: JobStatus = {
+      id: this.nextJobId,
+      kind,
+      array,
+      state: "running",
+      done: 0,
+      total: 1_048_576,
+      unit: "bytes",
+      rateBytesPerSecond: 0,
+      etaSeconds: null,
+      error: null,
+      result: {},
+      startedAt: STARTED_AT,
+      finishedAt: null,
+    };
+    this.nextJobId += 1;
+    this.jobs.set(job.id, job);
+    this.listener({ kind: "job", job });
+    return job;
+  }
+
+  private scrubOf(array: string): JobStatus | undefined {
+    return [...this.jobs.values()].find(
+      (job) =>
+        job.array === array &&
+        (job.kind === "check" || job.kind === "repair") &&
+        (job.state === "running" || job.state === "paused"),
+    );
+  }
+
+  private array(name: string): Result<ArrayStatus, CommandError> {
+    const array = this.arrays.get(name);
+    return array === undefined ? notFound("array", name) : ok(array);
+  }
+
+  private change(name: string, change: Partial<ArrayStatus>): Result<ArrayStatus, CommandError> {
+    const array = this.array(name);
+    if (!array.ok) return array;
+    const changed = { ...array.value, ...change, eventCount: array.value.eventCount + 1 };
+    this.arrays.set(name, changed);
+    return ok(changed);
+  }
+
+  private setMember(
+    name: string,
+    drive: string,
+    change: Partial<MemberStatus>,
+  ): Result<ArrayStatus, CommandError> {
+    const array = this.array(name);
+    if (!array.ok) return array;
+    if (!array.value.members.some((member) => member.drive === drive)) {
+      return notFound("member", drive);
+    }
+    const members = array.value.members.map((member) =>
+      member.drive === drive ? { ...member, ...change } : member,
+    );
+    const degraded = members.filter((member) => member.state !== "in-sync").length;
+    return this.change(name, { members, degraded, state: degraded > 1 ? "failed" : "degraded" });
+  }
+}
+
+export function fakeArray(
+  name: string,
+  drives: readonly (string | null)[],
+  chunkBytes = 65_536,
+): ArrayStatus {
+  return {
+    name,
+    uuid: `0123abcd:0:0:${name}`,
+    state: "clean",
+    level: "raid5",
+    layout: "left-symmetric",
+    chunkBytes,
+    sizeBytes: (drives.length - 1) * 1_048_576,
+    consistencyPolicy: "resync",
+    eventCount: 7,
+    degraded: 0,
+    reason: null,
+    members: drives.map((drive, role) => ({
+      role,
+      drive,
+      state: "in-sync",
+      errors: { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 },
+      errorKinds: {},
+      io: { reads: 5, writes: 4, flushes: 3, bytesRead: 20_480, bytesWritten: 16_384 },
+    })),
+    spares: [],
+    sync: {
+      action: "idle",
+      doneBytes: 0,
+      totalBytes: 0,
+      rateBytesPerSecond: 0,
+      etaSeconds: null,
+    },
+    mismatchBytes: 0,
+    lostBytes: 0,
+    lastScrub: null,
+    syncSpeedMin: 1_048_576,
+    syncSpeedMax: 209_715_200,
+    readDeadlineMs: 5_000,
+    writeDeadlineMs: 180_000,
+  };
+}
+
+/** Opens paths that a test has named; every other one is not there. */
+export class FakeOpener implements DriveOpener {
+  readonly present = new Set<string>();
+  readonly openFds = new Map<number, OpenRequest>();
+  private nextFd = 100;
+
+  constructor(paths: readonly string[] = []) {
+    for (const path of paths) this.present.add(path);
+  }
+
+  async open(request: OpenRequest): Promise<Result<OpenDrive, CommandError>> {
+    if (!this.present.has(request.path)) {
+      const detail = `${request.path} cannot be opened (ENOENT): check the path`;
+      return err({ kind: "not-found", code: "path-not-found", detail });
+    }
+    const fd = this.nextFd;
+    this.nextFd += 1;
+    this.openFds.set(fd, request);
+    return ok({
+      name: request.name,
+      path: request.path,
+      fd,
+      sizeBytes: 1_048_576,
+      logicalBlockBytes: 512,
+      isDirect: request.direct,
+      isReadOnly: request.readOnly,
+      isRotational: false,
+      hasVolatileCache: true,
+      readsZeros: false,
+      signature: null,
+    });
+  }
+
+  async close(fd: number): Promise<void> {
+    this.openFds.delete(fd);
+  }
+}
+
+function withPort(address: NbdAddress): NbdAddress {
+  return address.kind === "tcp" && address.port === 0 ? { ...address, port: 10_809 } : address;
+}
+
+function notFound(what: string, name: string): Result<never, CommandError> {
+  const detail = `there is no ${what} ${name}`;
+  return err({ kind: "not-found", code: `${what}-not-found`, detail });
+}
+
+function conflict(code: string, detail: string): Result<never, CommandError> {
+  return err({ kind: "conflict", code, detail });
+}
+
+function busy(code: string, detail: string): Result<never, CommandError> {
+  return err({ kind: "busy", code, detail });
+}
