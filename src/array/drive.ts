@@ -68,6 +68,11 @@ export class Drive {
     this.io = new RetryFilter({ next: this.stats, table, timers, router, pins });
   }
 
+  /** Requests that may still act on the drive, given up or not (write-rules 10). */
+  get outstanding(): number {
+    return Math.max(this.device.outstanding, this.io.abandonedCount);
+  }
+
   get name(): string {
     return this.info.name;
   }

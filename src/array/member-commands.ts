@@ -41,7 +41,7 @@ export async function addMember(
   const seats = new SpareSeat(array);
   const superblock = seats.superblockFor(drive);
   if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
-  if (drive.device.outstanding > 0) {
+  if (drive.outstanding > 0) {
     const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
     return err(commandError("busy", "drive-busy", detail));
   }

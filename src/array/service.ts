@@ -160,7 +160,7 @@ export class ArrayService {
     }
     if (!(await this.hasAnswered(drive))) {
       const detail =
-        `drive ${name} has left its array, but ${drive.device.outstanding} requests are still ` +
+        `drive ${name} has left its array, but ${drive.outstanding} requests are still ` +
         "outstanding on it: it can be let go when they have ended";
       return err(commandError("busy", "drive-busy", detail));
     }
@@ -176,8 +176,8 @@ export class ArrayService {
   private async hasAnswered(drive: Drive): Promise<boolean> {
     const { timers, clock } = this.registry.context;
     const limitMs = clock.nowMs() + DETACH_WAIT_MS;
-    while (drive.device.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(POLL_MS);
-    return drive.device.outstanding === 0;
+    while (drive.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(POLL_MS);
+    return drive.outstanding === 0;
   }
 
   // Arrays -----------------------------------------------------------------------------------

@@ -19,8 +19,14 @@ import type { Result } from "../../src/base/result.ts";
 import { ROW_BYTES, roundUp } from "../../src/base/units.ts";
 import { startTestReactor, type TestReactor } from "./reactor.ts";
 
+interface Answer {
+  readonly status: number;
+  /** 0, or where the data lies instead (FrontCompletion). */
+  readonly address: number;
+}
+
 interface Waiting {
-  readonly resolve: (status: number) => void;
+  readonly resolve: (answer: Answer) => void;
 }
 
 export class ArrayHarness {
@@ -81,10 +87,10 @@ export class ArrayHarness {
   connect(array: string): void {
     this.front = this.service.frontOf(array);
     assert(this.front !== null, "the array runs");
-    this.handle = this.front.attach((tag, status) => {
+    this.handle = this.front.attach((tag, status, address) => {
       const waiting = this.waiting.get(tag)!;
       this.waiting.delete(tag);
-      waiting.resolve(status);
+      waiting.resolve({ status, address });
     });
   }
 
@@ -113,7 +119,7 @@ export class ArrayHarness {
     const { buffer, bytes } = this.takeBuffer(offset, data.length);
     this.reactor.context.memory.bytes.set(data, buffer + (offset % ROW_BYTES));
     const flags = options.fua === true ? FrontFlag.fua : 0;
-    return this.submit(FrontOp.write, offset, data.length, buffer, flags).then((status) => {
+    return this.submit(FrontOp.write, offset, data.length, buffer, flags).then(({ status }) => {
       this.reactor.context.payloadPool.free(buffer, bytes);
       return status;
     });
@@ -121,15 +127,15 @@ export class ArrayHarness {
 
   async read(offset: number, length: number): Promise<{ status: number; data: Uint8Array }> {
     const { buffer, bytes } = this.takeBuffer(offset, length);
-    const status = await this.submit(FrontOp.read, offset, length, buffer, 0);
-    const from = buffer + (offset % ROW_BYTES);
+    const { status, address } = await this.submit(FrontOp.read, offset, length, buffer, 0);
+    const from = address === 0 ? buffer + (offset % ROW_BYTES) : address;
     const data = this.reactor.context.memory.bytes.slice(from, from + length);
-    this.reactor.context.payloadPool.free(buffer, bytes);
+    this.reactor.context.payloadPool.free(from - (offset % ROW_BYTES), bytes);
     return { status, data };
   }
 
-  flush(): Promise<number> {
-    return this.submit(FrontOp.flush, 0, 0, 0, 0);
+  async flush(): Promise<number> {
+    return (await this.submit(FrontOp.flush, 0, 0, 0, 0)).status;
   }
 
   stop(): void {
@@ -150,11 +156,11 @@ export class ArrayHarness {
     length: number,
     buffer: number,
     flags: number,
-  ): Promise<number> {
+  ): Promise<Answer> {
     const tag = this.nextTag;
     this.nextTag += 1;
     const address = buffer === 0 ? 0 : buffer + (offset % ROW_BYTES);
-    const result = new Promise<number>((resolve) => this.waiting.set(tag, { resolve }));
+    const result = new Promise<Answer>((resolve) => this.waiting.set(tag, { resolve }));
     this.front!.submit(this.handle, op, offset, length, address, flags, tag);
     return result;
   }
