@@ -75,12 +75,8 @@ export class BadBlocks implements BadRows {
   }
 
   private async writeArea(): Promise<boolean> {
-    const { enginePool, memory, timers } = this.context;
-    let address = enginePool.allocate(SLAB_BYTES);
-    while (address === 0) {
-      await timers.sleep(BUFFER_WAIT_MS);
-      address = enginePool.allocate(SLAB_BYTES);
-    }
+    const { enginePool, memory } = this.context;
+    const address = await takeSlab(this.context);
     const { offset, bytes } = logArea(this.drive.superblock!);
     memory.bytes.fill(0xff, address, address + bytes);
     memory.bytes.set(encodeBadBlockLog(this.log), address);
@@ -95,4 +91,27 @@ export class BadBlocks implements BadRows {
 export function logArea(superblock: Superblock): { offset: number; bytes: number } {
   const offset = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
   return { offset, bytes: roundUp(superblock.badBlockLogSectors * SECTOR_BYTES, ROW_BYTES) };
+}
+
+/** Fills the log of a drive that joins an array with "no entry", as md does. */
+export async function writeEmptyLog(
+  { context, asyncIo }: { context: ReactorContext; asyncIo: AsyncIo },
+  drive: Drive,
+  superblock: Superblock,
+): Promise<boolean> {
+  const { offset, bytes } = logArea(superblock);
+  if (bytes === 0) return true;
+  const address = await takeSlab(context);
+  context.memory.bytes.fill(0xff, address, address + bytes);
+  const answer = await asyncIo.write(drive.io, { offset, bytes, address }, { isFua: true });
+  context.enginePool.free(address, SLAB_BYTES);
+  return isDone(answer);
+}
+
+async function takeSlab({ enginePool, timers }: ReactorContext): Promise<number> {
+  for (;;) {
+    const address = enginePool.allocate(SLAB_BYTES);
+    if (address !== 0) return address;
+    await timers.sleep(BUFFER_WAIT_MS);
+  }
 }

@@ -16,9 +16,9 @@ import { decodeUuid } from "../md/uuid.ts";
 import { driveStatus } from "./array-status.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError, CreateArrayRequest } from "./protocol.ts";
-import type { StartPlan } from "./raid-array.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { runPlan, stopArray } from "./start-array.ts";
+import type { StartPlan } from "./start-plan.ts";
 
 export const MEMBERS_MIN = 3;
 export const MEMBERS_MAX = 16;

@@ -10,7 +10,9 @@
  * written only after a flush, submitted after all writes completed, has succeeded on every member
  * (write-rules 7).
  */
+import { EIO, EPERM } from "../base/errno.ts";
 import type { Timers } from "../reactor/timers.ts";
+import type { RaidArray } from "./raid-array.ts";
 
 export const SAFE_MODE_DELAY_MS = 200;
 
@@ -110,4 +112,25 @@ export class DirtyMark {
     this.current = "clean";
     if (this.host.hasWaitingWrites() && !this.isStopping) void this.mark();
   }
+}
+
+/** The array as its dirty mark sees it. */
+export function dirtyMarkHostOf(array: RaidArray): DirtyMarkHost {
+  return {
+    recordDirty: () =>
+      array.superblocks.update(() => {
+        array.state.isMarkedDirty = true;
+      }),
+    recordClean: () =>
+      array.superblocks.update(() => {
+        array.state.isMarkedDirty = false;
+      }),
+    flush: () => (array.members.isFailed ? Promise.resolve(false) : array.engine.flush()),
+    openGate: () => array.engine.openGate(),
+    closeGate: () => array.engine.closeGate(),
+    refuseWrites: () => array.engine.refuseGated(array.members.isFailed ? EIO : EPERM),
+    hasWaitingWrites: () => array.engine.hasGatedWrites,
+    activeWrites: () => array.engine.activeWrites,
+    writeCount: () => array.front.writeCount,
+  };
 }

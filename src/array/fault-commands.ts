@@ -1,4 +1,4 @@
-/** Fault injection by command: rules with an id, put into the filter of the drive that they name. */
+/** Fault injection by command: rules with an id, in the filter of the drive that they name. */
 import { err, ok, type Result } from "../base/result.ts";
 import type { CommandError, FaultSpec, FaultStatus } from "./protocol.ts";
 import { commandError, type Registry } from "./registry.ts";

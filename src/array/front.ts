@@ -8,14 +8,15 @@
 export const FrontOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
 export type FrontOpCode = (typeof FrontOp)[keyof typeof FrontOp];
 
-/** Requests of one array that may be under way, over all clients: whoever admits them keeps to it. */
+/** Requests of one array that may be under way, over all clients: who admits them keeps to it. */
 export const FRONT_REQUESTS_MAX = 32_768;
 
 export const FrontFlag = { fua: 1 } as const;
 
 /**
  * Called once per request; `status` is 0 or a positive errno (EIO, ENOSPC, EPERM, ESHUTDOWN).
- * `address` is 0, or where the data of a read lies instead: a member hangs that may still write into
+ * `address` is 0, or where the data of a read lies instead: a member hangs that may still write
+ * into
  * the rows that were given. The client owns the rows around `address` in their place, in a run of
  * the payload pool of the same size; those that it gave are not its own any more.
  */

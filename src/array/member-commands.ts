@@ -1,6 +1,7 @@
 /** Adding, failing and removing the drives of a running array. */
 import { err, ok, type Result } from "../base/result.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
+import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import type { Job } from "./jobs.ts";
 import type { CommandError, CommandMap } from "./protocol.ts";
@@ -48,7 +49,7 @@ export async function addMember(
   const failed = err(
     commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
   );
-  if (!(await array.clearBadBlockLog(drive, superblock.value))) return failed;
+  if (!(await writeEmptyLog(registry, drive, superblock.value))) return failed;
   drive.isOurs = true;
   const role = array.roles.some(({ state }) => state === "rebuilding") ? -1 : seats.freeRole();
   if (role < 0) {

@@ -141,7 +141,9 @@ export interface JobStatus {
   readonly rateBytesPerSecond: number;
   readonly etaSeconds: number | null;
   readonly error: string | null;
-  /** What the job found or did, by kind: mismatchBytes, repairedBytes, lostBytes, retries, drive. */
+  /**
+   * What the job found or did, by kind: mismatchBytes, repairedBytes, lostBytes, retries, drive.
+   */
   readonly result: Readonly<Record<string, number | string>>;
   readonly startedAt: string;
   readonly finishedAt: string | null;
@@ -218,7 +220,9 @@ export interface CreateArrayRequest {
 export interface CommandMap {
   /** Probes the drive; joins it to its array, and assembles that when all its members are here. */
   "attach-drive": { request: { drive: OpenDrive }; value: DriveStatus };
-  /** Forgets the drive. The answer comes when nothing is outstanding: control closes the fd then. */
+  /**
+   * Forgets the drive. The answer comes when nothing is outstanding: control closes the fd then.
+   */
   "detach-drive": {
     request: { name: string; force: boolean };
     value: { fd: number };
@@ -367,6 +371,8 @@ export interface ReactorConfig {
   /** Job ids begin here: control knows which were given before. */
   readonly firstJobId: number;
   readonly allowFaultInjection: boolean;
-  /** False: an array is assembled by `start-array` alone. Absent: also once all members are here. */
+  /**
+   * False: an array is assembled by `start-array` alone. Absent: also once all members are here.
+   */
   readonly autoAssemble?: boolean;
 }

@@ -1,77 +1,44 @@
 /**
  * One running array: its engine, its members' states, and what is written about them.
  *
- * | something happens                | what follows, in this order                                  |
- * |----------------------------------|--------------------------------------------------------------|
- * | a member request fails for good  | no more I/O to it; recorded in the others' superblocks; only |
- * |                                  | then are the writes it was part of acknowledged              |
- * | a second member is lost          | nothing is submitted or recorded any more (write-rules 15);  |
- * |                                  | reads of what is there go on                                 |
- * | a drive is added                 | superblocks name it with recovery_offset 0; then it rebuilds |
- * | a rebuild has come to the end    | flush, then one superblock update: that is the commit point  |
- * | the target of a rebuild fails    | it is recorded as faulty; degraded as before; the next spare |
+ * | something happens          | what follows, in this order                                   |
+ * |----------------------------|---------------------------------------------------------------|
+ * | a request fails for good   | no more I/O to its member; recorded in the superblocks of the |
+ * |                            | others; only then are the writes it was part of acknowledged  |
+ * | a second member is lost    | nothing is submitted or recorded any more (write-rules 15);   |
+ * |                            | reads of what is there go on                                  |
+ * | a drive is added           | superblocks name it with recovery_offset 0; then it rebuilds  |
+ * | a rebuild comes to the end | flush, then one superblock update: that is the commit point   |
+ * | the target of one fails    | it is recorded as faulty; degraded as before; the next spare  |
  */
 import { assert } from "../base/assert.ts";
 import { EIO, EPERM, errnoName } from "../base/errno.ts";
-import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
-import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
+import type { AsyncIo } from "../block/async-io.ts";
 import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
 import type { OutcomeRouter } from "../block/outcome-router.ts";
-import { SLAB_BYTES } from "../block/pool.ts";
 import { BadBlockLog } from "../md/bad-block-log.ts";
-import { mdTimeOf } from "../md/create.ts";
-import { Role, SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
+import { Role, type Superblock } from "../md/superblock.ts";
 import { StripeEngine } from "../raid5/engine.ts";
+import type { EngineEnvironment, MemberError } from "../raid5/environment.ts";
 import { Geometry } from "../raid5/geometry.ts";
 import { MemberSet } from "../raid5/member-set.ts";
-import type { EngineEnvironment, MemberError } from "../raid5/stripe-runner.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
 import { BadBlocks } from "./bad-blocks.ts";
 import type { ReactorContext } from "./context.ts";
 import { DeadlineWatch } from "./deadline-watch.ts";
-import { DirtyMark } from "./dirty-mark.ts";
+import { DirtyMark, dirtyMarkHostOf } from "./dirty-mark.ts";
 import type { Drive } from "./drive.ts";
+import { ErrorNotes } from "./error-notes.ts";
 import { FRONT_REQUESTS_MAX } from "./front.ts";
 import type { JobTable } from "./jobs.ts";
 import { lostBytesOf } from "./lost-bytes.ts";
-import type { ArrayEvent, EventKind, MemberState, Severity } from "./protocol.ts";
+import type { EventKind, Severity } from "./protocol.ts";
+import type { ArrayHooks, ArrayTuning, RoleSlot, StartPlan } from "./start-plan.ts";
+import { SuperblockState } from "./superblock-state.ts";
 import { SuperblockWriter } from "./superblock-writer.ts";
 import { Synchronizer } from "./synchronizer.ts";
-
-export interface RoleSlot {
-  /** The drive in this role, also a faulty one until it is removed; null: none is known. */
-  drive: Drive | null;
-  state: Exclude<MemberState, "spare">;
-}
-
-/** What an array is started with: the result of an assembly or of a create. */
-export interface StartPlan {
-  readonly name: string;
-  /** Geometry, identity and dev_roles are taken from it. */
-  readonly superblock: Superblock;
-  /** By role. `recoveryOffsetSectors` null: in sync. */
-  readonly roles: readonly ({
-    readonly drive: Drive;
-    readonly recoveryOffsetSectors: number | null;
-  } | null)[];
-  readonly spares: readonly Drive[];
-  readonly resyncFromSector: number | null;
-  /** The first resync of a new array: nobody has written anything yet. */
-  readonly isFirstResync: boolean;
-  readonly isReadOnly: boolean;
-}
-
-export interface ArrayHooks {
-  emit(event: ArrayEvent): void;
-}
-
-export interface ArrayTuning {
-  syncSpeedMin: number;
-  syncSpeedMax: number;
-  readDeadlineMs: number;
-  writeDeadlineMs: number;
-}
 
 const OUTSTANDING_POLL_MS = 2;
 const GIVE_UP_MS = 100;
@@ -90,24 +57,19 @@ export class RaidArray {
   readonly dirtyMark: DirtyMark;
   readonly superblocks: SuperblockWriter;
   readonly synchronizer: Synchronizer;
+  /** What the superblocks say. */
+  readonly state: SuperblockState;
   private readonly deadlines = new DeadlineWatch(this);
+  private readonly notes = new ErrorNotes(this);
   readonly context: ReactorContext;
   readonly asyncIo: AsyncIo;
   readonly environment: EngineEnvironment;
   readonly tuning: ArrayTuning;
-  events: number;
   /** Why writes are refused although enough members are there; null: they are not. */
   readOnlyReason: string | null = null;
-  /** The member sector below which the rebuild is durable. */
-  recoveryCheckpointSectors = 0;
-  /** The member sector below which the resync is durable. */
-  resyncCheckpointSectors = 0;
   private readonly hooks: ArrayHooks;
-  private readonly devRoles: number[];
-  private isMarkedDirty: boolean;
   private hasFailed = false;
   private isStopped = false;
-  private lostCount = 0;
 
   constructor(options: {
     context: ReactorContext;
@@ -126,8 +88,9 @@ export class RaidArray {
     this.tuning = options.tuning;
     this.name = plan.name;
     this.identity = superblock;
-    this.events = superblock.events;
-    this.devRoles = [...superblock.devRoles];
+    // A dirty array stays marked until its resync is through, whether or not anybody writes.
+    const isMarkedDirty = plan.resyncFromSector === 0;
+    this.state = new SuperblockState(superblock, { isMarkedDirty });
     this.spares = [...plan.spares];
     this.geometry = new Geometry({
       memberCount: superblock.memberCount,
@@ -162,22 +125,26 @@ export class RaidArray {
         onMemberError: (error) => this.memberError(error),
         onFinished: (client, tag, status, address) =>
           this.front.finished(client, tag, status, address),
-        onRepaired: (role, bytes) => this.sectorRepaired(role, bytes),
-        onLost: (stripe, row, roles) => this.sectorLost(stripe, row, roles),
+        onRepaired: (role, bytes) => this.notes.repaired(role, bytes),
+        onLost: (stripe, row, roles) => this.notes.lost(stripe, row, roles),
       },
     });
     this.front = new RaidArrayFront({ name: this.name, engine: this.engine });
     this.beginResync(plan);
-    // A dirty array stays marked until its resync is through, whether or not anybody writes.
-    this.isMarkedDirty = plan.resyncFromSector === 0;
     this.dirtyMark = new DirtyMark({
-      host: this.dirtyMarkHost(),
+      host: dirtyMarkHostOf(this),
       timers,
-      isDirty: this.isMarkedDirty,
+      isDirty: isMarkedDirty,
     });
     this.superblocks = new SuperblockWriter({
       host: {
-        nextSuperblocks: () => this.nextSuperblocks(),
+        nextSuperblocks: () =>
+          this.state.next({
+            roles: this.roles,
+            spares: this.spares,
+            isResyncDue: this.members.resync !== null,
+            wallMs: context.clock.wallMs(),
+          }),
         mayNotWrite: () => this.members.isFailed || this.isReadOnlyStart,
         superblockFailed: (drive, errno) => this.superblockFailed(drive, errno),
       },
@@ -198,8 +165,12 @@ export class RaidArray {
     return this.identity.arrayUuid;
   }
 
+  get events(): number {
+    return this.state.events;
+  }
+
   get isDirty(): boolean {
-    return this.isMarkedDirty;
+    return this.state.isMarkedDirty;
   }
 
   get isFailed(): boolean {
@@ -253,14 +224,14 @@ export class RaidArray {
     const isBadSector = outcome === Outcome.mediaError || outcome === Outcome.noSpace;
     if (op !== Op.flush && isBadSector) {
       // The row path finds out what is left of it; the member stays.
-      this.noteError(drive, cause);
+      this.notes.error(drive, cause);
       this.failIfHopeless(role, drive);
       return;
     }
     if (op === Op.read && outcome === Outcome.timedOut) {
       // The reader gets its data from parity.
       drive.slowCount += 1;
-      this.noteError(drive, cause);
+      this.notes.error(drive, cause);
       return;
     }
     this.failMember(role, cause);
@@ -299,7 +270,8 @@ export class RaidArray {
       );
     }
     if (wasRebuilding) return;
-    const text = `running with ${this.geometry.memberCount - 1} of ${this.geometry.memberCount} members`;
+    const { memberCount } = this.geometry;
+    const text = `running with ${memberCount - 1} of ${memberCount} members`;
     this.emit("array.degraded", "critical", text);
   }
 
@@ -322,7 +294,7 @@ export class RaidArray {
       const index = this.spares.indexOf(drive);
       assert(index >= 0, "a drive of the array is a member or a spare");
       this.spares.splice(index, 1);
-      await this.superblocks.update(() => this.setDevRole(drive, Role.spare));
+      await this.superblocks.update(() => this.state.setDevRole(drive, Role.spare));
     }
   }
 
@@ -331,13 +303,15 @@ export class RaidArray {
     const slot = this.roles[role]!;
     const drive = slot.drive!;
     if (!this.members.isFailed && !this.isReadOnlyStart) {
-      await this.superblocks.update(() => this.setDevRole(drive, Role.spare));
+      await this.superblocks.update(() => this.state.setDevRole(drive, Role.spare));
     }
     slot.drive = null;
     slot.state = "missing";
   }
 
-  /** Seats a new drive in a free role, to be rebuilt; false when the superblocks did not take it. */
+  /**
+   * Seats a new drive in a free role, to be rebuilt; false when the superblocks did not take it.
+   */
   async seatForRebuild(drive: Drive, role: number, superblock: Superblock): Promise<boolean> {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
@@ -347,8 +321,8 @@ export class RaidArray {
     const isDurable = await this.superblocks.update(() => {
       slot.drive = drive;
       slot.state = "rebuilding";
-      this.recoveryCheckpointSectors = 0;
-      this.setDevRole(drive, role);
+      this.state.recoveryCheckpointSectors = 0;
+      this.state.setDevRole(drive, role);
     });
     if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") return false;
     const dataOffset = superblock.dataOffsetSectors * SECTOR_BYTES;
@@ -365,44 +339,8 @@ export class RaidArray {
     drive.io.resubmits = "all";
     return this.superblocks.update(() => {
       this.spares.push(drive);
-      this.setDevRole(drive, Role.spare);
+      this.state.setDevRole(drive, Role.spare);
     });
-  }
-
-  /** A number in dev_roles that no present drive uses. */
-  freeDevNumber(): number {
-    const used = new Set<number>();
-    for (const drive of this.drives()) used.add(drive.superblock!.devNumber);
-    for (const wanted of [Role.spare, Role.faulty]) {
-      const found = this.devRoles.findIndex(
-        (role, devNumber) => role === wanted && !used.has(devNumber),
-      );
-      if (found >= 0) return found;
-    }
-    return -1;
-  }
-
-  /** Fills an empty bad-block log, as md does. */
-  async clearBadBlockLog(drive: Drive, superblock: Superblock): Promise<boolean> {
-    const { enginePool, memory, timers } = this.context;
-    let address = enginePool.allocate(SLAB_BYTES);
-    while (address === 0) {
-      await timers.sleep(OUTSTANDING_POLL_MS);
-      address = enginePool.allocate(SLAB_BYTES);
-    }
-    const bytes = superblock.badBlockLogSectors * SECTOR_BYTES;
-    memory.bytes.fill(0xff, address, address + bytes);
-    const offset = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
-    const isWhole = offset % ROW_BYTES === 0 && bytes % ROW_BYTES === 0 && bytes > 0;
-    const range = { offset, bytes, address };
-    const answer = isWhole ? await this.asyncIo.write(drive.io, range, { isFua: true }) : null;
-    enginePool.free(address, SLAB_BYTES);
-    return answer === null || isDone(answer);
-  }
-
-  /** For a new array; a drive that cannot take it will fail at its superblock too. */
-  async clearBadBlockLogs(): Promise<void> {
-    for (const drive of this.drives()) await this.clearBadBlockLog(drive, drive.superblock!);
   }
 
   *drives(): Generator<Drive> {
@@ -446,58 +384,11 @@ export class RaidArray {
     return true;
   }
 
-  /** Takes roles that no drive fills out of dev_roles, and gives each seated drive its role. */
-  dropMissingRoles(): void {
-    for (const [devNumber, role] of this.devRoles.entries()) {
-      if (role < Role.limit) this.devRoles[devNumber] = Role.spare;
-    }
-    for (const [role, { drive }] of this.roles.entries()) {
-      if (drive !== null) this.setDevRole(drive, role);
-    }
-  }
-
-  private nextSuperblocks(): { drive: Drive; superblock: Superblock }[] {
-    this.events += 1;
-    const updatedAt = mdTimeOf(this.context.clock.wallMs());
-    const devRoles = [...this.devRoles];
-    const common = { events: this.events, updatedAt, devRoles };
-    const resyncOffsetSectors = this.recordedResync();
-    const writes: { drive: Drive; superblock: Superblock }[] = [];
-    for (const { drive, state } of this.roles) {
-      if (drive === null || (state !== "in-sync" && state !== "rebuilding")) continue;
-      const recoveryOffsetSectors = state === "rebuilding" ? this.recoveryCheckpointSectors : null;
-      const own = drive.superblock!;
-      writes.push({
-        drive,
-        superblock: {
-          ...own,
-          ...common,
-          resyncOffsetSectors,
-          recoveryOffsetSectors,
-          hasBadBlocks: !drive.badBlocks.isEmpty,
-        },
-      });
-    }
-    for (const drive of this.spares) {
-      const own = drive.superblock!;
-      writes.push({
-        drive,
-        superblock: { ...own, ...common, resyncOffsetSectors, recoveryOffsetSectors: null },
-      });
-    }
-    return writes;
-  }
-
-  private recordedResync(): number | null {
-    if (this.isMarkedDirty) return 0;
-    return this.members.resync === null ? null : this.resyncCheckpointSectors;
-  }
-
   private recordFailure(drive: Drive): void {
     // Order: the failure is durable in the other superblocks before any write that the member
     // missed is acknowledged.
     this.engine.beginRecord();
-    const recorded = this.superblocks.update(() => this.setDevRole(drive, Role.faulty));
+    const recorded = this.superblocks.update(() => this.state.setDevRole(drive, Role.faulty));
     void recorded.then((isDurable) => {
       if (!isDurable && !this.members.isFailed) {
         this.makeReadOnly("the failure of a member could not be recorded");
@@ -518,7 +409,7 @@ export class RaidArray {
         // It was about to be seated.
         slot.state = "faulty";
         drive.failure = cause;
-        this.setDevRole(drive, Role.faulty);
+        this.state.setDevRole(drive, Role.faulty);
         this.emit("member.failed", "critical", `drive ${drive.name} failed: ${cause}`, {
           drive: drive.name,
         });
@@ -529,16 +420,10 @@ export class RaidArray {
     if (index < 0) return;
     this.spares.splice(index, 1);
     drive.failure = cause;
-    this.setDevRole(drive, Role.faulty);
+    this.state.setDevRole(drive, Role.faulty);
     this.emit("spare.failed", "warning", `spare ${drive.name} failed: ${cause}`, {
       drive: drive.name,
     });
-  }
-
-  private setDevRole(drive: Drive, role: number): void {
-    const { devNumber } = drive.superblock!;
-    while (this.devRoles.length <= devNumber) this.devRoles.push(Role.spare);
-    this.devRoles[devNumber] = role;
   }
 
   private failArray(cause: string): void {
@@ -565,37 +450,6 @@ export class RaidArray {
     if (!this.isReadOnlyStart) this.emit("array.read-only", "critical", reason);
   }
 
-  private noteError(drive: Drive, cause: string): void {
-    drive.noted += 1;
-    // The first, and then at each power of two.
-    if (!isPowerOfTwo(drive.noted)) return;
-    const message = `drive ${drive.name}: ${cause} (error ${drive.noted} of this drive)`;
-    this.emit("io.error", "warning", message, { drive: drive.name });
-  }
-
-  private sectorRepaired(role: number, bytes: number): void {
-    const drive = this.roles[role]!.drive!;
-    drive.fixedBytes += bytes;
-    const count = drive.fixedBytes / bytes;
-    if (!isPowerOfTwo(count)) return;
-    const message = `drive ${drive.name}: a bad sector was rewritten from the other members`;
-    this.emit("sector.repaired", "warning", `${message} (${count} so far)`, { drive: drive.name });
-  }
-
-  private sectorLost(stripe: number, row: number, roles: number): void {
-    this.lostCount += 1;
-    if (!isPowerOfTwo(this.lostCount)) return;
-    const names: string[] = [];
-    for (const [role, { drive }] of this.roles.entries()) {
-      if ((roles & (1 << role)) !== 0) names.push(drive?.name ?? `role ${role}`);
-    }
-    const at = stripe * this.geometry.chunkBytes + row * ROW_BYTES;
-    const message =
-      `4 KiB at member byte ${at} cannot be had from ${names.join(", ")} and not from the others: ` +
-      `reads of it fail until it is written (${this.lostCount} so far)`;
-    this.emit("sector.lost", "critical", message);
-  }
-
   /** Bytes of the array that no member can give: rows with two unknown roles. */
   get lostBytes(): number {
     if (!this.members.hasBadRows) return 0;
@@ -619,7 +473,7 @@ export class RaidArray {
     }
     const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
     this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe });
-    this.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
+    this.state.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
     return { drive, state: "rebuilding" };
   }
 
@@ -639,26 +493,6 @@ export class RaidArray {
     const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
     if (fromStripe >= this.geometry.stripeCount) return;
     this.members.beginResync({ fromStripe, isFirst: isFirstResync });
-    this.resyncCheckpointSectors = fromStripe * superblock.chunkSectors;
-  }
-
-  private dirtyMarkHost(): ConstructorParameters<typeof DirtyMark>[0]["host"] {
-    return {
-      recordDirty: () =>
-        this.superblocks.update(() => {
-          this.isMarkedDirty = true;
-        }),
-      recordClean: () =>
-        this.superblocks.update(() => {
-          this.isMarkedDirty = false;
-        }),
-      flush: () => (this.members.isFailed ? Promise.resolve(false) : this.engine.flush()),
-      openGate: () => this.engine.openGate(),
-      closeGate: () => this.engine.closeGate(),
-      refuseWrites: () => this.engine.refuseGated(this.members.isFailed ? EIO : EPERM),
-      hasWaitingWrites: () => this.engine.hasGatedWrites,
-      activeWrites: () => this.engine.activeWrites,
-      writeCount: () => this.front.writeCount,
-    };
+    this.state.resyncCheckpointSectors = fromStripe * superblock.chunkSectors;
   }
 }

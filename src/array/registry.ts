@@ -15,7 +15,8 @@ import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 import { JobTable } from "./jobs.ts";
 import type { ArrayEvent, CommandError } from "./protocol.ts";
-import { type ArrayTuning, RaidArray, type StartPlan } from "./raid-array.ts";
+import { RaidArray } from "./raid-array.ts";
+import type { ArrayTuning, StartPlan } from "./start-plan.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
 export const DEFAULT_READ_DEADLINE_MS = 5_000;

@@ -172,7 +172,9 @@ export class ArrayService {
     return ok({ fd: drive.info.fd });
   }
 
-  /** Waits a while for what is outstanding: a drive that hangs cannot be let go (write-rules 10). */
+  /**
+   * Waits a while for what is outstanding: a drive that hangs cannot be let go (write-rules 10).
+   */
   private async hasAnswered(drive: Drive): Promise<boolean> {
     const { timers, clock } = this.registry.context;
     const limitMs = clock.nowMs() + DETACH_WAIT_MS;

@@ -48,7 +48,7 @@ export class SpareSeat {
           "bytes of data beside the superblock: take a larger drive",
       );
     }
-    const devNumber = array.freeDevNumber();
+    const devNumber = array.state.freeDevNumber(array.drives());
     if (devNumber < 0) return err("the superblock has no device number left");
     const uuid = new Uint8Array(16);
     fillRandom(context.random, uuid);

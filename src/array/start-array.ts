@@ -9,10 +9,11 @@
 import { err, ok, type Result } from "../base/result.ts";
 import { type AssemblyPlan, judgeAssembly } from "../md/assemble.ts";
 import { Role } from "../md/superblock.ts";
+import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError } from "./protocol.ts";
-import type { StartPlan } from "./raid-array.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+import type { StartPlan } from "./start-plan.ts";
 
 export interface StartOptions {
   readonly force: boolean;
@@ -85,9 +86,12 @@ export async function runPlan(
   const array = registry.createRunning(record, plan);
   for (const drive of array.drives()) drive.isOurs = true;
   record.running = array;
-  if (clearLogs) await array.clearBadBlockLogs();
+  // A drive that cannot take it will fail at its superblock too.
+  if (clearLogs) {
+    for (const drive of array.drives()) await writeEmptyLog(registry, drive, drive.superblock!);
+  }
   if (mustRecord && !plan.isReadOnly) {
-    const isDurable = await array.record(() => array.dropMissingRoles());
+    const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
     if (!isDurable) {
       await stopArray(registry, record);
       const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;

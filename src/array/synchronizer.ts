@@ -219,7 +219,7 @@ export class Synchronizer {
   scrubObstacle(): string | null {
     if (this.array.isReadOnlyStart) return "the array was started read-only";
     if (this.array.members.degradedCount > 0) {
-      return "a scrub compares all members and the array is degraded: add a drive and let it rebuild";
+      return "a scrub needs all members and the array is degraded: add a drive and let it rebuild";
     }
     if (this.job !== null) return `a ${this.job.kind} is running (job ${this.job.id}): wait for it`;
     if (this.array.members.resync !== null) return "a resync is due first";
@@ -386,9 +386,9 @@ export class Synchronizer {
     if (await array.engine.flush()) {
       await array.record(() => {
         if (rebuilt !== null && array.members.rebuild === rebuild) {
-          array.recoveryCheckpointSectors = rebuilt;
+          array.state.recoveryCheckpointSectors = rebuilt;
         }
-        if (resynced !== null) array.resyncCheckpointSectors = resynced;
+        if (resynced !== null) array.state.resyncCheckpointSectors = resynced;
       });
     }
     this.isCheckpointing = false;

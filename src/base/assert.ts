@@ -9,7 +9,9 @@ export class AssertionError extends Error {
   override readonly name = "AssertionError";
 }
 
-/** Throws `AssertionError` unless `condition` holds. `message` states what should have been true. */
+/**
+ * Throws `AssertionError` unless `condition` holds. `message` states what should have been true.
+ */
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }

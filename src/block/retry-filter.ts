@@ -136,7 +136,8 @@ export class RetryFilter {
   }
 
   /**
-   * Gives up requests that have not answered for `ageMs`: their owners get `outcome` now. The kernel
+   * Gives up requests that have not answered for `ageMs`: their owners get `outcome` now. The
+   * kernel
    * may still act on them, so their buffers are pinned until it has answered. How many there were.
    */
   abandon(kind: "read" | "all", ageMs: number, outcome: OutcomeCode): number {

@@ -11,6 +11,7 @@ import { EIO } from "../base/errno.ts";
 import { ROW_BYTES, roundDown, roundUp } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
 import { Flusher } from "./flusher.ts";
 import type { Geometry } from "./geometry.ts";
 import { LateReads } from "./late-reads.ts";
@@ -19,7 +20,7 @@ import { IndexQueue, RequestTable } from "./request-table.ts";
 import { RowPath } from "./row-path.ts";
 import { SlowOps } from "./slow-ops.ts";
 import { OpKind, StripeOps } from "./stripe-ops.ts";
-import { type EngineEnvironment, type MemberError, StripeRunner } from "./stripe-runner.ts";
+import { StripeRunner } from "./stripe-runner.ts";
 
 /** Operations of a request; the same numbers as FrontOp. */
 export const RequestOp = { read: 0, write: 1, flush: 2 } as const;

@@ -9,8 +9,8 @@
  */
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { MemberSet } from "./member-set.ts";
-import type { EngineEnvironment, MemberError } from "./stripe-runner.ts";
 
 /** Called with true when everything written before the request is durable. */
 export type FlushWaiter = (isDurable: boolean) => void;

@@ -7,10 +7,10 @@
  * until the drive answers (write-rules 10).
  */
 import { ROW_BYTES, roundUp } from "../base/units.ts";
+import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { RequestTable } from "./request-table.ts";
 import type { RowPath } from "./row-path.ts";
-import type { EngineEnvironment } from "./stripe-runner.ts";
 
 /** A part of a request that is late: whole rows of one chunk. */
 export interface LateRead {

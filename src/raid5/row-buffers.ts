@@ -1,6 +1,8 @@
-/** Buffers for one row of every role, its old content and a result, taken from the engine's pool. */
+/**
+ * Buffers for one row of every role, its old content and a result, taken from the engine's pool.
+ */
 import { ROW_BYTES } from "../base/units.ts";
-import type { EngineEnvironment } from "./stripe-runner.ts";
+import type { EngineEnvironment } from "./environment.ts";
 
 const WAIT_MS = 1;
 

@@ -6,14 +6,14 @@
  * had from the others, and a role that is there is rewritten and read again (write-rules 11). With
  * two the row has lost data. Writes then follow write-rules 8 and 9:
  *
- *   other data | own    | parity | what a write does
- *   -----------|--------|--------|------------------------------------------------------------------
- *   all known  | any    | any    | parity anew from all data; data and parity are written, and both
- *              |        |        | entries cleared once that is durable
- *   unknown    | known  | known  | read-modify-write keeps the unknown chunk's virtual content
- *   unknown    | unknown| any    | parity is entered as bad first, then the data is written durably,
- *              |        |        | and only then is its own entry cleared
- *   unknown    | known  | unknown| the data is written
+ *   other data | own     | parity  | what a write does
+ *   -----------|---------|---------|-----------------------------------------------------------
+ *   all known  | any     | any     | parity anew from all data; data and parity are written, and
+ *              |         |         | both entries cleared once that is durable
+ *   unknown    | known   | known   | read-modify-write keeps the unknown chunk's virtual content
+ *   unknown    | unknown | any     | parity is entered as bad first, then the data is written
+ *              |         |         | durably, and only then is its own entry cleared
+ *   unknown    | known   | unknown | the data is written
  *
  * A write that fails enters its row in that member's log if the row keeps redundancy, and answers
  * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
@@ -24,10 +24,10 @@ import { ROW_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import { RowBuffers } from "./row-buffers.ts";
-import type { EngineEnvironment, MemberError } from "./stripe-runner.ts";
 
 export interface RowHost {
   memberFailed(error: MemberError): void;

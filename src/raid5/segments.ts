@@ -53,7 +53,9 @@ export class SegmentTable {
     return op * SEGMENTS_PER_OP;
   }
 
-  /** Fills in rows, touched and partial of all segments of `leader` and the parts merged into it. */
+  /**
+   * Fills in rows, touched and partial of all segments of `leader` and the parts merged into it.
+   */
   build(leader: number): void {
     this.collectBoundaries(leader);
     let count = 0;

@@ -4,12 +4,12 @@
  */
 import { EIO } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
+import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowPath, RowPlace } from "./row-path.ts";
 import { OpKind, type StripeOps } from "./stripe-ops.ts";
-import type { EngineEnvironment } from "./stripe-runner.ts";
 
 const RECORD_POLL_MS = 1;
 

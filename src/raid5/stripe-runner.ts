@@ -14,20 +14,14 @@
  */
 import { assert } from "../base/assert.ts";
 import { EIO } from "../base/errno.ts";
-import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
-import type { OutcomeRouter } from "../block/outcome-router.ts";
-import type { SlabPool } from "../block/pool.ts";
-import type { ParityKernels } from "../parity/kernels.ts";
-import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
-import type { Timers } from "../reactor/timers.ts";
+import { Op, type OpCode } from "../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import {
   bufferCountOf,
-  bufferIndexOf,
   chooseWriteStrategy,
   countBits,
   NONE_MISSING,
@@ -41,30 +35,7 @@ import {
 import { IndexQueue } from "./request-table.ts";
 import { SegmentTable } from "./segments.ts";
 import { OpKind, Phase, type StripeOps } from "./stripe-ops.ts";
-
-/** What the engine needs from the reactor. */
-export interface EngineEnvironment {
-  readonly asyncIo: AsyncIo;
-  /** Where the rows of clients' requests lie. */
-  readonly payloadPool: SlabPool;
-  readonly memory: SharedMemory;
-  readonly table: IoTable;
-  readonly router: OutcomeRouter;
-  readonly enginePool: SlabPool;
-  readonly kernels: ParityKernels;
-  readonly timers: Timers;
-}
-
-/** A member request that failed for good. */
-export interface MemberError {
-  readonly role: number;
-  readonly op: OpCode;
-  readonly outcome: OutcomeCode;
-  readonly errno: number;
-  /** Byte offset on the member's device. */
-  readonly offset: number;
-  readonly bytes: number;
-}
+import { StripeParity } from "./stripe-parity.ts";
 
 export interface RunnerHost {
   /** Decides at once what a failed request means for its member. */
@@ -79,8 +50,6 @@ export interface RunnerHost {
   isRecordPending(): boolean;
 }
 
-const SOURCES_MAX = 16;
-
 export class StripeRunner {
   readonly segments: SegmentTable;
   private readonly environment: EngineEnvironment;
@@ -94,7 +63,7 @@ export class StripeRunner {
   private readonly recordWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
   private isDraining = false;
-  private readonly sources = new Uint32Array(SOURCES_MAX);
+  private readonly parity: StripeParity;
   private readonly shape: SegmentShape;
 
   constructor(options: {
@@ -111,6 +80,12 @@ export class StripeRunner {
     this.host = options.host;
     const { capacity } = options.ops;
     this.segments = new SegmentTable(options.ops, options.geometry.chunkBytes / ROW_BYTES);
+    this.parity = new StripeParity({
+      kernels: options.environment.kernels,
+      geometry: options.geometry,
+      ops: options.ops,
+      segments: this.segments,
+    });
     this.memoryWaiters = new IndexQueue(capacity);
     this.ioWaiters = new IndexQueue(capacity);
     this.recordWaiters = new IndexQueue(capacity);
@@ -324,14 +299,20 @@ export class StripeRunner {
       for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
         const bit = 1 << dataIndex;
         if ((readMask & bit) !== 0) {
-          const address = this.bufferAddress(op, slot, dataIndex);
+          const address = this.parity.bufferAddress(op, slot, dataIndex);
           this.issue(op, slot, geometry.dataRole(stripe, dataIndex), Op.read, address);
         } else if (isRead && (segments.touched[slot]! & bit) !== 0) {
           this.readIntoPayload(op, slot, dataIndex);
         }
       }
       if (readsParity(segments.strategy[slot] as StrategyCode)) {
-        this.issue(op, slot, geometry.parityRole(stripe), Op.read, this.parityAddress(op, slot));
+        this.issue(
+          op,
+          slot,
+          geometry.parityRole(stripe),
+          Op.read,
+          this.parity.parityAddress(op, slot),
+        );
       }
     }
     this.settle(op);
@@ -359,7 +340,7 @@ export class StripeRunner {
     const first = segments.first(op);
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
-      this.computeSegment(op, slot);
+      this.parity.computeSegment(op, slot);
       for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
         if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
         const role = geometry.dataRole(stripe, dataIndex);
@@ -368,7 +349,7 @@ export class StripeRunner {
         this.issue(op, slot, role, Op.write, address);
       }
       if (segments.strategy[slot] !== Strategy.dataOnly && (absent & (1 << parityRole)) === 0) {
-        this.issue(op, slot, parityRole, Op.write, this.parityAddress(op, slot));
+        this.issue(op, slot, parityRole, Op.write, this.parity.parityAddress(op, slot));
       }
     }
     this.settle(op);
@@ -440,7 +421,7 @@ export class StripeRunner {
     const { segments } = this;
     const first = segments.first(op);
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
-      if (segments.strategy[slot] === Strategy.readReconstruct) this.reconstruct(op, slot);
+      if (segments.strategy[slot] === Strategy.readReconstruct) this.parity.reconstruct(op, slot);
     }
     this.finish(op, 0);
   }
@@ -488,133 +469,5 @@ export class StripeRunner {
       part = next;
     }
     this.release(op);
-  }
-
-  // Buffers and parity -----------------------------------------------------------------------
-
-  private columnBytes(slot: number): number {
-    return (this.segments.toRow[slot]! - this.segments.fromRow[slot]!) * ROW_BYTES;
-  }
-
-  private parityAddress(op: number, slot: number): number {
-    return this.ops.bufferAddress[op]! + this.segments.bufferOffset[slot]!;
-  }
-
-  private bufferAddress(op: number, slot: number, dataIndex: number): number {
-    const { segments } = this;
-    const strategy = segments.strategy[slot] as StrategyCode;
-    const index = bufferIndexOf(strategy, segments.readMask[slot]!, dataIndex);
-    return this.parityAddress(op, slot) + index * this.columnBytes(slot);
-  }
-
-  private recoveredAddress(op: number, slot: number): number {
-    const index = 1 + countBits(this.segments.readMask[slot]!);
-    return this.parityAddress(op, slot) + index * this.columnBytes(slot);
-  }
-
-  private computeSegment(op: number, slot: number): void {
-    const { segments } = this;
-    const strategy = segments.strategy[slot];
-    if (strategy === Strategy.recoverWrite) this.recoverMissing(op, slot);
-    if (segments.partial[slot] !== 0) this.completePartialRows(op, slot);
-    if (strategy === Strategy.dataOnly) return;
-    if (strategy === Strategy.readModifyWrite) this.modifyParity(op, slot);
-    else this.computeParity(op, slot);
-  }
-
-  /** The old content of the missing chunk: the XOR of all others and the old parity. */
-  private recoverMissing(op: number, slot: number): void {
-    const { sources } = this;
-    const readMask = this.segments.readMask[slot]!;
-    sources[0] = this.parityAddress(op, slot);
-    let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((readMask & (1 << dataIndex)) === 0) continue;
-      sources[count] = this.bufferAddress(op, slot, dataIndex);
-      count += 1;
-    }
-    this.xor(this.recoveredAddress(op, slot), count, slot);
-  }
-
-  /** Puts the old bytes around the new ones in rows that are written in part. */
-  private completePartialRows(op: number, slot: number): void {
-    const { segments, ops } = this;
-    const partial = segments.partial[slot]!;
-    const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      const bit = 1 << dataIndex;
-      if ((partial & bit) === 0) continue;
-      const old =
-        (segments.readMask[slot]! & bit) !== 0
-          ? this.bufferAddress(op, slot, dataIndex)
-          : this.recoveredAddress(op, slot);
-      const part = segments.partAt(op, dataIndex, row);
-      const rowStart = dataIndex * this.geometry.chunkBytes + row * ROW_BYTES;
-      const from = Math.max(0, ops.within[part]! - rowStart);
-      const to = Math.min(ROW_BYTES, ops.within[part]! + ops.bytes[part]! - rowStart);
-      const target = segments.dataAddress(op, dataIndex, row);
-      const { kernels } = this.environment;
-      if (from > 0) kernels.copy(target, old, from);
-      if (to < ROW_BYTES) kernels.copy(target + to, old + to, ROW_BYTES - to);
-    }
-  }
-
-  /** Parity = XOR of all data, new where touched and old elsewhere. */
-  private computeParity(op: number, slot: number): void {
-    const { segments, sources } = this;
-    const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      sources[dataIndex] =
-        (segments.touched[slot]! & (1 << dataIndex)) !== 0
-          ? segments.dataAddress(op, dataIndex, row)
-          : this.bufferAddress(op, slot, dataIndex);
-    }
-    this.xor(this.parityAddress(op, slot), this.geometry.dataCount, slot);
-  }
-
-  /** Parity = old parity XOR old data XOR new data, in two passes (16 sources at most). */
-  private modifyParity(op: number, slot: number): void {
-    const { segments, sources } = this;
-    const row = segments.fromRow[slot]!;
-    const touched = segments.touched[slot]!;
-    const parity = this.parityAddress(op, slot);
-    sources[0] = parity;
-    let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((touched & (1 << dataIndex)) === 0) continue;
-      sources[count] = this.bufferAddress(op, slot, dataIndex);
-      count += 1;
-    }
-    this.xor(parity, count, slot);
-    count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((touched & (1 << dataIndex)) === 0) continue;
-      sources[count] = segments.dataAddress(op, dataIndex, row);
-      count += 1;
-    }
-    this.xor(parity, count, slot);
-  }
-
-  private reconstruct(op: number, slot: number): void {
-    const { segments, sources } = this;
-    const row = segments.fromRow[slot]!;
-    // As planned: another member may have failed since, and this read is still right.
-    const missing = this.ops.missing[op]!;
-    sources[0] = this.parityAddress(op, slot);
-    let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if (dataIndex === missing) continue;
-      sources[count] =
-        (segments.touched[slot]! & (1 << dataIndex)) !== 0
-          ? segments.dataAddress(op, dataIndex, row)
-          : this.bufferAddress(op, slot, dataIndex);
-      count += 1;
-    }
-    const target = segments.dataAddress(op, missing, row);
-    this.environment.kernels.xor(target, sources, count, this.columnBytes(slot));
-  }
-
-  private xor(target: number, count: number, slot: number): void {
-    this.environment.kernels.xor(target, this.sources, count, this.columnBytes(slot));
   }
 }

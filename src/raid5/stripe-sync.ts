@@ -16,7 +16,7 @@ import { type AsyncIo, type IoAnswer, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { Op, type OpCode } from "../reactor/io-table.ts";
 import type { StripeEngine } from "./engine.ts";
-import type { EngineEnvironment, MemberError } from "./stripe-runner.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
 export const SYNC_PIECE_BYTES = 128 * 1024;

@@ -147,7 +147,9 @@ export class AioQueue {
   openDevice(options: {
     fd: number;
     onComplete: (request: number, result: number) => void;
-    /** iocbs with the kernel at most: below the queue of the device, so that io_submit won't block. */
+    /**
+     * iocbs with the kernel at most: below the queue of the device, so that io_submit won't block.
+     */
     maxInFlight: number;
   }): number {
     assert(options.maxInFlight >= 1, "a device takes at least one request at a time");
@@ -192,7 +194,8 @@ export class AioQueue {
 
   /**
    * Answers every write, zeroing and flush of the device that the kernel has not got yet with
-   * `-errno`, in the next reap: once two members are gone nothing more is submitted (write-rules 15).
+   * `-errno`, in the next reap: once two members are gone nothing more is submitted (write-rules
+   * 15).
    */
   cancelQueuedWrites(handle: number, errno: number): number {
     const device = this.device(handle);
@@ -228,7 +231,9 @@ export class AioQueue {
     this.submitPending();
   }
 
-  /** Takes all completions there are and calls the handlers. Answers how many requests completed. */
+  /**
+   * Takes all completions there are and calls the handlers. Answers how many requests completed.
+   */
   reap(): number {
     for (;;) {
       const count = this.kernel.getEvents(this.arrays.eventsAddress, EVENTS_MAX);

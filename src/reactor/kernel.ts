@@ -18,7 +18,9 @@
 export interface AioKernel {
   /** What is added to an address to make the pointer that `buf`, iovecs and pointer lists hold. */
   readonly baseAddress: number;
-  /** Submits `count` iocbs from the list of pointers at `listAddress`. The number taken, or -errno. */
+  /**
+   * Submits `count` iocbs from the list of pointers at `listAddress`. The number taken, or -errno.
+   */
   submit(listAddress: number, count: number): number;
   /** Moves up to `max` completions to `eventsAddress`; 0 when there are none. Never waits. */
   getEvents(eventsAddress: number, max: number): number;
@@ -45,7 +47,9 @@ export interface SocketKernel {
   accept(fd: number): number;
   /** Bytes received to `address`; 0 at the end of the stream; -EAGAIN when there is nothing. */
   recv(fd: number, address: number, bytes: number): number;
-  /** sendmsg of `count` iovecs ({u64 pointer, u64 bytes}) at `iovAddress`; bytes taken or -errno. */
+  /**
+   * sendmsg of `count` iovecs ({u64 pointer, u64 bytes}) at `iovAddress`; bytes taken or -errno.
+   */
   sendv(fd: number, iovAddress: number, count: number): number;
   close(fd: number): void;
   /**

@@ -91,7 +91,8 @@ export async function runProgram(
 /** As `runProgram`, for one that must succeed; answers with its stdout. */
 export async function mustRun(words: readonly string[], options: RunOptions = {}): Promise<string> {
   const { exitCode, stdout, stderr } = await runProgram(words, options);
-  assert(exitCode === 0, `${words.join(" ")} succeeds: exit ${exitCode}: ${stderr}${stdout}`);
+  const what = words.map((word) => word.slice(0, 200)).join(" ");
+  assert(exitCode === 0, `${what} succeeds: exit ${exitCode}: ${stderr}${stdout}`);
   return stdout;
 }
 

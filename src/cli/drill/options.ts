@@ -9,7 +9,9 @@ export const ARRAY_NAME = "raid_test";
 /** The member that is taken out, wiped and added back. */
 export const LOST_DRIVE = "drive2";
 export const NEW_DRIVE = "drive_new";
-/** The second act: the member that is taken out, the target that dies, and the one that does not. */
+/**
+ * The second act: the member that is taken out, the target that dies, and the one that does not.
+ */
 export const SECOND_LOST_DRIVE = "drive0";
 export const DYING_DRIVE = "drive_dying";
 export const LAST_DRIVE = "drive_last";

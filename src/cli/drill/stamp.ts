@@ -94,7 +94,7 @@ function checksumOf(words: Uint32Array, at: number): number {
     hash = Math.imul(hash ^ words[at + word]!, 0x85eb_ca6b);
     hash ^= hash >>> 15;
   }
-  return (Math.imul(hash, 0xc2b2_ae35) >>> 0) | 1;
+  return (Math.imul(hash, 0xc2b2_ae35) | 1) >>> 0;
 }
 
 /** A xorshift step, then an odd multiplier: not linear over XOR. */

@@ -1,0 +1,38 @@
+/** What an array is made of: the plan that it is started with, its seats, its settings. */
+import type { Superblock } from "../md/superblock.ts";
+import type { Drive } from "./drive.ts";
+import type { ArrayEvent, MemberState } from "./protocol.ts";
+
+export interface RoleSlot {
+  /** The drive in this role, also a faulty one until it is removed; null: none is known. */
+  drive: Drive | null;
+  state: Exclude<MemberState, "spare">;
+}
+
+/** What an array is started with: the result of an assembly or of a create. */
+export interface StartPlan {
+  readonly name: string;
+  /** Geometry, identity and dev_roles are taken from it. */
+  readonly superblock: Superblock;
+  /** By role. `recoveryOffsetSectors` null: in sync. */
+  readonly roles: readonly ({
+    readonly drive: Drive;
+    readonly recoveryOffsetSectors: number | null;
+  } | null)[];
+  readonly spares: readonly Drive[];
+  readonly resyncFromSector: number | null;
+  /** The first resync of a new array: nobody has written anything yet. */
+  readonly isFirstResync: boolean;
+  readonly isReadOnly: boolean;
+}
+
+export interface ArrayHooks {
+  emit(event: ArrayEvent): void;
+}
+
+export interface ArrayTuning {
+  syncSpeedMin: number;
+  syncSpeedMax: number;
+  readDeadlineMs: number;
+  writeDeadlineMs: number;
+}

@@ -1,0 +1,159 @@
+/**
+ * Builds units of the partial parity log in the shared memory, where they are written from.
+ *
+ *   address                    + 4096                 + 4096 + first pp_size
+ *   | header, 148 entries max  | partial parity of 0  | partial parity of 1 | ...
+ *
+ * The caller puts an entry's partial parity at `partialParityAddress`, adds the entry, and so on;
+ * `finish` seals the header. An entry that Linux could stumble over is a bug here and stops us, not
+ * the host that later starts the array. Nothing allocates after the constructor.
+ */
+import { assert } from "../base/assert.ts";
+import type { SharedMemory } from "../base/memory.ts";
+import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { writeU64 } from "./little-endian.ts";
+import {
+  type Crc32c,
+  checkPplEntry,
+  PPL_ENTRIES_MAX,
+  PPL_ENTRIES_OFFSET,
+  PPL_ENTRY_BYTES,
+  PPL_HEADER_BYTES,
+  PPL_RESERVED_BYTES,
+  type PplEntry,
+  type PplGeometry,
+  writePplEntry,
+} from "./ppl.ts";
+
+/** CRC32C without inversion over bytes of the shared memory: `ParityKernels.crc32c`. */
+export type Crc32cAt = (seed: number, address: number, bytes: number) => number;
+
+/** The form for any bytes, which are copied to `scratchBytes` at `scratchAddress` on the way. */
+export function crc32cThrough({
+  memory,
+  crc32c,
+  scratchAddress,
+  scratchBytes,
+}: {
+  readonly memory: SharedMemory;
+  readonly crc32c: Crc32cAt;
+  readonly scratchAddress: number;
+  readonly scratchBytes: number;
+}): Crc32c {
+  return (seed, bytes) => {
+    let value = seed;
+    for (let done = 0; done < bytes.length; done += scratchBytes) {
+      const part = bytes.subarray(done, done + scratchBytes);
+      memory.bytes.set(part, scratchAddress);
+      value = crc32c(value, scratchAddress, part.length);
+    }
+    return value;
+  };
+}
+
+export interface PplUnitBuilderOptions {
+  readonly memory: SharedMemory;
+  readonly crc32c: Crc32cAt;
+  readonly signature: number;
+  readonly geometry: PplGeometry;
+  /** The role of the member whose log the units are for. */
+  readonly logRole: number;
+  /** Of `PplSpace`. */
+  readonly partialParityBytesMax: number;
+}
+
+export class PplUnitBuilder {
+  private readonly options: PplUnitBuilderOptions;
+  private address = 0;
+  private count = 0;
+  private partialParityBytes = 0;
+  /** Member rows of the entries so far, to keep a row from being logged twice. */
+  private readonly fromRow = new Float64Array(PPL_ENTRIES_MAX);
+  private readonly toRow = new Float64Array(PPL_ENTRIES_MAX);
+
+  constructor(options: PplUnitBuilderOptions) {
+    this.options = options;
+  }
+
+  get entryCount(): number {
+    return this.count;
+  }
+
+  /** Where the partial parity of the next entry belongs. */
+  get partialParityAddress(): number {
+    return this.address + PPL_HEADER_BYTES + this.partialParityBytes;
+  }
+
+  /** Starts a unit at `address`, with room for the header and all of its partial parity. */
+  begin(address: number, generation: number): void {
+    const { memory, signature } = this.options;
+    assert(address % ROW_BYTES === 0, "a unit is written in whole rows");
+    this.address = address;
+    this.count = 0;
+    this.partialParityBytes = 0;
+    memory.bytes.fill(0xff, address, address + PPL_RESERVED_BYTES);
+    memory.bytes.fill(0, address + PPL_RESERVED_BYTES, address + PPL_HEADER_BYTES);
+    memory.view.setUint32(address + 512, signature, true);
+    writeU64(memory.view, address + 520, generation);
+  }
+
+  /** Whether an entry with this much partial parity still goes into the unit. */
+  hasRoomFor(partialParityBytes: number): boolean {
+    return (
+      this.count < PPL_ENTRIES_MAX &&
+      this.partialParityBytes + partialParityBytes <= this.options.partialParityBytesMax
+    );
+  }
+
+  /** The checksum for an entry whose partial parity lies at `partialParityAddress`. */
+  partialParityChecksum(bytes: number): number {
+    return ~this.options.crc32c(0xffffffff, this.partialParityAddress, bytes) >>> 0;
+  }
+
+  /** Copies what it needs of `entry`, which the caller may use again. */
+  addEntry(entry: Readonly<PplEntry>): void {
+    const { memory, geometry, logRole } = this.options;
+    assert(this.address !== 0, "a unit has begun");
+    assert(this.hasRoomFor(entry.partialParityBytes), "the entry fits into the unit");
+    assert(checkPplEntry(entry, geometry, logRole) === null, "an entry is right for this array");
+    assert(
+      entry.partialParityBytes > 0 || entry.checksum === 0,
+      "without partial parity the checksum is that of nothing",
+    );
+    this.claimRows(entry);
+    const offset = this.address + PPL_ENTRIES_OFFSET + this.count * PPL_ENTRY_BYTES;
+    writePplEntry(memory.view, offset, entry);
+    this.count += 1;
+    this.partialParityBytes += entry.partialParityBytes;
+  }
+
+  /** Seals the unit. Bytes to write from its address: header and partial parity. */
+  finish(): number {
+    const { memory, crc32c } = this.options;
+    assert(this.address !== 0 && this.count > 0, "a unit has entries");
+    memory.view.setUint32(this.address + 528, this.count, true);
+    memory.view.setUint32(this.address + 532, 0, true);
+    const checksum = ~crc32c(0xffffffff, this.address, PPL_HEADER_BYTES) >>> 0;
+    memory.view.setUint32(this.address + 532, checksum, true);
+    this.address = 0;
+    return PPL_HEADER_BYTES + this.partialParityBytes;
+  }
+
+  private claimRows(entry: Readonly<PplEntry>): void {
+    const { geometry } = this.options;
+    const { partialParityBytes, dataBytes } = entry;
+    const offset = entry.dataSector * SECTOR_BYTES;
+    const stripe = Math.floor(offset / geometry.stripeBytes);
+    const inChunk = (offset - stripe * geometry.stripeBytes) % geometry.chunkBytes;
+    const columnBytes =
+      partialParityBytes === 0 ? dataBytes / geometry.dataCount : partialParityBytes;
+    const fromRow = (stripe * geometry.chunkBytes + inChunk) / ROW_BYTES;
+    const toRow = fromRow + columnBytes / ROW_BYTES;
+    for (let index = 0; index < this.count; index += 1) {
+      const isApart = toRow <= this.fromRow[index]! || this.toRow[index]! <= fromRow;
+      assert(isApart, "a row is in a unit once: each replay would undo the other");
+    }
+    this.fromRow[this.count] = fromRow;
+    this.toRow[this.count] = toRow;
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * The client of a crash scenario: reads, writes and flushes with the oracle, and every promise that
+ * was made to it is a mark in the trace of the drives, so that the promises of each crash point are
+ * known.
+ */
+import { SECTOR_BYTES } from "../../src/base/units.ts";
+import type { DeviceTrace } from "../sim/device-trace.ts";
+import type { OracleMark, SectorOracle, Violation } from "../sim/oracle.ts";
+import type { SimClient, SimWorld } from "../sim/sim-world.ts";
+
+/** What is true from some moment on, beside what the oracle knows. */
+export interface Facts {
+  /** The create was answered: the array has to be there. */
+  readonly doesExist: boolean;
+  /** No fault was injected: with all drives there, the array assembles whole, by itself. */
+  readonly isHealthy: boolean;
+}
+
+export type CrashMark =
+  | { readonly kind: "oracle"; readonly mark: OracleMark }
+  | { readonly kind: "facts"; readonly facts: Partial<Facts> };
+
+export class CrashLoad {
+  readonly world: SimWorld;
+  readonly oracle: SectorOracle;
+  private readonly trace: DeviceTrace<CrashMark> | null;
+  private readonly client: SimClient;
+
+  constructor(options: {
+    world: SimWorld;
+    oracle: SectorOracle;
+    trace: DeviceTrace<CrashMark> | null;
+  }) {
+    this.world = options.world;
+    this.oracle = options.oracle;
+    this.trace = options.trace;
+    this.client = options.world.client();
+  }
+
+  fact(facts: Partial<Facts>): void {
+    this.trace?.mark({ kind: "facts", facts });
+  }
+
+  /** The answer is the status. */
+  async write(lba: number, sectors: number, options: { fua?: boolean } = {}): Promise<number> {
+    const { oracle } = this;
+    const version = oracle.beginWrite(lba, sectors);
+    this.mark({ kind: "begin", version, content: "stamp", lba, sectors });
+    const data = new Uint8Array(sectors * SECTOR_BYTES);
+    oracle.fill(data, lba, version);
+    const status = await this.client.write(lba * SECTOR_BYTES, data, options);
+    const how = status !== 0 ? "failed" : options.fua === true ? "done-fua" : "done";
+    oracle.endWrite(version, how);
+    this.mark({ kind: "end", version, how });
+    return status;
+  }
+
+  async flush(): Promise<number> {
+    const flush = this.oracle.beginFlush();
+    this.mark({ kind: "flush-begin", flush });
+    const status = await this.client.flush();
+    this.oracle.endFlush(flush, { isDone: status === 0 });
+    this.mark({ kind: "flush-end", flush, isDone: status === 0 });
+    return status;
+  }
+
+  /** Reads sectors: the status, or the first one that is wrong. */
+  async read(lba: number, sectors: number): Promise<number | Violation> {
+    const token = this.oracle.beginRead(lba, sectors);
+    const { status, data } = await this.client.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
+    if (status !== 0) {
+      this.oracle.dropRead(token);
+      return status;
+    }
+    return this.oracle.endRead(token, data) ?? 0;
+  }
+
+  private mark(mark: OracleMark): void {
+    this.trace?.mark({ kind: "oracle", mark });
+  }
+}

@@ -1,0 +1,392 @@
+/**
+ * Judges a crash image without starting an engine: what the superblocks make of it, and whether
+ * every sector is then one that the oracle allows. Thousands of images a second, so that the
+ * matrix can be large; the same images, sampled, go through the real engine (real-check.ts).
+ *
+ * The product's own judgement of superblocks is used, and compared with a second, short one that
+ * is written down here from the rules. The bytes are read with arithmetic of this file:
+ *
+ *   left-symmetric, n members, stripe s: parity on role n - 1 - s mod n, data chunk i on the role
+ *   that follows it by 1 + i
+ *
+ * Pages of images are shared and never change, so whatever follows from pages is remembered by the
+ * numbers that they get here.
+ */
+import { SECTOR_BYTES } from "../../src/base/units.ts";
+import { judgeAssembly } from "../../src/md/assemble.ts";
+import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble-plan.ts";
+import { decodeBadBlockLog } from "../../src/md/bad-block-log.ts";
+import {
+  decodeSuperblock,
+  Role,
+  roleOf,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Superblock,
+} from "../../src/md/superblock.ts";
+import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
+import type { SectorOracle } from "../sim/oracle.ts";
+import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
+
+const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
+const REMEMBERED_MAX = 200_000;
+const NO_PAGE = new Uint8Array(PAGE_BYTES);
+
+/** What has to come of a set of drives, and the plan where there is one. */
+export type Expected =
+  /** No drive has a superblock. */
+  | { readonly kind: "nothing" }
+  | { readonly kind: "whole"; readonly plan: AssemblyPlan }
+  | { readonly kind: "degraded"; readonly plan: AssemblyPlan }
+  /** Dirty and degraded: `plan` is what force makes of it. */
+  | { readonly kind: "refused"; readonly plan: AssemblyPlan }
+  | { readonly kind: "too-few"; readonly refusal: AssemblyRefusal }
+  /** The two judgements differ, or the product refuses for a reason that cannot be. */
+  | { readonly kind: "wrong"; readonly message: string };
+
+/** The promises of one crash point. */
+export class Promises {
+  readonly oracle: SectorOracle;
+  readonly seed: number;
+  /** By sector: the versions that may be there. */
+  readonly allowed: readonly (readonly number[])[];
+
+  /** `oracle` has crashed. */
+  constructor(oracle: SectorOracle) {
+    this.oracle = oracle;
+    this.seed = oracle.seed;
+    this.allowed = Array.from({ length: oracle.sectorCount }, (_, lba) =>
+      oracle.allowedVersions(lba),
+    );
+  }
+
+  isOpen(lba: number): boolean {
+    return this.allowed[lba]!.length > 1;
+  }
+
+  /** Null, or what is wrong with it. */
+  judge(lba: number, found: SectorContent): string | null {
+    const allowed = this.allowed[lba]!;
+    const isAllowed =
+      found.kind === "zero"
+        ? allowed.includes(0)
+        : found.kind === "stamp" &&
+          found.stamp.seed === this.seed &&
+          found.stamp.lba === lba &&
+          allowed.includes(found.stamp.version);
+    if (isAllowed) return null;
+    return `sector ${lba} holds ${nameOf(found)}; expected version ${allowed.join(" or ")}`;
+  }
+}
+
+export function nameOf(found: SectorContent): string {
+  if (found.kind === "zero") return "zeros";
+  if (found.kind === "garbage") return `garbage (${found.detail})`;
+  const { lba, version } = found.stamp;
+  return `version ${version} of sector ${lba}`;
+}
+
+interface Reader {
+  readonly memberCount: number;
+  readonly chunkRows: number;
+  readonly stripes: number;
+  readonly pages: readonly (ReadonlyMap<number, Uint8Array> | null)[];
+  readonly firstPage: readonly number[];
+  /** By role: rows of the member from here on are not rebuilt. */
+  readonly rebuiltRows: readonly number[];
+  readonly badRows: readonly ReadonlySet<number>[];
+  readonly isClean: boolean;
+  /** Rows of a member below which parity is in sync. */
+  readonly syncedRows: number;
+}
+
+export interface LightOptions {
+  readonly images: readonly DeviceImage[];
+  readonly promises: Promises;
+  /** Sectors that were in flight may hold garbage. */
+  readonly isTorn: boolean;
+}
+
+export class LightCheck {
+  /** Rows that no member could give, of those that were read. */
+  lostRows = 0;
+  private readonly pageNumbers = new WeakMap<Uint8Array, number>();
+  private nextPage = 1;
+  private readonly superblocks = new Map<number, Superblock | null>();
+  private readonly rows = new Map<string, readonly SectorContent[]>();
+  private readonly judged = new Map<string, Expected>();
+
+  /** What has to come of these drives. */
+  expect(images: readonly DeviceImage[]): Expected {
+    const key = images.map((image) => `${image.name}:${this.superblockPage(image)}`).join();
+    const known = this.judged.get(key);
+    if (known !== undefined) return known;
+    const expected = this.judge(images);
+    this.judged.set(key, expected);
+    return expected;
+  }
+
+  superblockOf(image: DeviceImage): Superblock | null {
+    const page = this.superblockPage(image);
+    const known = this.superblocks.get(page);
+    if (known !== undefined) return known;
+    const bytes = readImage(image, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+    const decoded = decodeSuperblock(bytes, { deviceBytes: image.sizeBytes });
+    const superblock = decoded.ok ? decoded.value : null;
+    this.superblocks.set(page, superblock);
+    return superblock;
+  }
+
+  /** Null, or the first thing that is wrong in what `plan` gives of these drives. */
+  readAll(plan: AssemblyPlan, { images, promises, isTorn }: LightOptions): string | null {
+    const reader = this.readerOf(plan, images);
+    const { memberCount, stripes, chunkRows } = reader;
+    for (let stripe = 0; stripe < stripes; stripe += 1) {
+      for (let row = 0; row < chunkRows; row += 1) {
+        for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {
+          const wrong = this.judgeRow({ reader, plan, promises, isTorn, stripe, row, dataIndex });
+          if (wrong !== null) return wrong;
+        }
+      }
+    }
+    return null;
+  }
+
+  private judgeRow(at: {
+    reader: Reader;
+    plan: AssemblyPlan;
+    promises: Promises;
+    isTorn: boolean;
+    stripe: number;
+    row: number;
+    dataIndex: number;
+  }): string | null {
+    const { reader, plan, promises, isTorn, stripe, row, dataIndex } = at;
+    const { memberCount, chunkRows } = reader;
+    const parityRole = memberCount - 1 - (stripe % memberCount);
+    const role = (parityRole + 1 + dataIndex) % memberCount;
+    const memberRow = stripe * chunkRows + row;
+    const first = ((stripe * (memberCount - 1) + dataIndex) * chunkRows + row) * SECTORS_PER_ROW;
+    const unknown = this.unknownRoles(reader, memberRow);
+    const isDirect = !unknown.includes(role);
+    const others = unknown.filter((each) => each !== role);
+    const isSynced = reader.isClean || memberRow < reader.syncedRows;
+    const direct = isDirect ? this.direct(reader, role, memberRow) : null;
+    const sum = others.length === 0 ? this.sum(reader, role, memberRow) : null;
+    const found = direct ?? sum;
+    if (found === null) {
+      this.lostRows += 1;
+      return null;
+    }
+    // Where nothing proves that parity is right, a chunk that was being written may be anything.
+    const isHole =
+      !isDirect && plan.isDirty && isRowOpen(promises, reader, stripe, row, memberCount);
+    for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
+      const lba = first + sector;
+      const isFree = isHole || (isTorn && promises.isOpen(lba));
+      const wrong = isFree ? null : promises.judge(lba, found[sector]!);
+      if (wrong !== null) return wrong;
+      if (!isSynced || direct === null || sum === null || isTorn) continue;
+      if (!isSame(direct[sector]!, sum[sector]!)) {
+        const parity = nameOf(sum[sector]!);
+        return `sector ${lba}: parity of a clean row gives ${parity}, not ${nameOf(direct[sector]!)}`;
+      }
+    }
+    return null;
+  }
+
+  private readerOf(plan: AssemblyPlan, images: readonly DeviceImage[]): Reader {
+    const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
+    const chunkRows = chunkSectors / SECTORS_PER_ROW;
+    const pages: (ReadonlyMap<number, Uint8Array> | null)[] = [];
+    const firstPage: number[] = [];
+    const rebuiltRows: number[] = [];
+    const badRows: ReadonlySet<number>[] = [];
+    for (const entry of plan.roles) {
+      if (entry.state === "missing") {
+        pages.push(null);
+        firstPage.push(0);
+        rebuiltRows.push(0);
+        badRows.push(new Set());
+        continue;
+      }
+      const image = images.find(({ name }) => name === entry.drive)!;
+      pages.push(image.pages);
+      firstPage.push(entry.superblock.dataOffsetSectors / SECTORS_PER_ROW);
+      rebuiltRows.push(
+        entry.state === "in-sync"
+          ? Number.POSITIVE_INFINITY
+          : Math.floor(entry.recoveryOffsetSectors / chunkSectors) * chunkRows,
+      );
+      badRows.push(badRowsOf(image, entry.superblock));
+    }
+    const from = plan.resyncFromSector;
+    return {
+      memberCount,
+      chunkRows,
+      stripes: Math.floor(sizeSectors / chunkSectors),
+      pages,
+      firstPage,
+      rebuiltRows,
+      badRows,
+      isClean: from === null,
+      syncedRows: from === null ? 0 : Math.floor(from / SECTORS_PER_ROW),
+    };
+  }
+
+  private unknownRoles(reader: Reader, memberRow: number): number[] {
+    const unknown: number[] = [];
+    for (let role = 0; role < reader.memberCount; role += 1) {
+      const isThere =
+        reader.pages[role] !== null &&
+        memberRow < reader.rebuiltRows[role]! &&
+        !reader.badRows[role]!.has(memberRow);
+      if (!isThere) unknown.push(role);
+    }
+    return unknown;
+  }
+
+  private pageOf(reader: Reader, role: number, memberRow: number): Uint8Array {
+    return reader.pages[role]!.get(reader.firstPage[role]! + memberRow) ?? NO_PAGE;
+  }
+
+  private direct(reader: Reader, role: number, memberRow: number): readonly SectorContent[] {
+    const page = this.pageOf(reader, role, memberRow);
+    return this.remembered(String(this.numberOf(page)), () => page);
+  }
+
+  /** The XOR of all roles but one. */
+  private sum(reader: Reader, without: number, memberRow: number): readonly SectorContent[] {
+    const pages: Uint8Array[] = [];
+    let key = "^";
+    for (let role = 0; role < reader.memberCount; role += 1) {
+      if (role === without) continue;
+      const page = this.pageOf(reader, role, memberRow);
+      pages.push(page);
+      key += `${this.numberOf(page)},`;
+    }
+    return this.remembered(key, () => xorOf(pages));
+  }
+
+  private remembered(key: string, pageOf: () => Uint8Array): readonly SectorContent[] {
+    const known = this.rows.get(key);
+    if (known !== undefined) return known;
+    if (this.rows.size > REMEMBERED_MAX) this.rows.clear();
+    const page = pageOf();
+    const contents: SectorContent[] = [];
+    for (let at = 0; at < PAGE_BYTES; at += SECTOR_BYTES) {
+      contents.push(readStamp(page.subarray(at, at + SECTOR_BYTES)));
+    }
+    this.rows.set(key, contents);
+    return contents;
+  }
+
+  private numberOf(page: Uint8Array): number {
+    const known = this.pageNumbers.get(page);
+    if (known !== undefined) return known;
+    const number = this.nextPage;
+    this.nextPage += 1;
+    this.pageNumbers.set(page, number);
+    return number;
+  }
+
+  private superblockPage(image: DeviceImage): number {
+    return this.numberOf(image.pages.get(SUPERBLOCK_OFFSET_BYTES / PAGE_BYTES) ?? NO_PAGE);
+  }
+
+  private judge(images: readonly DeviceImage[]): Expected {
+    const candidates = images.flatMap((image) => {
+      const superblock = this.superblockOf(image);
+      if (superblock === null) return [];
+      const { name, sizeBytes, logicalBlockBytes } = image;
+      return [{ drive: name, superblock, deviceBytes: sizeBytes, logicalBlockBytes }];
+    });
+    if (candidates.length === 0) return { kind: "nothing" };
+    const expected = expectationOf(candidates.map(({ superblock }) => superblock));
+    const judged = judgeAssembly(candidates, { force: false });
+    if (!judged.ok) {
+      const { kind, detail } = judged.error;
+      const refusal = { "dirty-and-degraded": "refused", "too-few-members": "too-few" } as const;
+      const own = kind in refusal ? refusal[kind as keyof typeof refusal] : kind;
+      if (own !== expected) {
+        return { kind: "wrong", message: `is to be ${expected}, but: ${kind}: ${detail}` };
+      }
+      if (own === "too-few") return { kind: "too-few", refusal: judged.error };
+      const forced = judgeAssembly(candidates, { force: true });
+      if (!forced.ok) return { kind: "wrong", message: `forced: ${forced.error.detail}` };
+      return { kind: "refused", plan: forced.value };
+    }
+    const kind = judged.value.degraded === 0 ? "whole" : "degraded";
+    if (kind !== expected) return { kind: "wrong", message: `is to be ${expected}, but is ${kind}` };
+    return { kind, plan: judged.value };
+  }
+}
+
+/** From the rules of md-format B6 alone: what the superblocks of these drives have to come to. */
+function expectationOf(known: readonly Superblock[]): string {
+  const claimed = known.filter((each) => roleOf(each, each.devNumber) < Role.limit);
+  if (claimed.length === 0) return "too-few";
+  const newest = Math.max(...claimed.map(({ events }) => events));
+  const freshest = claimed.filter(({ events }) => events === newest);
+  const isDirty = freshest.some(({ resyncOffsetSectors }) => resyncOffsetSectors !== null);
+  const { memberCount } = freshest[0]!;
+  const inSync = new Set<number>();
+  for (const { devNumber, events, recoveryOffsetSectors } of claimed) {
+    const role = roleOf(freshest[0]!, devNumber);
+    if (role >= memberCount || events < newest - 1) continue;
+    if (recoveryOffsetSectors === null) inSync.add(role);
+  }
+  if (inSync.size === memberCount) return "whole";
+  if (inSync.size < memberCount - 1) return "too-few";
+  return isDirty ? "refused" : "degraded";
+}
+
+function badRowsOf(image: DeviceImage, superblock: Superblock): ReadonlySet<number> {
+  const bad = new Set<number>();
+  if (!superblock.hasBadBlocks) return bad;
+  const at = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
+  const bytes = readImage(image, at, superblock.badBlockLogSectors * SECTOR_BYTES);
+  const log = decodeBadBlockLog(bytes);
+  if (!log.ok) return bad;
+  for (const { sector, lengthSectors } of log.value.ranges) {
+    const from = sector - superblock.dataOffsetSectors;
+    const last = Math.floor((from + lengthSectors - 1) / SECTORS_PER_ROW);
+    for (let row = Math.floor(from / SECTORS_PER_ROW); row <= last; row += 1) bad.add(row);
+  }
+  return bad;
+}
+
+/** Whether any sector in the same sectors of a stripe's rows was being written. */
+function isRowOpen(
+  promises: Promises,
+  { chunkRows }: Reader,
+  stripe: number,
+  row: number,
+  memberCount: number,
+): boolean {
+  for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {
+    const first = ((stripe * (memberCount - 1) + dataIndex) * chunkRows + row) * SECTORS_PER_ROW;
+    for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
+      if (promises.isOpen(first + sector)) return true;
+    }
+  }
+  return false;
+}
+
+function xorOf(pages: readonly Uint8Array[]): Uint8Array {
+  const sum = new Uint32Array(PAGE_BYTES / 4);
+  for (const page of pages) {
+    if (page === NO_PAGE) continue;
+    const words =
+      page.byteOffset % 4 === 0
+        ? new Uint32Array(page.buffer, page.byteOffset, sum.length)
+        : new Uint32Array(page.slice().buffer);
+    for (let index = 0; index < sum.length; index += 1) sum[index]! ^= words[index]!;
+  }
+  return new Uint8Array(sum.buffer);
+}
+
+function isSame(one: SectorContent, other: SectorContent): boolean {
+  if (one.kind !== "stamp" || other.kind !== "stamp") return one.kind === other.kind;
+  return one.stamp.lba === other.stamp.lba && one.stamp.version === other.stamp.version;
+}

@@ -1,0 +1,248 @@
+/**
+ * Goal: the NBD clients that people use work against the executable, on a whole and on a degraded
+ * array: nbdinfo, nbdcopy, qemu-img, qemu-io, fio and Python's libnbd.
+ *
+ * Method: one daemon with one array in each of the two states. Each client writes in its own way,
+ * and what it wrote is read back by another one, or verified by itself.
+ */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fillRandom, SeededRandom } from "../../src/base/random.ts";
+import { MIB } from "../../src/base/units.ts";
+import { Daemon, makeFile, makeFiles, mustRun, runProgram, sha256 } from "../helpers/daemon.ts";
+import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
+import { makeTempDir } from "../helpers/temp.ts";
+
+const CAN_RUN = needs("libaio", "direct-io");
+const MEMBER_BYTES = 20 * MIB;
+/** md's own name for a clean result of a check. */
+const NO_MISMATCH = { state: "done", result: { mismatchBytes: 0 } };
+
+let folder = "";
+let daemon: Daemon;
+const sizes = new Map<string, number>();
+
+beforeAll(async () => {
+  if (!CAN_RUN) return;
+  folder = makeTempDir("nbd");
+  daemon = await Daemon.start(folder);
+  const drives = await daemon.addDrives(makeFiles(folder, 7, MEMBER_BYTES));
+  const arrays = { whole: drives.slice(0, 4), degraded: drives.slice(4) };
+  for (const [name, members] of Object.entries(arrays)) {
+    const body = { name, drives: members, chunkKiB: 32 };
+    sizes.set(name, (await daemon.must("POST", "/v1/arrays", body)).sizeBytes);
+    await daemon.must("PUT", `/v1/exports/${name}`, { array: name });
+    await daemon.must("PUT", `/v1/exports/${name}-ro`, { array: name, readOnly: true });
+    await daemon.settle(name);
+  }
+  await daemon.must("POST", "/v1/arrays/degraded/members/drive5/fail", {});
+});
+
+/** The state that each array is to be tested in has not changed, and its parity fits. */
+async function expectSound(name: string): Promise<void> {
+  const status = await daemon.settle(name);
+  expect(status.degraded).toBe(name === "whole" ? 0 : 1);
+  if (name !== "whole") return;
+  expect(await daemon.must("POST", "/v1/arrays/whole/scrub?wait=60", {})).toMatchObject(
+    NO_MISMATCH,
+  );
+}
+
+function randomFile(name: string, seed: number, bytes: number): string {
+  const path = join(folder, name);
+  const data = new Uint8Array(bytes);
+  fillRandom(new SeededRandom(seed), data);
+  writeFileSync(path, data);
+  return path;
+}
+
+const HAS_LIBNBD = CAN_RUN && needs("nbdinfo");
+const HAS_QEMU = CAN_RUN && needs("qemu-img");
+const HAS_FIO = CAN_RUN && needs("fio");
+const HAS_PYTHON = CAN_RUN && needs("python3-libnbd");
+
+describe.each(["whole", "degraded"])("%s array", (name) => {
+  test.skipIf(!HAS_LIBNBD)(
+    "nbdinfo: size, flags, block sizes, list [needs libaio, direct-io, nbdinfo]",
+    async () => {
+      const nbdinfo = toolPath("nbdinfo")!;
+      const info = JSON.parse(await mustRun([nbdinfo, "--json", daemon.uri(name)]));
+      expect(info.exports[0]).toMatchObject({
+        "export-size": sizes.get(name),
+        is_read_only: false,
+        can_flush: true,
+        can_fua: true,
+        can_multi_conn: true,
+      });
+      expect(await mustRun([nbdinfo, "--size", daemon.uri(name)])).toBe(`${sizes.get(name)}\n`);
+      const listed = JSON.parse(await mustRun([nbdinfo, "--list", "--json", daemon.uri("")]));
+      const names = listed.exports.map((entry: Record<string, string>) => entry["export-name"]);
+      expect(names.toSorted()).toEqual(["degraded", "degraded-ro", "whole", "whole-ro"]);
+      expect(await mustRun([nbdinfo, "--is", "read-only", daemon.uri(`${name}-ro`)])).toBe("");
+      const unknown = await runProgram([nbdinfo, daemon.uri("nobody")]);
+      expect(unknown.exitCode).not.toBe(0);
+      expect(unknown.stderr).toContain("No such file or directory for export: nobody");
+    },
+  );
+
+  test.skipIf(!HAS_LIBNBD)(
+    "nbdcopy: in and out over several connections: the same sum [needs libaio, direct-io, nbdinfo]",
+    async () => {
+      const nbdcopy = toolPath("nbdcopy")!;
+      const source = randomFile(`${name}.in`, 1, sizes.get(name)!);
+      for (const flags of [
+        ["--connections=4", "--flush"],
+        ["--connections=1", "--synchronous"],
+      ]) {
+        await mustRun([nbdcopy, ...flags, source, daemon.uri(name)]);
+        const target = join(folder, `${name}.out`);
+        makeFile(target, sizes.get(name)!);
+        await mustRun([nbdcopy, ...flags, daemon.uri(name), target]);
+        expect(sha256(target)).toBe(sha256(source));
+        await mustRun(["rm", target]);
+      }
+      await expectSound(name);
+    },
+  );
+
+  test.skipIf(!HAS_QEMU)(
+    "qemu-img: convert there and back, compare, info [needs libaio, direct-io, qemu-img]",
+    async () => {
+      const qemuImg = toolPath("qemu-img")!;
+      const source = randomFile(`${name}.raw`, 2, sizes.get(name)!);
+      const uri = daemon.uri(name);
+      const info = JSON.parse(await mustRun([qemuImg, "info", "--output=json", uri]));
+      expect(info).toMatchObject({ format: "raw", "virtual-size": sizes.get(name) });
+      const raw = ["-f", "raw", "-O", "raw"];
+      await mustRun([qemuImg, "convert", "-n", "-W", "-m", "8", ...raw, source, uri]);
+      const compare = [qemuImg, "compare", "-f", "raw", "-F", "raw"];
+      expect(await mustRun([...compare, source, uri])).toContain("identical");
+      const back = join(folder, `${name}.back`);
+      await mustRun([qemuImg, "convert", "-W", "-m", "8", ...raw, uri, back]);
+      expect(sha256(back)).toBe(sha256(source));
+      await expectSound(name);
+    },
+  );
+
+  test.skipIf(!HAS_QEMU)(
+    "qemu-io: patterns, zeroes, discard, FUA, unaligned edges [needs libaio, direct-io, qemu-img]",
+    async () => {
+      const commands = [
+        ...["write -P 0xa5 0 1M", "write -P 0x5a 65024 66048", "write -f -P 0x11 3M 4096"],
+        ...["flush", "write -z 512k 100k", "discard 2M 1M", "write -P 0x77 5000k 512"],
+        ...["read -P 0xa5 0 65024", "read -P 0x5a 65024 66048", "read -P 0xa5 131072 393216"],
+        ...["read -P 0 512k 100k", "read -P 0xa5 612k 412k", "read -P 0x11 3M 4096"],
+        "read -P 0x77 5000k 512",
+      ];
+      const words = commands.flatMap((command) => ["-c", command]);
+      const output = await mustRun([toolPath("qemu-io")!, "-f", "raw", ...words, daemon.uri(name)]);
+      expect(output).not.toContain("failed");
+      expect(output.match(/^read \d+/gm)).toHaveLength(7);
+      await expectSound(name);
+    },
+  );
+
+  test.skipIf(!HAS_FIO)(
+    "fio: random writes verified, four jobs at once [needs libaio, direct-io, fio]",
+    async () => {
+      const random = ["--rw=randwrite", "--bsrange=512-128k", "--blockalign=512", "--iodepth=16"];
+      expect(await fioErrors(name, [...random, "--size=16M"])).toEqual([0]);
+      const apart = ["--rw=randrw", "--bs=4k", "--iodepth=8", "--numjobs=4", "--size=4M"];
+      expect(await fioErrors(name, [...apart, "--offset_increment=4M"])).toEqual([0, 0, 0, 0]);
+      await expectSound(name);
+    },
+  );
+
+  test.skipIf(!HAS_PYTHON)(
+    "libnbd in Python: unaligned, FUA, flush over connections, read-only [needs libaio, direct-io, python3-libnbd]",
+    async () => {
+      const words = [
+        SYSTEM_PYTHON,
+        "-c",
+        PYTHON_CLIENT,
+        daemon.uri(name),
+        daemon.uri(`${name}-ro`),
+      ];
+      expect(await mustRun(words)).toBe("all is well\n");
+      await expectSound(name);
+    },
+  );
+});
+
+/** Runs fio, which reads back and verifies what it wrote; answers with the error of each job. */
+async function fioErrors(name: string, words: readonly string[]): Promise<number[]> {
+  const output = join(folder, "fio.json");
+  await mustRun(
+    [
+      ...[toolPath("fio")!, "--name=j", "--ioengine=nbd", `--uri=${daemon.uri(name)}`, "--thread"],
+      ...["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--output-format=json"],
+      ...[`--output=${output}`, ...words],
+    ],
+    { cwd: folder },
+  );
+  const text = await Bun.file(output).text();
+  // Warnings may come first.
+  const report: { jobs: { error: number; read: { total_ios: number } }[] } = JSON.parse(
+    text.slice(text.indexOf("\n{")),
+  );
+  for (const job of report.jobs) expect(job.read.total_ios).toBeGreaterThan(0);
+  return report.jobs.map(({ error }) => error);
+}
+
+const PYTHON_CLIENT = `
+import errno, random, sys
+import nbd
+
+def connect(uri):
+    h = nbd.NBD()
+    h.connect_uri(uri)
+    return h
+
+def error_of(call, *arguments):
+    try: call(*arguments)
+    except nbd.Error as e: return e.errnum
+    return 0
+
+random.seed(7)
+a, b = connect(sys.argv[1]), connect(sys.argv[1])
+size = a.get_size()
+assert a.can_flush() and a.can_fua() and a.can_multi_conn() and not a.is_read_only()
+shadow = bytearray(a.pread(4 << 20, 0))
+for _ in range(300):
+    length = random.choice([1, 7, 511, 512, 513, 4095, 4096, 4097, 70001])
+    offset = random.randrange(0, len(shadow) - length)
+    data = random.randbytes(length)
+    flags = nbd.CMD_FLAG_FUA if random.random() < 0.3 else 0
+    random.choice([a, b]).pwrite(data, offset, flags)
+    shadow[offset:offset + length] = data
+    if random.random() < 0.1:
+        # What one connection has acknowledged, the flush of the other one covers.
+        random.choice([a, b]).flush()
+    length = random.randrange(1, 100000)
+    offset = random.randrange(0, len(shadow) - length)
+    got = random.choice([a, b]).pread(length, offset)
+    assert got == shadow[offset:offset + length], (offset, length)
+# The very end of the array.
+a.pwrite(b"end", size - 3, nbd.CMD_FLAG_FUA)
+assert b.pread(3, size - 3) == b"end"
+assert a.pread(4 << 20, 0) == bytes(shadow)
+# Many at once on one connection.
+buffers = [nbd.Buffer.from_bytearray(bytearray(random.randbytes(8192))) for _ in range(64)]
+cookies = [a.aio_pwrite(x, (5 << 20) + 8192 * i) for i, x in enumerate(buffers)]
+for cookie in cookies:
+    while not a.aio_command_completed(cookie): a.poll(-1)
+for i, x in enumerate(buffers): assert b.pread(8192, (5 << 20) + 8192 * i) == x.to_bytearray()
+# Refusals: the connection goes on.
+a.set_strict_mode(0)
+assert error_of(a.pread, 512, size) in (errno.EINVAL, errno.ENOSPC)
+assert error_of(a.pwrite, b"x" * 512, size - 256) in (errno.EINVAL, errno.ENOSPC)
+assert a.pread(3, size - 3) == b"end"
+r = connect(sys.argv[2])
+assert r.is_read_only()
+r.set_strict_mode(0)
+assert error_of(r.pwrite, b"x" * 512, 0) == errno.EPERM
+assert r.pread(4 << 20, 0) == bytes(shadow)
+for h in (a, b, r): h.shutdown()
+print("all is well")
+`;

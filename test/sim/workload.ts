@@ -1,0 +1,484 @@
+/**
+ * One seeded run of the whole product in the simulator, with an oracle that knows every sector.
+ *
+ *   create ─► epochs of load, faults and administration (safety) ─► faults stop (liveness)
+ *                 └─ crash ─► restart from the images ─┘              ─► every sector is judged
+ *
+ * Safety: within the fault budget (workload-faults.ts) every request is answered with success and
+ * every read with what the oracle allows. Liveness: once faults have stopped the array is clean and
+ * whole within a bound, every sector reads right, a check finds nothing, and the members' bytes,
+ * looked at from outside, obey the parity equation.
+ *
+ * The policy is `resync`. A crash with all members in sync loses nothing. A crash while one was
+ * missing is the write hole: assembly must refuse until it is forced, and then only rows that were
+ * not stable (written and not known to be durable) may be wrong; they are written anew.
+ */
+import type { ArrayStatus } from "../../src/array/protocol.ts";
+import { nextBelow, SeededRandom } from "../../src/base/random.ts";
+import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
+import { Role } from "../../src/md/superblock.ts";
+import { DeviceTrace } from "./device-trace.ts";
+import type { DeviceImage, MediaEvent } from "./media.ts";
+import {
+  areasOf,
+  parityMismatches,
+  strayWrites,
+  superblockOf,
+  viewMembers,
+} from "./member-oracle.ts";
+import { SectorOracle } from "./oracle.ts";
+import { RunCounts } from "./run-counts.ts";
+import type { CrashPolicy } from "./sim-device.ts";
+import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import { FaultActor } from "./workload-faults.ts";
+import { Load } from "./workload-load.ts";
+import { drawPlan, type Plan } from "./workload-plan.ts";
+
+const STEP_MS_MAX = 40;
+const DRAIN_MS = 3_600_000;
+const HEAL_MS = 600_000;
+const SECTORS_PER_ROW = ROW_BYTES / SECTOR_BYTES;
+const CRASH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
+
+/** Keeps where writes went, not what they held. */
+class SlimTrace extends DeviceTrace {
+  override record(device: number, event: MediaEvent): void {
+    if (event.kind === "submit") super.record(device, { ...event, bytes: null });
+  }
+}
+
+/** Its first line repeats the run. */
+export class RunFailure extends Error {
+  override readonly name = "RunFailure";
+}
+
+/** Runs one seed; throws with the line that repeats it. */
+export function runSeed(seed: number, counts: RunCounts = new RunCounts()): string {
+  return new Run(seed, counts).guarded();
+}
+
+class Run {
+  private readonly seed: number;
+  private readonly counts: RunCounts;
+  private readonly random: SeededRandom;
+  private readonly plan: Plan;
+  private readonly faults: FaultActor;
+  private readonly oracle: SectorOracle;
+  private readonly load: Load;
+  private trace = new SlimTrace();
+  private world: SimWorld;
+  private clients: SimClient[] = [];
+  /** Attached drives. */
+  private present: string[] = [];
+  private nextDrive = 0;
+  private wallAheadMs = 0;
+
+  constructor(seed: number, counts: RunCounts) {
+    this.seed = seed;
+    this.counts = counts;
+    this.random = new SeededRandom(seed);
+    this.plan = drawPlan(seed, this.random.split());
+    this.faults = new FaultActor({ plan: this.plan, random: this.random.split() });
+    this.world = this.makeWorld();
+    const { sizeBytes } = this.create();
+    const sectorCount = sizeBytes / SECTOR_BYTES;
+    this.oracle = new SectorOracle({ seed, sectorCount });
+    const { plan, oracle } = this;
+    this.load = new Load({ plan, oracle, random: this.random.split() });
+  }
+
+  /** As `run`; what is thrown tells how to repeat it. */
+  guarded(): string {
+    try {
+      return this.run();
+    } catch (error) {
+      if (error instanceof RunFailure) throw error;
+      const { name, message, stack } = error as Error;
+      throw this.failure(`${name}: ${message}\n${stack ?? ""}`);
+    }
+  }
+
+  /** The hash of everything that happened. */
+  private run(): string {
+    const { plan } = this;
+    if (!plan.features.has("early")) this.world.settle();
+    this.connect();
+    for (let epoch = 0; epoch < plan.epochs; epoch += 1) {
+      this.load.start(this.world, this.clients);
+      const isCrash = plan.features.has("crash") && nextBelow(this.random, 2) === 0;
+      this.live(isCrash ? nextBelow(this.random, 400) : Number.POSITIVE_INFINITY);
+      if (isCrash && this.mayCrash()) this.crash();
+      else this.drain();
+    }
+    this.heal();
+    this.verify();
+    this.count();
+    return this.world.simulation.traceHash;
+  }
+
+  // Safety -----------------------------------------------------------------------------------
+
+  /** Lets the load run, with what happens beside it, for so many virtual milliseconds at most. */
+  private live(forMs: number): void {
+    const untilMs = this.world.nowMs + forMs;
+    while (this.load.isRunning && this.world.nowMs < untilMs) {
+      this.world.simulation.runFor(1 + nextBelow(this.random, STEP_MS_MAX));
+      this.check();
+      const status = this.look();
+      if (nextBelow(this.random, 2) === 0) this.faults.act(this.world, status);
+      if (nextBelow(this.random, 6) === 0) this.administrate(status);
+    }
+  }
+
+  private drain(): void {
+    this.load.finish();
+    this.world.simulation.runUntil(() => !this.load.isRunning || this.load.violations.length > 0, {
+      limitMs: DRAIN_MS,
+    });
+    this.check();
+  }
+
+  /** A snapshot, which is counted. */
+  private look(): ArrayStatus {
+    const status = this.world.status();
+    RunCounts.bump(this.counts.states, `array ${status.state}`);
+    RunCounts.bump(this.counts.states, `sync ${status.sync.action}`);
+    for (const { state } of status.members) {
+      if (state !== "in-sync") RunCounts.bump(this.counts.states, `member ${state}`);
+    }
+    if (status.state === "failed") this.fail("two members are missing, and one was harmed");
+    return status;
+  }
+
+  private check(): void {
+    const [violation] = this.load.violations;
+    if (violation !== undefined) this.fail(violation);
+  }
+
+  private fail(message: string): never {
+    throw this.failure(message);
+  }
+
+  private failure(message: string): RunFailure {
+    const { simulation, events } = this.world;
+    const told = events.slice(-12).map(({ kind, message: text }) => `  ${kind}: ${text}`);
+    return new RunFailure(
+      [
+        `SEED=${this.seed} bun test test/sim`,
+        message,
+        `at ${simulation.nowMs()} ms; victim ${this.faults.victim}`,
+        `features: ${[...this.plan.features].join(" ")}`,
+        "last events:",
+        ...told,
+        "last of the trace:",
+        ...simulation.recentTrace.slice(-60),
+      ].join("\n"),
+    );
+  }
+
+  // Administration ---------------------------------------------------------------------------
+
+  private administrate(status: ArrayStatus): void {
+    const { plan, random } = this;
+    const isWhole = status.degraded === 0 && status.sync.action !== "resync";
+    if (status.degraded > 0) {
+      if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) this.replace(status);
+      return;
+    }
+    const choices = (["fail-member", "spare", "scrub", "stop"] as const).filter((feature) =>
+      plan.features.has(feature),
+    );
+    const choice = choices[nextBelow(random, choices.length)];
+    if (choice === undefined || !isWhole) return;
+    if (choice === "stop") this.stopAndStart();
+    else if (choice === "scrub") this.scrub(status);
+    else if (choice === "spare" && status.spares.length === 0) this.addMember(this.newDrive());
+    else if (choice === "fail-member" && this.faults.victim !== null) {
+      this.admin("fail-member");
+      this.world.call({ kind: "fail-member", array: ARRAY_NAME, drive: this.faults.victim });
+    }
+  }
+
+  private admin(what: string): void {
+    RunCounts.bump(this.counts.admin, what);
+    this.world.simulation.note(`admin ${what}`);
+  }
+
+  /** Gives the free role a drive: the old one again, or a new one. */
+  private replace(status: ArrayStatus): void {
+    const faulty = status.members.find(({ state }) => state === "faulty" || state === "missing");
+    if (faulty === undefined) return;
+    const name = faulty.drive;
+    if (name !== null) {
+      this.faults.heal(this.world.device(name));
+      const isSame = this.plan.features.has("re-add") && nextBelow(this.random, 2) === 0;
+      if (isSame) {
+        this.admin("re-add");
+        this.faults.forgetLatent();
+        this.world.call({ kind: "add-member", array: ARRAY_NAME, drive: name, force: true });
+        return;
+      }
+      this.admin("remove");
+      this.world.call({ kind: "remove-member", array: ARRAY_NAME, drive: name });
+      this.world.call({ kind: "detach-drive", name, force: false });
+      this.present = this.present.filter((other) => other !== name);
+    }
+    this.faults.forgetLatent();
+    this.admin("replace");
+    this.addMember(this.newDrive());
+  }
+
+  private addMember(drive: string): void {
+    this.admin("add");
+    this.world.call({ kind: "add-member", array: ARRAY_NAME, drive, force: false });
+  }
+
+  private newDrive(): string {
+    const name = `drive${this.nextDrive}`;
+    this.nextDrive += 1;
+    const { driveBytes, sectorBytes } = this.plan;
+    this.world.addDrive({ name, sizeBytes: driveBytes, sectorBytes });
+    this.present.push(name);
+    return name;
+  }
+
+  private scrub(status: ArrayStatus): void {
+    const { random, world } = this;
+    const { action } = status.sync;
+    if (action === "check" || action === "repair") {
+      const kind = nextBelow(random, 2) === 0 ? "pause-scrub" : "cancel-scrub";
+      this.admin(kind);
+      world.call({ kind, array: ARRAY_NAME });
+      return;
+    }
+    const mode = nextBelow(random, 2) === 0 ? "check" : "repair";
+    const limitBytesPerSecond =
+      nextBelow(random, 2) === 0 ? null : MIB * (1 + nextBelow(random, 8));
+    const restart = nextBelow(random, 2) === 0;
+    this.admin(mode);
+    world.call({ kind: "start-scrub", array: ARRAY_NAME, mode, limitBytesPerSecond, restart });
+  }
+
+  private stopAndStart(): void {
+    const { world } = this;
+    this.admin("stop");
+    this.load.mayBeStopped = true;
+    const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+    if (!stopped.ok) this.fail(`stop: ${stopped.error.detail}`);
+    world.simulation.runFor(nextBelow(this.random, 20));
+    this.mustStart({ force: false });
+    world.simulation.runFor(20);
+    this.load.mayBeStopped = false;
+  }
+
+  private mustStart(options: { force: boolean }): void {
+    const started = this.world.startArray(options);
+    if (!started.ok) this.fail(`start: ${started.error.code}: ${started.error.detail}`);
+  }
+
+  // Crash ------------------------------------------------------------------------------------
+
+  /** A latent sector and a crash together are the write hole: a row cannot be resynced. */
+  private mayCrash(): boolean {
+    return !this.faults.hasLatent;
+  }
+
+  private crash(): void {
+    const { random } = this;
+    const policy = CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]!;
+    const isMixed = nextBelow(random, 4) === 0;
+    RunCounts.bump(this.counts.crashes, isMixed ? "mixed" : policy);
+    const degradedBefore = this.world.status().degraded;
+    this.count();
+    const images = this.world.crash(() =>
+      isMixed ? CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]! : policy,
+    );
+    this.load.abandon();
+    this.oracle.crash();
+    const openRows = this.load.takeUnstableRows();
+    const isLeftOut = (name: string) =>
+      this.faults.vanished.has(name) && nextBelow(random, 2) === 0;
+    const kept = images.filter(({ name }) => this.present.includes(name) && !isLeftOut(name));
+    this.present = kept.map(({ name }) => name);
+    this.wallAheadMs += this.world.nowMs + 60_000;
+    this.faults.restarted();
+    this.trace = new SlimTrace();
+    this.world = this.makeWorld();
+    for (const image of kept) {
+      this.world.plug(image);
+      const attached = this.world.attach(image.name);
+      if (!attached.ok) this.fail(`attach: ${attached.error.detail}`);
+    }
+    this.assemble(kept, openRows, degradedBefore);
+    this.connectLater(openRows);
+  }
+
+  private openRows: number[] = [];
+
+  private connectLater(openRows: number[]): void {
+    this.connect();
+    if (this.openRows.length === 0) return;
+    void openRows;
+    this.rewrite(this.openRows);
+    this.openRows = [];
+  }
+
+  /** What must be so after the drives of a crashed machine are attached again. */
+  private assemble(images: readonly DeviceImage[], openRows: number[], degraded: number): void {
+    const status = this.world.status();
+    const expected = expectationOf(images);
+    this.world.simulation.note(`restart ${status.state} expected ${expected} was ${degraded}`);
+    if (status.state !== "inactive") {
+      if (expected === "refused") this.fail("a dirty and degraded array assembled by itself");
+      return;
+    }
+    if (expected === "whole") this.fail(`all members are there: ${status.reason}`);
+    const started = this.world.startArray();
+    if (expected === "degraded") {
+      if (!started.ok) this.fail(`clean and degraded: ${started.error.detail}`);
+      return;
+    }
+    if (started.ok) this.fail("a dirty and degraded array started without force");
+    if (started.error.code !== "dirty-and-degraded") this.fail(started.error.detail);
+    RunCounts.bump(this.counts.crashes, "write hole");
+    this.mustStart({ force: true });
+    this.openRows = openRows;
+  }
+
+  /** Writes all sectors of the stripes' rows in which these sectors lie. */
+  private rewrite(sectors: readonly number[]): void {
+    const { chunkBytes, memberCount } = this.plan;
+    const chunkSectors = chunkBytes / SECTOR_BYTES;
+    const stripeSectors = chunkSectors * (memberCount - 1);
+    const first = new Set<number>();
+    for (const sector of sectors) {
+      const stripe = Math.floor(sector / stripeSectors);
+      first.add(stripe * stripeSectors + (sector % chunkSectors));
+    }
+    for (const row of first) {
+      for (let index = 0; index < memberCount - 1; index += 1) {
+        const lba = row + index * chunkSectors;
+        this.world.run(this.load.write(this.clients[0]!, lba, SECTORS_PER_ROW, false));
+      }
+    }
+    this.world.run(this.load.flush(this.clients[0]!));
+    this.check();
+  }
+
+  // Liveness and the end ---------------------------------------------------------------------
+
+  private heal(): void {
+    const { world } = this;
+    this.faults.quiet(world);
+    this.faults.forgetLatent();
+    const endMs = world.nowMs + HEAL_MS;
+    for (;;) {
+      const status = this.look();
+      if (status.state === "read-only") this.fail(`read-only: ${status.reason}`);
+      const isIdle = status.sync.action === "idle";
+      if (status.degraded === 0 && isIdle && status.state === "clean") break;
+      if (status.degraded > 0 && isIdle && status.spares.length === 0) this.replace(status);
+      if (world.nowMs > endMs) {
+        this.fail(`still ${status.state}, degraded ${status.degraded}, ${status.sync.action}`);
+      }
+      world.simulation.runFor(20);
+    }
+    this.check();
+  }
+
+  private verify(): void {
+    const { world, oracle } = this;
+    const client = this.clients[0]!;
+    const step = MIB / 4 / SECTOR_BYTES;
+    for (let lba = 0; lba < oracle.sectorCount; lba += step) {
+      const sectors = Math.min(step, oracle.sectorCount - lba);
+      world.run(this.load.read(client, lba, sectors));
+      this.check();
+    }
+    const mismatchBytes = world.check();
+    if (mismatchBytes > 0) this.fail(`the check finds ${mismatchBytes} bytes that do not match`);
+    this.world.settle();
+    this.verifyMembers();
+    for (const device of world.devices.values()) device.checkBuffers();
+  }
+
+  /** The members from outside. */
+  private verifyMembers(): void {
+    const images = this.world.images();
+    const names = new Set(this.world.status().members.map(({ drive }) => drive));
+    const members = images.filter(({ name }) => names.has(name));
+    for (const image of members) {
+      const superblock = superblockOf(image);
+      if (typeof superblock === "string") this.fail(superblock);
+    }
+    const rows = parityMismatches(viewMembers(members));
+    if (rows.length > 0) this.fail(`parity does not hold in the rows at ${rows.slice(0, 5)}`);
+    for (const [number, image] of images.entries()) {
+      if (typeof superblockOf(image) === "string") continue;
+      const [stray] = strayWrites(this.trace, number, areasOf(image));
+      if (stray !== undefined) {
+        this.fail(`${image.name}: ${stray.bytes} bytes at ${stray.offset} are in no area`);
+      }
+    }
+  }
+
+  // Parts ------------------------------------------------------------------------------------
+
+  private makeWorld(): SimWorld {
+    const { plan, trace, wallAheadMs } = this;
+    const { batchChance, withNbd } = plan;
+    const seed = this.random.nextU32();
+    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs });
+  }
+
+  private create(): ArrayStatus {
+    const { memberCount, chunkBytes, memberSizeBytes } = this.plan;
+    const drives = Array.from({ length: memberCount }, () => this.newDrive());
+    return this.world.createArray({ drives, chunkBytes, memberSizeBytes });
+  }
+
+  private connect(): void {
+    const { world, plan } = this;
+    this.clients = [];
+    for (let index = 0; index < plan.clientCount; index += 1) {
+      this.clients.push(plan.withNbd ? world.run(world.nbdClient()) : world.client());
+    }
+  }
+
+  /** Adds up what this world has done; once for each world. */
+  private count(): void {
+    const { counts, world } = this;
+    counts.virtualMs += world.nowMs;
+    counts.turns += world.simulation.turnCount;
+    for (const { faults } of world.devices.values()) {
+      for (const [kind, count] of faults.injected) RunCounts.bump(counts.faults, kind, count);
+    }
+    const status = world.status();
+    for (const { errors } of status.members) counts.retries += errors.retried;
+    counts.requests += this.load.requests;
+    this.load.requests = 0;
+  }
+}
+
+/** By the superblocks, what starting the array has to come to. */
+function expectationOf(images: readonly DeviceImage[]): "whole" | "degraded" | "refused" {
+  const known = images.flatMap((image) => {
+    const superblock = superblockOf(image);
+    return typeof superblock === "string" ? [] : [superblock];
+  });
+  const claimed = known.filter(
+    ({ devRoles, devNumber }) => (devRoles[devNumber] ?? Role.spare) < Role.limit,
+  );
+  const newest = Math.max(...claimed.map(({ events }) => events));
+  const freshest = claimed.filter(({ events }) => events === newest);
+  const isDirty = freshest.some(({ resyncOffsetSectors }) => resyncOffsetSectors !== null);
+  const { devRoles, memberCount } = freshest[0]!;
+  const inSync = new Set<number>();
+  for (const { devNumber, events, recoveryOffsetSectors } of claimed) {
+    const role = devRoles[devNumber] ?? Role.spare;
+    if (role >= memberCount || events < newest - 1) continue;
+    if (recoveryOffsetSectors === null) inSync.add(role);
+  }
+  if (inSync.size === memberCount) return "whole";
+  return isDirty ? "refused" : "degraded";
+}
