@@ -1,5 +1,6 @@
 /** Adding, failing and removing the drives of a running array. */
 import { err, ok, type Result } from "../base/result.ts";
+import { Role, roleOf } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
@@ -117,6 +118,17 @@ async function waitForRebuild(
     if (clock.nowMs() > limitMs || array.isFailed) return null;
     await timers.sleep(POLL_MS);
   }
+}
+
+/** A spare that comes after its array has started joins it again, under a number of its own. */
+export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
+  const superblock = drive.superblock!;
+  if (roleOf(superblock, superblock.devNumber) !== Role.spare) return;
+  if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
+  const fresh = new SpareSeat(array).superblockFor(drive);
+  if (!fresh.ok) return;
+  await array.addSpare(drive, fresh.value);
+  array.synchronizer.schedule();
 }
 
 export async function failMember(

@@ -19,6 +19,7 @@ import {
   addMember,
   failMember,
   notRunning,
+  rejoinSpare,
   removalObstacle,
   removeMember,
 } from "./member-commands.ts";
@@ -140,7 +141,8 @@ export class ArrayService {
     registry.drives.set(info.name, drive);
     if (drive.superblock !== null) {
       const record = registry.ensureRecord(drive);
-      if (autoAssemble) await autoStart(registry, record);
+      if (record.running !== null && !record.isChanging) await rejoinSpare(record.running, drive);
+      else if (autoAssemble) await autoStart(registry, record);
     }
     return ok(driveStatus(registry, drive));
   }

@@ -67,15 +67,13 @@ export class SuperblockWriter {
 
   private async run(): Promise<void> {
     this.isRunning = true;
-    const address = await this.takeBuffer();
     while (this.queue.length > 0) {
       const batch = this.queue;
       this.queue = [];
       for (const { change } of batch) change();
-      const isDurable = await this.writeUntilStable(address);
+      const isDurable = await this.writeUntilStable();
       for (const { resolve } of batch) resolve(isDurable);
     }
-    this.pool.free(address, SLAB_BYTES);
     this.isRunning = false;
     if (this.queue.length > 0) void this.run();
   }
@@ -88,14 +86,17 @@ export class SuperblockWriter {
     }
   }
 
-  private async writeUntilStable(address: number): Promise<boolean> {
+  private async writeUntilStable(): Promise<boolean> {
     while (!this.host.mayNotWrite()) {
+      // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
+      const address = await this.takeBuffer();
       const writes = this.host.nextSuperblocks();
       let failedCount = 0;
       for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
         const batch = writes.slice(first, first + SLAB_BYTES / ROW_BYTES);
         failedCount += await this.writeBatch(batch, address);
       }
+      this.pool.free(address, SLAB_BYTES);
       if (failedCount === 0) return !this.host.mayNotWrite();
     }
     return false;

@@ -99,9 +99,9 @@ export class Synchronizer {
 
   private async seatSpare(): Promise<void> {
     this.isSeating = true;
-    const isSeated = await this.seats.promote();
+    await this.seats.promote();
     this.isSeating = false;
-    if (!isSeated) this.schedule();
+    this.schedule();
   }
 
   private startRebuild(): void {

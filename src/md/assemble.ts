@@ -122,7 +122,9 @@ function sortByRole(
 ): Result<Sorted, AssemblyRefusal> {
   const sorted: Sorted = { members: new Map(), spares: [], stale: [], faulty: [] };
   const byDevNumber = new Map<number, Candidate>();
-  for (const candidate of candidates) {
+  // Members first: a spare gives way to a member with its number.
+  const isLast = (candidate: Candidate): number => (ownRole(candidate) >= Role.limit ? 1 : 0);
+  for (const candidate of candidates.toSorted((one, other) => isLast(one) - isLast(other))) {
     const { superblock } = candidate;
     const role = roleOf(freshest.superblock, superblock.devNumber);
     const claimed = ownRole(candidate);
@@ -142,6 +144,11 @@ function sortByRole(
       continue;
     }
     const twin = byDevNumber.get(superblock.devNumber);
+    if (twin !== undefined && isSpare && !isCurrent(superblock, freshest.superblock)) {
+      // A spare that was away: its number has been given to another drive since.
+      sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      continue;
+    }
     if (twin !== undefined) return err(duplicate(candidate, twin));
     byDevNumber.set(superblock.devNumber, candidate);
     if (isSpare) {

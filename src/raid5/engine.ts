@@ -7,7 +7,7 @@
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
-import { EIO } from "../base/errno.ts";
+import { EIO, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES, roundDown, roundUp } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
@@ -109,6 +109,7 @@ export class StripeEngine {
       host: {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
+        readLate: (op) => this.readLate(op),
         runSlow: (op) => void this.slow.run(op),
         holdGranted: (op) => this.holdGranted(op),
         isRecordPending: () => this.recordsPending > 0,
@@ -358,12 +359,14 @@ export class StripeEngine {
     const role = geometry.dataRole(stripe, dataIndex);
     table.op[io] = Op.read;
     table.isFua[io] = 0;
-    table.offset[io] = members.dataOffset[role]! + stripe * chunkBytes + fromByte;
+    table.place[io] = stripe * chunkBytes + fromByte;
+    table.offset[io] = members.dataOffset[role]! + table.place[io]!;
     table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
     table.address[io] = address - (inChunk - fromByte);
     table.owner[io] = this.readOwner;
     table.context[io] = request;
     table.role[io] = role;
+    table.epoch[io] = members.epoch[role]!;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += partBytes;
     members.devices[role]!.submit(io);
@@ -382,18 +385,32 @@ export class StripeEngine {
     const offset = table.offset[io]!;
     const bytes = table.bytes[io]!;
     const address = table.address[io]!;
+    const inMember = table.place[io]!;
+    const isCurrent = table.epoch[io] === this.members.epoch[role];
     table.free(io);
-    const { geometry, members } = this;
-    const inMember = offset - members.dataOffset[role]!;
+    const { geometry } = this;
     const stripe = Math.floor(inMember / geometry.chunkBytes);
     const dataIndex = geometry.dataIndexOf(stripe, role);
     const within = dataIndex * geometry.chunkBytes + (inMember - stripe * geometry.chunkBytes);
-    this.hooks.onMemberError({ role, op: Op.read, outcome, errno, offset, bytes });
+    if (isCurrent) this.hooks.onMemberError({ role, op: Op.read, outcome, errno, offset, bytes });
     const isBadSector = outcome === Outcome.mediaError;
     const read: FailedRead = { request, stripe, within, bytes, address, role, isBadSector };
-    // A hung read may still write into the client's rows, so it gets others.
-    if (outcome === Outcome.timedOut) this.late.add(read);
+    // A read that was given up may still write into the client's rows, so it gets others.
+    const hungRole = outcome === Outcome.timedOut ? role : -1;
+    if (errno === ETIMEDOUT) this.late.add({ ...read, hungRole });
     else this.failedReads.push(read);
+  }
+
+  private readLate(op: number): void {
+    const { ops } = this;
+    this.late.add({
+      request: ops.request[op]!,
+      stripe: ops.stripe[op]!,
+      within: ops.within[op]!,
+      bytes: ops.bytes[op]!,
+      address: ops.address[op]!,
+      hungRole: -1,
+    });
   }
 
   private startReconstruction(read: FailedRead): boolean {

@@ -71,6 +71,7 @@ export class Flusher {
       table.address[request] = 0;
       table.owner[request] = this.owner;
       table.role[request] = role;
+      table.epoch[request] = members.epoch[role]!;
       this.pending += 1;
       members.devices[role]!.submit(request);
     }
@@ -90,8 +91,9 @@ export class Flusher {
   private onIo(request: number, outcome: OutcomeCode, errno: number): void {
     const { table } = this.environment;
     const role = table.role[request]!;
+    const isCurrent = table.epoch[request] === this.members.epoch[role];
     table.free(request);
-    if (outcome !== Outcome.done) {
+    if (outcome !== Outcome.done && isCurrent) {
       this.memberFailed({ role, op: Op.flush, outcome, errno, offset: 0, bytes: 0 });
     }
     this.settle();

@@ -12,14 +12,17 @@ import type { Geometry } from "./geometry.ts";
 import type { RequestTable } from "./request-table.ts";
 import type { RowPath } from "./row-path.ts";
 
-/** A part of a request that is late: whole rows of one chunk. */
+/** A part of a request that is late. */
 export interface LateRead {
   readonly request: number;
   readonly stripe: number;
+  /** Byte offset within the stripe's data. */
   readonly within: number;
   readonly bytes: number;
+  /** Where its first byte was to go. */
   readonly address: number;
-  readonly role: number;
+  /** The member that is there but does not answer, or -1. */
+  readonly hungRole: number;
 }
 
 const RUN_WAIT_MS = 1;
@@ -91,16 +94,23 @@ export class LateReads {
 
   private async reconstruct(read: LateRead, shift: number): Promise<number> {
     const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
-    const firstRow = (read.within / ROW_BYTES) % rowsPerChunk;
+    const first = Math.floor(read.within / ROW_BYTES);
+    const end = Math.ceil((read.within + read.bytes) / ROW_BYTES);
+    const firstAddress = read.address - (read.within % ROW_BYTES) + shift;
     const held = await this.hold(read.stripe);
     const buffers = await this.rows.takeBuffers();
     let status = 0;
-    for (let index = 0; index < read.bytes / ROW_BYTES; index += 1) {
-      const place = { stripe: read.stripe, row: firstRow + index };
-      const target = read.address + shift + index * ROW_BYTES;
-      status = Math.max(status, await this.rows.readWithout(place, read.role, target, buffers));
+    for (let linear = first; linear < end; linear += 1) {
+      const place = { stripe: read.stripe, row: linear % rowsPerChunk };
+      const role = this.geometry.dataRole(read.stripe, Math.floor(linear / rowsPerChunk));
+      const target = firstAddress + (linear - first) * ROW_BYTES;
+      const answer =
+        role === read.hungRole
+          ? await this.rows.readWithout(place, role, target, buffers)
+          : await this.rows.read(place, role, target, buffers);
+      status = Math.max(status, answer);
     }
-    buffers.give(this.environment);
+    buffers.give();
     this.release(held);
     return status;
   }

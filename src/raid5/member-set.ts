@@ -30,6 +30,8 @@ export class MemberSet {
   /** Bytes from the start of the device to its data region. */
   readonly dataOffset: Float64Array;
   readonly mode: Uint8Array;
+  /** Changes with each drive that takes or leaves a role: an answer of another one means nothing. */
+  readonly epoch: Uint8Array;
   /** 1: writes have completed since the last flush was submitted. */
   readonly needsFlush: Uint8Array;
   /** Set while a member is being rebuilt. */
@@ -50,6 +52,7 @@ export class MemberSet {
     this.devices = new Array<RetryFilter | null>(memberCount).fill(null);
     this.dataOffset = new Float64Array(memberCount);
     this.mode = new Uint8Array(memberCount);
+    this.epoch = new Uint8Array(memberCount);
     this.needsFlush = new Uint8Array(memberCount);
     this.missingBits = (1 << memberCount) - 1;
   }
@@ -98,6 +101,7 @@ export class MemberSet {
   /** No request is submitted to this member from now on. */
   remove(role: number): void {
     this.changeMode(role, MemberMode.missing);
+    this.epoch[role]! += 1;
     this.needsFlush[role] = 0;
   }
 

@@ -1,7 +1,11 @@
 /**
  * Buffers for one row of every role, its old content and a result, taken from the engine's pool.
+ *
+ * A buffer whose read was given up may still be written by the drive: it is renewed at once, and
+ * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
 import { ROW_BYTES } from "../base/units.ts";
+import { SLAB_BYTES } from "../block/pool.ts";
 import type { EngineEnvironment } from "./environment.ts";
 
 const WAIT_MS = 1;
@@ -9,40 +13,58 @@ const WAIT_MS = 1;
 export class RowBuffers {
   /** Roles that could not be read since it was last set to 0. */
   failed = 0;
-  private readonly address: number;
-  private readonly memberCount: number;
+  /** Slots: one for each role, then the old content, then a result. */
+  readonly oldSlot: number;
+  readonly resultSlot: number;
+  private readonly environment: EngineEnvironment;
+  private readonly runs: { readonly address: number; readonly bytes: number }[] = [];
+  private readonly addresses: number[] = [];
 
-  private constructor(address: number, memberCount: number) {
-    this.address = address;
-    this.memberCount = memberCount;
+  private constructor(environment: EngineEnvironment, memberCount: number) {
+    this.environment = environment;
+    this.oldSlot = memberCount;
+    this.resultSlot = memberCount + 1;
   }
 
   static async take(environment: EngineEnvironment, memberCount: number): Promise<RowBuffers> {
-    const bytes = bytesFor(memberCount);
-    for (;;) {
-      const address = environment.enginePool.allocate(bytes);
-      if (address !== 0) return new RowBuffers(address, memberCount);
-      await environment.timers.sleep(WAIT_MS);
+    const buffers = new RowBuffers(environment, memberCount);
+    const run = await buffers.allocate((memberCount + 2) * ROW_BYTES);
+    for (let slot = 0; slot < memberCount + 2; slot += 1) {
+      buffers.addresses.push(run + slot * ROW_BYTES);
     }
+    return buffers;
   }
 
-  give(environment: EngineEnvironment): void {
-    environment.enginePool.free(this.address, bytesFor(this.memberCount));
+  give(): void {
+    for (const { address, bytes } of this.runs) this.environment.enginePool.free(address, bytes);
   }
 
-  of(role: number): number {
-    return this.address + role * ROW_BYTES;
+  /** The address of a slot; that of a role is its number. */
+  of(slot: number): number {
+    return this.addresses[slot]!;
   }
 
   get old(): number {
-    return this.of(this.memberCount);
+    return this.of(this.oldSlot);
   }
 
   get result(): number {
-    return this.of(this.memberCount + 1);
+    return this.of(this.resultSlot);
   }
-}
 
-function bytesFor(memberCount: number): number {
-  return (memberCount + 2) * ROW_BYTES;
+  async renew(slot: number): Promise<void> {
+    this.addresses[slot] = await this.allocate(SLAB_BYTES);
+  }
+
+  private async allocate(bytes: number): Promise<number> {
+    const { enginePool, timers } = this.environment;
+    for (;;) {
+      const address = enginePool.allocate(bytes);
+      if (address !== 0) {
+        this.runs.push({ address, bytes });
+        return address;
+      }
+      await timers.sleep(WAIT_MS);
+    }
+  }
 }

@@ -19,7 +19,7 @@
  * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
  * cures it is durable. The caller holds the stripe's lock.
  */
-import { EIO, ENOSPC } from "../base/errno.ts";
+import { EIO, ENOSPC, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
@@ -78,8 +78,11 @@ export class RowPath {
     const bit = 1 << role;
     let isNew = false;
     if ((unknown & bit) === 0) {
-      const moved = await this.move(Op.read, place, role, target);
-      if (moved === "done") return 0;
+      const moved = await this.load(place, role, role, rows);
+      if (moved === "done") {
+        this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
+        return 0;
+      }
       isNew = moved === "bad";
       unknown = this.unknownRoles(place) | bit;
     }
@@ -253,7 +256,7 @@ export class RowPath {
   }
 
   private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
-    const moved = await this.move(Op.read, place, role, rows.of(role));
+    const moved = await this.load(place, role, role, rows);
     if (moved !== "done") rows.failed |= 1 << role;
   }
 
@@ -265,8 +268,7 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<boolean> {
     const written = await this.move(Op.write, place, role, address);
-    const read =
-      written === "done" ? await this.move(Op.read, place, role, rows.of(role)) : written;
+    const read = written === "done" ? await this.load(place, role, role, rows) : written;
     if (read === "done") {
       await this.clearBad(place, role);
       this.host.repaired(role, ROW_BYTES);
@@ -335,7 +337,7 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
-    const read = await this.move(Op.read, place, parityRole, rows.result);
+    const read = await this.load(place, parityRole, rows.resultSlot, rows);
     if (read !== "done") {
       rows.failed |= 1 << parityRole;
       const unknown = this.unknownRoles(place) | rows.failed;
@@ -389,6 +391,18 @@ export class RowPath {
     return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
   }
 
+  /** Reads a role's row into a slot, which is renewed when the drive may still write there. */
+  private async load(
+    place: RowPlace,
+    role: number,
+    slot: number,
+    rows: RowBuffers,
+  ): Promise<Moved> {
+    const moved = await this.move(Op.read, place, role, rows.of(slot));
+    if (moved !== "done" && moved !== "bad") await rows.renew(slot);
+    return moved;
+  }
+
   private async move(
     op: typeof Op.read | typeof Op.write,
     place: RowPlace,
@@ -399,14 +413,17 @@ export class RowPath {
     const device = members.devices[role];
     if (!members.isPresent(role) || device === null || device === undefined) return "gone";
     const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address };
+    const epoch = members.epoch[role]!;
     const answer =
       op === Op.read
         ? await this.asyncIo.read(device, range)
         : await this.asyncIo.write(device, range, { isFua: true });
     if (isDone(answer)) return "done";
+    // Another drive has the role by now.
+    if (members.epoch[role] !== epoch) return "gone";
     const { outcome, errno } = answer;
     this.host.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
-    if (!members.isPresent(role)) return "gone";
+    if (!members.isPresent(role) || errno === ETIMEDOUT) return "gone";
     return outcome === Outcome.noSpace ? "no-space" : "bad";
   }
 

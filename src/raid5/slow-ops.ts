@@ -47,7 +47,7 @@ export class SlowOps {
     for (let part = op; part >= 0; part = this.ops.mergeNext[part]!) {
       status = Math.max(status, await this.runPart(op, part, buffers));
     }
-    buffers.give(this.environment);
+    buffers.give();
     // The failed member is recorded in the others before this write is acknowledged.
     while (this.isRecordPending()) await this.environment.timers.sleep(RECORD_POLL_MS);
     const isWrite = this.ops.kind[op] === OpKind.write;

@@ -45,6 +45,8 @@ export class StripeOps {
   readonly isFua: Uint8Array;
   /** 1: met a bad sector, so the row path does it. */
   readonly isSlow: Uint8Array;
+  /** 1: a member request of this read was given up, so it needs other rows. */
+  readonly isLate: Uint8Array;
   readonly mergeNext: Int32Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
@@ -74,6 +76,7 @@ export class StripeOps {
     this.request = new Uint32Array(capacity);
     this.isFua = new Uint8Array(capacity);
     this.isSlow = new Uint8Array(capacity);
+    this.isLate = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
     this.pending = new Uint16Array(capacity);
     this.excluded = new Uint16Array(capacity);
@@ -110,6 +113,7 @@ export class StripeOps {
     this.bufferBytes[op] = 0;
     this.isFua[op] = 0;
     this.isSlow[op] = 0;
+    this.isLate[op] = 0;
     return op;
   }
 

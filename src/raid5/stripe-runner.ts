@@ -13,7 +13,7 @@
  * (write-rules 4).
  */
 import { assert } from "../base/assert.ts";
-import { EIO } from "../base/errno.ts";
+import { EIO, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op, type OpCode } from "../reactor/io-table.ts";
@@ -42,6 +42,8 @@ export interface RunnerHost {
   memberFailed(error: MemberError): void;
   /** A part of a request has ended with 0 or a positive errno. */
   partFinished(request: number, status: number): void;
+  /** Takes over a read of which a member request was given up. */
+  readLate(op: number): void;
   /** Does this operation on the row path; `finishSlow` ends it. */
   runSlow(op: number): void;
   /** The hold on a stripe that a job asked for. */
@@ -369,6 +371,7 @@ export class StripeRunner {
     table.owner[request] = this.owner;
     table.context[request] = op;
     table.role[request] = role;
+    table.epoch[request] = members.epoch[role]!;
     ops.pending[op]! += 1;
     members.devices[role]!.submit(request);
   }
@@ -378,14 +381,17 @@ export class StripeRunner {
     const op = table.context[request]!;
     const role = table.role[request]!;
     const ioOp = table.op[request] as OpCode;
-    if (ioOp === Op.write && this.members.isPresent(role)) this.members.needsFlush[role] = 1;
+    const isCurrent = this.members.epoch[role] === table.epoch[request];
+    if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;
     if (outcome !== Outcome.done) {
       this.ops.failed[op]! |= 1 << role;
       // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
       if (outcome === Outcome.mediaError || outcome === Outcome.noSpace) this.ops.isSlow[op] = 1;
+      // A read that was given up may still write into the client's rows.
+      if (errno === ETIMEDOUT && this.ops.kind[op] === OpKind.read) this.ops.isLate[op] = 1;
       const offset = table.offset[request]!;
       const bytes = table.bytes[request]!;
-      this.host.memberFailed({ role, op: ioOp, outcome, errno, offset, bytes });
+      if (isCurrent) this.host.memberFailed({ role, op: ioOp, outcome, errno, offset, bytes });
     }
     table.free(request);
     this.settle(op);
@@ -396,6 +402,12 @@ export class StripeRunner {
     const { ops } = this;
     ops.pending[op]! -= 1;
     if (ops.pending[op] !== 0) return;
+    if (ops.isLate[op] === 1) {
+      this.freeBuffers(op);
+      this.host.readLate(op);
+      this.release(op);
+      return;
+    }
     if (ops.isSlow[op] === 1) {
       this.freeBuffers(op);
       this.host.runSlow(op);

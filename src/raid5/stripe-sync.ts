@@ -105,7 +105,7 @@ export class StripeSync {
       const place = { stripe, row: (column + byte) / ROW_BYTES };
       isFilled = await rows.rebuild(place, target, buffers);
     }
-    buffers.give(this.environment);
+    buffers.give();
     return isFilled ? null : this.goneError(Op.write, target, stripe, column);
   }
 
@@ -161,7 +161,7 @@ export class StripeSync {
       if (await rows.compare(place, mode !== "check", buffers)) continue;
       mismatchBytes += ROW_BYTES;
     }
-    buffers.give(this.environment);
+    buffers.give();
     if (members.degradedCount === 0) return mismatchBytes;
     return this.goneError(Op.read, 0, stripe, column);
   }
@@ -237,12 +237,15 @@ export class StripeSync {
       return this.goneError(op, role, stripe, column);
     }
     const range = { offset, bytes, address };
+    const epoch = members.epoch[role];
     const answer: IoAnswer =
       op === Op.read
         ? await this.asyncIo.read(device, range)
         : await this.asyncIo.write(device, range, { isFua: false });
-    if (op === Op.write && members.isPresent(role)) members.needsFlush[role] = 1;
+    const isCurrent = members.epoch[role] === epoch;
+    if (op === Op.write && isCurrent) members.needsFlush[role] = 1;
     if (isDone(answer)) return null;
+    if (!isCurrent) return this.goneError(op, role, stripe, column);
     const error = { role, op, outcome: answer.outcome, errno: answer.errno, offset, bytes };
     this.memberFailed(error);
     return error;

@@ -31,6 +31,10 @@ export class IoTable {
   readonly context: Uint32Array;
   /** For the owner's use: the member role that it goes to. */
   readonly role: Uint8Array;
+  /** For the owner's use: the byte of the member's data region that it begins at. */
+  readonly place: Float64Array;
+  /** For the owner's use: tells the drives apart that have had that role. */
+  readonly epoch: Uint8Array;
   /** Index of the handler in the owner's completion list. */
   readonly owner: Uint16Array;
   private readonly freeList: Uint32Array;
@@ -45,6 +49,8 @@ export class IoTable {
     this.address = new Uint32Array(capacity);
     this.context = new Uint32Array(capacity);
     this.role = new Uint8Array(capacity);
+    this.place = new Float64Array(capacity);
+    this.epoch = new Uint8Array(capacity);
     this.owner = new Uint16Array(capacity);
     this.freeList = new Uint32Array(capacity);
     for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
@@ -71,6 +77,8 @@ export class IoTable {
     this.address[copy] = this.address[request]!;
     this.context[copy] = this.context[request]!;
     this.role[copy] = this.role[request]!;
+    this.place[copy] = this.place[request]!;
+    this.epoch[copy] = this.epoch[request]!;
     this.owner[copy] = this.owner[request]!;
   }
 

@@ -29,7 +29,7 @@ import type { SectorOracle } from "../sim/oracle.ts";
 import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
-const REMEMBERED_MAX = 200_000;
+const REMEMBERED_MAX = 20_000;
 const NO_PAGE = new Uint8Array(PAGE_BYTES);
 
 /** What has to come of a set of drives, and the plan where there is one. */
@@ -122,6 +122,7 @@ export class LightCheck {
     const known = this.judged.get(key);
     if (known !== undefined) return known;
     const expected = this.judge(images);
+    if (this.judged.size > REMEMBERED_MAX) this.judged.clear();
     this.judged.set(key, expected);
     return expected;
   }
@@ -133,6 +134,7 @@ export class LightCheck {
     const bytes = readImage(image, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
     const decoded = decodeSuperblock(bytes, { deviceBytes: image.sizeBytes });
     const superblock = decoded.ok ? decoded.value : null;
+    if (this.superblocks.size > REMEMBERED_MAX) this.superblocks.clear();
     this.superblocks.set(page, superblock);
     return superblock;
   }

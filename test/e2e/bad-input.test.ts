@@ -3,15 +3,14 @@
  * one byte of any drive has changed.
  *
  * Method: one daemon with drives of many kinds; each request is refused with its status and
- * type; the sums of all drive files are the same before and after. Then what is just allowed:
- * every chunk size and member count, and members of different sizes.
+ * type; the sums of all drive files are the same before and after.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { type Answer, Attached, Daemon, makeFile, makeFiles, sums } from "../helpers/daemon.ts";
+import { writeAndReadBack } from "../helpers/nbd-data.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { makeTempDir, takesDirectIo } from "../helpers/temp.ts";
 
@@ -422,76 +421,3 @@ async function withoutDirectIo(members: readonly string[]): Promise<void> {
   expect(uri).not.toBeNull();
   expect(await attached.stop()).toBe(0);
 }
-
-// What is just allowed ------------------------------------------------------------------------------
-
-async function writeAndReadBack(on: Daemon, name: string, bytes: number): Promise<void> {
-  const client = await on.connect(name);
-  const data = new Uint8Array(bytes);
-  fillRandom(new SeededRandom(bytes), data);
-  const offset = Math.max(0, Math.floor((client.sizeBytes - bytes) / 2));
-  expect((await client.write(offset, data, { fua: true })).ok).toBe(true);
-  const read = await client.read(offset, bytes);
-  expect(read.ok && Buffer.compare(read.value, data)).toBe(0);
-  await client.disconnect();
-}
-
-const CHUNKS_KIB = [4, 8, 16, 32, 64, 128, 256, 512, 1024];
-const SHAPES = Array.from({ length: 14 }, (_, index) => ({
-  members: index + 3,
-  chunkKiB: CHUNKS_KIB[index % CHUNKS_KIB.length]!,
-}));
-SHAPES.push({ members: 3, chunkKiB: 1024 }, { members: 16, chunkKiB: 4 });
-SHAPES.push({ members: 16, chunkKiB: 1024 });
-
-test.skipIf(!CAN_RUN)(
-  "array create: 3 to 16 members, chunks of 4 KiB to 1 MiB: data, loss, check [needs libaio, direct-io]",
-  async () => {
-    const own = makeTempDir("shape");
-    const many = await Daemon.start(own);
-    const paths = makeFiles(own, 16, MEMBER_BYTES);
-    const drives = await many.addDrives(paths);
-    for (const { members, chunkKiB } of SHAPES) {
-      const name = `a${members}-${chunkKiB}`;
-      const body = { name, drives: drives.slice(0, members), chunkKiB };
-      const created = await many.must("POST", "/v1/arrays", body);
-      expect(created).toMatchObject({ chunkBytes: chunkKiB * KIB, degraded: 0 });
-      expect(created.sizeBytes % ((members - 1) * chunkKiB * KIB)).toBe(0);
-      await many.must("PUT", `/v1/exports/${name}`, { array: name });
-      await writeAndReadBack(many, name, 2 * MIB + 4608);
-      await many.settle(name);
-      const scrub = await many.must("POST", `/v1/arrays/${name}/scrub?wait=60`, {});
-      expect(scrub).toMatchObject({ state: "done", result: { mismatchBytes: 0 } });
-      await many.must("POST", `/v1/arrays/${name}/members/drive1/fail`, {});
-      await writeAndReadBack(many, name, 2 * MIB);
-      await many.must("DELETE", `/v1/exports/${name}`);
-      await many.must("DELETE", `/v1/arrays/${name}?zeroSuperblocks=true`);
-      // It counts as faulty until it is added anew.
-      await many.must("DELETE", "/v1/drives/drive1");
-      await many.must("POST", "/v1/drives", { name: "drive1", path: paths[1] });
-    }
-    expect(await many.stop()).toBe(0);
-  },
-  60_000,
-);
-
-test.skipIf(!CAN_RUN)(
-  "array create: drives of different sizes: the smallest counts [needs libaio, direct-io]",
-  async () => {
-    const own = makeTempDir("sizes");
-    const other = await Daemon.start(own);
-    const sizes = [8, 12, 40, 8, 8].map((mebibytes) => mebibytes * MIB);
-    for (const [index, bytes] of sizes.entries()) {
-      const path = join(own, `d${index}`);
-      makeFile(path, bytes);
-      await other.must("POST", "/v1/drives", { name: `d${index}`, path });
-    }
-    const mixed = { name: "mixed", drives: ["d0", "d1", "d2"] };
-    const { sizeBytes } = await other.must("POST", "/v1/arrays", mixed);
-    await other.must("DELETE", "/v1/arrays/mixed?zeroSuperblocks=true");
-    const alike = { name: "alike", drives: ["d0", "d3", "d4"] };
-    expect((await other.must("POST", "/v1/arrays", alike)).sizeBytes).toBe(sizeBytes);
-    expect(sizeBytes).toBeGreaterThan(2 * 6 * MIB);
-    expect(await other.stop()).toBe(0);
-  },
-);

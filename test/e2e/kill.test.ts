@@ -3,7 +3,8 @@
  * array comes back consistent (faults.md R24): idle, under write load, in a rebuild, and while
  * members fail and are added, so that superblocks are being written.
  *
- * Method: `parityd serve` over five files of 64 MiB with O_DIRECT. A load stamps sectors over two
+ * Method: `parityd serve` over five files of 64 MiB with O_DIRECT, and a sixth that takes the place
+ * of a member, so that a rebuild never finds the right bytes there by chance. A load stamps sectors over two
  * NBD connections; SIGKILL comes at a seeded moment; the daemon is started again over the same
  * directories. Every sector must hold what was acknowledged or was under way; after the resync or
  * rebuild a check must find no mismatch. An array that was dirty and degraded must say so, and
@@ -65,10 +66,10 @@ class Bench {
 
   static async make(seed: number): Promise<Bench> {
     const folder = makeTempDir("kill");
-    const files = makeFiles(folder, MEMBERS, MEMBER_BYTES);
+    const files = makeFiles(folder, MEMBERS + 1, MEMBER_BYTES);
     const daemon = await Daemon.start(folder);
     const drives = await daemon.addDrives(files);
-    const body = { name: "a", drives, chunkKiB: CHUNK_BYTES / KIB };
+    const body = { name: "a", drives: drives.slice(1), chunkKiB: CHUNK_BYTES / KIB };
     const { sizeBytes } = await daemon.must("POST", "/v1/arrays", body);
     await daemon.must("PUT", "/v1/exports/a", { array: "a" });
     await daemon.settle("a");
@@ -130,14 +131,22 @@ class Bench {
     expect(wrong.slice(0, 5)).toEqual([]);
   }
 
+  /** The names of the drives that are members, from any of them on, and of the others. */
+  async drives(): Promise<{ members: string[]; free: string[] }> {
+    const all: { name: string; state: string }[] = await this.daemon.must("GET", "/v1/drives");
+    const names = (isMember: boolean) =>
+      all.filter(({ state }) => (state === "member") === isMember).map(({ name }) => name);
+    const members = names(true);
+    const first = this.below(members.length);
+    return { members: [...members.slice(first), ...members.slice(0, first)], free: names(false) };
+  }
+
   /** All members in sync again: adds the one that is not, and waits. */
   async mend(): Promise<void> {
     const status = await this.daemon.settle("a");
     if (status.degraded === 0) return;
-    const drives: { name: string; state: string }[] = await this.daemon.must("GET", "/v1/drives");
-    const left = drives.filter(({ state }) => state !== "member");
-    expect(left.length).toBe(1);
-    const body = { drive: left[0]!.name };
+    const { free } = await this.drives();
+    const body = { drive: free[this.below(free.length)] };
     const job = await this.daemon.must("POST", `${ARRAY}/members?wait=60`, body);
     expect(job.state).toBe("done");
     await this.verify();
@@ -209,13 +218,15 @@ test.skipIf(!CAN_RUN)(
   "kill: rebuild: goes on, with and without writes [needs libaio, direct-io]",
   async () => {
     const bench = await killAgainAndAgain("rebuild", async (b) => {
-      const drive = `drive${b.below(MEMBERS)}`;
+      const { members, free } = await b.drives();
       const speed = 100 * MIB + b.below(300) * MIB;
       await b.daemon.must("PATCH", ARRAY, { syncSpeedMin: speed, syncSpeedMax: speed });
-      await b.daemon.must("POST", `${ARRAY}/members/${drive}/fail`, {});
-      await b.daemon.must("DELETE", `${ARRAY}/members/${drive}`);
+      await b.daemon.must("POST", `${ARRAY}/members/${members[0]}/fail`, {});
+      await b.daemon.must("DELETE", `${ARRAY}/members/${members[0]}`);
+      const client = await b.daemon.connect("a");
+      await b.load.burst(client, 3);
       if (b.below(3) === 0) await b.startLoad();
-      await b.daemon.must("POST", `${ARRAY}/members`, { drive });
+      await b.daemon.must("POST", `${ARRAY}/members`, { drive: free[0] });
       await b.pause(350);
     });
     expect(bench.found.get("rebuild") ?? 0).toBeGreaterThan(0);
@@ -228,24 +239,31 @@ test.skipIf(!CAN_RUN)(
   "kill: superblock update: members fail and are added [needs libaio, direct-io]",
   async () => {
     const bench = await killAgainAndAgain("superblock update", async (b) => {
-      const { daemon } = b;
-      const first = b.below(MEMBERS);
-      const isWriting = b.below(4) === 0;
-      const client = await daemon.connect("a");
-      b.inBackground(
-        (async () => {
-          for (let turn = 0; ; turn += 1) {
-            const drive = `drive${(first + turn) % MEMBERS}`;
-            await daemon.must("POST", `${ARRAY}/members/${drive}/fail`, {});
-            if (isWriting) await b.load.burst(client, 4);
-            await daemon.must("DELETE", `${ARRAY}/members/${drive}`);
-            await daemon.must("POST", `${ARRAY}/members?wait=60`, { drive });
-          }
-        })(),
-      );
-      await b.pause(b.below(2) === 0 ? 25 : 200);
+      b.inBackground(changeMembers(b, { writes: (["none", "some", "on"] as const)[b.below(3)]! }));
+      await b.pause(b.below(2) === 0 ? 40 : 250);
     });
     expect([...bench.found.keys()].length).toBeGreaterThan(1);
+    expect(bench.forcedStarts).toBeGreaterThan(0);
   },
   LIMIT_MS,
 );
+
+/** Replaces one member after the other; with writes "on" it stays with the first loss. */
+async function changeMembers(
+  bench: Bench,
+  { writes }: { writes: "none" | "some" | "on" },
+): Promise<void> {
+  const { daemon, load } = bench;
+  const client = await daemon.connect("a");
+  let { members, free } = await bench.drives();
+  for (;;) {
+    const [victim, ...rest] = members;
+    await daemon.must("POST", `${ARRAY}/members/${victim}/fail`, {});
+    if (writes === "on") await load.run([client], { depth: 3 });
+    if (writes === "some") await load.burst(client, 4);
+    await daemon.must("DELETE", `${ARRAY}/members/${victim}`);
+    await daemon.must("POST", `${ARRAY}/members?wait=60`, { drive: free[0] });
+    members = [...rest, free[0]!];
+    free = [victim!];
+  }
+}

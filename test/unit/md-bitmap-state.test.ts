@@ -114,6 +114,24 @@ test("bitmap state: a write during the flush of a pass: its bit stays", () => {
   expect(state.setCount).toBe(1);
 });
 
+test("bitmap state: degraded or needed during the flush of a pass: its bits stay", () => {
+  const state = settled();
+  state.startWrite(80, 16);
+  writeBlocks(state);
+  state.endWrite(80, 16, true);
+  state.startPass();
+  expect(state.startPass()).toBe(true);
+  state.setDegraded(true);
+  state.finishPass(true);
+  expect(state.setCount).toBe(2);
+  for (let round = 0; round < 4; round += 1) expect(state.startPass()).toBe(false);
+  state.setDegraded(false);
+  expect(state.startPass()).toBe(true);
+  state.markNeeded(80, 8);
+  state.finishPass(true);
+  expect(state.dirtyRanges()).toEqual([{ sector: 80, lengthSectors: 8 }]);
+});
+
 test("bitmap state: a bit being cleared on disk: a new write waits until it is set there again", () => {
   const state = settled();
   state.startWrite(80, 8);
@@ -324,28 +342,19 @@ class CrashModel {
   }
 
   step(kinds: number): void {
-    switch (nextBelow(this.random, kinds)) {
-      case 0:
-        return this.startSome();
-      case 1:
-        return this.startDurable();
-      case 2:
-        return this.endSome();
-      case 3:
-        return this.beginBlock(true);
-      case 4:
-        return this.beginBlock(false);
-      case 5:
-        return this.endBlock();
-      case 6:
-        return this.pass();
-      case 7:
-        return this.pass();
-      case 8:
-        return this.sync();
-      default:
-        return this.changeState();
-    }
+    const steps = [
+      () => this.startSome(),
+      () => this.startDurable(),
+      () => this.endSome(),
+      () => this.beginBlock(true),
+      () => this.beginBlock(false),
+      () => this.endBlock(),
+      () => this.pass(),
+      () => this.pass(),
+      () => this.sync(),
+      () => this.changeState(),
+    ];
+    steps[nextBelow(this.random, kinds)]!();
   }
 
   /** The bits that a crash at this moment must find, and does not. */

@@ -1,0 +1,224 @@
+/**
+ * Recovers a crash image with the product: drives attached in a new world, the array assembled by
+ * the real service, resynced or rebuilt by the real engine, and every sector read through it.
+ *
+ * | by the superblocks | what the product has to do                                            |
+ * |--------------------|-----------------------------------------------------------------------|
+ * | whole              | start by itself; resync or rebuild; clean, and parity holds           |
+ * | degraded           | start when asked, every sector right; with a new drive whole again    |
+ * | refused            | refuse; forced: right, but for rows in flight on the missing member   |
+ * | too few            | refuse                                                                |
+ */
+import { SECTOR_BYTES } from "../../src/base/units.ts";
+import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
+import { DeviceTrace } from "../sim/device-trace.ts";
+import type { DeviceImage } from "../sim/media.ts";
+import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
+import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
+import { CrashLoad, type CrashMark } from "./crash-load.ts";
+import { type Expected, Promises } from "./light-check.ts";
+
+const SETTLE_MS = 600_000;
+const NEW_DRIVE = "replacement";
+
+export interface RealOptions {
+  /** Those that are attached. */
+  readonly images: readonly DeviceImage[];
+  readonly expected: Expected;
+  readonly promises: Promises;
+  readonly seed: number;
+  /** A degraded array gets a new drive, which is rebuilt. */
+  readonly isHealed: boolean;
+  /** Sectors that were in flight may hold garbage. */
+  readonly isTorn: boolean;
+  /** Rows may be lost: a bad sector and a crash together. */
+  readonly mayLose: boolean;
+}
+
+/** Null, or what is wrong. */
+export function realCheck(options: RealOptions): string | null {
+  const world = SimWorld.restart(options.images, { seed: options.seed });
+  const wrong = new RealCheck(world, options).run();
+  return wrong === null ? null : `real assembly: ${wrong}`;
+}
+
+class RealCheck {
+  private readonly world: SimWorld;
+  private readonly options: RealOptions;
+  private readonly load: CrashLoad;
+
+  constructor(world: SimWorld, options: RealOptions) {
+    this.world = world;
+    this.options = options;
+    const oracle = options.promises.oracle.clone();
+    this.load = new CrashLoad({ world, oracle, trace: null });
+  }
+
+  run(): string | null {
+    const { expected } = this.options;
+    const { world } = this;
+    const arrays = world.must<"list-arrays">({ kind: "list-arrays" });
+    if (expected.kind === "nothing" || expected.kind === "wrong") {
+      return arrays.length === 0 ? null : "an array, of drives without a superblock";
+    }
+    const isRunning = arrays.length === 1 && arrays[0]!.state !== "inactive";
+    if (expected.kind === "whole") {
+      if (!isRunning) return `not assembled: ${arrays[0]?.reason ?? "no array"}`;
+      return this.checkWhole(expected.plan);
+    }
+    if (!isRunning) {
+      const started = world.startArray();
+      if (expected.kind === "degraded") {
+        if (!started.ok) return `clean and degraded, but refused: ${started.error.detail}`;
+        return this.checkDegraded(expected.plan);
+      }
+      if (started.ok) return `started, although ${expected.kind}`;
+      const code = expected.kind === "refused" ? "dirty-and-degraded" : "too-few-members";
+      if (started.error.code !== code) return `refused for another reason: ${started.error.detail}`;
+      return expected.kind === "refused" ? this.checkForced(expected.plan) : null;
+    }
+    return expected.kind === "degraded"
+      ? this.checkDegraded(expected.plan)
+      : `assembled by itself, although ${expected.kind}`;
+  }
+
+  private checkWhole(plan: AssemblyPlan): string | null {
+    return this.readAll(plan, false) ?? this.settle() ?? this.checkMembers(plan);
+  }
+
+  private checkDegraded(plan: AssemblyPlan): string | null {
+    const wrong = this.readAll(plan, false);
+    if (wrong !== null) return wrong;
+    const isRebuilding = plan.roles.some(({ state }) => state === "rebuilding");
+    if (isRebuilding || plan.spares.length > 0) return this.settle() ?? this.checkMembers(plan);
+    return this.options.isHealed ? this.heal(plan) : null;
+  }
+
+  private checkForced(plan: AssemblyPlan): string | null {
+    const started = this.world.startArray({ force: true });
+    if (!started.ok) return `not even with force: ${started.error.detail}`;
+    return this.readAll(plan, true) ?? (this.options.isHealed ? this.heal(plan) : null);
+  }
+
+  /** A new drive for the missing member; a role that rebuilds goes on by itself. */
+  private heal(plan: AssemblyPlan): string | null {
+    const { world } = this;
+    if (plan.roles.every(({ state }) => state !== "rebuilding")) {
+      const { sizeBytes, sectorBytes } = this.options.images[0]!;
+      world.addDrive({ name: NEW_DRIVE, sizeBytes, sectorBytes });
+      const added = world.call<"add-member">({
+        kind: "add-member",
+        array: ARRAY_NAME,
+        drive: NEW_DRIVE,
+        force: false,
+      });
+      if (!added.ok) return `no new drive is taken: ${added.error.detail}`;
+    }
+    return this.settle() ?? this.checkMembers(plan);
+  }
+
+  /** Background work comes to its end, and the array is whole and clean. */
+  private settle(): string | null {
+    const { world } = this;
+    const endMs = world.nowMs + SETTLE_MS;
+    for (;;) {
+      const status = world.status();
+      if (status.state === "clean" && status.sync.action === "idle") return null;
+      if (status.state === "failed" || status.state === "read-only" || world.nowMs > endMs) {
+        return `it does not become clean: ${status.state} (${status.reason ?? ""})`;
+      }
+      world.simulation.runFor(10);
+    }
+  }
+
+  /** Whole and clean: what was read stays, and parity holds, seen from outside. */
+  private checkMembers(plan: AssemblyPlan): string | null {
+    const wrong = this.readAll(plan, plan.isForced);
+    if (wrong !== null) return `after the recovery: ${wrong}`;
+    if (this.options.mayLose) return null;
+    const used = new Set(this.world.status().members.map(({ drive }) => drive));
+    const members = this.world.images().filter(({ name }) => used.has(name));
+    const rows = parityMismatches(viewMembers(members));
+    return rows.length === 0 ? null : `parity does not hold in the rows at ${rows.slice(0, 4)}`;
+  }
+
+  /** Row by row where something may be wrong, otherwise all at once. */
+  private readAll(plan: AssemblyPlan, isForced: boolean): string | null {
+    const { promises, isTorn, mayLose } = this.options;
+    const count = promises.allowed.length;
+    if (!isForced && !isTorn && !mayLose) return this.readRange(0, count);
+    const chunkSectors = plan.freshest.chunkSectors;
+    const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
+    for (let lba = 0; lba < count; lba += 8) {
+      const isHole = isForced && isInHole(promises, plan, { lba, missing, chunkSectors });
+      const isFree = isHole || (isTorn && isAnyOpen(promises, lba));
+      if (isFree) continue;
+      const wrong = this.readRange(lba, 8);
+      if (wrong !== null) return wrong;
+    }
+    return null;
+  }
+
+  private readRange(lba: number, sectors: number): string | null {
+    const answer = this.world.run(this.load.read(lba, sectors));
+    if (answer === 0) return null;
+    if (typeof answer !== "number") return answer.message;
+    if (this.options.mayLose) return null;
+    return `a read of ${sectors} sectors at ${lba} is answered with errno ${answer}`;
+  }
+}
+
+function isAnyOpen(promises: Promises, lba: number): boolean {
+  for (let sector = lba; sector < lba + 8; sector += 1) if (promises.isOpen(sector)) return true;
+  return false;
+}
+
+/** A row of the missing member of which some column was being written. */
+function isInHole(
+  promises: Promises,
+  { freshest: { memberCount } }: AssemblyPlan,
+  { lba, missing, chunkSectors }: { lba: number; missing: number; chunkSectors: number },
+): boolean {
+  const stripeSectors = chunkSectors * (memberCount - 1);
+  const stripe = Math.floor(lba / stripeSectors);
+  const parityRole = memberCount - 1 - (stripe % memberCount);
+  const dataIndex = Math.floor((lba % stripeSectors) / chunkSectors);
+  if ((parityRole + 1 + dataIndex) % memberCount !== missing) return false;
+  const column = stripe * stripeSectors + (lba % chunkSectors);
+  for (let index = 0; index < memberCount - 1; index += 1) {
+    if (isAnyOpen(promises, column + index * chunkSectors)) return true;
+  }
+  return false;
+}
+
+/** A recovery that is recorded, with clients at work, to be crashed again. */
+export interface RecordedRecovery {
+  readonly trace: DeviceTrace<CrashMark>;
+  /** As it was when the recovery began; what was read then is decided. */
+  readonly oracle: Promises["oracle"];
+}
+
+/** Recovers and goes on writing; null where the array does not come up by itself. */
+export function recordRecovery(options: {
+  images: readonly DeviceImage[];
+  promises: Promises;
+  seed: number;
+  work: (load: CrashLoad) => void;
+}): RecordedRecovery | string {
+  const trace = new DeviceTrace<CrashMark>();
+  const oracle = options.promises.oracle.clone();
+  const world = SimWorld.restart(options.images, { seed: options.seed, trace });
+  const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
+  if (array === undefined || array.state === "inactive") return "not assembled by itself";
+  const load = new CrashLoad({ world, oracle, trace });
+  const answer = world.run(load.read(0, oracle.sectorCount));
+  if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
+  const decided = oracle.clone();
+  options.work(load);
+  world.settle();
+  return { trace, oracle: decided };
+}
+
+export function sectorsOf(sizeBytes: number): number {
+  return sizeBytes / SECTOR_BYTES;
+}
