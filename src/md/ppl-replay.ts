@@ -5,7 +5,9 @@
  *
  * The last unit is found as the kernel finds it (ppl_load_distributed in Linux 6.1): from the
  * start of the area, header behind header, while checksum and signature are right and the
- * generation does not fall. What an older lap left behind has a lower generation.
+ * generation does not fall. What an older lap left behind has a lower generation. A newer unit
+ * somewhere else means that the way to it is torn: the unit found is out of date, its replay would
+ * put wrong parity under data at rest, and the log is refused.
  *
  *   the row's data chunks of the entry     replay
  *   all there                              parity := their XOR, now on disk, XOR partial parity
@@ -19,6 +21,7 @@
 import { err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import type { BadBlockLog } from "./bad-block-log.ts";
+import { viewOf } from "./little-endian.ts";
 import {
   type Crc32c,
   checkPplEntry,
@@ -60,7 +63,7 @@ export type PplScan =
     };
 
 export interface PplScanError {
-  readonly kind: "bad-entry-count" | "number-too-large" | "beyond-area";
+  readonly kind: "bad-entry-count" | "number-too-large" | "beyond-area" | "superseded";
   readonly detail: string;
 }
 
@@ -93,8 +96,30 @@ export function scanPplArea(
     offset = endBytes;
   }
   if (last === null) return ok(noUnit(area, "bad-checksum"));
+  if (hasNewerUnit(area, last.header.generation, options)) {
+    const detail =
+      `The log leads to unit ${last.header.generation}, but holds a newer one: a write at its ` +
+      "start was torn, and what it leads to is out of date.";
+    return err({ kind: "superseded", detail });
+  }
   const entries = loadEntries(area, last.header, last.offsetBytes, options.crc32c);
   return ok({ kind: "found", ...last, unitCount, entries });
+}
+
+/** Units begin at whole rows. */
+function hasNewerUnit(
+  area: Uint8Array,
+  generation: number,
+  options: { readonly signature: number; readonly crc32c: Crc32c },
+): boolean {
+  const view = viewOf(area);
+  for (let at = 0; at + PPL_HEADER_BYTES <= area.length; at += ROW_BYTES) {
+    // Only what has the signature is worth a checksum over 4 KiB.
+    if (view.getUint32(at + 512, true) !== options.signature) continue;
+    const decoded = decodePplHeader(area.subarray(at, at + PPL_HEADER_BYTES), options);
+    if (decoded.ok && decoded.value.generation > generation) return true;
+  }
+  return false;
 }
 
 function noUnit(area: Uint8Array, kind: string): PplScan {
@@ -256,8 +281,9 @@ function hasRow(member: ReplayMember | null, sector: number): boolean {
 /** What became of the log of one present member. */
 export type PplLogOutcome =
   | { readonly kind: "replayed"; readonly entryCount: number; readonly tornCount: number }
+  /** No unit, for any reason but a foreign signature. */
   | { readonly kind: "none" }
-  /** It could not be read, or `scanPplArea` or `planReplay` refused it. */
+  /** It is foreign, could not be read, or was refused by `scanPplArea` or `planReplay`. */
   | { readonly kind: "unusable" };
 
 /**

@@ -332,3 +332,18 @@ export function nextPplUnitOffset(
   if (!space.isMultiple) return 0;
   return endBytes + unitBytes > unitBytesMax(space.areaBytes) ? 0 : endBytes;
 }
+
+/**
+ * Whether the unit's header must be durable before its partial parity is submitted: when it goes
+ * back to the start of an area with several units.
+ *
+ * Order: there the search begins. With the old header still in place and what followed it already
+ * overwritten, the search would end at a unit of the last lap, long out of date, and its replay
+ * would put wrong parity under data at rest.
+ */
+export function needsHeaderFirst(
+  space: PplSpace,
+  { endBytes, offset }: { endBytes: number; offset: number },
+): boolean {
+  return space.isMultiple && offset === 0 && endBytes > 0;
+}

@@ -51,17 +51,21 @@ export class Promises {
   /** By sector: the versions that may be there. */
   readonly allowed: readonly (readonly number[])[];
 
-  /** `oracle` has crashed. */
-  constructor(oracle: SectorOracle) {
+  private readonly wasOpen: (lba: number) => boolean;
+
+  /** `oracle` has crashed. `earlier`: of the crash from which this run was recovering. */
+  constructor(oracle: SectorOracle, earlier: Promises | null = null) {
     this.oracle = oracle;
+    this.wasOpen = earlier === null ? () => false : (lba) => earlier.isOpen(lba);
     this.seed = oracle.seed;
     this.allowed = Array.from({ length: oracle.sectorCount }, (_, lba) =>
       oracle.allowedVersions(lba),
     );
   }
 
+  /** It was being written at a crash, and parity over it may not have been made right since. */
   isOpen(lba: number): boolean {
-    return this.allowed[lba]!.length > 1;
+    return this.allowed[lba]!.length > 1 || this.wasOpen(lba);
   }
 
   /** Null, or what is wrong with it. */
@@ -103,6 +107,8 @@ interface Reader {
 export interface LightOptions {
   readonly images: readonly DeviceImage[];
   readonly promises: Promises;
+  /** Rows with a bad sector on one member, where another one is lost, have no content. */
+  readonly mayLose?: boolean;
   /** Sectors that were in flight may hold garbage. */
   readonly isTorn: boolean;
 }
@@ -140,13 +146,23 @@ export class LightCheck {
   }
 
   /** Null, or the first thing that is wrong in what `plan` gives of these drives. */
-  readAll(plan: AssemblyPlan, { images, promises, isTorn }: LightOptions): string | null {
+  readAll(plan: AssemblyPlan, options: LightOptions): string | null {
+    const { images, promises, isTorn, mayLose = false } = options;
     const reader = this.readerOf(plan, images);
     const { memberCount, stripes, chunkRows } = reader;
     for (let stripe = 0; stripe < stripes; stripe += 1) {
       for (let row = 0; row < chunkRows; row += 1) {
         for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {
-          const wrong = this.judgeRow({ reader, plan, promises, isTorn, stripe, row, dataIndex });
+          const wrong = this.judgeRow({
+            reader,
+            plan,
+            promises,
+            isTorn,
+            mayLose,
+            stripe,
+            row,
+            dataIndex,
+          });
           if (wrong !== null) return wrong;
         }
       }
@@ -159,11 +175,12 @@ export class LightCheck {
     plan: AssemblyPlan;
     promises: Promises;
     isTorn: boolean;
+    mayLose: boolean;
     stripe: number;
     row: number;
     dataIndex: number;
   }): string | null {
-    const { reader, plan, promises, isTorn, stripe, row, dataIndex } = at;
+    const { reader, plan, promises, isTorn, mayLose, stripe, row, dataIndex } = at;
     const { memberCount, chunkRows } = reader;
     const parityRole = memberCount - 1 - (stripe % memberCount);
     const role = (parityRole + 1 + dataIndex) % memberCount;
@@ -178,7 +195,8 @@ export class LightCheck {
     const found = direct ?? sum;
     if (found === null) {
       this.lostRows += 1;
-      return null;
+      const isDouble = mayLose && plan.degraded > 0;
+      return isDouble ? null : `sector ${first} is lost`;
     }
     // Where nothing proves that parity is right, a chunk that was being written may be anything.
     const isHole =
@@ -319,7 +337,8 @@ export class LightCheck {
       return { kind: "refused", plan: forced.value };
     }
     const kind = judged.value.degraded === 0 ? "whole" : "degraded";
-    if (kind !== expected) return { kind: "wrong", message: `is to be ${expected}, but is ${kind}` };
+    if (kind !== expected)
+      return { kind: "wrong", message: `is to be ${expected}, but is ${kind}` };
     return { kind, plan: judged.value };
   }
 }
@@ -343,7 +362,8 @@ function expectationOf(known: readonly Superblock[]): string {
   return isDirty ? "refused" : "degraded";
 }
 
-function badRowsOf(image: DeviceImage, superblock: Superblock): ReadonlySet<number> {
+/** Rows of the member's data region. */
+export function badRowsOf(image: DeviceImage, superblock: Superblock): ReadonlySet<number> {
   const bad = new Set<number>();
   if (!superblock.hasBadBlocks) return bad;
   const at = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;

@@ -8,8 +8,9 @@
  *
  * Counts tell how many images were judged in which way.
  */
-import { DeviceTrace } from "../sim/device-trace.ts";
+
 import { type CrashImages, crashImages } from "../sim/crash-images.ts";
+import { DeviceTrace } from "../sim/device-trace.ts";
 import type { DeviceImage } from "../sim/media.ts";
 import type { SectorOracle } from "../sim/oracle.ts";
 import { SimWorld } from "../sim/sim-world.ts";
@@ -24,6 +25,8 @@ export interface Base {
   /** What is promised of the images; it has crashed where they are of a crash. */
   readonly oracle: SectorOracle;
   readonly facts: Facts;
+  /** Of the crash that the images are of. */
+  readonly earlier?: Promises;
 }
 
 export interface Scenario {
@@ -145,7 +148,7 @@ export class Matrix {
       if (promises === null) {
         const crashed = oracle.clone();
         crashed.crash();
-        promises = new Promises(crashed);
+        promises = new Promises(crashed, base.earlier);
       }
       number += 1;
       if (depth === 1) this.counts.images += 1;
@@ -169,6 +172,7 @@ export class Matrix {
     const { crash, promises, facts, isReal, number, depth } = at;
     const { images } = crash;
     const isTorn = crash.label.includes("torn");
+    const { mayLose = false } = this.scenario;
     const realLost = (Math.floor(number / 7) % (images.length + 1)) - 1;
     for (let lost = -1; lost < images.length; lost += 1) {
       const present = images.filter((_, device) => device !== lost);
@@ -178,7 +182,12 @@ export class Matrix {
       let wrong: string | null = null;
       if (expected.kind === "wrong") wrong = expected.message;
       else if ("plan" in expected) {
-        wrong = this.light.readAll(expected.plan, { images: present, promises, isTorn });
+        wrong = this.light.readAll(expected.plan, {
+          images: present,
+          promises,
+          isTorn,
+          mayLose,
+        });
       }
       if (lost < 0 && facts.doesExist && facts.isHealthy && !isTorn && expected.kind !== "whole") {
         wrong ??= `all drives are there, and the array is ${expected.kind}`;
@@ -193,7 +202,7 @@ export class Matrix {
           seed: number,
           isHealed: number % 3 === 0,
           isTorn,
-          mayLose: this.scenario.mayLose ?? false,
+          mayLose,
         });
       }
       if (wrong !== null) this.report({ crash, lost, wrong, depth });
@@ -211,10 +220,10 @@ export class Matrix {
       seed: number,
       work: (load) => {
         const { sectorCount } = load.oracle;
-        const lba = (number * 13) % (sectorCount - 8);
+        const lba = (number * 13) % (sectorCount - 16);
         const writes = [
           load.write(lba, 1 + (number % 8)),
-          load.write(sectorCount - 8 - (lba - (lba % 8)) * 0, 8, { fua: true }),
+          load.write(sectorCount - 8, 8, { fua: true }),
         ];
         load.world.run(Promise.all(writes));
         load.world.run(load.flush());
@@ -228,7 +237,7 @@ export class Matrix {
     const { againBoundaryEvery } = this.sampling;
     this.judgeTrace({
       trace: recovery.trace,
-      base: { images, oracle: recovery.oracle, facts },
+      base: { images, oracle: recovery.oracle, facts, earlier: promises },
       isWanted: (boundary) => (boundary + number) % againBoundaryEvery === 0,
       realEvery: this.sampling.realEvery,
       depth: 2,

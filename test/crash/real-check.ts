@@ -9,14 +9,13 @@
  * | refused            | refuse; forced: right, but for rows in flight on the missing member   |
  * | too few            | refuse                                                                |
  */
-import { SECTOR_BYTES } from "../../src/base/units.ts";
 import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
 import { DeviceTrace } from "../sim/device-trace.ts";
 import type { DeviceImage } from "../sim/media.ts";
 import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
-import { type Expected, Promises } from "./light-check.ts";
+import { badRowsOf, type Expected, type Promises } from "./light-check.ts";
 
 const SETTLE_MS = 600_000;
 const NEW_DRIVE = "replacement";
@@ -31,7 +30,7 @@ export interface RealOptions {
   readonly isHealed: boolean;
   /** Sectors that were in flight may hold garbage. */
   readonly isTorn: boolean;
-  /** Rows may be lost: a bad sector and a crash together. */
+  /** Rows with a bad sector may be lost: that and a crash, or a lost drive, are two faults. */
   readonly mayLose: boolean;
 }
 
@@ -153,17 +152,30 @@ class RealCheck {
       const isHole = isForced && isInHole(promises, plan, { lba, missing, chunkSectors });
       const isFree = isHole || (isTorn && isAnyOpen(promises, lba));
       if (isFree) continue;
-      const wrong = this.readRange(lba, 8);
+      const isLost = mayLose && this.hasBadRow(plan, lba);
+      const wrong = this.readRange(lba, 8, isLost);
       if (wrong !== null) return wrong;
     }
     return null;
   }
 
-  private readRange(lba: number, sectors: number): string | null {
+  /** Whether any member has the row of this sector in its bad-block log. */
+  private hasBadRow(plan: AssemblyPlan, lba: number): boolean {
+    const { chunkSectors, memberCount } = plan.freshest;
+    const stripe = Math.floor(lba / (chunkSectors * (memberCount - 1)));
+    const row = (stripe * chunkSectors + (lba % chunkSectors)) / 8;
+    return plan.roles.some((entry) => {
+      if (entry.state === "missing") return false;
+      const image = this.options.images.find(({ name }) => name === entry.drive)!;
+      return badRowsOf(image, entry.superblock).has(row);
+    });
+  }
+
+  private readRange(lba: number, sectors: number, isLost = false): string | null {
     const answer = this.world.run(this.load.read(lba, sectors));
     if (answer === 0) return null;
     if (typeof answer !== "number") return answer.message;
-    if (this.options.mayLose) return null;
+    if (isLost) return null;
     return `a read of ${sectors} sectors at ${lba} is answered with errno ${answer}`;
   }
 }
@@ -217,8 +229,4 @@ export function recordRecovery(options: {
   options.work(load);
   world.settle();
   return { trace, oracle: decided };
-}
-
-export function sectorsOf(sizeBytes: number): number {
-  return sizeBytes / SECTOR_BYTES;
 }

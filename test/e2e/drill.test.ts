@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { err } from "../../src/base/result.ts";
 import { MIB } from "../../src/base/units.ts";
 import { type DrillParts, runDrill } from "../../src/cli/drill/drill.ts";
+import { readMember } from "../../src/cli/drill/member-files.ts";
 import type { CliHost } from "../../src/cli/host.ts";
 import { binaryPath, runProgram } from "../helpers/daemon.ts";
 import { needs } from "../helpers/needs.ts";
@@ -173,8 +174,8 @@ function flipByte(path: string, offset: number): void {
   closeSync(fd);
 }
 
-/** The data begins at 1 MiB in files of this size; stripe 5 has its parity in role 0. */
-const STRIPE_5 = MIB + 5 * 64 * 1024 + 1_234;
+/** In the data region; of three members, role 0 has the parity of stripe 5. */
+const BYTE_IN_STRIPE_5 = 5 * 64 * 1024 + 1_234;
 
 for (const [role, what] of [
   [0, "parity on a survivor"],
@@ -187,7 +188,10 @@ for (const [role, what] of [
       let isFlipped = false;
       const { exitCode, report } = await drillHere({
         beforeVerify: (paths) => {
-          flipByte(paths[role]!, STRIPE_5);
+          const path = paths[role]!;
+          const member = readMember(path);
+          if (!member.ok) throw new Error(member.error);
+          flipByte(path, member.value.dataOffsetBytes + BYTE_IN_STRIPE_5);
           isFlipped = true;
         },
       });

@@ -2,8 +2,8 @@
  * Goal: our reports of the logs say what mdadm says of them.
  *
  * Method: `mdadm --examine-bitmap` and `--examine-badblocks` on what Linux wrote (the fixtures) and
- * on what we make, line by line. mdadm takes a bitmap from a regular file only where the file is the
- * bitmap itself, so its area is cut out of the member.
+ * on what we make, line by line. mdadm takes a bitmap from a regular file only where the file is
+ * the bitmap itself, so its area is cut out of the member.
  */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";

@@ -142,13 +142,19 @@ class SmallLife {
   }
 
   private scrub(): void {
-    const started = this.world.call<"start-scrub">({
+    const check = {
       kind: "start-scrub",
       array: ARRAY_NAME,
       mode: "check",
       limitBytesPerSecond: null,
       restart: true,
-    });
+    } as const;
+    let started = this.world.call<"start-scrub">(check);
+    if (!started.ok) {
+      // A check needs all members, and the bad one may have failed just now.
+      this.recover();
+      started = this.world.call<"start-scrub">(check);
+    }
     if (!started.ok) this.fail(`check: ${started.error.detail}`);
     const job = this.world.waitJob(started.value.id, IDLE_LIMIT_MS);
     const found = Number(job.result["mismatchBytes"] ?? 0);

@@ -1,10 +1,11 @@
 /**
- * Goal: whenever the power is cut, every row that may be out of sync lies under a bit that is set in
- * the bitmap of every member; and bits do not stay for ever.
+ * Goal: whenever the power is cut, every row that may be out of sync lies under a bit that is set
+ * in the bitmap of every member; and bits do not stay for ever.
  *
- * Method: the life of a bit step by step; then random writes, failures, block writes, passes, flushes,
- * syncs and state changes against a disk whose blocks tear at sectors, with a list of the bits that
- * must be found set after a crash at this very moment. At the end all settles and is cleared.
+ * Method: the life of a bit step by step; then random writes, failures, block writes, passes,
+ * flushes, syncs and state changes against a disk whose blocks tear at sectors, with a list of the
+ * bits that must be found set after a crash at this very moment. At the end all settles and is
+ * cleared.
  */
 import { expect, test } from "bun:test";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";

@@ -4,11 +4,11 @@
  * old or new (but for the very sectors being written on a member that is lost in that crash).
  *
  * Method: a stripe of two-sector rows with a random value in each sector. Every plan of one row for
- * 3 to 6 members (each chunk unmodified, or modified in its first, its second or both sectors), with
- * every chunk missing or none, is cut into units, which are carried out one after the other, with a
- * crash after every subset of sector writes. Replay is that of src/md/ppl-replay.ts. The model also
- * gets units that break the rule, and must object. Plans of many rows are cut at random and compared
- * with what was asked for, chunk by chunk and row by row.
+ * 3 to 6 members (each chunk unmodified, or modified in its first, its second or both sectors),
+ * with every chunk missing or none, is cut into units, which are carried out one after the other,
+ * with a crash after every subset of sector writes. Replay is that of src/md/ppl-replay.ts. The
+ * model also gets units that break the rule, and must object. Plans of many rows, made at random,
+ * are cut and compared with what was asked for, chunk by chunk and row by row.
  */
 import { expect, test } from "bun:test";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
