@@ -3,7 +3,7 @@
  * are checked against the array, and each row of them becomes a step of the replay. Pure: the
  * array layer reads the area, carries the steps out, and then follows write-rules 5.
  *
- * The last unit is found as the kernel finds it (ppl_load_distributed in Linux 6.1): from the
+ * The last unit is found as the kernel finds it (ppl_load_distributed in its raid5-ppl.c): from the
  * start of the area, header behind header, while checksum and signature are right and the
  * generation does not fall. What an older lap left behind has a lower generation. A newer unit
  * somewhere else means that the way to it is torn: the unit found is out of date, its replay would

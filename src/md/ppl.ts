@@ -317,7 +317,7 @@ export function pplSpaceOf(superblock: Superblock): Result<PplSpace, PplSpaceErr
  * A unit ends at least two rows before the area does. The kernel's search looks for a header
  * behind each unit while more than a header's room is left; where it stops for want of room, it
  * takes the place behind the last unit for that unit's own and reads the wrong partial parity
- * (ppl_load_distributed in Linux 4.16 to 6.1), so that the write hole is open.
+ * (ppl_load_distributed in Linux's raid5-ppl.c), so that the write hole is open.
  */
 function unitBytesMax(areaBytes: number): number {
   return areaBytes - PPL_HEADER_BYTES - ROW_BYTES;

@@ -30,7 +30,9 @@ export class MemberSet {
   /** Bytes from the start of the device to its data region. */
   readonly dataOffset: Float64Array;
   readonly mode: Uint8Array;
-  /** Changes with each drive that takes or leaves a role: an answer of another one means nothing. */
+  /**
+   * Changes with each drive that takes or leaves a role: an answer of another one means nothing.
+   */
   readonly epoch: Uint8Array;
   /** 1: writes have completed since the last flush was submitted. */
   readonly needsFlush: Uint8Array;

@@ -174,16 +174,18 @@ export class RowPath {
     await this.readOthers(place, 0, rows);
     const unknown = this.unknownRoles(place) | rows.failed;
     if (unknown === 0) return true;
+    // A member left in between: that is no bad sector, and this work is over.
+    if (this.members.unavailableRoles(place.stripe) !== 0) return false;
     const role = 31 - Math.clz32(unknown);
     const isParity = role === this.geometry.parityRole(place.stripe);
     const isOne = (unknown & (unknown - 1)) === 0;
-    // In a resync parity proves nothing yet: only parity itself can be had from the rest.
-    if (!isOne || (mode === "resync" && !isParity)) {
-      const bits =
-        mode === "resync" ? unknown | (1 << this.geometry.parityRole(place.stripe)) : unknown;
+    // Where parity proves nothing yet, only parity itself can be had from the rest.
+    const isUnproven = mode === "resync" && !this.isProven(place);
+    if (!isOne || (isUnproven && !isParity)) {
+      const bits = isUnproven ? unknown | (1 << this.geometry.parityRole(place.stripe)) : unknown;
       for (let bad = 0; bad < this.geometry.memberCount; bad += 1) {
-        if ((bits & (1 << bad)) !== 0 && this.members.isPresent(bad))
-          await this.enterBad(place, bad);
+        if ((bits & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;
+        await this.enterBad(place, bad);
       }
       this.host.lost(place.stripe, place.row, bits);
       return false;

@@ -69,13 +69,21 @@ test("a small array's life: without a fault: each drive is used in it", () => {
 
 for (const [name, fault] of FAULTS) {
   for (const victim of VICTIMS) {
-    test(`${victim}: ${name} at the Nth request, once: all that was written reads back`, () => {
-      expect(sweep(victim, fault, 1)).toEqual([]);
-    }, LIMIT_MS);
+    test(
+      `${victim}: ${name} at the Nth request, once: all that was written reads back`,
+      () => {
+        expect(sweep(victim, fault, 1)).toEqual([]);
+      },
+      LIMIT_MS,
+    );
 
-    test(`${victim}: ${name} from the Nth request on: all that was written reads back`, () => {
-      expect(sweep(victim, fault, Number.POSITIVE_INFINITY)).toEqual([]);
-    }, LIMIT_MS);
+    test(
+      `${victim}: ${name} from the Nth request on: all that was written reads back`,
+      () => {
+        expect(sweep(victim, fault, Number.POSITIVE_INFINITY)).toEqual([]);
+      },
+      LIMIT_MS,
+    );
   }
 }
 

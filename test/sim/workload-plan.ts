@@ -24,10 +24,7 @@ export const FAULT_KINDS = [
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** Fault kinds that wait for their part of the engine, each with what it waits for. */
-export const NOT_YET: readonly FaultKind[] = [
-
-
-];
+export const NOT_YET: readonly FaultKind[] = [];
 
 export const OTHER_FEATURES = [
   "fua",
