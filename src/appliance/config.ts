@@ -6,6 +6,7 @@
  * It holds addresses, limits and memory; never what an array is.
  */
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { z } from "zod";
 import { err, ok, type Result } from "../base/result.ts";
 
@@ -21,9 +22,15 @@ const tcpAddress = z.string().transform((text, context): TcpAddress => {
   return z.NEVER;
 });
 
+/** Absolute from here on: clients of the sockets have working directories of their own. */
+const directory = z
+  .string()
+  .min(1)
+  .transform((path) => resolve(path));
+
 const configSchema = z.strictObject({
-  stateDir: z.string().min(1).default("/var/lib/parityd"),
-  runDir: z.string().min(1).default("/run/parityd"),
+  stateDir: directory.default("/var/lib/parityd"),
+  runDir: directory.default("/run/parityd"),
   memoryMib: z.int().min(64).max(4096).default(256),
   apiTcp: tcpAddress.optional(),
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */

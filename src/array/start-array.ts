@@ -90,6 +90,9 @@ export async function runPlan(
   if (clearLogs) {
     for (const drive of array.drives()) await writeEmptyLog(registry, drive, drive.superblock!);
   }
+  // Order: all members are at one event count before the next update begins.
+  const lagging = array.state.lagging(plan.superblock, array.roles);
+  if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
   if (mustRecord && !plan.isReadOnly) {
     const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
     if (!isDurable) {

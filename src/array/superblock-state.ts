@@ -51,6 +51,22 @@ export class SuperblockState {
     }
   }
 
+  /** What the freshest superblock says, for the members that are behind it. */
+  lagging(
+    freshest: Superblock,
+    roles: readonly RoleSlot[],
+  ): { drive: Drive; superblock: Superblock }[] {
+    const { events, updatedAt, devRoles, resyncOffsetSectors } = freshest;
+    const writes: { drive: Drive; superblock: Superblock }[] = [];
+    for (const { drive } of roles) {
+      const own = drive?.superblock;
+      if (drive === null || own === null || own === undefined || own.events >= events) continue;
+      const superblock = { ...own, events, updatedAt, devRoles, resyncOffsetSectors };
+      writes.push({ drive, superblock });
+    }
+    return writes;
+  }
+
   /** The superblocks of the next update, with one event more. Only working drives get one. */
   next(options: {
     roles: readonly RoleSlot[];

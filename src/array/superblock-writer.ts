@@ -65,6 +65,21 @@ export class SuperblockWriter {
     return result;
   }
 
+  /**
+   * Brings members that an update cut short did not reach to the event count of the others, with
+   * what that update said. For the start of an array, before any update: two updates cut short in a
+   * row would otherwise leave a current member two events behind, which counts as stale.
+   */
+  async catchUp(
+    writes: readonly { readonly drive: Drive; readonly superblock: Superblock }[],
+  ): Promise<void> {
+    const address = await this.takeBuffer();
+    for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
+      await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
+    }
+    this.pool.free(address, SLAB_BYTES);
+  }
+
   private async run(): Promise<void> {
     this.isRunning = true;
     while (this.queue.length > 0) {

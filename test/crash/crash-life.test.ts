@@ -9,7 +9,7 @@ import { LIFE_SCENARIOS } from "./scenarios-life.ts";
 runScenarios({
   title: "life of an array",
   scenarios: LIFE_SCENARIOS,
-  imagesEach: 4000,
-  imagesWanted: 55_000,
-  realWanted: 3000,
+  imagesEach: 5000,
+  imagesWanted: 60_000,
+  realWanted: 8000,
 });

@@ -97,6 +97,7 @@ class Bench {
     this.background.push(work.catch(() => {}));
   }
 
+  /** Resolves when the daemon is gone and the load has noticed. */
   async kill(): Promise<void> {
     await this.daemon.kill();
     await Promise.all(this.background.splice(0));
@@ -187,6 +188,27 @@ async function killAgainAndAgain(kind: string, disturb: Disturbance): Promise<Be
   expect(await bench.daemon.stop()).toBe(0);
   return bench;
 }
+
+test.skipIf(!CAN_RUN)(
+  "stop: SIGTERM under write load: clean, every acknowledged write is there [needs libaio, direct-io]",
+  async () => {
+    const bench = await Bench.make(SEED);
+    for (let round = 1; round <= Math.ceil(KILLS / 3); round += 1) {
+      await bench.startLoad();
+      await bench.pause(200);
+      expect(await bench.daemon.stop()).toBe(0);
+      await bench.kill();
+      await bench.restart();
+      await bench.assemble();
+      await bench.verify();
+    }
+    expect([...bench.found.keys()]).toEqual(["clean"]);
+    expect(bench.resyncs).toBe(0);
+    await bench.check();
+    expect(await bench.daemon.stop()).toBe(0);
+  },
+  LIMIT_MS,
+);
 
 test.skipIf(!CAN_RUN)(
   "kill: idle: comes back clean, without a resync [needs libaio, direct-io]",

@@ -104,6 +104,21 @@ test.skipIf(!CAN_RUN)(
 );
 
 test.skipIf(!CAN_RUN)(
+  "serve: relative directories: what it says of its sockets holds anywhere [needs libaio, direct-io]",
+  async () => {
+    const folder = makeTempDir("rel");
+    const flags = ["--state-dir", "state", "--run-dir", "run"];
+    const daemon = await Daemon.start(folder, { cwd: folder, flags });
+    expect(daemon.stdout).toBe(`ready api=${daemon.apiSocket} nbd=${daemon.nbdSocket}\n`);
+    const drives = await daemon.addDrives(makeFiles(folder, 3, MEMBER_BYTES));
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives });
+    const { uris } = await daemon.must("PUT", "/v1/exports/a", { array: "a" });
+    expect(uris).toEqual([daemon.uri("a")]);
+    expect(await daemon.stop()).toBe(0);
+  },
+);
+
+test.skipIf(!CAN_RUN)(
   "serve: directories that another daemon has: one line, exit 69 [needs libaio, direct-io]",
   async () => {
     const folder = makeTempDir("two");
