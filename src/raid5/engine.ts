@@ -140,8 +140,13 @@ export class StripeEngine {
       requests: this.requests,
       rows: this.rows,
       geometry: options.geometry,
-      hold: (stripe) => this.holdStripe(stripe),
-      release: (op) => this.releaseStripe(op),
+      locks: {
+        isHeld: (stripe) => this.ops.ownerOf(stripe) >= 0,
+        hold: (stripe) => this.holdStripe(stripe),
+        release: (op) => this.releaseStripe(op),
+        borrow: (stripe, hungRole) => this.runner.borrow(stripe, hungRole),
+        giveBack: (op) => this.runner.giveBack(op),
+      },
       partFinished: (request, status) => this.partFinished(request, status),
     });
     this.flusher = new Flusher({

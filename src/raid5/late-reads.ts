@@ -25,15 +25,25 @@ export interface LateRead {
   readonly hungRole: number;
 }
 
+/** How a late read gets at its stripe. */
+export interface LateReadLocks {
+  isHeld(stripe: number): boolean;
+  hold(stripe: number): Promise<number>;
+  release(op: number): void;
+  /** See StripeRunner.borrow. */
+  borrow(stripe: number, hungRole: number): number;
+  giveBack(op: number): void;
+}
+
 const RUN_WAIT_MS = 1;
+const LOCK_POLL_MS = 20;
 
 export class LateReads {
   private readonly environment: EngineEnvironment;
   private readonly requests: RequestTable;
   private readonly rows: RowPath;
   private readonly geometry: Geometry;
-  private readonly hold: (stripe: number) => Promise<number>;
-  private readonly release: (op: number) => void;
+  private readonly locks: LateReadLocks;
   private readonly partFinished: (request: number, status: number) => void;
   private readonly waiting = new Map<number, LateRead[]>();
 
@@ -42,16 +52,14 @@ export class LateReads {
     requests: RequestTable;
     rows: RowPath;
     geometry: Geometry;
-    hold: (stripe: number) => Promise<number>;
-    release: (op: number) => void;
+    locks: LateReadLocks;
     partFinished: (request: number, status: number) => void;
   }) {
     this.environment = options.environment;
     this.requests = options.requests;
     this.rows = options.rows;
     this.geometry = options.geometry;
-    this.hold = options.hold;
-    this.release = options.release;
+    this.locks = options.locks;
     this.partFinished = options.partFinished;
   }
 
@@ -97,7 +105,7 @@ export class LateReads {
     const first = Math.floor(read.within / ROW_BYTES);
     const end = Math.ceil((read.within + read.bytes) / ROW_BYTES);
     const firstAddress = read.address - (read.within % ROW_BYTES) + shift;
-    const held = await this.hold(read.stripe);
+    const giveUp = await this.enter(read);
     const buffers = await this.rows.takeBuffers();
     let status = 0;
     for (let linear = first; linear < end; linear += 1) {
@@ -111,7 +119,19 @@ export class LateReads {
       status = Math.max(status, answer);
     }
     buffers.give();
-    this.release(held);
+    giveUp();
     return status;
+  }
+
+  /** Takes the stripe's lock, or shares it with a write that itself waits for the hung member. */
+  private async enter({ stripe, hungRole }: LateRead): Promise<() => void> {
+    const { locks } = this;
+    while (hungRole >= 0 && locks.isHeld(stripe)) {
+      const borrowed = locks.borrow(stripe, hungRole);
+      if (borrowed >= 0) return () => locks.giveBack(borrowed);
+      await this.environment.timers.sleep(LOCK_POLL_MS);
+    }
+    const held = await locks.hold(stripe);
+    return () => locks.release(held);
   }
 }

@@ -48,6 +48,8 @@ export class StripeOps {
   /** 1: a member request of this read was given up, so it needs other rows. */
   readonly isLate: Uint8Array;
   readonly mergeNext: Int32Array;
+  /** When its member writes were submitted (monotonic). */
+  readonly writingSinceMs: Float64Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
   /** Roles that this operation must do without, beyond the missing ones. */
@@ -78,6 +80,7 @@ export class StripeOps {
     this.isSlow = new Uint8Array(capacity);
     this.isLate = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
+    this.writingSinceMs = new Float64Array(capacity);
     this.pending = new Uint16Array(capacity);
     this.excluded = new Uint16Array(capacity);
     this.failed = new Uint16Array(capacity);
@@ -139,6 +142,13 @@ export class StripeOps {
     this.hashNext[op] = this.buckets[bucket]!;
     this.buckets[bucket] = op;
     return true;
+  }
+
+  /** The operation that has the lock of a stripe, or -1. */
+  ownerOf(stripe: number): number {
+    let owner = this.buckets[stripe % BUCKETS]!;
+    while (owner !== NONE && this.stripe[owner] !== stripe) owner = this.hashNext[owner]!;
+    return owner;
   }
 
   /** Gives the lock of `op` to the next in line, which is the answer; -1 when nobody waits. */

@@ -195,6 +195,29 @@ test("bad-sectors: a member that hangs: reads from parity at the deadline, buffe
   expect(payloadPool.freeBytes).toBe(payloadPool.totalBytes);
 });
 
+test("bad-sectors: a read of a stripe whose write hangs: from the others, before that write ends", () => {
+  const { harness: target, content } = filledArray();
+  target.must({ kind: "set-array", array: "raid_test", readDeadlineMs: 300 });
+  // Stripe 0 of three members: chunk 0 lies on drive0, chunk 1 on drive1, parity on drive2.
+  inject(target, { drive: "drive1", op: "any", delayMs: 3000, count: 2 });
+  const patch = new Uint8Array(4096).fill(0x33);
+  let isWritten = false;
+  const written = target.write(CHUNK + 8192, patch).then((status) => {
+    isWritten = true;
+    return status;
+  });
+  target.reactor.pump(target.reactor.context.timers.sleep(50));
+  const others = setOthersBusy(target);
+  const read = target.reactor.pump(target.read(CHUNK, CHUNK), 20_000);
+  expect(read.status).toBe(0);
+  expect(isWritten).toBe(false);
+  content.set(patch, CHUNK + 8192);
+  expect(Buffer.compare(read.data, content.subarray(CHUNK, 2 * CHUNK))).toBe(0);
+  target.reactor.pump(others);
+  expect(target.reactor.pump(written, 20_000)).toBe(0);
+  expect(scrub(target)).toBe(0);
+});
+
 test("bad-sectors: writes that hang: the member fails at the deadline, writes go on", () => {
   const { harness: target, content } = filledArray();
   target.must({ kind: "set-array", array: "raid_test", writeDeadlineMs: 500 });
