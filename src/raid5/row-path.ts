@@ -179,15 +179,16 @@ export class RowPath {
     const role = 31 - Math.clz32(unknown);
     const isParity = role === this.geometry.parityRole(place.stripe);
     const isOne = (unknown & (unknown - 1)) === 0;
-    // Where parity proves nothing yet, only parity itself can be had from the rest.
+    // Where parity proves nothing yet, only parity itself can be had from the rest. A bad sector of
+    // data keeps the parity that it has, as md does: unless that very row was being written in the
+    // crash it is right, and to drop it would lose what was at rest.
     const isUnproven = mode === "resync" && !this.isProven(place);
     if (!isOne || (isUnproven && !isParity)) {
-      const bits = isUnproven ? unknown | (1 << this.geometry.parityRole(place.stripe)) : unknown;
       for (let bad = 0; bad < this.geometry.memberCount; bad += 1) {
-        if ((bits & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;
+        if ((unknown & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;
         await this.enterBad(place, bad);
       }
-      this.host.lost(place.stripe, place.row, bits);
+      if (!isOne) this.host.lost(place.stripe, place.row, unknown);
       return false;
     }
     this.xorOthers(1 << role, rows.result, rows);

@@ -7,7 +7,7 @@
  * own number.
  */
 import { assert } from "../base/assert.ts";
-import { ROW_BYTES } from "../base/units.ts";
+import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 
 /** Operations of a block device. */
 export const Op = { read: 0, write: 1, flush: 2, discard: 3, writeZeroes: 4 } as const;
@@ -89,7 +89,10 @@ export class IoTable {
   }
 }
 
-/** Whole rows only (write-rules 17); this also is what O_DIRECT asks for. */
+/**
+ * Whole rows only (write-rules 17); this also is what O_DIRECT asks for. They begin on a sector: on
+ * drives with 512-byte blocks an array that mdadm made may have its data at any sector.
+ */
 export function checkRequest(table: IoTable, request: number): void {
   const op = table.op[request]!;
   const bytes = table.bytes[request]!;
@@ -100,7 +103,7 @@ export function checkRequest(table: IoTable, request: number): void {
   }
   assert(bytes > 0 && bytes % ROW_BYTES === 0, "requests are whole rows");
   assert(Number.isSafeInteger(offset) && offset >= 0, "offsets are safe integers");
-  assert(offset % ROW_BYTES === 0, "requests begin on a row");
+  assert(offset % SECTOR_BYTES === 0, "requests begin on a sector");
   if (op === Op.discard || op === Op.writeZeroes) return;
   assert(bytes <= REQUEST_BYTES_MAX, "the kernel moves a request in one call");
   const address = table.address[request]!;

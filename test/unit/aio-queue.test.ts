@@ -506,7 +506,7 @@ test("aio queue: rule 10: a request that is out is not reissued", () => {
 
 test("aio queue: rule 17: whatever is not whole rows is refused", () => {
   const wrong: Spec[] = [
-    { offset: 512 },
+    { offset: 511 },
     { bytes: 512 },
     { bytes: 0 },
     { address: CONTROL_BYTES + 512 },
