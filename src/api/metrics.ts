@@ -3,12 +3,13 @@
  * node_exporter's `node_md_*`, sizes in bytes.
  */
 import type { ExportView } from "../appliance/service.ts";
-import type { ArrayState, ArrayStatus, MemberState, MemberStatus } from "../array/protocol.ts";
+import type { ArrayState, ArrayStatus, MemberState, MemberStatus, NbdStats } from "../array/protocol.ts";
 
 export interface MetricsInput {
   readonly version: string;
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
+  readonly nbd: NbdStats;
 }
 
 type Labels = Readonly<Record<string, string | number>>;
@@ -30,7 +31,7 @@ const MEMBER_STATES: readonly MemberState[] = [
   "missing",
 ];
 
-export function renderMetrics({ version, arrays, exports }: MetricsInput): string {
+export function renderMetrics({ version, arrays, exports, nbd }: MetricsInput): string {
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -97,6 +98,14 @@ export function renderMetrics({ version, arrays, exports }: MetricsInput): strin
       "Clients connected.",
       exports.map((entry) => [{ export: entry.name }, entry.connections]),
     ),
+    counter(
+      "parityd_nbd_requests_total",
+      "Requests of clients that were answered.",
+      nbd.answers.map(({ count, ...labels }) => [labels, count]),
+    ),
+    gauge("parityd_pool_free_bytes", "Free payload memory.", [
+      [{ pool: "payload" }, nbd.payloadPoolFreeBytes],
+    ]),
   ].join("");
 }
 

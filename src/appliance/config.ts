@@ -1,7 +1,8 @@
 /**
  * The configuration of the daemon: defaults < TOML file < flags. An unknown key is an error.
  *
- *   stateDir  runDir  memoryMib  apiTcp  apiHosts  nbdTcp  allowFaultInjection  logFormat  logLevel
+ *   stateDir  runDir  memoryMib  apiTcp  apiHosts  nbdTcp  nbdTls  nbdTlsCert  nbdTlsKey  nbdTlsCa
+ *   allowFaultInjection  logFormat  logLevel
  *
  * It holds addresses, limits and memory; never what an array is.
  */
@@ -28,7 +29,7 @@ const directory = z
   .min(1)
   .transform((path) => resolve(path));
 
-const configSchema = z.strictObject({
+const settings = z.strictObject({
   stateDir: directory.default("/var/lib/parityd"),
   runDir: directory.default("/run/parityd"),
   memoryMib: z.int().min(64).max(4096).default(256),
@@ -36,10 +37,35 @@ const configSchema = z.strictObject({
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */
   apiHosts: z.array(z.string().min(1)).default([]),
   nbdTcp: tcpAddress.optional(),
+  /** Whether clients over TCP must, or may, negotiate TLS. Then there is a certificate and a key. */
+  nbdTls: z.enum(["required", "optional"]).optional(),
+  nbdTlsCert: z.string().min(1).optional(),
+  nbdTlsKey: z.string().min(1).optional(),
+  /** Clients need a certificate of this CA. */
+  nbdTlsCa: z.string().min(1).optional(),
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
   logLevel: z.enum(["error", "warn", "info", "debug"]).default("info"),
 });
+
+const configSchema = settings.superRefine((config, context) => {
+  const message = tlsProblem(config);
+  if (message !== null) context.addIssue({ code: "custom", path: ["nbdTls"], message });
+});
+
+/** Half of a TLS set-up would leave clients without what the other half promises. */
+function tlsProblem(config: z.output<typeof settings>): string | null {
+  const { nbdTls, nbdTcp, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
+  if (nbdTls === undefined) {
+    const isSet = [nbdTlsCert, nbdTlsKey, nbdTlsCa].some((path) => path !== undefined);
+    return isSet ? 'say whether TLS is "required" or "optional"' : null;
+  }
+  if (nbdTcp === undefined) return "TLS is for nbdTcp: give an address";
+  if (nbdTlsCert === undefined || nbdTlsKey === undefined) {
+    return "TLS needs nbdTlsCert and nbdTlsKey";
+  }
+  return null;
+}
 
 export type Config = z.infer<typeof configSchema>;
 

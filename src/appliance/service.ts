@@ -235,6 +235,10 @@ export class Appliance {
     return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
+  nbdStats(): Promise<CommandResult<"nbd-stats">> {
+    return this.client.call({ kind: "nbd-stats" });
+  }
+
   async putExport(entry: StoredExport): Answer<{ created: boolean; view: ExportView }> {
     const put = await this.client.call({ kind: "put-export", ...entry });
     if (!put.ok) return put;
@@ -325,7 +329,8 @@ export function nbdUri(address: NbdAddress, exportName: string): string {
     return `nbd+unix:///${exportName}?socket=${path}`;
   }
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${address.port}/${exportName}`;
+  const scheme = address.isSecure === true ? "nbds" : "nbd";
+  return `${scheme}://${host}:${address.port}/${exportName}`;
 }
 
 function driveNotFound(name: string): CommandError {

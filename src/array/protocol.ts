@@ -160,7 +160,31 @@ export interface ExportStatus {
 
 export type NbdAddress =
   | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number };
+  | {
+      readonly kind: "tcp";
+      readonly host: string;
+      readonly port: number;
+      /** Clients speak TLS there. */
+      readonly isSecure?: true;
+    };
+
+/** Requests of NBD clients that were answered, since the export was made. */
+export interface NbdAnswerCount {
+  readonly export: string;
+  /** "read", "write", "write_zeroes", or "unknown". */
+  readonly op: string;
+  /** "none", or the name of the errno. */
+  readonly error: string;
+  readonly count: number;
+}
+
+export interface NbdStats {
+  /** Those without an export yet among them. */
+  readonly connections: number;
+  readonly answers: readonly NbdAnswerCount[];
+  readonly payloadPoolBytes: number;
+  readonly payloadPoolFreeBytes: number;
+}
 
 // Faults ----------------------------------------------------------------------------------------
 
@@ -273,11 +297,20 @@ export interface CommandMap {
     request: { address: NbdAddress; mode: number };
     value: { address: NbdAddress };
   };
+  /**
+   * Serves an NBD client that control has greeted, and perhaps put behind TLS. `fd` is one end of a
+   * socket pair. It is the reactor's with the command, even where the command is refused.
+   */
+  "adopt-nbd": {
+    request: { fd: number; isSecure: boolean; isWithoutZeroes: boolean };
+    value: null;
+  };
   "put-export": {
     request: { name: string; array: string; readOnly: boolean };
     value: { created: boolean; export: ExportStatus };
   };
   "delete-export": { request: { name: string; force: boolean }; value: null };
+  "nbd-stats": { request: object; value: NbdStats };
   "list-exports": { request: object; value: readonly ExportStatus[] };
   "add-fault": { request: { fault: FaultSpec }; value: FaultStatus };
   "list-faults": { request: object; value: readonly FaultStatus[] };

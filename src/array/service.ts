@@ -33,7 +33,7 @@ type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], Comm
 /** The commands that are about exports are carried out above this layer. */
 export type ArrayCommandKind = Exclude<
   CommandKind,
-  "listen-nbd" | "put-export" | "delete-export" | "list-exports"
+  "listen-nbd" | "adopt-nbd" | "nbd-stats" | "put-export" | "delete-export" | "list-exports"
 >;
 export type ArrayCommand = { [K in ArrayCommandKind]: CommandOf<K> }[ArrayCommandKind];
 
@@ -198,8 +198,12 @@ export class ArrayService {
       const failed: string[] = [];
       for (const drive of registry.drivesOf(record.uuid)) {
         if (!zeroSuperblocks) continue;
-        if (await this.zeroSuperblock(drive)) drive.probe = { kind: "none" };
-        else failed.push(drive.name);
+        if (!(await this.zeroSuperblock(drive))) {
+          failed.push(drive.name);
+          continue;
+        }
+        drive.probe = { kind: "none" };
+        drive.failure = "";
       }
       registry.arrays.delete(record.uuid);
       registry.onRunningChanged(record);

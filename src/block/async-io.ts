@@ -46,6 +46,15 @@ export class AsyncIo {
     return this.run(device, Op.write, range, isFua);
   }
 
+  /** Writes zeros that lie nowhere. */
+  writeZeroes(
+    device: RetryFilter,
+    { offset, bytes }: Omit<Range, "address">,
+    { isFua }: { isFua: boolean },
+  ): Promise<IoAnswer> {
+    return this.run(device, Op.writeZeroes, { offset, bytes, address: 0 }, isFua);
+  }
+
   flush(device: RetryFilter): Promise<IoAnswer> {
     return this.run(device, Op.flush, { offset: 0, bytes: 0, address: 0 }, false);
   }

@@ -8,10 +8,11 @@
  */
 
 import type { ArrayFront, FrontCompletion } from "../array/front.ts";
-import type { CommandError, ExportStatus } from "../array/protocol.ts";
+import type { CommandError, ExportStatus, NbdAnswerCount } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
+import { AnswerCounts } from "./answer-counts.ts";
 import { type ExportOffer, equalBytes } from "./handshake.ts";
 import { STRING_BYTES_MAX } from "./protocol.ts";
 
@@ -31,6 +32,7 @@ export interface NbdExport {
   /** Replaced fronts with requests under way. */
   retiring: number;
   connections: number;
+  readonly answers: AnswerCounts;
 }
 
 export interface ExportSettings {
@@ -78,12 +80,13 @@ export class ExportTable {
         attachment: null,
         retiring: 0,
         connections: 0,
+        answers: new AnswerCounts(),
       };
       this.byName.set(name, entry);
     } else if (entry.array !== array && entry.connections > 0) {
       // Other data under a client that caches the old ones would be corruption.
       const detail = `clients of array ${entry.array} are connected; delete the export first`;
-      return err({ kind: "busy", code: "export-in-use", detail });
+      return err({ kind: "conflict", code: "export-in-use", detail });
     }
     entry.array = array;
     entry.isReadOnly = readOnly;
@@ -108,6 +111,10 @@ export class ExportTable {
       list.push({ name, array, readOnly: isReadOnly, connections });
     }
     return list;
+  }
+
+  answerCounts(): NbdAnswerCount[] {
+    return [...this.byName.values()].flatMap((entry) => entry.answers.list(entry.name));
   }
 
   /** The exports whose array runs. */

@@ -3,7 +3,7 @@
  *
  * Nothing here touches a socket. Option data come from the network: each length is checked, and
  * what does not fit exactly is answered ERR_INVALID. An option without a handler is answered
- * ERR_UNSUP, so a later option (STARTTLS, extended headers) is one more row of HANDLERS.
+ * ERR_UNSUP, so a later option (extended headers) is one more row of HANDLERS.
  */
 import type { NbdLimits } from "./limits.ts";
 import {
@@ -42,6 +42,8 @@ export interface Catalog {
 /** What one client has negotiated so far. */
 export interface Negotiation {
   isWithoutZeroes: boolean;
+  /** What the client says comes through TLS, which ends before it gets here. */
+  isSecure: boolean;
   isStructured: boolean;
   /** The export whose contexts were set last, and whether base:allocation is among them. */
   contextExport: string | null;
@@ -72,6 +74,7 @@ const BASE_NAMESPACE_BYTES = ENCODER.encode("base:");
 export function createNegotiation(): Negotiation {
   return {
     isWithoutZeroes: false,
+    isSecure: false,
     isStructured: false,
     contextExport: null,
     optionCount: 0,
@@ -107,6 +110,7 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [OptionCode.exportName, answerExportName],
   [OptionCode.abort, answerAbort],
   [OptionCode.list, answerList],
+  [OptionCode.starttls, answerStarttls],
   [OptionCode.info, answerInfoOrGo],
   [OptionCode.go, answerInfoOrGo],
   [OptionCode.structuredReply, answerStructuredReply],
@@ -182,6 +186,12 @@ function open(negotiation: Negotiation, offer: ExportOffer, reply: Uint8Array): 
 
 function answerAbort(_negotiation: Negotiation, option: number): OptionOutcome {
   return { kind: "close", reply: encodeOptionReply(option, OptionReply.ack, NOTHING) };
+}
+
+/** TLS is begun before a session (tls-front.ts), never in one, and never twice. */
+function answerStarttls({ isSecure }: Negotiation, option: number): OptionOutcome {
+  if (isSecure) return refuse(option, OptionReply.errorInvalid, "TLS is on already");
+  return refuse(option, OptionReply.errorUnsupported, "");
 }
 
 function answerList(

@@ -51,6 +51,11 @@ export function createService(context: ReactorContext): ReactorService {
         const bound = server.listen(command.address, command.mode);
         return bound.ok ? ok({ address: bound.value }) : bound;
       }
+      case "adopt-nbd": {
+        const { fd, isSecure, isWithoutZeroes } = command;
+        const adopted = server.adopt(fd, { isSecure, isWithoutZeroes });
+        return adopted.ok ? ok(null) : adopted;
+      }
       case "put-export":
         return putExport(command);
       case "delete-export": {
@@ -59,6 +64,8 @@ export function createService(context: ReactorContext): ReactorService {
       }
       case "list-exports":
         return ok(server.exports());
+      case "nbd-stats":
+        return ok(server.stats());
       case "shutdown":
         await server.shutdown();
         return arrays.handle(command);

@@ -22,7 +22,7 @@ export class RequestTable {
   readonly perConnection: number;
   readonly state: Uint8Array;
   /** The command on the wire, and its flags. */
-  readonly command: Uint8Array;
+  readonly command: Uint16Array;
   readonly flags: Uint16Array;
   readonly offset: Float64Array;
   readonly bytes: Uint32Array;
@@ -52,7 +52,7 @@ export class RequestTable {
     this.perConnection = perConnection;
     this.headersAddress = headersAddress;
     this.state = new Uint8Array(capacity);
-    this.command = new Uint8Array(capacity);
+    this.command = new Uint16Array(capacity);
     this.flags = new Uint16Array(capacity);
     this.offset = new Float64Array(capacity);
     this.bytes = new Uint32Array(capacity);

@@ -8,7 +8,7 @@
  * was reported for its old socket cannot hit the new one.
  */
 
-import type { CommandError, ExportStatus, NbdAddress } from "../array/protocol.ts";
+import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import { EAGAIN, errnoName } from "../base/errno.ts";
 import type { Log } from "../base/log.ts";
@@ -25,7 +25,7 @@ import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./out
 import { PayloadGate } from "./payload-gate.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
 import { RequestTable } from "./request-table.ts";
-import { Session, type SessionHost } from "./session.ts";
+import { type Greeted, Session, type SessionHost } from "./session.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -143,6 +143,19 @@ export class NbdServer implements SessionHost, Catalog {
     return ok({ ...address, port: this.kernel.localPort(fd) });
   }
 
+  /** Serves a client that was greeted elsewhere. The socket is the server's from now on. */
+  adopt(fd: number, greeted: Greeted): Result<undefined, CommandError> {
+    const session = this.isStopping ? undefined : this.takeSession();
+    if (session === undefined) {
+      this.refuseConnection(fd);
+      if (this.isStopping) return err(stopping());
+      return err({ kind: "busy", code: "too-many-connections", detail: "all are taken" });
+    }
+    session.adopt(fd, greeted);
+    this.limitHandshake(session);
+    return ok();
+  }
+
   /**
    * Adds an export, or changes it: another front after its array was started again, none while it
    * is stopped, another `readOnly`. Refused where clients would see another array's data.
@@ -166,7 +179,7 @@ export class NbdServer implements SessionHost, Catalog {
     }
     if (entry.connections > 0 && !force) {
       const detail = `${entry.connections} connections are open; disconnect them, or use force`;
-      return err({ kind: "busy", code: "export-in-use", detail });
+      return err({ kind: "conflict", code: "export-in-use", detail });
     }
     for (const session of this.sessions) {
       if (session.nbdExport === entry) session.close("the export was removed");
@@ -179,6 +192,15 @@ export class NbdServer implements SessionHost, Catalog {
 
   exports(): ExportStatus[] {
     return this.table.status();
+  }
+
+  stats(): NbdStats {
+    return {
+      connections: this.connectionCount,
+      answers: this.table.answerCounts(),
+      payloadPoolBytes: this.pool.totalBytes,
+      payloadPoolFreeBytes: this.pool.freeBytes,
+    };
   }
 
   /** Clients with a socket, those that still negotiate among them. */
@@ -262,21 +284,27 @@ export class NbdServer implements SessionHost, Catalog {
       }
       const session = this.takeSession();
       if (session === undefined) {
-        this.kernel.close(fd);
-        this.log.write("warn", "nbd connection refused: too many", {
-          connections: this.limits.maxConnections,
-        });
+        this.refuseConnection(fd);
         continue;
       }
       session.begin(fd);
-      this.loop.timers.cancel(session.handshakeTimer);
-      session.handshakeTimer = this.loop.timers.scheduleAfter(
-        this.limits.handshakeTimeoutMs,
-        () => {
-          if (session.isNegotiating) session.close("the handshake took too long");
-        },
-      );
+      this.limitHandshake(session);
     }
+  }
+
+  private refuseConnection(fd: number): void {
+    this.kernel.close(fd);
+    if (this.isStopping) return;
+    const connections = this.limits.maxConnections;
+    this.log.write("warn", "nbd connection refused: too many", { connections });
+  }
+
+  private limitHandshake(session: Session): void {
+    const { timers } = this.loop;
+    timers.cancel(session.handshakeTimer);
+    session.handshakeTimer = timers.scheduleAfter(this.limits.handshakeTimeoutMs, () => {
+      if (session.isNegotiating) session.close("the handshake took too long");
+    });
   }
 
   /** Level-triggered readiness of a listener that cannot accept would spin. */

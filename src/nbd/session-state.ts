@@ -1,7 +1,7 @@
 /**
  * The life of a connection, as one table: what it is reading, and what each event makes of that.
  *
- *   free -> client-flags -> option <-> option-data | option-skip
+ *   free -> client-flags -> option <-> option-data | option-skip     (adopted: free -> option)
  *                                        | export-opened
  *                                        v
  *                           request <-> payload | payload-skip
@@ -26,6 +26,7 @@ export type Phase =
 
 export type SessionEvent =
   | "accepted"
+  | "adopted"
   | "flags-read"
   | "option-announced"
   | "option-refused"
@@ -43,7 +44,7 @@ type Row = Readonly<Partial<Record<SessionEvent, Phase>>>;
 const END = { finish: "draining", close: "closed" } as const;
 
 export const TRANSITIONS: Readonly<Record<Phase, Row>> = {
-  free: { accepted: "client-flags" },
+  free: { accepted: "client-flags", adopted: "option" },
   "client-flags": { "flags-read": "option", ...END },
   option: { "option-announced": "option-data", "option-refused": "option-skip", ...END },
   "option-data": { "option-answered": "option", "export-opened": "request", ...END },

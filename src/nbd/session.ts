@@ -62,6 +62,13 @@ export interface SessionHost extends TransmissionTools {
   markClosed(session: Session): void;
 }
 
+/** What a client and the part of the server that greeted it have agreed on. */
+export interface Greeted {
+  /** The client's side of the socket is behind TLS. */
+  readonly isSecure: boolean;
+  readonly isWithoutZeroes: boolean;
+}
+
 /** Why a session does not go on reading. */
 export type Waiting = "nothing" | "own-limit" | "payload" | "export" | "output";
 
@@ -120,12 +127,24 @@ export class Session {
   /** Takes over a connected socket and greets the client. */
   begin(fd: number): void {
     this.enter("accepted");
+    this.takeOver(fd);
+    this.outbox.pushHandshake(encodeGreeting());
+    this.host.markDirty(this);
+  }
+
+  /** Takes over the socket of a client that was greeted elsewhere: its options come next. */
+  adopt(fd: number, greeted: Greeted): void {
+    this.enter("adopted");
+    this.takeOver(fd);
+    this.negotiation.isSecure = greeted.isSecure;
+    this.negotiation.isWithoutZeroes = greeted.isWithoutZeroes;
+  }
+
+  private takeOver(fd: number): void {
     this.fd = fd;
     this.negotiation = createNegotiation();
     this.interest = Ready.read;
     this.host.kernel.watch(fd, this.token, this.interest);
-    this.outbox.pushHandshake(encodeGreeting());
-    this.host.markDirty(this);
   }
 
   onReady(ready: number): void {

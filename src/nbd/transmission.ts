@@ -271,6 +271,7 @@ export class Transmission implements Negotiated {
     // Only the payload of a read is still needed.
     if (!hasData) this.freeRun(slot);
     requests.state[slot] = SlotState.reply;
+    this.nbdExport!.answers.add(requests.command[slot]!, error);
     requests.replyBytes[slot] = hasData ? requests.bytes[slot]! : 0;
     requests.headerBytes[slot] = this.encodeReplyHeader(slot, error, hasData);
     this.outbox.pushReply(slot);

@@ -19,11 +19,13 @@ import type { MemberSet } from "./member-set.ts";
 import { IndexQueue, RequestTable } from "./request-table.ts";
 import { RowPath } from "./row-path.ts";
 import { SlowOps } from "./slow-ops.ts";
+import { StripeHolds } from "./stripe-holds.ts";
 import { OpKind, StripeOps } from "./stripe-ops.ts";
 import { StripeRunner } from "./stripe-runner.ts";
+import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero-requests.ts";
 
 /** Operations of a request; the same numbers as FrontOp. */
-export const RequestOp = { read: 0, write: 1, flush: 2 } as const;
+export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
 export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
 
 export interface EngineHooks {
@@ -71,6 +73,7 @@ export class StripeEngine {
   readonly rows: RowPath;
   private readonly slow: SlowOps;
   private readonly late: LateReads;
+  readonly zeroes: ZeroRequests;
   private readonly readOwner: number;
   /** Requests that are being split into parts, in arrival order. */
   private readonly splitting: IndexQueue;
@@ -78,8 +81,10 @@ export class StripeEngine {
   private readonly gated: IndexQueue;
   private readonly finished: IndexQueue;
   private readonly failedReads: FailedRead[] = [];
-  private readonly holders = new Map<number, (op: number) => void>();
-  private readonly holdQueue: { stripe: number; resolve: (op: number) => void }[] = [];
+  private readonly holds = new StripeHolds({
+    ops: this.ops,
+    lock: (op) => this.runner.enter(op),
+  });
   private isGateOpen = false;
   private recordsPending = 0;
   private writesActive = 0;
@@ -92,10 +97,11 @@ export class StripeEngine {
     /** Requests under way at most; the callers keep to it. */
     requestCapacity: number;
   }) {
-    this.requests = new RequestTable(options.requestCapacity);
-    this.splitting = new IndexQueue(options.requestCapacity);
-    this.gated = new IndexQueue(options.requestCapacity);
-    this.finished = new IndexQueue(options.requestCapacity);
+    const requestCapacity = options.requestCapacity + ZEROES_AT_ONCE;
+    this.requests = new RequestTable(requestCapacity);
+    this.splitting = new IndexQueue(requestCapacity);
+    this.gated = new IndexQueue(requestCapacity);
+    this.finished = new IndexQueue(requestCapacity);
     this.environment = options.environment;
     this.geometry = options.geometry;
     this.members = options.members;
@@ -111,7 +117,7 @@ export class StripeEngine {
         partFinished: (request, status) => this.partFinished(request, status),
         readLate: (op) => this.readLate(op),
         runSlow: (op) => void this.slow.run(op),
-        holdGranted: (op) => this.holdGranted(op),
+        holdGranted: (op) => this.holds.granted(op),
         isRecordPending: () => this.recordsPending > 0,
       },
     });
@@ -148,6 +154,19 @@ export class StripeEngine {
         giveBack: (op) => this.runner.giveBack(op),
       },
       partFinished: (request, status) => this.partFinished(request, status),
+    });
+    this.zeroes = new ZeroRequests({
+      ...options,
+      requests: this.requests,
+      ops: this.ops,
+      host: {
+        memberFailed,
+        isRecordPending: () => this.recordsPending > 0,
+        hold: (op, granted) => this.holds.enter(op, granted),
+        release: (op) => this.runner.release(op),
+        admit: (request) => this.admit(request),
+        partFinished: (request, status) => this.partFinished(request, status),
+      },
     });
     this.flusher = new Flusher({
       environment: options.environment,
@@ -191,9 +210,11 @@ export class StripeEngine {
     address: number,
     isFua: boolean,
     tag: number,
+    flags = 0,
   ): void {
     const { requests } = this;
     const request = requests.allocate();
+    requests.flags[request] = flags;
     requests.op[request] = op;
     requests.offset[request] = offset;
     requests.bytes[request] = bytes;
@@ -203,7 +224,7 @@ export class StripeEngine {
     requests.tag[request] = tag;
     if (op === RequestOp.flush) {
       this.flusher.request((isDurable) => this.partFinished(request, isDurable ? 0 : EIO));
-    } else if (op === RequestOp.write && !this.isGateOpen) {
+    } else if (op !== RequestOp.read && !this.isGateOpen) {
       this.gated.push(request);
       this.hooks.onWriteWaiting();
     } else {
@@ -248,10 +269,7 @@ export class StripeEngine {
 
   /** Takes the lock of a stripe for a job. */
   holdStripe(stripe: number): Promise<number> {
-    return new Promise((resolve) => {
-      this.holdQueue.push({ stripe, resolve });
-      this.startHolds();
-    });
+    return this.holds.take(stripe);
   }
 
   releaseStripe(op: number): void {
@@ -261,7 +279,8 @@ export class StripeEngine {
   /** Once a turn, after completions and timers. */
   turn(): void {
     this.runner.retryWaiting();
-    this.startHolds();
+    this.holds.start();
+    this.zeroes.turn();
     while (this.failedReads.length > 0) {
       if (!this.startReconstruction(this.failedReads[0]!)) break;
       this.failedReads.shift();
@@ -276,7 +295,12 @@ export class StripeEngine {
   // Splitting --------------------------------------------------------------------------------
 
   private admit(request: number): void {
-    if (this.requests.op[request] === RequestOp.write) this.writesActive += 1;
+    const op = this.requests.op[request]!;
+    if (op !== RequestOp.read) this.writesActive += 1;
+    if (op > RequestOp.flush) {
+      this.zeroes.start(request);
+      return;
+    }
     this.splitting.push(request);
     this.split();
   }
@@ -322,6 +346,7 @@ export class StripeEngine {
     address: number,
   ): boolean {
     const { ops, requests } = this;
+    if (this.zeroes.isStarved) return false;
     const op = ops.allocate(kind, stripe);
     if (op < 0) return false;
     ops.within[op] = within;
@@ -431,25 +456,6 @@ export class StripeEngine {
     return true;
   }
 
-  // Holds ------------------------------------------------------------------------------------
-
-  private startHolds(): void {
-    while (this.holdQueue.length > 0) {
-      const { stripe, resolve } = this.holdQueue[0]!;
-      const op = this.ops.allocate(OpKind.hold, stripe);
-      if (op < 0) return;
-      this.holdQueue.shift();
-      this.holders.set(op, resolve);
-      this.runner.enter(op);
-    }
-  }
-
-  private holdGranted(op: number): void {
-    const resolve = this.holders.get(op)!;
-    this.holders.delete(op);
-    resolve(op);
-  }
-
   // Finishing --------------------------------------------------------------------------------
 
   private partFinished(request: number, status: number): void {
@@ -466,14 +472,17 @@ export class StripeEngine {
       const client = requests.client[request]!;
       const tag = requests.tag[request]!;
       let status = requests.status[request]!;
-      if (requests.op[request] === RequestOp.write) {
+      const op = requests.op[request]!;
+      if (op !== RequestOp.read && op !== RequestOp.flush) {
         if (requests.splitBytes[request] === requests.bytes[request]) this.writesActive -= 1;
+        if (op === RequestOp.write) this.zeroes.noteData(request);
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;
       }
       const address = requests.movedTo[request]!;
       requests.free(request);
-      this.hooks.onFinished(client, tag, status, address);
+      if (client === INNER_CLIENT) this.zeroes.writeFinished(tag, status);
+      else this.hooks.onFinished(client, tag, status, address);
     }
   }
 }

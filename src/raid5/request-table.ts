@@ -43,12 +43,14 @@ export class IndexQueue {
 
 export class RequestTable {
   readonly capacity: number;
-  /** FrontOp: 0 read, 1 write, 2 flush. */
+  /** As FrontOp. */
   readonly op: Uint8Array;
   readonly offset: Float64Array;
   readonly bytes: Uint32Array;
   readonly address: Uint32Array;
   readonly isFua: Uint8Array;
+  /** Of a zeroing: FrontFlag. */
+  readonly flags: Uint8Array;
   readonly client: Uint32Array;
   readonly tag: Uint32Array;
   readonly parts: Uint32Array;
@@ -68,6 +70,7 @@ export class RequestTable {
     this.bytes = new Uint32Array(capacity);
     this.address = new Uint32Array(capacity);
     this.isFua = new Uint8Array(capacity);
+    this.flags = new Uint8Array(capacity);
     this.client = new Uint32Array(capacity);
     this.tag = new Uint32Array(capacity);
     this.parts = new Uint32Array(capacity);

@@ -37,7 +37,7 @@ import { RANGE_STRIPES_MAX, type RangeHold } from "./range-hold.ts";
 /** Flags of a zeroing; the same numbers as FrontFlag. */
 export const ZeroFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
-/** `not-punched`: nothing of it is under way any more. `lost`: it may still happen. */
+/** `lost`: the flush failed, or the hole may still appear later; the member has to go. */
 export type PunchOutcome = "punched" | "not-punched" | "lost";
 
 /** Punches holes into members, durably. */
@@ -270,10 +270,11 @@ export class StripeZero {
         this.noteDone(first, end, { isHole: true });
         return true;
       }
-      if (this.members.isFailed) return true;
+      // Some members have holes now: no way back.
     } else if (request.isTrim) {
       return true;
     }
+    if (this.members.isFailed) return true;
     const isFua = (request.flags & ZeroFlag.fua) !== 0;
     if (!(await this.writeAll(first, end, isFua))) return false;
     this.noteDone(first, end, { isHole: false });
@@ -296,7 +297,6 @@ export class StripeZero {
     const outcome = await this.puncher.punch(role, range);
     if (members.epoch[role] !== epoch) return true;
     if (outcome !== "lost") return outcome === "punched";
-    // The hole may still appear, over what is written later: only without this member.
     const error = { role, op: Op.discard, outcome: Outcome.memberLost, errno: 0, ...range };
     this.host.memberFailed(error);
     return true;

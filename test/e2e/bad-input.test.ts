@@ -366,7 +366,7 @@ function link(name: string, target: string): string {
   return path;
 }
 
-// A file system without O_DIRECT --------------------------------------------------------------------
+// A file system without O_DIRECT ------------------------------------------------------------------
 
 /** Mounts a memory file system that has no direct I/O; false where this host does not let us. */
 function mountRam(path: string): boolean {

@@ -4,10 +4,10 @@
  * members fail and are added, so that superblocks are being written.
  *
  * Method: `parityd serve` over five files of 64 MiB with O_DIRECT, and a sixth that takes the place
- * of a member, so that a rebuild never finds the right bytes there by chance. A load stamps sectors over two
- * NBD connections; SIGKILL comes at a seeded moment; the daemon is started again over the same
- * directories. Every sector must hold what was acknowledged or was under way; after the resync or
- * rebuild a check must find no mismatch. An array that was dirty and degraded must say so, and
+ * of a member, so that a rebuild never finds the right bytes there by chance. A load stamps sectors
+ * over two NBD connections; SIGKILL comes at a seeded moment; the daemon is started again over the
+ * same directories. Every sector must hold what was acknowledged or was under way; after the resync
+ * or rebuild a check must find no mismatch. An array that was dirty and degraded must say so, and
  * start with force.
  *
  *   SEED=7 KILLS=500 bun test ./test/e2e/kill.test.ts -t "kill: write load"

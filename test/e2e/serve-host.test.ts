@@ -1,6 +1,7 @@
 /**
  * Goal: the daemon depends on nothing of the folder that it is started in and on no sources, keeps
- * others out of its directories, and ends with the right exit code and one line where it cannot run.
+ * others out of its directories, and ends with the right exit code and one line where it cannot
+ * run.
  *
  * Method: the executable alone in a folder, started with an empty environment among files that
  * such programs tend to obey; then every way of a wrong start.

@@ -3,8 +3,9 @@
  *
  * PARITYD_BINARY names the executable; without it dist/parityd is taken, which test/run.ts has
  * just built, and which is built here where it is missing. Every process started here is killed,
- * by its own id, when the tests of the file are over. Output goes to files: a pipe that nobody
- * reads would stop the daemon.
+ * by its own id, when the tests of the file are over (files that share one process, as they do
+ * without test/run.ts: those of the first file). Output goes to files: a pipe that nobody reads
+ * would stop the daemon.
  */
 import { afterAll } from "bun:test";
 import {

@@ -45,6 +45,12 @@ export class FakeReactor implements ReactorChannel {
   readonly drives = new Map<string, FakeDrive>();
   readonly arrays = new Map<string, ArrayStatus>();
   readonly jobs = new Map<number, JobStatus>();
+  nbdStats: NbdStats = {
+    connections: 0,
+    answers: [],
+    payloadPoolBytes: 1,
+    payloadPoolFreeBytes: 1,
+  };
   readonly exports = new Map<string, ExportStatus>();
   readonly faults = new Map<number, FaultStatus>();
   readonly commands: Command[] = [];
@@ -190,6 +196,7 @@ export class FakeReactor implements ReactorChannel {
       return ok(this.jobs.get(id)!);
     },
     "listen-nbd": ({ address }) => ok({ address: withPort(address) }),
+    "adopt-nbd": () => ok(null),
     "put-export": ({ name, array, readOnly }) => {
       const known = this.array(array);
       if (!known.ok) return known;
@@ -202,11 +209,12 @@ export class FakeReactor implements ReactorChannel {
       const entry = this.exports.get(name);
       if (entry === undefined) return notFound("export", name);
       if (entry.connections > 0 && !force) {
-        return busy("clients-connected", "clients are connected: use ?force=true");
+        return conflict("export-in-use", "clients are connected: use ?force=true");
       }
       this.exports.delete(name);
       return ok(null);
     },
+    "nbd-stats": () => ok(this.nbdStats),
     "list-exports": () => ok([...this.exports.values()]),
     "add-fault": ({ fault }) => {
       if (!this.drives.has(fault.drive)) return notFound("drive", fault.drive);

@@ -61,6 +61,7 @@ const NEEDS = {
   "python3-libnbd": { debianPackage: "python3-libnbd", isPresent: hasPythonLibnbd },
   "qemu-img": { debianPackage: "qemu-utils", isPresent: hasTools("qemu-img", "qemu-io") },
   fio: { debianPackage: "fio", isPresent: hasTools("fio") },
+  curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   root: { isPresent: () => process.getuid?.() === 0 },
   "direct-io": { isPresent: directIoTempExists },
   lab: { isPresent: () => existsSync(join(labPath(), "vm-run")) },

@@ -16,7 +16,6 @@ import { makeTempDir } from "../helpers/temp.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
 const MEMBER_BYTES = 20 * MIB;
-/** md's own name for a clean result of a check. */
 const NO_MISMATCH = { state: "done", result: { mismatchBytes: 0 } };
 
 let folder = "";
@@ -169,6 +168,15 @@ describe.each(["whole", "degraded"])("%s array", (name) => {
     },
   );
 });
+
+test.skipIf(!CAN_RUN)(
+  "serve: after all these clients: no connection is left, stops clean [needs libaio, direct-io]",
+  async () => {
+    const exports: { connections: number }[] = await daemon.must("GET", "/v1/exports");
+    expect(exports.map(({ connections }) => connections)).toEqual([0, 0, 0, 0]);
+    expect(await daemon.stop()).toBe(0);
+  },
+);
 
 /** Runs fio, which reads back and verifies what it wrote; answers with the error of each job. */
 async function fioErrors(name: string, words: readonly string[]): Promise<number[]> {

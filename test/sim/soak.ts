@@ -35,7 +35,7 @@ else runChild(Number(values.first), Number(values.stride));
 async function runParent(): Promise<void> {
   const count = Number(values.processes ?? availableParallelism());
   // 32 bits of a clock: soaks of different days run different seeds.
-  const first = Number(values.first ?? (Date.now() >>> 0));
+  const first = Number(values.first ?? Date.now() >>> 0);
   console.log(`soak: ${minutes} minutes, ${count} processes, seeds from ${first}`);
   const children = Array.from({ length: count }, (_, index) =>
     Bun.spawn({

@@ -10,6 +10,7 @@ import type { ArrayStatus } from "../../src/array/protocol.ts";
 import { EIO, ENODATA } from "../../src/base/errno.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
+import { Op } from "../../src/reactor/io-table.ts";
 import { areasOf, superblockOf } from "./member-oracle.ts";
 import type { SimDevice } from "./sim-device.ts";
 import { type FaultRates, NO_FAULTS, type SimFault } from "./sim-faults.ts";
@@ -36,6 +37,8 @@ const RATE_OF: Record<RateKind, { key: keyof FaultRates; most: number; passes: b
 
 export class FaultActor {
   victim: string | null = null;
+  /** All rows were written since the create: a member may be lost in the first resync. */
+  isProven = false;
   /** Drives that are unplugged. */
   readonly vanished = new Set<string>();
   private readonly plan: Plan;
@@ -58,11 +61,19 @@ export class FaultActor {
     this.follow(world, status);
     if (this.victim === null) return;
     const device = world.device(this.victim);
-    const canLose = status.sync.action !== "resync" && status.state !== "read-only";
+    const canLose = this.canLose(status);
     if (!canLose) this.calm(device);
     const kinds = [...this.plan.features].filter((kind) => kind in RATE_OF) as RateKind[];
     if (nextBelow(this.random, 3) === 0) this.setRates(device, kinds, canLose);
     if (canLose && nextBelow(this.random, 3) === 0) this.harm(world, status, device);
+  }
+
+  /** Makes a member fail with its next write, if the budget has room for that. */
+  strike(world: SimWorld, status: ArrayStatus): void {
+    this.follow(world, status);
+    if (this.victim === null || !this.canLose(status)) return;
+    const { faults } = world.device(this.victim);
+    faults.plan({ fault: { kind: "result", result: -6 }, op: Op.write, count: 1000 });
   }
 
   /** Faults stop everywhere, and what is gone comes back as it is. */
@@ -84,11 +95,16 @@ export class FaultActor {
     this.vanished.clear();
     this.held.clear();
     this.victim = null;
+    this.isProven = false;
   }
 
   /** Sectors of this drive were all written anew. */
   forgetLatent(): void {
     this.latent.clear();
+  }
+
+  private canLose({ sync, state }: ArrayStatus): boolean {
+    return (sync.action !== "resync" || this.isProven) && state !== "read-only";
   }
 
   private follow(world: SimWorld, status: ArrayStatus): void {
@@ -99,7 +115,7 @@ export class FaultActor {
     }
     const isBusy =
       status.sync.action === "rebuild" ||
-      status.sync.action === "resync" ||
+      (status.sync.action === "resync" && !this.isProven) ||
       this.latent.size > 0 ||
       this.held.size > 0 ||
       this.vanished.size > 0;

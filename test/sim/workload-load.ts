@@ -31,6 +31,8 @@ export class Load {
   private lanes = 0;
   /** Requests are refused while the array is stopped. */
   mayBeStopped = false;
+  /** Every write is to be durable when it is answered. */
+  isAllFua = false;
   private hotLba = 0;
   private pausedUntilMs = 0;
 
@@ -152,7 +154,8 @@ export class Load {
       await this.read(client, lba, sectors);
       return;
     }
-    const fua = plan.features.has("fua") && nextBelow(random, 6) === 0;
+    const isSome = plan.features.has("fua") && nextBelow(random, 6) === 0;
+    const fua = isSome || this.isAllFua;
     await this.write(client, lba, sectors, fua);
   }
 

@@ -33,6 +33,7 @@ export const OTHER_FEATURES = [
   "hot-spot",
   "pauses",
   "early", // Load before the first resync has ended.
+  "used-drives", // The members did not hold zeros.
   "fail-member",
   "re-add",
   "spare",

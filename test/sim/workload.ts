@@ -18,7 +18,7 @@ import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Role } from "../../src/md/superblock.ts";
 import { DeviceTrace } from "./device-trace.ts";
-import type { DeviceImage, MediaEvent } from "./media.ts";
+import { blankImage, type DeviceImage, type MediaEvent, PAGE_BYTES } from "./media.ts";
 import {
   areasOf,
   parityMismatches,
@@ -101,12 +101,13 @@ class Run {
   /** The hash of everything that happened. */
   private run(): string {
     const { plan } = this;
-    if (!plan.features.has("early")) this.world.settle();
     this.connect();
+    if (plan.features.has("used-drives")) this.overwriteAll();
+    else if (!plan.features.has("early")) this.world.settle();
     for (let epoch = 0; epoch < plan.epochs; epoch += 1) {
-      this.load.start(this.world, this.clients);
-      const isCrash = plan.features.has("crash") && nextBelow(this.random, 2) === 0;
-      this.live(isCrash ? nextBelow(this.random, 400) : Number.POSITIVE_INFINITY);
+      const isCrash = plan.features.has("crash") && nextBelow(this.random, 3) > 0;
+      if (isCrash) this.liveUntilCrash();
+      else this.liveOn();
       if (isCrash && this.mayCrash()) this.crash();
       else this.drain();
     }
@@ -118,15 +119,46 @@ class Run {
 
   // Safety -----------------------------------------------------------------------------------
 
-  /** Lets the load run, with what happens beside it, for so many virtual milliseconds at most. */
-  private live(forMs: number): void {
-    const untilMs = this.world.nowMs + forMs;
-    while (this.load.isRunning && this.world.nowMs < untilMs) {
-      this.world.simulation.runFor(1 + nextBelow(this.random, STEP_MS_MAX));
+  private liveOn(): void {
+    this.load.start(this.world, this.clients);
+    this.live(Number.POSITIVE_INFINITY, false);
+  }
+
+  /** Crashes come at any time, and where they hurt most: see each case. */
+  private liveUntilCrash(): void {
+    const { random, world } = this;
+    const isAfterClean = nextBelow(random, 3) === 0;
+    // The first writes after the array was clean: the dirty mark is just being written.
+    if (isAfterClean) world.simulation.runFor(400);
+    this.load.start(world, this.clients);
+    // A member that fails: the others are just being told.
+    const isAfterFailure = !isAfterClean && nextBelow(random, 2) === 0;
+    this.load.isAllFua = isAfterFailure;
+    if (!isAfterClean) this.live(nextBelow(random, 400), isAfterFailure);
+    const mostSteps = isAfterClean ? 120 : 4 << nextBelow(random, 5);
+    for (let steps = nextBelow(random, mostSteps); steps > 0; steps -= 1) world.simulation.step();
+    this.load.isAllFua = false;
+    this.check();
+  }
+
+  /**
+   * Lets the load run, with what happens beside it, for so many virtual milliseconds at most; with
+   * `isToFail` until a member has failed.
+   */
+  private live(forMs: number, isToFail: boolean): void {
+    const { world, random } = this;
+    const untilMs = world.nowMs + forMs;
+    const hasFailed = () => isToFail && world.events.at(-1)?.kind === "array.degraded";
+    while (this.load.isRunning && world.nowMs < untilMs && !hasFailed()) {
+      const stepMs = world.nowMs + 1 + nextBelow(random, STEP_MS_MAX);
+      if (isToFail) while (world.nowMs < stepMs && !hasFailed() && world.simulation.step());
+      else world.simulation.runFor(stepMs - world.nowMs);
       this.check();
+      if (hasFailed()) return;
       const status = this.look();
-      if (nextBelow(this.random, 2) === 0) this.faults.act(this.world, status);
-      if (nextBelow(this.random, 6) === 0) this.administrate(status);
+      if (isToFail) this.faults.strike(world, status);
+      else if (nextBelow(random, 2) === 0) this.faults.act(world, status);
+      if (!isToFail && nextBelow(random, 6) === 0) this.administrate(status);
     }
   }
 
@@ -236,10 +268,22 @@ class Run {
   private newDrive(): string {
     const name = `drive${this.nextDrive}`;
     this.nextDrive += 1;
-    const { driveBytes, sectorBytes } = this.plan;
-    this.world.addDrive({ name, sizeBytes: driveBytes, sectorBytes });
+    const { driveBytes, sectorBytes, features } = this.plan;
+    const blank = blankImage({ name, sizeBytes: driveBytes, sectorBytes });
+    this.world.plug(features.has("used-drives") ? this.usedImage(blank) : blank);
+    const attached = this.world.attach(name);
+    if (!attached.ok) this.fail(`attach: ${attached.error.detail}`);
     this.present.push(name);
     return name;
+  }
+
+  /** What lies on it is no superblock, and reads as nothing that the oracle knows. */
+  private usedImage(image: DeviceImage): DeviceImage {
+    const pages = new Map<number, Uint8Array>();
+    for (let page = 2 + nextBelow(this.random, 2); page < image.sizeBytes / PAGE_BYTES; page += 2) {
+      pages.set(page, new Uint8Array(PAGE_BYTES).fill(1 + nextBelow(this.random, 255)));
+    }
+    return { ...image, pages };
   }
 
   private scrub(status: ArrayStatus): void {
@@ -263,6 +307,7 @@ class Run {
     const { world } = this;
     this.admin("stop");
     this.load.mayBeStopped = true;
+    this.faults.isProven = false;
     const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
     if (!stopped.ok) this.fail(`stop: ${stopped.error.detail}`);
     world.simulation.runFor(nextBelow(this.random, 20));
@@ -309,40 +354,52 @@ class Run {
       const attached = this.world.attach(image.name);
       if (!attached.ok) this.fail(`attach: ${attached.error.detail}`);
     }
-    this.assemble(kept, openRows, degradedBefore);
-    this.connectLater(openRows);
-  }
-
-  private openRows: number[] = [];
-
-  private connectLater(openRows: number[]): void {
+    const isForced = this.assemble(kept, degradedBefore);
     this.connect();
-    if (this.openRows.length === 0) return;
-    void openRows;
-    this.rewrite(this.openRows);
-    this.openRows = [];
+    if (isForced) this.rewrite(openRows);
   }
 
-  /** What must be so after the drives of a crashed machine are attached again. */
-  private assemble(images: readonly DeviceImage[], openRows: number[], degraded: number): void {
+  /**
+   * The members held other things before. Every sector is written while the first resync runs, so
+   * that all rows are proven and a member may be lost before it has ended.
+   */
+  private overwriteAll(): void {
+    const { world, oracle, plan } = this;
+    const slowly = { syncSpeedMax: plan.memberSizeBytes, syncSpeedMin: plan.memberSizeBytes };
+    world.must({ kind: "set-array", array: ARRAY_NAME, ...slowly });
+    const writes: Promise<number>[] = [];
+    for (let lba = 0; lba < oracle.sectorCount; ) {
+      const wanted = SECTORS_PER_ROW * (1 + nextBelow(this.random, 32));
+      const sectors = Math.min(wanted, oracle.sectorCount - lba);
+      writes.push(this.load.write(this.clients[0]!, lba, sectors, false));
+      lba += sectors;
+    }
+    world.run(Promise.all(writes));
+    world.run(this.load.flush(this.clients[0]!));
+    this.check();
+    this.faults.isProven = true;
+  }
+
+  /** What must be so after the drives of a crashed machine are attached; true if it took force. */
+  private assemble(images: readonly DeviceImage[], degraded: number): boolean {
     const status = this.world.status();
     const expected = expectationOf(images);
     this.world.simulation.note(`restart ${status.state} expected ${expected} was ${degraded}`);
     if (status.state !== "inactive") {
       if (expected === "refused") this.fail("a dirty and degraded array assembled by itself");
-      return;
+      return false;
     }
     if (expected === "whole") this.fail(`all members are there: ${status.reason}`);
     const started = this.world.startArray();
     if (expected === "degraded") {
       if (!started.ok) this.fail(`clean and degraded: ${started.error.detail}`);
-      return;
+      return false;
     }
     if (started.ok) this.fail("a dirty and degraded array started without force");
     if (started.error.code !== "dirty-and-degraded") this.fail(started.error.detail);
     RunCounts.bump(this.counts.crashes, "write hole");
     this.mustStart({ force: true });
-    this.openRows = openRows;
+    return true;
   }
 
   /** Writes all sectors of the stripes' rows in which these sectors lie. */

@@ -167,7 +167,7 @@ test("api: exports: 201 then 200, listed with their URI, withdrawn", async () =>
   expect((await call("PUT", "/v1/exports/e1", { array: "raid_test" })).status).toBe(200);
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([view]);
   reactor.exports.set("e1", { ...reactor.exports.get("e1")!, connections: 2 });
-  expect((await call("DELETE", "/v1/exports/e1")).status).toBe(423);
+  expect((await call("DELETE", "/v1/exports/e1")).status).toBe(409);
   expect((await call("DELETE", "/v1/exports/e1?force=true")).status).toBe(204);
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([]);
 });

@@ -334,7 +334,7 @@ test("export: read-only under a client: writes are EPERM, other arrays refused",
   expect(bench.front.clients.size).toBe(1);
   const front = otherFront(bench);
   const other = bench.server.setExport({ name: "a", array: "md1", front, readOnly: false });
-  expect(!other.ok && other.error.kind).toBe("busy");
+  expect(!other.ok && other.error.kind).toBe("conflict");
   disconnect(bench, peer);
   const alone = bench.server.setExport({ name: "a", array: "md1", front, readOnly: false });
   expect(alone).toEqual({
@@ -352,7 +352,7 @@ test("export: removed: refused while connected, unless forced", () => {
     { name: "a", array: "md0", readOnly: false, connections: 1 },
   ]);
   const refused = bench.server.removeExport("a", { force: false });
-  expect(!refused.ok && refused.error.kind).toBe("busy");
+  expect(!refused.ok && refused.error.kind).toBe("conflict");
   expect(bench.server.removeExport("a", { force: true }).ok).toBe(true);
   expect([peer.isClosedByServer, bench.server.exports().length]).toEqual([true, 0]);
   const unknown = bench.server.removeExport("a", { force: true });

@@ -16,6 +16,7 @@ import {
 const PHASES = Object.keys(TRANSITIONS) as Phase[];
 const EVENTS: SessionEvent[] = [
   "accepted",
+  "adopted",
   "flags-read",
   "option-announced",
   "option-refused",
@@ -31,6 +32,7 @@ const EVENTS: SessionEvent[] = [
 
 const EXPECTED: readonly string[] = [
   "free accepted client-flags",
+  "free adopted option",
   "client-flags flags-read option",
   "option option-announced option-data",
   "option option-refused option-skip",

@@ -25,10 +25,13 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!arrays.ok) return problemResponse(arrays.error);
     const exports = await appliance.listExports();
     if (!exports.ok) return problemResponse(exports.error);
+    const nbd = await appliance.nbdStats();
+    if (!nbd.ok) return problemResponse(nbd.error);
     const text = renderMetrics({
       version: VERSION,
       arrays: arrays.value,
       exports: exports.value,
+      nbd: nbd.value,
     });
     return new Response(text, {
       headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },

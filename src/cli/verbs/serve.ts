@@ -16,11 +16,13 @@ import { JobBook } from "../../appliance/jobs.ts";
 import { takeLock } from "../../appliance/linux-lock.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
 import { type Logger, stderrLogger } from "../../appliance/logger.ts";
+import { listenNbdTls, type NbdTlsListener } from "../../appliance/nbd-tls.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import { Appliance } from "../../appliance/service.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
 import { openStateDb, type StateDb } from "../../appliance/state-db.ts";
 import { Systemd } from "../../appliance/systemd.ts";
+import { loadTlsFiles, type TlsFiles } from "../../appliance/tls-files.ts";
 import type { NbdAddress } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type CallError, fail } from "../client.ts";
@@ -35,7 +37,11 @@ export const CONFIG_OPTIONS: CommandSpec["options"] = {
   "state-dir": { type: "string", value: "DIR", help: "state.db, tokens (/var/lib/parityd)" },
   "run-dir": { type: "string", value: "DIR", help: "api.sock, nbd.sock (/run/parityd)" },
   "api-tcp": { type: "string", value: "ADDR:PORT", help: "the API over TCP too, with a token" },
-  "nbd-tcp": { type: "string", value: "ADDR:PORT", help: "NBD over TCP too: no encryption" },
+  "nbd-tcp": { type: "string", value: "ADDR:PORT", help: "NBD over TCP too" },
+  "nbd-tls": { type: "string", value: "MODE", help: "TLS for --nbd-tcp: required or optional" },
+  "nbd-tls-cert": { type: "string", value: "FILE", help: "the server's certificate (PEM)" },
+  "nbd-tls-key": { type: "string", value: "FILE", help: "its key (PEM)" },
+  "nbd-tls-ca": { type: "string", value: "FILE", help: "clients need a certificate of this CA" },
   "memory-mib": { type: "string", value: "N", help: "I/O memory, 64 to 4096 (256)" },
   "allow-fault-injection": { type: "boolean", help: "let /v1/faults inject errors: for tests" },
   "log-format": { type: "string", value: "FORMAT", help: "logfmt or json" },
@@ -67,10 +73,13 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const config = configOf(invocation);
   if (!config.ok) return fail(host, { exitCode: Exit.configuration, message: config.error });
   const log = stderrLogger({ format: config.value.logFormat, level: config.value.logLevel });
+  const tls = loadTlsFiles(config.value);
+  if (!tls.ok) return fail(host, { exitCode: Exit.configuration, message: tls.error });
   const stop = stopSignal(host);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
-  const daemon = await startDaemon({ config: config.value, log, db: opened.value, host });
+  const parts = { config: config.value, log, db: opened.value, host, tls: tls.value };
+  const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
   const { appliance, systemd, apiPath, nbdPath } = daemon.value;
   host.print(`ready api=${apiPath} nbd=${nbdPath}`);
@@ -80,7 +89,9 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   log.write("info", "stopping: draining requests and marking arrays clean");
   systemd.stopping();
   daemon.value.reactor.expectEnd();
+  daemon.value.nbdTls?.stopListening();
   await appliance.shutdown();
+  await daemon.value.nbdTls?.close();
   for (const server of daemon.value.servers) await server.close();
   opened.value.close();
   log.write("info", "stopped");
@@ -132,6 +143,7 @@ interface Daemon {
   readonly servers: readonly ApiServer[];
   readonly apiPath: string;
   readonly nbdPath: string;
+  readonly nbdTls: NbdTlsListener | null;
 }
 
 interface DaemonParts {
@@ -139,6 +151,8 @@ interface DaemonParts {
   readonly log: Logger;
   readonly db: StateDb;
   readonly host: CliHost;
+  /** Null: NBD over TCP is plain, or there is none. */
+  readonly tls: TlsFiles | null;
 }
 
 async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError>> {
@@ -164,9 +178,9 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     allowFaultInjection: config.allowFaultInjection,
   });
   const nbdPath = join(config.runDir, "nbd.sock");
-  const nbd = await listenNbd(client, config, nbdPath);
+  const nbd = await listenNbd(parts, client, nbdPath);
   if (!nbd.ok) return nbd;
-  appliance.setNbdAddresses(nbd.value);
+  appliance.setNbdAddresses(nbd.value.addresses);
   await appliance.restore();
   const apiPath = join(config.runDir, "api.sock");
   const servers = await listenApi(parts, appliance, apiPath);
@@ -180,23 +194,32 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     send: createNotifySend(process.env["NOTIFY_SOCKET"]),
     watchdogMicroseconds: watchdog === undefined ? undefined : Number(watchdog),
   });
-  return ok({ appliance, reactor, systemd, servers: servers.value, apiPath, nbdPath });
+  const { nbdTls } = nbd.value;
+  return ok({ appliance, reactor, systemd, servers: servers.value, apiPath, nbdPath, nbdTls });
+}
+
+interface NbdListeners {
+  readonly addresses: readonly NbdAddress[];
+  readonly nbdTls: NbdTlsListener | null;
 }
 
 async function listenNbd(
+  { config, tls, log }: DaemonParts,
   client: ReactorClient,
-  config: Config,
   path: string,
-): Promise<Result<NbdAddress[], CallError>> {
+): Promise<Result<NbdListeners, CallError>> {
   const wanted: NbdAddress[] = [{ kind: "unix", path }];
-  if (config.nbdTcp !== undefined) wanted.push({ kind: "tcp", ...config.nbdTcp });
+  if (config.nbdTcp !== undefined && tls === null) wanted.push({ kind: "tcp", ...config.nbdTcp });
   const addresses: NbdAddress[] = [];
   for (const address of wanted) {
     const listening = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
     if (!listening.ok) return unavailable(listening.error.detail);
     addresses.push(listening.value.address);
   }
-  return ok(addresses);
+  if (config.nbdTcp === undefined || tls === null) return ok({ addresses, nbdTls: null });
+  const secure = await listenNbdTls({ address: config.nbdTcp, tls, client, log });
+  if (!secure.ok) return unavailable(secure.error);
+  return ok({ addresses: [...addresses, ...secure.value.addresses], nbdTls: secure.value });
 }
 
 async function listenApi(

@@ -1,0 +1,251 @@
+/**
+ * NBD over TCP with TLS. TLS ends here, on the control thread; the reactor serves plain bytes.
+ *
+ *   client <-TCP-> TlsFront <-TLS-> pump <-socket pair-> session of the reactor
+ *
+ * The front (nbd/tls-front.ts) takes the options until STARTTLS. Then the same socket goes on as a
+ * TLS socket, and once the handshake is through, and the client's certificate has been found good
+ * where there is a CA, one end of a socket pair goes to the reactor (`adopt-nbd`), where options
+ * begin anew. In `optional` mode clients without TLS are pumped too.
+ *
+ * Bounds: connections, the time until the reactor has a client (its own limit counts from there),
+ * and what waits in memory: a side that does not take its bytes stops the reading of the other.
+ */
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { TLSSocket } from "node:tls";
+import type { NbdAddress } from "../array/protocol.ts";
+import type { Log } from "../base/log.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import { DEFAULT_NBD_LIMITS, type NbdLimits } from "../nbd/limits.ts";
+import { encodeGreeting } from "../nbd/protocol.ts";
+import { TlsFront, type TlsMode } from "../nbd/tls-front.ts";
+import { createSocketPair } from "./linux-socket-pair.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import { contextOptions, type TlsFiles } from "./tls-files.ts";
+
+const CLOSE_POLL_MS = 5;
+
+export interface NbdTlsOptions {
+  readonly address: { readonly host: string; readonly port: number };
+  readonly tls: TlsFiles;
+  readonly client: ReactorClient;
+  readonly log: Log;
+  readonly limits?: Partial<NbdLimits>;
+}
+
+export interface NbdTlsListener {
+  /** With the real port; twice where clients may come with TLS and without. */
+  readonly addresses: readonly NbdAddress[];
+  /** No more clients; those that are here go on. */
+  stopListening(): void;
+  /** Waits until all have got what the reactor sent them before it stopped, or until a limit. */
+  close(): Promise<void>;
+}
+
+export function listenNbdTls(options: NbdTlsOptions): Promise<Result<NbdTlsListener, string>> {
+  const { host, port } = options.address;
+  const limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
+  const connections = new Set<TlsConnection>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    if (connections.size >= limits.maxConnections) {
+      options.log.write("warn", "nbd connection refused: too many", {
+        connections: limits.maxConnections,
+      });
+      socket.destroy();
+      return;
+    }
+    const connection = new TlsConnection({ ...options, limits, socket }, () =>
+      connections.delete(connection),
+    );
+    connections.add(connection);
+  });
+  return new Promise((resolve) => {
+    server.once("error", (error) => resolve(err(`cannot listen on ${host}:${port}: ${error}`)));
+    server.listen(port, host, () => {
+      const addresses = addressesOf(server, host, options.tls.mode);
+      const stopListening = (): void => {
+        server.close();
+      };
+      const close = async (): Promise<void> => {
+        const endMs = Date.now() + limits.shutdownTimeoutMs;
+        while (connections.size > 0 && Date.now() < endMs) await sleep(CLOSE_POLL_MS);
+        for (const connection of [...connections]) connection.close(null);
+      };
+      resolve(ok({ addresses, stopListening, close }));
+    });
+  });
+}
+
+function addressesOf(server: Server, host: string, mode: TlsMode): NbdAddress[] {
+  const bound = server.address();
+  const port = typeof bound === "object" && bound !== null ? bound.port : 0;
+  const secure: NbdAddress = { kind: "tcp", host, port, isSecure: true };
+  return mode === "required" ? [secure] : [secure, { kind: "tcp", host, port }];
+}
+
+interface ConnectionOptions extends NbdTlsOptions {
+  readonly limits: NbdLimits;
+  readonly socket: Socket;
+}
+
+class TlsConnection {
+  private readonly options: ConnectionOptions;
+  private readonly onClosed: () => void;
+  private readonly front: TlsFront;
+  /** The client: its TCP socket, later the TLS socket over it. */
+  private client: Socket;
+  /** Our end of the pair; null while no session of the reactor stands behind. */
+  private session: Socket | null = null;
+  private timer: ReturnType<typeof setTimeout>;
+  private isFinishing = false;
+  private isClosed = false;
+  private readonly onPlain = (chunk: Buffer): void => {
+    this.front.fromClient(chunk);
+    if (!this.front.wantsClient) this.client.pause();
+  };
+
+  constructor(options: ConnectionOptions, onClosed: () => void) {
+    this.options = options;
+    this.onClosed = onClosed;
+    this.client = options.socket;
+    this.front = new TlsFront({
+      mode: options.tls.mode,
+      limits: options.limits,
+      actions: {
+        answer: (bytes) => this.send(bytes),
+        forward: (bytes) => this.forward(bytes),
+        startTls: () => this.startTls(),
+        close: (reason) => this.finish(reason),
+      },
+    });
+    this.timer = this.limitHandshake();
+    this.client.on("data", this.onPlain);
+    this.watchClient(this.client);
+    this.client.write(encodeGreeting());
+  }
+
+  private limitHandshake(): ReturnType<typeof setTimeout> {
+    const { handshakeTimeoutMs } = this.options.limits;
+    return setTimeout(() => this.close("the handshake took too long"), handshakeTimeoutMs);
+  }
+
+  /** Ends it at once. `reason` null: as it should be. */
+  close(reason: string | null): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    clearTimeout(this.timer);
+    if (reason !== null) this.options.log.write("info", "nbd connection dropped", { reason });
+    this.client.destroy();
+    // Under a TLS socket lies the TCP socket; of the two only one may know that it is over.
+    this.options.socket.destroy();
+    this.session?.destroy();
+    this.onClosed();
+  }
+
+  /** Ends it when the client has what was sent to it, or after a while. */
+  private finish(reason: string | null): void {
+    if (reason !== null) {
+      this.close(reason);
+      return;
+    }
+    if (this.isFinishing || this.isClosed) return;
+    this.isFinishing = true;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.close(null), this.options.limits.shutdownTimeoutMs);
+    this.client.end();
+  }
+
+  private watchClient(client: Socket): void {
+    client.on("error", (error) => this.close(error.message));
+    client.on("close", () => {
+      if (client === this.client) this.close(null);
+    });
+    client.on("end", () => {
+      if (client !== this.client) return;
+      // What is under way is still answered: the session ends its side after that.
+      if (this.session === null) this.close(null);
+      else this.session.end();
+    });
+    client.on("drain", () => {
+      if (client === this.client) this.session?.resume();
+    });
+  }
+
+  private send(bytes: Uint8Array): void {
+    if (!this.client.write(bytes)) this.session?.pause();
+  }
+
+  private forward(bytes: Uint8Array): void {
+    this.session ??= this.openSession(false);
+    if (this.session !== null && !this.session.write(bytes)) this.client.pause();
+  }
+
+  /** Makes a pair and gives one end to the reactor; null where that is not to be had. */
+  private openSession(isSecure: boolean): Socket | null {
+    const pair = createSocketPair();
+    if (!pair.ok) {
+      this.close(`no socket pair: ${pair.error}`);
+      return null;
+    }
+    const session = connect({ fd: pair.value.ownFd, allowHalfOpen: true } as never);
+    session.on("data", (chunk: Buffer) => {
+      if (session !== this.session) return;
+      if (isSecure) this.send(chunk);
+      else this.front.fromSession(chunk);
+      if (this.front.wantsClient) this.client.resume();
+    });
+    session.on("drain", () => {
+      if (session === this.session && this.front.wantsClient) this.client.resume();
+    });
+    session.on("error", () => {}); // "close" follows.
+    session.on("end", () => {
+      if (session === this.session) this.finish(null);
+    });
+    session.on("close", () => {
+      if (session === this.session) this.finish(null);
+    });
+    void this.adopt(session, pair.value.reactorFd, isSecure);
+    return session;
+  }
+
+  private async adopt(session: Socket, fd: number, isSecure: boolean): Promise<void> {
+    const { isWithoutZeroes } = this.front;
+    const { client } = this.options;
+    const adopted = await client.call({ kind: "adopt-nbd", fd, isSecure, isWithoutZeroes });
+    if (session !== this.session || this.isFinishing) return;
+    // From here the reactor's own limit counts.
+    if (adopted.ok) clearTimeout(this.timer);
+    else this.close(adopted.error.detail);
+  }
+
+  private startTls(): void {
+    const { socket, tls } = this.options;
+    const old = this.session;
+    this.session = null;
+    old?.destroy();
+    clearTimeout(this.timer);
+    this.timer = this.limitHandshake();
+    socket.off("data", this.onPlain);
+    const isVerified = tls.ca !== undefined;
+    const secure = new TLSSocket(socket, {
+      isServer: true,
+      ...contextOptions(tls),
+      requestCert: isVerified,
+      rejectUnauthorized: isVerified,
+    });
+    this.client = secure;
+    this.watchClient(secure);
+    secure.on("secure", () => {
+      // Asked twice on purpose: a client that was not verified must never get through.
+      if (isVerified && !secure.authorized) {
+        this.close("the client's certificate is not good");
+        return;
+      }
+      this.session = this.openSession(true);
+      secure.on("data", (chunk: Buffer) => {
+        if (this.session !== null && !this.session.write(chunk)) secure.pause();
+      });
+    });
+  }
+}
