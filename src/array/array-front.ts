@@ -1,4 +1,4 @@
-/** The ArrayFront of a running array: turns requests away or hands them to the engine. */
+/** The ArrayFront of a running array: answers requests itself or hands them to the engine. */
 import { assert } from "../base/assert.ts";
 import { EPERM, ESHUTDOWN } from "../base/errno.ts";
 import type { StripeEngine } from "../raid5/engine.ts";
@@ -22,17 +22,31 @@ export class RaidArrayFront implements ArrayFront {
   requestCount = 0;
   writeCount = 0;
   private readonly engine: StripeEngine;
+  private readonly zeroes: StripeEngine["zeroes"];
   private readonly clients: (FrontCompletion | null)[] = [];
-  /** Refused requests wait here for the end of the turn: client, tag, status. */
-  private readonly refused = new Uint32Array(FRONT_REQUESTS_MAX * 3);
-  private refusedCount = 0;
+  /** Requests answered without the engine wait here for the end of the turn: client, tag, status. */
+  private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 3);
+  private earlyCount = 0;
 
   constructor(options: { name: string; engine: StripeEngine }) {
     const { geometry } = options.engine;
     this.name = options.name;
     this.engine = options.engine;
+    this.zeroes = options.engine.zeroes;
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBytes = geometry.preferredBytes;
+  }
+
+  get canTrim(): boolean {
+    return this.zeroes.stripes.canPunch;
+  }
+
+  allocationAt(offset: number): number {
+    return this.zeroes.allocation.stateAt(offset);
+  }
+
+  allocationEnd(offset: number, limit: number): number {
+    return this.zeroes.allocation.endAt(offset, limit);
   }
 
   attach(onComplete: FrontCompletion): number {
@@ -57,18 +71,25 @@ export class RaidArrayFront implements ArrayFront {
   ): void {
     this.requestCount += 1;
     if (this.isStopping) {
-      this.refuse(handle, tag, ESHUTDOWN);
+      this.answerLater(handle, tag, ESHUTDOWN);
       return;
     }
-    const isWrite = op === FrontOp.write;
+    const isWrite = op !== FrontOp.read && op !== FrontOp.flush;
     if (isWrite && this.isReadOnly) {
-      this.refuse(handle, tag, EPERM);
+      this.answerLater(handle, tag, EPERM);
       return;
     }
-    assert(op === FrontOp.read || isWrite || op === FrontOp.flush, "the operation is offered");
+    if (op === FrontOp.trim || op === FrontOp.writeZeroes) {
+      const isTrim = op === FrontOp.trim;
+      const status = this.zeroes.stripes.judge({ isTrim, offset, bytes, flags });
+      if (status >= 0) {
+        this.answerLater(handle, tag, status);
+        return;
+      }
+    }
     if (isWrite) this.writeCount += 1;
     const isFua = (flags & FrontFlag.fua) !== 0;
-    this.engine.submit(handle, op, offset, bytes, address, isFua, tag);
+    this.engine.submit(handle, op, offset, bytes, address, isFua, tag, flags);
   }
 
   /** Delivers an answer of the engine. */
@@ -78,21 +99,21 @@ export class RaidArrayFront implements ArrayFront {
     onComplete(tag, status, address);
   }
 
-  /** Once a turn: answers what was refused. */
+  /** Once a turn: answers what the engine did not get. */
   turn(): void {
-    for (let index = 0; index < this.refusedCount; index += 1) {
+    for (let index = 0; index < this.earlyCount; index += 1) {
       const at = index * 3;
-      this.finished(this.refused[at]!, this.refused[at + 1]!, this.refused[at + 2]!, 0);
+      this.finished(this.early[at]!, this.early[at + 1]!, this.early[at + 2]!, 0);
     }
-    this.refusedCount = 0;
+    this.earlyCount = 0;
   }
 
-  private refuse(client: number, tag: number, status: number): void {
-    assert(this.refusedCount < FRONT_REQUESTS_MAX, "clients keep below the request limit");
-    const at = this.refusedCount * 3;
-    this.refused[at] = client;
-    this.refused[at + 1] = tag;
-    this.refused[at + 2] = status;
-    this.refusedCount += 1;
+  private answerLater(client: number, tag: number, status: number): void {
+    assert(this.earlyCount < FRONT_REQUESTS_MAX, "clients keep below the request limit");
+    const at = this.earlyCount * 3;
+    this.early[at] = client;
+    this.early[at + 1] = tag;
+    this.early[at + 2] = status;
+    this.earlyCount += 1;
   }
 }

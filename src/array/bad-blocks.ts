@@ -3,8 +3,10 @@
  *
  * Order: an entry is durable in the log area, and the superblock says that the log counts, before
  * `enter` answers true. In memory it holds from the moment it is asked for, so that nobody reads
- * the row in between.
+ * the row in between. Where it cannot be made durable the member is failed, and the entry leaves
+ * memory again: a drive that dies as a whole has no bad sectors.
  */
+import { errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
@@ -13,12 +15,15 @@ import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
 import type { BadRows } from "../raid5/member-set.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import type { RaidArray } from "./raid-array.ts";
 
 const BUFFER_WAIT_MS = 1;
 
 export interface BadBlocksHost {
   /** Writes the superblocks, of which one now says that its log counts (or no longer does). */
   recordFlag(): Promise<boolean>;
+  /** The log area cannot be written: the member is failed (write-rules 9). */
+  logFailed(errno: number): void;
 }
 
 export class BadBlocks implements BadRows {
@@ -56,9 +61,11 @@ export class BadBlocks implements BadRows {
     const { badBlockLogOffsetSectors } = this.drive.superblock!;
     if (badBlockLogOffsetSectors === 0) return false;
     const wasEmpty = this.log.isEmpty;
+    const wasBad = this.has(offset, bytes);
     if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
-    if (!(await this.write())) return false;
-    return wasEmpty ? this.host.recordFlag() : true;
+    if (await this.write()) return wasEmpty ? this.host.recordFlag() : true;
+    if (!wasBad) this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+    return false;
   }
 
   async clear(offset: number, bytes: number): Promise<boolean> {
@@ -83,8 +90,26 @@ export class BadBlocks implements BadRows {
     const range = { offset, bytes, address };
     const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
     enginePool.free(address, SLAB_BYTES);
+    if (!isDone(answer)) this.host.logFailed(answer.errno);
     return isDone(answer);
   }
+}
+
+/** Seats the log of a drive that takes a role. */
+export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): void {
+  drive.io.resubmits = "all";
+  array.members.badRows[role] = new BadBlocks({
+    context: array.context,
+    asyncIo: array.asyncIo,
+    drive,
+    host: {
+      recordFlag: () => array.record(),
+      logFailed: (errno) => {
+        const isStill = array.roles[role]!.drive === drive && array.members.isPresent(role);
+        if (isStill) array.failMember(role, `bad-block log write: ${errnoName(errno)}`);
+      },
+    },
+  });
 }
 
 /** Where the log lies on the device, in whole rows. */

@@ -52,15 +52,22 @@ export class Drive {
   /** Sectors of this drive that were repaired from parity, in bytes. */
   fixedBytes = 0;
   slowCount = 0;
+  /** Its superblock could not be read when its array was started. */
+  isUnreadable = false;
   /** Errors that were met, for the events. */
   noted = 0;
   badBlocks = new BadBlockLog();
+  /** Whether holes can be punched in it, and read zeros. */
+  canPunchHoles: boolean;
+  /** Holes that may still be punched (hole-puncher.ts). */
+  punchesOutstanding = 0;
   /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
   isOurs = false;
 
   constructor(context: ReactorContext, router: OutcomeRouter, info: OpenDrive) {
     const { table, timers, clock, memory } = context;
     this.info = info;
+    this.canPunchHoles = info.canPunchHoles === true;
     this.device = context.openDevice(info);
     this.faults = new FaultFilter({ next: this.device, table, timers, memory });
     this.stats = new StatsFilter({ next: this.faults, table, clock });
@@ -70,7 +77,7 @@ export class Drive {
 
   /** Requests that may still act on the drive, given up or not (write-rules 10). */
   get outstanding(): number {
-    return Math.max(this.device.outstanding, this.io.abandonedCount);
+    return Math.max(this.device.outstanding, this.io.abandonedCount) + this.punchesOutstanding;
   }
 
   get name(): string {
@@ -88,6 +95,8 @@ export class Drive {
     asyncIo: AsyncIo,
     address: number,
   ): Promise<Result<undefined, ReadFailure>> {
+    this.badBlocks = new BadBlockLog();
+    this.io.resubmits = "all";
     if (this.info.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) {
       this.probe = { kind: "none" };
       return ok();

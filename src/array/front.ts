@@ -11,7 +11,8 @@ export type FrontOpCode = (typeof FrontOp)[keyof typeof FrontOp];
 /** Requests of one array that may be under way, over all clients: who admits them keeps to it. */
 export const FRONT_REQUESTS_MAX = 32_768;
 
-export const FrontFlag = { fua: 1 } as const;
+/** `noHole` and `fastZero` are for writeZeroes: see `submit`. */
+export const FrontFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 /**
  * Called once per request; `status` is 0 or a positive errno (EIO, ENOSPC, EPERM, ESHUTDOWN).
@@ -33,7 +34,19 @@ export interface ArrayFront {
   attach(onComplete: FrontCompletion): number;
   /** After this no completion is delivered. The client has no request under way. */
   detach(handle: number): void;
-  /** Takes a request in bounds; never completes it before it returns. */
+  /** Whether the whole stripes of a trim become holes, and a `fastZero` can succeed. */
+  readonly canTrim: boolean;
+  /** What the byte at `offset` is known to be: bits of Allocation (raid5/allocation.ts). */
+  allocationAt(offset: number): number;
+  /** Where that ends, `limit` at most. */
+  allocationEnd(offset: number, limit: number): number;
+  /**
+   * Takes a request in bounds; never completes it before it returns.
+   *
+   * trim is a hint about whole stripes, of which the rest of the array takes no notice. After
+   * writeZeroes the range reads zeros: with `noHole` they take room, with `fastZero` they take no
+   * longer than a hole, or the answer is EOPNOTSUPP and nothing has changed.
+   */
   submit(
     handle: number,
     op: FrontOpCode,

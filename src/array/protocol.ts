@@ -25,6 +25,8 @@ export interface OpenDrive {
   readonly hasVolatileCache: boolean;
   /** True only where every byte is known to read as zero (a file without any allocated extent). */
   readonly readsZeros: boolean;
+  /** A regular file: a hole that is punched reads zeros. Absent: no. */
+  readonly canPunchHoles?: boolean;
   /** What a known signature on the device says ("ext4 file system"), found by the helper. */
   readonly signature: string | null;
 }
@@ -316,6 +318,8 @@ export interface CommandMap {
   "list-faults": { request: object; value: readonly FaultStatus[] };
   /** With an id only that one. */
   "clear-faults": { request: { id?: number }; value: null };
+  /** The answer to `punch-hole`. */
+  "hole-punched": { request: { id: number; error: CommandError | null }; value: null };
   /** Stops accepting, drains, stops every array clean. The reactor ends after the answer. */
   shutdown: { request: object; value: null };
 }
@@ -388,6 +392,14 @@ export type ReactorMessage =
   | { readonly kind: "event"; readonly event: ArrayEvent }
   /** A job began or ended; progress is asked for with get-job. */
   | { readonly kind: "job"; readonly job: JobStatus }
+  /** Punch a hole, durably; control answers with the command `hole-punched`. */
+  | {
+      readonly kind: "punch-hole";
+      readonly id: number;
+      readonly fd: number;
+      readonly offset: number;
+      readonly bytes: number;
+    }
   | {
       readonly kind: "log";
       readonly level: LogLevel;

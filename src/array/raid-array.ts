@@ -25,7 +25,7 @@ import { Geometry } from "../raid5/geometry.ts";
 import { MemberSet } from "../raid5/member-set.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
-import { BadBlocks } from "./bad-blocks.ts";
+import { watchBadBlocks } from "./bad-blocks.ts";
 import type { ReactorContext } from "./context.ts";
 import { DeadlineWatch } from "./deadline-watch.ts";
 import { DirtyMark, dirtyMarkHostOf } from "./dirty-mark.ts";
@@ -326,7 +326,7 @@ export class RaidArray {
     });
     if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") return false;
     const dataOffset = superblock.dataOffsetSectors * SECTOR_BYTES;
-    this.watchBadBlocks(role, drive);
+    watchBadBlocks(this, role, drive);
     this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe: 0 });
     this.synchronizer.schedule();
     return true;
@@ -466,7 +466,7 @@ export class RaidArray {
     const role = plan.roles.indexOf(entry);
     const { drive, recoveryOffsetSectors } = entry;
     const dataOffset = drive.superblock!.dataOffsetSectors * SECTOR_BYTES;
-    this.watchBadBlocks(role, drive);
+    watchBadBlocks(this, role, drive);
     if (recoveryOffsetSectors === null) {
       this.members.set(role, { device: drive.io, dataOffset });
       return { drive, state: "in-sync" };
@@ -475,16 +475,6 @@ export class RaidArray {
     this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe });
     this.state.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
     return { drive, state: "rebuilding" };
-  }
-
-  private watchBadBlocks(role: number, drive: Drive): void {
-    drive.io.resubmits = "all";
-    this.members.badRows[role] = new BadBlocks({
-      context: this.context,
-      asyncIo: this.asyncIo,
-      drive,
-      host: { recordFlag: () => this.superblocks.update(() => {}) },
-    });
   }
 
   private beginResync({ resyncFromSector, isFirstResync, superblock }: StartPlan): void {

@@ -13,6 +13,7 @@ import { SLAB_BYTES } from "../block/pool.ts";
 import { arrayNameOf, setNameOf } from "../md/create.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
 import type { ArrayEvent, CommandError } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
@@ -40,6 +41,7 @@ export class Registry {
   readonly router: OutcomeRouter;
   readonly asyncIo: AsyncIo;
   readonly jobs: JobTable;
+  readonly punchCalls: PunchCalls;
   readonly drives = new Map<string, Drive>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
@@ -63,6 +65,7 @@ export class Registry {
       firstId: context.config.firstJobId,
       post: (message) => context.post(message),
     });
+    this.punchCalls = new PunchCalls((message) => context.post(message));
     this.probeAddress = context.enginePool.allocate(SLAB_BYTES);
     assert(this.probeAddress !== 0, "the pool is free at the start");
     context.loop.onTurn(() => {
@@ -143,7 +146,7 @@ export class Registry {
   }
 
   createRunning(record: ArrayRecord, plan: StartPlan): RaidArray {
-    return new RaidArray({
+    const array = new RaidArray({
       context: this.context,
       router: this.router,
       asyncIo: this.asyncIo,
@@ -152,12 +155,21 @@ export class Registry {
       tuning: record.tuning,
       plan,
     });
+    const { zeroes } = array.engine;
+    zeroes.stripes.puncher = new MemberPuncher({ roles: array.roles, calls: this.punchCalls });
+    if (plan.isFirstResync && readsZeros(plan)) zeroes.allocation.noteEmpty();
+    return array;
   }
 
   private freeName(wanted: string, uuid: string): string {
     if (this.byName(wanted) === null) return wanted;
     return `${wanted}-${uuid.slice(0, 8)}`;
   }
+}
+
+/** Whether every byte of a new array is known to be zero. */
+function readsZeros({ roles }: StartPlan): boolean {
+  return roles.every((entry) => entry?.drive.info.readsZeros === true && !entry.drive.isOurs);
 }
 
 export function commandError(

@@ -100,12 +100,17 @@ export class ArrayService {
       "add-fault": async ({ fault }) => this.faults.add(fault),
       "list-faults": async () => ok(this.faults.list()),
       "clear-faults": async ({ id }) => this.faults.clear(id),
+      "hole-punched": async ({ id, error }) => {
+        registry.punchCalls.answered(id, error);
+        return ok(null);
+      },
       shutdown: () => this.shutdown(),
     };
   }
 
   handle<K extends ArrayCommandKind>(command: CommandOf<K>): Answer<K> {
-    if (this.registry.isStopping) {
+    // A zeroing that the stop waits for goes on.
+    if (this.registry.isStopping && command.kind !== "hole-punched") {
       const error = commandError("stopping", "stopping", "the daemon is stopping");
       return Promise.resolve(err(error));
     }

@@ -49,6 +49,17 @@ export async function startArray(
   if (record.isChanging) {
     return err(commandError("busy", "array-changing", `array ${record.name} is just changing`));
   }
+  record.isChanging = true;
+  const unreadable = await readAgain(registry, record);
+  record.isChanging = false;
+  if (registry.drivesOf(record.uuid).length === 0) {
+    const detail = `no drive carries a superblock of array ${record.name} any more`;
+    return err(commandError("conflict", "no-members", detail));
+  }
+  if (unreadable !== null) {
+    record.reason = unreadable;
+    return err(commandError("io", "drive-unreadable", unreadable));
+  }
   const judged = judge(registry, record, options);
   if (!judged.ok) {
     record.reason = judged.error.detail;
@@ -109,12 +120,31 @@ export async function runPlan(
   return ok();
 }
 
+/**
+ * Reads what the drives say now: what a run that failed had in memory is no authority. A drive that
+ * cannot be read is left out; the answer is not null when none can.
+ */
+async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
+  const drives = registry.drivesOf(record.uuid);
+  let unreadable = "";
+  for (const drive of drives) {
+    const before = drive.probe;
+    const probed = await registry.probe(drive);
+    drive.isUnreadable = !probed.ok;
+    if (probed.ok) continue;
+    drive.probe = before;
+    unreadable = probed.error.detail;
+  }
+  return drives.every(({ isUnreadable }) => isUnreadable) ? unreadable : null;
+}
+
 function judge(
   registry: Registry,
   record: ArrayRecord,
   { force }: { force: boolean },
 ): ReturnType<typeof judgeAssembly> {
-  const candidates = registry.drivesOf(record.uuid).map((drive) => ({
+  const readable = registry.drivesOf(record.uuid).filter(({ isUnreadable }) => !isUnreadable);
+  const candidates = readable.map((drive) => ({
     drive: drive.name,
     superblock: drive.superblock!,
     deviceBytes: drive.info.sizeBytes,

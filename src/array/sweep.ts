@@ -7,6 +7,7 @@
  */
 import { MIB } from "../base/units.ts";
 import type { SlabPool } from "../block/pool.ts";
+import { SYNC_WINDOW_STRIPES } from "../raid5/sync-progress.ts";
 import type { Timers } from "../reactor/timers.ts";
 
 /** Buffers of one sweep, at most. */
@@ -43,6 +44,8 @@ export class Sweep {
   private readonly timers: Timers;
   private readonly options: SweepOptions;
   private nextStripe: number;
+  /** The stripe that each lane works on; Infinity for none. */
+  private readonly underWork: number[] = [];
   private isStopped = false;
   private budgetBytes = 0;
   private budgetAtMs: number;
@@ -62,7 +65,7 @@ export class Sweep {
     const buffer = await this.takeBuffer(width * bufferBytes);
     const lanes: Promise<void>[] = [];
     for (let lane = 0; lane < width; lane += 1) {
-      lanes.push(this.runLane(buffer + lane * bufferBytes));
+      lanes.push(this.runLane(lane, buffer + lane * bufferBytes));
     }
     await Promise.all(lanes);
     this.pool.free(buffer, width * bufferBytes);
@@ -77,10 +80,11 @@ export class Sweep {
     }
   }
 
-  private async runLane(buffer: number): Promise<void> {
+  private async runLane(lane: number, buffer: number): Promise<void> {
     const { toStripe, work, shouldStop } = this.options;
     for (;;) {
-      while (!this.isStopped && !shouldStop() && !this.takeBudget()) {
+      this.underWork[lane] = Number.POSITIVE_INFINITY;
+      while (!this.isStopped && !shouldStop() && (this.isAhead() || !this.takeBudget())) {
         await this.timers.sleep(THROTTLE_STEP_MS);
       }
       if (this.isStopped || this.nextStripe >= toStripe) return;
@@ -90,8 +94,14 @@ export class Sweep {
       }
       const stripe = this.nextStripe;
       this.nextStripe += 1;
+      this.underWork[lane] = stripe;
       if (!(await work(stripe, buffer))) this.isStopped = true;
     }
+  }
+
+  /** A stripe that waits for its lock may be far behind: progress is kept for a window only. */
+  private isAhead(): boolean {
+    return this.nextStripe >= Math.min(...this.underWork) + SYNC_WINDOW_STRIPES;
   }
 
   /** Takes one chunk from a token bucket that holds a tenth of a second at most. */
