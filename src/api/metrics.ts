@@ -3,7 +3,13 @@
  * node_exporter's `node_md_*`, sizes in bytes.
  */
 import type { ExportView } from "../appliance/service.ts";
-import type { ArrayState, ArrayStatus, MemberState, MemberStatus, NbdStats } from "../array/protocol.ts";
+import type {
+  ArrayState,
+  ArrayStatus,
+  MemberState,
+  MemberStatus,
+  NbdStats,
+} from "../array/protocol.ts";
 
 export interface MetricsInput {
   readonly version: string;

@@ -37,7 +37,7 @@ const settings = z.strictObject({
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */
   apiHosts: z.array(z.string().min(1)).default([]),
   nbdTcp: tcpAddress.optional(),
-  /** Whether clients over TCP must, or may, negotiate TLS. Then there is a certificate and a key. */
+  /** Whether clients over TCP must, or may, negotiate TLS. Then with certificate and key. */
   nbdTls: z.enum(["required", "optional"]).optional(),
   nbdTlsCert: z.string().min(1).optional(),
   nbdTlsKey: z.string().min(1).optional(),

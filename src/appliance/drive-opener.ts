@@ -1,4 +1,4 @@
-/** What the appliance needs of the helper thread: open and close, which both may block. */
+/** What the appliance needs of the helper thread: the calls that may block. */
 import type { CommandError, OpenDrive } from "../array/protocol.ts";
 import type { Result } from "../base/result.ts";
 
@@ -13,4 +13,9 @@ export interface OpenRequest {
 export interface DriveOpener {
   open(request: OpenRequest): Promise<Result<OpenDrive, CommandError>>;
   close(fd: number): Promise<void>;
+  /** Makes a range read as zeros without storing them; durable when it answers. */
+  punchHole(
+    fd: number,
+    range: { offset: number; bytes: number },
+  ): Promise<Result<null, CommandError>>;
 }

@@ -79,7 +79,6 @@ export class Helper implements DriveOpener {
     await this.call("close", { kind: "close", fds }, device.drive.path);
   }
 
-  /** Makes a range read as zeros without storing them; durable when it answers. */
   async punchHole(
     fd: number,
     range: { offset: number; bytes: number },

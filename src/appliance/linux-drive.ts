@@ -150,6 +150,7 @@ function lockAndDescribe(options: {
     isRotational: queue.isRotational,
     hasVolatileCache: isFile || queue.hasVolatileCache,
     readsZeros: isFile && hasNoExtent(fd),
+    canPunchHoles: isFile && !request.readOnly,
     // A file system under a file may want whole rows for O_DIRECT.
     signature: probeSignature(fd, sizeBytes, isFile ? ROW_BYTES : logicalBlockBytes),
   });

@@ -17,6 +17,7 @@ import type {
 import { assert, unreachable } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import { err } from "../base/result.ts";
+import type { DriveOpener } from "./drive-opener.ts";
 
 /** A message port with its eventfd, or a fake one. */
 export interface ReactorChannel {
@@ -26,11 +27,14 @@ export interface ReactorChannel {
   onMessage(listener: (message: ReactorMessage) => void): void;
 }
 
+type PunchHoleMessage = Extract<ReactorMessage, { kind: "punch-hole" }>;
+
 export class ReactorClient {
   /** Resolves when the reactor's loop runs. */
   readonly ready: Promise<void>;
   private readonly channel: ReactorChannel;
   private readonly log: Log;
+  private readonly opener: Pick<DriveOpener, "punchHole"> | null;
   private readonly pending = new Map<number, (result: CommandResult) => void>();
   private readonly eventListeners: ((event: ArrayEvent) => void)[] = [];
   private readonly jobListeners: ((job: JobStatus) => void)[] = [];
@@ -38,9 +42,16 @@ export class ReactorClient {
   private nextId = 1;
   private isClosed = false;
 
-  constructor({ channel, log }: { channel: ReactorChannel; log: Log }) {
+  constructor(options: {
+    channel: ReactorChannel;
+    log: Log;
+    /** Punches the holes that the reactor asks for; absent: it is told that there are none. */
+    opener?: Pick<DriveOpener, "punchHole">;
+  }) {
+    const { channel } = options;
     this.channel = channel;
-    this.log = log;
+    this.log = options.log;
+    this.opener = options.opener ?? null;
     this.ready = new Promise((resolve) => {
       this.markReady = resolve;
     });
@@ -93,6 +104,9 @@ export class ReactorClient {
       case "job":
         for (const listener of this.jobListeners) listener(message.job);
         return;
+      case "punch-hole":
+        void this.punchHole(message);
+        return;
       case "log":
         this.log.write(message.level, message.message, message.fields);
         return;
@@ -100,7 +114,19 @@ export class ReactorClient {
         unreachable(message);
     }
   }
+
+  private async punchHole({ id, fd, offset, bytes }: PunchHoleMessage): Promise<void> {
+    const punched = await (this.opener?.punchHole(fd, { offset, bytes }) ?? err(NO_HOLES));
+    const error = punched.ok ? null : punched.error;
+    await this.call({ kind: "hole-punched", id, error });
+  }
 }
+
+const NO_HOLES = {
+  kind: "unsupported",
+  code: "no-holes",
+  detail: "nobody here punches holes",
+} as const;
 
 const REACTOR_ENDED = {
   kind: "stopping",

@@ -27,6 +27,8 @@ export interface Negotiated {
   readonly isReadOnly: boolean;
   readonly isStructured: boolean;
   readonly hasAllocationContext: boolean;
+  /** FAST_ZERO was advertised. */
+  readonly hasFastZero: boolean;
   readonly maxRequestBytes: number;
 }
 
@@ -42,7 +44,7 @@ const RULES: readonly (CommandRule | null)[] = buildRules();
 
 function buildRules(): (CommandRule | null)[] {
   const rules: (CommandRule | null)[] = new Array(Command.blockStatus + 1).fill(null);
-  const { fua, dontFragment, requestOne } = CommandFlag;
+  const { fua, dontFragment, requestOne, noHole, fastZero } = CommandFlag;
   rules[Command.read] = {
     flags: fua | dontFragment,
     outOfRange: EINVAL,
@@ -50,6 +52,13 @@ function buildRules(): (CommandRule | null)[] {
     hasPayload: true,
   };
   rules[Command.write] = { flags: fua, outOfRange: ENOSPC, isWrite: true, hasPayload: true };
+  rules[Command.writeZeroes] = {
+    flags: fua | noHole | fastZero,
+    outOfRange: ENOSPC,
+    isWrite: true,
+    hasPayload: false,
+  };
+  rules[Command.trim] = { flags: fua, outOfRange: EINVAL, isWrite: true, hasPayload: false };
   rules[Command.flush] = { flags: fua, outOfRange: EINVAL, isWrite: false, hasPayload: false };
   rules[Command.cache] = { flags: fua, outOfRange: EINVAL, isWrite: false, hasPayload: false };
   rules[Command.blockStatus] = {
@@ -67,6 +76,7 @@ export function judgeRequest(header: RequestHeader, negotiated: Negotiated): num
   if (rule === undefined || rule === null) return EINVAL;
   if ((header.flags & ~rule.flags) !== 0) return EINVAL;
   if ((header.flags & CommandFlag.dontFragment) !== 0 && !negotiated.isStructured) return EINVAL;
+  if ((header.flags & CommandFlag.fastZero) !== 0 && !negotiated.hasFastZero) return EINVAL;
   if (header.command === Command.flush) {
     return header.offset === 0 && header.bytes === 0 ? 0 : EINVAL;
   }

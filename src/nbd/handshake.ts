@@ -25,6 +25,8 @@ export interface ExportOffer {
   readonly nameBytes: Uint8Array;
   readonly sizeBytes: number;
   readonly isReadOnly: boolean;
+  /** Trims make holes, and zeroing by holes is fast. */
+  readonly canTrim: boolean;
   /** A power of two, at least 512. */
   readonly preferredBytes: number;
 }
@@ -110,7 +112,6 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [OptionCode.exportName, answerExportName],
   [OptionCode.abort, answerAbort],
   [OptionCode.list, answerList],
-  [OptionCode.starttls, answerStarttls],
   [OptionCode.info, answerInfoOrGo],
   [OptionCode.go, answerInfoOrGo],
   [OptionCode.structuredReply, answerStructuredReply],
@@ -130,6 +131,10 @@ export function answerOption(
     if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
     return refuse(option, OptionReply.errorShutdown, "the server is stopping");
   }
+  // TLS is begun before a session (tls-front.ts), never in one, and never twice.
+  if (option === OptionCode.starttls && negotiation.isSecure) {
+    return refuse(option, OptionReply.errorInvalid, "TLS is on already");
+  }
   const handler = HANDLERS.get(option);
   if (handler === undefined) return refuse(option, OptionReply.errorUnsupported, "");
   return handler(negotiation, option, data, catalog);
@@ -142,6 +147,10 @@ export function answerOversizedOption(option: number): OptionOutcome {
   return refuse(option, OptionReply.errorTooBig, "too much option data");
 }
 
+export function canFastZero(offer: ExportOffer): boolean {
+  return offer.canTrim && !offer.isReadOnly;
+}
+
 export function transmissionFlags(offer: ExportOffer, isStructured: boolean): number {
   let flags =
     TransmissionFlag.hasFlags |
@@ -150,6 +159,8 @@ export function transmissionFlags(offer: ExportOffer, isStructured: boolean): nu
     TransmissionFlag.canMultiConn |
     TransmissionFlag.sendCache;
   if (offer.isReadOnly) flags |= TransmissionFlag.readOnly;
+  else flags |= TransmissionFlag.sendWriteZeroes;
+  if (canFastZero(offer)) flags |= TransmissionFlag.sendTrim | TransmissionFlag.sendFastZero;
   // A read is answered in one piece in any case.
   if (isStructured) flags |= TransmissionFlag.sendDf;
   return flags;
@@ -186,12 +197,6 @@ function open(negotiation: Negotiation, offer: ExportOffer, reply: Uint8Array): 
 
 function answerAbort(_negotiation: Negotiation, option: number): OptionOutcome {
   return { kind: "close", reply: encodeOptionReply(option, OptionReply.ack, NOTHING) };
-}
-
-/** TLS is begun before a session (tls-front.ts), never in one, and never twice. */
-function answerStarttls({ isSecure }: Negotiation, option: number): OptionOutcome {
-  if (isSecure) return refuse(option, OptionReply.errorInvalid, "TLS is on already");
-  return refuse(option, OptionReply.errorUnsupported, "");
 }
 
 function answerList(

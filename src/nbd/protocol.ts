@@ -113,6 +113,9 @@ export const CHUNK_HEADER_BYTES = 20;
 export const OFFSET_DATA_HEADER_BYTES = CHUNK_HEADER_BYTES + 8;
 export const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
 export const BLOCK_STATUS_BYTES = CHUNK_HEADER_BYTES + 12;
+/** The head of a block status chunk, and each extent behind it. */
+export const BLOCK_STATUS_HEAD_BYTES = CHUNK_HEADER_BYTES + 4;
+export const EXTENT_BYTES = 8;
 /** Room for the longest reply header. */
 export const REPLY_HEADER_BYTES_MAX = 32;
 /** What follows size and flags in the answer to EXPORT_NAME, unless the client asked without. */
@@ -214,11 +217,26 @@ export function encodeBlockStatus(
   bytes: number,
   status: number,
 ): number {
-  encodeChunk(view, address, ChunkType.blockStatus, 12);
-  view.setUint32(address + CHUNK_HEADER_BYTES, contextId);
-  view.setUint32(address + CHUNK_HEADER_BYTES + 4, bytes);
-  view.setUint32(address + CHUNK_HEADER_BYTES + 8, status);
+  encodeBlockStatusHead(view, address, contextId, 1);
+  encodeExtent(view, address + BLOCK_STATUS_HEAD_BYTES, bytes, status);
   return BLOCK_STATUS_BYTES;
+}
+
+/** The head of a block status chunk; `extentCount` extents follow. */
+export function encodeBlockStatusHead(
+  view: DataView,
+  address: number,
+  contextId: number,
+  extentCount: number,
+): number {
+  encodeChunk(view, address, ChunkType.blockStatus, 4 + extentCount * EXTENT_BYTES);
+  view.setUint32(address + CHUNK_HEADER_BYTES, contextId);
+  return BLOCK_STATUS_HEAD_BYTES;
+}
+
+export function encodeExtent(view: DataView, address: number, bytes: number, status: number): void {
+  view.setUint32(address, bytes);
+  view.setUint32(address + 4, status);
 }
 
 /** Writes a request header whose cookie is {0, `cookie`}. */

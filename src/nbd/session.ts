@@ -1,7 +1,7 @@
 /**
  * One connection: its socket, its receive buffer and its phase (session-state.ts).
  *
- * Received bytes lie in [start, end) of the buffer. A request that cannot be started now (own
+ * Received bytes wait in the receive buffer. A request that cannot be started now (own
  * limit, dry pool, an array front that is being replaced) stays there undecoded, `waiting` says
  * why, and the socket is not read: the client feels the back-pressure, and nothing about the
  * request has to be remembered. The payload of a write goes straight to its place in the pool run,
@@ -35,6 +35,7 @@ import {
   OPTION_MAGIC_LOW,
   REQUEST_BYTES,
 } from "./protocol.ts";
+import { ReceiveBuffer } from "./receive-buffer.ts";
 import {
   hasSocket,
   isNegotiating,
@@ -92,13 +93,10 @@ export class Session {
 
   private readonly host: SessionHost;
   private readonly outbox: Outbox;
-  private readonly bufferAddress: number;
-  private readonly bufferBytes: number;
+  private readonly buffer: ReceiveBuffer;
   private negotiation: Negotiation = createNegotiation();
   private fd = -1;
   private interest = 0;
-  private start = 0;
-  private end = 0;
   private option = 0;
   /** Bytes of option data or payload that are still to come. */
   private leftBytes = 0;
@@ -109,8 +107,9 @@ export class Session {
     this.host = host;
     this.index = index;
     this.token = token;
-    this.bufferAddress = bufferAddress;
-    this.bufferBytes = host.limits.receiveBufferBytes;
+    const { memory, limits } = host;
+    const bytes = limits.receiveBufferBytes;
+    this.buffer = new ReceiveBuffer({ memory, address: bufferAddress, bytes });
     this.outbox = new Outbox(host.outboxTools, (slot) => this.transmission.release(slot));
     this.transmission = new Transmission({
       tools: host,
@@ -249,8 +248,7 @@ export class Session {
   release(): void {
     this.enter("released");
     this.transmission.reset();
-    this.start = 0;
-    this.end = 0;
+    this.buffer.clear();
     this.leftBytes = 0;
     this.receivedBytes = 0;
     this.sampledBytes = 0;
@@ -287,12 +285,14 @@ export class Session {
     let budgetBytes = this.host.limits.receiveBudgetBytes;
     while (budgetBytes > 0 && this.canReceive()) {
       const isDirect =
-        this.phase === "payload" && this.start === this.end && this.leftBytes >= MIN_DIRECT_BYTES;
-      if (!isDirect) this.compact();
+        this.phase === "payload" &&
+        this.buffer.usedBytes === 0 &&
+        this.leftBytes >= MIN_DIRECT_BYTES;
+      if (!isDirect) this.buffer.compact();
       const address = isDirect
         ? this.transmission.payloadAddress(this.leftBytes)
-        : this.bufferAddress + this.end;
-      const wanted = isDirect ? this.leftBytes : this.bufferBytes - this.end;
+        : this.buffer.writeAddress;
+      const wanted = isDirect ? this.leftBytes : this.buffer.roomBytes;
       const received = this.host.kernel.recv(this.fd, address, wanted);
       if (received === -EAGAIN || received === -EINTR) return;
       if (received === 0) {
@@ -306,22 +306,11 @@ export class Session {
       budgetBytes -= received;
       this.receivedBytes += received;
       if (isDirect) this.leftBytes -= received;
-      else this.end += received;
+      else this.buffer.add(received);
       this.advance();
       // A short answer emptied the socket; asking again would only cost the call.
       if (received < wanted) return;
     }
-  }
-
-  /** Makes room at the end of the buffer. */
-  private compact(): void {
-    if (this.start === 0) return;
-    const base = this.bufferAddress;
-    if (this.start < this.end) {
-      this.host.memory.bytes.copyWithin(base, base + this.start, base + this.end);
-    }
-    this.end -= this.start;
-    this.start = 0;
   }
 
   /** Takes from the buffer what is complete, until something is missing or must wait. */
@@ -355,18 +344,10 @@ export class Session {
     }
   }
 
-  private get bufferedBytes(): number {
-    return this.end - this.start;
-  }
-
-  private get readAddress(): number {
-    return this.bufferAddress + this.start;
-  }
-
   /** Drops up to `leftBytes` from the buffer; true when none are left to come. */
   private dropLeft(): boolean {
-    const bytes = Math.min(this.leftBytes, this.bufferedBytes);
-    this.start += bytes;
+    const bytes = Math.min(this.leftBytes, this.buffer.usedBytes);
+    this.buffer.consume(bytes);
     this.leftBytes -= bytes;
     return this.leftBytes === 0;
   }
@@ -384,9 +365,9 @@ export class Session {
   // Negotiation ---------------------------------------------------------------------------------
 
   private readClientFlags(): boolean {
-    if (this.bufferedBytes < CLIENT_FLAGS_BYTES) return false;
-    const flags = this.host.memory.view.getUint32(this.readAddress);
-    this.start += CLIENT_FLAGS_BYTES;
+    if (this.buffer.usedBytes < CLIENT_FLAGS_BYTES) return false;
+    const flags = this.host.memory.view.getUint32(this.buffer.readAddress);
+    this.buffer.consume(CLIENT_FLAGS_BYTES);
     if (!acceptClientFlags(this.negotiation, flags)) return this.violate("unknown client flags");
     this.enter("flags-read");
     return true;
@@ -395,30 +376,30 @@ export class Session {
   private readOptionHeader(): boolean {
     // One answer at a time, so that what is queued stays bounded.
     if (this.outbox.hasHandshake) return this.wait("output");
-    if (this.bufferedBytes < OPTION_HEADER_BYTES) return false;
+    if (this.buffer.usedBytes < OPTION_HEADER_BYTES) return false;
     const view = this.host.memory.view;
-    const address = this.readAddress;
+    const address = this.buffer.readAddress;
     const isMagicRight =
       view.getUint32(address) === OPTION_MAGIC_HIGH &&
       view.getUint32(address + 4) === OPTION_MAGIC_LOW;
     if (!isMagicRight) return this.violate("bad option magic");
     this.option = view.getUint32(address + 8);
     this.leftBytes = view.getUint32(address + 12);
-    this.start += OPTION_HEADER_BYTES;
+    this.buffer.consume(OPTION_HEADER_BYTES);
     if (!countOption(this.negotiation, this.leftBytes, this.host.limits)) {
       return this.violate("too many options, or too much option data");
     }
-    const isKept = this.leftBytes <= this.bufferBytes / OPTION_DATA_SHARE;
+    const isKept = this.leftBytes <= this.buffer.capacityBytes / OPTION_DATA_SHARE;
     this.enter(isKept ? "option-announced" : "option-refused");
     return true;
   }
 
   private readOptionData(): boolean {
-    if (this.bufferedBytes < this.leftBytes) return false;
-    const address = this.readAddress;
+    if (this.buffer.usedBytes < this.leftBytes) return false;
+    const address = this.buffer.readAddress;
     // A copy of its own: the buffer is used again.
     const data = this.host.memory.bytes.slice(address, address + this.leftBytes);
-    this.start += this.leftBytes;
+    this.buffer.consume(this.leftBytes);
     this.leftBytes = 0;
     this.applyOutcome(answerOption(this.negotiation, this.option, data, this.host.catalog));
     return true;
@@ -457,26 +438,26 @@ export class Session {
   // Requests ------------------------------------------------------------------------------------
 
   private readRequest(): boolean {
-    if (this.bufferedBytes < REQUEST_BYTES) return false;
-    const outcome = this.transmission.start(this.readAddress);
+    if (this.buffer.usedBytes < REQUEST_BYTES) return false;
+    const outcome = this.transmission.start(this.buffer.readAddress);
     switch (outcome) {
       case "started":
-        this.start += REQUEST_BYTES;
+        this.buffer.consume(REQUEST_BYTES);
         if (!this.outbox.isEmpty) this.host.markDirty(this);
         return true;
       case "payload-follows":
-        this.start += REQUEST_BYTES;
+        this.buffer.consume(REQUEST_BYTES);
         this.leftBytes = this.transmission.payloadBytes;
         this.enter("write-accepted");
         return true;
       case "payload-refused":
-        this.start += REQUEST_BYTES;
+        this.buffer.consume(REQUEST_BYTES);
         this.leftBytes = this.transmission.payloadBytes;
         this.host.markDirty(this);
         this.enter("write-refused");
         return true;
       case "disconnect":
-        this.start += REQUEST_BYTES;
+        this.buffer.consume(REQUEST_BYTES);
         this.finish();
         return false;
       case "wait-own-limit":
@@ -495,12 +476,12 @@ export class Session {
   }
 
   private readPayload(): boolean {
-    const bytes = Math.min(this.leftBytes, this.bufferedBytes);
+    const bytes = Math.min(this.leftBytes, this.buffer.usedBytes);
     if (bytes > 0) {
       const to = this.transmission.payloadAddress(this.leftBytes);
-      const from = this.readAddress;
+      const from = this.buffer.readAddress;
       this.host.memory.bytes.copyWithin(to, from, from + bytes);
-      this.start += bytes;
+      this.buffer.consume(bytes);
       this.leftBytes -= bytes;
     }
     if (this.leftBytes > 0) return false;

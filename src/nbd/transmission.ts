@@ -13,10 +13,10 @@ import { assert } from "../base/assert.ts";
 import { ESHUTDOWN } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES, roundUp } from "../base/units.ts";
-import type { SlabPool } from "../block/pool.ts";
+import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
 import { judgeRequest, type Negotiated, wireError } from "./commands.ts";
 import type { Attachment, NbdExport } from "./exports.ts";
-import { ALLOCATION_CONTEXT_ID, type Catalog, type ExportOffer } from "./handshake.ts";
+import { ALLOCATION_CONTEXT_ID, type Catalog, canFastZero, type ExportOffer } from "./handshake.ts";
 import type { NbdLimits } from "./limits.ts";
 import type { Outbox } from "./outbox.ts";
 import type { PayloadGate } from "./payload-gate.ts";
@@ -26,13 +26,19 @@ import {
   copyCookie,
   createRequestHeader,
   decodeRequest,
+  EXTENT_BYTES,
   encodeBlockStatus,
+  encodeBlockStatusHead,
   encodeDataChunk,
   encodeErrorChunk,
+  encodeExtent,
   encodeNoneChunk,
   encodeSimpleReply,
 } from "./protocol.ts";
 import { NO_SLOT, type RequestTable, SlotState } from "./request-table.ts";
+
+/** Extents of one reply: one slab of payload memory. */
+const EXTENTS_BYTES = SLAB_BYTES;
 
 export interface TransmissionTools {
   readonly memory: SharedMemory;
@@ -61,6 +67,7 @@ export class Transmission implements Negotiated {
   isReadOnly = false;
   isStructured = false;
   hasAllocationContext = false;
+  hasFastZero = false;
   readonly maxRequestBytes: number;
   /** Slots that are not free; those of them that the array has; payload memory of all of them. */
   busySlots = 0;
@@ -104,6 +111,7 @@ export class Transmission implements Negotiated {
     this.isReadOnly = options.offer.isReadOnly;
     this.isStructured = options.isStructured;
     this.hasAllocationContext = options.hasAllocationContext;
+    this.hasFastZero = canFastZero(options.offer);
   }
 
   /** Makes it ready for another connection. */
@@ -136,10 +144,19 @@ export class Transmission implements Negotiated {
       case Command.flush:
         this.submit(this.takeSlot(address), FrontOp.flush);
         return "started";
+      case Command.trim:
+      case Command.writeZeroes: {
+        if (header.bytes === 0) break;
+        const isTrim = header.command === Command.trim;
+        this.submit(this.takeSlot(address), isTrim ? FrontOp.trim : FrontOp.writeZeroes);
+        return "started";
+      }
+      case Command.blockStatus:
+        return this.startBlockStatus(address);
       default:
         break;
     }
-    // Zero bytes, CACHE and BLOCK_STATUS need nothing of the array.
+    // Zero bytes and CACHE need nothing of the array.
     this.queueReply(this.takeSlot(address), 0);
     return "started";
   }
@@ -205,6 +222,42 @@ export class Transmission implements Negotiated {
     return "payload-follows";
   }
 
+  /** Answers with one extent, or with a list of them in payload memory. */
+  private startBlockStatus(address: number): StartOutcome {
+    const { requests, gate, limits, memory } = this.tools;
+    const { offset, bytes, flags } = this.header;
+    const { front } = this.nbdExport!.attachment!;
+    const limit = offset + bytes;
+    const isOne = (flags & CommandFlag.requestOne) !== 0;
+    if (isOne || front.allocationEnd(offset, limit) === limit) {
+      this.queueReply(this.takeSlot(address), 0);
+      return "started";
+    }
+    if (
+      this.heldBytes > 0 &&
+      this.heldBytes + EXTENTS_BYTES > limits.maxPayloadBytesPerConnection
+    ) {
+      return "wait-own-limit";
+    }
+    const run = gate.take(this.connection, EXTENTS_BYTES);
+    if (run === 0) return "wait-payload";
+    const slot = this.takeSlot(address);
+    requests.runAddress[slot] = run;
+    requests.runBytes[slot] = EXTENTS_BYTES;
+    requests.dataAddress[slot] = run;
+    this.heldBytes += EXTENTS_BYTES;
+    let listBytes = 0;
+    for (let from = offset; from < limit && listBytes < EXTENTS_BYTES; ) {
+      const end = front.allocationEnd(from, limit);
+      encodeExtent(memory.view, run + listBytes, end - from, front.allocationAt(from));
+      listBytes += EXTENT_BYTES;
+      from = end;
+    }
+    requests.replyBytes[slot] = listBytes;
+    this.queueReply(slot, 0);
+    return "started";
+  }
+
   /** Where the last `leftBytes` bytes of the payload being received belong. */
   payloadAddress(leftBytes: number): number {
     const requests = this.tools.requests;
@@ -236,7 +289,6 @@ export class Transmission implements Negotiated {
     const requests = this.tools.requests;
     const attachment = this.nbdExport!.attachment;
     assert(attachment !== null, "a request is judged before it is submitted");
-    const isFua = op === FrontOp.write && (requests.flags[slot]! & CommandFlag.fua) !== 0;
     requests.state[slot] = SlotState.inArray;
     this.attachments[slot - this.connection * requests.perConnection] = attachment;
     attachment.inFlight += 1;
@@ -247,7 +299,7 @@ export class Transmission implements Negotiated {
       requests.offset[slot]!,
       requests.bytes[slot]!,
       requests.dataAddress[slot]!,
-      isFua ? FrontFlag.fua : 0,
+      frontFlags(op, requests.flags[slot]!),
       slot,
     );
   }
@@ -267,12 +319,13 @@ export class Transmission implements Negotiated {
   private queueReply(slot: number, error: number): void {
     const requests = this.tools.requests;
     const isRead = requests.command[slot] === Command.read;
-    const hasData = isRead && error === 0 && requests.runAddress[slot] !== 0;
-    // Only the payload of a read is still needed.
+    const isStatus = requests.command[slot] === Command.blockStatus;
+    const hasData = (isRead || isStatus) && error === 0 && requests.runAddress[slot] !== 0;
+    // Only the payload of a reply is still needed.
     if (!hasData) this.freeRun(slot);
     requests.state[slot] = SlotState.reply;
     this.nbdExport!.answers.add(requests.command[slot]!, error);
-    requests.replyBytes[slot] = hasData ? requests.bytes[slot]! : 0;
+    if (isRead) requests.replyBytes[slot] = hasData ? requests.bytes[slot]! : 0;
     requests.headerBytes[slot] = this.encodeReplyHeader(slot, error, hasData);
     this.outbox.pushReply(slot);
   }
@@ -287,12 +340,20 @@ export class Transmission implements Negotiated {
     if (!isChunked) return encodeSimpleReply(memory.view, address, error);
     if (error !== 0) return encodeErrorChunk(memory.view, address, error);
     const bytes = requests.bytes[slot]!;
+    const offset = requests.offset[slot]!;
     if (command === Command.blockStatus) {
-      // Status 0: allocated data. It is always true, and the array knows no better.
-      return encodeBlockStatus(memory.view, address, ALLOCATION_CONTEXT_ID, bytes, 0);
+      const { view } = memory;
+      if (hasData) {
+        const extentCount = requests.replyBytes[slot]! / EXTENT_BYTES;
+        return encodeBlockStatusHead(view, address, ALLOCATION_CONTEXT_ID, extentCount);
+      }
+      const { front } = this.nbdExport!.attachment!;
+      const extentBytes = front.allocationEnd(offset, offset + bytes) - offset;
+      const state = front.allocationAt(offset);
+      return encodeBlockStatus(view, address, ALLOCATION_CONTEXT_ID, extentBytes, state);
     }
     if (!hasData) return encodeNoneChunk(memory.view, address);
-    return encodeDataChunk(memory.view, address, requests.offset[slot]!, bytes);
+    return encodeDataChunk(memory.view, address, offset, bytes);
   }
 
   /** Gives back a slot and what it holds. */
@@ -322,4 +383,12 @@ export class Transmission implements Negotiated {
     this.tools.pool.free(run, requests.runBytes[slot]!);
     this.onRoom();
   }
+}
+
+function frontFlags(op: FrontOpCode, flags: number): number {
+  if (op === FrontOp.read || op === FrontOp.flush) return 0;
+  let front = (flags & CommandFlag.fua) === 0 ? 0 : FrontFlag.fua;
+  if ((flags & CommandFlag.noHole) !== 0) front |= FrontFlag.noHole;
+  if ((flags & CommandFlag.fastZero) !== 0) front |= FrontFlag.fastZero;
+  return front;
 }

@@ -164,6 +164,8 @@ export class MemberSet {
     }
     if (mode === MemberMode.rebuilding) this.rebuildingRole = role;
     this.mode[role] = mode;
+    // What an earlier run wrote may still lie in the drive's cache: the first flush covers it.
+    if (mode !== MemberMode.missing) this.needsFlush[role] = 1;
     if (mode === MemberMode.missing) this.missingBits |= 1 << role;
     else this.missingBits &= ~(1 << role);
   }

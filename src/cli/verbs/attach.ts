@@ -67,7 +67,7 @@ async function attach(invocation: Invocation, host: CliHost): Promise<number> {
     autoAssemble: false,
   });
   if (!started.ok) return fail(host, { exitCode: Exit.unavailable, message: started.error });
-  const client = new ReactorClient({ channel: started.value.channel, log });
+  const client = new ReactorClient({ ...started.value, log });
   logEvents(client, log);
   const serving = await serveFiles(client, started.value, options);
   if (serving.ok) {

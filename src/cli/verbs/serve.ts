@@ -165,7 +165,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
   });
   if (!started.ok) return unavailable(started.error);
   const reactor = started.value;
-  const client = new ReactorClient({ channel: reactor.channel, log });
+  const client = new ReactorClient({ ...reactor, log });
   const jobs = new JobBook({ db, client });
   jobs.closeFormerRun(new Date().toISOString());
   const appliance = new Appliance({
