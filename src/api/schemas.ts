@@ -183,6 +183,7 @@ export const arraySchema = z.object({
   eventCount: count,
   degraded: count,
   reason: z.string().nullable(),
+  isHeld: z.boolean().openapi({ description: "Stopped by request: does not start by itself" }),
   members: z.array(memberSchema),
   spares: z.array(z.string()),
   sync: z.object({

@@ -2,7 +2,7 @@
  * The configuration of the daemon: defaults < TOML file < flags. An unknown key is an error.
  *
  *   stateDir  runDir  memoryMib  apiTcp  apiHosts  nbdTcp  nbdTls  nbdTlsCert  nbdTlsKey  nbdTlsCa
- *   allowFaultInjection  logFormat  logLevel
+ *   degradedStartSeconds  allowFaultInjection  logFormat  logLevel
  *
  * It holds addresses, limits and memory; never what an array is.
  */
@@ -43,6 +43,8 @@ const settings = z.strictObject({
   nbdTlsKey: z.string().min(1).optional(),
   /** Clients need a certificate of this CA. */
   nbdTlsCa: z.string().min(1).optional(),
+  /** After so long an array whose drive has not come is started without it. */
+  degradedStartSeconds: z.int().min(0).max(86_400).default(30),
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
   logLevel: z.enum(["error", "warn", "info", "debug"]).default("info"),

@@ -89,6 +89,24 @@ export class Appliance {
     this.phase = "ready";
   }
 
+  /**
+   * Starts the arrays that still wait for a drive without it, where that can be done safely: a host
+   * that comes up with a dead drive serves its arrays, degraded. One that is dirty too, or that was
+   * stopped by the user, stays as it is.
+   */
+  async startLacking(): Promise<void> {
+    await this.retryMissing();
+    const arrays = await this.client.call({ kind: "list-arrays" });
+    if (!arrays.ok || this.phase !== "ready") return;
+    for (const { name, state, isHeld } of arrays.value) {
+      if (state !== "inactive" || isHeld) continue;
+      const request = { array: name, force: false, readOnly: false };
+      const started = await this.client.call({ kind: "start-array", ...request });
+      const outcome = started.ok ? "started without a drive" : started.error.detail;
+      this.log.write("warn", "array was waiting for a drive", { array: name, outcome });
+    }
+  }
+
   /** Refuses what comes from now on. The reactor drains and stops every array clean. */
   async shutdown(): Promise<void> {
     this.phase = "stopping";

@@ -115,6 +115,8 @@ export interface ArrayStatus {
   readonly degraded: number;
   /** Why the array is in this state, where it is not plain ("stopped", "dirty and degraded: …"). */
   readonly reason: string | null;
+  /** Stopped by the user: it does not start by itself. */
+  readonly isHeld: boolean;
   readonly members: readonly MemberStatus[];
   readonly spares: readonly string[];
   readonly sync: SyncStatus;

@@ -11,7 +11,10 @@ export interface NbdLimits {
   readonly maxConnections: number;
   /** Requests under way per connection; at the limit the connection is not read. */
   readonly maxRequestsPerConnection: number;
-  /** Payload memory that one connection may hold; at the limit it is not read. */
+  /**
+   * Payload memory that one connection may hold; at the limit it is not read. A single request that
+   * is larger is served all the same.
+   */
   readonly maxPayloadBytesPerConnection: number;
   /** The largest READ or WRITE. Lowered to what fits into the payload pool. */
   readonly maxRequestBytes: number;

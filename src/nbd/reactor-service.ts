@@ -19,11 +19,19 @@ export function createService(context: ReactorContext): ReactorService {
   });
   const { loop, memory, carver, payloadPool, log } = context;
   const { maxConnections, maxRequestsPerConnection } = DEFAULT_NBD_LIMITS;
+  // One client that does not take its replies leaves the others half of the pool.
+  const maxPayloadBytesPerConnection = Math.min(
+    DEFAULT_NBD_LIMITS.maxPayloadBytesPerConnection,
+    payloadPool.totalBytes / 2,
+  );
   assert(
     maxConnections * maxRequestsPerConnection <= FRONT_REQUESTS_MAX,
     "an array has room for all requests of all connections",
   );
-  const server = new NbdServer({ loop, memory, carver, payloadPool, log });
+  const server = new NbdServer({
+    ...{ loop, memory, carver, payloadPool, log },
+    limits: { maxPayloadBytesPerConnection },
+  });
   arrays.registry.onRunningChanged = ({ name, running }) => {
     for (const entry of server.exports()) {
       if (entry.array !== name) continue;

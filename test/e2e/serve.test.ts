@@ -268,6 +268,34 @@ test.skipIf(!CAN_RUN).each(Object.entries(STOPS))(
 );
 
 test.skipIf(!CAN_RUN)(
+  "serve: a drive that does not come: its array starts without it, degraded [needs libaio, direct-io]",
+  async () => {
+    const folder = makeTempDir("lacking");
+    const files = makeFiles(folder, 3, MEMBER_BYTES);
+    const flags = ["--degraded-start-seconds", "1"];
+    let daemon = await Daemon.start(folder);
+    const drives = await daemon.addDrives(files);
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives });
+    await daemon.settle("a");
+    expect(await daemon.stop()).toBe(0);
+    await mustRun(["mv", files[1]!, join(folder, "gone.img")]);
+
+    daemon = await Daemon.start(folder, { flags });
+    expect((await daemon.must("GET", "/v1/arrays/a")).state).toBe("inactive");
+    const limit = Date.now() + 10_000;
+    let { state } = await daemon.must("GET", "/v1/arrays/a");
+    while (state === "inactive" && Date.now() < limit) {
+      await Bun.sleep(50);
+      ({ state } = await daemon.must("GET", "/v1/arrays/a"));
+    }
+    expect(state).toBe("degraded");
+    const stopped = await daemon.must("POST", "/v1/arrays/a/stop", {});
+    expect(stopped).toMatchObject({ state: "inactive", isHeld: true });
+    expect(await daemon.stop()).toBe(0);
+  },
+);
+
+test.skipIf(!CAN_RUN)(
   "serve: a drive that is gone at the restart: shown as missing, its array waits for a word [needs libaio, direct-io]",
   async () => {
     const folder = makeTempDir("gone");

@@ -134,6 +134,20 @@ export class ArrayHarness {
     return { status, data };
   }
 
+  /** Zeroes a range; `flags` of FrontFlag. */
+  async writeZeroes(offset: number, length: number, flags = 0): Promise<number> {
+    return (await this.submit(FrontOp.writeZeroes, offset, length, 0, flags)).status;
+  }
+
+  async trim(offset: number, length: number): Promise<number> {
+    return (await this.submit(FrontOp.trim, offset, length, 0, 0)).status;
+  }
+
+  /** What the front says of the byte at `offset`: bits of Allocation. */
+  allocationAt(offset: number): number {
+    return this.front!.allocationAt(offset);
+  }
+
   async flush(): Promise<number> {
     return (await this.submit(FrontOp.flush, 0, 0, 0, 0)).status;
   }

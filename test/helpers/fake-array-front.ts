@@ -23,6 +23,7 @@ export interface FrontRequest {
   readonly bytes: number;
   readonly address: number;
   readonly isFua: boolean;
+  readonly flags: number;
   readonly tag: number;
   readonly onComplete: FrontCompletion;
   readonly payload: Uint8Array | null;
@@ -32,7 +33,11 @@ export class FakeArrayFront implements ArrayFront {
   readonly name = "md0";
   readonly data: Uint8Array;
   isReadOnly = false;
+  canTrim = true;
   preferredBytes = 131_072;
+  /** What BLOCK_STATUS says, by block of `statusBlockBytes`; beyond it: data. */
+  readonly allocation: number[] = [];
+  statusBlockBytes = 65_536;
   readonly pending: FrontRequest[] = [];
   submitted = 0;
   readonly clients = new Map<number, FrontCompletion>();
@@ -46,6 +51,19 @@ export class FakeArrayFront implements ArrayFront {
 
   get sizeBytes(): number {
     return this.data.length;
+  }
+
+  allocationAt(offset: number): number {
+    return this.allocation[Math.floor(offset / this.statusBlockBytes)] ?? 0;
+  }
+
+  allocationEnd(offset: number, limit: number): number {
+    const state = this.allocationAt(offset);
+    let end = offset;
+    while (end < limit && this.allocationAt(end) === state) {
+      end = roundDown(end, this.statusBlockBytes) + this.statusBlockBytes;
+    }
+    return Math.min(end, limit);
   }
 
   attach(onComplete: FrontCompletion): number {
@@ -81,7 +99,7 @@ export class FakeArrayFront implements ArrayFront {
     const isWrite = op === FrontOp.write;
     const payload = isWrite ? this.memory.bytes.slice(address, address + bytes) : null;
     const isFua = (flags & FrontFlag.fua) !== 0;
-    this.pending.push({ op, offset, bytes, address, isFua, tag, onComplete, payload });
+    this.pending.push({ op, offset, bytes, address, isFua, flags, tag, onComplete, payload });
     this.submitted += 1;
   }
 
@@ -100,6 +118,7 @@ export class FakeArrayFront implements ArrayFront {
       assert(Buffer.compare(now, payload) === 0, "a write's buffer is left alone until completion");
       if (status === 0) this.data.set(payload, offset);
     }
+    if (op === FrontOp.writeZeroes && status === 0) this.data.fill(0, offset, offset + bytes);
     request.onComplete(request.tag, status, 0);
   }
 

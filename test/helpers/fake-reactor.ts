@@ -25,6 +25,7 @@ import type {
   JobStatus,
   MemberStatus,
   NbdAddress,
+  NbdStats,
   OpenDrive,
   ReactorMessage,
 } from "../../src/array/protocol.ts";
@@ -229,6 +230,7 @@ export class FakeReactor implements ReactorChannel {
       else if (!this.faults.delete(id)) return notFound("fault", String(id));
       return ok(null);
     },
+    "hole-punched": () => ok(null),
     shutdown: () => ok(null),
   };
 
@@ -356,6 +358,7 @@ export function fakeArray(
     eventCount: 7,
     degraded: 0,
     reason: null,
+    isHeld: false,
     members: drives.map((drive, role) => ({
       role,
       drive,
@@ -417,6 +420,10 @@ export class FakeOpener implements DriveOpener {
 
   async close(fd: number): Promise<void> {
     this.openFds.delete(fd);
+  }
+
+  async punchHole(): Promise<Result<null, CommandError>> {
+    return ok(null);
   }
 }
 

@@ -54,6 +54,17 @@ export function labPath(): string {
   return process.env["PARITYD_LAB"] ?? standard;
 }
 
+/** Whether the lab's ./setup has been run: its packages, and the shim that it compiles. */
+export function isLabReady(): boolean {
+  const state = process.env["LINUX_VM_STATE"] ?? "/var/tmp/linux-vm";
+  return existsSync(join(state, "xsave-shim.so")) && hasTools("linux.uml", "dmsetup")();
+}
+
+/** Whether the folder of the lab is there at all. */
+export function hasLab(): boolean {
+  return existsSync(join(labPath(), "vm-run"));
+}
+
 const NEEDS = {
   libaio: { debianPackage: "libaio1", isPresent: hasLibaio },
   mdadm: { debianPackage: "mdadm", isPresent: hasTools("mdadm") },
@@ -64,7 +75,7 @@ const NEEDS = {
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   root: { isPresent: () => process.getuid?.() === 0 },
   "direct-io": { isPresent: directIoTempExists },
-  lab: { isPresent: () => existsSync(join(labPath(), "vm-run")) },
+  lab: { isPresent: () => hasLab() && isLabReady() },
 } as const satisfies Readonly<Record<string, NeedFacts>>;
 
 export type Need = keyof typeof NEEDS;

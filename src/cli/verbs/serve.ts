@@ -43,6 +43,11 @@ export const CONFIG_OPTIONS: CommandSpec["options"] = {
   "nbd-tls-key": { type: "string", value: "FILE", help: "its key (PEM)" },
   "nbd-tls-ca": { type: "string", value: "FILE", help: "clients need a certificate of this CA" },
   "memory-mib": { type: "string", value: "N", help: "I/O memory, 64 to 4096 (256)" },
+  "degraded-start-seconds": {
+    type: "string",
+    value: "N",
+    help: "start an array without a drive that has not come by then (30)",
+  },
   "allow-fault-injection": { type: "boolean", help: "let /v1/faults inject errors: for tests" },
   "log-format": { type: "string", value: "FORMAT", help: "logfmt or json" },
   "log-level": { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
@@ -56,6 +61,12 @@ export const serveCommand: CommandSpec = {
   run: serve,
 };
 
+const NUMBERS: ReadonlySet<string> = new Set(["memoryMib", "degradedStartSeconds"]);
+
+function toNumber(text: string): number | string {
+  return /^\d+$/.test(text) ? Number(text) : text;
+}
+
 /** The configuration that the file and the flags make, or why there is none. */
 export function configOf(invocation: Invocation): Result<Config, string> {
   const flags: Record<string, unknown> = {};
@@ -64,7 +75,7 @@ export function configOf(invocation: Invocation): Result<Config, string> {
     const key = flag.replace(/-(\w)/g, (_match, letter: string) => letter.toUpperCase());
     const value = type === "boolean" ? invocation.isSet(flag) || undefined : invocation.text(flag);
     // A word that is no number stays what it is: the schema then says what is wrong with it.
-    if (value !== undefined) flags[key] = key === "memoryMib" ? Number(value) || value : value;
+    if (value !== undefined) flags[key] = NUMBERS.has(key) ? toNumber(String(value)) : value;
   }
   return loadConfig(invocation.text("config"), flags as Partial<ConfigInput>);
 }
@@ -85,7 +96,12 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   host.print(`ready api=${apiPath} nbd=${nbdPath}`);
   systemd.ready(`serving on ${apiPath} and ${nbdPath}`);
   systemd.watch(appliance.client);
+  const lastResort = setTimeout(
+    () => void appliance.startLacking(),
+    config.value.degradedStartSeconds * 1000,
+  );
   await stop;
+  clearTimeout(lastResort);
   log.write("info", "stopping: draining requests and marking arrays clean");
   systemd.stopping();
   daemon.value.reactor.expectEnd();

@@ -1,0 +1,55 @@
+/** What a test asks the Linux md of the kernel lab to do, and what it answers (JSON files). */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { runGuest } from "./lab.ts";
+
+export interface CreateTask {
+  readonly name: string;
+  /** As mdadm names it. */
+  readonly layout: string;
+  readonly chunkKib: number;
+  /** Image files in the shared folder. */
+  readonly files: readonly string[];
+}
+
+export interface AssembleTask {
+  readonly name: string;
+  readonly files: readonly string[];
+  /** Index of a file that is no member any more and is added anew once the array runs. */
+  readonly replaces: number | null;
+}
+
+export interface MdPlan {
+  readonly create: readonly CreateTask[];
+  readonly assemble: readonly AssembleTask[];
+}
+
+export interface AssembleReport {
+  /** For each file: mdadm --examine, blkid --probe. */
+  readonly examined: readonly string[];
+  readonly identified: readonly string[];
+  /** mdadm --detail at the end. */
+  readonly detail: string;
+  readonly degradedBefore: number;
+  readonly isDirty: boolean;
+  /** Of a check after everything was in sync. */
+  readonly mismatches: number;
+  /** sha256 of the array: as assembled, once in sync, after some writes of the kernel. */
+  readonly sumBefore: string;
+  readonly sumInSync: string;
+  readonly sumWritten: string;
+}
+
+export interface MdReport {
+  /** By name: the sha256 of the array, which was filled with noise. */
+  readonly created: Record<string, string>;
+  readonly assembled: Record<string, AssembleReport>;
+}
+
+/** One boot of the guest. The files of the plan lie in `folder`. */
+export async function runMd(folder: string, plan: MdPlan): Promise<MdReport> {
+  writeFileSync(join(folder, "plan.json"), JSON.stringify(plan));
+  const guest = await runGuest({ file: "test/interop/guest/md.ts", disks: [], folder });
+  if (guest.exitCode !== 0) throw new Error(guest.output);
+  return JSON.parse(readFileSync(join(folder, "report.json"), "utf8"));
+}

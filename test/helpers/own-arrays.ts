@@ -1,0 +1,163 @@
+/**
+ * Arrays of parityd's own in image files, left behind in the states that another md may meet:
+ * stopped clean, degraded or in mid-rebuild, or killed in mid-write.
+ */
+import { expect } from "bun:test";
+import { join } from "node:path";
+import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
+import { KIB, MIB } from "../../src/base/units.ts";
+import type { NbdClient } from "../../src/nbd/client.ts";
+import { Attached, connectNbd, Daemon, makeFile } from "./daemon.ts";
+import { sumOf } from "./nbd-sum.ts";
+import { StampLoad } from "./stamp-load.ts";
+
+export const ENDINGS = ["clean", "degraded", "mid-rebuild", "killed"] as const;
+
+const MEMBER_BYTES = 6 * MIB;
+const REBUILD_SPEED = 2 * MIB;
+const NOISE_BYTES_MAX = 200 * KIB;
+const LOST_ROLE = 1;
+
+export interface OwnArraySpec {
+  readonly name: string;
+  readonly ending: (typeof ENDINGS)[number];
+  readonly chunkKib: number;
+  readonly memberCount: number;
+}
+
+export interface OwnArray extends OwnArraySpec {
+  readonly uuid: string;
+  readonly files: readonly string[];
+  /** Index of the file that was a member once and is not any more. */
+  readonly replaces: number | null;
+  /** sha256 of the array, read over NBD. */
+  readonly sum: string;
+}
+
+/** Writes of any size at any place. */
+export async function writeNoise(
+  client: NbdClient,
+  { seed, count }: { seed: number; count: number },
+): Promise<void> {
+  const random = new SeededRandom(seed);
+  for (let index = 0; index < count; index += 1) {
+    const data = new Uint8Array(1 + nextBelow(random, NOISE_BYTES_MAX));
+    fillRandom(random, data);
+    const offset = nextBelow(random, client.sizeBytes - data.length);
+    expect((await client.write(offset, data)).ok).toBe(true);
+  }
+  expect((await client.flush()).ok).toBe(true);
+}
+
+export class ArrayMaker {
+  readonly folder: string;
+
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  /** Makes image files; their names. */
+  images(name: string, count: number): string[] {
+    const files = Array.from({ length: count }, (_, index) => `${name}-${index}.img`);
+    for (const path of this.paths(files)) makeFile(path, MEMBER_BYTES);
+    return files;
+  }
+
+  paths(files: readonly string[]): string[] {
+    return files.map((file) => join(this.folder, file));
+  }
+
+  /** Makes all of `specs`; by name. */
+  async makeAll(specs: readonly OwnArraySpec[]): Promise<Map<string, OwnArray>> {
+    const arrays = new Map<string, OwnArray>();
+    const daemon = await Daemon.start(join(this.folder, "stopped"));
+    for (const spec of specs) {
+      if (spec.ending !== "killed") arrays.set(spec.name, await this.stopped(daemon, spec));
+    }
+    expect(await daemon.stop()).toBe(0);
+    const killed = specs.filter(({ ending }) => ending === "killed");
+    for (const array of await this.killed(killed)) arrays.set(array.name, array);
+    return arrays;
+  }
+
+  /** A new array in sync, exported under its name. */
+  private async create(
+    daemon: Daemon,
+    { name, chunkKib, memberCount }: OwnArraySpec,
+  ): Promise<{ uuid: string; files: string[] }> {
+    const files = this.images(name, memberCount);
+    for (const file of files) await this.addDrive(daemon, file);
+    const body = { name, drives: files, chunkKiB: chunkKib };
+    const { uuid } = await daemon.must("POST", "/v1/arrays", body);
+    await daemon.must("PUT", `/v1/exports/${name}`, { array: name });
+    await daemon.settle(name);
+    return { uuid, files };
+  }
+
+  private async addDrive(daemon: Daemon, file: string): Promise<void> {
+    await daemon.must("POST", "/v1/drives", { name: file, path: join(this.folder, file) });
+  }
+
+  private async stopped(daemon: Daemon, spec: OwnArraySpec): Promise<OwnArray> {
+    const { name, ending } = spec;
+    const { uuid, files } = await this.create(daemon, spec);
+    const client = await daemon.connect(name);
+    await writeNoise(client, { seed: 1, count: 60 });
+    const lost = files[LOST_ROLE]!;
+    if (ending !== "clean") {
+      await daemon.must("POST", `/v1/arrays/${name}/members/${lost}/fail`, {});
+      await daemon.must("DELETE", `/v1/arrays/${name}/members/${lost}`);
+      await writeNoise(client, { seed: 2, count: 20 });
+    }
+    if (ending === "mid-rebuild") files.push(await this.startRebuild(daemon, name));
+    const sum = await sumOf(client);
+    await client.disconnect();
+    await daemon.must("POST", `/v1/arrays/${name}/stop`, {});
+    if (ending === "mid-rebuild") files.splice(LOST_ROLE, 1);
+    return { ...spec, uuid, files, replaces: ending === "degraded" ? LOST_ROLE : null, sum };
+  }
+
+  /** Seats a new file, and waits until a part of it is rebuilt. */
+  private async startRebuild(daemon: Daemon, name: string): Promise<string> {
+    const [file] = this.images(`${name}-new`, 1);
+    await this.addDrive(daemon, file!);
+    const path = `/v1/arrays/${name}`;
+    const speed = { syncSpeedMin: REBUILD_SPEED, syncSpeedMax: REBUILD_SPEED };
+    await daemon.must("PATCH", path, speed);
+    await daemon.must("POST", `${path}/members`, { drive: file });
+    for (;;) {
+      const { sync } = await daemon.must("GET", path);
+      expect(sync.action).toBe("rebuild");
+      if (sync.doneBytes > 0) return file!;
+      await Bun.sleep(10);
+    }
+  }
+
+  /** SIGKILL while all of the arrays are being written. */
+  private async killed(specs: readonly OwnArraySpec[]): Promise<OwnArray[]> {
+    const daemon = await Daemon.start(join(this.folder, "killed"));
+    const made: { spec: OwnArraySpec; uuid: string; files: string[]; load: StampLoad }[] = [];
+    const running: Promise<void>[] = [];
+    for (const spec of specs) {
+      const { uuid, files } = await this.create(daemon, spec);
+      const load = new StampLoad({ seed: 3, windows: [{ offset: MIB, bytes: 4 * MIB }] });
+      made.push({ spec, uuid, files, load });
+    }
+    for (const { spec, load } of made) {
+      running.push(load.run([await daemon.connect(spec.name)], { depth: 6 }));
+    }
+    while (made.some(({ load }) => load.acknowledgedWrites < 100)) await Bun.sleep(5);
+    await daemon.kill();
+    await Promise.all(running);
+    const arrays: OwnArray[] = [];
+    for (const { spec, uuid, files, load } of made) {
+      const { attached } = await Attached.start(this.paths(files), ["--read-only"]);
+      const client = await connectNbd(attached.socket, spec.name);
+      expect(await load.verify(client)).toEqual([]);
+      arrays.push({ ...spec, uuid, files, replaces: null, sum: await sumOf(client) });
+      await client.disconnect();
+      expect(await attached.stop()).toBe(0);
+    }
+    return arrays;
+  }
+}
