@@ -53,6 +53,10 @@ export async function addMember(
   if (!(await writeEmptyLog(registry, drive, superblock.value))) return failed;
   drive.isOurs = true;
   const role = array.roles.some(({ state }) => state === "rebuilding") ? -1 : seats.freeRole();
+  // What ran when the member failed has ended before another drive takes its role.
+  while (role >= 0 && array.synchronizer.currentJob !== null) {
+    await registry.context.timers.sleep(POLL_MS);
+  }
   if (role < 0) {
     if (!(await array.addSpare(drive, superblock.value))) return failed;
     return ok({ role: "spare", array: arrayStatus(registry, record) });

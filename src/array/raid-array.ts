@@ -379,8 +379,9 @@ export class RaidArray {
     });
     if (!isDurable || slot.state !== "in-sync") return false;
     this.members.finishRebuild(role);
-    // Every chunk of the target is the XOR of the others now: all parity is right.
-    this.members.endResync();
+    // What this rebuild has filled is the XOR of the others: there, parity is right. What an earlier
+    // one had filled before a crash is not known to be, and its resync comes next.
+    if (this.members.resyncEnd === Number.POSITIVE_INFINITY) this.members.endResync();
     return true;
   }
 
@@ -478,8 +479,16 @@ export class RaidArray {
   }
 
   private beginResync({ resyncFromSector, isFirstResync, superblock }: StartPlan): void {
-    // A degraded array has no redundancy to compare: with force its rows are taken as they are.
-    if (resyncFromSector === null || this.members.degradedCount > 0) return;
+    // A degraded array has no redundancy to compare: with force its rows are taken as they are. But
+    // those that a rebuild had filled have all their members, and parity that may be torn.
+    if (resyncFromSector === null) return;
+    if (this.members.degradedCount > 0) {
+      const filled = this.members.rebuild?.cursor ?? 0;
+      if (filled === 0) return;
+      this.members.beginResync({ fromStripe: 0, toStripe: filled, isFirst: false });
+      this.state.resyncCheckpointSectors = 0;
+      return;
+    }
     const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
     if (fromStripe >= this.geometry.stripeCount) return;
     this.members.beginResync({ fromStripe, isFirst: isFirstResync });

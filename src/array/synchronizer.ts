@@ -128,7 +128,8 @@ export class Synchronizer {
     const progress = array.members.rebuild!;
     const retriedBefore = this.retriedCount();
     const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
-      const held = await array.engine.holdStripe(stripe);
+      const held = await this.holdFor(stripe);
+      if (held < 0) return false;
       const result = await this.stripes.rebuild(stripe, role, buffer);
       const isDone = result.kind === "done" && array.members.rebuild === progress;
       if (isDone) {
@@ -187,7 +188,8 @@ export class Synchronizer {
     const progress = array.members.resync!;
     let mismatchBytes = 0;
     const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
-      const held = await array.engine.holdStripe(stripe);
+      const held = await this.holdFor(stripe);
+      if (held < 0) return false;
       const result = await this.stripes.compare(stripe, "resync", buffer);
       if (result.kind === "done") {
         mismatchBytes += result.mismatchBytes;
@@ -268,7 +270,8 @@ export class Synchronizer {
     const mode = job.kind === "repair" ? "repair" : "check";
     const finished = new Set<number>();
     const isComplete = await this.sweep(this.scrubStripe, async (stripe, buffer) => {
-      const held = await array.engine.holdStripe(stripe);
+      const held = await this.holdFor(stripe);
+      if (held < 0) return false;
       const result = await this.stripes.compare(stripe, mode, buffer);
       array.engine.releaseStripe(held);
       if (result.kind !== "done") {
@@ -328,6 +331,17 @@ export class Synchronizer {
     this.array.context.timers.scheduleAfter(0, () => this.schedule());
   }
 
+  /**
+   * The lock of a stripe, or -1 where the work is over: while it waited for the lock a member may
+   * have failed, and another drive may have its role already.
+   */
+  private async holdFor(stripe: number): Promise<number> {
+    const held = await this.array.engine.holdStripe(stripe);
+    if (this.abortReason === null) return held;
+    this.array.engine.releaseStripe(held);
+    return -1;
+  }
+
   private sweep(
     fromStripe: number,
     work: (stripe: number, buffer: number) => Promise<boolean>,
@@ -335,11 +349,13 @@ export class Synchronizer {
     const { array } = this;
     const { enginePool, timers } = array.context;
     const isScrub = this.target < 0 && this.job!.kind !== "resync";
+    const { stripeCount } = array.geometry;
+    const { resyncEnd } = array.members;
     return new Sweep({
       pool: enginePool,
       timers,
       fromStripe,
-      toStripe: array.geometry.stripeCount,
+      toStripe: isScrub || this.target >= 0 ? stripeCount : Math.min(stripeCount, resyncEnd),
       chunkBytes: array.geometry.chunkBytes,
       bufferBytes: this.stripes.bufferBytes,
       work,

@@ -40,6 +40,8 @@ export class MemberSet {
   rebuild: SyncProgress | null = null;
   /** Set while rows may be out of sync: a resync runs or is due. */
   resync: SyncProgress | null = null;
+  /** Only stripes below it are in question. */
+  resyncEnd = Number.POSITIVE_INFINITY;
   /** During the first resync of a new array: rows written since the create. */
   provenRows: RowSet | null = null;
   readonly badRows: (BadRows | null)[];
@@ -144,16 +146,19 @@ export class MemberSet {
 
   /** Whether parity is known to match the data in this whole stripe. */
   isInSync(stripe: number): boolean {
-    return this.resync === null || this.resync.isDone(stripe);
+    return this.resync === null || stripe >= this.resyncEnd || this.resync.isDone(stripe);
   }
 
-  beginResync(options: { fromStripe: number; isFirst: boolean }): void {
+  /** `toStripe` absent: to the end. */
+  beginResync(options: { fromStripe: number; toStripe?: number; isFirst: boolean }): void {
     this.resync = new SyncProgress(options.fromStripe);
+    this.resyncEnd = options.toStripe ?? Number.POSITIVE_INFINITY;
     this.provenRows = options.isFirst ? new RowSet() : null;
   }
 
   endResync(): void {
     this.resync = null;
+    this.resyncEnd = Number.POSITIVE_INFINITY;
     this.provenRows = null;
   }
 

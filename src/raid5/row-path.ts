@@ -202,7 +202,7 @@ export class RowPath {
     this.xorOthers(0, rows.result, rows);
     if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
     const parityRole = this.geometry.parityRole(place.stripe);
-    if (!isRepaired) return false;
+    if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
     this.xorOthers(1 << parityRole, rows.result, rows);
     await this.move(Op.write, place, parityRole, rows.result);
     return false;

@@ -113,6 +113,8 @@ export class StripeSync {
   async compare(stripe: number, mode: CheckMode, buffer: number): Promise<StripeResult> {
     let mismatchBytes = 0;
     for (let column = 0; column < this.engine.geometry.chunkBytes; column += this.pieceBytes) {
+      // A member that is being rebuilt has nothing to compare here.
+      if (this.engine.members.unavailableRoles(stripe) !== 0) return this.gone(stripe, column);
       let result: number | MemberError | null = null;
       if (!this.hasBadRows(stripe, column)) {
         result = await this.comparePiece(stripe, column, mode, buffer);
@@ -142,6 +144,9 @@ export class StripeSync {
     if (failed !== null) return failed;
     const found = this.countMismatch(buffer);
     if (found === 0 || mode === "check") return found;
+    if (this.engine.members.unavailableRoles(stripe) !== 0) {
+      return this.goneError(Op.read, 0, stripe, column);
+    }
     return (await this.rewriteParity(stripe, column, buffer)) ?? found;
   }
 
@@ -171,6 +176,10 @@ export class StripeSync {
     if (!members.hasBadRows) return false;
     const row = column / ROW_BYTES;
     return members.badRoles(stripe, row, row + this.pieceBytes / ROW_BYTES) !== 0;
+  }
+
+  private gone(stripe: number, column: number): StripeResult {
+    return { kind: "member-error", error: this.goneError(Op.read, 0, stripe, column) };
   }
 
   private goneError(op: OpCode, role: number, stripe: number, column: number): MemberError {
