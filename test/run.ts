@@ -15,7 +15,7 @@ import { runBunTest } from "./helpers/bun-test.ts";
 import { countLine, judge, namedNeeds, type Verdict, withProblems } from "./helpers/junit.ts";
 import { packageOf } from "./helpers/needs.ts";
 import { makeOwnedDir, tempBase } from "./helpers/temp.ts";
-import { canInstall, installMissing, realHost } from "./setup.ts";
+import { canInstall, installMissing, prepareLab, realHost, realLabHost } from "./setup.ts";
 
 const TOP = resolve(import.meta.dir, "..");
 const BUDGET_MINUTES = 40;
@@ -105,6 +105,7 @@ async function main(): Promise<Verdict> {
   const { files, words, budgetMs, requiresPackages, problems } = plan(process.argv.slice(2));
   const host = realHost();
   installMissing(host);
+  const { isUnready: isLabUnready } = prepareLab(realLabHost());
   const buildProblems = build();
   if (files.length === 0) {
     // Without a file to run, `bun test` would run them all.
@@ -128,7 +129,10 @@ async function main(): Promise<Verdict> {
     if (result.isOverBudget) {
       further.push(`the time budget of ${budgetMs / 60_000} minutes is used up: stopped`);
     }
-    if (requiresPackages && canInstall(host)) further.push(...avoidableSkips(verdict));
+    if (requiresPackages && canInstall(host)) {
+      further.push(...avoidableSkips(verdict));
+      if (isLabUnready) further.push("the kernel lab is there, and could not be set up");
+    }
     return withProblems(verdict, further);
   } finally {
     rmSync(folder, { recursive: true, force: true });

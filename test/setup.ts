@@ -1,10 +1,19 @@
 /**
- * Set-up of the host for the tests: installs the Debian packages that are missing.
+ * Set-up of the host for the tests: installs the Debian packages that are missing, and lets the
+ * kernel lab, where there is one, do the same for itself.
  *
  * It installs only as root and with apt-get, and never asks anything. Where it cannot install, it
  * says what is missing and why; the tests that need it are then skipped by name.
  */
-import { type MissingPackage, missingPackages, toolPath } from "./helpers/needs.ts";
+import { join } from "node:path";
+import {
+  hasLab,
+  isLabReady,
+  labPath,
+  type MissingPackage,
+  missingPackages,
+  toolPath,
+} from "./helpers/needs.ts";
 
 const COMMAND_LIMIT_MS = 5 * 60_000;
 
@@ -91,4 +100,52 @@ export function realHost(): Host {
   };
 }
 
-if (import.meta.main) process.exit(installMissing(realHost()).length === 0 ? 0 : 1);
+/** What the set-up of the kernel lab does to the host, handed in so that it can be tested. */
+export interface LabHost {
+  readonly hasLab: boolean;
+  readonly canInstall: boolean;
+  /** Asked again after the set-up. */
+  isReady(): boolean;
+  /** Runs the lab's own set-up. */
+  setUp(): void;
+  say(line: string): void;
+}
+
+/** Makes the lab ready once, if there is one and the host allows; whether that failed. */
+export function prepareLab(host: LabHost): { readonly isUnready: boolean } {
+  if (!host.hasLab || host.isReady()) return { isUnready: false };
+  if (!host.canInstall) {
+    host.say("set-up: the kernel lab is not set up, and this is not root with apt-get.");
+    return { isUnready: true };
+  }
+  host.say("set-up: preparing the kernel lab");
+  host.setUp();
+  const isUnready = !host.isReady();
+  if (isUnready) host.say("set-up: the kernel lab could not be prepared. Its tests are skipped.");
+  return { isUnready };
+}
+
+export function realLabHost(): LabHost {
+  const host = realHost();
+  return {
+    hasLab: hasLab(),
+    canInstall: canInstall(host),
+    isReady: isLabReady,
+    setUp() {
+      Bun.spawnSync([join(labPath(), "setup")], {
+        stdin: "ignore",
+        stdout: "ignore",
+        stderr: "inherit",
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+        timeout: COMMAND_LIMIT_MS,
+      });
+    },
+    say: host.say,
+  };
+}
+
+if (import.meta.main) {
+  const left = installMissing(realHost());
+  const { isUnready } = prepareLab(realLabHost());
+  process.exit(left.length === 0 && !isUnready ? 0 : 1);
+}

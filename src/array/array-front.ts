@@ -24,7 +24,9 @@ export class RaidArrayFront implements ArrayFront {
   private readonly engine: StripeEngine;
   private readonly zeroes: StripeEngine["zeroes"];
   private readonly clients: (FrontCompletion | null)[] = [];
-  /** Requests answered without the engine wait here for the end of the turn: client, tag, status. */
+  /**
+   * Requests answered without the engine wait here for the end of the turn: client, tag, status.
+   */
   private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 3);
   private earlyCount = 0;
 

@@ -379,7 +379,8 @@ export class RaidArray {
     });
     if (!isDurable || slot.state !== "in-sync") return false;
     this.members.finishRebuild(role);
-    // What this rebuild has filled is the XOR of the others: there, parity is right. What an earlier
+    // What this rebuild has filled is the XOR of the others: there, parity is right. What an
+    // earlier
     // one had filled before a crash is not known to be, and its resync comes next.
     if (this.members.resyncEnd === Number.POSITIVE_INFINITY) this.members.endResync();
     return true;

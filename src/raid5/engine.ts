@@ -14,7 +14,7 @@ import { Op } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import { Flusher } from "./flusher.ts";
 import type { Geometry } from "./geometry.ts";
-import { LateReads } from "./late-reads.ts";
+import { borrowStripe, LateReads } from "./late-reads.ts";
 import type { MemberSet } from "./member-set.ts";
 import { IndexQueue, RequestTable } from "./request-table.ts";
 import { RowPath } from "./row-path.ts";
@@ -141,6 +141,7 @@ export class StripeEngine {
       isRecordPending: () => this.recordsPending > 0,
       finish: (op, status) => this.runner.finishSlow(op, status),
     });
+    const nowMs = (): number => options.environment.timers.clock.nowMs();
     this.late = new LateReads({
       environment: options.environment,
       requests: this.requests,
@@ -150,7 +151,8 @@ export class StripeEngine {
         isHeld: (stripe) => this.ops.ownerOf(stripe) >= 0,
         hold: (stripe) => this.holdStripe(stripe),
         release: (op) => this.releaseStripe(op),
-        borrow: (stripe, hungRole) => this.runner.borrow(stripe, hungRole),
+        borrow: (stripe, hungRole) =>
+          borrowStripe({ ops: this.ops, members: this.members, stripe, hungRole, nowMs: nowMs() }),
         giveBack: (op) => this.runner.giveBack(op),
       },
       partFinished: (request, status) => this.partFinished(request, status),

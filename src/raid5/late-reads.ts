@@ -9,8 +9,10 @@
 import { ROW_BYTES, roundUp } from "../base/units.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
+import type { MemberSet } from "./member-set.ts";
 import type { RequestTable } from "./request-table.ts";
 import type { RowPath } from "./row-path.ts";
+import { OpKind, Phase, type StripeOps } from "./stripe-ops.ts";
 
 /** A part of a request that is late. */
 export interface LateRead {
@@ -30,7 +32,7 @@ export interface LateReadLocks {
   isHeld(stripe: number): boolean;
   hold(stripe: number): Promise<number>;
   release(op: number): void;
-  /** See StripeRunner.borrow. */
+  /** See borrowStripe. */
   borrow(stripe: number, hungRole: number): number;
   giveBack(op: number): void;
 }
@@ -134,4 +136,35 @@ export class LateReads {
     const held = await locks.hold(stripe);
     return () => locks.release(held);
   }
+}
+
+/**
+ * Lets a reader use a stripe whose lock is held by a write that only waits for `hungRole`: all its
+ * other writes are done, so the others give the content that the write leaves behind. The write
+ * cannot end before its stripe is given back. -1 when that is not so.
+ */
+export function borrowStripe({
+  ops,
+  members,
+  stripe,
+  hungRole,
+  nowMs,
+}: {
+  ops: StripeOps;
+  members: MemberSet;
+  stripe: number;
+  hungRole: number;
+  nowMs: number;
+}): number {
+  const op = ops.ownerOf(stripe);
+  if (op < 0 || ops.kind[op] !== OpKind.write || ops.phase[op] !== Phase.writing) return -1;
+  if (ops.pending[op] === 0 || ops.isSlow[op] === 1) return -1;
+  const ageMs = nowMs - ops.writingSinceMs[op]!;
+  for (let role = 0; role < members.memberCount; role += 1) {
+    if (role === hungRole || !members.isPresent(role)) continue;
+    // Nothing as old as this write is outstanding there.
+    if (members.devices[role]!.oldestAgeMs("write") >= ageMs) return -1;
+  }
+  ops.pending[op]! += 1;
+  return op;
 }

@@ -125,26 +125,7 @@ export class StripeRunner {
     this.finish(op, status);
   }
 
-  /**
-   * Lets a reader use a stripe whose lock is held by a write that only waits for `hungRole`: all its
-   * other writes are done, so the others give the content that the write leaves behind. The write
-   * cannot end before `giveBack`. -1 when that is not so.
-   */
-  borrow(stripe: number, hungRole: number): number {
-    const { ops, members } = this;
-    const op = ops.ownerOf(stripe);
-    if (op < 0 || ops.kind[op] !== OpKind.write || ops.phase[op] !== Phase.writing) return -1;
-    if (ops.pending[op] === 0 || ops.isSlow[op] === 1) return -1;
-    const ageMs = this.environment.timers.clock.nowMs() - ops.writingSinceMs[op]!;
-    for (let role = 0; role < members.memberCount; role += 1) {
-      if (role === hungRole || !members.isPresent(role)) continue;
-      // Nothing as old as this write is outstanding there.
-      if (members.devices[role]!.oldestAgeMs("write") >= ageMs) return -1;
-    }
-    ops.pending[op]! += 1;
-    return op;
-  }
-
+  /** A reader that shared the stripe of `op` (borrowStripe) is done with it. */
   giveBack(op: number): void {
     this.settle(op);
   }

@@ -233,7 +233,6 @@ export class StripeZero {
     const mayStayHole = (request.flags & ZeroFlag.noHole) === 0;
     let stripe = first;
     while (stripe < end) {
-      if (members.isFailed) return EIO;
       if (mayStayHole && this.mayStay(stripe)) {
         stripe += 1;
         continue;

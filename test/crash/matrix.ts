@@ -211,9 +211,27 @@ export class Matrix {
 
   /** Crashes a second time, in the middle of the recovery from the first crash. */
   private again(crash: CrashImages, promises: Promises, facts: Facts, number: number): void {
-    const { images } = crash;
     if (crash.label.includes("torn") || this.scenario.mayLose === true) return;
-    if (this.light.expect(images).kind !== "whole") return;
+    // All drives, and without one of them, where that makes an array that may start.
+    const without = Math.floor(number / this.sampling.againEvery) % crash.images.length;
+    for (const lost of [-1, without]) {
+      const images = crash.images.filter((_, device) => device !== lost);
+      const { kind } = this.light.expect(images);
+      if (kind !== "whole" && kind !== "degraded") continue;
+      const isHealthy = facts.isHealthy && lost < 0;
+      this.recover({ crash, images, promises, facts: { ...facts, isHealthy }, number, lost });
+    }
+  }
+
+  private recover(from: {
+    crash: CrashImages;
+    images: readonly DeviceImage[];
+    promises: Promises;
+    facts: Facts;
+    number: number;
+    lost: number;
+  }): void {
+    const { crash, images, promises, facts, number, lost } = from;
     const recovery = recordRecovery({
       images,
       promises,
@@ -231,7 +249,7 @@ export class Matrix {
     });
     this.counts.recoveries += 1;
     if (typeof recovery === "string") {
-      this.report({ crash, lost: -1, wrong: `recovery: ${recovery}`, depth: 1 });
+      this.report({ crash, lost, wrong: `recovery: ${recovery}`, depth: 1 });
       return;
     }
     const { againBoundaryEvery } = this.sampling;

@@ -38,7 +38,7 @@ export interface RealOptions {
 export function realCheck(options: RealOptions): string | null {
   const world = SimWorld.restart(options.images, { seed: options.seed });
   const wrong = new RealCheck(world, options).run();
-  return wrong === null ? null : `real assembly: ${wrong}`;
+  return wrong === null ? null : `real assembly (${options.expected.kind}): ${wrong}`;
 }
 
 class RealCheck {
@@ -132,7 +132,7 @@ class RealCheck {
 
   /** Whole and clean: what was read stays, and parity holds, seen from outside. */
   private checkMembers(plan: AssemblyPlan): string | null {
-    const wrong = this.readAll(plan, plan.isForced);
+    const wrong = this.readAll(plan, plan.isForced, true);
     if (wrong !== null) return `after the recovery: ${wrong}`;
     if (this.options.mayLose) return null;
     const used = new Set(this.world.status().members.map(({ drive }) => drive));
@@ -142,7 +142,7 @@ class RealCheck {
   }
 
   /** Row by row where something may be wrong, otherwise all at once. */
-  private readAll(plan: AssemblyPlan, isForced: boolean): string | null {
+  private readAll(plan: AssemblyPlan, isForced: boolean, isRecovered = false): string | null {
     const { promises, isTorn, mayLose } = this.options;
     const count = promises.allowed.length;
     if (!isForced && !isTorn && !mayLose) return this.readRange(0, count);
@@ -150,9 +150,12 @@ class RealCheck {
     const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
     for (let lba = 0; lba < count; lba += 8) {
       const isHole = isForced && isInHole(promises, plan, { lba, missing, chunkSectors });
-      const isFree = isHole || (isTorn && isAnyOpen(promises, lba));
-      if (isFree) continue;
-      const isLost = mayLose && this.hasBadRow(plan, lba);
+      const isBad = mayLose && this.hasBadRow(plan, lba);
+      // A bad sector in a row that was being written at a crash is a chunk of a lost member there.
+      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan.freshest, lba);
+      if (isHole || isBadHole || (isTorn && isAnyOpen(promises, lba))) continue;
+      // Until the resync has been there nothing proves what parity says.
+      const isLost = isBad && (plan.degraded > 0 || !isRecovered);
       const wrong = this.readRange(lba, 8, isLost);
       if (wrong !== null) return wrong;
     }
@@ -188,15 +191,26 @@ function isAnyOpen(promises: Promises, lba: number): boolean {
 /** A row of the missing member of which some column was being written. */
 function isInHole(
   promises: Promises,
-  { freshest: { memberCount } }: AssemblyPlan,
+  { freshest }: AssemblyPlan,
   { lba, missing, chunkSectors }: { lba: number; missing: number; chunkSectors: number },
 ): boolean {
+  const { memberCount } = freshest;
   const stripeSectors = chunkSectors * (memberCount - 1);
   const stripe = Math.floor(lba / stripeSectors);
   const parityRole = memberCount - 1 - (stripe % memberCount);
   const dataIndex = Math.floor((lba % stripeSectors) / chunkSectors);
   if ((parityRole + 1 + dataIndex) % memberCount !== missing) return false;
-  const column = stripe * stripeSectors + (lba % chunkSectors);
+  return isColumnOpen(promises, freshest, lba);
+}
+
+/** Whether any chunk of the stripe was being written in the row of this sector. */
+function isColumnOpen(
+  promises: Promises,
+  { chunkSectors, memberCount }: AssemblyPlan["freshest"],
+  lba: number,
+): boolean {
+  const stripeSectors = chunkSectors * (memberCount - 1);
+  const column = lba - (lba % stripeSectors) + (lba % chunkSectors);
   for (let index = 0; index < memberCount - 1; index += 1) {
     if (isAnyOpen(promises, column + index * chunkSectors)) return true;
   }
@@ -210,7 +224,7 @@ export interface RecordedRecovery {
   readonly oracle: Promises["oracle"];
 }
 
-/** Recovers and goes on writing; null where the array does not come up by itself. */
+/** Recovers an array that is whole, or clean and degraded, and writes; else what is wrong. */
 export function recordRecovery(options: {
   images: readonly DeviceImage[];
   promises: Promises;
@@ -221,12 +235,17 @@ export function recordRecovery(options: {
   const oracle = options.promises.oracle.clone();
   const world = SimWorld.restart(options.images, { seed: options.seed, trace });
   const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
-  if (array === undefined || array.state === "inactive") return "not assembled by itself";
+  if (array === undefined) return "no array";
+  if (array.state === "inactive") {
+    const started = world.startArray();
+    if (!started.ok) return `not started: ${started.error.detail}`;
+  }
   const load = new CrashLoad({ world, oracle, trace });
   const answer = world.run(load.read(0, oracle.sectorCount));
   if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
   const decided = oracle.clone();
   options.work(load);
+  world.simulation.runFor(500);
   world.settle();
   return { trace, oracle: decided };
 }

@@ -22,7 +22,11 @@ export function runScenarios(options: {
     test(`crash matrix: ${scenario.name}: what was promised is there`, () => {
       const counts = new Counts();
       const wanted = imagesEach * FACTOR;
-      for (let seed = 1; seed <= SEEDS_MAX * Math.max(1, FACTOR) && counts.images < wanted; seed += 1) {
+      for (
+        let seed = 1;
+        seed <= SEEDS_MAX * Math.max(1, FACTOR) && counts.images < wanted;
+        seed += 1
+      ) {
         const matrix = new Matrix({ scenario, seed, sampling: SAMPLING }).run();
         counts.add(matrix.counts);
         expect(matrix.violations).toEqual([]);

@@ -1,4 +1,5 @@
 /** Crash scenarios of writes: every way in which a stripe is written, whole and degraded. */
+import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { cleanBase, degradedBase, type Shape, sectorCountOf } from "./bases.ts";
 import type { CrashLoad } from "./crash-load.ts";
 import type { Scenario } from "./matrix.ts";
@@ -58,6 +59,14 @@ export const WRITE_SCENARIOS: readonly Scenario[] = [
     [stripe(FOUR_4K, 3) + 4, 3],
   ]),
   {
+    name: "writes that nobody flushes",
+    base: () => cleanBase(FOUR),
+    body: (load, seed) => {
+      load.world.run(load.write(stripe(FOUR, seed % 4) + 8, 16));
+      rest(load);
+    },
+  },
+  {
     name: "the same sectors again and again",
     base: () => cleanBase(FOUR),
     body: (load, seed) => {
@@ -85,6 +94,26 @@ export const WRITE_SCENARIOS: readonly Scenario[] = [
       rest(load);
     },
   },
+  ...[null, 2].map((missing) => ({
+    name: `a random mix${missing === null ? "" : ", degraded"}`,
+    base: () => (missing === null ? cleanBase(FOUR_4K) : degradedBase(FOUR_4K, { role: missing })),
+    body: (load: CrashLoad, seed: number) => {
+      const { world } = load;
+      if (missing !== null) world.startArray();
+      const random = new SeededRandom(seed);
+      const answers: Promise<number>[] = [];
+      for (let turn = 0; turn < 12; turn += 1) {
+        const sectors = 1 + nextBelow(random, nextBelow(random, 3) === 0 ? 60 : 9);
+        const lba = nextBelow(random, load.oracle.sectorCount - sectors);
+        const isFlush = nextBelow(random, 4) === 0;
+        const fua = nextBelow(random, 4) === 0;
+        answers.push(isFlush ? load.flush() : load.write(lba, sectors, { fua }));
+        world.simulation.runFor(nextBelow(random, 12) * (nextBelow(random, 6) === 0 ? 40 : 0.1));
+      }
+      world.run(Promise.all(answers));
+      rest(load);
+    },
+  })),
   {
     name: "superblocks torn",
     base: () => cleanBase(THREE),

@@ -72,6 +72,7 @@ const NEEDS = {
   "python3-libnbd": { debianPackage: "python3-libnbd", isPresent: hasPythonLibnbd },
   "qemu-img": { debianPackage: "qemu-utils", isPresent: hasTools("qemu-img", "qemu-io") },
   fio: { debianPackage: "fio", isPresent: hasTools("fio") },
+  nbdkit: { debianPackage: "nbdkit", isPresent: hasTools("nbdkit") },
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   root: { isPresent: () => process.getuid?.() === 0 },
   "direct-io": { isPresent: directIoTempExists },

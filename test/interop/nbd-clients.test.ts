@@ -184,7 +184,13 @@ async function fioErrors(name: string, words: readonly string[]): Promise<number
   await mustRun(
     [
       ...[toolPath("fio")!, "--name=j", "--ioengine=nbd", `--uri=${daemon.uri(name)}`, "--thread"],
-      ...["--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--output-format=json"],
+      ...[
+        "--verify=crc32c",
+        "--verify_state_save=0",
+        "--verify_fatal=1",
+        "--do_verify=1",
+        "--output-format=json",
+      ],
       ...[`--output=${output}`, ...words],
     ],
     { cwd: folder },

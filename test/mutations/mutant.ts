@@ -57,7 +57,10 @@ export class MutantTree {
     if (count !== 1) return { kind: "broken", why: `find occurs ${count} times` };
     const path = join(this.folder, mutation.file);
     const original = readFileSync(path, "utf8");
-    writeFileSync(path, original.replace(mutation.find, () => mutation.replace));
+    writeFileSync(
+      path,
+      original.replace(mutation.find, () => mutation.replace),
+    );
     try {
       return await this.run(mutation.test, budgetMs);
     } finally {

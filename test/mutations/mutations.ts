@@ -31,7 +31,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/dirty-mark.ts",
     find: "const isDurable = (await this.host.flush()) && (await this.host.recordClean());",
     replace: "const isDurable = await this.host.recordClean();",
-    test: named(WRITES, "reconstruct-write"),
+    test: named(WRITES, "nobody flushes"),
   },
   {
     name: "no flush before the clean mark of a stop",
@@ -56,7 +56,7 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "if (isComplete && this.abortReason === null && (await array.engine.flush())) {\n      const isDurable = await array.record",
     replace:
       "if (isComplete && this.abortReason === null) {\n      const isDurable = await array.record",
-    test: named(LIFE, "resync"),
+    test: named(LIFE, "resync after a crash"),
   },
   {
     name: "no flush before a checkpoint",
@@ -64,7 +64,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/synchronizer.ts",
     find: "if (await array.engine.flush()) {\n      await array.record(() => {",
     replace: "{\n      await array.record(() => {",
-    test: named(LIFE, "checkpoints|a slow resync"),
+    test: named(LIFE, "checkpoints"),
   },
   {
     name: "a client's flush reaches no member",
@@ -88,7 +88,15 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/stripe-runner.ts",
     find: "if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;",
     replace: "",
-    test: named(WRITES, "reconstruct-write"),
+    test: named(WRITES, "a flush beside writes"),
+  },
+  {
+    name: "what rebuild and resync write does not mark its member",
+    rule: 7,
+    file: "src/raid5/stripe-sync.ts",
+    find: "if (op === Op.write && isCurrent) members.needsFlush[role] = 1;",
+    replace: "",
+    test: named(LIFE, "checkpoints|a slow resync"),
   },
   {
     name: "superblocks are not durable",
@@ -104,7 +112,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/bad-blocks.ts",
     find: "const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });",
     replace: "const answer = await this.asyncIo.write(this.drive.io, range, { isFua: false });",
-    test: named(LIFE, "bad-block"),
+    test: named(RULES, "rule 9"),
   },
   {
     name: "a curing write is not durable",
@@ -112,7 +120,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/row-path.ts",
     find: ": await this.asyncIo.write(device, range, { isFua: true });",
     replace: ": await this.asyncIo.write(device, range, { isFua: false });",
-    test: named(LIFE, "bad-block"),
+    test: named(RULES, "rule 8"),
   },
 
   // The order of things.
@@ -122,7 +130,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/dirty-mark.ts",
     find: 'this.current = "marking";\n',
     replace: 'this.current = "marking";\n    this.host.openGate();\n',
-    test: named(WRITES, "reconstruct-write"),
+    test: named(WRITES, "full stripe"),
   },
   {
     name: "acknowledged before parity is written",
@@ -139,7 +147,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/stripe-runner.ts",
     find: "if (this.host.isRecordPending()) {\n      this.ops.phase[op]",
     replace: "if (Number.isNaN(op)) {\n      this.ops.phase[op]",
-    test: named(LIFE, "it vanishes under writes"),
+    test: named(RULES, "rule 13"),
   },
   {
     name: "buffers given back while their writes are in flight",
@@ -163,7 +171,8 @@ export const MUTATIONS: readonly Mutation[] = [
     rule: null,
     file: "src/raid5/geometry.ts",
     find: "const role = parity + 1 + dataIndex;",
-    replace: "const role = parity + 1 + (dataIndex ^ (this.dataCount > 2 && dataIndex < 2 ? 1 : 0));",
+    replace:
+      "const role = parity + 1 + (dataIndex ^ (this.dataCount > 2 && dataIndex < 2 ? 1 : 0));",
     test: ["./test/unit/geometry.test.ts"],
   },
   {
@@ -188,7 +197,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/synchronizer.ts",
     find: "resync.cursor * sectorsPerChunk;",
     replace: "(resync.cursor + 1) * sectorsPerChunk;",
-    test: named(LIFE, "resync"),
+    test: named(LIFE, "a slow resync"),
   },
   {
     name: "a check repairs what it finds",
@@ -204,7 +213,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/block/retry-filter.ts",
     find: "if (tries >= this.limits.transientLimit) {",
     replace: "if (tries > 1000) {",
-    test: ["./test/unit/block-retry-filter.test.ts"],
+    test: named(RULES, "retries"),
   },
 
   // Rows, plans, parity.
@@ -220,7 +229,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "every row counts as in sync",
     rule: 1,
     file: "src/raid5/member-set.ts",
-    find: "return this.resync === null || this.resync.isDone(stripe);",
+    find: "return this.resync === null || stripe >= this.resyncEnd || this.resync.isDone(stripe);",
     replace: "return true;",
     test: named(RULES, "rule 1:|rule 11"),
   },
@@ -309,6 +318,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(RULES, "rule 11"),
   },
   {
+    name: "a resync gives up the parity of a row with a bad sector",
+    rule: 8,
+    file: "src/raid5/row-path.ts",
+    find: "if ((unknown & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;",
+    replace: "if (!this.members.isPresent(bad)) continue;",
+    test: named(LIFE, "a bad sector at rest"),
+  },
+  {
     name: "the lock of a file is not taken",
     rule: 12,
     file: "src/appliance/linux-drive.ts",
@@ -346,14 +363,6 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/stripe-runner.ts",
     find: "if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;",
     replace: "",
-    test: named(RULES, "rule 15"),
-  },
-  {
-    name: "the second failure is recorded",
-    rule: 15,
-    file: "src/array/raid-array.ts",
-    find: "this.failArray(message);\n      return;",
-    replace: "this.failArray(message);",
     test: named(RULES, "rule 15"),
   },
   {

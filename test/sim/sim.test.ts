@@ -34,6 +34,7 @@ const MUST_HAPPEN = [
   "slow",
   "hang",
   "vanish",
+  "latent",
 ];
 const counts = new RunCounts();
 const chosen = process.env["SEED"];

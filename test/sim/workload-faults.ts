@@ -31,8 +31,8 @@ const RATE_OF: Record<RateKind, { key: keyof FaultRates; most: number; passes: b
   short: { key: "short", most: 0.3, passes: true },
   slow: { key: "slow", most: 0.05, passes: true },
   "read-media": { key: "readMedia", most: 0.1, passes: false },
-  "write-media": { key: "writeMedia", most: 0.02, passes: false },
-  "no-space": { key: "noSpace", most: 0.01, passes: false },
+  "write-media": { key: "writeMedia", most: 0.04, passes: false },
+  "no-space": { key: "noSpace", most: 0.05, passes: false },
 };
 
 export class FaultActor {

@@ -426,6 +426,11 @@ class Run {
 
   private heal(): void {
     const { world } = this;
+    // A drive that went without anybody noticing has lost what its cache held: nothing could tell
+    // that if it were simply there again.
+    for (const drive of this.faults.vanished) {
+      world.call({ kind: "fail-member", array: ARRAY_NAME, drive });
+    }
     this.faults.quiet(world);
     this.faults.forgetLatent();
     const endMs = world.nowMs + HEAL_MS;

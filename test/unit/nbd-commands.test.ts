@@ -30,6 +30,7 @@ const NEGOTIATED: Negotiated = {
   isReadOnly: false,
   isStructured: true,
   hasAllocationContext: true,
+  hasFastZero: true,
   maxRequestBytes: 32 * MIB,
 };
 
@@ -39,12 +40,14 @@ function judge(header: Partial<RequestHeader>, negotiated: Partial<Negotiated> =
 }
 
 test("commands: every number and every flag: only what is offered may run", () => {
-  const { fua, dontFragment, requestOne } = CommandFlag;
+  const { fua, dontFragment, requestOne, noHole, fastZero } = CommandFlag;
   const allowed = new Map<number, number>([
     [Command.read, fua | dontFragment],
     [Command.write, fua],
     [Command.flush, fua],
     [Command.cache, fua],
+    [Command.trim, fua],
+    [Command.writeZeroes, fua | noHole | fastZero],
     [Command.blockStatus, fua | requestOne],
   ]);
   for (let command = 0; command < 16; command += 1) {
@@ -82,7 +85,10 @@ test("commands: ranges around the end: ENOSPC for a write, EINVAL for the rest",
   for (const [offset, bytes, isInside] of ranges) {
     expect(judge({ command: Command.read, offset, bytes })).toBe(isInside ? 0 : EINVAL);
     expect(judge({ command: Command.cache, offset, bytes })).toBe(isInside ? 0 : EINVAL);
-    expect(judge({ command: Command.write, offset, bytes })).toBe(isInside ? 0 : ENOSPC);
+    expect(judge({ command: Command.trim, offset, bytes })).toBe(isInside ? 0 : EINVAL);
+    for (const command of [Command.write, Command.writeZeroes]) {
+      expect(judge({ command, offset, bytes })).toBe(isInside ? 0 : ENOSPC);
+    }
     const hasExtent = isInside && bytes > 0;
     expect(judge({ command: Command.blockStatus, offset, bytes })).toBe(hasExtent ? 0 : EINVAL);
   }
@@ -93,8 +99,10 @@ test("commands: too long: EINVAL with payload, fine without", () => {
     expect(judge({ command, bytes: 32 * MIB })).toBe(0);
     expect(judge({ command, bytes: 32 * MIB + 1 })).toBe(EINVAL);
   }
-  expect(judge({ command: Command.cache, bytes: SIZE })).toBe(0);
-  expect(judge({ command: Command.blockStatus, bytes: SIZE })).toBe(0);
+  const { cache, blockStatus, trim, writeZeroes } = Command;
+  for (const command of [cache, blockStatus, trim, writeZeroes]) {
+    expect(judge({ command, bytes: SIZE })).toBe(0);
+  }
 });
 
 test("commands: what was not negotiated: EINVAL; read-only: writes EPERM", () => {
@@ -102,7 +110,14 @@ test("commands: what was not negotiated: EINVAL; read-only: writes EPERM", () =>
   expect(judge({ command: Command.read, flags }, { isStructured: false })).toBe(EINVAL);
   const without = { hasAllocationContext: false };
   expect(judge({ command: Command.blockStatus }, without)).toBe(EINVAL);
+  const fastZero = { command: Command.writeZeroes, flags: CommandFlag.fastZero };
+  expect(judge(fastZero)).toBe(0);
+  expect(judge(fastZero, { hasFastZero: false })).toBe(EINVAL);
   const readOnly = { isReadOnly: true };
+  for (const command of [Command.trim, Command.writeZeroes]) {
+    expect(judge({ command }, readOnly)).toBe(EPERM);
+    expect(judge({ command, bytes: 0 }, readOnly)).toBe(EPERM);
+  }
   expect(judge({ command: Command.write }, readOnly)).toBe(EPERM);
   expect(judge({ command: Command.write, bytes: 0 }, readOnly)).toBe(EPERM);
   expect(judge({ command: Command.read }, readOnly)).toBe(0);

@@ -29,7 +29,12 @@ const NOTHING = new Uint8Array(0);
 
 function offer(name: string, changes: Partial<ExportOffer> = {}): ExportOffer {
   const nameBytes = TEXT.encode(name);
-  const fixed = { sizeBytes: 2 ** 33 + 512, isReadOnly: false, preferredBytes: 65_536 };
+  const fixed = {
+    sizeBytes: 2 ** 33 + 512,
+    isReadOnly: false,
+    canTrim: true,
+    preferredBytes: 65_536,
+  };
   return { name, nameBytes, ...fixed, ...changes };
 }
 
@@ -134,8 +139,9 @@ test("GO: a known name: size, flags and block sizes, then transmission", () => {
   expect(infoView.getUint16(0)).toBe(InfoType.export);
   expect(infoView.getBigUint64(2)).toBe(BigInt(2 ** 33 + 512));
   const { hasFlags, sendFlush, sendFua, canMultiConn, sendCache } = TransmissionFlag;
-  const flags = hasFlags | sendFlush | sendFua | canMultiConn | sendCache;
-  expect(infoView.getUint16(10)).toBe(flags);
+  const { sendTrim, sendWriteZeroes, sendFastZero } = TransmissionFlag;
+  const flags = hasFlags | sendFlush | sendFua | canMultiConn | sendCache | sendWriteZeroes;
+  expect(infoView.getUint16(10)).toBe(flags | sendTrim | sendFastZero);
   const blockView = new DataView(blocks!.data.buffer);
   expect(blockView.getUint16(0)).toBe(InfoType.blockSize);
   expect([2, 6, 10].map((at) => blockView.getUint32(at))).toEqual([1, 65_536, 1 << 25]);
@@ -147,7 +153,16 @@ test("GO: read-only and structured: the flags say so", () => {
   const flags = new DataView(parse(outcome, OptionCode.go)[0]!.data.buffer).getUint16(10);
   expect(flags & TransmissionFlag.readOnly).not.toBe(0);
   expect(flags & TransmissionFlag.sendDf).not.toBe(0);
-  expect(flags & (TransmissionFlag.sendTrim | TransmissionFlag.sendWriteZeroes)).toBe(0);
+  const { sendTrim, sendWriteZeroes, sendFastZero } = TransmissionFlag;
+  expect(flags & (sendTrim | sendWriteZeroes | sendFastZero)).toBe(0);
+});
+
+test("GO: an array that makes no holes: zeroing is offered, trim and fast zeroing are not", () => {
+  const solid = catalog([offer("tank", { canTrim: false })]);
+  const outcome = answer(OptionCode.go, encodeInfoRequest("tank", []), solid);
+  const flags = new DataView(parse(outcome, OptionCode.go)[0]!.data.buffer).getUint16(10);
+  const { sendTrim, sendWriteZeroes, sendFastZero } = TransmissionFlag;
+  expect(flags & (sendTrim | sendWriteZeroes | sendFastZero)).toBe(sendWriteZeroes);
 });
 
 test("INFO: the same answers as GO, and haggling goes on", () => {
@@ -297,4 +312,13 @@ test("meta contexts: listed without queries, by name and by namespace, and not o
   }
   const unknown = answer(list, metaQuery("nope", []));
   expect(types(unknown, list)).toEqual([OptionReply.errorUnknown]);
+});
+
+test("STARTTLS: in a session behind TLS: invalid; in a plain one: unsupported", () => {
+  const secure = { ...createNegotiation(), isSecure: true };
+  const { starttls } = OptionCode;
+  expect(types(answerOption(secure, starttls, NOTHING, ONE), starttls)).toEqual([
+    OptionReply.errorInvalid,
+  ]);
+  expect(types(answer(starttls, NOTHING), starttls)).toEqual([OptionReply.errorUnsupported]);
 });

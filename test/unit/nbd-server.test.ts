@@ -234,8 +234,8 @@ test("server: bad requests: each its error, and the connection goes on", () => {
   const huge = 128 * KIB + 1;
   peer.send(request({ command: Command.write, offset: MIB, bytes: 1 }), new Uint8Array(1));
   peer.send(request({ command: Command.read, offset: MIB, bytes: 1 }));
-  peer.send(request({ command: Command.trim, bytes: 4096 }));
-  peer.send(request({ command: Command.writeZeroes, bytes: 4096 }));
+  peer.send(request({ command: Command.trim, offset: MIB, bytes: 1 }));
+  peer.send(request({ command: Command.writeZeroes, bytes: 1, flags: CommandFlag.requestOne }));
   peer.send(request({ command: Command.blockStatus, bytes: 4096 }));
   peer.send(request({ command: 999, bytes: 4096 }));
   peer.send(request({ command: Command.read, bytes: huge }));

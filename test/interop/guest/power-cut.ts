@@ -1,0 +1,46 @@
+/**
+ * Runs inside the kernel lab's guest, started by ../lab-power-cut.test.ts, which says what it is
+ * for. It never ends by itself: the machine dies under it.
+ */
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Attached, connectNbd } from "../../helpers/daemon.ts";
+import { FlushLoad } from "../../helpers/flush-load.ts";
+import { guestDisks, guestFolder } from "../../helpers/lab.ts";
+import { MappedDevice } from "../../helpers/mapped-device.ts";
+
+const FLUSHES = 40;
+const UNFLUSHED_MS = 300;
+
+test("power cut: in mid-write", async () => {
+  const disks = guestDisks();
+  const count = disks.length / 2;
+  const devices: MappedDevice[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const target = `log-writes ${disks[index]} ${disks[count + index]}`;
+    devices.push(await MappedDevice.create(`m${index}`, disks[index]!, target));
+  }
+  const { attached, uri } = await Attached.start(devices.map(({ path }) => path));
+  expect([uri === null, attached.stderr]).toEqual([false, expect.any(String)]);
+  const client = await connectNbd(attached.socket, "a");
+  const other = await connectNbd(attached.socket, "a");
+  const load = new FlushLoad({
+    seed: 1,
+    sizeBytes: Number(process.env["SIZE_BYTES"]),
+    ledgerPath: join(guestFolder(), "ledger"),
+  });
+  void load.run(client, { depth: 6 });
+  for (let round = 0; round < FLUSHES; round += 1) {
+    await Bun.sleep(10);
+    expect(await load.flush(other)).toBe(true);
+  }
+  // What is not flushed any more is what gets lost.
+  await Bun.sleep(UNFLUSHED_MS);
+  // The header of a log counts its entries only at a mark (or a FUA write).
+  for (const device of devices) await device.message("mark", "cut");
+  // And one member stands still in the middle of it.
+  await devices[1]!.suspend();
+  await Bun.sleep(50);
+  writeFileSync("/proc/sysrq-trigger", "c");
+});

@@ -1,0 +1,62 @@
+/**
+ * Goal: the compiled daemon keeps its promise on block devices of a real kernel that fail as real
+ * ones do (faults.md R24): bad sectors, dead devices, writes that fail or vanish, power cuts.
+ *
+ * Method: one boot of the kernel lab runs guest/dm.ts, where device-mapper targets (dust, error,
+ * flakey) stand under the members and are exchanged under load; each test there is one here.
+ */
+import { expect, test } from "bun:test";
+import { MIB } from "../../src/base/units.ts";
+import { makeFiles } from "../helpers/daemon.ts";
+import { type GuestResult, runGuest } from "../helpers/lab.ts";
+import { needs } from "../helpers/needs.ts";
+import { makeTempDir } from "../helpers/temp.ts";
+
+const LIMIT_MS = 250_000;
+const DISK_BYTES = 6 * MIB;
+const CAN_RUN = needs("lab", "mdadm");
+
+let guest: Promise<GuestResult> | undefined;
+
+function dmGuest(): Promise<GuestResult> {
+  guest ??= bootDmGuest();
+  return guest;
+}
+
+async function bootDmGuest(): Promise<GuestResult> {
+  const folder = makeTempDir("dm");
+  const disks = makeFiles(folder, 4, DISK_BYTES);
+  return runGuest({ file: "test/interop/guest/dm.ts", disks, folder });
+}
+
+const GUEST_TESTS = [
+  "dm-dust: bad sectors under one member: repaired by reads and a scrub, nothing lost",
+  "dm-dust: on a survivor during the rebuild: exactly those rows are lost, until written",
+  "dm-error: a member dies in mid-load: failed, writes go on, rebuilt onto another",
+  "dm-error: a place that takes no write: in the bad-block log, the member stays",
+  "dm-flakey: writes fail now and then: nothing that was acknowledged is lost",
+  "dm-flakey: a member that loses writes in silence: a check says so, the others know all",
+  "dm-error: two members die while nothing is written: failed, no write, back as they were",
+  "dm-error: two members die in mid-load: no write is acknowledged, nothing is lost",
+];
+
+for (const name of GUEST_TESTS) {
+  test.skipIf(!CAN_RUN)(
+    `${name} [needs lab, mdadm]`,
+    async () => {
+      const { passed, output } = await dmGuest();
+      if (!passed.includes(name)) throw new Error(output);
+    },
+    LIMIT_MS,
+  );
+}
+
+test.skipIf(!CAN_RUN)(
+  "lab: the tests of the guest: those that are known here, and all went well [needs lab, mdadm]",
+  async () => {
+    const { exitCode, passed } = await dmGuest();
+    expect(passed).toEqual(GUEST_TESTS);
+    expect(exitCode).toBe(0);
+  },
+  LIMIT_MS,
+);

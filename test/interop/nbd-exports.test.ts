@@ -1,0 +1,213 @@
+/**
+ * Goal: exports come, change and go while clients are on, and each client sees what it is due.
+ * Method: one daemon with two arrays; clients are nbdinfo, libnbd in Python, and one without
+ * manners; exports are changed over the API between their requests.
+ */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
+import { MIB } from "../../src/base/units.ts";
+import { Command, OptionCode } from "../../src/nbd/protocol.ts";
+import { Daemon, makeFiles, mustRun, runProgram } from "../helpers/daemon.ts";
+import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
+import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";
+import { makeTempDir } from "../helpers/temp.ts";
+import { disconnect, expectInSync } from "./nbd-cases/lab.ts";
+
+const CAN_RUN = needs("libaio", "direct-io");
+const HAS_CLIENTS = CAN_RUN && needs("nbdinfo", "python3-libnbd");
+const NEEDS = "[needs libaio, direct-io]";
+const CLIENT_NEEDS = "[needs libaio, direct-io, nbdinfo, python3-libnbd]";
+
+let daemon: Daemon;
+
+beforeAll(async () => {
+  if (!CAN_RUN) return;
+  const folder = makeTempDir("exports");
+  daemon = await Daemon.start(folder);
+  const drives = await daemon.addDrives(makeFiles(folder, 6, 20 * MIB));
+  await daemon.must("POST", "/v1/arrays", { name: "one", drives: drives.slice(0, 3) });
+  await daemon.must("POST", "/v1/arrays", { name: "two", drives: drives.slice(3) });
+});
+
+async function connect(name: string): Promise<RawNbd> {
+  const raw = await RawNbd.greeted({ path: daemon.nbdSocket });
+  await raw.go(name);
+  return raw;
+}
+
+async function listed(raw: RawNbd): Promise<string[]> {
+  const answers = await raw.option(OptionCode.list);
+  return answers.slice(0, -1).map(({ data }) => new TextDecoder().decode(data.subarray(4)));
+}
+
+async function connections(): Promise<Record<string, number>> {
+  const views: { name: string; connections: number }[] = await daemon.must("GET", "/v1/exports");
+  return Object.fromEntries(views.map((view) => [view.name, view.connections]));
+}
+
+async function put(name: string, array: string, readOnly = false): Promise<number> {
+  return (await daemon.call("PUT", `/v1/exports/${name}`, { array, readOnly })).status;
+}
+
+async function remove(name: string, query = ""): Promise<number> {
+  return (await daemon.call("DELETE", `/v1/exports/${name}${query}`)).status;
+}
+
+async function writeError(raw: RawNbd): Promise<number> {
+  raw.request({ command: Command.write, bytes: 512 }, new Uint8Array(512));
+  return (await raw.reply()).error;
+}
+
+describe.skipIf(!CAN_RUN)("exports", () => {
+  test(`exports: the empty name: the only export there is, and none of two ${NEEDS}`, async () => {
+    const haggling = await RawNbd.greeted({ path: daemon.nbdSocket });
+    expect(await listed(haggling)).toEqual([]);
+    expect(await put("a", "one")).toBe(201);
+    const only = await connect("");
+    await expectInSync(only);
+    expect(await put("b", "two")).toBe(201);
+    expect(await listed(haggling)).toEqual(["a", "b"]);
+    await expect(connect("")).rejects.toThrow("export  opens");
+    await expectInSync(only);
+    expect(await connections()).toEqual({ a: 1, b: 0 });
+    await disconnect(only);
+    expect(await remove("b")).toBe(204);
+    expect(await listed(haggling)).toEqual(["a"]);
+    await haggling.go("");
+    await disconnect(haggling);
+    expect(await connections()).toEqual({ a: 0 });
+    expect(await remove("a")).toBe(204);
+  });
+
+  test(`exports: removed while connected: 409; forced: hung up, the others go on ${NEEDS}`, async () => {
+    expect([await put("a", "one"), await put("b", "two")]).toEqual([201, 201]);
+    const [first, second, other] = [await connect("a"), await connect("a"), await connect("b")];
+    expect(await connections()).toEqual({ a: 2, b: 1 });
+    const refused = await daemon.call("DELETE", "/v1/exports/a");
+    expect([refused.status, refused.body.type]).toEqual([409, "urn:parityd:problem:export-in-use"]);
+    await expectInSync(first);
+    // With requests under way, whose buffers the drives may still use.
+    first.send(...new Array(100).fill(rawRequest({ command: Command.read, bytes: 100_000 })));
+    second.request({ command: Command.write, bytes: 4096 }, new Uint8Array(4000));
+    expect(await remove("a", "?force=true")).toBe(204);
+    await first.readToEnd();
+    await second.readToEnd();
+    await expectInSync(other);
+    expect(await connections()).toEqual({ b: 1 });
+    await expect(connect("a")).rejects.toThrow("export a opens");
+    expect(await put("a", "one")).toBe(201);
+    const again = await connect("a");
+    await expectInSync(again);
+    await disconnect(again);
+    await disconnect(other);
+    expect([await remove("a"), await remove("b"), await remove("b")]).toEqual([204, 204, 404]);
+  });
+
+  test(`exports: another array under a client: 409; after it has gone: 200 ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await connect("a");
+    expect(await put("a", "two")).toBe(409);
+    expect(await put("a", "one")).toBe(200);
+    await expectInSync(raw);
+    await disconnect(raw);
+    expect([await put("a", "two"), await put("a", "three")]).toEqual([200, 404]);
+    await remove("a");
+  });
+
+  test(`exports: read-only and back under a client: EPERM, then written ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await connect("a");
+    expect(await writeError(raw)).toBe(0);
+    expect(await put("a", "one", true)).toBe(200);
+    expect(await writeError(raw)).toBe(EPERM);
+    await expectInSync(raw);
+    expect(await put("a", "one", false)).toBe(200);
+    expect(await writeError(raw)).toBe(0);
+    await disconnect(raw);
+    await remove("a");
+  });
+
+  test(`exports: the array stops under a client, and starts: ESHUTDOWN, then served ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await connect("a");
+    expect(await writeError(raw)).toBe(0);
+    await daemon.must("POST", "/v1/arrays/one/stop", {});
+    expect(await writeError(raw)).toBe(ESHUTDOWN);
+    await expect(connect("a")).rejects.toThrow("export a opens");
+    await daemon.must("POST", "/v1/arrays/one/start", {});
+    expect(await writeError(raw)).toBe(0);
+    await expectInSync(raw);
+    await disconnect(raw);
+    await remove("a");
+  });
+
+  test(`exports: 100 made and removed while one is under load: it is served on ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await connect("a");
+    for (let round = 0; round < 100; round += 1) {
+      raw.request({ command: Command.read, offset: round, bytes: 4096, cookie: BigInt(round) });
+      expect(await put(`extra-${round}`, round % 2 === 0 ? "one" : "two")).toBe(201);
+      if (round % 10 === 0) await disconnect(await connect(`extra-${round}`));
+      expect(await remove(`extra-${round}`)).toBe(204);
+      expect(await raw.reply(4096)).toMatchObject({ error: 0, cookie: BigInt(round) });
+    }
+    await disconnect(raw);
+    await remove("a");
+    expect(await connections()).toEqual({});
+  });
+
+  test(`exports: the metrics: connections and answers of each ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await connect("a");
+    expect(await writeError(raw)).toBe(0);
+    raw.request({ command: Command.read, offset: 1n << 63n, bytes: 1 });
+    await raw.reply();
+    raw.request({ command: 99 });
+    await raw.reply();
+    const text: string = await daemon.must("GET", "/metrics");
+    const lines = text.split("\n").filter((line) => line.startsWith("parityd_nbd_"));
+    expect(lines.toSorted()).toEqual([
+      'parityd_nbd_connections{export="a"} 1',
+      'parityd_nbd_requests_total{export="a",op="read",error="EINVAL"} 1',
+      'parityd_nbd_requests_total{export="a",op="unknown",error="EINVAL"} 1',
+      'parityd_nbd_requests_total{export="a",op="write",error="none"} 1',
+    ]);
+    await disconnect(raw);
+    await remove("a");
+  });
+});
+
+describe.skipIf(!HAS_CLIENTS)("clients", () => {
+  test(`exports: nbdinfo lists what is there; libnbd is dropped by force ${CLIENT_NEEDS}`, async () => {
+    await put("a", "one");
+    await put("b", "two", true);
+    const list = [toolPath("nbdinfo")!, "--list", "--json", daemon.uri("")];
+    const names = async (): Promise<string[]> =>
+      JSON.parse(await mustRun(list)).exports.map(
+        (entry: Record<string, string>) => entry["export-name"],
+      );
+    expect((await names()).toSorted()).toEqual(["a", "b"]);
+    const python = runProgram([SYSTEM_PYTHON, "-c", PYTHON_CLIENT, daemon.uri("a")]);
+    while ((await connections())["a"] === 0) await Bun.sleep(5);
+    expect(await remove("a")).toBe(409);
+    expect(await remove("b")).toBe(204);
+    expect(await names()).toEqual(["a"]);
+    expect(await remove("a", "?force=true")).toBe(204);
+    const ended = await python;
+    expect([ended.stdout, ended.exitCode]).toEqual(["dropped\n", 0]);
+    expect(await put("a", "one")).toBe(201);
+    expect(await mustRun([toolPath("nbdinfo")!, "--size", daemon.uri("a")])).toMatch(/^\d+\n$/);
+  });
+});
+
+const PYTHON_CLIENT = `
+import sys
+import nbd
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+try:
+    while True: h.pread(100000, 0)
+except nbd.Error:
+    assert h.aio_is_dead() or h.aio_is_closed()
+    print("dropped")
+`;

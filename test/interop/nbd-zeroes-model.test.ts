@@ -1,0 +1,161 @@
+/**
+ * Goal: whatever mix of reads, writes, trims and zeroings an array gets, in each of its states, it
+ * answers every read with what was written last, its parity matches, and it calls only that a hole
+ * which reads zeros.
+ * Method: arrays on real files, with and without holes, against a shadow copy; many requests of any
+ * offset and length at a time; the array is new, whole, degraded, in its rebuild, rebuilt. A trim
+ * may or may not zero the whole stripes in its range: the shadow takes what is read back.
+ */
+import { afterEach, expect, test } from "bun:test";
+import { FrontFlag } from "../../src/array/front.ts";
+import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
+import { KIB, MIB } from "../../src/base/units.ts";
+import { ArrayHarness } from "../helpers/array-harness.ts";
+import { HolePunching } from "../helpers/hole-punching.ts";
+
+const MEMBER_BYTES = 8 * MIB;
+
+let harness: ArrayHarness | null = null;
+
+afterEach(() => {
+  harness?.stop();
+  harness = null;
+});
+
+interface Load {
+  readonly harness: ArrayHarness;
+  readonly shadow: Uint8Array;
+  readonly random: SeededRandom;
+  readonly stripeBytes: number;
+}
+
+function expectSame(actual: Uint8Array, expected: Uint8Array): void {
+  expect(Buffer.compare(actual, expected)).toBe(0);
+}
+
+async function oneOf(load: Load, from: number, length: number): Promise<void> {
+  const { harness, shadow, random, stripeBytes } = load;
+  const kind = nextBelow(random, 8);
+  if (kind < 3) {
+    const data = new Uint8Array(length);
+    fillRandom(random, data);
+    expect(await harness.write(from, data, { fua: kind === 0 })).toBe(0);
+    shadow.set(data, from);
+  } else if (kind < 5) {
+    const flags = nextBelow(random, 4);
+    expect(await harness.writeZeroes(from, length, flags)).toBe(0);
+    shadow.fill(0, from, from + length);
+  } else if (kind === 5) {
+    expect(await harness.trim(from, length)).toBe(0);
+    const first = Math.ceil(from / stripeBytes) * stripeBytes;
+    const end = Math.floor((from + length) / stripeBytes) * stripeBytes;
+    const { data } = await harness.read(from, length);
+    for (let stripe = first; stripe < end; stripe += stripeBytes) {
+      const now = data.subarray(stripe - from, stripe - from + stripeBytes);
+      if (now.every((byte) => byte === 0)) shadow.fill(0, stripe, stripe + stripeBytes);
+    }
+    expectSame(data, shadow.subarray(from, from + length));
+  } else {
+    const { status, data } = await harness.read(from, length);
+    expect(status).toBe(0);
+    expectSame(data, shadow.subarray(from, from + length));
+  }
+}
+
+/** `depth` requests at a time, never two that overlap. */
+async function runLoad(load: Load, count: number): Promise<void> {
+  const { shadow, random } = load;
+  const busy: { from: number; to: number }[] = [];
+  let started = 0;
+  const lanes = Array.from({ length: 10 }, async () => {
+    while (started < count) {
+      started += 1;
+      let from = 0;
+      let to = 0;
+      do {
+        to = 1 + nextBelow(random, nextBelow(random, 3) === 0 ? 900 * KIB : 8 * KIB);
+        from = nextBelow(random, shadow.length - to);
+        to += from;
+      } while (busy.some((range) => to > range.from && from < range.to));
+      const range = { from, to };
+      busy.push(range);
+      await oneOf(load, from, to - from);
+      busy.splice(busy.indexOf(range), 1);
+    }
+  });
+  await Promise.all(lanes);
+}
+
+/** Every byte is as in the shadow, and what is called zero is zero. */
+async function compareAll({ harness, shadow, stripeBytes }: Load): Promise<void> {
+  for (let from = 0; from < shadow.length; from += MIB) {
+    const length = Math.min(MIB, shadow.length - from);
+    const { status, data } = await harness.read(from, length);
+    expect(status).toBe(0);
+    expectSame(data, shadow.subarray(from, from + length));
+  }
+  for (let from = 0; from < shadow.length; from += stripeBytes) {
+    if (harness.allocationAt(from) === 0) continue;
+    expect(shadow.subarray(from, from + stripeBytes).every((byte) => byte === 0)).toBe(true);
+  }
+}
+
+function checkMismatch(harness: ArrayHarness): number {
+  const job = harness.must<"start-scrub">({
+    kind: "start-scrub",
+    array: "raid_test",
+    mode: "check",
+    limitBytesPerSecond: null,
+    restart: false,
+  });
+  const ended = harness.waitJob(job.id);
+  expect(ended.state).toBe("done");
+  return Number(ended.result["mismatchBytes"]);
+}
+
+for (const [members, chunkBytes, canPunchHoles] of [
+  [3, 4 * KIB, true],
+  [3, 64 * KIB, false],
+  [4, 32 * KIB, true],
+  [5, 128 * KIB, true],
+  [5, 16 * KIB, false],
+] as const) {
+  const holes = canPunchHoles ? "holes" : "no holes";
+  test(`zeroes: ${members} members, ${chunkBytes / KIB} KiB chunks, ${holes}, new to rebuilt: same bytes`, () => {
+    harness = new ArrayHarness();
+    const punching = new HolePunching(harness);
+    const random = new SeededRandom(members * 1000 + chunkBytes);
+    const names: string[] = [];
+    for (let index = 0; index < members; index += 1) {
+      names.push(`drive${index}`);
+      punching.addDrive(`drive${index}`, MEMBER_BYTES, { canPunchHoles });
+    }
+    const { sizeBytes } = harness.createArray({ drives: names, chunkBytes });
+    const { reactor } = harness;
+    const stripeBytes = chunkBytes * (members - 1);
+    const load: Load = { harness, shadow: new Uint8Array(sizeBytes), random, stripeBytes };
+    reactor.pump(runLoad(load, 250), 60_000);
+    harness.settle();
+    reactor.pump(compareAll(load), 60_000);
+    expect(checkMismatch(harness)).toBe(0);
+    expect(reactor.pump(harness.writeZeroes(0, 300 * KIB, FrontFlag.noHole))).toBe(0);
+    load.shadow.fill(0, 0, 300 * KIB);
+
+    const lost = names[random.nextU32() % members]!;
+    harness.must({ kind: "fail-member", array: "raid_test", drive: lost });
+    const asked = punching.asked.length;
+    expect(asked > 0).toBe(canPunchHoles);
+    reactor.pump(runLoad(load, 250), 60_000);
+    reactor.pump(compareAll(load), 60_000);
+    expect(punching.asked.length).toBe(asked);
+
+    punching.addDrive("drive_new", MEMBER_BYTES, { canPunchHoles });
+    harness.must({ kind: "add-member", array: "raid_test", drive: "drive_new", force: false });
+    reactor.pump(runLoad(load, 250), 60_000);
+    harness.settle();
+    expect(harness.status().degraded).toBe(0);
+    reactor.pump(runLoad(load, 250), 60_000);
+    reactor.pump(compareAll(load), 60_000);
+    expect(checkMismatch(harness)).toBe(0);
+  });
+}
