@@ -13,7 +13,7 @@
  *   unknown    | known   | known   | read-modify-write keeps the unknown chunk's virtual content
  *   unknown    | unknown | any     | parity is entered as bad first, then the data is written
  *              |         |         | durably, and only then is its own entry cleared
- *   unknown    | known   | unknown | the data is written
+ *   unknown    | known   | unknown | as above, unless parity is on record as bad already
  *
  * A write that fails enters its row in that member's log if the row keeps redundancy, and answers
  * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
@@ -323,7 +323,10 @@ export class RowPath {
     const absent = this.members.unavailableRoles(place.stripe);
     if ((absent & (1 << role)) !== 0) return EIO;
     if (isOwnKnown && isParityKnown) return this.modify(place, role, address, rows);
-    if (!isOwnKnown && (absent & (1 << parityRole)) === 0) {
+    // From here on parity does not match. That is on record before the data is written, also where
+    // parity is unknown only because a read of it has just failed.
+    const logged = this.members.badRoles(place.stripe, place.row, place.row + 1);
+    if (((absent | logged) & (1 << parityRole)) === 0) {
       if (!(await this.enterBad(place, parityRole))) return EIO;
     }
     const data = await this.move(Op.write, place, role, address);

@@ -246,8 +246,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "the parity of a lost row is not entered as bad",
     rule: 8,
     file: "src/raid5/row-path.ts",
-    find: "if (!isOwnKnown && (absent & (1 << parityRole)) === 0) {",
-    replace: "if (!isOwnKnown && absent < 0) {",
+    find: "if (((absent | logged) & (1 << parityRole)) === 0) {",
+    replace: "if (absent + logged < 0) {",
     test: named(RULES, "rule 8"),
   },
   {
