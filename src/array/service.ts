@@ -312,7 +312,9 @@ export class ArrayService {
     work: (record: ArrayRecord, running: RaidArray) => Promise<Result<T, CommandError>>,
   ): Promise<Result<T, CommandError>> {
     return this.withRecord(array, async (record) => {
-      if (record.running === null || record.isChanging) return err(notRunning(record));
+      // A start or stop that is just under way comes first.
+      while (record.isChanging) await this.registry.context.timers.sleep(POLL_MS);
+      if (record.running === null) return err(notRunning(record));
       return work(record, record.running);
     });
   }

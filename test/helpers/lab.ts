@@ -17,6 +17,7 @@ import { labPath } from "./needs.ts";
 const TOP = resolve(import.meta.dir, "../..");
 const MODULES = ["dm-dust", "dm-flakey", "dm-log-writes", "raid456", "loop"];
 const LIMIT_SECONDS = 240;
+const TEST_LIMIT_MS = 90_000;
 /** Of vm-run: the guest died, which is how a power cut ends. */
 export const GUEST_DIED = 125;
 
@@ -41,7 +42,7 @@ export interface GuestResult {
 export async function runGuest(options: GuestOptions): Promise<GuestResult> {
   const { file, disks, folder, environment = {} } = options;
   const script = join(folder, "guest.sh");
-  const test = `'${process.execPath}' test --timeout=${LIMIT_SECONDS * 1000} ./${file}`;
+  const test = `'${process.execPath}' test --timeout=${TEST_LIMIT_MS} ./${file}`;
   const lines = [`modprobe -a ${MODULES.join(" ")}`, `cd '${TOP}' && exec ${test} 2>&1`];
   writeFileSync(script, `#!/bin/bash\n${lines.join("\n")}\n`);
   const variables = {
