@@ -9,6 +9,7 @@ import type {
   DriveStatus,
   MemberErrors,
   MemberStatus,
+  SyncAction,
   SyncStatus,
 } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -132,7 +133,7 @@ function memberStatus(array: RaidArray, role: number): MemberStatus {
 
 function syncStatus(array: RaidArray): SyncStatus {
   const job = array.synchronizer.currentJob;
-  if (job === null) return IDLE;
+  if (job === null) return { ...IDLE, action: dueAction(array) };
   return {
     action: job.kind,
     doneBytes: job.done,
@@ -140,6 +141,13 @@ function syncStatus(array: RaidArray): SyncStatus {
     rateBytesPerSecond: job.rateBytesPerSecond,
     etaSeconds: job.etaSeconds,
   };
+}
+
+/** What is due but has not begun: a moment after the start, or between two jobs. */
+function dueAction(array: RaidArray): SyncAction {
+  if (array.isFailed || array.readOnlyReason !== null) return "idle";
+  if (array.members.rebuild !== null) return "rebuild";
+  return array.members.resync !== null && array.members.degradedCount === 0 ? "resync" : "idle";
 }
 
 function geometryStatus(
