@@ -1,0 +1,87 @@
+/**
+ * What the benchmark and its load generator say to each other: a line of JSON each way.
+ *
+ * The generator answers every command once, in order: `{ok: true, value}`, or `{ok: false, error}`
+ * after which it ends.
+ */
+import type { LoadResult, RunLimits, Workload } from "./load.ts";
+
+export interface GeneratorCommands {
+  /** Creates an array over empty members. */
+  readonly open: {
+    readonly request: {
+      readonly members: readonly string[];
+      readonly chunkBytes: number;
+      /** Data bytes of each member; absent: as much as there is room for. */
+      readonly memberSizeBytes: number | null;
+      /** Bytes at the end of the array that the load goes to; absent: all of it. */
+      readonly windowBytes: number | null;
+      readonly memoryMib: number;
+      /** Times the parity kernels, which costs a little. */
+      readonly timesKernels: boolean;
+    };
+    readonly value: { readonly stripeBytes: number; readonly sizeBytes: number };
+  };
+  /** Writes the window once, by full stripes. */
+  readonly fill: { readonly request: object; readonly value: null };
+  readonly run: {
+    readonly request: { readonly workload: Workload; readonly limits: Limits };
+    readonly value: LoadResult;
+  };
+  /** Stamps a file, for `read-raw`. */
+  readonly "stamp-raw": {
+    readonly request: { readonly path: string; readonly bytes: number };
+    readonly value: null;
+  };
+  readonly "read-raw": {
+    readonly request: { readonly depth: number; readonly warmMs: number; readonly ms: number };
+    readonly value: LoadResult;
+  };
+  /** Checks rows all over the window, whole. */
+  readonly verify: {
+    readonly request: { readonly rowCount: number };
+    readonly value: { readonly rowCount: number };
+  };
+  /** The last member leaves the array for good. */
+  readonly fail: { readonly request: object; readonly value: null };
+  /** Rebuilds the last member, again and again for about `ms`. Bytes are those of one member. */
+  readonly rebuild: { readonly request: { readonly ms: number }; readonly value: LoadResult };
+  readonly scrub: {
+    readonly request: { readonly ms: number };
+    readonly value: LoadResult & { readonly mismatchBytes: number };
+  };
+  /** Bytes that the heap has grown by over `operations` requests, after full collections. */
+  readonly heap: {
+    readonly request: { readonly workload: Workload; readonly operations: number };
+    readonly value: { readonly grownBytes: number; readonly operations: number };
+  };
+  /** System calls of the reactor over a run. */
+  readonly "system-calls": {
+    readonly request: { readonly workload: Workload; readonly limits: Limits };
+    readonly value: LoadResult & { readonly calls: number };
+  };
+  /** Share of a run that passed inside of the parity kernels. */
+  readonly "kernel-share": {
+    readonly request: { readonly workload: Workload; readonly limits: Limits };
+    readonly value: { readonly share: number };
+  };
+  /** All drives leave and come back: seconds until the array runs again. */
+  readonly assemble: { readonly request: object; readonly value: { readonly seconds: number } };
+  /** Seconds that one checkpoint takes: a flush and an update of all superblocks. */
+  readonly checkpoint: {
+    readonly request: { readonly count: number };
+    readonly value: { readonly seconds: number };
+  };
+  readonly quit: { readonly request: object; readonly value: null };
+}
+
+/** JSON has no infinity. */
+export type Limits = Omit<RunLimits, "operations">;
+
+export type GeneratorKind = keyof GeneratorCommands;
+export type RequestOf<K extends GeneratorKind> = GeneratorCommands[K]["request"];
+export type ValueOf<K extends GeneratorKind> = GeneratorCommands[K]["value"];
+
+export type GeneratorAnswer =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: string };

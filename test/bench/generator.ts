@@ -1,0 +1,60 @@
+/** The load generator as a child process (reactor-main.ts), one command at a time. */
+import { join } from "node:path";
+import { assert } from "../../src/base/assert.ts";
+import type { GeneratorAnswer, GeneratorKind, RequestOf, ValueOf } from "./generator-protocol.ts";
+import { keep } from "./processes.ts";
+
+export class Generator {
+  private readonly child: Bun.Subprocess<"pipe", "pipe", "inherit">;
+  private readonly output: AsyncIterator<Uint8Array>;
+  private readonly decoder = new TextDecoder();
+  private received = "";
+
+  /** `profileFolder`: where a CPU profile of the generator goes when it quits. */
+  constructor(profileFolder: string | null) {
+    const profile = profileFolder === null ? [] : ["--cpu-prof", "--cpu-prof-dir", profileFolder];
+    this.child = keep(
+      Bun.spawn([process.execPath, ...profile, join(import.meta.dir, "reactor-main.ts")], {
+        stdin: "pipe",
+        stdout: "pipe",
+        stderr: "inherit",
+      }),
+    );
+    this.output = this.child.stdout[Symbol.asyncIterator]();
+  }
+
+  async call<K extends GeneratorKind>(kind: K, request: RequestOf<K>): Promise<ValueOf<K>> {
+    this.child.stdin.write(`${JSON.stringify({ kind, request })}\n`);
+    await this.child.stdin.flush();
+    const line = await this.readLine();
+    assert(line !== null, `the load generator answers ${kind}`);
+    const answer = JSON.parse(line) as GeneratorAnswer;
+    assert(answer.ok, answer.ok ? "" : `${kind}: ${answer.error}`);
+    return answer.value as ValueOf<K>;
+  }
+
+  async quit(): Promise<void> {
+    await this.call("quit", {});
+    await this.child.exited;
+  }
+
+  /** Ends it, in whatever state it is. */
+  async kill(): Promise<void> {
+    this.child.kill("SIGKILL");
+    await this.child.exited;
+  }
+
+  private async readLine(): Promise<string | null> {
+    for (;;) {
+      const end = this.received.indexOf("\n");
+      if (end >= 0) {
+        const line = this.received.slice(0, end);
+        this.received = this.received.slice(end + 1);
+        return line;
+      }
+      const { done, value } = await this.output.next();
+      if (done === true) return null;
+      this.received += this.decoder.decode(value, { stream: true });
+    }
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * The NBD server against others over a Unix socket: parityd with an array of four members, the
+ * peers with a plain file or plain memory, all on the same tmpfs, all filled first.
+ */
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { assert } from "../../src/base/assert.ts";
+import { KIB, MIB, roundUp } from "../../src/base/units.ts";
+import { toolPath } from "../helpers/needs.ts";
+import type { Bench, Section } from "./bench.ts";
+import { type FioJob, hasFioEngine, runFio, verifyWithFio } from "./fio.ts";
+import { removeFolder, tmpfsFolder } from "./ground.ts";
+import {
+  type NbdServer,
+  type Parityd,
+  type PeerKind,
+  paritydWithArray,
+  peerObstacle,
+  startPeer,
+} from "./peers.ts";
+import { cpuMicros, runToEnd } from "./processes.ts";
+import { type Better, type Quantity, type RowPlan, value } from "./statistics.ts";
+
+const MEMORY_MIB = 128;
+const VERIFIED_BYTES = 8 * MIB;
+
+interface Traffic {
+  readonly name: string;
+  readonly rw: FioJob["rw"];
+  readonly blockBytes: number;
+  readonly connections: number;
+  readonly depth: number;
+  /** Against nbdkit with a file. */
+  readonly target: number;
+  /** The CPU time of the server per request is a row too. */
+  readonly hasCpuRow?: boolean;
+}
+
+function small(kind: "read" | "write", connections: number, depth: number, target: number) {
+  return {
+    name: `4 KiB random ${kind}, ${connections} x ${depth}`,
+    rw: kind === "read" ? "randread" : "randwrite",
+    blockBytes: 4 * KIB,
+    connections,
+    depth,
+    target,
+    hasCpuRow: kind === "read",
+  } as const;
+}
+
+function large(kind: "read" | "write", blockBytes: number, depth: number, target: number) {
+  const size = blockBytes === MIB ? "1 MiB" : "64 KiB";
+  const name = `${size} sequential ${kind}, 1 x ${depth}`;
+  return { name, rw: kind, blockBytes, connections: 1, depth, target } as const;
+}
+
+const ALL: readonly Traffic[] = [
+  small("read", 1, 1, 1.2),
+  small("read", 1, 16, 1.5),
+  small("read", 1, 64, 1.5),
+  small("read", 4, 16, 1),
+  small("write", 1, 1, 0.6),
+  small("write", 1, 16, 0.6),
+  small("write", 1, 64, 0.6),
+  small("write", 4, 16, 0.6),
+  large("read", 64 * KIB, 16, 1),
+  large("read", MIB, 4, 1),
+  large("write", MIB, 4, 0.8),
+];
+
+const SMOKE: readonly Traffic[] = [
+  small("read", 1, 16, 1.5),
+  small("write", 4, 16, 0.6),
+  large("read", MIB, 4, 1),
+];
+
+function quantity(server: NbdServer, traffic: Traffic, { settings, isSmoke }: Bench): Quantity {
+  const runtimeMs = settings.sampleMs;
+  const { name, rw, blockBytes, depth, connections } = traffic;
+  const target = { kind: "nbd", uri: server.uri, connections } as const;
+  const run = () => runFio({ rw, blockBytes, depth, runtimeMs, target });
+  return {
+    name: `${server.name}: ${name}`,
+    ...(isSmoke ? {} : { warmUp: run }),
+    sample: async () => {
+      const before = cpuMicros(server.pid);
+      const result = await run();
+      const cpu = (cpuMicros(server.pid) - before) / result.operations;
+      return { operations: result.operationsPerSecond, bytes: result.bytesPerSecond, cpu };
+    },
+  };
+}
+
+function rowsOf(ours: NbdServer, peer: NbdServer, traffic: Traffic): RowPlan[] {
+  const { name, blockBytes, target, hasCpuRow } = traffic;
+  const isSmall = blockBytes < 64 * KIB;
+  const hasTarget = peer.name === "nbdkit file";
+  const pick =
+    (server: NbdServer, key: string, divisor = 1) =>
+    (values: (name: string) => number) =>
+      values(`${server.name}: ${name}.${key}`) / divisor;
+  const key = isSmall ? "operations" : "bytes";
+  const divisor = isSmall ? 1 : MIB;
+  const rows: RowPlan[] = [
+    {
+      name: `NBD ${name}`,
+      unit: isSmall ? "IOPS" : "MiB/s",
+      better: "higher",
+      ours: pick(ours, key, divisor),
+      reference: { name: peer.name, of: pick(peer, key, divisor) },
+      target: hasTarget ? target : null,
+    },
+  ];
+  if (hasCpuRow === true) {
+    rows.push({
+      name: `NBD server CPU per request, ${name}`,
+      unit: "µs",
+      better: "lower" satisfies Better,
+      ours: pick(ours, "cpu"),
+      reference: { name: peer.name, of: pick(peer, "cpu") },
+      target: hasTarget ? 0.75 : null,
+    });
+  }
+  return rows;
+}
+
+/** nbdcopy of the whole export to nowhere. */
+function copyQuantity(server: NbdServer, bytes: number): Quantity {
+  return {
+    name: `${server.name}: nbdcopy`,
+    sample: async () => {
+      const startMs = performance.now();
+      await runToEnd([toolPath("nbdcopy")!, server.uri, "null:"]);
+      return bytes / ((performance.now() - startMs) / 1000);
+    },
+  };
+}
+
+function copyRow(ours: NbdServer, peer: NbdServer): RowPlan {
+  const rate = (server: NbdServer) => (values: (name: string) => number) =>
+    values(`${server.name}: nbdcopy`) / MIB;
+  return {
+    name: "NBD nbdcopy of the whole export",
+    unit: "MiB/s",
+    better: "higher",
+    ours: rate(ours),
+    reference: { name: peer.name, of: rate(peer) },
+    target: null,
+  };
+}
+
+/** A file of random words. */
+function patternFile(path: string, bytes: number): string {
+  const block = new Uint32Array(MIB / 4);
+  const fd = openSync(path, "w");
+  for (let done = 0; done < bytes; done += MIB) {
+    // A call takes 64 KiB at most.
+    for (let at = 0; at < block.length; at += 16 * KIB) {
+      crypto.getRandomValues(block.subarray(at, at + 16 * KIB));
+    }
+    writeSync(fd, block, 0, Math.min(MIB, bytes - done));
+  }
+  closeSync(fd);
+  return path;
+}
+
+export function filesAreEqual(left: string, right: string): boolean {
+  const fds = [openSync(left, "r"), openSync(right, "r")] as const;
+  const blocks = [new Uint8Array(MIB), new Uint8Array(MIB)] as const;
+  try {
+    for (;;) {
+      const counts = [readSync(fds[0], blocks[0]), readSync(fds[1], blocks[1])] as const;
+      if (counts[0] !== counts[1] || Buffer.compare(blocks[0], blocks[1]) !== 0) return false;
+      if (counts[0] === 0) return true;
+    }
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+/** Fills each server with the pattern and reads ours back. */
+async function fill(servers: readonly NbdServer[], folder: string, bytes: number): Promise<void> {
+  const nbdcopy = toolPath("nbdcopy")!;
+  const pattern = patternFile(join(folder, "pattern"), bytes);
+  for (const { uri } of servers) await runToEnd([nbdcopy, pattern, uri]);
+  const copy = join(folder, "copy");
+  await runToEnd([nbdcopy, servers[0]!.uri, copy]);
+  assert(filesAreEqual(pattern, copy), "the array gives back what was written to it");
+  removeFolder(pattern);
+  removeFolder(copy);
+}
+
+async function verify(server: Parityd): Promise<void> {
+  await verifyWithFio(server.uri, VERIFIED_BYTES);
+  const scrub = (await server.must("POST", "/v1/arrays/bench/scrub?wait=60", {})) as {
+    state: string;
+    result: { mismatchBytes: number };
+  };
+  const isClean = scrub.state === "done" && scrub.result.mismatchBytes === 0;
+  assert(isClean, `a scrub finds parity as it has to be: ${JSON.stringify(scrub)}`);
+}
+
+function obstacle(): string | null {
+  if (!hasFioEngine("nbd")) return "fio has no nbd engine here";
+  return toolPath("nbdcopy") === undefined ? "there is no nbdcopy" : null;
+}
+
+function presentPeers(bench: Bench): PeerKind[] {
+  const kinds: readonly PeerKind[] = bench.isFull
+    ? ["nbdkit file", "nbdkit memory", "qemu-nbd"]
+    : ["nbdkit file"];
+  return kinds.filter((kind) => {
+    const missing = peerObstacle(kind);
+    if (missing !== null) bench.leaveOut(`NBD rows against ${kind}`, missing);
+    return missing === null;
+  });
+}
+
+async function runNbd(bench: Bench): Promise<void> {
+  const { settings, binary } = bench;
+  const arrayBytes = roundUp(2 * settings.memberBytes, MIB);
+  const kinds = presentPeers(bench);
+  if (kinds.length === 0) return;
+  const found = tmpfsFolder(arrayBytes * (kinds.length + 4));
+  const reason = "reason" in found ? found.reason : obstacle();
+  if ("reason" in found || reason !== null) {
+    bench.leaveOut("NBD rows", reason ?? "");
+    return;
+  }
+  const { folder } = found;
+  const options = { binary, folder, memoryMib: MEMORY_MIB, arrayBytes };
+  const { server, sizeBytes } = await paritydWithArray(options);
+  const peers: NbdServer[] = [];
+  for (const kind of kinds) peers.push(await startPeer(kind, { folder, bytes: sizeBytes }));
+  const servers = [server, ...peers];
+  await fill(servers, folder, sizeBytes);
+  for (const traffic of bench.isSmoke ? SMOKE : ALL) {
+    await bench.measure(
+      servers.map((one) => quantity(one, traffic, bench)),
+      peers.flatMap((peer) => rowsOf(server, peer, traffic)),
+    );
+  }
+  await bench.measure(
+    servers.map((one) => copyQuantity(one, sizeBytes)),
+    peers.map((peer) => copyRow(server, peer)),
+  );
+  if (!bench.isSmoke) await measureConnections(bench, server);
+  await verify(server);
+  for (const one of servers) await one.stop();
+  removeFolder(folder);
+}
+
+/** What a request costs the server over 64 connections and over 4, with as many under way. */
+async function measureConnections(bench: Bench, server: NbdServer): Promise<void> {
+  const few = small("read", 4, 16, 0);
+  const many = small("read", 64, 1, 0);
+  await bench.measure(
+    [quantity(server, few, bench), quantity(server, many, bench)],
+    [
+      {
+        name: "growth: server CPU per request, 64 connections x 1",
+        unit: "µs",
+        better: "lower",
+        ours: value(`${server.name}: ${many.name}.cpu`),
+        reference: { name: "4 connections x 16", of: value(`${server.name}: ${few.name}.cpu`) },
+        target: null,
+      },
+    ],
+  );
+}
+
+export const nbdSection: Section = { name: "NBD rows", run: runNbd };

@@ -1,0 +1,394 @@
+/**
+ * The load generator of the benchmarks: the reactor, the arrays, the engine and the kernels as they
+ * are in the product, with the load submitted from the same thread.
+ *
+ * It takes commands from stdin (generator-protocol.ts). The reactor turns only while a command is
+ * carried out, and every command ends with nothing under way.
+ */
+import { heapStats } from "bun:jsc";
+import { closeSync, constants, openSync } from "node:fs";
+import type { ReactorContext } from "../../src/array/context.ts";
+import type { ArrayFront } from "../../src/array/front.ts";
+import { createLinuxReactor, type LinuxReactor } from "../../src/array/linux-context.ts";
+import type { CommandMap, CommandOf, OpenDrive } from "../../src/array/protocol.ts";
+import { type ArrayCommandKind, ArrayService } from "../../src/array/service.ts";
+import { assert } from "../../src/base/assert.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { createMemory } from "../../src/base/memory.ts";
+import { MIB, roundDown } from "../../src/base/units.ts";
+import type { ParityKernels } from "../../src/parity/kernels.ts";
+import { openEventFd } from "../../src/reactor/linux-mailbox.ts";
+import { deviceBytes } from "./array-size.ts";
+import type {
+  GeneratorAnswer,
+  GeneratorKind,
+  Limits,
+  RequestOf,
+  ValueOf,
+} from "./generator-protocol.ts";
+import { ArrayLoad, type LoadResult, type Workload } from "./load.ts";
+import { readRaw, stampFile } from "./raw-load.ts";
+
+const ARRAY = "bench";
+const WAIT_MS_MAX = 120_000;
+
+/** The service and its drives. */
+interface Core {
+  readonly reactor: LinuxReactor;
+  readonly service: ArrayService;
+  readonly kernels: TimedKernels;
+  readonly drives: readonly OpenDrive[];
+}
+
+/** The array, and the part of it that the load goes to. */
+interface Target {
+  readonly stripeBytes: number;
+  readonly load: ArrayLoad;
+}
+
+let opened: Core | null = null;
+let chosen: Target | null = null;
+let raw: OpenDrive | null = null;
+
+function core(): Core {
+  assert(opened !== null, "an array is open");
+  return opened;
+}
+
+function target(): Target {
+  assert(chosen !== null, "an array is open");
+  return chosen;
+}
+
+/** The kernels, with a stop-watch around those that move bulk data. */
+class TimedKernels {
+  nanoseconds = 0;
+
+  around(kernels: ParityKernels): ParityKernels {
+    return {
+      xor: (destination, sources, count, bytes) => {
+        const start = Bun.nanoseconds();
+        kernels.xor(destination, sources, count, bytes);
+        this.nanoseconds += Bun.nanoseconds() - start;
+      },
+      findMismatch: (sources, count, bytes) => {
+        const start = Bun.nanoseconds();
+        const found = kernels.findMismatch(sources, count, bytes);
+        this.nanoseconds += Bun.nanoseconds() - start;
+        return found;
+      },
+      copy: (destination, source, bytes) => kernels.copy(destination, source, bytes),
+      fill: (destination, value, bytes) => kernels.fill(destination, value, bytes),
+      isZero: (address, bytes) => kernels.isZero(address, bytes),
+      crc32c: (seed, address, bytes) => kernels.crc32c(seed, address, bytes),
+    };
+  }
+}
+
+function openDrive(name: string, path: string): OpenDrive {
+  const fd = openSync(path, constants.O_RDWR | constants.O_DIRECT);
+  return {
+    name,
+    path,
+    fd,
+    sizeBytes: deviceBytes(path),
+    logicalBlockBytes: 512,
+    isDirect: true,
+    isReadOnly: false,
+    isRotational: false,
+    hasVolatileCache: true,
+    readsZeros: true,
+    signature: null,
+  };
+}
+
+function createReactor(memoryMib: number): LinuxReactor {
+  const built = createLinuxReactor({
+    config: {
+      memory: createMemory(memoryMib * MIB),
+      poolBytes: memoryMib * MIB,
+      wakeFd: openEventFd(),
+      firstJobId: 1,
+      allowFaultInjection: false,
+      autoAssemble: true,
+    },
+    log: silentLog,
+    post: () => {},
+    onWake: () => {},
+  });
+  assert(built.ok, "the host has AIO");
+  return built.value;
+}
+
+/** Turns until the promise settles. */
+function pump<T>({ reactor }: LinuxReactor, promise: Promise<T>): T {
+  let settled: { readonly value: T } | { readonly error: unknown } | null = null;
+  promise.then(
+    (value) => {
+      settled = { value };
+    },
+    (error: unknown) => {
+      settled = { error };
+    },
+  );
+  turnUntil(reactor, () => settled !== null);
+  // Assigned in the callbacks above, which the compiler does not follow.
+  const outcome = settled as unknown as { readonly value: T } | { readonly error: unknown };
+  if ("error" in outcome) throw outcome.error;
+  return outcome.value;
+}
+
+function turnUntil(reactor: LinuxReactor["reactor"], isDone: () => boolean): void {
+  const endMs = performance.now() + WAIT_MS_MAX;
+  // What was just started may not have queued anything yet: a turn that waits would wait in vain.
+  reactor.turn(0);
+  while (!isDone()) {
+    assert(performance.now() < endMs, "the reactor gets there in time");
+    reactor.turn(10);
+  }
+}
+
+function must<K extends ArrayCommandKind>(command: CommandOf<K>): CommandMap[K]["value"] {
+  const { reactor, service } = core();
+  const result = pump(reactor, service.handle<K>(command));
+  assert(result.ok, `${command.kind} succeeds: ${JSON.stringify(result)}`);
+  return result.value;
+}
+
+function open(request: RequestOf<"open">): ValueOf<"open"> {
+  const reactor = createReactor(request.memoryMib);
+  const kernels = new TimedKernels();
+  const context: ReactorContext = request.timesKernels
+    ? { ...reactor.context, kernels: kernels.around(reactor.context.kernels) }
+    : reactor.context;
+  const service = new ArrayService(context, { autoAssemble: true });
+  const drives = request.members.map((path, index) => openDrive(`drive${index}`, path));
+  opened = { reactor, service, kernels, drives };
+  for (const drive of drives) must({ kind: "attach-drive", drive });
+  const { sizeBytes } = must<"create-array">({
+    kind: "create-array",
+    name: ARRAY,
+    drives: drives.map(({ name }) => name),
+    spares: [],
+    chunkBytes: request.chunkBytes,
+    consistencyPolicy: "resync",
+    assumeClean: true,
+    force: false,
+    ...(request.memberSizeBytes === null ? {} : { memberSizeBytes: request.memberSizeBytes }),
+  });
+  const stripeBytes = request.chunkBytes * (drives.length - 1);
+  const windowBytes = roundDown(Math.min(request.windowBytes ?? sizeBytes, sizeBytes), stripeBytes);
+  const load = new ArrayLoad({
+    reactor: reactor.reactor,
+    memory: context.memory,
+    pool: context.payloadPool,
+    front: frontOf(service),
+    windowOffset: sizeBytes - windowBytes,
+    windowBytes,
+  });
+  chosen = { stripeBytes, load };
+  return { stripeBytes, sizeBytes };
+}
+
+function frontOf(service: ArrayService): ArrayFront {
+  const front = service.frontOf(ARRAY);
+  assert(front !== null, "the array runs");
+  return front;
+}
+
+function limitsOf({ warmMs, measureMs }: Limits) {
+  return { warmMs, measureMs, operations: Number.POSITIVE_INFINITY };
+}
+
+function run({ workload, limits }: { workload: Workload; limits: Limits }): LoadResult {
+  return target().load.run(workload, limitsOf(limits));
+}
+
+function waitJob(id: number): Readonly<Record<string, number | string>> {
+  const { reactor, service } = core();
+  const job = service.registry.jobs.get(id);
+  assert(job !== undefined, "the job is known");
+  turnUntil(reactor.reactor, () => job.state !== "running");
+  assert(job.state === "done", `the job succeeds: ${JSON.stringify(job.status())}`);
+  return job.status().result;
+}
+
+function memberBytes(): number {
+  const { service } = core();
+  return service.registry.byName(ARRAY)!.running!.geometry.memberSizeBytes;
+}
+
+function fail(): null {
+  const drive = core().drives.at(-1)!.name;
+  must({ kind: "fail-member", array: ARRAY, drive });
+  must({ kind: "remove-member", array: ARRAY, drive });
+  return null;
+}
+
+/** Only the time of the job counts, without that of failing and adding the member. */
+function rebuild({ ms }: { ms: number }): LoadResult {
+  const drive = core().drives.at(-1)!.name;
+  let operations = 0;
+  let spentMs = 0;
+  while (operations === 0 || spentMs < ms) {
+    const isDegraded = must<"get-array">({ kind: "get-array", array: ARRAY }).degraded > 0;
+    if (!isDegraded) fail();
+    const startMs = performance.now();
+    const added = must<"add-member">({ kind: "add-member", array: ARRAY, drive, force: true });
+    assert(added.role === "rebuild", "the member is rebuilt");
+    waitJob(added.job.id);
+    spentMs += performance.now() - startMs;
+    operations += 1;
+  }
+  return { operations, bytes: operations * memberBytes(), seconds: spentMs / 1000 };
+}
+
+function scrub({ ms }: { ms: number }): ValueOf<"scrub"> {
+  let operations = 0;
+  let mismatchBytes = 0;
+  const startMs = performance.now();
+  let spentMs = 0;
+  while (operations === 0 || spentMs < ms) {
+    const job = must<"start-scrub">({
+      kind: "start-scrub",
+      array: ARRAY,
+      mode: "check",
+      limitBytesPerSecond: null,
+      restart: true,
+    });
+    mismatchBytes += Number(waitJob(job.id)["mismatchBytes"]);
+    operations += 1;
+    spentMs = performance.now() - startMs;
+  }
+  const bytes = operations * memberBytes();
+  return { operations, bytes, seconds: spentMs / 1000, mismatchBytes };
+}
+
+function heap({ workload, operations }: RequestOf<"heap">): ValueOf<"heap"> {
+  const { load } = target();
+  const limits = { warmMs: 0, measureMs: Number.POSITIVE_INFINITY };
+  load.run(workload, { ...limits, operations: Math.ceil(operations / 10) });
+  const before = heapBytes();
+  const result = load.run(workload, { ...limits, operations });
+  return { grownBytes: heapBytes() - before, operations: result.operations };
+}
+
+function heapBytes(): number {
+  Bun.gc(true);
+  return heapStats().heapSize;
+}
+
+/** Counts the calls that reach the kernel: an empty completion ring is seen without one. */
+function systemCalls(request: RequestOf<"system-calls">): ValueOf<"system-calls"> {
+  const { aio, reactor } = core().reactor;
+  const sockets = reactor.sockets;
+  const real = {
+    submit: aio.submit.bind(aio),
+    getEvents: aio.getEvents.bind(aio),
+    poll: sockets.poll.bind(sockets),
+  };
+  let calls = 0;
+  aio.submit = (listAddress, count) => {
+    calls += 1;
+    return real.submit(listAddress, count);
+  };
+  aio.getEvents = (eventsAddress, max) => {
+    const count = real.getEvents(eventsAddress, max);
+    if (count > 0 || aio.source === "syscall") calls += 1;
+    return count;
+  };
+  sockets.poll = (timeoutMs, onReady) => {
+    calls += 1;
+    return real.poll(timeoutMs, onReady);
+  };
+  const result = run({ ...request, limits: { ...request.limits, warmMs: 0 } });
+  Object.assign(aio, { submit: real.submit, getEvents: real.getEvents });
+  Object.assign(sockets, { poll: real.poll });
+  return { ...result, calls };
+}
+
+function kernelShare(request: RequestOf<"kernel-share">): ValueOf<"kernel-share"> {
+  const { kernels } = core();
+  run({ ...request, limits: { warmMs: request.limits.warmMs, measureMs: 0 } });
+  const before = kernels.nanoseconds;
+  const { seconds } = run({ ...request, limits: { ...request.limits, warmMs: 0 } });
+  return { share: (kernels.nanoseconds - before) / 1e9 / seconds };
+}
+
+function assemble(): ValueOf<"assemble"> {
+  const { drives, service } = core();
+  const { load } = target();
+  load.detach();
+  must({ kind: "stop-array", array: ARRAY });
+  for (const { name } of drives) must({ kind: "detach-drive", name, force: false });
+  const startMs = performance.now();
+  for (const drive of drives) must({ kind: "attach-drive", drive });
+  const { state } = must<"get-array">({ kind: "get-array", array: ARRAY });
+  const seconds = (performance.now() - startMs) / 1000;
+  assert(state !== "inactive", "the array is assembled");
+  load.reconnect(frontOf(service));
+  return { seconds };
+}
+
+function checkpoint({ count }: { count: number }): ValueOf<"checkpoint"> {
+  const { reactor, service } = core();
+  const running = service.registry.byName(ARRAY)!.running!;
+  const startMs = performance.now();
+  for (let done = 0; done < count; done += 1) {
+    assert(pump(reactor, running.engine.flush()), "the flush succeeds");
+    assert(pump(reactor, running.record()), "the superblocks are written");
+  }
+  return { seconds: (performance.now() - startMs) / 1000 / count };
+}
+
+function stampRaw({ path, bytes }: RequestOf<"stamp-raw">): null {
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+  stampFile(fd, bytes);
+  closeSync(fd);
+  raw = openDrive("raw", path);
+  return null;
+}
+
+const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } = {
+  open,
+  fill: () => {
+    target().load.fill(target().stripeBytes);
+    return null;
+  },
+  run,
+  "stamp-raw": stampRaw,
+  "read-raw": ({ depth, warmMs, ms }) => {
+    assert(raw !== null, "a file is stamped");
+    return readRaw(core().reactor, raw, { depth, warmMs, measureMs: ms });
+  },
+  verify: ({ rowCount }) => ({ rowCount: target().load.verify(rowCount) }),
+  fail,
+  rebuild,
+  scrub,
+  heap,
+  "system-calls": systemCalls,
+  "kernel-share": kernelShare,
+  assemble,
+  checkpoint,
+  quit: () => {
+    if (opened !== null) must({ kind: "shutdown" });
+    return null;
+  },
+};
+
+function answer(line: string): GeneratorAnswer {
+  try {
+    const { kind, request } = JSON.parse(line) as { kind: GeneratorKind; request: never };
+    return { ok: true, value: handlers[kind](request) };
+  } catch (error) {
+    return { ok: false, error: error instanceof Error ? (error.stack ?? "") : String(error) };
+  }
+}
+
+for await (const line of console) {
+  const result = answer(line);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+  // Where it quits the process ends by itself, so that a profile of it is written.
+  if (!result.ok || (JSON.parse(line) as { kind: string }).kind === "quit") break;
+}
+process.exit(0);

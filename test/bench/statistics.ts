@@ -1,0 +1,106 @@
+/**
+ * From samples to rows: medians with their extremes, ratios, and whether the target is met.
+ *
+ * The samples of a group are taken round by round (A B A B): what disturbs the machine for a while
+ * then disturbs both sides of a ratio.
+ */
+import { assert } from "../../src/base/assert.ts";
+
+export interface Summary {
+  readonly median: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+/** Whether more or less of the unit is better; the target is a lower or an upper bound then. */
+export type Better = "higher" | "lower";
+
+export interface Row {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: Better;
+  readonly ours: Summary;
+  readonly reference: Summary & { readonly name: string };
+  /** Our median over that of the reference. */
+  readonly ratio: number;
+  /** Null: the row only informs. */
+  readonly target: number | null;
+  readonly ok: boolean | null;
+}
+
+/** The value that a quantity had in the round, by its name. */
+export type Values = (name: string) => number;
+
+/** Something measured in every round. Several values at once come as a record: "name.key". */
+export interface Quantity {
+  readonly name: string;
+  readonly sample: () => Promise<number | Readonly<Record<string, number>>>;
+  /** Called once before the first round. */
+  readonly warmUp?: () => Promise<unknown>;
+}
+
+export interface RowPlan {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: Better;
+  readonly ours: (values: Values) => number;
+  readonly reference: { readonly name: string; readonly of: (values: Values) => number };
+  readonly target: number | null;
+}
+
+export function summarize(samples: readonly number[]): Summary {
+  assert(samples.length > 0, "a row has at least one sample");
+  const sorted = samples.toSorted((left, right) => left - right);
+  const middle = sorted.length >> 1;
+  const isOdd = sorted.length % 2 === 1;
+  const median = isOdd ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  return { median, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
+/** Null without a target. */
+export function meets(ratio: number, target: number | null, better: Better): boolean | null {
+  if (target === null) return null;
+  return better === "higher" ? ratio >= target : ratio <= target;
+}
+
+/** A row out of the values of every round. */
+export function toRow(plan: RowPlan, rounds: readonly Values[]): Row {
+  const { name, unit, better, target } = plan;
+  const ours = summarize(rounds.map(plan.ours));
+  const reference = { name: plan.reference.name, ...summarize(rounds.map(plan.reference.of)) };
+  const ratio = ours.median / reference.median;
+  return { name, unit, better, ours, reference, ratio, target, ok: meets(ratio, target, better) };
+}
+
+/** Takes all quantities in turn, `rounds` times. */
+export async function measure(
+  quantities: readonly Quantity[],
+  plans: readonly RowPlan[],
+  rounds: number,
+): Promise<Row[]> {
+  for (const { warmUp } of quantities) await warmUp?.();
+  const measured: Values[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const values = new Map<string, number>();
+    for (const { name, sample } of quantities) {
+      const value = await sample();
+      if (typeof value === "number") values.set(name, value);
+      else for (const [key, part] of Object.entries(value)) values.set(`${name}.${key}`, part);
+    }
+    measured.push((name) => {
+      const value = values.get(name);
+      assert(value !== undefined, `${name} is measured in every round`);
+      return value;
+    });
+  }
+  return plans.map((plan) => toRow(plan, measured));
+}
+
+/** A fixed number as a reference: a limit that is set. */
+export function limit(value: number, name = "limit"): RowPlan["reference"] {
+  return { name, of: () => value };
+}
+
+export function value(name: string): (values: Values) => number {
+  return (values) => values(name);
+}
