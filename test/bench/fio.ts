@@ -109,6 +109,7 @@ export async function verifyWithFio(uri: string, bytes: number): Promise<void> {
     "--iodepth=16",
     `--size=${bytes}`,
     "--verify=crc32c",
+    "--verify_state_save=0",
     "--do_verify=1",
     "--verify_fatal=1",
     "--eta=never",
