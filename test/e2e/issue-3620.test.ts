@@ -73,7 +73,7 @@ test.skipIf(!CAN_RUN)(
   "issue 3620: a backend that moves less than was asked: resumed, in sync [needs libaio, direct-io]",
   async () => {
     const story = await tellIssue(2);
-    // The first transfer of some chunks: what is resumed begins behind the row that the fault names.
+    // The first transfer of some chunks; what is resumed begins behind the row of the fault.
     const short = { op: "any", at: "completion", bytes: 4 * KIB, count: 1, resultBytes: 20 * KIB };
     for (const drive of ["drive0", "drive1", "drive_new"]) {
       for (let chunk = 0; chunk < 60; chunk += 7) {
