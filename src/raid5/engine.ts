@@ -187,7 +187,8 @@ export class StripeEngine {
 
   /** Nothing is under way and nothing waits. */
   get isIdle(): boolean {
-    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy;
+    const isLogIdle = this.policy.logs?.isIdle !== false;
+    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy && isLogIdle;
   }
 
   /** Writes that are past the gate and not answered. */

@@ -9,7 +9,7 @@ import { assert } from "../base/assert.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
 import { RowSet } from "./row-set.ts";
-import { SyncProgress } from "./sync-progress.ts";
+import { type StripeRanges, SyncProgress } from "./sync-progress.ts";
 
 export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
 export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
@@ -102,13 +102,15 @@ export class MemberSet {
       dataOffset: number;
       fromStripe: number;
       isVolatile?: boolean;
+      /** Only these stripes are to be filled: the others are as they were when it left. */
+      ranges?: StripeRanges | null;
     },
   ): void {
     assert(this.rebuildingRole < 0, "one member is rebuilt at a time");
     this.devices[role] = options.device;
     this.dataOffset[role] = options.dataOffset;
     this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
-    this.rebuild = new SyncProgress(options.fromStripe);
+    this.rebuild = new SyncProgress(options.fromStripe, options.ranges ?? null);
     this.recordedRebuildStripe = options.fromStripe;
     this.changeMode(role, MemberMode.rebuilding);
   }
@@ -179,8 +181,13 @@ export class MemberSet {
   }
 
   /** `toStripe` absent: to the end. */
-  beginResync(options: { fromStripe: number; toStripe?: number; isFirst: boolean }): void {
-    this.resync = new SyncProgress(options.fromStripe);
+  beginResync(options: {
+    fromStripe: number;
+    toStripe?: number;
+    isFirst: boolean;
+    ranges?: StripeRanges | null;
+  }): void {
+    this.resync = new SyncProgress(options.fromStripe, options.ranges ?? null);
     this.resyncEnd = options.toStripe ?? Number.POSITIVE_INFINITY;
     this.provenRows = options.isFirst ? new RowSet() : null;
   }

@@ -132,7 +132,8 @@ export class PplLogs {
   }
 
   get isIdle(): boolean {
-    return this.logs.every((log) => log === null || log.isIdle);
+    const isIdle = (log: PplLog | null): boolean => log === null || (log.isIdle && !log.isWriting);
+    return this.leaving.length === 0 && this.logs.every(isIdle);
   }
 
   /** Once a turn, after all completions. */
