@@ -79,12 +79,7 @@ export class ArrayPolicy {
     const { array } = this;
     if (array.isReadOnlyStart) return;
     if (this.logs !== null) {
-      for (const [role, { drive }] of array.roles.entries()) {
-        if (drive === null || !array.members.isPresent(role)) continue;
-        if (!(await this.seatLog(role, drive))) {
-          array.failMember(role, "its partial parity log cannot be written");
-        }
-      }
+      await Promise.all(array.roles.map((_, role) => this.seatLogAtStart(role)));
       if (array.members.resync?.cursor === 0) await array.synchronizer.syncFirstStripe();
     }
     await this.keeper?.writeBlocks({ urgentOnly: false });
@@ -172,9 +167,9 @@ export class ArrayPolicy {
   // Change -----------------------------------------------------------------------------------
 
   /**
-   * Changes to another policy, while nothing is written and the array is clean. Order: no superblock
-   * names the old log any more when the room for the new one is written, and what the new policy
-   * needs is on every member before a superblock names that.
+   * Changes to another policy, while nothing is written and the array is clean. Order: no
+   * superblock names the old log any more when the room for the new one is written, and what the
+   * new policy needs is on every member before a superblock names that.
    */
   async change(to: ConsistencyPolicy): Promise<Result<undefined, string>> {
     const bitmap = to === "bitmap" ? this.emptyBitmap() : null;
@@ -259,13 +254,16 @@ export class ArrayPolicy {
   }
 
   /** Empties the log of a member that is there, and begins to use it. */
-  private async seatLog(role: number, drive: Drive): Promise<boolean> {
+  private async seatLogAtStart(role: number): Promise<void> {
+    const { array } = this;
+    const { drive } = array.roles[role]!;
+    if (drive === null || !array.members.isPresent(role)) return;
     const superblock = drive.superblock!;
-    if (!(await this.areas.clear(drive, superblock))) return false;
-    const taken = await this.takeSeat(superblock);
-    if (taken === null) return false;
-    this.seated(role, taken);
-    return true;
+    const isClear = await this.areas.clear(drive, superblock);
+    const taken = isClear ? await this.takeSeat(superblock) : null;
+    if (!array.members.isPresent(role)) this.giveUpSeat(taken);
+    else if (taken === null) array.failMember(role, "its partial parity log cannot be used");
+    else this.seated(role, taken);
   }
 }
 
