@@ -8,8 +8,9 @@
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { SectorOracle } from "./oracle.ts";
+import type { SimClient } from "./sim-clients.ts";
 import type { SimDevice } from "./sim-device.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const CHUNK_BYTES = 8192;
 const STRIPES = 4;

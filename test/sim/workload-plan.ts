@@ -40,6 +40,14 @@ export const OTHER_FEATURES = [
   "scrub",
   "stop",
   "crash",
+  "files", // Drives are files, in which holes can be punched.
+  "zero",
+  "trim",
+  "disconnect", // Clients die in the middle of requests.
+  "clock", // The wall clock jumps.
+  "two-members", // Two at once, instead of a crash.
+  "silent", // At the end: bit rot, lost and misdirected writes.
+  "lies", // At the very end: a drive that does not flush.
 ] as const;
 export type Feature = FaultKind | (typeof OTHER_FEATURES)[number];
 

@@ -29,10 +29,11 @@ import {
 import { SectorOracle } from "./oracle.ts";
 import { RunCounts } from "./run-counts.ts";
 import type { CrashPolicy } from "./sim-device.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 import { FaultActor } from "./workload-faults.ts";
 import { Load } from "./workload-load.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
+import { Seat } from "./workload-seat.ts";
 
 const STEP_MS_MAX = 40;
 const DRAIN_MS = 3_600_000;
@@ -67,7 +68,7 @@ class Run {
   private readonly load: Load;
   private trace = new SlimTrace();
   private world: SimWorld;
-  private clients: SimClient[] = [];
+  private seats: Seat[] = [];
   /** Attached drives. */
   private present: string[] = [];
   private nextDrive = 0;
@@ -120,7 +121,7 @@ class Run {
   // Safety -----------------------------------------------------------------------------------
 
   private liveOn(): void {
-    this.load.start(this.world, this.clients);
+    this.load.start(this.world, this.seats);
     this.live(Number.POSITIVE_INFINITY, false);
   }
 
@@ -130,7 +131,7 @@ class Run {
     const isAfterClean = nextBelow(random, 3) === 0;
     // The first writes after the array was clean: the dirty mark is just being written.
     if (isAfterClean) world.simulation.runFor(400);
-    this.load.start(world, this.clients);
+    this.load.start(world, this.seats);
     // A member that fails: the others are just being told.
     const isAfterFailure = !isAfterClean && nextBelow(random, 2) === 0;
     this.load.isAllFua = isAfterFailure;
@@ -371,11 +372,11 @@ class Run {
     for (let lba = 0; lba < oracle.sectorCount; ) {
       const wanted = SECTORS_PER_ROW * (1 + nextBelow(this.random, 32));
       const sectors = Math.min(wanted, oracle.sectorCount - lba);
-      writes.push(this.load.write(this.clients[0]!, lba, sectors, false));
+      writes.push(this.load.write(this.seats[0]!, lba, sectors, false));
       lba += sectors;
     }
     world.run(Promise.all(writes));
-    world.run(this.load.flush(this.clients[0]!));
+    world.run(this.load.flush(this.seats[0]!));
     this.check();
     this.faults.isProven = true;
   }
@@ -415,10 +416,10 @@ class Run {
     for (const row of first) {
       for (let index = 0; index < memberCount - 1; index += 1) {
         const lba = row + index * chunkSectors;
-        this.world.run(this.load.write(this.clients[0]!, lba, SECTORS_PER_ROW, false));
+        this.world.run(this.load.write(this.seats[0]!, lba, SECTORS_PER_ROW, false));
       }
     }
-    this.world.run(this.load.flush(this.clients[0]!));
+    this.world.run(this.load.flush(this.seats[0]!));
     this.check();
   }
 
@@ -450,11 +451,11 @@ class Run {
 
   private verify(): void {
     const { world, oracle } = this;
-    const client = this.clients[0]!;
+    const seat = this.seats[0]!;
     const step = MIB / 4 / SECTOR_BYTES;
     for (let lba = 0; lba < oracle.sectorCount; lba += step) {
       const sectors = Math.min(step, oracle.sectorCount - lba);
-      world.run(this.load.read(client, lba, sectors));
+      world.run(this.load.read(seat, lba, sectors));
       this.check();
     }
     const mismatchBytes = world.check();
@@ -490,7 +491,8 @@ class Run {
     const { plan, trace, wallAheadMs } = this;
     const { batchChance, withNbd } = plan;
     const seed = this.random.nextU32();
-    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs });
+    const areFiles = plan.features.has("files");
+    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs, areFiles });
   }
 
   private create(): ArrayStatus {
@@ -501,9 +503,10 @@ class Run {
 
   private connect(): void {
     const { world, plan } = this;
-    this.clients = [];
+    this.seats = [];
     for (let index = 0; index < plan.clientCount; index += 1) {
-      this.clients.push(plan.withNbd ? world.run(world.nbdClient()) : world.client());
+      const client = plan.withNbd ? world.run(world.nbdClient()) : world.client();
+      this.seats.push(new Seat({ world, client, seatCount: plan.clientCount }));
     }
   }
 
@@ -517,8 +520,13 @@ class Run {
     }
     const status = world.status();
     for (const { errors } of status.members) counts.retries += errors.retried;
-    counts.requests += this.load.requests;
-    this.load.requests = 0;
+    const { load } = this;
+    counts.requests += load.requests;
+    RunCounts.bump(counts.faults, "half a write", load.halfWrites);
+    RunCounts.bump(counts.faults, "disconnect", load.cuts);
+    load.requests = 0;
+    load.halfWrites = 0;
+    load.cuts = 0;
   }
 }
 
