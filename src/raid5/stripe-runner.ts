@@ -336,6 +336,11 @@ export class StripeRunner {
 
   private startWriting(op: number): void {
     const { ops, segments, geometry } = this;
+    // Rule 15: the second member may have gone since this was planned.
+    if (this.members.isFailed) {
+      this.finish(op, EIO);
+      return;
+    }
     ops.phase[op] = Phase.writing;
     if (!this.hasRequestsFor(op)) {
       this.ioWaiters.push(op);
