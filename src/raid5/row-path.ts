@@ -154,7 +154,7 @@ export class RowPath {
     const isWhole = unknown === 0 && (await this.readOthers(place, 1 << target, rows));
     if (isWhole) {
       this.xorOthers(1 << target, rows.result, rows);
-      const moved = await this.move(Op.write, place, target, rows.result);
+      const moved = await this.store(place, target, rows.result, rows);
       if (moved === "done") return true;
       return moved === "bad" && (await this.enterBad(place, target));
     }
@@ -204,7 +204,7 @@ export class RowPath {
     const parityRole = this.geometry.parityRole(place.stripe);
     if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
     this.xorOthers(1 << parityRole, rows.result, rows);
-    await this.move(Op.write, place, parityRole, rows.result);
+    await this.store(place, parityRole, rows.result, rows);
     return false;
   }
 
@@ -270,7 +270,7 @@ export class RowPath {
     address: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    const written = await this.move(Op.write, place, role, address);
+    const written = await this.store(place, role, address, rows);
     const read = written === "done" ? await this.load(place, role, role, rows) : written;
     if (read === "done") {
       await this.clearBad(place, role);
@@ -298,7 +298,7 @@ export class RowPath {
       (absent & (1 << role)) !== 0 ? "gone" : this.move(Op.write, place, role, address),
       (absent & (1 << parityRole)) !== 0
         ? "gone"
-        : this.move(Op.write, place, parityRole, rows.result),
+        : this.store(place, parityRole, rows.result, rows),
     ]);
     if (data === "no-space" && parity === "no-space") return ENOSPC;
     if (data !== "done" && parity !== "done") return EIO;
@@ -356,7 +356,7 @@ export class RowPath {
     kernels.xor(rows.result, this.sources, 3, ROW_BYTES);
     const [data, parity] = await Promise.all([
       this.move(Op.write, place, role, address),
-      this.move(Op.write, place, parityRole, rows.result),
+      this.store(place, parityRole, rows.result, rows),
     ]);
     if (data === "done" && parity === "done") return 0;
     // No redundancy is left in this row: what was not written is not answered as written.
@@ -406,6 +406,19 @@ export class RowPath {
   ): Promise<Moved> {
     const moved = await this.move(Op.read, place, role, rows.of(slot));
     if (moved !== "done" && moved !== "bad") await rows.renew(slot);
+    return moved;
+  }
+
+  /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
+  private async store(
+    place: RowPlace,
+    role: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<Moved> {
+    const isResult = address === rows.result;
+    const moved = await this.move(Op.write, place, role, address);
+    if (isResult && moved !== "done" && moved !== "bad") await rows.renew(rows.resultSlot);
     return moved;
   }
 
