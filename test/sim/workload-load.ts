@@ -38,6 +38,8 @@ export class Load {
   mayBeStopped = false;
   /** Two members are faulty: EIO is an answer to anything. */
   mayFail = false;
+  /** Whether two members are known to be gone. */
+  private readonly hasFailed: () => boolean;
   /** Nothing is promised any more: whatever is answered and read is taken. */
   isLawless = false;
   /** Every write is to be durable when it is answered. */
@@ -49,7 +51,13 @@ export class Load {
   private hotLba = 0;
   private pausedUntilMs = 0;
 
-  constructor(options: { plan: Plan; oracle: SectorOracle; random: SeededRandom }) {
+  constructor(options: {
+    plan: Plan;
+    oracle: SectorOracle;
+    random: SeededRandom;
+    hasFailed: () => boolean;
+  }) {
+    this.hasFailed = options.hasFailed;
     this.plan = options.plan;
     this.oracle = options.oracle;
     this.random = options.random;
@@ -133,6 +141,7 @@ export class Load {
   ): Promise<number> {
     const { oracle } = this;
     const { lba, sectors, content, fua, isHalf = false } = what;
+    const hadFailed = this.hasFailed();
     const version = oracle.beginWrite(lba, sectors, content);
     const entry: Unstable = { lba, sectors, isEnded: false };
     this.unstable.set(version, entry);
@@ -143,6 +152,9 @@ export class Load {
     oracle.endWrite(version, endOf(status, fua, isHalf));
     if ((status === 0 && fua) || isHalf || status === EOPNOTSUPP) this.unstable.delete(version);
     this.judge(content === "stamp" ? "write" : content, lba, sectors, status);
+    if (status === 0 && hadFailed && content !== "trim") {
+      this.violations.push(`a write at ${lba} is acknowledged with two members gone`);
+    }
     return status;
   }
 

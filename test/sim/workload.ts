@@ -13,7 +13,7 @@
  * missing is the write hole: assembly must refuse until it is forced, and then only rows that were
  * not stable (written and not known to be durable) may be wrong; they are written anew.
  */
-import type { ArrayStatus } from "../../src/array/protocol.ts";
+import type { ArrayEvent, ArrayStatus } from "../../src/array/protocol.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Role } from "../../src/md/superblock.ts";
@@ -30,6 +30,8 @@ import { SectorOracle } from "./oracle.ts";
 import { RunCounts } from "./run-counts.ts";
 import type { CrashPolicy } from "./sim-device.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
+import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
+import { canLoseTwo, loseTwo } from "./workload-double.ts";
 import { FaultActor } from "./workload-faults.ts";
 import { Load } from "./workload-load.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
@@ -38,13 +40,15 @@ import { Seat } from "./workload-seat.ts";
 const STEP_MS_MAX = 40;
 const DRAIN_MS = 3_600_000;
 const HEAL_MS = 600_000;
+const CLOCK_JUMP_MS_MAX = 400 * 86_400_000;
 const SECTORS_PER_ROW = ROW_BYTES / SECTOR_BYTES;
 const CRASH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
 
-/** Keeps where writes went, not what they held. */
+/** Keeps where writes went, not what they held, and that there were flushes. */
 class SlimTrace extends DeviceTrace {
   override record(device: number, event: MediaEvent): void {
     if (event.kind === "submit") super.record(device, { ...event, bytes: null });
+    if (event.kind === "flush-submit") super.record(device, event);
   }
 }
 
@@ -58,19 +62,23 @@ export function runSeed(seed: number, counts: RunCounts = new RunCounts()): stri
   return new Run(seed, counts).guarded();
 }
 
-class Run {
-  private readonly seed: number;
-  private readonly counts: RunCounts;
-  private readonly random: SeededRandom;
-  private readonly plan: Plan;
-  private readonly faults: FaultActor;
-  private readonly oracle: SectorOracle;
-  private readonly load: Load;
+export class Run {
+  readonly seed: number;
+  readonly counts: RunCounts;
+  readonly random: SeededRandom;
+  readonly plan: Plan;
+  readonly faults: FaultActor;
+  readonly oracle: SectorOracle;
+  readonly load: Load;
   private trace = new SlimTrace();
-  private world: SimWorld;
-  private seats: Seat[] = [];
+  world: SimWorld;
+  seats: Seat[] = [];
+  /** Two members are gone, and the array has said so. */
+  hasFailed = false;
+  /** What had reached the drives by then: writes and flushes. */
+  private submittedAtFailure = 0;
   /** Attached drives. */
-  private present: string[] = [];
+  present: string[] = [];
   private nextDrive = 0;
   private wallAheadMs = 0;
 
@@ -85,7 +93,8 @@ class Run {
     const sectorCount = sizeBytes / SECTOR_BYTES;
     this.oracle = new SectorOracle({ seed, sectorCount });
     const { plan, oracle } = this;
-    this.load = new Load({ plan, oracle, random: this.random.split() });
+    const hasFailed = () => this.hasFailed;
+    this.load = new Load({ plan, oracle, random: this.random.split(), hasFailed });
   }
 
   /** As `run`; what is thrown tells how to repeat it. */
@@ -107,13 +116,17 @@ class Run {
     else if (!plan.features.has("early")) this.world.settle();
     for (let epoch = 0; epoch < plan.epochs; epoch += 1) {
       const isCrash = plan.features.has("crash") && nextBelow(this.random, 3) > 0;
-      if (isCrash) this.liveUntilCrash();
+      const isDouble = plan.features.has("two-members") && nextBelow(this.random, 2) === 0;
+      if (isCrash || isDouble) this.liveUntilCrash();
       else this.liveOn();
-      if (isCrash && this.mayCrash()) this.crash();
+      if (isDouble && canLoseTwo(this, this.look())) loseTwo(this);
+      else if (isCrash && this.mayCrash()) this.crash();
       else this.drain();
     }
     this.heal();
     this.verify();
+    if (plan.features.has("silent")) harmSilently(this);
+    if (plan.features.has("lies")) lieAboutFlushes(this);
     this.count();
     return this.world.simulation.traceHash;
   }
@@ -155,6 +168,7 @@ class Run {
       if (isToFail) while (world.nowMs < stepMs && !hasFailed() && world.simulation.step());
       else world.simulation.runFor(stepMs - world.nowMs);
       this.check();
+      this.jumpClock();
       if (hasFailed()) return;
       const status = this.look();
       if (isToFail) this.faults.strike(world, status);
@@ -163,7 +177,15 @@ class Run {
     }
   }
 
-  private drain(): void {
+  /** The wall clock steps, as after a correction by hand; nothing but time stamps may notice. */
+  private jumpClock(): void {
+    if (!this.plan.features.has("clock") || nextBelow(this.random, 8) > 0) return;
+    RunCounts.bump(this.counts.faults, "clock jump");
+    const byMs = nextBelow(this.random, CLOCK_JUMP_MS_MAX);
+    this.world.simulation.jumpWall(nextBelow(this.random, 2) === 0 ? byMs : -byMs);
+  }
+
+  drain(): void {
     this.load.finish();
     this.world.simulation.runUntil(() => !this.load.isRunning || this.load.violations.length > 0, {
       limitMs: DRAIN_MS,
@@ -183,12 +205,12 @@ class Run {
     return status;
   }
 
-  private check(): void {
+  check(): void {
     const [violation] = this.load.violations;
     if (violation !== undefined) this.fail(violation);
   }
 
-  private fail(message: string): never {
+  fail(message: string): never {
     throw this.failure(message);
   }
 
@@ -317,7 +339,7 @@ class Run {
     this.load.mayBeStopped = false;
   }
 
-  private mustStart(options: { force: boolean }): void {
+  mustStart(options: { force: boolean }): void {
     const started = this.world.startArray(options);
     if (!started.ok) this.fail(`start: ${started.error.code}: ${started.error.detail}`);
   }
@@ -329,16 +351,22 @@ class Run {
     return !this.faults.hasLatent;
   }
 
-  private crash(): void {
+  crash(): void {
     const { random } = this;
     const policy = CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]!;
     const isMixed = nextBelow(random, 4) === 0;
     RunCounts.bump(this.counts.crashes, isMixed ? "mixed" : policy);
-    const degradedBefore = this.world.status().degraded;
-    this.count();
-    const images = this.world.crash(() =>
+    this.crashWith(() =>
       isMixed ? CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]! : policy,
     );
+  }
+
+  /** The power is cut, and the machine starts again; the answer is what the drives held. */
+  crashWith(policyOf: (name: string) => CrashPolicy): DeviceImage[] {
+    const { random } = this;
+    const degradedBefore = this.world.status().degraded;
+    this.count();
+    const images = this.world.crash(policyOf);
     this.load.abandon();
     this.oracle.crash();
     const openRows = this.load.takeUnstableRows();
@@ -348,6 +376,7 @@ class Run {
     this.present = kept.map(({ name }) => name);
     this.wallAheadMs += this.world.nowMs + 60_000;
     this.faults.restarted();
+    this.hasFailed = false;
     this.trace = new SlimTrace();
     this.world = this.makeWorld();
     for (const image of kept) {
@@ -358,6 +387,7 @@ class Run {
     const isForced = this.assemble(kept, degradedBefore);
     this.connect();
     if (isForced) this.rewrite(openRows);
+    return kept;
   }
 
   /**
@@ -365,9 +395,16 @@ class Run {
    * that all rows are proven and a member may be lost before it has ended.
    */
   private overwriteAll(): void {
-    const { world, oracle, plan } = this;
+    const { world, plan } = this;
     const slowly = { syncSpeedMax: plan.memberSizeBytes, syncSpeedMin: plan.memberSizeBytes };
     world.must({ kind: "set-array", array: ARRAY_NAME, ...slowly });
+    this.writeAll();
+    this.faults.isProven = true;
+  }
+
+  /** Writes every sector, and flushes. */
+  writeAll(): void {
+    const { world, oracle } = this;
     const writes: Promise<number>[] = [];
     for (let lba = 0; lba < oracle.sectorCount; ) {
       const wanted = SECTORS_PER_ROW * (1 + nextBelow(this.random, 32));
@@ -378,7 +415,6 @@ class Run {
     world.run(Promise.all(writes));
     world.run(this.load.flush(this.seats[0]!));
     this.check();
-    this.faults.isProven = true;
   }
 
   /** What must be so after the drives of a crashed machine are attached; true if it took force. */
@@ -404,7 +440,7 @@ class Run {
   }
 
   /** Writes all sectors of the stripes' rows in which these sectors lie. */
-  private rewrite(sectors: readonly number[]): void {
+  rewrite(sectors: readonly number[]): void {
     const { chunkBytes, memberCount } = this.plan;
     const chunkSectors = chunkBytes / SECTOR_BYTES;
     const stripeSectors = chunkSectors * (memberCount - 1);
@@ -425,7 +461,7 @@ class Run {
 
   // Liveness and the end ---------------------------------------------------------------------
 
-  private heal(): void {
+  heal(): void {
     const { world } = this;
     // A drive that went without anybody noticing has lost what its cache held: nothing could tell
     // that if it were simply there again.
@@ -449,15 +485,21 @@ class Run {
     this.check();
   }
 
-  private verify(): void {
-    const { world, oracle } = this;
-    const seat = this.seats[0]!;
+  /** Every sector is read and judged. */
+  readAll(): void {
+    const { oracle } = this;
     const step = MIB / 4 / SECTOR_BYTES;
     for (let lba = 0; lba < oracle.sectorCount; lba += step) {
       const sectors = Math.min(step, oracle.sectorCount - lba);
-      world.run(this.load.read(seat, lba, sectors));
+      const status = this.world.run(this.load.read(this.seats[0]!, lba, sectors));
       this.check();
+      if (status !== 0) this.fail(`a read of ${sectors} sectors at ${lba}: errno ${status}`);
     }
+  }
+
+  verify(): void {
+    const { world } = this;
+    this.readAll();
     const mismatchBytes = world.check();
     if (mismatchBytes > 0) this.fail(`the check finds ${mismatchBytes} bytes that do not match`);
     this.world.settle();
@@ -485,6 +527,17 @@ class Run {
     }
   }
 
+  /** Writes and flushes that reached the drives after two members were gone; 0 before that. */
+  get submittedCount(): number {
+    return this.hasFailed ? this.trace.events.length - this.submittedAtFailure : 0;
+  }
+
+  submittedAfterFailure(): string {
+    return JSON.stringify(
+      this.trace.events.slice(this.submittedAtFailure, this.submittedAtFailure + 4),
+    );
+  }
+
   // Parts ------------------------------------------------------------------------------------
 
   private makeWorld(): SimWorld {
@@ -492,7 +545,12 @@ class Run {
     const { batchChance, withNbd } = plan;
     const seed = this.random.nextU32();
     const areFiles = plan.features.has("files");
-    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs, areFiles });
+    const onEvent = ({ kind }: ArrayEvent) => {
+      if (kind !== "array.failed" || this.hasFailed) return;
+      this.hasFailed = true;
+      this.submittedAtFailure = trace.events.length;
+    };
+    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs, areFiles, onEvent });
   }
 
   private create(): ArrayStatus {
@@ -531,7 +589,7 @@ class Run {
 }
 
 /** By the superblocks, what starting the array has to come to. */
-function expectationOf(images: readonly DeviceImage[]): "whole" | "degraded" | "refused" {
+export function expectationOf(images: readonly DeviceImage[]): "whole" | "degraded" | "refused" {
   const known = images.flatMap((image) => {
     const superblock = superblockOf(image);
     return typeof superblock === "string" ? [] : [superblock];
