@@ -1,8 +1,8 @@
 /**
  * Buffers for one row of every role, its old content and a result, taken from the engine's pool.
  *
- * A buffer whose request was given up may still be used by the drive: it is renewed at once, and the
- * old one goes back only with the rest, where the pins hold it (write-rules 10).
+ * A buffer whose request was given up may still be used by the drive: it is renewed at once, and
+ * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
 import { ROW_BYTES } from "../base/units.ts";
 import { SLAB_BYTES } from "../block/pool.ts";

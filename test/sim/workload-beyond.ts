@@ -1,6 +1,6 @@
 /**
- * What no parity can detect, at the end of a run (promise 5): sectors that rot, writes that are lost
- * or land elsewhere, a drive that does not flush. Reads may be wrong then, but everything is
+ * What no parity can detect, at the end of a run (promise 5): sectors that rot, writes that are
+ * lost or land elsewhere, a drive that does not flush. Reads may be wrong then, but everything is
  * answered, a check counts exactly the rows whose parity does not hold and changes none of them, a
  * repair makes parity match and touches no data, and what is written after that reads back.
  */

@@ -18,7 +18,7 @@ import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Role } from "../../src/md/superblock.ts";
 import { DeviceTrace } from "./device-trace.ts";
-import { blankImage, type DeviceImage, type MediaEvent, PAGE_BYTES } from "./media.ts";
+import type { DeviceImage, MediaEvent } from "./media.ts";
 import {
   areasOf,
   parityMismatches,
@@ -30,6 +30,7 @@ import { SectorOracle } from "./oracle.ts";
 import { RunCounts } from "./run-counts.ts";
 import type { CrashPolicy } from "./sim-device.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
+import { administrate, newDrive, replace } from "./workload-admin.ts";
 import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
 import { canLoseTwo, loseTwo } from "./workload-double.ts";
 import { FaultActor } from "./workload-faults.ts";
@@ -79,7 +80,7 @@ export class Run {
   private submittedAtFailure = 0;
   /** Attached drives. */
   present: string[] = [];
-  private nextDrive = 0;
+  nextDrive = 0;
   private wallAheadMs = 0;
 
   constructor(seed: number, counts: RunCounts) {
@@ -173,7 +174,7 @@ export class Run {
       const status = this.look();
       if (isToFail) this.faults.strike(world, status);
       else if (nextBelow(random, 2) === 0) this.faults.act(world, status);
-      if (!isToFail && nextBelow(random, 6) === 0) this.administrate(status);
+      if (!isToFail && nextBelow(random, 6) === 0) administrate(this, status);
     }
   }
 
@@ -229,114 +230,6 @@ export class Run {
         ...simulation.recentTrace.slice(-60),
       ].join("\n"),
     );
-  }
-
-  // Administration ---------------------------------------------------------------------------
-
-  private administrate(status: ArrayStatus): void {
-    const { plan, random } = this;
-    const isWhole = status.degraded === 0 && status.sync.action !== "resync";
-    if (status.degraded > 0) {
-      if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) this.replace(status);
-      return;
-    }
-    const choices = (["fail-member", "spare", "scrub", "stop"] as const).filter((feature) =>
-      plan.features.has(feature),
-    );
-    const choice = choices[nextBelow(random, choices.length)];
-    if (choice === undefined || !isWhole) return;
-    if (choice === "stop") this.stopAndStart();
-    else if (choice === "scrub") this.scrub(status);
-    else if (choice === "spare" && status.spares.length === 0) this.addMember(this.newDrive());
-    else if (choice === "fail-member" && this.faults.victim !== null) {
-      this.admin("fail-member");
-      this.world.call({ kind: "fail-member", array: ARRAY_NAME, drive: this.faults.victim });
-    }
-  }
-
-  private admin(what: string): void {
-    RunCounts.bump(this.counts.admin, what);
-    this.world.simulation.note(`admin ${what}`);
-  }
-
-  /** Gives the free role a drive: the old one again, or a new one. */
-  private replace(status: ArrayStatus): void {
-    const faulty = status.members.find(({ state }) => state === "faulty" || state === "missing");
-    if (faulty === undefined) return;
-    const name = faulty.drive;
-    if (name !== null) {
-      this.faults.heal(this.world.device(name));
-      const isSame = this.plan.features.has("re-add") && nextBelow(this.random, 2) === 0;
-      if (isSame) {
-        this.admin("re-add");
-        this.faults.forgetLatent();
-        this.world.call({ kind: "add-member", array: ARRAY_NAME, drive: name, force: true });
-        return;
-      }
-      this.admin("remove");
-      this.world.call({ kind: "remove-member", array: ARRAY_NAME, drive: name });
-      this.world.call({ kind: "detach-drive", name, force: false });
-      this.present = this.present.filter((other) => other !== name);
-    }
-    this.faults.forgetLatent();
-    this.admin("replace");
-    this.addMember(this.newDrive());
-  }
-
-  private addMember(drive: string): void {
-    this.admin("add");
-    this.world.call({ kind: "add-member", array: ARRAY_NAME, drive, force: false });
-  }
-
-  private newDrive(): string {
-    const name = `drive${this.nextDrive}`;
-    this.nextDrive += 1;
-    const { driveBytes, sectorBytes, features } = this.plan;
-    const blank = blankImage({ name, sizeBytes: driveBytes, sectorBytes });
-    this.world.plug(features.has("used-drives") ? this.usedImage(blank) : blank);
-    const attached = this.world.attach(name);
-    if (!attached.ok) this.fail(`attach: ${attached.error.detail}`);
-    this.present.push(name);
-    return name;
-  }
-
-  /** What lies on it is no superblock, and reads as nothing that the oracle knows. */
-  private usedImage(image: DeviceImage): DeviceImage {
-    const pages = new Map<number, Uint8Array>();
-    for (let page = 2 + nextBelow(this.random, 2); page < image.sizeBytes / PAGE_BYTES; page += 2) {
-      pages.set(page, new Uint8Array(PAGE_BYTES).fill(1 + nextBelow(this.random, 255)));
-    }
-    return { ...image, pages };
-  }
-
-  private scrub(status: ArrayStatus): void {
-    const { random, world } = this;
-    const { action } = status.sync;
-    if (action === "check" || action === "repair") {
-      const kind = nextBelow(random, 2) === 0 ? "pause-scrub" : "cancel-scrub";
-      this.admin(kind);
-      world.call({ kind, array: ARRAY_NAME });
-      return;
-    }
-    const mode = nextBelow(random, 2) === 0 ? "check" : "repair";
-    const limitBytesPerSecond =
-      nextBelow(random, 2) === 0 ? null : MIB * (1 + nextBelow(random, 8));
-    const restart = nextBelow(random, 2) === 0;
-    this.admin(mode);
-    world.call({ kind: "start-scrub", array: ARRAY_NAME, mode, limitBytesPerSecond, restart });
-  }
-
-  private stopAndStart(): void {
-    const { world } = this;
-    this.admin("stop");
-    this.load.mayBeStopped = true;
-    this.faults.isProven = false;
-    const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
-    if (!stopped.ok) this.fail(`stop: ${stopped.error.detail}`);
-    world.simulation.runFor(nextBelow(this.random, 20));
-    this.mustStart({ force: false });
-    world.simulation.runFor(20);
-    this.load.mayBeStopped = false;
   }
 
   mustStart(options: { force: boolean }): void {
@@ -476,7 +369,7 @@ export class Run {
       if (status.state === "read-only") this.fail(`read-only: ${status.reason}`);
       const isIdle = status.sync.action === "idle";
       if (status.degraded === 0 && isIdle && status.state === "clean") break;
-      if (status.degraded > 0 && isIdle && status.spares.length === 0) this.replace(status);
+      if (status.degraded > 0 && isIdle && status.spares.length === 0) replace(this, status);
       if (world.nowMs > endMs) {
         this.fail(`still ${status.state}, degraded ${status.degraded}, ${status.sync.action}`);
       }
@@ -555,7 +448,7 @@ export class Run {
 
   private create(): ArrayStatus {
     const { memberCount, chunkBytes, memberSizeBytes } = this.plan;
-    const drives = Array.from({ length: memberCount }, () => this.newDrive());
+    const drives = Array.from({ length: memberCount }, () => newDrive(this));
     return this.world.createArray({ drives, chunkBytes, memberSizeBytes });
   }
 
