@@ -105,6 +105,12 @@ export class SuperblockWriter {
     while (!this.host.mayNotWrite()) {
       // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
       const address = await this.takeBuffer();
+      // Rule 15: completions of one reap are judged together; what was begun by the first of them
+      // may not be written after the second.
+      if (this.host.mayNotWrite()) {
+        this.pool.free(address, SLAB_BYTES);
+        break;
+      }
       const writes = this.host.nextSuperblocks();
       let failedCount = 0;
       for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {

@@ -172,6 +172,26 @@ test("seed 15: the second member goes while a write reads: it is not written, no
   expect(trace.events.slice(before)).toEqual([]);
 });
 
+test("seed 2090: two members go in one reap: neither is recorded", () => {
+  const trace = new DeviceTrace();
+  const latency = { minMs: 0.1, tailMs: 0 };
+  const world = new SimWorld({ seed: 1, trace, latency, batchChance: 1 });
+  const drives = ["a", "b", "c", "d"];
+  for (const name of drives) world.addDrive({ name, sizeBytes: 3 * MIB });
+  world.createArray({ drives, chunkBytes: CHUNK_BYTES, memberSizeBytes: 4 * CHUNK_BYTES });
+  world.settle();
+  world.simulation.runFor(100);
+  for (const name of ["a", "b"]) world.device(name).vanish("keep");
+  const before = trace.events.length;
+  expect(world.run(world.client().read(0, 3 * CHUNK_BYTES)).status).toBe(EIO);
+  world.simulation.runFor(1000);
+  expect(world.status().state).toBe("failed");
+  expect(trace.events.slice(before)).toEqual([]);
+  for (const device of world.devices.values()) device.comeBack();
+  const after = SimWorld.restart(world.images(), { seed: 2 });
+  expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
+});
+
 test("nth I/O: a member answers EIO for good in the first resync: what was written stays", () => {
   for (let first = 4; first < 16; first += 1) {
     liveSmallLife("a", ({ faults }) => {
