@@ -44,6 +44,13 @@ export type Expected =
   /** The two judgements differ, or the product refuses for a reason that cannot be. */
   | { readonly kind: "wrong"; readonly message: string };
 
+/** What a forced start gave up: sectors of the missing member in rows that were in flight. */
+export interface Hole {
+  readonly sectors: ReadonlySet<number>;
+  /** The last version before that start: what is written later counts again. */
+  readonly lastVersion: number;
+}
+
 /** The promises of one crash point. */
 export class Promises {
   readonly oracle: SectorOracle;
@@ -52,10 +59,12 @@ export class Promises {
   readonly allowed: readonly (readonly number[])[];
 
   private readonly wasOpen: (lba: number) => boolean;
+  private readonly hole: Hole | null;
 
   /** `oracle` has crashed. `earlier`: of the crash from which this run was recovering. */
-  constructor(oracle: SectorOracle, earlier: Promises | null = null) {
+  constructor(oracle: SectorOracle, earlier: Promises | null = null, hole: Hole | null = null) {
     this.oracle = oracle;
+    this.hole = hole;
     this.wasOpen = earlier === null ? () => false : (lba) => earlier.isOpen(lba);
     this.seed = oracle.seed;
     this.allowed = Array.from({ length: oracle.sectorCount }, (_, lba) =>
@@ -66,6 +75,17 @@ export class Promises {
   /** It was being written at a crash, and parity over it may not have been made right since. */
   isOpen(lba: number): boolean {
     return this.allowed[lba]!.length > 1 || this.wasOpen(lba);
+  }
+
+  get hasHole(): boolean {
+    return this.hole !== null;
+  }
+
+  /** It was given up by a forced start, and has not been written since. */
+  isFree(lba: number): boolean {
+    const { hole } = this;
+    if (hole === null || !hole.sectors.has(lba)) return false;
+    return this.allowed[lba]!.some((version) => version <= hole.lastVersion);
   }
 
   /** Null, or what is wrong with it. */
@@ -203,7 +223,7 @@ export class LightCheck {
       !isDirect && plan.isDirty && isRowOpen(promises, reader, stripe, row, memberCount);
     for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
       const lba = first + sector;
-      const isFree = isHole || (isTorn && promises.isOpen(lba));
+      const isFree = isHole || promises.isFree(lba) || (isTorn && promises.isOpen(lba));
       const wrong = isFree ? null : promises.judge(lba, found[sector]!);
       if (wrong !== null) return wrong;
       if (!isSynced || direct === null || sum === null || isTorn) continue;

@@ -15,7 +15,7 @@ import type { DeviceImage } from "../sim/media.ts";
 import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
-import { badRowsOf, type Expected, type Promises } from "./light-check.ts";
+import { badRowsOf, type Expected, type Hole, type Promises } from "./light-check.ts";
 
 const SETTLE_MS = 600_000;
 const NEW_DRIVE = "replacement";
@@ -145,7 +145,8 @@ class RealCheck {
   private readAll(plan: AssemblyPlan, isForced: boolean, isRecovered = false): string | null {
     const { promises, isTorn, mayLose } = this.options;
     const count = promises.allowed.length;
-    if (!isForced && !isTorn && !mayLose) return this.readRange(0, count);
+    const isPlain = !isForced && !isTorn && !mayLose && !promises.hasHole;
+    if (isPlain) return this.readRange(0, count);
     const chunkSectors = plan.freshest.chunkSectors;
     const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
     for (let lba = 0; lba < count; lba += 8) {
@@ -153,7 +154,8 @@ class RealCheck {
       const isBad = mayLose && this.hasBadRow(plan, lba);
       // A bad sector in a row that was being written at a crash is a chunk of a lost member there.
       const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan.freshest, lba);
-      if (isHole || isBadHole || (isTorn && isAnyOpen(promises, lba))) continue;
+      const isFree = isHole || isBadHole || isAnyFree(promises, lba);
+      if (isFree || (isTorn && isAnyOpen(promises, lba))) continue;
       // Until the resync has been there nothing proves what parity says.
       const isLost = isBad && (plan.degraded > 0 || !isRecovered);
       const wrong = this.readRange(lba, 8, isLost);
@@ -185,6 +187,11 @@ class RealCheck {
 
 function isAnyOpen(promises: Promises, lba: number): boolean {
   for (let sector = lba; sector < lba + 8; sector += 1) if (promises.isOpen(sector)) return true;
+  return false;
+}
+
+function isAnyFree(promises: Promises, lba: number): boolean {
+  for (let sector = lba; sector < lba + 8; sector += 1) if (promises.isFree(sector)) return true;
   return false;
 }
 
@@ -222,30 +229,62 @@ export interface RecordedRecovery {
   readonly trace: DeviceTrace<CrashMark>;
   /** As it was when the recovery began; what was read then is decided. */
   readonly oracle: Promises["oracle"];
+  readonly hole: Hole | null;
 }
 
-/** Recovers an array that is whole, or clean and degraded, and writes; else what is wrong. */
+/** What a forced start of this plan gives up. */
+function holeOf(promises: Promises, plan: AssemblyPlan): Hole {
+  const { chunkSectors } = plan.freshest;
+  const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
+  const sectors = new Set<number>();
+  for (let lba = 0; lba < promises.allowed.length; lba += 8) {
+    if (!isInHole(promises, plan, { lba, missing, chunkSectors })) continue;
+    for (let sector = lba; sector < lba + 8; sector += 1) sectors.add(sector);
+  }
+  return { sectors, lastVersion: promises.oracle.lastVersion };
+}
+
+/**
+ * Recovers an array that is whole, or clean and degraded, or forced, and writes; else what is
+ * wrong.
+ */
 export function recordRecovery(options: {
   images: readonly DeviceImage[];
+  /** Null: it starts without force. */
+  forced: AssemblyPlan | null;
   promises: Promises;
   seed: number;
   work: (load: CrashLoad) => void;
 }): RecordedRecovery | string {
+  const { promises, forced } = options;
   const trace = new DeviceTrace<CrashMark>();
-  const oracle = options.promises.oracle.clone();
+  const oracle = promises.oracle.clone();
   const world = SimWorld.restart(options.images, { seed: options.seed, trace });
   const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
   if (array === undefined) return "no array";
   if (array.state === "inactive") {
-    const started = world.startArray();
+    const started = world.startArray({ force: forced !== null });
     if (!started.ok) return `not started: ${started.error.detail}`;
   }
   const load = new CrashLoad({ world, oracle, trace });
-  const answer = world.run(load.read(0, oracle.sectorCount));
-  if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
+  const hole = forced === null ? null : holeOf(promises, forced);
+  for (const [lba, sectors] of rangesBeside(hole, oracle.sectorCount)) {
+    const answer = world.run(load.read(lba, sectors));
+    if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
+  }
   const decided = oracle.clone();
   options.work(load);
   world.simulation.runFor(500);
   world.settle();
-  return { trace, oracle: decided };
+  return { trace, oracle: decided, hole };
+}
+
+/** Runs of sectors that are not in the hole. */
+function* rangesBeside(hole: Hole | null, count: number): Generator<[lba: number, count: number]> {
+  let from = 0;
+  for (let lba = 0; lba <= count; lba += 1) {
+    if (lba < count && hole?.sectors.has(lba) !== true) continue;
+    if (lba > from) yield [from, lba - from];
+    from = lba + 1;
+  }
 }

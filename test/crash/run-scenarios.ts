@@ -38,6 +38,7 @@ export function runScenarios(options: {
   test(`crash matrix: ${title}: enough images of every kind were judged`, () => {
     expect(total.allImages).toBeGreaterThanOrEqual(imagesWanted * Math.min(1, FACTOR));
     expect(total.real + total.againReal).toBeGreaterThanOrEqual(realWanted * Math.min(1, FACTOR));
+    expect(total.forcedRecoveries).toBeGreaterThan(0);
     for (const kind of ["whole", "degraded", "refused", "too-few"]) {
       expect(total.kinds.get(kind) ?? 0).toBeGreaterThan(0);
     }

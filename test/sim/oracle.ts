@@ -232,6 +232,11 @@ export class SectorOracle {
     return this.writesOf.keys();
   }
 
+  /** The version of the last write that has begun. */
+  get lastVersion(): number {
+    return this.nextVersion - 1;
+  }
+
   /** The versions that a read which began now may return; 0 is "zeros, as at the start". */
   allowedVersions(lba: number): number[] {
     return this.allowedAt(lba, this.count).map(({ version }) => version);
