@@ -47,6 +47,7 @@ import type { Result } from "../../src/base/result.ts";
 import { ROW_BYTES } from "../../src/base/units.ts";
 import { NbdClient } from "../../src/nbd/client.ts";
 import { createService } from "../../src/nbd/reactor-service.ts";
+import type { NbdServer } from "../../src/nbd/server.ts";
 import { createParityKernels, type ParityKernels } from "../../src/parity/kernels.ts";
 import { IoTable } from "../../src/reactor/io-table.ts";
 import { TEST_POOL_BYTES, testMemory } from "../helpers/memory.ts";
@@ -109,6 +110,7 @@ export class SimWorld {
   private readonly options: WorldOptions;
   private readonly arrays: ArrayService | null;
   private readonly reactorService: ReactorService;
+  private nbdServer: NbdServer | null = null;
   private readonly names: string[] = [];
   private readonly open = new Map<string, SimDrive>();
   private kernel: SimSocketKernel | null = null;
@@ -165,7 +167,9 @@ export class SimWorld {
     };
     if (options.withNbd === true) {
       this.arrays = null;
-      this.reactorService = createService(this.context);
+      const service = createService(this.context);
+      this.nbdServer = service.server;
+      this.reactorService = service;
     } else {
       const arrays = new ArrayService(this.context, {
         autoAssemble: options.autoAssemble ?? true,
@@ -403,6 +407,12 @@ export class SimWorld {
       }
       await this.context.timers.sleep(POLL_MS);
     }
+  }
+
+  /** The server of a world with NBD. */
+  get server(): NbdServer {
+    assert(this.nbdServer !== null, "this world has an NBD server");
+    return this.nbdServer;
   }
 
   /** For clients: something waits for the end of a turn. */

@@ -103,8 +103,8 @@ export class Seat implements SimClient {
     const { timers } = this.world.context;
     for (let pollMs = 1; ; pollMs = Math.min(pollMs * 2, POLL_MS_MAX)) {
       await timers.sleep(pollMs);
-      const stats = await this.world.command<"nbd-stats">({ kind: "nbd-stats" });
-      if (stats.ok && stats.value.connections < this.seatCount) return;
+      const { connectionCount, lingeringCount } = this.world.server;
+      if (connectionCount < this.seatCount && lingeringCount === 0) return;
     }
   }
 }
