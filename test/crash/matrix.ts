@@ -241,11 +241,10 @@ export class Matrix {
     lost: number;
   }): void {
     const { crash, images, promises, expected, facts, number, lost } = from;
-    const forced = expected.kind === "refused" ? expected.plan : null;
-    if (forced !== null) this.counts.forcedRecoveries += 1;
+    if (expected.kind === "refused") this.counts.forcedRecoveries += 1;
     const recovery = recordRecovery({
       images,
-      forced,
+      expected,
       promises,
       seed: number,
       work: (load) => {

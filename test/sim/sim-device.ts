@@ -240,6 +240,11 @@ export class SimDevice implements BlockDevice {
     return this.media.cleanImage();
   }
 
+  /** A page of that. */
+  page(index: number): Uint8Array {
+    return this.media.cleanPage(index);
+  }
+
   /** Checks the buffers of all requests that are out: for the end of a run with hung ones. */
   checkBuffers(): void {
     for (const entry of this.inFlight.values()) this.checkBuffer(entry);

@@ -22,6 +22,7 @@ const ROWS_MAX = 4;
 /** Drives answer well, and do not what they say. The array is whole and clean. */
 export function harmSilently(run: Run): void {
   const { random, load } = run;
+  run.writeAll(); // No row is in a bad-block log any more.
   load.isLawless = true;
   for (let count = 1 + nextBelow(random, 3); count > 0; count -= 1) {
     const kind = nextBelow(random, 3);
@@ -59,6 +60,7 @@ export function lieAboutFlushes(run: Run): void {
   const { world, random, load, counts } = run;
   const drives = world.status().members.map(({ drive }) => drive!);
   const liar = drives[nextBelow(random, drives.length)]!;
+  run.writeAll();
   world.device(liar).doesFlushLie = true;
   world.device(liar).faults.count("flush lie");
   load.isLawless = true;

@@ -19,8 +19,9 @@ const SECTORS_PER_ROW = ROW_BYTES / SECTOR_BYTES;
 const VANISH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
 
 /** Whether what is lost with two members is what the load can tell. */
-export function canLoseTwo({ faults }: Run, { sync, state }: ArrayStatus): boolean {
-  return !faults.hasLatent && sync.action !== "resync" && state !== "read-only";
+export function canLoseTwo(run: Run): boolean {
+  const { sync, state } = run.world.status();
+  return run.mayCrash() && sync.action !== "resync" && state !== "read-only";
 }
 
 export function loseTwo(run: Run): void {
@@ -45,7 +46,7 @@ export function loseTwo(run: Run): void {
   load.mayFail = false;
 }
 
-/** Two that are in sync, or one where one is missing; who is gone unnoticed is among them. */
+/** Two that are in sync, or one where one is missing; the victim of before is among them. */
 function chooseVictims(run: Run): SimDevice[] {
   const { world, faults, random } = run;
   const status = world.status();
@@ -53,7 +54,8 @@ function chooseVictims(run: Run): SimDevice[] {
     state === "in-sync" && drive !== null ? [drive] : [],
   );
   const wanted = status.degraded > 0 ? 1 : 2;
-  const chosen = inSync.filter((name) => faults.vanished.has(name)).slice(0, wanted);
+  // It may be gone unnoticed, or a request of its may be about to fail.
+  const chosen = inSync.filter((name) => name === faults.victim);
   while (chosen.length < wanted) {
     const name = inSync[nextBelow(random, inSync.length)]!;
     if (!chosen.includes(name)) chosen.push(name);
@@ -104,20 +106,14 @@ function tryCommands({ world }: Run): void {
 
 /** What lies on a member that is there is read as ever. */
 function readWhatIsThere(run: Run, { members }: ArrayStatus): void {
-  const { world, load, oracle, plan, random } = run;
-  const chunkSectors = plan.chunkBytes / SECTOR_BYTES;
-  const dataCount = plan.memberCount - 1;
+  const { world, load, oracle, random } = run;
   let served = 0;
   for (let turn = 0; turn < SAMPLES; turn += 1) {
     const row = nextBelow(random, oracle.sectorCount / SECTORS_PER_ROW);
     const lba = row * SECTORS_PER_ROW;
-    const chunk = Math.floor(lba / chunkSectors);
-    const stripe = Math.floor(chunk / dataCount);
-    const parity = plan.memberCount - 1 - (stripe % plan.memberCount);
-    const role = (parity + 1 + (chunk % dataCount)) % plan.memberCount;
     const answer = world.run(load.read(run.seats[0]!, lba, SECTORS_PER_ROW));
     run.check();
-    if (members[role]!.state !== "in-sync") continue;
+    if (members[run.roleOf(lba)]!.state !== "in-sync") continue;
     if (answer !== 0) run.fail(`sector ${lba} is on a member that is there, and not served`);
     served += 1;
   }
@@ -140,8 +136,9 @@ function reconnect(run: Run, victims: readonly SimDevice[]): void {
   }
   run.faults.restarted();
   run.oracle.crash();
-  const openRows = run.load.takeUnstableRows();
-  const expected = expectationOf(world.images().filter(({ name }) => run.present.includes(name)));
+  const unstable = run.load.takeUnstable();
+  const images = world.images().filter(({ name }) => run.present.includes(name));
+  const expected = expectationOf(images);
   const started = world.startArray();
   if (started.ok !== (expected !== "refused")) {
     run.fail(`is to be ${expected}, but: ${started.ok ? "started" : started.error.detail}`);
@@ -149,5 +146,6 @@ function reconnect(run: Run, victims: readonly SimDevice[]): void {
   if (!started.ok) run.mustStart({ force: true });
   run.load.mayBeStopped = false;
   run.hasFailed = false;
-  if (!started.ok) run.rewrite(openRows);
+  if (!started.ok) run.rewriteRows(unstable);
+  else run.rewriteTorn(unstable, images);
 }

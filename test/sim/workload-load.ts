@@ -13,7 +13,7 @@ import type { SimWorld } from "./sim-world.ts";
 import type { Plan } from "./workload-plan.ts";
 import type { Seat } from "./workload-seat.ts";
 
-interface Range {
+export interface Range {
   readonly lba: number;
   readonly sectors: number;
 }
@@ -93,16 +93,11 @@ export class Load {
     this.left = 0;
   }
 
-  /** First sectors of the rows that a crash now leaves open, and forgets them. */
-  takeUnstableRows(): number[] {
-    const rows = new Set<number>();
-    for (const { lba, sectors } of this.unstable.values()) {
-      const first = Math.floor(lba / SECTORS_PER_ROW);
-      const last = Math.floor((lba + sectors - 1) / SECTORS_PER_ROW);
-      for (let row = first; row <= last; row += 1) rows.add(row * SECTORS_PER_ROW);
-    }
+  /** What a crash now leaves open; it is forgotten. */
+  takeUnstable(): Range[] {
+    const ranges = [...this.unstable.values()].map(({ lba, sectors }) => ({ lba, sectors }));
     this.unstable = new Map();
-    return [...rows];
+    return ranges;
   }
 
   async write(seat: Seat, lba: number, sectors: number, fua: boolean): Promise<number> {

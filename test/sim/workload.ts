@@ -9,15 +9,15 @@
  * whole within a bound, every sector reads right, a check finds nothing, and the members' bytes,
  * looked at from outside, obey the parity equation.
  *
- * The policy is `resync`. A crash with all members in sync loses nothing. A crash while one was
- * missing is the write hole: assembly must refuse until it is forced, and then only rows that were
- * not stable (written and not known to be durable) may be wrong; they are written anew.
+ * A crash with all members in sync loses nothing. A crash while one was missing is the write hole,
+ * except with the partial parity log: assembly must refuse until it is forced, and then only rows
+ * that were not stable (written and not known to be durable) may be wrong; they are written anew.
  */
 import type { ArrayEvent, ArrayStatus } from "../../src/array/protocol.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
-import { Role } from "../../src/md/superblock.ts";
 import { DeviceTrace } from "./device-trace.ts";
+import { type ExpectedAssembly, expectedAssembly } from "./expected-assembly.ts";
 import type { DeviceImage, MediaEvent } from "./media.ts";
 import {
   areasOf,
@@ -33,8 +33,8 @@ import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 import { administrate, newDrive, replace } from "./workload-admin.ts";
 import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
 import { canLoseTwo, loseTwo } from "./workload-double.ts";
-import { FaultActor } from "./workload-faults.ts";
-import { Load } from "./workload-load.ts";
+import { FaultActor, hasBadBlocks } from "./workload-faults.ts";
+import { Load, type Range } from "./workload-load.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
 import { Seat } from "./workload-seat.ts";
 
@@ -120,7 +120,7 @@ export class Run {
       const isDouble = plan.features.has("two-members") && nextBelow(this.random, 2) === 0;
       if (isCrash || isDouble) this.liveUntilCrash();
       else this.liveOn();
-      if (isDouble && canLoseTwo(this, this.look())) loseTwo(this);
+      if (isDouble && canLoseTwo(this)) loseTwo(this);
       else if (isCrash && this.mayCrash()) this.crash();
       else this.drain();
     }
@@ -239,9 +239,9 @@ export class Run {
 
   // Crash ------------------------------------------------------------------------------------
 
-  /** A latent sector and a crash together are the write hole: a row cannot be resynced. */
-  private mayCrash(): boolean {
-    return !this.faults.hasLatent;
+  /** A bad sector and a crash together are the write hole: a row cannot be resynced. */
+  mayCrash(): boolean {
+    return !this.faults.hasLatent && !hasBadBlocks(this.world);
   }
 
   crash(): void {
@@ -262,7 +262,7 @@ export class Run {
     const images = this.world.crash(policyOf);
     this.load.abandon();
     this.oracle.crash();
-    const openRows = this.load.takeUnstableRows();
+    const unstable = this.load.takeUnstable();
     const isLeftOut = (name: string) =>
       this.faults.vanished.has(name) && nextBelow(random, 2) === 0;
     const kept = images.filter(({ name }) => this.present.includes(name) && !isLeftOut(name));
@@ -279,7 +279,8 @@ export class Run {
     }
     const isForced = this.assemble(kept, degradedBefore);
     this.connect();
-    if (isForced) this.rewrite(openRows);
+    if (isForced) this.rewriteRows(unstable);
+    else this.rewriteTorn(unstable, kept);
     return kept;
   }
 
@@ -332,15 +333,49 @@ export class Run {
     return true;
   }
 
-  /** Writes all sectors of the stripes' rows in which these sectors lie. */
-  rewrite(sectors: readonly number[]): void {
+  /**
+   * With the partial parity log a dirty array starts without a member. Of that member the sectors
+   * that were being written may be neither old nor new (promise 2), and nothing else: those alone
+   * are written anew.
+   */
+  rewriteTorn(ranges: readonly Range[], images: readonly DeviceImage[]): void {
+    const isReplayed = images.some((image) => {
+      const superblock = superblockOf(image);
+      return typeof superblock !== "string" && superblock.log.kind === "ppl";
+    });
+    const missing = this.world.status().members.find(({ state }) => state !== "in-sync");
+    if (!isReplayed || missing === undefined) return;
+    for (const { lba, sectors } of ranges) {
+      for (let sector = lba; sector < lba + sectors; sector += 1) {
+        if (this.roleOf(sector) !== missing.role) continue;
+        this.world.run(this.load.write(this.seats[0]!, sector, 1, false));
+      }
+    }
+    this.world.run(this.load.flush(this.seats[0]!));
+    this.check();
+  }
+
+  /** The role that has this sector's data. */
+  roleOf(lba: number): number {
+    const { chunkBytes, memberCount } = this.plan;
+    const chunk = Math.floor(lba / (chunkBytes / SECTOR_BYTES));
+    const stripe = Math.floor(chunk / (memberCount - 1));
+    const parityRole = memberCount - 1 - (stripe % memberCount);
+    return (parityRole + 1 + (chunk % (memberCount - 1))) % memberCount;
+  }
+
+  /** Writes all sectors of the stripes' rows in which these ranges lie. */
+  rewriteRows(ranges: readonly Range[]): void {
     const { chunkBytes, memberCount } = this.plan;
     const chunkSectors = chunkBytes / SECTOR_BYTES;
     const stripeSectors = chunkSectors * (memberCount - 1);
     const first = new Set<number>();
-    for (const sector of sectors) {
-      const stripe = Math.floor(sector / stripeSectors);
-      first.add(stripe * stripeSectors + (sector % chunkSectors));
+    for (const { lba, sectors } of ranges) {
+      const from = lba - (lba % SECTORS_PER_ROW);
+      for (let sector = from; sector < lba + sectors; sector += SECTORS_PER_ROW) {
+        const stripe = Math.floor(sector / stripeSectors);
+        first.add(stripe * stripeSectors + (sector % chunkSectors));
+      }
     }
     for (const row of first) {
       for (let index = 0; index < memberCount - 1; index += 1) {
@@ -447,9 +482,10 @@ export class Run {
   }
 
   private create(): ArrayStatus {
-    const { memberCount, chunkBytes, memberSizeBytes } = this.plan;
+    const { memberCount, chunkBytes, memberSizeBytes, policy } = this.plan;
     const drives = Array.from({ length: memberCount }, () => newDrive(this));
-    return this.world.createArray({ drives, chunkBytes, memberSizeBytes });
+    const shape = { chunkBytes, memberSizeBytes, consistencyPolicy: policy };
+    return this.world.createArray({ drives, ...shape });
   }
 
   private connect(): void {
@@ -482,24 +518,10 @@ export class Run {
 }
 
 /** By the superblocks, what starting the array has to come to. */
-export function expectationOf(images: readonly DeviceImage[]): "whole" | "degraded" | "refused" {
+export function expectationOf(images: readonly DeviceImage[]): ExpectedAssembly {
   const known = images.flatMap((image) => {
     const superblock = superblockOf(image);
     return typeof superblock === "string" ? [] : [superblock];
   });
-  const claimed = known.filter(
-    ({ devRoles, devNumber }) => (devRoles[devNumber] ?? Role.spare) < Role.limit,
-  );
-  const newest = Math.max(...claimed.map(({ events }) => events));
-  const freshest = claimed.filter(({ events }) => events === newest);
-  const isDirty = freshest.some(({ resyncOffsetSectors }) => resyncOffsetSectors !== null);
-  const { devRoles, memberCount } = freshest[0]!;
-  const inSync = new Set<number>();
-  for (const { devNumber, events, recoveryOffsetSectors } of claimed) {
-    const role = devRoles[devNumber] ?? Role.spare;
-    if (role >= memberCount || events < newest - 1) continue;
-    if (recoveryOffsetSectors === null) inSync.add(role);
-  }
-  if (inSync.size === memberCount) return "whole";
-  return isDirty ? "refused" : "degraded";
+  return expectedAssembly(known);
 }
