@@ -48,12 +48,18 @@ function filledRoles(superblock: Superblock): Set<number> {
   return new Set(superblock.devRoles.filter((role) => role < superblock.memberCount));
 }
 
-/** "A.A": which roles a superblock lists as held, as `mdadm --examine` shows it. */
-export function arrayState(superblock: Superblock): string {
-  const filled = filledRoles(superblock);
+/** "A.R": which roles a superblock lists as held, or held twice, as `mdadm --examine` shows it. */
+export function arrayState(
+  { devRoles, memberCount }: Superblock,
+  { leavingCount = 0 }: { /** Members that a reshape takes away. */ leavingCount?: number } = {},
+): string {
   let state = "";
-  for (let role = 0; role < superblock.memberCount; role += 1)
-    state += filled.has(role) ? "A" : ".";
+  // A damaged superblock may claim any number of members.
+  for (let role = 0; role < Math.min(memberCount + leavingCount, Role.limit); role += 1) {
+    const first = devRoles.indexOf(role);
+    const isTwice = first >= 0 && devRoles.indexOf(role, first + 1) >= 0;
+    state += first < 0 ? "." : isTwice ? "R" : "A";
+  }
   return state;
 }
 
