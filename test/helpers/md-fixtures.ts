@@ -42,6 +42,8 @@ export interface FixtureFacts {
   readonly members: readonly FixtureMember[];
   readonly examine: Readonly<Record<string, string>>;
   readonly images_sha256: Readonly<Record<string, string>>;
+  /** By what the kernel was given: "full", "miss0", "miss0-force". */
+  readonly after_kernel_recovery: Readonly<Record<string, { readonly sha256: string | null }>>;
 }
 
 export function fixtureFacts(): Readonly<Record<string, FixtureFacts>> {
