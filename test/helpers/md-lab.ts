@@ -5,11 +5,17 @@ import { runGuest } from "./lab.ts";
 
 export interface CreateTask {
   readonly name: string;
-  /** As mdadm names it. */
-  readonly layout: string;
-  readonly chunkKib: number;
-  /** Image files in the shared folder. */
+  /** Image files in the shared folder; the last `spareCount` of them become spares. */
   readonly files: readonly string[];
+  readonly spareCount: number;
+  /** Level, layout, chunk, policy and whatever else for `mdadm --create`. */
+  readonly words: readonly string[];
+  /** For each file, behind its device (":3M": its data offset). */
+  readonly suffixes: readonly string[];
+  /** Index of a file that fails and is removed before the last writes; null: none. */
+  readonly loses: number | null;
+  /** Copies of the files while the array is dirty, with all of its writes done; or none. */
+  readonly dirtyFiles: readonly string[];
 }
 
 export interface AssembleTask {
@@ -17,6 +23,8 @@ export interface AssembleTask {
   readonly files: readonly string[];
   /** Index of a file that is no member any more and is added anew once the array runs. */
   readonly replaces: number | null;
+  /** Only its sum as assembled is asked for. */
+  readonly isBrief: boolean;
 }
 
 export interface MdPlan {
