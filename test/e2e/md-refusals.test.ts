@@ -8,7 +8,7 @@
  * the files are the same before and after.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { closeSync, ftruncateSync, openSync, truncateSync, writeSync } from "node:fs";
+import { closeSync, openSync, truncateSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { MIB } from "../../src/base/units.ts";
 import { newBitmapHeader } from "../../src/md/bitmap.ts";
@@ -22,7 +22,7 @@ import {
   superblockChecksum,
 } from "../../src/md/superblock.ts";
 import { Attached, Daemon, sums } from "../helpers/daemon.ts";
-import { rolesWithout, testSuperblock } from "../helpers/md-members.ts";
+import { rolesWithout, testSuperblock, writeMember } from "../helpers/md-members.ts";
 import { needs } from "../helpers/needs.ts";
 import { runs } from "../helpers/policies.ts";
 import { makeTempDir } from "../helpers/temp.ts";
@@ -297,9 +297,8 @@ function makeMembers({ members }: Case): string[] {
     member.patch?.(view);
     const roleCount = view.getUint32(220, true);
     view.setUint32(216, superblockChecksum(block, roleCount), true);
-    const file = openSync(path, "wx");
-    ftruncateSync(file, DEVICE_BYTES);
-    writeSync(file, block, 0, block.length, SUPERBLOCK_OFFSET_BYTES);
+    writeMember(path, block, DEVICE_BYTES);
+    const file = openSync(path, "r+");
     for (const [offset, bytes] of member.bytes ?? []) {
       writeSync(file, bytes, 0, bytes.length, offset);
     }
