@@ -27,9 +27,16 @@ export interface AssembleTask {
   readonly isBrief: boolean;
 }
 
+/** Members that may not make an array. */
+export interface TrialTask {
+  readonly name: string;
+  readonly files: readonly string[];
+}
+
 export interface MdPlan {
-  readonly create: readonly CreateTask[];
-  readonly assemble: readonly AssembleTask[];
+  readonly create?: readonly CreateTask[];
+  readonly assemble?: readonly AssembleTask[];
+  readonly trials?: readonly TrialTask[];
 }
 
 export interface AssembleReport {
@@ -52,6 +59,8 @@ export interface MdReport {
   /** By name: the sha256 of the array, which was filled with noise. */
   readonly created: Record<string, string>;
   readonly assembled: Record<string, AssembleReport>;
+  /** By name: how many members were missing when it started; null: it did not. */
+  readonly trials: Record<string, number | null>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */

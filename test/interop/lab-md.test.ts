@@ -11,7 +11,15 @@
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
 import { ArrayImages, expectAccepted, once } from "../helpers/array-images.ts";
-import { type AssembleTask, type MdReport, runMd } from "../helpers/md-lab.ts";
+import {
+  DAMAGE_DEVICE_BYTES,
+  DAMAGES,
+  type Damage,
+  damagedBlocks,
+  type Fate,
+} from "../helpers/md-damages.ts";
+import { type AssembleTask, type MdReport, runMd, type TrialTask } from "../helpers/md-lab.ts";
+import { writeMember } from "../helpers/md-members.ts";
 import { needs } from "../helpers/needs.ts";
 import { ArrayMaker, ENDINGS, type OwnArraySpec } from "../helpers/own-arrays.ts";
 import { POLICIES } from "../helpers/policies.ts";
@@ -36,7 +44,20 @@ const OWN: readonly OwnArraySpec[] = POLICIES.flatMap((policy) =>
 /** Those that go round once more. */
 const AGAIN = OWN.filter(({ ending, memberCount }) => ending !== "clean" && memberCount === 3);
 
+/** Damages that a real kernel is asked about. */
+const TRIALS = DAMAGES;
+
 const images = new ArrayImages();
+
+function trialOf(damage: Damage): TrialTask {
+  const name = damage.name.replaceAll(/[^a-z0-9]/gi, "-");
+  const blocks = damagedBlocks(damage);
+  const files = blocks.map((_, index) => `damage-${name}-${index}.img`);
+  for (const [index, path] of images.paths(files).entries()) {
+    writeMember(path, blocks[index]!, DAMAGE_DEVICE_BYTES);
+  }
+  return { name: damage.name, files };
+}
 
 const madeByParityd = once(() => new ArrayMaker(images).makeAll(OWN));
 
@@ -59,7 +80,7 @@ const assembledByLinux = once(async (): Promise<MdReport> => {
     assemble.push(...sumsWithout.map((_, lost) => taskWithout(name, lost)));
     assemble.push(images.task(name, replaces));
   }
-  return runMd(images.folder, { create: [], assemble });
+  return runMd(images.folder, { assemble, trials: TRIALS.map(trialOf) });
 });
 
 /** The second boot, after parityd has written to what the kernel had written to. */
@@ -70,7 +91,7 @@ const assembledAgain = once(async () => {
     written.set(name, await images.write(name, images.files.get(name)!, 3));
   }
   const assemble = AGAIN.map(({ name }) => images.task(name));
-  return { written, report: await runMd(images.folder, { create: [], assemble }) };
+  return { written, report: await runMd(images.folder, { assemble }) };
 });
 
 for (const spec of OWN) {
@@ -112,6 +133,21 @@ test.skipIf(!CAN_RUN)(
       const files = images.files.get(name)!;
       expect(await images.readOnlySum(name, files)).toBe(assembled.sumWritten);
     }
+  },
+  LIMIT_MS,
+);
+
+function fateOf(missing: number | null | undefined): Fate {
+  if (missing === null || missing === undefined) return "refused";
+  return missing === 0 ? "whole" : "without";
+}
+
+test.skipIf(!CAN_RUN)(
+  `damage: ${TRIALS.length} kinds of damaged superblock: the kernel refuses and accepts as the table says ${NEEDS}`,
+  async () => {
+    const { trials } = await assembledByLinux();
+    const found = TRIALS.map(({ name }) => [name, fateOf(trials[name])]);
+    expect(found).toEqual(TRIALS.map(({ name, kernel }) => [name, kernel]));
   },
   LIMIT_MS,
 );

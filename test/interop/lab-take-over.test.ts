@@ -54,7 +54,7 @@ const createdByMdadm = once(async (): Promise<MdReport> => {
     const files = images.make(name, memberCount);
     return { name, files, spareCount: 0, words, suffixes: [], loses: null, dirtyFiles: [] };
   });
-  return runMd(images.folder, { create: [...foreign, ...refused], assemble: [] });
+  return runMd(images.folder, { create: [...foreign, ...refused] });
 });
 
 /** By name, also of those kept dirty: the sum after writes through parityd. */
@@ -74,7 +74,7 @@ const assembledByLinux = once(async (): Promise<MdReport> => {
   const assemble = [...(await writtenByParityd()).keys()].map((key) => {
     return images.task(key, FOREIGN.find(({ name }) => name === key)?.loses);
   });
-  return runMd(images.folder, { create: [], assemble });
+  return runMd(images.folder, { assemble });
 });
 
 /** The third boot, after parityd has written once more. */
@@ -85,7 +85,7 @@ const assembledAgain = once(async () => {
     written.set(name, await images.write(name, images.files.get(name)!, 3));
   }
   const assemble = AGAIN.map((name) => images.task(name));
-  return { written, report: await runMd(images.folder, { create: [], assemble }) };
+  return { written, report: await runMd(images.folder, { assemble }) };
 });
 
 /** The first way to read an array of mdadm's that comes out differently, or "". */
