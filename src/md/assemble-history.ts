@@ -53,14 +53,10 @@ export function arrayState(
   { devRoles, memberCount }: Superblock,
   { leavingCount = 0 }: { /** Members that a reshape takes away. */ leavingCount?: number } = {},
 ): string {
-  let state = "";
   // A damaged superblock may claim any number of members.
-  for (let role = 0; role < Math.min(memberCount + leavingCount, Role.limit); role += 1) {
-    const first = devRoles.indexOf(role);
-    const isTwice = first >= 0 && devRoles.indexOf(role, first + 1) >= 0;
-    state += first < 0 ? "." : isTwice ? "R" : "A";
-  }
-  return state;
+  const counts = new Uint16Array(Math.min(memberCount + leavingCount, Role.limit));
+  for (const role of devRoles) if (role < counts.length) counts[role]! += 1;
+  return Array.from(counts, (count) => (count === 0 ? "." : count === 1 ? "A" : "R")).join("");
 }
 
 function splitBrain(candidate: Candidate, freshest: Candidate): AssemblyRefusal {
