@@ -23,8 +23,8 @@ const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] =
   {
     bits: Feature.journal,
     what:
-      "has a journal device. Assemble it with mdadm on Linux and remove the journal " +
-      "(mdadm --fail and --remove of the journal device, then --consistency-policy=resync)",
+      "has a journal device. Assemble it with mdadm on Linux, remove the journal device " +
+      "(mdadm --fail, then --remove), and write resync to its md/consistency_policy in /sys/block",
   },
   {
     bits: Feature.replacement,

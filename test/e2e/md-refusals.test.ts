@@ -181,7 +181,7 @@ const ARRAY_CASES: readonly Case[] = [
     name: "journal bit",
     members: all({ otherFeatures: Feature.journal }),
     names: 0,
-    says: [/journal device/, /--consistency-policy=resync/],
+    says: [/journal device/, /write resync to its md\/consistency_policy/],
   },
   {
     name: "a journal device alone",
