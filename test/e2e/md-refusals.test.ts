@@ -278,7 +278,7 @@ const ARRAY_CASES: readonly Case[] = [
           {
             name: `bitmap of version ${version}`,
             members: Array.from({ length: 3 }, () => withBitmap(version)),
-            names: 0,
+            names: 2,
             says: [new RegExp(`version ${version}`)],
           },
         ]

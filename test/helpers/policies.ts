@@ -4,7 +4,7 @@
  */
 import type { ConsistencyPolicy } from "../../src/md/create.ts";
 
-export const POLICIES: readonly ConsistencyPolicy[] = ["resync"];
+export const POLICIES: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"];
 
 export function runs(policy: ConsistencyPolicy): boolean {
   return POLICIES.includes(policy);
