@@ -210,6 +210,13 @@ export class NbdServer implements SessionHost, Catalog {
     return count;
   }
 
+  /** Clients that are gone, of which the array still has requests. */
+  get lingeringCount(): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.phase === "closed") count += 1;
+    return count;
+  }
+
   /**
    * Stops accepting, lets requests under way finish and answers later ones ESHUTDOWN, then closes
    * all connections. Resolves when no array has a request of this server any more.

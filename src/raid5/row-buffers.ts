@@ -1,7 +1,7 @@
 /**
  * Buffers for one row of every role, its old content and a result, taken from the engine's pool.
  *
- * A buffer whose read was given up may still be written by the drive: it is renewed at once, and
+ * A buffer whose request was given up may still be used by the drive: it is renewed at once, and
  * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
 import { ROW_BYTES } from "../base/units.ts";

@@ -61,10 +61,18 @@ export class RowIo {
     return moved;
   }
 
-  /** Writes a row of a role, unless its member is missing in this stripe. */
-  moveIfThere(place: RowPlace, role: number, address: number): Promise<Moved> {
+  /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
+  async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
+    const isResult = address === rows.result;
+    const moved = await this.move(Op.write, place, role, address);
+    if (isResult && moved !== "done" && moved !== "bad") await rows.renew(rows.resultSlot);
+    return moved;
+  }
+
+  /** The same, unless the role's member is missing in this stripe. */
+  storeIfThere(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
     const isAbsent = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
-    return isAbsent ? Promise.resolve("gone") : this.move(Op.write, place, role, address);
+    return isAbsent ? Promise.resolve("gone") : this.store(place, role, address, rows);
   }
 
   async move(

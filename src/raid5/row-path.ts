@@ -164,7 +164,7 @@ export class RowPath {
     const isWhole = unknown === 0 && (await this.readOthers(place, 1 << target, rows));
     if (isWhole) {
       this.io.xorOthers(1 << target, rows.result, rows);
-      const moved = await this.io.move(Op.write, place, target, rows.result);
+      const moved = await this.io.store(place, target, rows.result, rows);
       if (moved === "done") return true;
       return moved === "bad" && (await this.enterBad(place, target));
     }
@@ -219,7 +219,7 @@ export class RowPath {
     const parityRole = this.geometry.parityRole(place.stripe);
     if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
     this.io.xorOthers(1 << parityRole, rows.result, rows);
-    await this.io.move(Op.write, place, parityRole, rows.result);
+    await this.io.store(place, parityRole, rows.result, rows);
     return false;
   }
 
@@ -285,7 +285,7 @@ export class RowPath {
     address: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    const written = await this.io.move(Op.write, place, role, address);
+    const written = await this.io.store(place, role, address, rows);
     const read = written === "done" ? await this.io.load(place, role, role, rows) : written;
     if (read === "done") {
       await this.clearBad(place, role);
@@ -317,8 +317,8 @@ export class RowPath {
       if (ticket === null) return EIO;
     }
     const [data, parity] = await Promise.all([
-      this.io.moveIfThere(place, role, address),
-      this.io.moveIfThere(place, parityRole, rows.result),
+      this.io.storeIfThere(place, role, address, rows),
+      this.io.storeIfThere(place, parityRole, rows.result, rows),
     ]);
     const status = await this.settleBoth(place, role, { data, parity });
     this.policy.logs?.giveBack(ticket);
@@ -418,7 +418,7 @@ export class RowPath {
     if (ticket === null) return EIO;
     const [data, parity] = await Promise.all([
       this.io.move(Op.write, place, role, part.address),
-      this.io.move(Op.write, place, parityRole, rows.result),
+      this.io.store(place, parityRole, rows.result, rows),
     ]);
     this.policy.logs?.giveBack(ticket);
     if (data === "done" && parity === "done") return 0;

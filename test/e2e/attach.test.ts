@@ -41,9 +41,12 @@ beforeAll(async () => {
   const files = makeFiles(folder, MEMBERS, MEMBER_BYTES);
   const daemon = await Daemon.start(folder);
   const drives = await daemon.addDrives(files);
-  // With a log, nothing would be left to be resynced, and nothing to be refused.
-  const policy = { consistencyPolicy: "resync" };
-  await daemon.must("POST", "/v1/arrays", { name: "vault", drives, chunkKiB: 64, ...policy });
+  await daemon.must("POST", "/v1/arrays", {
+    name: "vault",
+    drives,
+    chunkKiB: 64,
+    consistencyPolicy: "resync",
+  });
   await daemon.must("PUT", "/v1/exports/vault", { array: "vault" });
   const client = await daemon.connect("vault");
   await fill(client);

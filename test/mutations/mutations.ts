@@ -70,7 +70,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a client's flush reaches no member",
     rule: 7,
     file: "src/raid5/flusher.ts",
-    find: "if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;",
+    find: "if (isFailed || !members.isPresent(role) || members.needsFlush[role] === 0) continue;",
     replace: "continue;",
     test: named(WRITES, "a flush beside writes|reconstruct-write"),
   },

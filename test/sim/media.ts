@@ -204,18 +204,21 @@ export class Media {
     return this.imageOf(pages, latent);
   }
 
+  /** A page of `cleanImage`. */
+  cleanPage(page: number): Uint8Array {
+    const bytes = (this.durable.get(page) ?? ZERO_PAGE).slice();
+    for (const version of this.versions.get(page) ?? []) {
+      if (version.write.completedAt !== Number.POSITIVE_INFINITY) {
+        overlay(bytes, version.bytes, version.landed);
+      }
+    }
+    return bytes;
+  }
+
   /** As after a clean power-off: everything completed is kept. */
   cleanImage(): DeviceImage {
     const pages = new Map(this.durable);
-    for (const [page, versions] of this.versions) {
-      const bytes = (pages.get(page) ?? ZERO_PAGE).slice();
-      for (const version of versions) {
-        if (version.write.completedAt !== Number.POSITIVE_INFINITY) {
-          overlay(bytes, version.bytes, version.landed);
-        }
-      }
-      pages.set(page, bytes);
-    }
+    for (const page of this.versions.keys()) pages.set(page, this.cleanPage(page));
     return this.imageOf(pages, new Map(this.latent));
   }
 
