@@ -12,7 +12,7 @@ import type { AssembleReport, AssembleTask } from "./md-lab.ts";
 import { sumOf } from "./nbd-sum.ts";
 import { makeTempDir } from "./temp.ts";
 
-const MEMBER_BYTES = 6 * MIB;
+const MEMBER_BYTES = 5 * MIB;
 const NOISE_BYTES_MAX = 200 * KIB;
 const NOISE_WRITES = 40;
 
@@ -38,6 +38,14 @@ export async function writeNoise(
     expect((await client.write(offset, data)).ok).toBe(true);
   }
   expect((await client.flush()).ok).toBe(true);
+}
+
+export interface Expected {
+  readonly name: string;
+  readonly memberCount: number;
+  readonly policy: string;
+  /** Before the kernel wrote. */
+  readonly sum: string;
 }
 
 export class ArrayImages {
@@ -95,6 +103,14 @@ export class ArrayImages {
     });
   }
 
+  /** Linux took it as it was, complete and clean, and parityd reads what Linux wrote. */
+  async expectRound(report: AssembleReport, expected: Expected): Promise<void> {
+    const { name } = expected;
+    expect([name, report.degradedBefore, report.isDirty]).toEqual([name, 0, false]);
+    expectAccepted(report, expected);
+    expect(await this.readOnlySum(name, this.files.get(name)!)).toBe(report.sumWritten);
+  }
+
   /** All of an array's files, to be assembled and gone on with. */
   task(name: string, replaces: number | null = null): AssembleTask {
     return { name, files: this.files.get(name)!, replaces, isBrief: false };
@@ -104,15 +120,8 @@ export class ArrayImages {
 /** What holds of every array that the kernel has assembled, in whatever state it was. */
 export function expectAccepted(
   report: AssembleReport,
-  expected: {
-    readonly name: string;
-    readonly memberCount: number;
-    readonly policy: string;
-    /** Before the kernel wrote. */
-    readonly sum: string;
-  },
+  { name, memberCount, policy, sum }: Expected,
 ): void {
-  const { name, memberCount, policy, sum } = expected;
   const { sumBefore, sumInSync } = report;
   expect([name, sumBefore, sumInSync]).toEqual([name, sum, sum]);
   expect(report.mismatches).toBe(0);

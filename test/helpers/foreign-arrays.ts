@@ -5,7 +5,6 @@
  */
 import type { ConsistencyPolicy } from "../../src/md/create.ts";
 import type { CreateTask } from "./md-lab.ts";
-import { POLICIES } from "./policies.ts";
 
 export interface ForeignArray {
   readonly name: string;
@@ -33,7 +32,7 @@ const PLAIN = {
   keepsDirty: false,
 } as const;
 
-const ALL: readonly ForeignArray[] = [
+export const FOREIGN: readonly ForeignArray[] = [
   { ...PLAIN, name: "la", layout: "left-asymmetric" },
   { ...PLAIN, name: "ra", layout: "right-asymmetric", chunkKib: 4, memberCount: 4 },
   { ...PLAIN, name: "ls", chunkKib: 512, memberCount: 5 },
@@ -53,9 +52,6 @@ const ALL: readonly ForeignArray[] = [
   { ...PLAIN, name: "log-pf", policy: "ppl", layout: "parity-first", chunkKib: 16, memberCount: 4 },
   { ...PLAIN, name: "log-stale", policy: "ppl", memberCount: 4, loses: 3 },
 ];
-
-/** Those that the engine runs. */
-export const FOREIGN = ALL.filter(({ policy }) => POLICIES.includes(policy));
 
 const POLICY_WORDS: Readonly<Record<ConsistencyPolicy, readonly string[]>> = {
   resync: ["--bitmap=none"],

@@ -1,11 +1,4 @@
-/**
- * The consistency policies that the engine runs, for tests of the whole program that go through
- * every policy. A policy joins the list when arrays with it can be made and started.
- */
+/** Every consistency policy, for tests of the whole program that go through all of them. */
 import type { ConsistencyPolicy } from "../../src/md/create.ts";
 
 export const POLICIES: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"];
-
-export function runs(policy: ConsistencyPolicy): boolean {
-  return POLICIES.includes(policy);
-}

@@ -2,11 +2,11 @@
  * Goal: Linux goes on with every array that parityd made or left behind, in any state, and parityd
  * with what Linux made of it.
  *
- * Method: arrays of parityd's own, in each policy that the engine runs, are stopped clean, degraded
- * or in mid-rebuild, or killed in mid-write. A boot of the kernel lab assembles them: the sha256 is
- * what parityd served, a check finds nothing, and what Linux writes then parityd reads back. A
- * second boot is one more round. With `ppl` the kernel also recovers what was killed without each
- * member, to what parityd itself recovers; a wrong entry in that log would panic this kernel.
+ * Method: arrays of parityd's own, in each policy, are stopped clean, degraded or in mid-rebuild,
+ * or killed in mid-write. A boot of the kernel lab assembles them: the sha256 is what parityd
+ * served, a check finds nothing, and what Linux writes then parityd reads back. A second boot is
+ * one more round. With `ppl` the kernel also recovers what was killed without each member, to what
+ * parityd itself recovers; a wrong entry in that log would panic this kernel.
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
@@ -31,7 +31,7 @@ const NEEDS = "[needs lab, libaio, direct-io]";
 /** Each policy and each way to end, with several chunk sizes, and with 3 and with 5 members. */
 const OWN: readonly OwnArraySpec[] = POLICIES.flatMap((policy) =>
   ENDINGS.flatMap((ending, index) =>
-    (policy === "resync" ? [4, 64, 512] : [16, 128]).map((chunkKib, chunkIndex) => ({
+    (policy === "resync" ? [4, 512] : [16, 128]).map((chunkKib, chunkIndex) => ({
       name: `${policy}-${ending}-${chunkKib}k`,
       policy,
       ending,
@@ -127,11 +127,8 @@ test.skipIf(!CAN_RUN)(
   async () => {
     const { written, report } = await assembledAgain();
     for (const { name, memberCount, policy } of AGAIN) {
-      const assembled = report.assembled[name]!;
-      expect([name, assembled.degradedBefore, assembled.isDirty]).toEqual([name, 0, false]);
-      expectAccepted(assembled, { name, memberCount, policy, sum: written.get(name)! });
-      const files = images.files.get(name)!;
-      expect(await images.readOnlySum(name, files)).toBe(assembled.sumWritten);
+      const expected = { name, memberCount, policy, sum: written.get(name)! };
+      await images.expectRound(report.assembled[name]!, expected);
     }
   },
   LIMIT_MS,

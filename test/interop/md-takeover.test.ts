@@ -2,10 +2,10 @@
  * Goal: the program takes over what Linux left, in every state: it serves the bytes that the kernel
  * served, whichever member is missing, and a crash in mid-recovery changes nothing of that.
  *
- * Method: every fixture whose policy the engine runs, through `parityd attach`: with all members
- * and without each one. Read-only, the sha256 over NBD is the kernel's and not a byte changes in
- * the files. On copies, read-write: the same sum, then clean, parity right in every row, and the
- * same sum without each member. Dirty ones are killed again and again on the way.
+ * Method: every fixture, through `parityd attach`, with all members and without each one.
+ * Read-only, the sha256 over NBD is the kernel's and not a byte changes in the files. On copies,
+ * read-write: the same sum, then clean, parity right in every row, and the same sum without each
+ * member. Dirty ones are killed again and again on the way.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, readFileSync } from "node:fs";
@@ -17,7 +17,6 @@ import { type FixtureFacts, fixtureFacts, writeFixture } from "../helpers/md-fix
 import { findMismatches, openImages } from "../helpers/md-recovery.ts";
 import { sumOf } from "../helpers/nbd-sum.ts";
 import { needs } from "../helpers/needs.ts";
-import { runs } from "../helpers/policies.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
@@ -71,22 +70,19 @@ const FIXTURES: readonly (readonly [name: string, situations: readonly Situation
       ...[0, 1, 2, 3].map((lost) => refused(lost, /in sync only below member sector 31744/)),
     ],
   ],
-  ...(runs("bitmap") ? [["r5-3d-64k-bitmap", anyMissing("r5-3d-64k-bitmap")] as const] : []),
-  ...(runs("ppl")
-    ? [
-        ["r5-3d-64k-ppl", anyMissing("r5-3d-64k-ppl")] as const,
-        [
-          "r5-3d-64k-ppl-dirty",
-          [null, 0, 1, 2].map((lost) => ({
-            lost,
-            flags: [],
-            outcome: {
-              sum: recovered("r5-3d-64k-ppl-dirty", lost === null ? "full" : `miss${lost}`),
-            },
-          })),
-        ] as const,
-      ]
-    : []),
+  ["r5-3d-64k-bitmap", anyMissing("r5-3d-64k-bitmap")],
+  ["r5-3d-64k-ppl", anyMissing("r5-3d-64k-ppl")],
+  [
+    "r5-3d-64k-ppl-dirty",
+    [
+      { lost: null, flags: [], outcome: { sum: recovered("r5-3d-64k-ppl-dirty", "full") } },
+      ...[0, 1, 2].map((lost) => ({
+        lost,
+        flags: [],
+        outcome: { sum: recovered("r5-3d-64k-ppl-dirty", `miss${lost}`) },
+      })),
+    ],
+  ],
 ];
 
 function factsOf(name: string): FixtureFacts {

@@ -15,7 +15,6 @@ import {
   fsyncSync,
   openSync,
   readFileSync,
-  readSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -23,7 +22,7 @@ import { join } from "node:path";
 import { libc } from "../../../ffi/libc.ts";
 import { assert } from "../../../src/base/assert.ts";
 import { KIB, MIB } from "../../../src/base/units.ts";
-import { mustRun, runProgram } from "../../helpers/daemon.ts";
+import { mustRun, runProgram, sha256 } from "../../helpers/daemon.ts";
 import { guestFolder } from "../../helpers/lab.ts";
 import type {
   AssembleReport,
@@ -101,17 +100,8 @@ function sizeOfArray(): number {
 }
 
 /** The pages of the array are gone when the last one has closed it: this reads the members. */
-function sha256(): string {
-  const hasher = new Bun.CryptoHasher("sha256");
-  const buffer = new Uint8Array(MIB);
-  const file = openSync(MD, "r");
-  for (;;) {
-    const bytes = readSync(file, buffer);
-    if (bytes === 0) break;
-    hasher.update(buffer.subarray(0, bytes));
-  }
-  closeSync(file);
-  return hasher.digest("hex");
+function sum(): string {
+  return sha256(MD);
 }
 
 function fill(bytes: number, offset: number): void {
@@ -143,10 +133,10 @@ function create(task: CreateTask): Promise<string> {
       fill(300 * KIB, MIB);
     }
     if (task.dirtyFiles.length > 0) keepDirty(task);
-    const sum = sha256();
+    const contentSum = sum();
     setAttribute("safe_mode_delay", "0.2");
     await run("mdadm", "--stop", MD);
-    return sum;
+    return contentSum;
   });
 }
 
@@ -168,7 +158,7 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
     await run("mdadm", "--assemble", "--run", MD, ...devices);
     const degradedBefore = Number(attribute("degraded"));
     const isDirty = attribute("resync_start") !== "none";
-    const sumBefore = sha256();
+    const sumBefore = sum();
     const before = { examined, identified, degradedBefore, isDirty, sumBefore };
     if (task.isBrief) {
       await run("mdadm", "--stop", MD);
@@ -184,10 +174,10 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
     setAttribute("sync_action", "check");
     await waitInSync();
     const mismatches = Number(attribute("mismatch_cnt"));
-    const sumInSync = sha256();
+    const sumInSync = sum();
     fill(100_000, 12_345);
     fill(300 * KIB, 2 * MIB);
-    const sumWritten = sha256();
+    const sumWritten = sum();
     const detail = await run("mdadm", "--detail", MD);
     await run("mdadm", "--stop", MD);
     return { ...before, detail, mismatches, sumInSync, sumWritten };
