@@ -9,7 +9,17 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { Attached, Daemon, makeFile, makeFiles, mustRun, runProgram } from "../helpers/daemon.ts";
+import { encodeSuperblock } from "../../src/md/superblock.ts";
+import {
+  Attached,
+  Daemon,
+  makeFile,
+  makeFiles,
+  mustRun,
+  runProgram,
+  sums,
+} from "../helpers/daemon.ts";
+import { testSuperblock, writeMember } from "../helpers/md-members.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
@@ -33,10 +43,10 @@ function canMakeLoopDevices(): boolean {
 
 const mine: string[] = [];
 
-async function makeLoopDevice(file: string): Promise<string> {
+async function makeLoopDevice(file: string, flags: readonly string[] = []): Promise<string> {
   // Another process may take the free number in between: losetup then says busy.
   for (let attempt = 0; ; attempt += 1) {
-    const { exitCode, stdout } = await runProgram([losetup(), "--find", "--show", file]);
+    const { exitCode, stdout } = await runProgram([losetup(), "--find", "--show", ...flags, file]);
     if (exitCode === 0) {
       mine.push(stdout.trim());
       return stdout.trim();
@@ -170,5 +180,38 @@ test.skipIf(!CAN_RUN || toolPath("mkfs.ext4") === undefined)(
     expect(refused.body.detail).toContain("ext4");
     expect(await daemon.stop()).toBe(0);
     for (const device of devices) detach(device);
+  },
+);
+
+test.skipIf(!CAN_RUN)(
+  "loop devices: rule 17: blocks of 4 KiB under a data offset in half rows: refused, nothing written [needs root, libaio, direct-io, losetup]",
+  async () => {
+    const folder = makeTempDir("4kn");
+    const deviceBytes = 4 * MIB;
+    for (const dataOffsetSectors of [2052, 2048]) {
+      const files: string[] = [];
+      const devices: string[] = [];
+      for (let devNumber = 0; devNumber < 3; devNumber += 1) {
+        const path = join(folder, `${dataOffsetSectors}-${devNumber}`);
+        const plain = testSuperblock(devNumber, { deviceBytes: deviceBytes - 4096 });
+        const block = encodeSuperblock({ ...plain, dataOffsetSectors });
+        writeMember(path, block, deviceBytes);
+        files.push(path);
+        devices.push(await makeLoopDevice(path, ["--sector-size", "4096"]));
+      }
+      const before = sums(files);
+      const { attached, uri } = await Attached.start(devices);
+      if (dataOffsetSectors === 2048) {
+        expect(uri).not.toBeNull();
+        expect(await attached.stop()).toBe(0);
+        continue;
+      }
+      expect([uri, attached.child.exitCode]).toEqual([null, 1]);
+      expect(attached.stderr).toMatch(
+        /Drive \/dev\/loop\d+ takes whole blocks of 4096 bytes.*data.*sector 2052.*Move the array/,
+      );
+      for (const device of devices) detach(device);
+      expect(sums(files)).toEqual(before);
+    }
   },
 );

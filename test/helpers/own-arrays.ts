@@ -4,23 +4,22 @@
  */
 import { expect } from "bun:test";
 import { join } from "node:path";
-import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
-import { KIB, MIB } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
-import { Attached, connectNbd, Daemon, makeFile } from "./daemon.ts";
+import { MIB } from "../../src/base/units.ts";
+import type { ConsistencyPolicy } from "../../src/md/create.ts";
+import { type ArrayImages, writeNoise } from "./array-images.ts";
+import { Daemon } from "./daemon.ts";
 import { sumOf } from "./nbd-sum.ts";
 import { StampLoad } from "./stamp-load.ts";
 
 export const ENDINGS = ["clean", "degraded", "mid-rebuild", "killed"] as const;
 
-const MEMBER_BYTES = 6 * MIB;
 const REBUILD_SPEED = 2 * MIB;
-const NOISE_BYTES_MAX = 200 * KIB;
 const LOST_ROLE = 1;
 
 export interface OwnArraySpec {
   readonly name: string;
   readonly ending: (typeof ENDINGS)[number];
+  readonly policy: ConsistencyPolicy;
   readonly chunkKib: number;
   readonly memberCount: number;
 }
@@ -32,62 +31,39 @@ export interface OwnArray extends OwnArraySpec {
   readonly replaces: number | null;
   /** sha256 of the array, read over NBD. */
   readonly sum: string;
-}
-
-/** Writes of any size at any place. */
-export async function writeNoise(
-  client: NbdClient,
-  { seed, count }: { seed: number; count: number },
-): Promise<void> {
-  const random = new SeededRandom(seed);
-  for (let index = 0; index < count; index += 1) {
-    const data = new Uint8Array(1 + nextBelow(random, NOISE_BYTES_MAX));
-    fillRandom(random, data);
-    const offset = nextBelow(random, client.sizeBytes - data.length);
-    expect((await client.write(offset, data)).ok).toBe(true);
-  }
-  expect((await client.flush()).ok).toBe(true);
+  /** The same without each member; empty where the array does not start so. */
+  readonly sumsWithout: readonly string[];
 }
 
 export class ArrayMaker {
-  readonly folder: string;
+  private readonly images: ArrayImages;
 
-  constructor(folder: string) {
-    this.folder = folder;
-  }
-
-  /** Makes image files; their names. */
-  images(name: string, count: number): string[] {
-    const files = Array.from({ length: count }, (_, index) => `${name}-${index}.img`);
-    for (const path of this.paths(files)) makeFile(path, MEMBER_BYTES);
-    return files;
-  }
-
-  paths(files: readonly string[]): string[] {
-    return files.map((file) => join(this.folder, file));
+  constructor(images: ArrayImages) {
+    this.images = images;
   }
 
   /** Makes all of `specs`; by name. */
   async makeAll(specs: readonly OwnArraySpec[]): Promise<Map<string, OwnArray>> {
     const arrays = new Map<string, OwnArray>();
-    const daemon = await Daemon.start(join(this.folder, "stopped"));
+    const daemon = await Daemon.start(join(this.images.folder, "stopped"));
     for (const spec of specs) {
       if (spec.ending !== "killed") arrays.set(spec.name, await this.stopped(daemon, spec));
     }
     expect(await daemon.stop()).toBe(0);
     const killed = specs.filter(({ ending }) => ending === "killed");
     for (const array of await this.killed(killed)) arrays.set(array.name, array);
+    for (const { name, files } of arrays.values()) this.images.files.set(name, files);
     return arrays;
   }
 
   /** A new array in sync, exported under its name. */
   private async create(
     daemon: Daemon,
-    { name, chunkKib, memberCount }: OwnArraySpec,
+    { name, policy, chunkKib, memberCount }: OwnArraySpec,
   ): Promise<{ uuid: string; files: string[] }> {
-    const files = this.images(name, memberCount);
+    const files = this.images.make(name, memberCount);
     for (const file of files) await this.addDrive(daemon, file);
-    const body = { name, drives: files, chunkKiB: chunkKib };
+    const body = { name, drives: files, chunkKiB: chunkKib, consistencyPolicy: policy };
     const { uuid } = await daemon.must("POST", "/v1/arrays", body);
     await daemon.must("PUT", `/v1/exports/${name}`, { array: name });
     await daemon.settle(name);
@@ -95,7 +71,7 @@ export class ArrayMaker {
   }
 
   private async addDrive(daemon: Daemon, file: string): Promise<void> {
-    await daemon.must("POST", "/v1/drives", { name: file, path: join(this.folder, file) });
+    await daemon.must("POST", "/v1/drives", { name: file, path: join(this.images.folder, file) });
   }
 
   private async stopped(daemon: Daemon, spec: OwnArraySpec): Promise<OwnArray> {
@@ -114,12 +90,13 @@ export class ArrayMaker {
     await client.disconnect();
     await daemon.must("POST", `/v1/arrays/${name}/stop`, {});
     if (ending === "mid-rebuild") files.splice(LOST_ROLE, 1);
-    return { ...spec, uuid, files, replaces: ending === "degraded" ? LOST_ROLE : null, sum };
+    const replaces = ending === "degraded" ? LOST_ROLE : null;
+    return { ...spec, uuid, files, replaces, sum, sumsWithout: [] };
   }
 
   /** Seats a new file, and waits until a part of it is rebuilt. */
   private async startRebuild(daemon: Daemon, name: string): Promise<string> {
-    const [file] = this.images(`${name}-new`, 1);
+    const [file] = this.images.make(`${name}-new`, 1);
     await this.addDrive(daemon, file!);
     const path = `/v1/arrays/${name}`;
     const speed = { syncSpeedMin: REBUILD_SPEED, syncSpeedMax: REBUILD_SPEED };
@@ -135,7 +112,7 @@ export class ArrayMaker {
 
   /** SIGKILL while all of the arrays are being written. */
   private async killed(specs: readonly OwnArraySpec[]): Promise<OwnArray[]> {
-    const daemon = await Daemon.start(join(this.folder, "killed"));
+    const daemon = await Daemon.start(join(this.images.folder, "killed"));
     const made: { spec: OwnArraySpec; uuid: string; files: string[]; load: StampLoad }[] = [];
     const running: Promise<void>[] = [];
     for (const spec of specs) {
@@ -151,12 +128,18 @@ export class ArrayMaker {
     await Promise.all(running);
     const arrays: OwnArray[] = [];
     for (const { spec, uuid, files, load } of made) {
-      const { attached } = await Attached.start(this.paths(files), ["--read-only"]);
-      const client = await connectNbd(attached.socket, spec.name);
-      expect(await load.verify(client)).toEqual([]);
-      arrays.push({ ...spec, uuid, files, replaces: null, sum: await sumOf(client) });
-      await client.disconnect();
-      expect(await attached.stop()).toBe(0);
+      const { name, policy } = spec;
+      const flags = ["--read-only"];
+      const sum = await this.images.withAttached({ name, files, flags }, async (client) => {
+        expect(await load.verify(client)).toEqual([]);
+        return sumOf(client);
+      });
+      const sumsWithout: string[] = [];
+      // Without a log it is dirty and degraded: nobody can say what it holds.
+      for (let role = 0; policy === "ppl" && role < files.length; role += 1) {
+        sumsWithout.push(await this.images.readOnlySum(name, files.toSpliced(role, 1)));
+      }
+      arrays.push({ ...spec, uuid, files, replaces: null, sum, sumsWithout });
     }
     return arrays;
   }
