@@ -25,6 +25,8 @@ import type { ReactorClient } from "./reactor-client.ts";
 import { contextOptions, type TlsFiles } from "./tls-files.ts";
 
 const CLOSE_POLL_MS = 5;
+/** A client that has vanished without a word is noticed. */
+const KEEP_IDLE_MS = 60_000;
 
 export interface NbdTlsOptions {
   readonly address: { readonly host: string; readonly port: number };
@@ -48,6 +50,7 @@ export function listenNbdTls(options: NbdTlsOptions): Promise<Result<NbdTlsListe
   const limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
   const connections = new Set<TlsConnection>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    socket.setKeepAlive(true, KEEP_IDLE_MS);
     if (connections.size >= limits.maxConnections) {
       options.log.write("warn", "nbd connection refused: too many", {
         connections: limits.maxConnections,

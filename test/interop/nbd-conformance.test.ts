@@ -14,6 +14,7 @@ import { Command, encodeOption, OptionCode, OptionReply } from "../../src/nbd/pr
 import { Daemon, makeFiles, mustRun } from "../helpers/daemon.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";
+import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 import { END_CASES } from "./nbd-cases/ends.ts";
 import { HANDSHAKE_CASES } from "./nbd-cases/handshake.ts";
@@ -150,6 +151,13 @@ describe.skipIf(!CAN_RUN)("table", () => {
 });
 
 describe.skipIf(!CAN_RUN)("limits", () => {
+  test(`nbd: a client on TCP that falls silent: probed after a minute ${NEEDS}`, async () => {
+    const raw = await opened(lab, EXPORT, lab.tcp);
+    await expectInSync(raw);
+    await expectProbes("port" in lab.tcp ? lab.tcp.port : 0);
+    await disconnect(raw);
+  });
+
   test(`nbd: 65 options: the last one is hung up on ${NEEDS}`, async () => {
     const raw = await negotiating(lab);
     for (let count = 1; count <= OPTIONS_MAX; count += 1) {

@@ -4,8 +4,8 @@
  *
  * Method: nbdfuse makes the export a file, over four connections, a loop device makes that file a
  * block device. Files with known sums are compared after each mount, for which all of that is made
- * anew: what the page cache of an old nbdfuse holds proves nothing. The holes of fstrim must show in
- * `base:allocation`.
+ * anew: what the page cache of an old nbdfuse holds proves nothing. The holes of fstrim must show
+ * in `base:allocation`.
  */
 import { afterEach, expect, test } from "bun:test";
 import { mkdirSync, statSync } from "node:fs";

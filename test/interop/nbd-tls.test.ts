@@ -22,6 +22,7 @@ import { Daemon, makeFiles, mustRun, runProgram, runVerb } from "../helpers/daem
 import { randomBytes } from "../helpers/nbd-data.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest, type Where } from "../helpers/raw-nbd.ts";
+import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 import { expectHungUp, expectInSync } from "./nbd-cases/lab.ts";
 
@@ -201,6 +202,7 @@ describe.skipIf(!CAN_RUN)("required", () => {
       expect(Buffer.compare((await reader.reply(data.length)).data, data)).toBe(0);
     }
     expect(await connections("required")).toBe(2);
+    await expectProbes(servers.required.port);
     raw.request({ command: Command.disconnect });
     await expectHungUp(raw);
     plain.close();
