@@ -25,6 +25,7 @@ export interface ExportOffer {
   readonly nameBytes: Uint8Array;
   readonly sizeBytes: number;
   readonly isReadOnly: boolean;
+  readonly isRotational: boolean;
   /** Trims make holes, and zeroing by holes is fast. */
   readonly canTrim: boolean;
   /** A power of two, at least 512. */
@@ -158,6 +159,7 @@ export function transmissionFlags(offer: ExportOffer, isStructured: boolean): nu
     TransmissionFlag.sendFua |
     TransmissionFlag.canMultiConn |
     TransmissionFlag.sendCache;
+  if (offer.isRotational) flags |= TransmissionFlag.rotational;
   if (offer.isReadOnly) flags |= TransmissionFlag.readOnly;
   else flags |= TransmissionFlag.sendWriteZeroes;
   if (canFastZero(offer)) flags |= TransmissionFlag.sendTrim | TransmissionFlag.sendFastZero;

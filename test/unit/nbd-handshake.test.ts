@@ -32,6 +32,7 @@ function offer(name: string, changes: Partial<ExportOffer> = {}): ExportOffer {
   const fixed = {
     sizeBytes: 2 ** 33 + 512,
     isReadOnly: false,
+    isRotational: false,
     canTrim: true,
     preferredBytes: 65_536,
   };
@@ -163,6 +164,15 @@ test("GO: an array that makes no holes: zeroing is offered, trim and fast zeroin
   const flags = new DataView(parse(outcome, OptionCode.go)[0]!.data.buffer).getUint16(10);
   const { sendTrim, sendWriteZeroes, sendFastZero } = TransmissionFlag;
   expect(flags & (sendTrim | sendWriteZeroes | sendFastZero)).toBe(sendWriteZeroes);
+});
+
+test("GO: a member that turns: said, and else not", () => {
+  for (const isRotational of [true, false]) {
+    const drives = catalog([offer("tank", { isRotational })]);
+    const outcome = answer(OptionCode.go, encodeInfoRequest("tank", []), drives);
+    const flags = new DataView(parse(outcome, OptionCode.go)[0]!.data.buffer).getUint16(10);
+    expect((flags & TransmissionFlag.rotational) !== 0).toBe(isRotational);
+  }
 });
 
 test("INFO: the same answers as GO, and haggling goes on", () => {
