@@ -1,13 +1,13 @@
 /**
  * Goal: no bytes from a client make the server throw, leak or serve wrong data; other clients are
  * served meanwhile; what several clients write is what they read.
- * Method: seeded generators. The fuzzer sends conversations that began as good ones: parts repeated,
- * exchanged, cut or with a length far too large, bytes changed, all in pieces of any size down to
- * one byte, with hang-ups and resets. It counts 100,000 handshakes, options and requests. A good
- * client beside them gets every answer; after each round everything must be back. The model lets
- * clients with areas of their own write, read and flush over fragmenting sockets and an array that
- * completes in any order, against a copy in the test. A failure prints its seed; repeat it with
- * `SEED=… bun test test/unit/nbd-fuzz.test.ts`.
+ * Method: seeded generators. The fuzzer sends conversations that began as good ones: parts
+ * repeated, exchanged, cut or with a length far too large, bytes changed, all in pieces of any
+ * size down to one byte, with hang-ups and resets. It counts 100,000 handshakes, options and
+ * requests. A good client beside them gets every answer; after each round everything must be back.
+ * The model lets clients with areas of their own write, read and flush over fragmenting sockets
+ * and an array that completes in any order, against a copy in the test. A failure prints its seed;
+ * repeat it with `SEED=… bun test test/unit/nbd-fuzz.test.ts`.
  */
 import { expect, test } from "bun:test";
 import { assert } from "../../src/base/assert.ts";
