@@ -142,7 +142,8 @@ export function answerOption(
 }
 
 /** The answer to an option whose data were too long to keep, after they were read and dropped. */
-export function answerOversizedOption(option: number): OptionOutcome {
+export function answerOversizedOption(negotiation: Negotiation, option: number): OptionOutcome {
+  if (option === OptionCode.setMetaContext) negotiation.contextExport = null;
   if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
   if (!HANDLERS.has(option)) return refuse(option, OptionReply.errorUnsupported, "");
   return refuse(option, OptionReply.errorTooBig, "too much option data");

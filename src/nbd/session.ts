@@ -407,7 +407,7 @@ export class Session {
 
   private skipOptionData(): boolean {
     if (!this.dropLeft()) return false;
-    this.applyOutcome(answerOversizedOption(this.option));
+    this.applyOutcome(answerOversizedOption(this.negotiation, this.option));
     return true;
   }
 

@@ -16,6 +16,7 @@ import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";
 import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { DETAIL_CASES } from "./nbd-cases/details.ts";
 import { END_CASES } from "./nbd-cases/ends.ts";
 import { HANDSHAKE_CASES } from "./nbd-cases/handshake.ts";
 import {
@@ -131,7 +132,12 @@ async function startSilentClients(): Promise<void> {
 }
 
 describe.skipIf(!CAN_RUN)("table", () => {
-  const tables = { handshake: HANDSHAKE_CASES, requests: REQUEST_CASES, ends: END_CASES };
+  const tables = {
+    handshake: HANDSHAKE_CASES,
+    requests: REQUEST_CASES,
+    details: DETAIL_CASES,
+    ends: END_CASES,
+  };
   for (const [table, cases] of Object.entries(tables)) {
     describe(table, () => {
       for (const { name, run } of cases) {

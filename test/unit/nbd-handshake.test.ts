@@ -246,11 +246,13 @@ test("unknown options: every number without a handler: unsupported, haggling goe
     const outcome = answer(option, new Uint8Array(3));
     expect(outcome.kind).toBe("continue");
     expect(types(outcome, option)).toEqual([OptionReply.errorUnsupported]);
-    expect(types(answerOversizedOption(option), option)).toEqual([OptionReply.errorUnsupported]);
+    expect(types(answerOversizedOption(createNegotiation(), option), option)).toEqual([
+      OptionReply.errorUnsupported,
+    ]);
   }
-  const go = answerOversizedOption(OptionCode.go);
+  const go = answerOversizedOption(createNegotiation(), OptionCode.go);
   expect(types(go, OptionCode.go)).toEqual([OptionReply.errorTooBig]);
-  expect(answerOversizedOption(OptionCode.exportName).kind).toBe("close");
+  expect(answerOversizedOption(createNegotiation(), OptionCode.exportName).kind).toBe("close");
 });
 
 test("stopping: options are refused as such, EXPORT_NAME is closed, ABORT still works", () => {
