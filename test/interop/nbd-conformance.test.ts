@@ -216,6 +216,34 @@ describe.skipIf(!CAN_RUN)("limits", () => {
     await expectAtRest();
   });
 
+  test(`nbd: 12 clients that read no replies: the next one is served at once ${NEEDS}`, async () => {
+    const slow: RawNbd[] = [];
+    for (let count = 0; count < 12; count += 1) {
+      const raw = await opened(lab);
+      raw.pause();
+      raw.send(...new Array(128).fill(rawRequest({ command: Command.read, bytes: MIB })));
+      slow.push(raw);
+    }
+    await Bun.sleep(100);
+    const startMs = Date.now();
+    const raw = await opened(lab);
+    for (const bytes of [1, 4096, 70_000, MIB]) {
+      raw.request({ command: Command.read, offset: 3, bytes });
+      expect((await raw.reply(bytes)).error).toBe(0);
+      raw.request({ command: Command.write, offset: 3, bytes }, new Uint8Array(bytes));
+      expect((await raw.reply()).error).toBe(0);
+    }
+    expect(Date.now() - startMs).toBeLessThan(1_000);
+    // None of the slow ones was dropped for that: they get all their replies.
+    for (const each of slow) {
+      each.resume();
+      for (let count = 0; count < 128; count += 1) await each.reply(MIB);
+      await disconnect(each);
+    }
+    await disconnect(raw);
+    await expectAtRest();
+  });
+
   test(`nbd: writes without their payload: others are served ${NEEDS}`, async () => {
     const stuck: RawNbd[] = [];
     for (let count = 0; count < 3; count += 1) {
