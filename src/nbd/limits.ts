@@ -7,7 +7,7 @@
 import { KIB, MIB } from "../base/units.ts";
 
 export interface NbdLimits {
-  /** Further connections are closed as soon as they are accepted. */
+  /** For another one the oldest that is still in its handshake goes; without one it is closed. */
   readonly maxConnections: number;
   /** Requests under way per connection; at the limit the connection is not read. */
   readonly maxRequestsPerConnection: number;

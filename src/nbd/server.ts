@@ -72,6 +72,7 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly closed: Session[] = [];
   private readonly resumeByIndex = (index: number) => this.sessions[index]!.resume();
   private readonly doNothing = () => {};
+  private handshakeCount = 0;
   private isTurnSure = false;
   private stallTimer = 0;
   private sampledGrants = 0;
@@ -276,6 +277,8 @@ export class NbdServer implements SessionHost, Catalog {
 
   private accept(listener: Listener): void {
     for (let count = 0; count < ACCEPTS_PER_TURN; count += 1) {
+      // The place is free at the end of the turn, and the listener is then still ready.
+      if (!this.hasFreeSession && (count > 0 || this.dropOldestHandshake())) return;
       const fd = this.kernel.accept(listener.fd);
       if (fd === -EAGAIN) return;
       if (fd < 0) {
@@ -301,6 +304,8 @@ export class NbdServer implements SessionHost, Catalog {
 
   private limitHandshake(session: Session): void {
     const { timers } = this.loop;
+    this.handshakeCount += 1;
+    session.serial = this.handshakeCount;
     timers.cancel(session.handshakeTimer);
     session.handshakeTimer = timers.scheduleAfter(this.limits.handshakeTimeoutMs, () => {
       if (session.isNegotiating) session.close("the handshake took too long");
@@ -314,6 +319,21 @@ export class NbdServer implements SessionHost, Catalog {
     this.loop.timers.scheduleAfter(ACCEPT_BACK_OFF_MS, () => {
       if (!this.isStopping) this.kernel.watch(listener.fd, listener.token, Ready.read);
     });
+  }
+
+  private get hasFreeSession(): boolean {
+    return this.freeSessions.length > 0 || this.sessions.length < this.limits.maxConnections;
+  }
+
+  /** Silent clients must not keep others out until their time is over. False where there is none. */
+  private dropOldestHandshake(): boolean {
+    let oldest: Session | undefined;
+    for (const session of this.sessions) {
+      if (!session.isNegotiating) continue;
+      if (oldest === undefined || session.serial < oldest.serial) oldest = session;
+    }
+    oldest?.close("it was still in its handshake, and another client came");
+    return oldest !== undefined;
   }
 
   private takeSession(): Session | undefined {

@@ -5,7 +5,8 @@
  * Method: a client without manners (helpers/raw-nbd.ts) works through the tables in nbd-cases/
  * against one daemon with one array, each case on connections of its own. Behind every group the
  * daemon's own count of connections, its payload memory and its file descriptors are back where
- * they were. What needs time (the limit of the handshake) runs beside the other tests.
+ * they were. What needs time (the limit of the handshake) runs beside the other tests; those that
+ * take all places come behind it, as they drop whoever is still in its handshake.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
@@ -182,23 +183,6 @@ describe.skipIf(!CAN_RUN)("limits", () => {
     await expectHungUp(raw);
   });
 
-  test(`nbd: 257 connections: the last is closed, and one that ends makes room ${NEEDS}`, async () => {
-    const count = CONNECTIONS_MAX - silent.filter(({ raw }) => !raw.hasEnded).length;
-    const all: RawNbd[] = [];
-    for (let index = 0; index < count; index += 1) {
-      const raw = RawNbd.open(index % 4 === 0 ? lab.tcp : lab.unix);
-      await raw.greeting();
-      all.push(raw);
-    }
-    await expectHungUp(RawNbd.open(lab.unix));
-    await expectHungUp(RawNbd.open(lab.tcp));
-    all.pop()!.close();
-    await Bun.sleep(20);
-    await expectServingOnce();
-    for (const raw of all) raw.close();
-    await expectAtRest();
-  });
-
   test(`nbd: a client that reads no replies: bounded memory, others are served ${NEEDS}`, async () => {
     const before = residentBytes();
     const slow = await opened(lab);
@@ -301,7 +285,7 @@ describe.skipIf(!HAS_TOOLS)("tools", () => {
   }, 30_000);
 });
 
-describe.skipIf(!CAN_RUN)("time", () => {
+describe.skipIf(!CAN_RUN)("time and places", () => {
   test(`nbd: no handshake for 10 s: hung up, but not before ${NEEDS}`, async () => {
     const leftMs = HANDSHAKE_LIMIT_MS - (Date.now() - silentSinceMs);
     if (leftMs > 1_000) {
@@ -313,6 +297,35 @@ describe.skipIf(!CAN_RUN)("time", () => {
     silent.length = 0;
     await expectAtRest();
   }, 20_000);
+
+  test(`nbd: 257 connections: the last is closed, and one that ends makes room ${NEEDS}`, async () => {
+    const all: RawNbd[] = [];
+    for (let index = 0; index < CONNECTIONS_MAX; index += 1) {
+      all.push(await opened(lab, EXPORT, index % 4 === 0 ? lab.tcp : lab.unix));
+    }
+    await expectHungUp(RawNbd.open(lab.unix));
+    await expectHungUp(RawNbd.open(lab.tcp));
+    all.pop()!.close();
+    await Bun.sleep(20);
+    await expectServingOnce();
+    for (const raw of all) raw.close();
+    await expectAtRest();
+  });
+
+  test(`nbd: 600 clients that say nothing: who is through stays, others come through ${NEEDS}`, async () => {
+    const through = await opened(lab);
+    const flood: RawNbd[] = [];
+    for (let index = 0; index < 600; index += 1) {
+      flood.push(RawNbd.open(index % 4 === 0 ? lab.tcp : lab.unix));
+      if (index % 50 === 0) await expectServingOnce();
+    }
+    await expectServingOnce();
+    await flood[0]!.readToEnd();
+    await expectInSync(through);
+    for (const raw of flood) raw.close();
+    await disconnect(through);
+    await expectAtRest();
+  });
 
   test(`nbd: SIGTERM after all that: a clean stop ${NEEDS}`, async () => {
     expect(await daemon.stop()).toBe(0);
