@@ -325,7 +325,7 @@ export class NbdServer implements SessionHost, Catalog {
     return this.freeSessions.length > 0 || this.sessions.length < this.limits.maxConnections;
   }
 
-  /** Silent clients must not keep others out until their time is over. False where there is none. */
+  /** Silent clients must not keep others out until their time is over. False: there is none. */
   private dropOldestHandshake(): boolean {
     let oldest: Session | undefined;
     for (const session of this.sessions) {
