@@ -143,9 +143,20 @@ export function answerOption(
 
 /** The answer to an option whose data were too long to keep, after they were read and dropped. */
 export function answerOversizedOption(negotiation: Negotiation, option: number): OptionOutcome {
-  if (option === OptionCode.setMetaContext) negotiation.contextExport = null;
-  if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
-  if (!HANDLERS.has(option)) return refuse(option, OptionReply.errorUnsupported, "");
+  switch (option) {
+    case OptionCode.exportName:
+      return { kind: "close", reply: NOTHING };
+    case OptionCode.abort:
+      return answerAbort(negotiation, option);
+    case OptionCode.list:
+    case OptionCode.structuredReply:
+      return refuse(option, OptionReply.errorInvalid, "no data expected");
+    case OptionCode.setMetaContext:
+      negotiation.contextExport = null;
+      break;
+    default:
+      if (!HANDLERS.has(option)) return refuse(option, OptionReply.errorUnsupported, "");
+  }
   return refuse(option, OptionReply.errorTooBig, "too much option data");
 }
 
