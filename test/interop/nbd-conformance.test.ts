@@ -10,6 +10,7 @@
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
+import { ESHUTDOWN } from "../../src/base/errno.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { Command, encodeOption, OptionCode, OptionReply } from "../../src/nbd/protocol.ts";
 import { Daemon, makeFiles, mustRun } from "../helpers/daemon.ts";
@@ -327,8 +328,27 @@ describe.skipIf(!CAN_RUN)("time and places", () => {
     await expectAtRest();
   });
 
-  test(`nbd: SIGTERM after all that: a clean stop ${NEEDS}`, async () => {
-    expect(await daemon.stop()).toBe(0);
+  test(`nbd: SIGTERM under load: what is under way is answered, the rest ESHUTDOWN ${NEEDS}`, async () => {
+    const raw = await opened(lab);
+    const haggling = await negotiating(lab);
+    raw.pause();
+    // More than the socket takes: some of it is still to be sent when the signal comes.
+    raw.send(...new Array(30).fill(rawRequest({ command: Command.read, bytes: MIB })));
+    await Bun.sleep(50);
+    const stopped = daemon.stop();
+    while (!daemon.stderr.includes("stopping")) await Bun.sleep(5);
+    await Bun.sleep(50);
+    raw.request({ command: Command.read, bytes: 512, cookie: 2n });
+    raw.request({ command: Command.write, bytes: 512, cookie: 3n }, new Uint8Array(512));
+    expect(await haggling.optionTypes(OptionCode.list)).toEqual([OptionReply.errorShutdown]);
+    raw.resume();
+    for (let count = 0; count < 30; count += 1) expect((await raw.reply(MIB)).error).toBe(0);
+    for (const cookie of [2n, 3n]) {
+      expect(await raw.reply()).toMatchObject({ error: ESHUTDOWN, cookie });
+    }
+    await expectHungUp(raw);
+    await expectHungUp(haggling);
+    expect(await stopped).toBe(0);
     expect(daemon.stderr).not.toContain("level=error");
   });
 });
