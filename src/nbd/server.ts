@@ -89,7 +89,6 @@ export class NbdServer implements SessionHost, Catalog {
     this.limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
     const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
     assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
-    this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.buffersAddress = carver.carve({
       bytes: maxConnections * receiveBufferBytes,
       alignment: ROW_BYTES,
@@ -111,6 +110,7 @@ export class NbdServer implements SessionHost, Catalog {
       stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.table = new ExportTable({
       onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
       maxRequestBytes: this.maxRequestBytes,
@@ -472,7 +472,7 @@ export class NbdServer implements SessionHost, Catalog {
 
 /** The largest power of two up to `wanted` whose run fits, wherever in a row it begins. */
 function fittingRequestBytes(wanted: number, pool: SlabPool): number {
-  const room = Math.min(wanted, pool.totalBytes - ROW_BYTES);
+  const room = Math.min(wanted, pool.largestRunBytes - ROW_BYTES);
   return 2 ** Math.floor(Math.log2(room));
 }
 

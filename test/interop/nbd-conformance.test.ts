@@ -115,6 +115,20 @@ async function expectServingOnce(): Promise<void> {
   await disconnect(raw);
 }
 
+/** A new client that reads and writes so many bytes at a time is served without a wait. */
+async function expectPrompt(sizes: readonly number[]): Promise<void> {
+  const startMs = Date.now();
+  const raw = await opened(lab);
+  for (const bytes of sizes) {
+    raw.request({ command: Command.read, offset: 3, bytes });
+    expect((await raw.reply(bytes)).error).toBe(0);
+    raw.request({ command: Command.write, offset: 3, bytes }, new Uint8Array(bytes));
+    expect((await raw.reply()).error).toBe(0);
+  }
+  expect(Date.now() - startMs).toBeLessThan(1_000);
+  await disconnect(raw);
+}
+
 async function startSilentClients(): Promise<void> {
   const flagged = await negotiating(lab);
   const halfAnOption = await negotiating(lab);
@@ -210,22 +224,26 @@ describe.skipIf(!CAN_RUN)("limits", () => {
       slow.push(raw);
     }
     await Bun.sleep(100);
-    const startMs = Date.now();
-    const raw = await opened(lab);
-    for (const bytes of [1, 4096, 70_000, MIB]) {
-      raw.request({ command: Command.read, offset: 3, bytes });
-      expect((await raw.reply(bytes)).error).toBe(0);
-      raw.request({ command: Command.write, offset: 3, bytes }, new Uint8Array(bytes));
-      expect((await raw.reply()).error).toBe(0);
-    }
-    expect(Date.now() - startMs).toBeLessThan(1_000);
+    await expectPrompt([1, 4096, 70_000, MIB]);
     // None of the slow ones was dropped for that: they get all their replies.
     for (const each of slow) {
       each.resume();
       for (let count = 0; count < 128; count += 1) await each.reply(MIB);
       await disconnect(each);
     }
-    await disconnect(raw);
+    await expectAtRest();
+  });
+
+  test(`nbd: 8 writes of 32 MiB without the end of it: small requests do not wait ${NEEDS}`, async () => {
+    const stuck: RawNbd[] = [];
+    for (let count = 0; count < 8; count += 1) {
+      const raw = await opened(lab);
+      raw.request({ command: Command.write, bytes: 32 * MIB }, new Uint8Array(MIB));
+      stuck.push(raw);
+    }
+    await Bun.sleep(100);
+    await expectPrompt([1, 4096, 70_000, 250_000]);
+    for (const raw of stuck) raw.close();
     await expectAtRest();
   });
 
