@@ -2,8 +2,8 @@
  * Goal: background work that cannot get the lock of one stripe waits for it, and no stripe beyond
  * the window in which its progress is kept is begun; it gives way to clients that are at work, not
  * to those that were.
- * Method: a first resync of more stripes than the window, with the lock of an early one held; scrubs
- * that may do next to nothing beside clients.
+ * Method: a first resync of more stripes than the window, with the lock of an early one held;
+ * scrubs that may do next to nothing beside clients.
  */
 import { afterEach, expect, test } from "bun:test";
 import { KIB, MIB } from "../../src/base/units.ts";
