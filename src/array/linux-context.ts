@@ -57,7 +57,6 @@ export function createLinuxReactor(options: {
 }): Result<LinuxReactor, number> {
   const { config, log, post } = options;
   const memory = new SharedMemory(config.memory);
-  preferHugePages(config.memory);
   const carver = new Carver({ start: ROW_BYTES, end: CONTROL_BYTES });
   const aio = LinuxAio.open({
     memory,
@@ -90,11 +89,15 @@ export function createLinuxReactor(options: {
     onWake: options.onWake,
   });
   reactor.onTurn(() => beat(memory.i32));
+  const pools = createPools(config.poolBytes);
+  // The rest of the memory is used in places only: huge pages would fill its gaps.
+  const { startAddress, totalBytes } = pools.payloadPool;
+  preferHugePages(config.memory, startAddress, totalBytes);
   const context: ReactorContext = {
     memory,
     carver,
     table,
-    ...createPools(config.poolBytes),
+    ...pools,
     timers,
     loop: reactor,
     clock,
