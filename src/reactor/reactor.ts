@@ -5,10 +5,10 @@
  *   poll (sockets, completions' eventfd, wake eventfd) ─► readiness handlers ─► reap ─► timers
  *     ─► turn hooks ─► one io_submit ─► microtasks ─► poll
  *
- * - The wait is bounded by the next timer, and is none while something is left to do. For a short
- *   while after the last activity the loop polls without waiting at all, because being woken costs
- *   more than the next completion takes. Where completions are there already, most turns do not
- *   even poll.
+ * - The wait is bounded by the next timer, and is none while something is left to do. Where the
+ *   last pause was short, the loop polls for as long without waiting, because being woken costs
+ *   more than the next event takes; after a longer one it waits at once, and leaves the processor
+ *   to others. Where completions are there already, most turns do not even poll.
  * - The clock stands still within a turn. It is read at the start, and again behind a wait.
  * - Microtasks are drained completely before the loop may wait: async code of any depth has then
  *   queued its requests, and `hasWork` of the queue sees them.
@@ -22,6 +22,7 @@ import type { EventLoop } from "./loop.ts";
 import type { Timers } from "./timers.ts";
 import type { TurnClock } from "./turn-clock.ts";
 
+/** A pause that is worth to be polled through. */
 const BUSY_POLL_MS = 0.05;
 const WAIT_MS_MAX = 1000;
 const YIELD_EVERY_MS = 100;
@@ -52,6 +53,9 @@ export class Reactor implements EventLoop {
   private hasWaited = false;
   private turnMs = 0;
   private lastActiveMs = 0;
+  /** Nothing has happened since then; how long that took the last time. */
+  private isPausing = false;
+  private lastPauseMs = Number.POSITIVE_INFINITY;
   private lastYieldMs = 0;
   private isStopped = false;
 
@@ -66,7 +70,7 @@ export class Reactor implements EventLoop {
     /** Written by the control thread after it has posted a message. */
     wakeFd: number;
     onWake: () => void;
-    /** How long to poll without waiting after the last activity. */
+    /** How long a pause may be to be polled through without waiting. */
     busyPollMs?: number;
   }) {
     this.clock = options.clock;
@@ -113,7 +117,7 @@ export class Reactor implements EventLoop {
     this.host.drainMicrotasks();
     while (this.removedTokens.length > 0) this.freeTokens.push(this.removedTokens.pop()!);
     const isActive = readyCount > 0 || reapedCount > 0 || timerCount > 0;
-    if (isActive) this.lastActiveMs = this.turnMs;
+    this.notePause(isActive);
     this.clock.leave();
     return isActive;
   }
@@ -141,9 +145,20 @@ export class Reactor implements EventLoop {
     this.turnsWithoutPoll = 0;
     const waitMs = this.waitMs(maxWaitMs);
     this.hasWaited = waitMs > 0;
+    this.isPausing ||= this.hasWaited;
     const readyCount = this.sockets.poll(waitMs, this.onReady);
     if (this.hasWaited) this.noteTime();
     return readyCount;
+  }
+
+  private notePause(isActive: boolean): void {
+    if (!isActive) {
+      this.isPausing = true;
+      return;
+    }
+    if (this.isPausing) this.lastPauseMs = this.turnMs - this.lastActiveMs;
+    this.isPausing = false;
+    this.lastActiveMs = this.turnMs;
   }
 
   private noteTime(): void {
@@ -155,7 +170,8 @@ export class Reactor implements EventLoop {
   private waitMs(maxWaitMs: number): number {
     if (this.queue.hasCompletions) return 0;
     if (this.isStopped || this.queue.hasWork) return 0;
-    if (this.turnMs - this.lastActiveMs < this.busyPollMs) return 0;
+    const isShort = this.lastPauseMs < this.busyPollMs;
+    if (isShort && this.turnMs - this.lastActiveMs < this.busyPollMs) return 0;
     let waitMs = maxWaitMs;
     const timerMs = this.timers.nextDelayMs();
     if (timerMs >= 0) waitMs = Math.min(waitMs, timerMs);
