@@ -227,8 +227,11 @@ export class PplLog {
       endBytes: this.endBytes,
       unitBytes: this.unitBytes,
     });
-    [this.fillingAddress, this.coveringAddress] = [this.coveringAddress, this.fillingAddress];
-    [this.filling, this.covering] = [this.covering, this.filling];
+    const { fillingAddress, filling } = this;
+    this.fillingAddress = this.coveringAddress;
+    this.coveringAddress = fillingAddress;
+    this.filling = this.covering;
+    this.covering = filling;
     const isHeaderFirst =
       this.unitBytes > PPL_HEADER_BYTES &&
       needsHeaderFirst(space, { endBytes: this.endBytes, offset: this.unitOffset });
