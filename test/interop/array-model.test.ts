@@ -85,45 +85,53 @@ function checkMismatch(harness: ArrayHarness): number {
   return Number(ended.result["mismatchBytes"]);
 }
 
-for (const members of [3, 4, 5]) {
-  for (const chunkBytes of [4 * KIB, 64 * KIB, 256 * KIB]) {
-    test(`array: ${members} members, ${chunkBytes / KIB} KiB chunks, whole to rebuilt: same bytes`, () => {
-      harness = new ArrayHarness();
-      const random = new SeededRandom(members * 1000 + chunkBytes);
-      const names: string[] = [];
-      for (let index = 0; index < members; index += 1) {
-        names.push(`drive${index}`);
-        harness.addDrive(`drive${index}`, 8 * MIB);
-      }
-      const { sizeBytes } = harness.createArray({ drives: names, chunkBytes });
-      const load: Load = { harness, shadow: new Uint8Array(sizeBytes), random };
-      const { reactor } = harness;
-      const work = { count: 400, depth: 12, maxBytes: 600 * KIB };
-      reactor.pump(harness.write(0, new Uint8Array(sizeBytes)), 20_000);
-      reactor.pump(runLoad(load, work), 60_000);
-      harness.settle();
-      expect(checkMismatch(harness)).toBe(0);
+const CASES = [3, 4, 5].flatMap((members) =>
+  [4 * KIB, 64 * KIB, 256 * KIB].flatMap((chunkBytes) =>
+    (["resync", "bitmap", "ppl"] as const).map((policy) => ({ members, chunkBytes, policy })),
+  ),
+);
 
-      const lost = names[random.nextU32() % members]!;
-      harness.must({ kind: "fail-member", array: "raid_test", drive: lost });
-      expect(harness.status().state).toBe("degraded");
-      reactor.pump(runLoad(load, work), 60_000);
-      reactor.pump(compareAll(load), 60_000);
-
-      harness.addDrive("drive_new", 8 * MIB);
-      const added = harness.must<"add-member">({
-        kind: "add-member",
-        array: "raid_test",
-        drive: "drive_new",
-        force: false,
-      });
-      expect(added.role).toBe("rebuild");
-      reactor.pump(runLoad(load, work), 60_000);
-      harness.settle();
-      expect(harness.status().degraded).toBe(0);
-      reactor.pump(runLoad(load, work), 60_000);
-      reactor.pump(compareAll(load), 60_000);
-      expect(checkMismatch(harness)).toBe(0);
+for (const { members, chunkBytes, policy } of CASES) {
+  test(`array: ${policy}, ${members} members, ${chunkBytes / KIB} KiB chunks, whole to rebuilt: same bytes`, () => {
+    harness = new ArrayHarness();
+    const random = new SeededRandom(members * 1000 + chunkBytes);
+    const names: string[] = [];
+    for (let index = 0; index < members; index += 1) {
+      names.push(`drive${index}`);
+      harness.addDrive(`drive${index}`, 8 * MIB);
+    }
+    const { sizeBytes } = harness.createArray({
+      drives: names,
+      chunkBytes,
+      consistencyPolicy: policy,
     });
-  }
+    const load: Load = { harness, shadow: new Uint8Array(sizeBytes), random };
+    const { reactor } = harness;
+    const work = { count: 400, depth: 12, maxBytes: 600 * KIB };
+    reactor.pump(harness.write(0, new Uint8Array(sizeBytes)), 20_000);
+    reactor.pump(runLoad(load, work), 60_000);
+    harness.settle();
+    expect(checkMismatch(harness)).toBe(0);
+
+    const lost = names[random.nextU32() % members]!;
+    harness.must({ kind: "fail-member", array: "raid_test", drive: lost });
+    expect(harness.status().state).toBe("degraded");
+    reactor.pump(runLoad(load, work), 60_000);
+    reactor.pump(compareAll(load), 60_000);
+
+    harness.addDrive("drive_new", 8 * MIB);
+    const added = harness.must<"add-member">({
+      kind: "add-member",
+      array: "raid_test",
+      drive: "drive_new",
+      force: false,
+    });
+    expect(added.role).toBe("rebuild");
+    reactor.pump(runLoad(load, work), 60_000);
+    harness.settle();
+    expect(harness.status().degraded).toBe(0);
+    reactor.pump(runLoad(load, work), 60_000);
+    reactor.pump(compareAll(load), 60_000);
+    expect(checkMismatch(harness)).toBe(0);
+  });
 }
