@@ -94,6 +94,10 @@ export class BitmapKeeper {
     const { array, state } = this;
     const { enginePool, memory } = array.context;
     const address = await takeRun(array.context, BITMAP_BLOCK_BYTES);
+    if (array.isFailed) {
+      enginePool.free(address, BITMAP_BLOCK_BYTES);
+      return;
+    }
     state.beginBlockWrite(block);
     const from = block * BITMAP_BLOCK_BYTES;
     memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);

@@ -135,7 +135,9 @@ export class PplLog {
 
   /** Its member is there: what enters is logged or dropped in the end. */
   get isUsable(): boolean {
-    return !this.isDropped && this.members.epoch[this.role] === this.epoch;
+    const { members, role } = this;
+    // Rule 15: once two members are gone no log is written either.
+    return !this.isDropped && members.epoch[role] === this.epoch && !members.isFailed;
   }
 
   /** A write of the log is under way. */
@@ -261,13 +263,13 @@ export class PplLog {
     }
     const { role } = this;
     const isCurrent = this.members.epoch[role] === this.epoch;
-    if (outcome !== Outcome.done || !isCurrent) {
+    if (outcome !== Outcome.done || !this.isUsable) {
       this.phase = Phase.idle;
       const offset = this.space.offsetBytes + this.unitOffset;
       const bytes = this.unitBytes;
       const lost = { role, op: Op.write, outcome: Outcome.memberLost, errno, offset, bytes };
       // Whatever the error: a member whose log cannot be written is failed (write-rules 13).
-      if (isCurrent) this.host.memberFailed(lost);
+      if (isCurrent && outcome !== Outcome.done) this.host.memberFailed(lost);
       this.drop();
       return;
     }

@@ -61,10 +61,7 @@ export class RowIo {
     return moved;
   }
 
-  /**
-   * Writes a role's row from wherever it lies. A result that was given up may still be read by the
-   * drive, so its slot is renewed.
-   */
+  /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
   async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
     const isResult = address === rows.result;
     const moved = await this.move(Op.write, place, role, address);
@@ -72,7 +69,7 @@ export class RowIo {
     return moved;
   }
 
-  /** Writes a row of a role, unless its member is missing in this stripe. */
+  /** The same, unless the role's member is missing in this stripe. */
   storeIfThere(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
     const isAbsent = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
     return isAbsent ? Promise.resolve("gone") : this.store(place, role, address, rows);
