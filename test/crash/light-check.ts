@@ -165,7 +165,7 @@ export class LightCheck {
   /** Null, or the first thing that is wrong in what `plan` gives of these drives. */
   readAll(plan: AssemblyPlan, options: LightOptions): string | null {
     const { images, promises, isTorn, mayLose = false } = options;
-    const reader = this.readerOf(plan, images);
+    const reader = this.readerOf(plan, images, isTorn);
     if (typeof reader === "string") return reader;
     const { memberCount, stripes, chunkRows } = reader;
     for (let stripe = 0; stripe < stripes; stripe += 1) {
@@ -236,7 +236,11 @@ export class LightCheck {
     return null;
   }
 
-  private readerOf(plan: AssemblyPlan, images: readonly DeviceImage[]): Reader | string {
+  private readerOf(
+    plan: AssemblyPlan,
+    images: readonly DeviceImage[],
+    isTorn: boolean,
+  ): Reader | string {
     const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
     const chunkRows = chunkSectors / SECTORS_PER_ROW;
     const pages: (ReadonlyMap<number, Uint8Array> | null)[] = [];
@@ -274,7 +278,10 @@ export class LightCheck {
       isSynced: (row) => row < syncedRows,
       isReplayed: false,
     };
-    return plan.isDirty ? this.withLogs(reader, plan, images) : reader;
+    if (!plan.isDirty) return reader;
+    const read = this.withLogs(reader, plan, images);
+    // A log that is torn says nothing.
+    return typeof read === "string" && isTorn ? reader : read;
   }
 
   /** The same, after what a start does with the logs of a dirty array. */

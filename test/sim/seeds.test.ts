@@ -5,7 +5,7 @@
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
-import { EIO } from "../../src/base/errno.ts";
+import { EIO, ESHUTDOWN } from "../../src/base/errno.ts";
 import { MIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { DeviceTrace } from "./device-trace.ts";
@@ -216,6 +216,20 @@ test("seed 26: two members go while a log waits for its flush: the array can be 
   // The log makes up for the one that may be on record as lost.
   expect(world.startArray().ok).toBe(true);
   expect(world.run(client.read(4096, 4096))).toMatchObject({ status: 0 });
+});
+
+test("seed 37: a write comes while the logs are still being emptied: it is not answered EIO", () => {
+  const world = threeMembers(1, new DeviceTrace(), "ppl");
+  const client = world.client();
+  world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const fault = { kind: "slow", delayMs: 200 } as const;
+  world.device("b").faults.plan({ fault, op: Op.writeZeroes });
+  const start = { kind: "start-array", array: ARRAY_NAME, force: false, readOnly: false } as const;
+  const started = world.command<"start-array">(start);
+  world.simulation.runFor(50);
+  expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(ESHUTDOWN);
+  expect(world.run(started).ok).toBe(true);
+  expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(0);
 });
 
 test("nth I/O: a member answers EIO for good in the first resync: what was written stays", () => {
