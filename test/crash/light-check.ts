@@ -26,7 +26,7 @@ import { expectedAssembly, isReplayed } from "../sim/expected-assembly.ts";
 import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
 import type { SectorOracle } from "../sim/oracle.ts";
 import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
-import { dirtyRowsOf, replayLogs } from "./log-model.ts";
+import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
 const REMEMBERED_MAX = 20_000;
@@ -110,7 +110,7 @@ interface Reader {
   readonly memberCount: number;
   readonly chunkRows: number;
   readonly stripes: number;
-  readonly pages: readonly (ReadonlyMap<number, Uint8Array> | null)[];
+  readonly pages: readonly (Pages | null)[];
   readonly firstPage: readonly number[];
   /** By role: rows of the member from here on are not rebuilt. */
   readonly rebuiltRows: readonly number[];
@@ -243,7 +243,7 @@ export class LightCheck {
   ): Reader | string {
     const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
     const chunkRows = chunkSectors / SECTORS_PER_ROW;
-    const pages: (ReadonlyMap<number, Uint8Array> | null)[] = [];
+    const pages: (Pages | null)[] = [];
     const firstPage: number[] = [];
     const rebuiltRows: number[] = [];
     const badRows: ReadonlySet<number>[] = [];
