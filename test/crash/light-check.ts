@@ -304,11 +304,13 @@ export class LightCheck {
       if (typeof isDirtyRow === "string") return isDirtyRow;
       return { ...reader, isSynced: (row) => reader.isSynced(row) || !isDirtyRow(row) };
     }
-    if (plan.policy !== "ppl" || !isReplayed(plan.freshest)) return reader;
+    if (plan.policy !== "ppl") return reader;
     const replayed = replayLogs(view);
     if (typeof replayed === "string") return replayed;
     const { pages, isAllRight } = replayed;
-    return { ...reader, pages, isReplayed: true, isSynced: () => isAllRight };
+    // Where the first resync has not ended replay makes right what it had done, and goes on there.
+    const isSynced = (row: number) => isAllRight || reader.isSynced(row);
+    return { ...reader, pages, isReplayed: isReplayed(plan.freshest), isSynced };
   }
 
   private unknownRoles(reader: Reader, memberRow: number): number[] {

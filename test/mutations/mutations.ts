@@ -361,9 +361,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "writes go out although two members are gone",
     rule: 15,
-    file: "src/raid5/stripe-planner.ts",
-    find: "if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;",
-    replace: "",
+    file: "src/raid5/member-set.ts",
+    find: "return this.degradedCount > 1;",
+    replace: "return this.degradedCount > 2;",
     test: named(RULES, "rule 15"),
   },
   {
@@ -440,7 +440,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/ppl-replay.ts",
     find: "const isIntact = pplChecksum(bytes, crc32c) === entry.checksum;",
     replace: "const isIntact = pplChecksum(bytes, crc32c) >= 0;",
-    test: ["./test/unit/md-ppl.test.ts"],
+    test: named(WRITES, "(reconstruct-write|partial rows|two writes to one row), ppl"),
   },
   {
     name: "an older unit of the log is replayed",

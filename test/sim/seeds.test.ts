@@ -7,6 +7,7 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO, ESHUTDOWN } from "../../src/base/errno.ts";
 import { MIB } from "../../src/base/units.ts";
+import { SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { DeviceTrace } from "./device-trace.ts";
 import { blankImage } from "./media.ts";
@@ -230,6 +231,24 @@ test("seed 37: a write comes while the logs are still being emptied: it is not a
   expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(ESHUTDOWN);
   expect(world.run(started).ok).toBe(true);
   expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(0);
+});
+
+test("crash while a spare is seated: its update alone was written: it is rebuilt all the same", () => {
+  const world = threeMembers();
+  add(world, "spare");
+  world.settle();
+  world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+  // The failure is on record; of the seating only the spare's own superblock gets there.
+  const fault = { kind: "slow", delayMs: 1000 } as const;
+  const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: 4096 };
+  for (const name of ["a", "c"]) world.device(name).faults.plan({ fault, ...place });
+  world.simulation.runFor(500);
+  const images = world.crash("drop").filter(({ name }) => name !== "b");
+  const spare = superblockOf(images.find(({ name }) => name === "spare")!);
+  expect(typeof spare === "string" ? spare : spare.recoveryOffsetSectors).toBe(0);
+  const after = SimWorld.restart(images, { seed: 2 });
+  after.simulation.runFor(1000);
+  expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
 });
 
 test("nth I/O: a member answers EIO for good in the first resync: what was written stays", () => {
