@@ -163,7 +163,13 @@ async function waitForRebuild(
 /** A spare that comes after its array has started joins it again, under a number of its own. */
 export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
   const superblock = drive.superblock!;
-  if (roleOf(superblock, superblock.devNumber) !== Role.spare) return;
+  // Of its seating the machine may have crashed with only its own superblock written: it has the
+  // role already, and nothing in it. The others know it as a spare, not as faulty.
+  const isSeated =
+    superblock.recoveryOffsetSectors === 0 &&
+    superblock.events >= array.identity.events &&
+    roleOf(array.identity, superblock.devNumber) === Role.spare;
+  if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return;
   if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
   const fresh = new SpareSeat(array).superblockFor(drive);
   if (!fresh.ok) return;

@@ -46,26 +46,39 @@ export class PplAreas {
   }
 
   /**
-   * Empties the log of a member. Order: the place where the search begins reads zeros, durably,
-   * before the rest does; with the first unit there and the last one gone, a crash would replay a
-   * unit that is long out of date. And all of it reads zeros before the header stands there: an
-   * old unit behind a short new one would be replayed (write-rules 5).
+   * Empties the log of a member, in an order in which a cut at any sector leaves no unit to replay:
+   *
+   *   1. an empty header of the highest generation at the start: no scan goes beyond it, or, where
+   *      it is torn, none begins
+   *   2. zeros behind it: an old unit behind a short new one would be replayed (write-rules 5)
+   *   3. the empty header from which generations count again
+   *
+   * Zeros over all of it at once could tear the newest unit's header alone, or one on the way to it:
+   * an older unit would be replayed, or the log refused.
    */
   async clear(drive: Drive, superblock: Superblock): Promise<boolean> {
     const { offset, bytes } = areaOf(superblock);
     if (bytes === 0) return true;
-    for (const range of [
-      { offset, bytes: PPL_HEADER_BYTES },
-      { offset: offset + PPL_HEADER_BYTES, bytes: bytes - PPL_HEADER_BYTES },
-    ]) {
-      const zeroed = await this.asyncIo.writeZeroes(drive.io, range, { isFua: true });
-      if (!isDone(zeroed)) return false;
-    }
+    const behind = { offset: offset + PPL_HEADER_BYTES, bytes: bytes - PPL_HEADER_BYTES };
+    return (
+      (await this.writeEmpty(drive, superblock, Number.MAX_SAFE_INTEGER)) &&
+      isDone(await this.asyncIo.writeZeroes(drive.io, behind, { isFua: true })) &&
+      (await this.writeEmpty(drive, superblock, 0))
+    );
+  }
+
+  private async writeEmpty(
+    drive: Drive,
+    superblock: Superblock,
+    generation: number,
+  ): Promise<boolean> {
+    const { crc32c } = this;
+    const signature = pplSignature(superblock.arrayUuid, crc32c);
+    const header = emptyPplHeader(signature, crc32c, generation);
     const address = await takeRun(this.context, PPL_HEADER_BYTES);
-    const signature = pplSignature(superblock.arrayUuid, this.crc32c);
-    this.context.memory.bytes.set(emptyPplHeader(signature, this.crc32c), address);
-    const header = { offset, bytes: PPL_HEADER_BYTES, address };
-    const written = await this.asyncIo.write(drive.io, header, { isFua: true });
+    this.context.memory.bytes.set(header, address);
+    const range = { offset: areaOf(superblock).offset, bytes: PPL_HEADER_BYTES, address };
+    const written = await this.asyncIo.write(drive.io, range, { isFua: true });
     this.context.enginePool.free(address, PPL_HEADER_BYTES);
     return isDone(written);
   }

@@ -74,6 +74,8 @@ export class RaidArray {
   readOnlyReason: string | null = null;
   private readonly hooks: ArrayHooks;
   private hasFailed = false;
+  /** Its logs are seated and its members at one event count: requests may come. */
+  hasStarted = false;
   private isStopped = false;
 
   constructor(options: {
@@ -174,8 +176,9 @@ export class RaidArray {
     return this.members.isFailed;
   }
 
-  /** Begins background work; call once, when the array is registered. */
+  /** Begins background work and takes requests; call once, when the array is registered. */
   start(): void {
+    this.hasStarted = true;
     if (this.isReadOnlyStart) return;
     this.dirtyMark.start();
     this.policy.start();

@@ -124,8 +124,10 @@ export class ArrayService {
   }
 
   /** The front of a running array, or null. */
+  /** Null where the array does not run, and until its start is through. */
   frontOf(array: string): ArrayFront | null {
-    return this.registry.byName(array)?.running?.front ?? null;
+    const running = this.registry.byName(array)?.running ?? null;
+    return running?.hasStarted === true ? running.front : null;
   }
 
   hasArray(array: string): boolean {

@@ -187,8 +187,8 @@ export function writePplEntry(view: DataView, offset: number, entry: Readonly<Pp
 }
 
 /** What stands at the start of an area, behind which all is zero, when nothing is logged. */
-export function emptyPplHeader(signature: number, crc32c: Crc32c): Uint8Array {
-  return encodePplHeader({ signature, generation: 0, entries: [] }, crc32c);
+export function emptyPplHeader(signature: number, crc32c: Crc32c, generation = 0): Uint8Array {
+  return encodePplHeader({ signature, generation, entries: [] }, crc32c);
 }
 
 // Entries ------------------------------------------------------------------------------------

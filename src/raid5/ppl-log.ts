@@ -294,6 +294,8 @@ export class PplLog {
     for (const queue of [this.covering, this.filling, this.queue]) {
       while (queue.length > 0) this.host.dropped(queue.shift());
     }
+    // Nobody waits for the answer of its flush any more.
+    if (this.phase === Phase.flushing) this.phase = Phase.idle;
     if (!this.isWriting) this.freeBuffers();
   }
 

@@ -26,7 +26,7 @@ import { expectedAssembly, isReplayed } from "../sim/expected-assembly.ts";
 import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
 import type { SectorOracle } from "../sim/oracle.ts";
 import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
-import { dirtyRowsOf, replayLogs } from "./log-model.ts";
+import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
 const REMEMBERED_MAX = 20_000;
@@ -110,7 +110,7 @@ interface Reader {
   readonly memberCount: number;
   readonly chunkRows: number;
   readonly stripes: number;
-  readonly pages: readonly (ReadonlyMap<number, Uint8Array> | null)[];
+  readonly pages: readonly (Pages | null)[];
   readonly firstPage: readonly number[];
   /** By role: rows of the member from here on are not rebuilt. */
   readonly rebuiltRows: readonly number[];
@@ -165,7 +165,7 @@ export class LightCheck {
   /** Null, or the first thing that is wrong in what `plan` gives of these drives. */
   readAll(plan: AssemblyPlan, options: LightOptions): string | null {
     const { images, promises, isTorn, mayLose = false } = options;
-    const reader = this.readerOf(plan, images);
+    const reader = this.readerOf(plan, images, isTorn);
     if (typeof reader === "string") return reader;
     const { memberCount, stripes, chunkRows } = reader;
     for (let stripe = 0; stripe < stripes; stripe += 1) {
@@ -236,10 +236,14 @@ export class LightCheck {
     return null;
   }
 
-  private readerOf(plan: AssemblyPlan, images: readonly DeviceImage[]): Reader | string {
+  private readerOf(
+    plan: AssemblyPlan,
+    images: readonly DeviceImage[],
+    isTorn: boolean,
+  ): Reader | string {
     const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
     const chunkRows = chunkSectors / SECTORS_PER_ROW;
-    const pages: (ReadonlyMap<number, Uint8Array> | null)[] = [];
+    const pages: (Pages | null)[] = [];
     const firstPage: number[] = [];
     const rebuiltRows: number[] = [];
     const badRows: ReadonlySet<number>[] = [];
@@ -274,7 +278,10 @@ export class LightCheck {
       isSynced: (row) => row < syncedRows,
       isReplayed: false,
     };
-    return plan.isDirty ? this.withLogs(reader, plan, images) : reader;
+    if (!plan.isDirty) return reader;
+    const read = this.withLogs(reader, plan, images);
+    // A log that is torn says nothing.
+    return typeof read === "string" && isTorn ? reader : read;
   }
 
   /** The same, after what a start does with the logs of a dirty array. */
@@ -297,11 +304,13 @@ export class LightCheck {
       if (typeof isDirtyRow === "string") return isDirtyRow;
       return { ...reader, isSynced: (row) => reader.isSynced(row) || !isDirtyRow(row) };
     }
-    if (plan.policy !== "ppl" || !isReplayed(plan.freshest)) return reader;
+    if (plan.policy !== "ppl") return reader;
     const replayed = replayLogs(view);
     if (typeof replayed === "string") return replayed;
     const { pages, isAllRight } = replayed;
-    return { ...reader, pages, isReplayed: true, isSynced: () => isAllRight };
+    // Where the first resync has not ended replay makes right what it had done, and goes on there.
+    const isSynced = (row: number) => isAllRight || reader.isSynced(row);
+    return { ...reader, pages, isReplayed: isReplayed(plan.freshest), isSynced };
   }
 
   private unknownRoles(reader: Reader, memberRow: number): number[] {

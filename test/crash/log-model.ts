@@ -26,7 +26,28 @@ const BITMAP_HEADER_BYTES = 256;
 const BITMAP_MAGIC = 0x6d74_6962;
 const CHUNK_BYTES_MAX = 0x4000_0000;
 
-type Pages = ReadonlyMap<number, Uint8Array>;
+/** Pages of a drive; those that are not there are zeros. */
+export interface Pages {
+  get(page: number): Uint8Array | undefined;
+}
+
+/** What a replay has changed, over what was there. */
+class ReplayedPages implements Pages {
+  private readonly base: Pages;
+  private readonly changed = new Map<number, Uint8Array>();
+
+  constructor(base: Pages) {
+    this.base = base;
+  }
+
+  get(page: number): Uint8Array | undefined {
+    return this.changed.get(page) ?? this.base.get(page);
+  }
+
+  set(page: number, bytes: Uint8Array): void {
+    this.changed.set(page, bytes);
+  }
+}
 
 /** By role: the pages of its drive, null where the member is missing. */
 export interface LogView {
@@ -130,7 +151,7 @@ function decodeUnit(page: Uint8Array, signature: number): Unit | string | null {
 export function replayLogs(view: LogView): Replayed | string {
   const { freshest } = view.plan;
   const signature = checksumOf(uuidBytes(freshest.arrayUuid));
-  const pages = view.pages.map((each) => (each === null ? null : new Map(each)));
+  const pages = view.pages.map((each) => (each === null ? null : new ReplayedPages(each)));
   let isAllRight = freshest.resyncOffsetSectors === 0;
   let rows = 0;
   for (const [role, image] of view.images.entries()) {
@@ -160,7 +181,7 @@ export function replayLogs(view: LogView): Replayed | string {
 function replayEntry(
   view: LogView,
   entry: LoadedEntry,
-  pages: readonly (Map<number, Uint8Array> | null)[],
+  pages: readonly (ReplayedPages | null)[],
 ): number {
   const { memberCount, chunkSectors } = view.plan.freshest;
   const dataCount = memberCount - 1;

@@ -8,6 +8,8 @@ const SEEDS_MAX = 8;
 /** CRASH_FACTOR=100 for a long run: so many times the images. A fraction for a quick look. */
 const FACTOR = Number(process.env["CRASH_FACTOR"] ?? 1);
 const SAMPLING: Sampling = { realEvery: 8, againEvery: 160, againBoundaryEvery: 9 };
+/** With a log there are more events, and as many images of each. */
+const SAMPLING_WITH_LOG: Sampling = { realEvery: 16, againEvery: 800, againBoundaryEvery: 17 };
 
 export interface RunOptions {
   title: string;
@@ -29,6 +31,7 @@ function runPolicy(policy: ConsistencyPolicy, options: RunOptions): void {
   const title = `${options.title}${policySuffix(policy)}`;
   // The policies share the budget.
   const share = 1 / POLICIES.length;
+  const sampling = policy === "resync" ? SAMPLING : SAMPLING_WITH_LOG;
   const total = new Counts();
   for (const scenario of scenarios(policy)) {
     const name = `${scenario.name}${policySuffix(policy)}`;
@@ -40,7 +43,7 @@ function runPolicy(policy: ConsistencyPolicy, options: RunOptions): void {
         seed <= SEEDS_MAX * Math.max(1, FACTOR) && counts.images < wanted;
         seed += 1
       ) {
-        const matrix = new Matrix({ scenario, seed, sampling: SAMPLING }).run();
+        const matrix = new Matrix({ scenario, seed, sampling }).run();
         counts.add(matrix.counts);
         expect(matrix.violations).toEqual([]);
       }

@@ -166,7 +166,8 @@ export class Media {
   pendingSectors(): PendingSector[] {
     const pending: PendingSector[] = [];
     for (const [page, versions] of this.versions) {
-      for (let from = 0; from < PAGE_BYTES; from += this.sectorBytes) {
+      const isZero = !this.durable.has(page) && versions.every(({ bytes }) => bytes === ZERO_PAGE);
+      for (let from = 0; !isZero && from < PAGE_BYTES; from += this.sectorBytes) {
         const candidates = this.candidatesOf(page, versions, from);
         if (candidates.length > 0) {
           pending.push({ page, from, bytes: this.sectorBytes, candidates });
@@ -310,7 +311,9 @@ export class Media {
   }
 
   private settleVersion(page: number, versions: Version[], version: Version): void {
-    if (version.landed === ALL_SECTORS) this.durable.set(page, version.bytes);
+    // A page that is not there is zeros: logs are emptied by the MiB, and images stay small.
+    if (version.landed === ALL_SECTORS && version.bytes === ZERO_PAGE) this.durable.delete(page);
+    else if (version.landed === ALL_SECTORS) this.durable.set(page, version.bytes);
     else {
       const bytes = (this.durable.get(page) ?? ZERO_PAGE).slice();
       overlay(bytes, version.bytes, version.landed);
