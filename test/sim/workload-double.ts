@@ -20,8 +20,10 @@ const VANISH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
 
 /** Whether what is lost with two members is what the load can tell. */
 export function canLoseTwo(run: Run): boolean {
-  const { sync, state } = run.world.status();
-  return run.mayCrash() && sync.action !== "resync" && state !== "read-only";
+  const { sync, state, spares } = run.world.status();
+  // A rebuild may end, also that of a spare, before anybody notices the second loss.
+  const isBusy = sync.action === "resync" || sync.action === "rebuild" || spares.length > 0;
+  return run.mayCrash() && !isBusy && state !== "read-only";
 }
 
 export function loseTwo(run: Run): void {
