@@ -4,10 +4,9 @@
  *
  * Debian and Ubuntu renamed the library in the 64-bit time transition (libaio.so.1t64).
  */
-import { type Pointer, toArrayBuffer } from "bun:ffi";
 import type { Address } from "./arena.ts";
 import { lastErrno, libc, openFirst } from "./libc.ts";
-import { AioRing, AioSyscall } from "./structs.ts";
+import { AioSyscall } from "./structs.ts";
 
 const LIBRARY_NAMES = ["libaio.so.1", "libaio.so.1t64"];
 
@@ -57,27 +56,20 @@ function viaSyscall(n: number, a: number, b: number, c: number, d: number, e: nu
   return answer === -1 ? -lastErrno() : answer;
 }
 
-/** The system calls themselves, with libaio's check for an empty ring in user space. */
+/** The system calls themselves. */
 export function openSyscalls(): AioBinding {
-  let ring: Uint32Array | null = null;
   return {
     source: "syscall",
     setup(eventCount, contextAddress) {
       return viaSyscall(AioSyscall.setup, eventCount, contextAddress, 0, 0, 0);
     },
     destroy(context) {
-      ring = null;
       return viaSyscall(AioSyscall.destroy, context, 0, 0, 0, 0);
     },
     submit(context, count, listAddress) {
       return viaSyscall(AioSyscall.submit, context, count, listAddress, 0, 0);
     },
     getEvents(context, min, max, eventsAddress, timespecAddress) {
-      ring ??= new Uint32Array(toArrayBuffer(context as Pointer, 0, 32));
-      const isEmpty =
-        Atomics.load(ring, AioRing.magicIndex) === AioRing.magic &&
-        Atomics.load(ring, AioRing.headIndex) === Atomics.load(ring, AioRing.tailIndex);
-      if (isEmpty) return 0;
       return viaSyscall(AioSyscall.getEvents, context, min, max, eventsAddress, timespecAddress);
     },
   };

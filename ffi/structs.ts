@@ -56,9 +56,13 @@ export const Socket = {
   levelSocket: 1,
   reuseAddress: 2,
   sendBuffer: 7,
+  keepAlive: 9,
   sendBufferForce: 32,
   levelTcp: 6,
   tcpNoDelay: 1,
+  tcpKeepIdle: 4,
+  tcpKeepInterval: 5,
+  tcpKeepCount: 6,
   levelIpv6: 41,
   ipv6Only: 26,
   messageDontWait: 0x40,
@@ -100,5 +104,6 @@ export const AioSyscall = isArm64
   ? { setup: 0, destroy: 1, submit: 2, getEvents: 4 }
   : { setup: 206, destroy: 207, getEvents: 208, submit: 209 };
 
-/** struct aio_ring, which `io_setup` maps at the address of the context (fs/aio.c). */
-export const AioRing = { headIndex: 2, tailIndex: 3, magicIndex: 4, magic: 0xa10a10a1 } as const;
+/** madvise: its number, and what it may advise. */
+export const MADVISE_SYSCALL = isArm64 ? 233 : 28;
+export const Madvise = { hugePage: 14 } as const;

@@ -18,9 +18,11 @@ import { IoTable } from "../reactor/io-table.ts";
 import { LinuxAio } from "../reactor/linux-aio.ts";
 import { LinuxRandom, linuxClock } from "../reactor/linux-clock.ts";
 import { linuxLoopHost, openEventFd } from "../reactor/linux-mailbox.ts";
+import { preferHugePages } from "../reactor/linux-memory.ts";
 import { LinuxSockets } from "../reactor/linux-socket.ts";
 import { Reactor } from "../reactor/reactor.ts";
 import { Timers } from "../reactor/timers.ts";
+import { TurnClock } from "../reactor/turn-clock.ts";
 import type { ReactorContext } from "./context.ts";
 import type { OpenDrive, ReactorConfig, ReactorMessage } from "./protocol.ts";
 
@@ -51,12 +53,18 @@ export function createLinuxReactor(options: {
   post: (message: ReactorMessage) => void;
   onWake: () => void;
   aioSource?: "libaio" | "syscall";
+  usesAioRing?: boolean;
 }): Result<LinuxReactor, number> {
   const { config, log, post } = options;
   const memory = new SharedMemory(config.memory);
   const carver = new Carver({ start: ROW_BYTES, end: CONTROL_BYTES });
-  const source = options.aioSource ?? "libaio";
-  const aio = LinuxAio.open({ memory, carver, eventCount: AIO_EVENT_COUNT, source });
+  const aio = LinuxAio.open({
+    memory,
+    carver,
+    eventCount: AIO_EVENT_COUNT,
+    source: options.aioSource ?? "libaio",
+    usesRing: options.usesAioRing ?? true,
+  });
   if (!aio.ok) return aio;
   const eventFd = openEventFd();
   const table = new IoTable(REQUEST_COUNT);
@@ -68,7 +76,7 @@ export function createLinuxReactor(options: {
     eventFd,
     slotCount: AIO_EVENT_COUNT,
   });
-  const clock = linuxClock;
+  const clock = new TurnClock(linuxClock);
   const timers = new Timers(clock);
   const reactor = new Reactor({
     clock,
@@ -81,11 +89,15 @@ export function createLinuxReactor(options: {
     onWake: options.onWake,
   });
   reactor.onTurn(() => beat(memory.i32));
+  const pools = createPools(config.poolBytes);
+  // The rest of the memory is used in places only: huge pages would fill its gaps.
+  const { startAddress, totalBytes } = pools.payloadPool;
+  preferHugePages(config.memory, startAddress, totalBytes);
   const context: ReactorContext = {
     memory,
     carver,
     table,
-    ...createPools(config.poolBytes),
+    ...pools,
     timers,
     loop: reactor,
     clock,

@@ -46,14 +46,21 @@ export class PplAreas {
   }
 
   /**
-   * Empties the log of a member. Order: all of it reads zeros before the header stands there: an
+   * Empties the log of a member. Order: the place where the search begins reads zeros, durably,
+   * before the rest does; with the first unit there and the last one gone, a crash would replay a
+   * unit that is long out of date. And all of it reads zeros before the header stands there: an
    * old unit behind a short new one would be replayed (write-rules 5).
    */
   async clear(drive: Drive, superblock: Superblock): Promise<boolean> {
     const { offset, bytes } = areaOf(superblock);
     if (bytes === 0) return true;
-    const zeroed = await this.asyncIo.writeZeroes(drive.io, { offset, bytes }, { isFua: true });
-    if (!isDone(zeroed)) return false;
+    for (const range of [
+      { offset, bytes: PPL_HEADER_BYTES },
+      { offset: offset + PPL_HEADER_BYTES, bytes: bytes - PPL_HEADER_BYTES },
+    ]) {
+      const zeroed = await this.asyncIo.writeZeroes(drive.io, range, { isFua: true });
+      if (!isDone(zeroed)) return false;
+    }
     const address = await takeRun(this.context, PPL_HEADER_BYTES);
     const signature = pplSignature(superblock.arrayUuid, this.crc32c);
     this.context.memory.bytes.set(emptyPplHeader(signature, this.crc32c), address);

@@ -136,7 +136,7 @@ export class RaidArray {
         onLost: (stripe, row, roles) => this.notes.lost(stripe, row, roles),
       },
     });
-    this.front = new RaidArrayFront({ name: this.name, engine: this.engine });
+    this.front = new RaidArrayFront({ name: this.name, engine: this.engine, roles: this.roles });
     beginResync(this, plan);
     this.dirtyMark = new DirtyMark({
       host: dirtyMarkHostOf(this),

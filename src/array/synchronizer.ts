@@ -343,6 +343,8 @@ export class Synchronizer {
   private begin(kind: Exclude<SyncAction, "idle">, total: number): void {
     this.job = this.jobs.start({ kind, array: this.array.name, total });
     this.abortReason = null;
+    // Requests that came before the work began do not slow it down.
+    this.seenRequests = this.array.front.requestCount;
     this.checkpointAtMs = this.array.context.clock.nowMs() + CHECKPOINT_MS;
   }
 

@@ -1,6 +1,6 @@
 /**
- * Member I/O for the slow path: one request as a promise. For superblocks, probes and the like;
- * never for array data.
+ * Member I/O for the slow path: one request as a promise, for superblocks, probes and the like; or
+ * several whose answers go to one waiter, for rebuild and scrub. Never for clients' data.
  */
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import { Op } from "../reactor/io-table.ts";
@@ -15,25 +15,33 @@ export interface IoAnswer {
   readonly errno: number;
 }
 
+/** Takes the answers of several requests. */
+export interface IoWaiter {
+  /** `place` is the one that the request was started with. Called in the reap: no promise. */
+  answered(place: number, outcome: OutcomeCode, errno: number): void;
+}
+
 const FULL_TABLE_RETRY_MS = 1;
 
 export class AsyncIo {
   private readonly table: IoTable;
   private readonly timers: Timers;
   private readonly owner: number;
-  private nextTicket = 0;
-  /** By ticket (IoTable.context). */
-  private readonly waiting = new Map<number, (answer: IoAnswer) => void>();
+  /** By ticket (IoTable.context): who takes the answer, and as which. */
+  private readonly waiters: (IoWaiter | null)[] = [];
+  private readonly places: number[] = [];
+  private readonly freeTickets: number[] = [];
 
   constructor(options: { table: IoTable; timers: Timers; router: OutcomeRouter }) {
     this.table = options.table;
     this.timers = options.timers;
     this.owner = options.router.register((request, outcome, errno) => {
       const ticket = this.table.context[request]!;
-      const resolve = this.waiting.get(ticket)!;
-      this.waiting.delete(ticket);
+      const waiter = this.waiters[ticket]!;
+      this.waiters[ticket] = null;
+      this.freeTickets.push(ticket);
       this.table.free(request);
-      resolve({ outcome, errno });
+      waiter.answered(this.places[ticket]!, outcome, errno);
     });
   }
 
@@ -59,6 +67,27 @@ export class AsyncIo {
     return this.run(device, Op.flush, { offset: 0, bytes: 0, address: 0 }, false);
   }
 
+  /** Starts a read or write whose answer `waiter` takes. False: the table is full. */
+  start(
+    device: RetryFilter,
+    op: OpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    waiter: IoWaiter,
+    place: number,
+  ): boolean {
+    const request = this.table.allocate();
+    if (request < 0) return false;
+    this.submit(device, request, op, offset, bytes, address, false, waiter, place);
+    return true;
+  }
+
+  /** A moment in which requests may become free. */
+  waitForRoom(): Promise<void> {
+    return this.timers.sleep(FULL_TABLE_RETRY_MS);
+  }
+
   private async run(
     device: RetryFilter,
     op: OpCode,
@@ -67,22 +96,39 @@ export class AsyncIo {
   ): Promise<IoAnswer> {
     let request = this.table.allocate();
     while (request < 0) {
-      await this.timers.sleep(FULL_TABLE_RETRY_MS);
+      await this.waitForRoom();
       request = this.table.allocate();
     }
+    return new Promise((resolve) => {
+      const waiter: IoWaiter = { answered: (_, outcome, errno) => resolve({ outcome, errno }) };
+      const { offset, bytes, address } = range;
+      this.submit(device, request, op, offset, bytes, address, isFua, waiter, 0);
+    });
+  }
+
+  private submit(
+    device: RetryFilter,
+    request: number,
+    op: OpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    isFua: boolean,
+    waiter: IoWaiter,
+    place: number,
+  ): void {
     const { table } = this;
     table.op[request] = op;
     table.isFua[request] = isFua ? 1 : 0;
-    table.offset[request] = range.offset;
-    table.bytes[request] = range.bytes;
-    table.address[request] = range.address;
+    table.offset[request] = offset;
+    table.bytes[request] = bytes;
+    table.address[request] = address;
     table.owner[request] = this.owner;
-    const ticket = this.nextTicket;
-    this.nextTicket = (ticket + 1) >>> 0;
+    const ticket = this.freeTickets.pop() ?? this.waiters.length;
+    this.waiters[ticket] = waiter;
+    this.places[ticket] = place;
     table.context[request] = ticket;
-    const answer = new Promise<IoAnswer>((resolve) => this.waiting.set(ticket, resolve));
     device.submit(request);
-    return answer;
   }
 }
 

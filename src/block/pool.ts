@@ -21,6 +21,8 @@ export class SlabPool {
   /** 1 for a slab that was given back while it was pinned. */
   private readonly orphaned: Uint8Array;
   private freeSlabs: number;
+  /** From here on slabs are for `allocateReserved` alone. */
+  private reservedFrom: number;
   /** Where the next search begins: runs are handed out round-robin. */
   private cursor = 0;
   private readonly listeners: (() => void)[] = [];
@@ -32,6 +34,18 @@ export class SlabPool {
     this.pins = new Uint16Array(slabCount);
     this.orphaned = new Uint8Array(slabCount);
     this.freeSlabs = slabCount;
+    this.reservedFrom = slabCount;
+  }
+
+  /** Keeps the last `slabs` for `allocateReserved`. Before anything is allocated. */
+  reserve(slabs: number): void {
+    assert(this.freeSlabs === this.slabCount && slabs < this.slabCount, "the pool is untouched");
+    this.reservedFrom = this.slabCount - slabs;
+  }
+
+  /** The longest run that `allocate` can ever give. */
+  get largestRunBytes(): number {
+    return this.reservedFrom * SLAB_BYTES;
   }
 
   get freeBytes(): number {
@@ -50,14 +64,30 @@ export class SlabPool {
   /** The address of a free run of at least `bytes`, or 0 when there is none now. */
   allocate(bytes: number): number {
     const count = Math.ceil(bytes / SLAB_BYTES);
-    assert(count >= 1 && count <= this.slabCount, "a run fits in the pool");
+    assert(count >= 1 && count <= this.reservedFrom, "a run fits in the pool");
     if (count > this.freeSlabs) return 0;
-    let slab = this.findRun(this.cursor, this.slabCount, count);
-    if (slab < 0) slab = this.findRun(0, Math.min(this.slabCount, this.cursor + count), count);
+    const end = this.reservedFrom;
+    let slab = this.findRun(this.cursor, end, count);
+    if (slab < 0) slab = this.findRun(0, Math.min(end, this.cursor + count), count);
     if (slab < 0) return 0;
+    this.cursor = slab + count === end ? 0 : slab + count;
+    return this.take(slab, count);
+  }
+
+  get hasReserved(): boolean {
+    return this.findRun(this.reservedFrom, this.slabCount, 1) >= 0;
+  }
+
+  /** As `allocate`, from the reserve. */
+  allocateReserved(bytes: number): number {
+    const count = Math.ceil(bytes / SLAB_BYTES);
+    const slab = this.findRun(this.reservedFrom, this.slabCount, count);
+    return slab < 0 ? 0 : this.take(slab, count);
+  }
+
+  private take(slab: number, count: number): number {
     this.used.fill(1, slab, slab + count);
     this.freeSlabs -= count;
-    this.cursor = slab + count === this.slabCount ? 0 : slab + count;
     return this.startAddress + slab * SLAB_BYTES;
   }
 

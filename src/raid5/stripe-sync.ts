@@ -12,11 +12,11 @@
  * the whole stripe, because a stripe is either done or not.
  */
 import { ROW_BYTES } from "../base/units.ts";
-import { type AsyncIo, type IoAnswer, isDone } from "../block/async-io.ts";
-import { Outcome } from "../block/io-error.ts";
-import { Op, type OpCode } from "../reactor/io-table.ts";
+import type { AsyncIo } from "../block/async-io.ts";
+import { Op } from "../reactor/io-table.ts";
 import type { StripeEngine } from "./engine.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
+import { isBadSector, PieceIo, type PieceTools } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
 export const SYNC_PIECE_BYTES = 128 * 1024;
@@ -33,8 +33,8 @@ const DONE: StripeResult = { kind: "done", mismatchBytes: 0 };
 export class StripeSync {
   private readonly engine: StripeEngine;
   private readonly environment: EngineEnvironment;
-  private readonly asyncIo: AsyncIo;
-  private readonly memberFailed: (error: MemberError) => void;
+  private readonly tools: PieceTools;
+  private readonly idlePieces: PieceIo[] = [];
   private readonly sources = new Uint32Array(16);
 
   constructor(options: {
@@ -45,8 +45,10 @@ export class StripeSync {
   }) {
     this.engine = options.engine;
     this.environment = options.environment;
-    this.asyncIo = options.asyncIo;
-    this.memberFailed = options.memberFailed;
+    const { members, geometry } = options.engine;
+    const { asyncIo, memberFailed } = options;
+    const { pieceBytes } = this;
+    this.tools = { members, geometry, asyncIo, memberFailed, pieceBytes };
   }
 
   get pieceBytes(): number {
@@ -60,44 +62,46 @@ export class StripeSync {
 
   /** Fills the target's chunk of a stripe. The caller has the lock, and marks the stripe done. */
   async rebuild(stripe: number, target: number, buffer: number): Promise<StripeResult> {
-    for (let column = 0; column < this.engine.geometry.chunkBytes; column += this.pieceBytes) {
+    const io = this.takePiece();
+    let error: MemberError | null = null;
+    const { chunkBytes } = this.engine.geometry;
+    for (let column = 0; column < chunkBytes && error === null; column += this.pieceBytes) {
+      io.begin(stripe, column);
       if (!this.hasBadRows(stripe, column)) {
-        const error = await this.rebuildPiece(stripe, column, target, buffer);
-        if (error === null) continue;
-        if (!isBadSector(error)) return { kind: "member-error", error };
+        error = await this.rebuildPiece(io, target, buffer);
+        if (error === null || !isBadSector(error)) continue;
       }
-      const error = await this.rebuildRows(stripe, column, target);
-      if (error !== null) return { kind: "member-error", error };
+      const isFilled = await this.rebuildRows(stripe, column, target);
+      error = isFilled ? null : io.goneError(Op.write, target);
     }
-    return DONE;
+    this.idlePieces.push(io);
+    return error === null ? DONE : { kind: "member-error", error };
   }
 
   private async rebuildPiece(
-    stripe: number,
-    column: number,
+    io: PieceIo,
     target: number,
     buffer: number,
   ): Promise<MemberError | null> {
-    const reads: Promise<MemberError | null>[] = [];
     let count = 0;
     for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
       if (role === target) continue;
-      reads.push(this.move(Op.read, role, stripe, column, buffer + count * this.pieceBytes));
+      io.start(Op.read, role, buffer + count * this.pieceBytes);
       count += 1;
     }
-    const failed = worstError(await Promise.all(reads));
+    const failed = await io.wait();
     if (failed !== null) return failed;
     const result = buffer + count * this.pieceBytes;
     this.xor(result, buffer, count);
-    return this.move(Op.write, target, stripe, column, result);
+    io.start(Op.write, target, result);
+    return io.wait();
   }
 
-  /** A piece with bad sectors, row by row: what cannot be had is entered as lost. */
-  private async rebuildRows(
-    stripe: number,
-    column: number,
-    target: number,
-  ): Promise<MemberError | null> {
+  /**
+   * A piece with bad sectors, row by row: what cannot be had is entered as lost. False: the target
+   * is gone.
+   */
+  private async rebuildRows(stripe: number, column: number, target: number): Promise<boolean> {
     const { rows } = this.engine;
     const buffers = await rows.takeBuffers();
     let isFilled = true;
@@ -106,56 +110,69 @@ export class StripeSync {
       isFilled = await rows.rebuild(place, target, buffers);
     }
     buffers.give();
-    return isFilled ? null : this.goneError(Op.write, target, stripe, column);
+    return isFilled;
   }
 
   /** Compares parity with data, and writes parity anew unless the mode is check. */
   async compare(stripe: number, mode: CheckMode, buffer: number): Promise<StripeResult> {
+    const io = this.takePiece();
+    const { chunkBytes } = this.engine.geometry;
     let mismatchBytes = 0;
-    for (let column = 0; column < this.engine.geometry.chunkBytes; column += this.pieceBytes) {
-      // A member that is being rebuilt has nothing to compare here.
-      if (this.engine.members.unavailableRoles(stripe) !== 0) return this.gone(stripe, column);
-      let result: number | MemberError | null = null;
-      if (!this.hasBadRows(stripe, column)) {
-        result = await this.comparePiece(stripe, column, mode, buffer);
-        if (typeof result !== "number" && !isBadSector(result)) {
-          return { kind: "member-error", error: result };
-        }
+    for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
+      io.begin(stripe, column);
+      const result = await this.comparePart(io, stripe, column, mode, buffer);
+      if (typeof result !== "number") {
+        this.idlePieces.push(io);
+        return { kind: "member-error", error: result };
       }
-      if (typeof result !== "number") result = await this.compareRows(stripe, column, mode);
-      if (typeof result !== "number") return { kind: "member-error", error: result };
       mismatchBytes += result;
     }
+    this.idlePieces.push(io);
     return { kind: "done", mismatchBytes };
   }
 
-  /** The bytes that did not match, or the error that it met. */
-  private async comparePiece(
+  /** One piece, as a whole or row by row: the bytes that did not match, or the error. */
+  private async comparePart(
+    io: PieceIo,
     stripe: number,
     column: number,
     mode: CheckMode,
     buffer: number,
   ): Promise<number | MemberError> {
-    const reads: Promise<MemberError | null>[] = [];
-    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
-      reads.push(this.move(Op.read, role, stripe, column, buffer + role * this.pieceBytes));
+    // A member that is being rebuilt has nothing to compare here.
+    if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
+    if (!this.hasBadRows(stripe, column)) {
+      const result = await this.comparePiece(io, stripe, mode, buffer);
+      if (typeof result === "number" || !isBadSector(result)) return result;
     }
-    const failed = worstError(await Promise.all(reads));
+    return (await this.compareRows(stripe, column, mode)) ?? io.goneError(Op.read, 0);
+  }
+
+  /** The bytes that did not match, or the error that it met. */
+  private async comparePiece(
+    io: PieceIo,
+    stripe: number,
+    mode: CheckMode,
+    buffer: number,
+  ): Promise<number | MemberError> {
+    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
+      io.start(Op.read, role, buffer + role * this.pieceBytes);
+    }
+    const failed = await io.wait();
     if (failed !== null) return failed;
     const found = this.countMismatch(buffer);
     if (found === 0 || mode === "check") return found;
-    if (this.engine.members.unavailableRoles(stripe) !== 0) {
-      return this.goneError(Op.read, 0, stripe, column);
-    }
-    return (await this.rewriteParity(stripe, column, buffer)) ?? found;
+    if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
+    this.startParity(io, stripe, buffer);
+    return (await io.wait()) ?? found;
   }
 
-  /** A piece with bad sectors, row by row: those are cured first. */
+  /** A piece with bad sectors, row by row: those are cured first. Null: a member is gone. */
   private async compareRows(
     stripe: number,
     column: number,
     mode: CheckMode,
-  ): Promise<number | MemberError> {
+  ): Promise<number | null> {
     const { rows, members } = this.engine;
     const buffers = await rows.takeBuffers();
     let mismatchBytes = 0;
@@ -167,8 +184,11 @@ export class StripeSync {
       mismatchBytes += ROW_BYTES;
     }
     buffers.give();
-    if (members.degradedCount === 0) return mismatchBytes;
-    return this.goneError(Op.read, 0, stripe, column);
+    return members.degradedCount === 0 ? mismatchBytes : null;
+  }
+
+  private takePiece(): PieceIo {
+    return this.idlePieces.pop() ?? new PieceIo(this.tools);
   }
 
   private hasBadRows(stripe: number, column: number): boolean {
@@ -178,21 +198,8 @@ export class StripeSync {
     return members.badRoles(stripe, row, row + this.pieceBytes / ROW_BYTES) !== 0;
   }
 
-  private gone(stripe: number, column: number): StripeResult {
-    return { kind: "member-error", error: this.goneError(Op.read, 0, stripe, column) };
-  }
-
-  private goneError(op: OpCode, role: number, stripe: number, column: number): MemberError {
-    const { members, geometry } = this.engine;
-    const offset = members.dataOffset[role]! + stripe * geometry.chunkBytes + column;
-    return { role, op, outcome: Outcome.memberLost, errno: 0, offset, bytes: this.pieceBytes };
-  }
-
-  private async rewriteParity(
-    stripe: number,
-    column: number,
-    buffer: number,
-  ): Promise<MemberError | null> {
+  /** Computes the parity of the piece in `buffer` and starts to write it. */
+  private startParity(io: PieceIo, stripe: number, buffer: number): void {
     const { geometry } = this.engine;
     const parityRole = geometry.parityRole(stripe);
     const parity = buffer + parityRole * this.pieceBytes;
@@ -203,7 +210,7 @@ export class StripeSync {
       count += 1;
     }
     this.environment.kernels.xor(parity, this.sources, count, this.pieceBytes);
-    return this.move(Op.write, parityRole, stripe, column, parity);
+    io.start(Op.write, parityRole, parity);
   }
 
   /** Bytes of the rows in which the XOR of all members is not zero. */
@@ -230,43 +237,4 @@ export class StripeSync {
     }
     this.environment.kernels.xor(target, this.sources, count, this.pieceBytes);
   }
-
-  private async move(
-    op: OpCode,
-    role: number,
-    stripe: number,
-    column: number,
-    address: number,
-  ): Promise<MemberError | null> {
-    const { members, geometry } = this.engine;
-    const offset = members.dataOffset[role]! + stripe * geometry.chunkBytes + column;
-    const bytes = this.pieceBytes;
-    const device = members.devices[role];
-    if (!members.isPresent(role) || device === null || device === undefined) {
-      return this.goneError(op, role, stripe, column);
-    }
-    const range = { offset, bytes, address };
-    const epoch = members.epoch[role];
-    const answer: IoAnswer =
-      op === Op.read
-        ? await this.asyncIo.read(device, range)
-        : await this.asyncIo.write(device, range, { isFua: false });
-    const isCurrent = members.epoch[role] === epoch;
-    if (op === Op.write && isCurrent) members.needsFlush[role] = 1;
-    if (isDone(answer)) return null;
-    if (!isCurrent) return this.goneError(op, role, stripe, column);
-    const error = { role, op, outcome: answer.outcome, errno: answer.errno, offset, bytes };
-    this.memberFailed(error);
-    return error;
-  }
-}
-
-/** One that took a member out, if there is one. */
-function worstError(errors: readonly (MemberError | null)[]): MemberError | null {
-  const found = errors.filter((error) => error !== null);
-  return found.find((error) => !isBadSector(error)) ?? found[0] ?? null;
-}
-
-function isBadSector({ outcome }: MemberError): boolean {
-  return outcome === Outcome.mediaError || outcome === Outcome.noSpace;
 }

@@ -38,8 +38,10 @@ export class CompletionBatch {
     for (let index = 0; index < count; index += 1) {
       this.onComplete(this.requests[index]!, this.results[index]!);
     }
-    this.requests.copyWithin(0, count, this.count);
-    this.results.copyWithin(0, count, this.count);
+    if (this.count > count) {
+      this.requests.copyWithin(0, count, this.count);
+      this.results.copyWithin(0, count, this.count);
+    }
     this.count -= count;
     for (const listener of this.endListeners) listener();
     this.isDelivering = false;

@@ -39,6 +39,8 @@ export class AioMemory {
   readonly zeroAddress: number;
   readonly iocbsAddress: number;
   readonly iovecsAddress: number;
+  /** Whether iocbs that are filled from now on signal the eventfd. */
+  isSignalling = true;
   private readonly u32: Uint32Array<ArrayBufferLike>;
   private readonly i32: Int32Array<ArrayBufferLike>;
   private readonly baseAddress: number;
@@ -60,6 +62,8 @@ export class AioMemory {
     const carveArray = (count: number, entryBytes: number) =>
       carver.carve({ bytes: count * entryBytes, alignment: 64 });
     this.iocbsAddress = carveArray(slotCount, IOCB_BYTES);
+    const firstWord = this.iocbsAddress / 4;
+    this.u32.fill(0, firstWord, firstWord + (slotCount * IOCB_BYTES) / 4);
     this.iovecsAddress = carveArray(slotCount * IOVECS_PER_SLOT, IOVEC_BYTES);
     this.listAddress = carveArray(slotCount, 8);
     this.eventsAddress = carveArray(EVENTS_MAX, EVENT_BYTES);
@@ -143,14 +147,19 @@ export class AioMemory {
 
   private setHead(slot: number, generation: number, fd: number): number {
     const word = (this.iocbsAddress + slot * IOCB_BYTES) / 4;
-    this.u32.fill(0, word, word + IOCB_BYTES / 4);
+    // Words 2 (key), 12, 13 (reserved) and 9 (high half of nbytes) stay as they were carved: zero.
     this.u32[word] = slot;
     this.u32[word + 1] = generation;
+    this.u32[word + 3] = 0;
     this.u32[word + 5] = fd;
-    if (this.eventFd >= 0) {
-      this.u32[word + 14] = IOCB_FLAG_RESFD;
-      this.u32[word + 15] = this.eventFd;
-    }
+    this.u32[word + 6] = 0;
+    this.u32[word + 7] = 0;
+    this.u32[word + 8] = 0;
+    this.u32[word + 10] = 0;
+    this.u32[word + 11] = 0;
+    const hasSignal = this.eventFd >= 0 && this.isSignalling;
+    this.u32[word + 14] = hasSignal ? IOCB_FLAG_RESFD : 0;
+    this.u32[word + 15] = hasSignal ? this.eventFd : 0;
     return word;
   }
 

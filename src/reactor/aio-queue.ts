@@ -11,6 +11,9 @@
  *   by its own answer.
  * - io_submit's own -EAGAIN, -EINTR, -ENOMEM and -EBUSY never surface: nothing was taken, so it is
  *   tried again, after the next reap or `retryDelayMs`. Any other error condemns the first iocb.
+ * - The eventfd costs the kernel more than many a small read. Where all that went to the kernel has
+ *   been complete for a while as soon as io_submit returned (files on tmpfs, RAM disks), iocbs go
+ *   without it. One that does not complete at once then is met by a short wait, and ends that.
  * - All completions of one reap are collected before the first handler runs; batch listeners frame
  *   them, so that a layer above can judge them together (write-rules 15).
  *
@@ -31,6 +34,9 @@ const ZERO_PART_BYTES_MAX = IOVECS_PER_SLOT * ZERO_AREA_BYTES;
 const DEFAULT_SLOT_COUNT = 2048;
 const RETRY_IDLE_MS = 1;
 const RETRY_BUSY_MS = 10;
+/** So many io_submits in a row were through when they returned: the next one will be too. */
+const PROMPT_SUBMITS = 64;
+const UNSIGNALLED_WAIT_MS = 1;
 const NONE = -1;
 
 const RequestState = { idle: 0, queued: 1, submitted: 2, completed: 3 } as const;
@@ -68,6 +74,8 @@ export class AioQueue {
   private readonly slotFirst: Int32Array;
   private readonly slotBytes: Uint32Array;
   private readonly slotGeneration: Uint32Array;
+  /** 1: its completion does not signal the eventfd. */
+  private readonly slotIsUnsignalled: Uint8Array;
   private readonly freeSlots: Uint32Array;
   private freeSlotCount: number;
 
@@ -75,6 +83,9 @@ export class AioQueue {
   private readonly pending: Uint32Array;
   private pendingCount = 0;
   private inKernel = 0;
+  /** Of those, the ones whose completion signals nothing. */
+  private unsignalled = 0;
+  private promptSubmits = 0;
 
   private readonly batch: CompletionBatch;
 
@@ -105,6 +116,7 @@ export class AioQueue {
     this.slotFirst = new Int32Array(slotCount).fill(NONE);
     this.slotBytes = new Uint32Array(slotCount);
     this.slotGeneration = new Uint32Array(slotCount);
+    this.slotIsUnsignalled = new Uint8Array(slotCount);
     this.freeSlots = new Uint32Array(slotCount);
     for (let slot = 0; slot < slotCount; slot += 1) this.freeSlots[slot] = slotCount - 1 - slot;
     this.freeSlotCount = slotCount;
@@ -122,8 +134,14 @@ export class AioQueue {
     return this.hasChanged || this.batch.count > 0;
   }
 
-  /** How long the loop may wait before `submit` is tried again; -1: no need to. */
+  /** True when `reap` would find completions that the kernel has written already. */
+  get hasCompletions(): boolean {
+    return this.kernel.eventCount > 0;
+  }
+
+  /** How long the loop may wait before `submit` and `reap` are tried again; -1: no need to. */
   get retryDelayMs(): number {
+    if (this.unsignalled > 0) return UNSIGNALLED_WAIT_MS;
     if (!this.isRefused) return -1;
     return this.inKernel === 0 ? RETRY_IDLE_MS : RETRY_BUSY_MS;
   }
@@ -224,6 +242,7 @@ export class AioQueue {
   /** Hands everything that is queued, as far as limits allow, to the kernel: one io_submit. */
   submit(): void {
     this.hasChanged = false;
+    this.arrays.isSignalling = this.promptSubmits < PROMPT_SUBMITS;
     const count = this.devices.length;
     for (let turn = 0; turn < count; turn += 1) this.fillSlots((this.firstDevice + turn) % count);
     // Another device comes first next time, so that none starves when slots are scarce.
@@ -261,6 +280,7 @@ export class AioQueue {
       const first = device.head;
       this.slotDevice[slot] = handle;
       this.slotFirst[slot] = first;
+      this.slotIsUnsignalled[slot] = this.arrays.isSignalling ? 0 : 1;
       this.slotGeneration[slot] = (this.slotGeneration[slot]! + 1) >>> 0;
       const last = this.buildSlot(slot, first, device.fd);
       device.head = this.next[last]!;
@@ -350,6 +370,9 @@ export class AioQueue {
       const answer = this.kernel.submit(this.arrays.listAddress + taken * 8, count - taken);
       if (answer > 0) {
         assert(answer <= count - taken, "the kernel takes no more than it was given");
+        for (let index = taken; index < taken + answer; index += 1) {
+          this.unsignalled += this.slotIsUnsignalled[this.pending[index]!]!;
+        }
         taken += answer;
         this.inKernel += answer;
       } else if (answer === 0 || isTransient(-answer)) {
@@ -361,8 +384,10 @@ export class AioQueue {
         taken += 1;
       }
     }
-    this.pending.copyWithin(0, taken, count);
+    if (taken < count) this.pending.copyWithin(0, taken, count);
     this.pendingCount = count - taken;
+    if (this.inKernel === 0 || this.kernel.eventCount < this.inKernel) this.promptSubmits = 0;
+    else if (this.promptSubmits < PROMPT_SUBMITS) this.promptSubmits += 1;
   }
 
   /** Puts the built but not submitted slots of a device back in front of its FIFO. */
@@ -391,6 +416,7 @@ export class AioQueue {
       "a slot completes once",
     );
     this.inKernel -= 1;
+    this.unsignalled -= this.slotIsUnsignalled[slot]!;
     this.finishSlot(slot, this.arrays.eventResult(index));
   }
 

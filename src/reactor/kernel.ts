@@ -22,6 +22,8 @@ export interface AioKernel {
    * Submits `count` iocbs from the list of pointers at `listAddress`. The number taken, or -errno.
    */
   submit(listAddress: number, count: number): number;
+  /** Completions that are there to be taken; 0 also where only `getEvents` can tell. */
+  readonly eventCount: number;
   /** Moves up to `max` completions to `eventsAddress`; 0 when there are none. Never waits. */
   getEvents(eventsAddress: number, max: number): number;
 }

@@ -1,10 +1,14 @@
 /**
  * Linux AIO for real: the adapter behind `AioKernel`.
  *
+ * Completions are taken straight from the ring that the kernel writes them to; io_getevents is for
+ * kernels whose ring is laid out in another way.
+ *
  * `destroy` is for a context without outstanding requests only: io_destroy waits for them, for ever
  * where one hangs (write-rules 18). At exit the process just ends.
  */
 
+import { AioRing } from "../../ffi/aio-ring.ts";
 import { Arena, baseAddressOf } from "../../ffi/arena.ts";
 import { type AioBinding, openLibaio, openSyscalls } from "../../ffi/libaio.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
@@ -16,15 +20,21 @@ export class LinuxAio implements AioKernel {
   readonly source: AioBinding["source"];
   private readonly binding: AioBinding;
   private readonly context: number;
+  private readonly memory: SharedMemory;
+  private ring: AioRing | null;
   /** Two u64 of zero: io_getevents answers at once. */
   private readonly timespecPointer: number;
 
   private constructor(options: {
     binding: AioBinding;
+    memory: SharedMemory;
+    ring: AioRing | null;
     baseAddress: number;
     context: number;
     timespecPointer: number;
   }) {
+    this.memory = options.memory;
+    this.ring = options.ring;
     this.binding = options.binding;
     this.source = options.binding.source;
     this.baseAddress = options.baseAddress;
@@ -41,7 +51,9 @@ export class LinuxAio implements AioKernel {
     carver: Carver;
     eventCount: number;
     /** "libaio" falls back to the system calls where the host has no libaio. */
-    source?: "libaio" | "syscall";
+    source: "libaio" | "syscall";
+    /** False: completions come through io_getevents alone. */
+    usesRing: boolean;
   }): Result<LinuxAio, number> {
     const { memory, carver, eventCount } = options;
     const library = options.source === "syscall" ? null : openLibaio();
@@ -53,7 +65,8 @@ export class LinuxAio implements AioKernel {
     if (answer < 0) return err(-answer);
     const context = Number(memory.view.getBigUint64(contextAddress, true));
     const timespecPointer = baseAddress + timespecAddress;
-    return ok(new LinuxAio({ binding, baseAddress, context, timespecPointer }));
+    const ring = options.usesRing ? AioRing.of(context) : null;
+    return ok(new LinuxAio({ binding, memory, ring, baseAddress, context, timespecPointer }));
   }
 
   /** Whether the host offers AIO now: 0, or the positive errno of io_setup. For the start-up. */
@@ -70,7 +83,17 @@ export class LinuxAio implements AioKernel {
     return this.binding.submit(this.context, count, this.baseAddress + listAddress);
   }
 
+  /** Completions are taken without a system call. */
+  get usesRing(): boolean {
+    return this.ring !== null;
+  }
+
+  get eventCount(): number {
+    return this.ring === null ? 0 : this.ring.used;
+  }
+
   getEvents(eventsAddress: number, max: number): number {
+    if (this.ring !== null) return this.ring.take(this.memory.i32, eventsAddress / 4, max);
     return this.binding.getEvents(
       this.context,
       0,
@@ -82,6 +105,7 @@ export class LinuxAio implements AioKernel {
 
   /** Only with no request outstanding. */
   destroy(): void {
+    this.ring = null; // It is unmapped with the context.
     this.binding.destroy(this.context);
   }
 }

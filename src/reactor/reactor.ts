@@ -5,24 +5,29 @@
  *   poll (sockets, completions' eventfd, wake eventfd) ─► readiness handlers ─► reap ─► timers
  *     ─► turn hooks ─► one io_submit ─► microtasks ─► poll
  *
- * - The wait is bounded by the next timer, and is none while something is left to do. For a short
- *   while after the last activity the loop polls without waiting at all, because being woken costs
- *   more than the next completion takes.
+ * - The wait is bounded by the next timer, and is none while something is left to do. Where the
+ *   last pause was short, the loop polls for as long without waiting, because being woken costs
+ *   more than the next event takes; after a longer one it waits at once, and leaves the processor
+ *   to others. Where completions are there already, most turns do not even poll.
+ * - The clock stands still within a turn. It is read at the start, and again behind a wait.
  * - Microtasks are drained completely before the loop may wait: async code of any depth has then
  *   queued its requests, and `hasWork` of the queue sees them.
  * - A loop that never returns hides unhandled rejections from the engine. Now and then it yields,
  *   so that such a bug ends the process instead of being lost.
  */
 import { assert } from "../base/assert.ts";
-import type { Clock } from "../base/clock.ts";
 import type { AioQueue } from "./aio-queue.ts";
 import { Ready, type SocketKernel } from "./kernel.ts";
 import type { EventLoop } from "./loop.ts";
 import type { Timers } from "./timers.ts";
+import type { TurnClock } from "./turn-clock.ts";
 
+/** A pause that is worth to be polled through. */
 const BUSY_POLL_MS = 0.05;
 const WAIT_MS_MAX = 1000;
 const YIELD_EVERY_MS = 100;
+/** Turns without a poll while completions come by themselves: then sockets are looked at again. */
+const TURNS_PER_POLL_MAX = 8;
 
 /** What the JavaScript engine does for a loop that never returns to it. */
 export interface LoopHost {
@@ -34,7 +39,7 @@ export interface LoopHost {
 export class Reactor implements EventLoop {
   readonly sockets: SocketKernel;
   readonly timers: Timers;
-  private readonly clock: Clock;
+  private readonly clock: TurnClock;
   private readonly queue: AioQueue;
   private readonly host: LoopHost;
   private readonly busyPollMs: number;
@@ -44,12 +49,18 @@ export class Reactor implements EventLoop {
   private readonly removedTokens: number[] = [];
   private readonly turnHooks: (() => void)[] = [];
   private readonly onReady: (token: number, ready: number) => void;
+  private turnsWithoutPoll = 0;
+  private hasWaited = false;
+  private turnMs = 0;
   private lastActiveMs = 0;
+  /** Nothing has happened since then; how long that took the last time. */
+  private isPausing = false;
+  private lastPauseMs = Number.POSITIVE_INFINITY;
   private lastYieldMs = 0;
   private isStopped = false;
 
   constructor(options: {
-    clock: Clock;
+    clock: TurnClock;
     timers: Timers;
     queue: AioQueue;
     sockets: SocketKernel;
@@ -59,7 +70,7 @@ export class Reactor implements EventLoop {
     /** Written by the control thread after it has posted a message. */
     wakeFd: number;
     onWake: () => void;
-    /** How long to poll without waiting after the last activity. */
+    /** How long a pause may be to be polled through without waiting. */
     busyPollMs?: number;
   }) {
     this.clock = options.clock;
@@ -68,7 +79,10 @@ export class Reactor implements EventLoop {
     this.sockets = options.sockets;
     this.host = options.host;
     this.busyPollMs = options.busyPollMs ?? BUSY_POLL_MS;
-    this.onReady = (token, ready) => this.handlers[token]?.(ready);
+    this.onReady = (token, ready) => {
+      if (this.hasWaited) this.noteTime();
+      this.handlers[token]?.(ready);
+    };
     // The eventfd only ends the wait: completions are reaped in every turn anyway.
     const completionToken = this.addHandler(() => {});
     this.sockets.watch(options.eventFd, completionToken, Ready.read | Ready.edge);
@@ -94,7 +108,8 @@ export class Reactor implements EventLoop {
 
   /** One turn that waits for at most `maxWaitMs`. True when anything happened in it. */
   turn(maxWaitMs: number): boolean {
-    const readyCount = this.sockets.poll(this.waitMs(maxWaitMs), this.onReady);
+    this.noteTime();
+    const readyCount = this.poll(maxWaitMs);
     const reapedCount = this.queue.reap();
     const timerCount = this.timers.runDue();
     for (const hook of this.turnHooks) hook();
@@ -102,7 +117,8 @@ export class Reactor implements EventLoop {
     this.host.drainMicrotasks();
     while (this.removedTokens.length > 0) this.freeTokens.push(this.removedTokens.pop()!);
     const isActive = readyCount > 0 || reapedCount > 0 || timerCount > 0;
-    if (isActive) this.lastActiveMs = this.clock.nowMs();
+    this.notePause(isActive);
+    this.clock.leave();
     return isActive;
   }
 
@@ -110,9 +126,8 @@ export class Reactor implements EventLoop {
   async run(): Promise<void> {
     while (!this.isStopped) {
       this.turn(WAIT_MS_MAX);
-      const nowMs = this.clock.nowMs();
-      if (nowMs - this.lastYieldMs < YIELD_EVERY_MS) continue;
-      this.lastYieldMs = nowMs;
+      if (this.turnMs - this.lastYieldMs < YIELD_EVERY_MS) continue;
+      this.lastYieldMs = this.turnMs;
       await this.host.yieldToEngine();
     }
   }
@@ -122,9 +137,41 @@ export class Reactor implements EventLoop {
     this.isStopped = true;
   }
 
+  private poll(maxWaitMs: number): number {
+    if (this.queue.hasCompletions && this.turnsWithoutPoll < TURNS_PER_POLL_MAX) {
+      this.turnsWithoutPoll += 1;
+      return 0;
+    }
+    this.turnsWithoutPoll = 0;
+    const waitMs = this.waitMs(maxWaitMs);
+    this.hasWaited = waitMs > 0;
+    this.isPausing ||= this.hasWaited;
+    const readyCount = this.sockets.poll(waitMs, this.onReady);
+    if (this.hasWaited) this.noteTime();
+    return readyCount;
+  }
+
+  private notePause(isActive: boolean): void {
+    if (!isActive) {
+      this.isPausing = true;
+      return;
+    }
+    if (this.isPausing) this.lastPauseMs = this.turnMs - this.lastActiveMs;
+    this.isPausing = false;
+    this.lastActiveMs = this.turnMs;
+  }
+
+  private noteTime(): void {
+    this.clock.enter();
+    this.turnMs = this.clock.nowMs();
+    this.hasWaited = false;
+  }
+
   private waitMs(maxWaitMs: number): number {
+    if (this.queue.hasCompletions) return 0;
     if (this.isStopped || this.queue.hasWork) return 0;
-    if (this.clock.nowMs() - this.lastActiveMs < this.busyPollMs) return 0;
+    const isShort = this.lastPauseMs < this.busyPollMs;
+    if (isShort && this.turnMs - this.lastActiveMs < this.busyPollMs) return 0;
     let waitMs = maxWaitMs;
     const timerMs = this.timers.nextDelayMs();
     if (timerMs >= 0) waitMs = Math.min(waitMs, timerMs);

@@ -1,4 +1,5 @@
 /** What the sections of the benchmark share: settings, the rows so far, what was left out. */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import type { Place } from "./ground.ts";
 import { measure, type Quantity, type Row, type RowPlan } from "./statistics.ts";
 
@@ -49,6 +50,7 @@ export interface Shape {
   readonly place: Place;
   readonly memberCount: number;
   readonly chunkBytes: number;
+  readonly policy: ConsistencyPolicy;
 }
 
 export interface LeftOut {

@@ -113,17 +113,19 @@ async function daemonCosts(bench: Bench, folder: string): Promise<void> {
 async function openGenerator(
   bench: Bench,
   folder: string,
-  timesKernels: boolean,
+  { timesKernels = false, collects = true },
 ): Promise<Generator> {
   const { memberBytes } = bench.settings;
-  const own = subFolder(folder, timesKernels ? "timed" : "plain");
-  const generator = new Generator(bench.profileFolder);
+  const own = subFolder(folder, `generator-${timesKernels}-${collects}`);
+  const generator = new Generator(bench.profileFolder, { collects });
   await generator.call("open", {
     members: memberFiles(own, MEMBER_COUNT, memberBytes + MEMBER_OVERHEAD_BYTES),
     chunkBytes: CHUNK_BYTES,
     memberSizeBytes: memberBytes,
     windowBytes: null,
     memoryMib: MEMORY_MIB,
+    policy: "resync",
+    hasVolatileCache: true,
     timesKernels,
   });
   await generator.call("fill", {});
@@ -139,6 +141,20 @@ function heapCost(generator: Generator, workload: Workload, operations: number):
     sample: async () => {
       const result = await generator.call("heap", { workload, operations });
       return Math.max(0, result.grownBytes) / result.operations;
+    },
+  });
+}
+
+/** Says where heap growth comes from: what is allocated, kept or not. */
+function allocationCost(generator: Generator, workload: Workload, operations: number): Cost {
+  return cost({
+    name: `allocated per I/O without collection, random 4 KiB ${workload.kind}`,
+    unit: "bytes",
+    reference: limit(1),
+    target: null,
+    sample: async () => {
+      const result = await generator.call("allocated", { workload, operations });
+      return result.allocatedBytes / result.operations;
     },
   });
 }
@@ -160,7 +176,7 @@ function callCost(bench: Bench, generator: Generator, name: string, workload: Wo
 
 async function engineCosts(bench: Bench, folder: string): Promise<void> {
   const { heapOperations, sampleMs: measureMs, warmMs } = bench.settings;
-  const generator = await openGenerator(bench, folder, false);
+  const generator = await openGenerator(bench, folder, {});
   await runCosts(
     bench,
     [
@@ -180,7 +196,15 @@ async function engineCosts(bench: Bench, folder: string): Promise<void> {
   );
   await generator.call("verify", { rowCount: 4096 });
   await generator.quit();
-  const timed = await openGenerator(bench, folder, true);
+  const hoarder = await openGenerator(bench, folder, { collects: false });
+  const operations = heapOperations / 5;
+  await runCosts(
+    bench,
+    [allocationCost(hoarder, READS, operations), allocationCost(hoarder, WRITES, operations)],
+    1,
+  );
+  await hoarder.quit();
+  const timed = await openGenerator(bench, folder, { timesKernels: true });
   const share = cost({
     name: "share of time in the parity kernels, full-stripe write",
     unit: "%",
@@ -198,7 +222,7 @@ async function engineCosts(bench: Bench, folder: string): Promise<void> {
 export const costSection: Section = {
   name: "cost rows",
   run: async (bench) => {
-    const found = tmpfsFolder(2 * MEMBER_COUNT * bench.settings.memberBytes + 128 * MIB);
+    const found = tmpfsFolder(3 * MEMBER_COUNT * bench.settings.memberBytes + 128 * MIB);
     if ("reason" in found) {
       bench.leaveOut("cost rows", found.reason);
       return;

@@ -23,6 +23,7 @@ import {
   tmpfsFolder,
 } from "./ground.ts";
 import type { Workload } from "./load.ts";
+import { POLICIES } from "./policies.ts";
 import type { Quantity, RowPlan } from "./statistics.ts";
 import { value } from "./statistics.ts";
 import {
@@ -59,7 +60,7 @@ class Stand {
     this.members = members;
     this.generator = generator;
     this.stripeBytes = (shape.memberCount - 1) * shape.chunkBytes;
-    this.title = `${shape.memberCount} x ${formatBytes(shape.chunkBytes).replace(".0", "")}, ${shape.place}`;
+    this.title = titleOf(shape);
   }
 
   static async open(bench: Bench, shape: Shape, members: readonly string[]): Promise<Stand> {
@@ -73,6 +74,8 @@ class Stand {
       memberSizeBytes: memberBytes,
       windowBytes: null,
       memoryMib: MEMORY_MIB,
+      policy: shape.policy,
+      hasVolatileCache: true,
       timesKernels: false,
     });
     await generator.call("fill", {});
@@ -123,6 +126,12 @@ class Stand {
   async verify(): Promise<void> {
     await this.generator.call("verify", { rowCount: VERIFIED_ROWS });
   }
+}
+
+/** "4 x 64 KiB, tmpfs", with the policy where it is not resync. */
+function titleOf({ memberCount, chunkBytes, place, policy }: Shape): string {
+  const size = formatBytes(chunkBytes).replace(".0", "");
+  return `${memberCount} x ${size}, ${place}${policy === "resync" ? "" : `, ${policy}`}`;
 }
 
 interface Part {
@@ -361,8 +370,7 @@ async function measureStand(stand: Stand, rawPath: string | null): Promise<void>
 }
 
 function section(shape: Shape, hasRaw: boolean): Section {
-  const { place, memberCount, chunkBytes } = shape;
-  const name = `engine rows, ${memberCount} x ${chunkBytes / KIB} KiB, ${place}`;
+  const name = `engine rows, ${titleOf(shape)}`;
   return { name, run: (bench) => runShape(bench, shape, { name, hasRaw }) };
 }
 
@@ -402,17 +410,18 @@ async function runShape(
 
 export function engineSections(mode: Bench["settings"]["mode"]): Section[] {
   const small = 64 * KIB;
-  if (mode === "smoke") {
-    return [section({ place: "tmpfs", memberCount: 3, chunkBytes: small }, true)];
-  }
-  const first = section({ place: "tmpfs", memberCount: 4, chunkBytes: small }, true);
+  const usual = { place: "tmpfs", memberCount: 4, chunkBytes: small, policy: "resync" } as const;
+  if (mode === "smoke") return [section({ ...usual, memberCount: 3 }, true)];
+  const first = section(usual, true);
   if (mode === "quick") return [first];
   const sections: Section[] = [first];
-  for (const place of ["tmpfs", "loop"] as const) {
-    for (const memberCount of [3, 4, 8]) {
-      for (const chunkBytes of [small, 512 * KIB]) {
-        if (place === "tmpfs" && memberCount === 4 && chunkBytes === small) continue;
-        sections.push(section({ place, memberCount, chunkBytes }, false));
+  for (const policy of POLICIES) {
+    for (const place of ["tmpfs", "loop"] as const) {
+      for (const memberCount of [3, 4, 8]) {
+        for (const chunkBytes of [small, 512 * KIB]) {
+          const shape: Shape = { place, memberCount, chunkBytes, policy };
+          if (titleOf(shape) !== titleOf(usual)) sections.push(section(shape, false));
+        }
       }
     }
   }

@@ -4,6 +4,7 @@
  * The generator answers every command once, in order: `{ok: true, value}`, or `{ok: false, error}`
  * after which it ends.
  */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import type { LoadResult, RunLimits, Workload } from "./load.ts";
 
 export interface GeneratorCommands {
@@ -17,6 +18,9 @@ export interface GeneratorCommands {
       /** Bytes at the end of the array that the load goes to; absent: all of it. */
       readonly windowBytes: number | null;
       readonly memoryMib: number;
+      readonly policy: ConsistencyPolicy;
+      /** Members lose what was not flushed when the power fails: ppl then flushes them. */
+      readonly hasVolatileCache: boolean;
       /** Times the parity kernels, which costs a little. */
       readonly timesKernels: boolean;
     };
@@ -54,6 +58,13 @@ export interface GeneratorCommands {
   readonly heap: {
     readonly request: { readonly workload: Workload; readonly operations: number };
     readonly value: { readonly grownBytes: number; readonly operations: number };
+  };
+  /**
+   * Bytes that the heap has grown by over `operations` requests in a generator that never collects.
+   */
+  readonly allocated: {
+    readonly request: { readonly workload: Workload; readonly operations: number };
+    readonly value: { readonly allocatedBytes: number; readonly operations: number };
   };
   /** System calls of the reactor over a run. */
   readonly "system-calls": {

@@ -4,20 +4,26 @@ import { assert } from "../../src/base/assert.ts";
 import type { GeneratorAnswer, GeneratorKind, RequestOf, ValueOf } from "./generator-protocol.ts";
 import { keep } from "./processes.ts";
 
+const KEEPS_HOUSE = { collects: true };
+
 export class Generator {
   private readonly child: Bun.Subprocess<"pipe", "pipe", "inherit">;
   private readonly output: AsyncIterator<Uint8Array>;
   private readonly decoder = new TextDecoder();
   private received = "";
 
-  /** `profileFolder`: where a CPU profile of the generator goes when it quits. */
-  constructor(profileFolder: string | null) {
+  /**
+   * `profileFolder`: where a CPU profile of the generator goes when it quits. `collects`: false
+   * switches its garbage collection off.
+   */
+  constructor(profileFolder: string | null, { collects }: { collects: boolean } = KEEPS_HOUSE) {
     const profile = profileFolder === null ? [] : ["--cpu-prof", "--cpu-prof-dir", profileFolder];
     this.child = keep(
       Bun.spawn([process.execPath, ...profile, join(import.meta.dir, "reactor-main.ts")], {
         stdin: "pipe",
         stdout: "pipe",
         stderr: "inherit",
+        ...(collects ? {} : { env: { ...process.env, BUN_JSC_useGC: "0" } }),
       }),
     );
     this.output = this.child.stdout[Symbol.asyncIterator]();

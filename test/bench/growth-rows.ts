@@ -49,6 +49,8 @@ class Sized {
       memberSizeBytes: null,
       windowBytes: WINDOW_BYTES,
       memoryMib: 64,
+      policy: "resync",
+      hasVolatileCache: true,
       timesKernels: false,
     });
     await generator.call("fill", {});
@@ -146,8 +148,9 @@ async function runGrowth(bench: Bench): Promise<void> {
         ...[few.request("write"), many.request("write")],
       ],
       [
-        row("random 4 KiB read", "read", counts, null),
-        row("random 4 KiB write", "write", counts, null),
+        row("random 4 KiB read", "read", counts, TOLERANCE),
+        // It reads two rows where three members need one, and writes two either way.
+        row("random 4 KiB write", "write", counts, (TOLERANCE * 4) / 3),
       ],
     );
     await few.close();

@@ -96,7 +96,11 @@ export async function paritydWithArray(
   const bytes = memberBytesFor(options.arrayBytes, memberCount);
   const members = memberFiles(options.folder, memberCount, bytes);
   const sizeKiB = Math.ceil(options.arrayBytes / (memberCount - 1) / 1024);
-  const sizeBytes = await server.createArray(members, { chunkKiB: 64, sizeKiB });
+  const sizeBytes = await server.createArray(members, {
+    chunkKiB: 64,
+    sizeKiB,
+    consistencyPolicy: "resync",
+  });
   return { server, sizeBytes };
 }
 

@@ -85,7 +85,7 @@ class TimedKernels {
   }
 }
 
-function openDrive(name: string, path: string): OpenDrive {
+function openDrive(name: string, path: string, hasVolatileCache: boolean): OpenDrive {
   const fd = openSync(path, constants.O_RDWR | constants.O_DIRECT);
   return {
     name,
@@ -96,7 +96,7 @@ function openDrive(name: string, path: string): OpenDrive {
     isDirect: true,
     isReadOnly: false,
     isRotational: false,
-    hasVolatileCache: true,
+    hasVolatileCache,
     readsZeros: true,
     signature: null,
   };
@@ -162,7 +162,10 @@ function open(request: RequestOf<"open">): ValueOf<"open"> {
     ? { ...reactor.context, kernels: kernels.around(reactor.context.kernels) }
     : reactor.context;
   const service = new ArrayService(context, { autoAssemble: true });
-  const drives = request.members.map((path, index) => openDrive(`drive${index}`, path));
+  const { hasVolatileCache } = request;
+  const drives = request.members.map((path, index) =>
+    openDrive(`drive${index}`, path, hasVolatileCache),
+  );
   opened = { reactor, service, kernels, drives };
   for (const drive of drives) must({ kind: "attach-drive", drive });
   const { sizeBytes } = must<"create-array">({
@@ -171,7 +174,7 @@ function open(request: RequestOf<"open">): ValueOf<"open"> {
     drives: drives.map(({ name }) => name),
     spares: [],
     chunkBytes: request.chunkBytes,
-    consistencyPolicy: "resync",
+    consistencyPolicy: request.policy,
     assumeClean: true,
     force: false,
     ...(request.memberSizeBytes === null ? {} : { memberSizeBytes: request.memberSizeBytes }),
@@ -273,12 +276,23 @@ function heap({ workload, operations }: RequestOf<"heap">): ValueOf<"heap"> {
   return { grownBytes: heapBytes() - before, operations: result.operations };
 }
 
+/** Nothing is ever taken back: the heap grows by what is allocated. */
+function allocated({ workload, operations }: RequestOf<"allocated">): ValueOf<"allocated"> {
+  const { load } = target();
+  const limits = { warmMs: 0, measureMs: Number.POSITIVE_INFINITY };
+  load.run(workload, { ...limits, operations });
+  const before = heapStats().heapCapacity;
+  const result = load.run(workload, { ...limits, operations });
+  const allocatedBytes = heapStats().heapCapacity - before;
+  return { allocatedBytes, operations: result.operations };
+}
+
 function heapBytes(): number {
   Bun.gc(true);
   return heapStats().heapSize;
 }
 
-/** Counts the calls that reach the kernel: an empty completion ring is seen without one. */
+/** Counts the calls that reach the kernel: completions in the ring are taken without one. */
 function systemCalls(request: RequestOf<"system-calls">): ValueOf<"system-calls"> {
   const { aio, reactor } = core().reactor;
   const sockets = reactor.sockets;
@@ -294,7 +308,7 @@ function systemCalls(request: RequestOf<"system-calls">): ValueOf<"system-calls"
   };
   aio.getEvents = (eventsAddress, max) => {
     const count = real.getEvents(eventsAddress, max);
-    if (count > 0 || aio.source === "syscall") calls += 1;
+    if (!aio.usesRing && (count > 0 || aio.source === "syscall")) calls += 1;
     return count;
   };
   sockets.poll = (timeoutMs, onReady) => {
@@ -345,7 +359,7 @@ function stampRaw({ path, bytes }: RequestOf<"stamp-raw">): null {
   const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   stampFile(fd, bytes);
   closeSync(fd);
-  raw = openDrive("raw", path);
+  raw = openDrive("raw", path, true);
   return null;
 }
 
@@ -366,6 +380,7 @@ const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } 
   rebuild,
   scrub,
   heap,
+  allocated,
   "system-calls": systemCalls,
   "kernel-share": kernelShare,
   assemble,

@@ -5,6 +5,7 @@ import { costSection } from "./cost-rows.ts";
 import { engineSections } from "./engine-rows.ts";
 import { growthSection } from "./growth-rows.ts";
 import { nbdSection } from "./nbd-rows.ts";
+import { policySection } from "./policy-rows.ts";
 
 /** A section that says that it is left out where fio is missing. */
 function withFio({ name, run }: Section): Section {
@@ -18,5 +19,11 @@ function withFio({ name, run }: Section): Section {
 }
 
 export function allSections(mode: Settings["mode"]): Section[] {
-  return [...engineSections(mode).map(withFio), withFio(nbdSection), costSection, growthSection];
+  return [
+    ...engineSections(mode).map(withFio),
+    policySection,
+    withFio(nbdSection),
+    costSection,
+    growthSection,
+  ];
 }

@@ -71,6 +71,7 @@ const KINDS = [
   "CPU while idle",
   "resident memory",
   "heap growth per I/O",
+  "allocated per I/O",
   "parity kernels",
   "system calls per I/O",
   "growth: random 4 KiB write, 64 TiB",
@@ -109,7 +110,13 @@ test.skipIf(!needs("libaio", "direct-io"))(
     const members = memberFiles(makeTempDir("bench"), 3, 16 * MIB);
     const generator = new Generator(null);
     const request = { members, chunkBytes: 64 * KIB, memberSizeBytes: null, windowBytes: null };
-    await generator.call("open", { ...request, memoryMib: 64, timesKernels: false });
+    await generator.call("open", {
+      ...request,
+      memoryMib: 64,
+      policy: "resync",
+      hasVolatileCache: true,
+      timesKernels: false,
+    });
     await generator.call("fill", {});
     expect(await generator.call("verify", { rowCount: 1e6 })).not.toEqual({ rowCount: 0 });
     // Well inside of the data: of three stripes in a row at most one has its parity here.

@@ -59,6 +59,10 @@ export class FakeAioKernel implements AioKernel {
     return taken;
   }
 
+  get eventCount(): number {
+    return this.events.length;
+  }
+
   getEvents(eventsAddress: number, max: number): number {
     const batch = this.events.splice(0, max);
     for (const [index, { iocb, result }] of batch.entries()) {

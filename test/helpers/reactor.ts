@@ -43,7 +43,12 @@ export interface TestReactor extends LinuxReactor {
 }
 
 export function startTestReactor(
-  options: { directory?: string; onWake?: () => void; aioSource?: "libaio" | "syscall" } = {},
+  options: {
+    directory?: string;
+    onWake?: () => void;
+    aioSource?: "libaio" | "syscall";
+    usesAioRing?: boolean;
+  } = {},
 ): TestReactor {
   const parent = options.directory ?? "/tmp";
   let directory: string | undefined;
@@ -64,6 +69,7 @@ export function startTestReactor(
     post: (message) => messages.push(message),
     onWake: options.onWake ?? (() => {}),
     aioSource: options.aioSource ?? "libaio",
+    usesAioRing: options.usesAioRing ?? true,
   });
   assert(built.ok, "the host has AIO");
   const { reactor, aio, eventFd, queue } = built.value;

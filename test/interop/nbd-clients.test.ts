@@ -142,6 +142,25 @@ describe.each(["whole", "degraded"])("%s array", (name) => {
     },
   );
 
+  test.skipIf(!HAS_QEMU)(
+    "qemu-img bench: writes with flushes, reads, 32 at a time: the pattern [needs libaio, direct-io, qemu-img]",
+    async () => {
+      const bench = [toolPath("qemu-img")!, "bench", "-f", "raw", "-c", "500", "-d", "32"];
+      const uri = daemon.uri(name);
+      const writes = ["-w", "-s", "16384", "--pattern=0x5c", "--flush-interval=50"];
+      await mustRun([...bench, ...writes, uri]);
+      // Odd steps, so that requests cross chunks.
+      await mustRun([...bench, ...writes, "-o", "8M", "-S", "12288", uri]);
+      await mustRun([...bench, "-s", "65536", "-S", "20480", uri]);
+      const ranges = [`read -P 0x5c 0 ${500 * 16}k`, `read -P 0x5c 8M ${499 * 12 + 16}k`];
+      const words = ranges.flatMap((command) => ["-c", command]);
+      const output = await mustRun([toolPath("qemu-io")!, "-f", "raw", ...words, uri]);
+      expect(output).not.toContain("failed");
+      expect(output.match(/^read \d+/gm)).toHaveLength(2);
+      await expectSound(name);
+    },
+  );
+
   test.skipIf(!HAS_FIO)(
     "fio: random writes verified, four jobs at once [needs libaio, direct-io, fio]",
     async () => {

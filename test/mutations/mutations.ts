@@ -167,6 +167,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: ["./test/unit/nbd-server.test.ts", "./test/unit/nbd-pressure.test.ts"],
   },
   {
+    name: "a client may take all payload memory that is free",
+    rule: null,
+    file: "src/nbd/transmission.ts",
+    find: "return !isAlone && heldBytes * limits.freePayloadShare > freeBytes;",
+    replace: "return !isAlone && heldBytes > freeBytes;",
+    test: ["./test/unit/nbd-pressure.test.ts"],
+  },
+  {
+    name: "of those in their handshake the last one is dropped",
+    rule: null,
+    file: "src/nbd/server.ts",
+    find: "session.serial < oldest.serial",
+    replace: "session.serial > oldest.serial",
+    test: ["./test/unit/nbd-server.test.ts"],
+  },
+  {
     name: "a role is taken for another",
     rule: null,
     file: "src/raid5/geometry.ts",

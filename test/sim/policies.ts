@@ -5,7 +5,7 @@
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 
 /** Those that the array layer can run. */
-export const POLICIES: readonly ConsistencyPolicy[] = ["resync"];
+export const POLICIES: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"];
 
 /** For the names of tests: the plain policy has none. */
 export function policySuffix(policy: ConsistencyPolicy): string {

@@ -1,6 +1,7 @@
 /**
  * Goal: the aio device moves the right bytes through the real kernel, by libaio and by the system
- * calls alike. Method: files with O_DIRECT, compared byte for byte through plain file reads.
+ * calls, with the completion ring and without. Method: files with O_DIRECT, compared byte for byte
+ * through plain file reads.
  */
 import { afterAll, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -20,8 +21,16 @@ interface Spec {
   readonly isFua?: boolean;
 }
 
-for (const aioSource of ["libaio", "syscall"] as const) {
-  const reactor = startTestReactor({ aioSource });
+const WAYS = [
+  { aioSource: "libaio", usesAioRing: true },
+  { aioSource: "libaio", usesAioRing: false },
+  { aioSource: "syscall", usesAioRing: true },
+  { aioSource: "syscall", usesAioRing: false },
+] as const;
+
+for (const { aioSource, usesAioRing } of WAYS) {
+  const way = `${aioSource}${usesAioRing ? ", ring" : ""}`;
+  const reactor = startTestReactor({ aioSource, usesAioRing });
   const { context, pumpUntil } = reactor;
   const { memory, table } = context;
   const sizeBytes = 8 * MIB;
@@ -46,11 +55,12 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     return request;
   }
 
-  test(`aio device (${aioSource}): the binding is the one asked for`, () => {
+  test(`aio device (${way}): the binding is the one asked for`, () => {
     expect(reactor.aio.source).toBe(aioSource);
+    expect(reactor.aio.usesRing).toBe(usesAioRing);
   });
 
-  test(`aio device (${aioSource}): written, flushed, read back: the same bytes, also on file`, () => {
+  test(`aio device (${way}): written, flushed, read back: the same bytes, also on file`, () => {
     const { drive, device, answers } = setUp("round-trip");
     const bytes = 256 * KIB;
     const from = context.payloadPool.allocate(bytes);
@@ -72,7 +82,7 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     context.payloadPool.free(to, bytes);
   });
 
-  test(`aio device (${aioSource}): scattered FUA neighbours: merged, each byte in its place`, () => {
+  test(`aio device (${way}): scattered FUA neighbours: merged, each byte in its place`, () => {
     const { drive, device, answers } = setUp("merged");
     const rows = 40;
     const area = context.payloadPool.allocate(2 * rows * ROW_BYTES);
@@ -97,7 +107,7 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     context.payloadPool.free(area, 2 * rows * ROW_BYTES);
   });
 
-  test(`aio device (${aioSource}): zeroes over data: exactly the range reads as zeros`, () => {
+  test(`aio device (${way}): zeroes over data: exactly the range reads as zeros`, () => {
     const { drive, device, answers } = setUp("zeroes");
     const bytes = 4 * MIB;
     const area = context.payloadPool.allocate(bytes);
@@ -115,7 +125,7 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     context.payloadPool.free(area, bytes);
   });
 
-  test(`aio device (${aioSource}): a read across the end: short; behind the end: 0 bytes`, () => {
+  test(`aio device (${way}): a read across the end: short; behind the end: 0 bytes`, () => {
     const { device, answers } = setUp("end");
     const area = context.payloadPool.allocate(64 * KIB);
     const offset = sizeBytes - ROW_BYTES;
@@ -132,7 +142,7 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     context.payloadPool.free(area, 64 * KIB);
   });
 
-  test(`aio device (${aioSource}): a write through a read-only fd: the errno of the kernel`, () => {
+  test(`aio device (${way}): a write through a read-only fd: the errno of the kernel`, () => {
     const { drive } = setUp("read-only");
     const fd = openSync(drive.path, "r");
     const device = context.openDevice({ ...drive, fd });
@@ -148,7 +158,7 @@ for (const aioSource of ["libaio", "syscall"] as const) {
     context.payloadPool.free(area, ROW_BYTES);
   });
 
-  test(`aio device (${aioSource}): random writes at depth 64: the file is as the model`, () => {
+  test(`aio device (${way}): random writes at depth 64: the file is as the model`, () => {
     const { drive, device, answers } = setUp("random");
     const random = new SeededRandom(99);
     const model = new Uint8Array(sizeBytes);

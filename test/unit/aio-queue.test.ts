@@ -555,3 +555,42 @@ test("aio queue: many requests answered in any order: slots and requests all com
   expect(table.available).toBe(256);
   expect(answers.length).toBeGreaterThan(50_000);
 });
+
+test("aio queue: all done as io_submit returns, for long: no eventfd, until one is not", () => {
+  const { kernel, queue, device, add, answers } = setUp();
+  /** io_submit completes what it takes. */
+  function turn(): number {
+    const submit = kernel.submit.bind(kernel);
+    kernel.submit = (list, count) => {
+      const taken = submit(list, count);
+      kernel.completeAll();
+      return taken;
+    };
+    add(device);
+    queue.submit();
+    kernel.submit = submit;
+    expect(queue.hasCompletions).toBe(true);
+    queue.reap();
+    return kernel.taken.at(-1)!.eventFd;
+  }
+  for (let count = 0; count < 64; count += 1) expect(turn()).toBe(77);
+  expect(turn()).toBe(-1);
+  expect(queue.retryDelayMs).toBe(-1);
+  // Not through at once: nothing will end the wait, so it is short.
+  const late = add(device);
+  queue.submit();
+  expect(kernel.held.map(({ eventFd }) => eventFd)).toEqual([-1]);
+  expect(queue.hasCompletions).toBe(false);
+  expect(queue.retryDelayMs).toBe(1);
+  add(device, { offset: MIB });
+  queue.submit();
+  expect(kernel.held.map(({ eventFd }) => eventFd)).toEqual([-1, 77]);
+  kernel.complete();
+  queue.reap();
+  expect(answers.at(-1)).toEqual([late, ROW_BYTES]);
+  expect(queue.retryDelayMs).toBe(-1);
+  kernel.completeAll();
+  queue.reap();
+  for (let count = 0; count < 64; count += 1) expect(turn()).toBe(77);
+  expect(turn()).toBe(-1);
+});

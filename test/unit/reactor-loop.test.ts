@@ -4,6 +4,8 @@
  * real reactor on this thread, and a worker for what only a worker shows.
  */
 import { afterAll, expect, test } from "bun:test";
+import { closeSync, constants, openSync } from "node:fs";
+import { join } from "node:path";
 import { SharedMemory } from "../../src/base/memory.ts";
 import { MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { readHeartbeat } from "../../src/reactor/heartbeat.ts";
@@ -11,6 +13,7 @@ import { Op } from "../../src/reactor/io-table.ts";
 import { Ready } from "../../src/reactor/kernel.ts";
 import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { startTestReactor, testMemory } from "../helpers/reactor.ts";
+import { makeTempDir } from "../helpers/temp.ts";
 
 let wakeCount = 0;
 const test_ = startTestReactor({
@@ -80,6 +83,32 @@ test("reactor: a wake-up: ends the wait and is told once", () => {
   reactor.turn(0);
   expect(wakeCount).toBe(1);
   expect(performance.now() - startMs).toBeLessThan(1000);
+});
+
+test("reactor: the clock: stands still within a turn, and is new behind a wait", () => {
+  const { clock } = context;
+  const times: number[] = [];
+  const path = join(makeTempDir("loop"), "fifo");
+  expect(Bun.spawnSync(["mkfifo", path]).exitCode).toBe(0);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const token = reactor.addHandler(() => {
+    times.push(clock.nowMs());
+    Bun.sleepSync(5);
+    times.push(clock.nowMs());
+  });
+  context.timers.scheduleAfter(0, () => times.push(clock.nowMs()));
+  while (reactor.turn(0));
+  reactor.sockets.watch(fd, token, Ready.read | Ready.edge);
+  const startMs = performance.now();
+  const writer = Bun.spawn(["sh", "-c", `sleep 0.1; echo > ${path}`]);
+  while (times.length === 1 && performance.now() - startMs < 5000) reactor.turn(5000);
+  expect(times[1]! - startMs).toBeGreaterThanOrEqual(100);
+  expect(times[2]).toBe(times[1]!);
+  expect(clock.nowMs()).toBeGreaterThanOrEqual(times[2]! + 5);
+  reactor.sockets.unwatch(fd);
+  reactor.removeHandler(token);
+  closeSync(fd);
+  return writer.exited;
 });
 
 test("reactor: each turn: the hooks run once and the heartbeat moves", () => {

@@ -1,0 +1,13 @@
+/** Advice to the kernel about the shared memory. */
+import { baseAddressOf } from "../../ffi/arena.ts";
+import { libc } from "../../ffi/libc.ts";
+import { MADVISE_SYSCALL, Madvise } from "../../ffi/structs.ts";
+
+/**
+ * Asks for huge pages behind a part of the memory: bulk copies then meet few TLB misses. Only
+ * advice: where the kernel has none to give, nothing changes.
+ */
+export function preferHugePages(memory: WebAssembly.Memory, address: number, bytes: number): void {
+  const from = baseAddressOf(memory) + address;
+  libc.syscall(MADVISE_SYSCALL, from, bytes, Madvise.hugePage, 0, 0);
+}

@@ -1,0 +1,21 @@
+/**
+ * The consistency policies that arrays are measured with. A policy is a parameter of the create:
+ * the engine rows take each in turn in the full mode, and each but resync is also held against
+ * resync.
+ */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+
+/** What this version can create. */
+export const POLICIES: readonly ConsistencyPolicy[] = ["resync"];
+
+/** Against resync, on members without a volatile cache; null: shown, no target. */
+export interface PolicyTargets {
+  readonly stripeWrite: number | null;
+  readonly smallWrite: number | null;
+}
+
+export const POLICY_TARGETS: Readonly<Record<ConsistencyPolicy, PolicyTargets>> = {
+  resync: { stripeWrite: 1, smallWrite: 1 },
+  bitmap: { stripeWrite: null, smallWrite: null },
+  ppl: { stripeWrite: 0.9, smallWrite: 0.6 },
+};
