@@ -96,7 +96,7 @@ export class PplLog {
     capacity: number;
     /** Of the completions that are handed to `completed`. */
     owner: number;
-    /** Two units, from the engine's pool: see `unitBufferBytes`. */
+    /** `logBufferBytes` of the engine's pool. */
     bufferAddress: number;
     host: PplLogHost;
   }) {
@@ -305,7 +305,12 @@ export class PplLog {
   }
 }
 
+/** What the log of a member takes of the engine's pool: two units. */
+export function logBufferBytes(space: PplSpace): number {
+  return 2 * unitBufferBytes(space);
+}
+
 /** Header and partial parity of the largest unit. */
-export function unitBufferBytes(space: PplSpace): number {
+function unitBufferBytes(space: PplSpace): number {
   return PPL_HEADER_BYTES + Math.max(ROW_BYTES, space.partialParityBytesMax);
 }

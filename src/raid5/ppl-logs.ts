@@ -22,7 +22,7 @@ import type { PplUnitBuilder } from "../md/ppl-builder.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
-import { PplLog, type PplLogHost, type PplSeat, unitBufferBytes } from "./ppl-log.ts";
+import { PplLog, type PplLogHost, type PplSeat } from "./ppl-log.ts";
 
 /** Stripes that one ticket may log: each member holds the parity of them all in some layouts. */
 export const LOGGED_STRIPES_MAX = 128;
@@ -124,11 +124,6 @@ export class PplLogs {
       bufferAddress,
       host: this.logHost,
     });
-  }
-
-  /** Bytes of the engine's pool that the log of a member takes. */
-  bufferBytes(seat: PplSeat): number {
-    return 2 * unitBufferBytes(seat.space);
   }
 
   get isIdle(): boolean {
