@@ -5,6 +5,9 @@
  * answers 0, and whoever asked waits for `onFreed`: back-pressure, never allocation. There are two
  * pools in a reactor, one for NBD payloads and one for the engine's own buffers (old data, parity),
  * so that neither can starve the other.
+ *
+ * The lowest run that fits is taken: the same few slabs are used again and again, and are still in
+ * the processor's cache. Handed out in turn, each buffer would come from memory.
  */
 import { assert } from "../base/assert.ts";
 import { KIB } from "../base/units.ts";
@@ -21,8 +24,8 @@ export class SlabPool {
   /** 1 for a slab that was given back while it was pinned. */
   private readonly orphaned: Uint8Array;
   private freeSlabs: number;
-  /** Where the next search begins: runs are handed out round-robin. */
-  private cursor = 0;
+  /** No slab below it is free. */
+  private firstFree = 0;
   private readonly listeners: (() => void)[] = [];
 
   constructor({ startAddress, slabCount }: { startAddress: number; slabCount: number }) {
@@ -52,12 +55,11 @@ export class SlabPool {
     const count = Math.ceil(bytes / SLAB_BYTES);
     assert(count >= 1 && count <= this.slabCount, "a run fits in the pool");
     if (count > this.freeSlabs) return 0;
-    let slab = this.findRun(this.cursor, this.slabCount, count);
-    if (slab < 0) slab = this.findRun(0, Math.min(this.slabCount, this.cursor + count), count);
+    const slab = this.findRun(count);
     if (slab < 0) return 0;
-    this.used.fill(1, slab, slab + count);
+    for (let index = slab; index < slab + count; index += 1) this.used[index] = 1;
     this.freeSlabs -= count;
-    this.cursor = slab + count === this.slabCount ? 0 : slab + count;
+    if (slab === this.firstFree) this.firstFree = slab + count;
     return this.startAddress + slab * SLAB_BYTES;
   }
 
@@ -69,10 +71,8 @@ export class SlabPool {
     assert(slab + count <= this.slabCount, "a run ends in the pool");
     for (let index = slab; index < slab + count; index += 1) {
       assert(this.used[index] === 1 && this.orphaned[index] === 0, "a run is freed once");
-      if (this.pins[index] === 0) {
-        this.used[index] = 0;
-        this.freeSlabs += 1;
-      } else this.orphaned[index] = 1;
+      if (this.pins[index] === 0) this.release(index);
+      else this.orphaned[index] = 1;
     }
     this.notify();
   }
@@ -96,10 +96,15 @@ export class SlabPool {
       this.pins[slab]! -= 1;
       if (this.pins[slab] !== 0 || this.orphaned[slab] === 0) continue;
       this.orphaned[slab] = 0;
-      this.used[slab] = 0;
-      this.freeSlabs += 1;
+      this.release(slab);
     }
     this.notify();
+  }
+
+  private release(slab: number): void {
+    this.used[slab] = 0;
+    this.freeSlabs += 1;
+    if (slab < this.firstFree) this.firstFree = slab;
   }
 
   private slabsOf(address: number, bytes: number): [number, number] {
@@ -112,10 +117,10 @@ export class SlabPool {
     for (const listener of this.listeners) listener();
   }
 
-  /** The first slab of a free run within [from, to), or -1. */
-  private findRun(from: number, to: number, count: number): number {
+  /** The first slab of the lowest free run, or -1. */
+  private findRun(count: number): number {
     let length = 0;
-    for (let slab = from; slab < to; slab += 1) {
+    for (let slab = this.firstFree; slab < this.slabCount; slab += 1) {
       if (this.used[slab] === 1) {
         length = 0;
         continue;
