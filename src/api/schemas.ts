@@ -70,9 +70,7 @@ export const createArrayBody = z
     drives: z.array(nameSchema).min(3, "3 to 16 drives").max(16, "3 to 16 drives"),
     spares: z.array(nameSchema).max(16).default([]),
     chunkKiB: chunkKib,
-    consistencyPolicy: consistencyPolicy
-      .refine((policy) => policy === "resync", 'only "resync" is offered in this version')
-      .default("resync"),
+    consistencyPolicy: consistencyPolicy.default("ppl"),
     assumeClean: z.boolean().default(false),
     sizeKiB: z.int().min(1).optional(),
     force: z.boolean().default(false),
@@ -101,6 +99,7 @@ export const patchArrayBody = z
     syncSpeedMax: bytes.optional(),
     readDeadlineMs: z.int().min(10).max(3_600_000).optional(),
     writeDeadlineMs: z.int().min(100).max(3_600_000).optional(),
+    consistencyPolicy: consistencyPolicy.optional(),
   })
   .refine((body) => Object.keys(body).length > 0, "name at least one setting to change");
 

@@ -74,6 +74,12 @@ export type Config = z.infer<typeof configSchema>;
 /** What a file or flags may say: any part, addresses still as text. */
 export type ConfigInput = z.input<typeof configSchema>;
 
+/** Whether other hosts may read and write the arrays in the clear, or anybody who can reach us. */
+export function isNbdExposed({ nbdTcp, nbdTls }: Pick<Config, "nbdTcp" | "nbdTls">): boolean {
+  if (nbdTcp === undefined || nbdTls === "required") return false;
+  return !/^(127\.[\d.]+|::1|localhost)$/.test(nbdTcp.host);
+}
+
 /** `ADDR:PORT`, with an IPv6 address in brackets. */
 export function parseTcpAddress(text: string): Result<TcpAddress, string> {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text);

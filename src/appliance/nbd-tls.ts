@@ -25,6 +25,8 @@ import type { ReactorClient } from "./reactor-client.ts";
 import { contextOptions, type TlsFiles } from "./tls-files.ts";
 
 const CLOSE_POLL_MS = 5;
+/** A client that has vanished without a word is noticed. */
+const KEEP_IDLE_MS = 60_000;
 
 export interface NbdTlsOptions {
   readonly address: { readonly host: string; readonly port: number };
@@ -48,6 +50,8 @@ export function listenNbdTls(options: NbdTlsOptions): Promise<Result<NbdTlsListe
   const limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
   const connections = new Set<TlsConnection>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    socket.setKeepAlive(true, KEEP_IDLE_MS);
+    if (connections.size >= limits.maxConnections) dropOldestWaiting(connections);
     if (connections.size >= limits.maxConnections) {
       options.log.write("warn", "nbd connection refused: too many", {
         connections: limits.maxConnections,
@@ -75,6 +79,16 @@ export function listenNbdTls(options: NbdTlsOptions): Promise<Result<NbdTlsListe
       resolve(ok({ addresses, stopListening, close }));
     });
   });
+}
+
+/** Silent clients must not keep others out until their time is over. */
+function dropOldestWaiting(connections: ReadonlySet<TlsConnection>): void {
+  // A set goes through its elements in the order in which they came.
+  for (const connection of connections) {
+    if (!connection.isWaiting) continue;
+    connection.close("it had asked for nothing yet, and another client came");
+    return;
+  }
 }
 
 function addressesOf(server: Server, host: string, mode: TlsMode): NbdAddress[] {
@@ -123,6 +137,11 @@ class TlsConnection {
     this.client.on("data", this.onPlain);
     this.watchClient(this.client);
     this.client.write(encodeGreeting());
+  }
+
+  /** No session of the reactor stands behind it yet. */
+  get isWaiting(): boolean {
+    return this.session === null;
   }
 
   private limitHandshake(): ReturnType<typeof setTimeout> {

@@ -27,7 +27,7 @@ import type { DriveOpener } from "./drive-opener.ts";
 import type { EventLog } from "./event-log.ts";
 import type { JobBook } from "./jobs.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { ArraySettings, StateDb, StoredDrive, StoredExport } from "./state-db.ts";
+import type { ArrayPatch, StateDb, StoredDrive, StoredExport } from "./state-db.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
 
@@ -207,8 +207,10 @@ export class Appliance {
     return this.client.call({ kind: "start-array", ...request });
   }
 
-  async patchArray(array: string, settings: ArraySettings): Answer<ArrayStatus> {
-    const changed = await this.client.call({ kind: "set-array", array, ...settings });
+  /** The consistency policy stands in the superblocks; the settings are remembered here. */
+  async patchArray(array: string, wanted: ArrayPatch): Answer<ArrayStatus> {
+    const changed = await this.client.call({ kind: "set-array", array, ...wanted });
+    const { consistencyPolicy: _, ...settings } = wanted;
     if (changed.ok) this.db.putArraySettings(changed.value.uuid, settings);
     return changed;
   }

@@ -91,20 +91,30 @@ const FINDERS: readonly Finder[] = [
 function findMd(probe: Probe): string | null {
   const { sizeBytes } = probe;
   const places = [
-    { version: "1.1", offset: 0 },
-    { version: "1.2", offset: 4 * KIB },
-    { version: "1.0", offset: roundDown(sizeBytes, SECTOR_BYTES) - 8 * KIB },
-    { version: "0.90", offset: roundDown(sizeBytes, 64 * KIB) - 64 * KIB },
+    { version: "1.1", where: "at its start", offset: 0 },
+    { version: "1.2", where: "at 4 KiB", offset: 4 * KIB },
+    {
+      version: "1.0",
+      where: "at its end",
+      offset: roundDown(sizeBytes, SECTOR_BYTES) - 8 * KIB,
+    },
+    { version: "0.90", where: "at its end", offset: roundDown(sizeBytes, 64 * KIB) - 64 * KIB },
   ];
-  for (const { version, offset } of places) {
+  for (const { version, where, offset } of places) {
     // The 1.0 superblock lies on a multiple of 4 KiB.
     const start = roundDown(Math.max(offset, 0), 4 * KIB);
-    if (probe.u32(start) !== MD_MAGIC) continue;
-    const major = version === "0.90" ? 0 : 1;
-    if (probe.u32(start + 4) === major) return `Linux RAID member (version ${version})`;
+    const isOld = version === "0.90"; // It is in the byte order of the machine that made it.
+    const isBigEndian = isOld && probe.u32BigEndian(start) === MD_MAGIC;
+    if (probe.u32(start) !== MD_MAGIC && !isBigEndian) continue;
+    if (probe.u32(start + 4) !== (isOld ? 0 : 1)) continue;
+    const found = `Linux RAID superblock of version ${version} ${where}`;
+    return version === "1.2" ? found : `${found}; ${OTHER_VERSION}`;
   }
   return null;
 }
+
+const OTHER_VERSION =
+  "parityd runs version 1.2 only: run that array with Linux, or copy its data to a new one";
 
 /** An LVM label stands in one of the first four sectors. */
 function findLvm(probe: Probe): string | null {

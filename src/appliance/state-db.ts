@@ -15,6 +15,7 @@
 import { Database } from "bun:sqlite";
 import type { ArrayEvent, JobStatus } from "../array/protocol.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import type { ConsistencyPolicy } from "../md/create.ts";
 
 const SCHEMA_VERSION = 1;
 const KEPT_EVENTS = 100_000;
@@ -42,6 +43,11 @@ export interface ArraySettings {
   readonly syncSpeedMax?: number;
   readonly readDeadlineMs?: number;
   readonly writeDeadlineMs?: number;
+}
+
+/** What a PATCH may change: settings that are remembered here, and what the superblocks say. */
+export interface ArrayPatch extends ArraySettings {
+  readonly consistencyPolicy?: ConsistencyPolicy;
 }
 
 /** The answer that a POST with an Idempotency-Key got. */

@@ -10,6 +10,7 @@ import {
   FrontOp,
   type FrontOpCode,
 } from "./front.ts";
+import type { RoleSlot } from "./start-plan.ts";
 
 export class RaidArrayFront implements ArrayFront {
   readonly name: string;
@@ -22,6 +23,7 @@ export class RaidArrayFront implements ArrayFront {
   requestCount = 0;
   writeCount = 0;
   private readonly engine: StripeEngine;
+  private readonly roles: readonly RoleSlot[];
   private readonly zeroes: StripeEngine["zeroes"];
   private readonly clients: (FrontCompletion | null)[] = [];
   /**
@@ -30,13 +32,18 @@ export class RaidArrayFront implements ArrayFront {
   private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 3);
   private earlyCount = 0;
 
-  constructor(options: { name: string; engine: StripeEngine }) {
+  constructor(options: { name: string; engine: StripeEngine; roles: readonly RoleSlot[] }) {
     const { geometry } = options.engine;
     this.name = options.name;
     this.engine = options.engine;
+    this.roles = options.roles;
     this.zeroes = options.engine.zeroes;
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBytes = geometry.preferredBytes;
+  }
+
+  get isRotational(): boolean {
+    return this.roles.some(({ drive }) => drive?.info.isRotational === true);
   }
 
   get canTrim(): boolean {

@@ -2,6 +2,7 @@
 import { SECTOR_BYTES } from "../base/units.ts";
 import { layoutName } from "../md/layout.ts";
 import { Role, roleOf, type Superblock } from "../md/superblock.ts";
+import { policyOf } from "./array-policy.ts";
 import type { Drive } from "./drive.ts";
 import type {
   ArrayState,
@@ -95,6 +96,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
   const { synchronizer } = array;
   return {
     ...geometryStatus(record, array.identity),
+    consistencyPolicy: array.policy.kind,
     state: arrayStateOf(array),
     eventCount: array.events,
     degraded: array.members.degradedCount,
@@ -176,7 +178,7 @@ function geometryStatus(
     layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
     chunkBytes,
     sizeBytes: chunkCount * chunkBytes * (superblock.memberCount - 1),
-    consistencyPolicy: superblock.log.kind === "none" ? "resync" : superblock.log.kind,
+    consistencyPolicy: policyOf(superblock),
     ...record.tuning,
   };
 }

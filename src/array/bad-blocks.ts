@@ -13,11 +13,10 @@ import { SLAB_BYTES } from "../block/pool.ts";
 import { type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
 import type { BadRows } from "../raid5/member-set.ts";
+import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 import type { RaidArray } from "./raid-array.ts";
-
-const BUFFER_WAIT_MS = 1;
 
 export interface BadBlocksHost {
   /** Writes the superblocks, of which one now says that its log counts (or no longer does). */
@@ -83,7 +82,7 @@ export class BadBlocks implements BadRows {
 
   private async writeArea(): Promise<boolean> {
     const { enginePool, memory } = this.context;
-    const address = await takeSlab(this.context);
+    const address = await takeRun(this.context, SLAB_BYTES);
     const { offset, bytes } = logArea(this.drive.superblock!);
     memory.bytes.fill(0xff, address, address + bytes);
     memory.bytes.set(encodeBadBlockLog(this.log), address);
@@ -126,17 +125,9 @@ export async function writeEmptyLog(
 ): Promise<boolean> {
   const { offset, bytes } = logArea(superblock);
   if (bytes === 0) return true;
-  const address = await takeSlab(context);
+  const address = await takeRun(context, SLAB_BYTES);
   context.memory.bytes.fill(0xff, address, address + bytes);
   const answer = await asyncIo.write(drive.io, { offset, bytes, address }, { isFua: true });
   context.enginePool.free(address, SLAB_BYTES);
   return isDone(answer);
-}
-
-async function takeSlab({ enginePool, timers }: ReactorContext): Promise<number> {
-  for (;;) {
-    const address = enginePool.allocate(SLAB_BYTES);
-    if (address !== 0) return address;
-    await timers.sleep(BUFFER_WAIT_MS);
-  }
 }

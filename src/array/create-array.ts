@@ -2,9 +2,13 @@
  * Creates an array: everything is checked first, so that a request that is refused has written
  * nothing to any drive.
  */
+import { assert } from "../base/assert.ts";
 import { fillRandom } from "../base/random.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes, isPowerOfTwo, KIB, MIB, roundDown, SECTOR_BYTES } from "../base/units.ts";
+import { chooseBitmapChunkBytes, newBitmapHeader } from "../md/bitmap.ts";
+import { newBitmap } from "../md/bitmap-load.ts";
+import type { BitmapState } from "../md/bitmap-state.ts";
 import {
   chooseLayoutOnMember,
   type LayoutOnMember,
@@ -96,10 +100,6 @@ function checkNumbers(registry: Registry, request: CreateArrayRequest): CommandE
     const detail = "a chunk is a power of two from 4 KiB to 1 MiB";
     return commandError("invalid", "bad-chunk", detail);
   }
-  if (request.consistencyPolicy !== "resync") {
-    const detail = `policy ${request.consistencyPolicy} is not offered yet: use "resync"`;
-    return commandError("invalid", "unsupported-policy", detail);
-  }
   return null;
 }
 
@@ -141,14 +141,14 @@ function checkZeros(drive: Drive, { assumeClean, force }: CreateArrayRequest): C
 }
 
 function measure(request: CreateArrayRequest, all: readonly Drive[]): Result<Chosen, CommandError> {
-  const { chunkBytes } = request;
+  const { chunkBytes, consistencyPolicy: policy } = request;
   const layouts = new Map<Drive, LayoutOnMember>();
   const drives = all.slice(0, request.drives.length);
   const spares = all.slice(request.drives.length);
   let smallest = Number.POSITIVE_INFINITY;
   for (const drive of all) {
     const deviceBytes = drive.info.sizeBytes;
-    const layout = chooseLayoutOnMember({ deviceBytes, chunkBytes, policy: "resync" });
+    const layout = chooseLayoutOnMember({ deviceBytes, chunkBytes, policy });
     if (!layout.ok) {
       const detail = `drive ${drive.name} is too small. ${layout.error.detail}`;
       return err(commandError("invalid", "drive-too-small", detail));
@@ -192,7 +192,7 @@ function layOut(
       chunkBytes: request.chunkBytes,
       layout: LAYOUT_LEFT_SYMMETRIC,
       sizeSectors,
-      policy: "resync",
+      policy: request.consistencyPolicy,
       layoutOnMember: layouts.get(drive)!,
       devNumber,
       resyncOffsetSectors,
@@ -210,7 +210,25 @@ function layOut(
     resyncFromSector: resyncOffsetSectors,
     isFirstResync: true,
     isReadOnly: false,
+    bitmap:
+      request.consistencyPolicy === "bitmap" ? newArrayBitmap(drives, layouts, request) : null,
   };
+}
+
+/** All bits are set until the first resync has been there. */
+function newArrayBitmap(
+  drives: readonly Drive[],
+  layouts: ReadonlyMap<Drive, LayoutOnMember>,
+  { assumeClean }: CreateArrayRequest,
+): BitmapState {
+  const superblock = drives[0]!.superblock!;
+  const spaces = [...layouts.values()].map(({ logSpaceSectors }) => logSpaceSectors);
+  const chunkBytes = chooseBitmapChunkBytes({
+    sizeSectors: superblock.sizeSectors,
+    logSpaceSectors: Math.min(...spaces),
+  });
+  assert(chunkBytes.ok, "a member that holds a chunk of data has room for a bitmap");
+  return newBitmap(newBitmapHeader({ superblock, chunkBytes: chunkBytes.value }), !assumeClean);
 }
 
 function leaveOldArray(registry: Registry, drive: Drive): void {

@@ -40,6 +40,7 @@ export class DirtyMark {
   private readonly timers: Timers;
   private timer = 0;
   private isStopping = false;
+  private isPaused = false;
 
   constructor(options: { host: DirtyMarkHost; timers: Timers; isDirty: boolean }) {
     this.host = options.host;
@@ -59,14 +60,40 @@ export class DirtyMark {
   }
 
   writeWaiting(): void {
-    if (this.current === "clean" && !this.isStopping) void this.mark();
+    if (this.current === "clean" && !this.isStopping && !this.isPaused) void this.mark();
+  }
+
+  /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
+  async pause(): Promise<boolean> {
+    this.isPaused = true;
+    this.host.closeGate();
+    while (this.isUnderWay || this.host.activeWrites() > 0) {
+      await this.timers.sleep(1);
+      this.host.closeGate();
+    }
+    this.timers.cancel(this.timer);
+    if (this.current === "dirty") await this.clean();
+    this.host.closeGate();
+    return this.current === "clean";
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    if (this.current === "dirty") {
+      this.host.openGate();
+      this.watch();
+    } else if (this.host.hasWaitingWrites() && !this.isStopping) void this.mark();
+  }
+
+  private get isUnderWay(): boolean {
+    return this.current === "marking" || this.current === "cleaning";
   }
 
   /** Marks the array clean for a stop: no write is under way and none will come. */
   async stop(): Promise<boolean> {
     this.isStopping = true;
     this.timers.cancel(this.timer);
-    while (this.current === "marking" || this.current === "cleaning") await this.timers.sleep(1);
+    while (this.isUnderWay) await this.timers.sleep(1);
     this.timers.cancel(this.timer);
     this.host.closeGate();
     if (this.current === "clean") return true;
@@ -85,6 +112,7 @@ export class DirtyMark {
       return;
     }
     this.current = "dirty";
+    if (this.isPaused) return;
     this.host.openGate();
     this.watch();
   }
@@ -92,7 +120,7 @@ export class DirtyMark {
   private watch(): void {
     const seen = this.host.writeCount();
     this.timer = this.timers.scheduleAfter(SAFE_MODE_DELAY_MS, () => {
-      if (this.isStopping) return;
+      if (this.isStopping || this.isPaused) return;
       if (this.host.activeWrites() > 0 || this.host.writeCount() !== seen) this.watch();
       else void this.clean();
     });
@@ -105,12 +133,13 @@ export class DirtyMark {
     if (!isDurable) {
       // The members say "dirty", which is safe: stay so.
       this.current = "dirty";
+      if (this.isPaused) return;
       this.host.openGate();
       this.watch();
       return;
     }
     this.current = "clean";
-    if (this.host.hasWaitingWrites() && !this.isStopping) void this.mark();
+    if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused) void this.mark();
   }
 }
 

@@ -97,6 +97,7 @@ export class Drive {
   ): Promise<Result<undefined, ReadFailure>> {
     this.badBlocks = new BadBlockLog();
     this.io.resubmits = "all";
+    this.io.overlay = null;
     if (this.info.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) {
       this.probe = { kind: "none" };
       return ok();

@@ -34,6 +34,8 @@ export interface ArrayFront {
   attach(onComplete: FrontCompletion): number;
   /** After this no completion is delivered. The client has no request under way. */
   detach(handle: number): void;
+  /** A member seeks: clients do well to read and write in order. */
+  readonly isRotational: boolean;
   /** Whether the whole stripes of a trim become holes, and a `fastZero` can succeed. */
   readonly canTrim: boolean;
   /** What the byte at `offset` is known to be: bits of Allocation (raid5/allocation.ts). */

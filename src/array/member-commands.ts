@@ -1,5 +1,6 @@
 /** Adding, failing and removing the drives of a running array. */
 import { err, ok, type Result } from "../base/result.ts";
+import { findSplitBrain } from "../md/assemble-history.ts";
 import { Role, roleOf } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
@@ -41,7 +42,8 @@ export async function addMember(
   if (refused !== null) return err(refused);
   await stopScrubFor(array);
   const seats = new SpareSeat(array);
-  const superblock = seats.superblockFor(drive);
+  const isPartial = canRebuildPartially(array, drive);
+  const superblock = isPartial ? ok(drive.superblock!) : seats.superblockFor(drive);
   if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
   if (drive.outstanding > 0) {
     const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
@@ -52,7 +54,8 @@ export async function addMember(
   );
   if (!(await writeEmptyLog(registry, drive, superblock.value))) return failed;
   drive.isOurs = true;
-  const role = array.roles.some(({ state }) => state === "rebuilding") ? -1 : seats.freeRole();
+  const isRebuilding = array.roles.some(({ state }) => state === "rebuilding");
+  const role = isRebuilding ? -1 : seats.freeRole();
   // What ran when the member failed has ended before another drive takes its role.
   while (role >= 0 && array.synchronizer.currentJob !== null) {
     await registry.context.timers.sleep(POLL_MS);
@@ -61,13 +64,46 @@ export async function addMember(
     if (!(await array.addSpare(drive, superblock.value))) return failed;
     return ok({ role: "spare", array: arrayStatus(registry, record) });
   }
-  if (!(await array.seatForRebuild(drive, role, superblock.value))) return failed;
+  if (!(await array.seatForRebuild(drive, role, superblock.value, { isPartial }))) return failed;
   const job = await waitForRebuild(registry, array, drive);
   if (job === null) {
     const detail = `the rebuild of drive ${drive.name} has not started: ask for the array's state`;
     return err(commandError("conflict", "rebuild-not-started", detail));
   }
   return ok({ role: "rebuild", job: job.status() });
+}
+
+/**
+ * Whether a drive that was a member needs only what the bitmap knows to have changed since it left
+ * (write-rules 19): it was in sync in the role that is free, its superblock tells this array's own
+ * history, and no bit was cleared after it had left.
+ */
+function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
+  const { identity, policy, state } = array;
+  const { superblock } = drive;
+  if (policy.bitmap === null || superblock === null || superblock.log.kind !== "bitmap")
+    return false;
+  const role = roleOf(superblock, superblock.devNumber);
+  const slot = array.roles[role];
+  if (slot === undefined || (slot.state !== "missing" && slot.state !== "faulty")) return false;
+  const isSame =
+    superblock.arrayUuid === identity.arrayUuid &&
+    superblock.sizeSectors === identity.sizeSectors &&
+    superblock.chunkSectors === identity.chunkSectors &&
+    superblock.layout === identity.layout &&
+    superblock.recoveryOffsetSectors === null &&
+    !superblock.hasBadBlocks;
+  if (!isSame || superblock.events > state.events) return false;
+  const others = [...array.drives()].filter((other) => other !== drive);
+  if (others.some((other) => other.superblock!.devNumber === superblock.devNumber)) return false;
+  const candidates = [drive, ...others].map((other) => ({
+    drive: other.name,
+    superblock: other.superblock!,
+    deviceBytes: other.info.sizeBytes,
+  }));
+  const freshest = candidates.find(({ superblock: { events } }) => events === state.events);
+  if (freshest === undefined || findSplitBrain(candidates, freshest) !== null) return false;
+  return policy.bitmap.allowsPartialRebuild(superblock.events);
 }
 
 function checkNewMember(
@@ -127,7 +163,13 @@ async function waitForRebuild(
 /** A spare that comes after its array has started joins it again, under a number of its own. */
 export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
   const superblock = drive.superblock!;
-  if (roleOf(superblock, superblock.devNumber) !== Role.spare) return;
+  // Of its seating the machine may have crashed with only its own superblock written: it has the
+  // role already, and nothing in it. The others know it as a spare, not as faulty.
+  const isSeated =
+    superblock.recoveryOffsetSectors === 0 &&
+    superblock.events >= array.identity.events &&
+    roleOf(array.identity, superblock.devNumber) === Role.spare;
+  if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return;
   if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
   const fresh = new SpareSeat(array).superblockFor(drive);
   if (!fresh.ok) return;

@@ -274,6 +274,8 @@ export interface CommandMap {
       syncSpeedMax?: number;
       readDeadlineMs?: number;
       writeDeadlineMs?: number;
+      /** Takes effect before the answer; the array is clean for a moment. */
+      consistencyPolicy?: ConsistencyPolicy;
     };
     value: ArrayStatus;
   };
@@ -355,6 +357,7 @@ export type EventKind =
   | "array.created"
   | "array.assembled"
   | "array.stopped"
+  | "array.policy"
   | "array.degraded"
   | "array.failed"
   | "array.read-only"

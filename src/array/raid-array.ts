@@ -25,6 +25,8 @@ import { Geometry } from "../raid5/geometry.ts";
 import { MemberSet } from "../raid5/member-set.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
+import { ArrayPolicy } from "./array-policy.ts";
+import { superblockHostOf } from "./array-superblocks.ts";
 import { watchBadBlocks } from "./bad-blocks.ts";
 import type { ReactorContext } from "./context.ts";
 import { DeadlineWatch } from "./deadline-watch.ts";
@@ -34,7 +36,9 @@ import { ErrorNotes } from "./error-notes.ts";
 import { FRONT_REQUESTS_MAX } from "./front.ts";
 import type { JobTable } from "./jobs.ts";
 import { lostBytesOf } from "./lost-bytes.ts";
+import type { PplAreas } from "./ppl-areas.ts";
 import type { EventKind, Severity } from "./protocol.ts";
+import { beginResync, seatAtStart } from "./seats-at-start.ts";
 import type { ArrayHooks, ArrayTuning, RoleSlot, StartPlan } from "./start-plan.ts";
 import { SuperblockState } from "./superblock-state.ts";
 import { SuperblockWriter } from "./superblock-writer.ts";
@@ -57,6 +61,7 @@ export class RaidArray {
   readonly dirtyMark: DirtyMark;
   readonly superblocks: SuperblockWriter;
   readonly synchronizer: Synchronizer;
+  readonly policy: ArrayPolicy;
   /** What the superblocks say. */
   readonly state: SuperblockState;
   private readonly deadlines = new DeadlineWatch(this);
@@ -69,6 +74,8 @@ export class RaidArray {
   readOnlyReason: string | null = null;
   private readonly hooks: ArrayHooks;
   private hasFailed = false;
+  /** Its logs are seated and its members at one event count: requests may come. */
+  hasStarted = false;
   private isStopped = false;
 
   constructor(options: {
@@ -77,6 +84,7 @@ export class RaidArray {
     asyncIo: AsyncIo;
     jobs: JobTable;
     hooks: ArrayHooks;
+    areas: PplAreas;
     tuning: ArrayTuning;
     plan: StartPlan;
   }) {
@@ -102,7 +110,8 @@ export class RaidArray {
       memberCount: superblock.memberCount,
       chunkBytes: this.geometry.chunkBytes,
     });
-    this.roles = plan.roles.map((entry) => this.seat(entry, plan));
+    this.isReadOnlyStart = plan.isReadOnly;
+    this.roles = plan.roles.map((_, role) => seatAtStart(this, plan, role));
     const { memory, table, enginePool, payloadPool, kernels, timers } = context;
     const { asyncIo } = this;
     this.environment = {
@@ -129,32 +138,22 @@ export class RaidArray {
         onLost: (stripe, row, roles) => this.notes.lost(stripe, row, roles),
       },
     });
-    this.front = new RaidArrayFront({ name: this.name, engine: this.engine });
-    this.beginResync(plan);
+    this.front = new RaidArrayFront({ name: this.name, engine: this.engine, roles: this.roles });
+    beginResync(this, plan);
     this.dirtyMark = new DirtyMark({
       host: dirtyMarkHostOf(this),
       timers,
       isDirty: isMarkedDirty,
     });
     this.superblocks = new SuperblockWriter({
-      host: {
-        nextSuperblocks: () =>
-          this.state.next({
-            roles: this.roles,
-            spares: this.spares,
-            isResyncDue: this.members.resync !== null,
-            wallMs: context.clock.wallMs(),
-          }),
-        mayNotWrite: () => this.members.isFailed || this.isReadOnlyStart,
-        superblockFailed: (drive, errno) => this.superblockFailed(drive, errno),
-      },
+      host: superblockHostOf(this),
       asyncIo: this.asyncIo,
       memory,
       pool: enginePool,
       timers,
     });
     this.synchronizer = new Synchronizer({ array: this, jobs: options.jobs });
-    this.isReadOnlyStart = plan.isReadOnly;
+    this.policy = new ArrayPolicy({ array: this, areas: options.areas, bitmap: plan.bitmap });
     if (plan.isReadOnly) this.makeReadOnly("it was started read-only");
   }
 
@@ -177,10 +176,12 @@ export class RaidArray {
     return this.members.isFailed;
   }
 
-  /** Begins background work; call once, when the array is registered. */
+  /** Begins background work and takes requests; call once, when the array is registered. */
   start(): void {
+    this.hasStarted = true;
     if (this.isReadOnlyStart) return;
     this.dirtyMark.start();
+    this.policy.start();
     this.deadlines.start();
     this.synchronizer.schedule();
   }
@@ -251,6 +252,7 @@ export class RaidArray {
     const drive = slot.drive!;
     const wasRebuilding = slot.state === "rebuilding";
     this.members.remove(role);
+    this.policy.memberLeft();
     slot.state = "faulty";
     drive.failure = cause;
     drive.io.resubmits = "nothing";
@@ -310,9 +312,18 @@ export class RaidArray {
   }
 
   /**
-   * Seats a new drive in a free role, to be rebuilt; false when the superblocks did not take it.
+   * Seats a drive in a free role, to be rebuilt; false when the superblocks did not take it. With
+   * `isPartial` it was a member before, and what the bitmap knows to have changed since is enough.
    */
-  async seatForRebuild(drive: Drive, role: number, superblock: Superblock): Promise<boolean> {
+  async seatForRebuild(
+    drive: Drive,
+    role: number,
+    superblock: Superblock,
+    { isPartial }: { isPartial: boolean } = { isPartial: false },
+  ): Promise<boolean> {
+    const { policy } = this;
+    if (!(await policy.prepareMember(drive, superblock))) return false;
+    const taken = await policy.takeSeat(superblock);
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = new BadBlockLog();
@@ -324,10 +335,20 @@ export class RaidArray {
       this.state.recoveryCheckpointSectors = 0;
       this.state.setDevRole(drive, role);
     });
-    if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") return false;
-    const dataOffset = superblock.dataOffsetSectors * SECTOR_BYTES;
+    if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") {
+      policy.giveUpSeat(taken);
+      return false;
+    }
     watchBadBlocks(this, role, drive);
-    this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe: 0 });
+    this.members.setRebuilding(role, {
+      device: drive.io,
+      dataOffset: superblock.dataOffsetSectors * SECTOR_BYTES,
+      isVolatile: drive.info.hasVolatileCache,
+      fromStripe: 0,
+      // What is written from here on reaches the drive; all before has its bits set.
+      ranges: isPartial ? policy.dirtyStripes("set") : null,
+    });
+    policy.seated(role, taken);
     this.synchronizer.schedule();
     return true;
   }
@@ -359,6 +380,7 @@ export class RaidArray {
     const { timers } = this.context;
     await this.synchronizer.stop();
     while (this.engine.activeRequests > 0) await timers.sleep(OUTSTANDING_POLL_MS);
+    await this.policy.stop();
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
     this.engine.close();
@@ -379,6 +401,7 @@ export class RaidArray {
     });
     if (!isDurable || slot.state !== "in-sync") return false;
     this.members.finishRebuild(role);
+    this.policy.syncEnds(true);
     // What this rebuild has filled is the XOR of the others: there, parity is right. What an
     // earlier
     // one had filled before a crash is not known to be, and its resync comes next.
@@ -397,34 +420,6 @@ export class RaidArray {
       }
       this.engine.endRecord();
       this.synchronizer.schedule();
-    });
-  }
-
-  private superblockFailed(drive: Drive, errno: number): void {
-    const cause = `superblock write: ${errnoName(errno)}`;
-    const role = this.roleOf(drive);
-    if (role >= 0) {
-      const slot = this.roles[role]!;
-      if (this.members.isPresent(role)) {
-        this.failMember(role, cause);
-      } else if (slot.state === "rebuilding") {
-        // It was about to be seated.
-        slot.state = "faulty";
-        drive.failure = cause;
-        this.state.setDevRole(drive, Role.faulty);
-        this.emit("member.failed", "critical", `drive ${drive.name} failed: ${cause}`, {
-          drive: drive.name,
-        });
-      }
-      return;
-    }
-    const index = this.spares.indexOf(drive);
-    if (index < 0) return;
-    this.spares.splice(index, 1);
-    drive.failure = cause;
-    this.state.setDevRole(drive, Role.faulty);
-    this.emit("spare.failed", "warning", `spare ${drive.name} failed: ${cause}`, {
-      drive: drive.name,
     });
   }
 
@@ -456,43 +451,5 @@ export class RaidArray {
   get lostBytes(): number {
     if (!this.members.hasBadRows) return 0;
     return lostBytesOf(this);
-  }
-
-  // Starting ---------------------------------------------------------------------------------
-
-  private seat(
-    entry: { drive: Drive; recoveryOffsetSectors: number | null } | null,
-    plan: StartPlan,
-  ): RoleSlot {
-    if (entry === null) return { drive: null, state: "missing" };
-    const role = plan.roles.indexOf(entry);
-    const { drive, recoveryOffsetSectors } = entry;
-    const dataOffset = drive.superblock!.dataOffsetSectors * SECTOR_BYTES;
-    watchBadBlocks(this, role, drive);
-    if (recoveryOffsetSectors === null) {
-      this.members.set(role, { device: drive.io, dataOffset });
-      return { drive, state: "in-sync" };
-    }
-    const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
-    this.members.setRebuilding(role, { device: drive.io, dataOffset, fromStripe });
-    this.state.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
-    return { drive, state: "rebuilding" };
-  }
-
-  private beginResync({ resyncFromSector, isFirstResync, superblock }: StartPlan): void {
-    // A degraded array has no redundancy to compare: with force its rows are taken as they are. But
-    // those that a rebuild had filled have all their members, and parity that may be torn.
-    if (resyncFromSector === null) return;
-    if (this.members.degradedCount > 0) {
-      const filled = this.members.rebuild?.cursor ?? 0;
-      if (filled === 0) return;
-      this.members.beginResync({ fromStripe: 0, toStripe: filled, isFirst: false });
-      this.state.resyncCheckpointSectors = 0;
-      return;
-    }
-    const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
-    if (fromStripe >= this.geometry.stripeCount) return;
-    this.members.beginResync({ fromStripe, isFirst: isFirstResync });
-    this.state.resyncCheckpointSectors = fromStripe * superblock.chunkSectors;
   }
 }

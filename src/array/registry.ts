@@ -6,15 +6,17 @@
  */
 
 import { assert } from "../base/assert.ts";
-import { MIB } from "../base/units.ts";
+import { MIB, ROW_BYTES } from "../base/units.ts";
 import { AsyncIo } from "../block/async-io.ts";
 import { OutcomeRouter } from "../block/outcome-router.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { arrayNameOf, setNameOf } from "../md/create.ts";
+import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
+import { PplAreas } from "./ppl-areas.ts";
 import type { ArrayEvent, CommandError } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
 import type { ArrayTuning, StartPlan } from "./start-plan.ts";
@@ -42,6 +44,7 @@ export class Registry {
   readonly asyncIo: AsyncIo;
   readonly jobs: JobTable;
   readonly punchCalls: PunchCalls;
+  readonly areas: PplAreas;
   readonly drives = new Map<string, Drive>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
@@ -66,6 +69,17 @@ export class Registry {
       post: (message) => context.post(message),
     });
     this.punchCalls = new PunchCalls((message) => context.post(message));
+    const { memory, kernels, carver } = context;
+    this.areas = new PplAreas({
+      context,
+      asyncIo: this.asyncIo,
+      crc32c: crc32cThrough({
+        memory,
+        crc32c: (seed, address, bytes) => kernels.crc32c(seed, address, bytes),
+        scratchAddress: carver.carve({ bytes: ROW_BYTES, alignment: ROW_BYTES }),
+        scratchBytes: ROW_BYTES,
+      }),
+    });
     this.probeAddress = context.enginePool.allocate(SLAB_BYTES);
     assert(this.probeAddress !== 0, "the pool is free at the start");
     context.loop.onTurn(() => {
@@ -152,6 +166,7 @@ export class Registry {
       asyncIo: this.asyncIo,
       jobs: this.jobs,
       hooks: { emit: (event) => this.emit(event) },
+      areas: this.areas,
       tuning: record.tuning,
       plan,
     });

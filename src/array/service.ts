@@ -9,6 +9,8 @@ import { isDone } from "../block/async-io.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
+import { takeRun } from "./buffers.ts";
+import { changePolicy } from "./change-policy.ts";
 import type { ReactorContext } from "./context.ts";
 import { createArray } from "./create-array.ts";
 import { Drive } from "./drive.ts";
@@ -75,8 +77,12 @@ export class ArrayService {
           return ok(arrayStatus(registry, record));
         }),
       "delete-array": (command) => this.deleteArray(command),
-      "set-array": ({ kind: _kind, array, ...tuning }) =>
+      "set-array": ({ kind: _kind, array, consistencyPolicy, ...tuning }) =>
         this.withRecord(array, async (record) => {
+          if (consistencyPolicy !== undefined) {
+            const changed = await changePolicy(registry, record, consistencyPolicy);
+            if (!changed.ok) return changed;
+          }
           Object.assign(record.tuning, tuning);
           return ok(arrayStatus(registry, record));
         }),
@@ -118,8 +124,10 @@ export class ArrayService {
   }
 
   /** The front of a running array, or null. */
+  /** Null where the array does not run, and until its start is through. */
   frontOf(array: string): ArrayFront | null {
-    return this.registry.byName(array)?.running?.front ?? null;
+    const running = this.registry.byName(array)?.running ?? null;
+    return running?.hasStarted === true ? running.front : null;
   }
 
   hasArray(array: string): boolean {
@@ -219,12 +227,8 @@ export class ArrayService {
   }
 
   private async zeroSuperblock(drive: Drive): Promise<boolean> {
-    const { enginePool, memory, timers } = this.registry.context;
-    let address = enginePool.allocate(SLAB_BYTES);
-    while (address === 0) {
-      await timers.sleep(POLL_MS);
-      address = enginePool.allocate(SLAB_BYTES);
-    }
+    const { enginePool, memory } = this.registry.context;
+    const address = await takeRun(this.registry.context, SLAB_BYTES);
     memory.bytes.fill(0, address, address + SUPERBLOCK_BYTES);
     const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address };
     const answer = await this.registry.asyncIo.write(drive.io, range, { isFua: true });

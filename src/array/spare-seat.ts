@@ -38,7 +38,7 @@ export class SpareSeat {
     const layout = chooseLayoutOnMember({
       deviceBytes: drive.info.sizeBytes,
       chunkBytes: geometry.chunkBytes,
-      policy: "resync",
+      policy: array.policy.kind,
     });
     const neededBytes = identity.sizeSectors * SECTOR_BYTES;
     const hasRoom = layout.ok && layout.value.dataSizeSectors >= identity.sizeSectors;
@@ -53,8 +53,9 @@ export class SpareSeat {
     const uuid = new Uint8Array(16);
     fillRandom(context.random, uuid);
     const { value } = layout;
-    return ok({
+    const superblock: Superblock = {
       ...identity,
+      log: { kind: "none", word: 0 },
       devNumber,
       deviceUuid: decodeUuid(uuid, 0),
       deviceFlags: 0,
@@ -66,6 +67,10 @@ export class SpareSeat {
       badBlockLogShift: 0,
       badBlockLogSectors: value.badBlockLogSectors,
       badBlockLogOffsetSectors: value.badBlockLogOffsetSectors,
-    });
+    };
+    const log = array.policy.logFor(superblock);
+    return log.ok
+      ? ok({ ...superblock, log: log.value })
+      : err(`drive ${drive.name}: ${log.error}`);
   }
 }

@@ -13,6 +13,7 @@ import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+import { recoverConsistency } from "./start-consistency.ts";
 import type { StartPlan } from "./start-plan.ts";
 
 export interface StartOptions {
@@ -101,6 +102,7 @@ export async function runPlan(
   if (clearLogs) {
     for (const drive of array.drives()) await writeEmptyLog(registry, drive, drive.superblock!);
   }
+  await array.policy.prepare();
   // Order: all members are at one event count before the next update begins.
   const lagging = array.state.lagging(plan.superblock, array.roles);
   if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
@@ -168,17 +170,18 @@ async function begin(
   plan: AssemblyPlan,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
-  if (plan.policy !== "resync") {
-    const detail =
-      `array ${record.name} has the consistency policy ${plan.policy}, which this version cannot ` +
-      "run: change it with mdadm to resync, or use Linux md";
-    record.reason = detail;
-    return err(commandError("unsupported", "unsupported-policy", detail));
-  }
-  const startPlan = planOf(registry, record, plan, options);
   record.isChanging = true;
+  const consistency = await recoverConsistency(registry, plan, options);
+  if (!consistency.ok) {
+    record.isChanging = false;
+    record.reason = consistency.error.detail;
+    return consistency;
+  }
+  const { resyncFromSector, bitmap } = consistency.value;
+  const startPlan = { ...planOf(registry, record, plan, options), resyncFromSector, bitmap };
   const mustRecord =
     plan.isForced ||
+    resyncFromSector !== plan.resyncFromSector ||
     listedButMissing(plan).length > 0 ||
     plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
   const result = await runPlan(registry, record, startPlan, { mustRecord });
@@ -222,5 +225,6 @@ function planOf(
     resyncFromSector: plan.resyncFromSector,
     isFirstResync: false,
     isReadOnly: options.readOnly,
+    bitmap: null,
   };
 }

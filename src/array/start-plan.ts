@@ -1,4 +1,5 @@
 /** What an array is made of: the plan that it is started with, its seats, its settings. */
+import type { BitmapState } from "../md/bitmap-state.ts";
 import type { Superblock } from "../md/superblock.ts";
 import type { Drive } from "./drive.ts";
 import type { ArrayEvent, MemberState } from "./protocol.ts";
@@ -24,6 +25,8 @@ export interface StartPlan {
   /** The first resync of a new array: nobody has written anything yet. */
   readonly isFirstResync: boolean;
   readonly isReadOnly: boolean;
+  /** With the policy `bitmap`, unless it is read-only. */
+  readonly bitmap: BitmapState | null;
 }
 
 export interface ArrayHooks {

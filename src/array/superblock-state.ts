@@ -72,6 +72,8 @@ export class SuperblockState {
     roles: readonly RoleSlot[];
     spares: readonly Drive[];
     isResyncDue: boolean;
+    /** A dirty array whose resync is due says how far that is (write-rules 6). */
+    keepsCheckpoint: boolean;
     wallMs: number;
   }): { drive: Drive; superblock: Superblock }[] {
     this.events += 1;
@@ -79,7 +81,7 @@ export class SuperblockState {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
       devRoles: [...this.devRoles],
-      resyncOffsetSectors: this.resyncOffset(options.isResyncDue),
+      resyncOffsetSectors: this.resyncOffset(options.isResyncDue, options.keepsCheckpoint),
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
     for (const { drive, state } of options.roles) {
@@ -99,8 +101,9 @@ export class SuperblockState {
     return writes;
   }
 
-  private resyncOffset(isResyncDue: boolean): number | null {
-    if (this.isMarkedDirty) return 0;
+  private resyncOffset(isResyncDue: boolean, keepsCheckpoint: boolean): number | null {
+    const isCheckpointKept = isResyncDue && keepsCheckpoint && this.resyncCheckpointSectors > 0;
+    if (this.isMarkedDirty && !isCheckpointKept) return 0;
     return isResyncDue ? this.resyncCheckpointSectors : null;
   }
 }

@@ -21,6 +21,8 @@ import type { Timers } from "../reactor/timers.ts";
 import type { Drive } from "./drive.ts";
 
 export interface SuperblockHost {
+  /** What must be durable before the next update is. */
+  beforeUpdate(): Promise<void>;
   /** The drives that get the update, and what to write on each. Raises the event count by one. */
   nextSuperblocks(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
   /** True once too few members are left to write anything. */
@@ -105,6 +107,13 @@ export class SuperblockWriter {
     while (!this.host.mayNotWrite()) {
       // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
       const address = await this.takeBuffer();
+      await this.host.beforeUpdate();
+      // Rule 15: completions of one reap are judged together; what was begun by the first of them
+      // may not be written after the second.
+      if (this.host.mayNotWrite()) {
+        this.pool.free(address, SLAB_BYTES);
+        break;
+      }
       const writes = this.host.nextSuperblocks();
       let failedCount = 0;
       for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {

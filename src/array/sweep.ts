@@ -27,6 +27,8 @@ export interface SweepOptions {
   readonly fromStripe: number;
   /** Exclusive. */
   readonly toStripe: number;
+  /** The next stripe from this one on that is to be worked on at all; absent: each. */
+  readonly nextOf?: (stripe: number) => number;
   readonly chunkBytes: number;
   readonly bufferBytes: number;
   /** Works on one stripe; false ends the sweep. */
@@ -93,7 +95,7 @@ export class Sweep {
         return;
       }
       const stripe = this.nextStripe;
-      this.nextStripe += 1;
+      this.nextStripe = this.options.nextOf?.(stripe + 1) ?? stripe + 1;
       this.underWork[lane] = stripe;
       if (!(await work(stripe, buffer))) this.isStopped = true;
     }

@@ -13,6 +13,8 @@
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import { StripeSync } from "../raid5/stripe-sync.ts";
+import { SyncProgress } from "../raid5/sync-progress.ts";
+import { takeRun } from "./buffers.ts";
 import type { Job, JobTable } from "./jobs.ts";
 import type { ScrubSummary, SyncAction } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -90,6 +92,24 @@ export class Synchronizer {
     this.pausedScrub = null;
   }
 
+  /**
+   * Brings the first stripe in sync, durably, before the array takes writes. Where a member fails
+   * in it the array has been told.
+   */
+  async syncFirstStripe(): Promise<void> {
+    const { array } = this;
+    const { resync } = array.members;
+    if (resync === null || resync.cursor > 0) return;
+    const buffer = await takeRun(array.context, this.stripes.bufferBytes);
+    const held = await array.engine.holdStripe(0);
+    const result = await this.stripes.compare(0, "resync", buffer);
+    if (result.kind === "done") resync.markDone(0);
+    array.engine.releaseStripe(held);
+    array.context.enginePool.free(buffer, this.stripes.bufferBytes);
+    if (result.kind !== "done" || !(await array.engine.flush())) return;
+    array.state.resyncCheckpointSectors = array.geometry.chunkBytes / SECTOR_BYTES;
+  }
+
   /** Every kind of work here needs all members that it began with. */
   memberFailed(message: string): void {
     if (this.job !== null) this.abortReason ??= message;
@@ -127,7 +147,8 @@ export class Synchronizer {
     const drive = array.roles[role]!.drive!;
     const progress = array.members.rebuild!;
     const retriedBefore = this.retriedCount();
-    const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
+    array.policy.syncBegins();
+    const isComplete = await this.sweep(progress, async (stripe, buffer) => {
       const held = await this.holdFor(stripe);
       if (held < 0) return false;
       const result = await this.stripes.rebuild(stripe, role, buffer);
@@ -142,6 +163,7 @@ export class Synchronizer {
     });
     job.result["retries"] = this.retriedCount() - retriedBefore;
     const isTargetThere = array.members.rebuild === progress;
+    if (!isComplete || !isTargetThere) array.policy.syncEnds(false);
     if (isComplete && isTargetThere && (await this.commit(role))) {
       this.finish(job, "done", null);
       const text = `drive ${drive.name} (role ${role}) is rebuilt and in sync`;
@@ -187,7 +209,8 @@ export class Synchronizer {
     const job = this.job!;
     const progress = array.members.resync!;
     let mismatchBytes = 0;
-    const isComplete = await this.sweep(progress.cursor, async (stripe, buffer) => {
+    array.policy.syncBegins();
+    const isComplete = await this.sweep(progress, async (stripe, buffer) => {
       const held = await this.holdFor(stripe);
       if (held < 0) return false;
       const result = await this.stripes.compare(stripe, "resync", buffer);
@@ -202,6 +225,7 @@ export class Synchronizer {
     });
     job.result["mismatchBytes"] = mismatchBytes;
     if (isComplete && this.abortReason === null && (await array.engine.flush())) {
+      array.policy.syncEnds(true);
       const isDurable = await array.record(() => array.members.endResync());
       if (isDurable) {
         this.finish(job, "done", null);
@@ -209,6 +233,7 @@ export class Synchronizer {
         return;
       }
     }
+    array.policy.syncEnds(false);
     await this.checkpoint();
     const reason = this.abortReason ?? (this.isStopping ? "the array was stopped" : "cancelled");
     const isWanted = this.isStopping || job.wish === "cancel";
@@ -269,22 +294,25 @@ export class Synchronizer {
     const { array } = this;
     const mode = job.kind === "repair" ? "repair" : "check";
     const finished = new Set<number>();
-    const isComplete = await this.sweep(this.scrubStripe, async (stripe, buffer) => {
-      const held = await this.holdFor(stripe);
-      if (held < 0) return false;
-      const result = await this.stripes.compare(stripe, mode, buffer);
-      array.engine.releaseStripe(held);
-      if (result.kind !== "done") {
-        this.abortReason ??= this.reasonOf(result);
-        return false;
-      }
-      const counted = Number(job.result["mismatchBytes"] ?? 0);
-      job.result["mismatchBytes"] = counted + result.mismatchBytes;
-      finished.add(stripe);
-      while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
-      this.advance(this.scrubStripe);
-      return true;
-    });
+    const isComplete = await this.sweep(
+      new SyncProgress(this.scrubStripe),
+      async (stripe, buffer) => {
+        const held = await this.holdFor(stripe);
+        if (held < 0) return false;
+        const result = await this.stripes.compare(stripe, mode, buffer);
+        array.engine.releaseStripe(held);
+        if (result.kind !== "done") {
+          this.abortReason ??= this.reasonOf(result);
+          return false;
+        }
+        const counted = Number(job.result["mismatchBytes"] ?? 0);
+        job.result["mismatchBytes"] = counted + result.mismatchBytes;
+        finished.add(stripe);
+        while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
+        this.advance(this.scrubStripe);
+        return true;
+      },
+    );
     await this.endScrub(job, mode, isComplete);
   }
 
@@ -345,7 +373,7 @@ export class Synchronizer {
   }
 
   private sweep(
-    fromStripe: number,
+    progress: SyncProgress,
     work: (stripe: number, buffer: number) => Promise<boolean>,
   ): Promise<boolean> {
     const { array } = this;
@@ -356,7 +384,8 @@ export class Synchronizer {
     return new Sweep({
       pool: enginePool,
       timers,
-      fromStripe,
+      fromStripe: progress.cursor,
+      nextOf: (stripe) => progress.nextOf(stripe),
       toStripe: isScrub || this.target >= 0 ? stripeCount : Math.min(stripeCount, resyncEnd),
       chunkBytes: array.geometry.chunkBytes,
       bufferBytes: this.stripes.bufferBytes,
@@ -402,12 +431,15 @@ export class Synchronizer {
     const rebuilt = rebuild === null ? null : rebuild.cursor * sectorsPerChunk;
     const resynced = resync === null ? null : resync.cursor * sectorsPerChunk;
     if (await array.engine.flush()) {
-      await array.record(() => {
+      const isDurable = await array.record(() => {
         if (rebuilt !== null && array.members.rebuild === rebuild) {
           array.state.recoveryCheckpointSectors = rebuilt;
         }
         if (resynced !== null) array.state.resyncCheckpointSectors = resynced;
       });
+      if (isDurable && rebuild !== null && array.members.rebuild === rebuild) {
+        array.members.recordedRebuildStripe = rebuilt! / sectorsPerChunk;
+      }
     }
     this.isCheckpointing = false;
   }

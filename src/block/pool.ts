@@ -24,6 +24,8 @@ export class SlabPool {
   /** 1 for a slab that was given back while it was pinned. */
   private readonly orphaned: Uint8Array;
   private freeSlabs: number;
+  /** From here on slabs are for `allocateReserved` alone. */
+  private reservedFrom: number;
   /** No slab below it is free. */
   private firstFree = 0;
   private readonly listeners: (() => void)[] = [];
@@ -35,6 +37,18 @@ export class SlabPool {
     this.pins = new Uint16Array(slabCount);
     this.orphaned = new Uint8Array(slabCount);
     this.freeSlabs = slabCount;
+    this.reservedFrom = slabCount;
+  }
+
+  /** Keeps the last `slabs` for `allocateReserved`. Before anything is allocated. */
+  reserve(slabs: number): void {
+    assert(this.freeSlabs === this.slabCount && slabs < this.slabCount, "the pool is untouched");
+    this.reservedFrom = this.slabCount - slabs;
+  }
+
+  /** The longest run that `allocate` can ever give. */
+  get largestRunBytes(): number {
+    return this.reservedFrom * SLAB_BYTES;
   }
 
   get freeBytes(): number {
@@ -53,13 +67,28 @@ export class SlabPool {
   /** The address of a free run of at least `bytes`, or 0 when there is none now. */
   allocate(bytes: number): number {
     const count = Math.ceil(bytes / SLAB_BYTES);
-    assert(count >= 1 && count <= this.slabCount, "a run fits in the pool");
+    assert(count >= 1 && count <= this.reservedFrom, "a run fits in the pool");
     if (count > this.freeSlabs) return 0;
-    const slab = this.findRun(count);
+    const slab = this.findRun(this.firstFree, this.reservedFrom, count);
     if (slab < 0) return 0;
+    if (slab === this.firstFree) this.firstFree = slab + count;
+    return this.take(slab, count);
+  }
+
+  get hasReserved(): boolean {
+    return this.findRun(this.reservedFrom, this.slabCount, 1) >= 0;
+  }
+
+  /** As `allocate`, from the reserve. */
+  allocateReserved(bytes: number): number {
+    const count = Math.ceil(bytes / SLAB_BYTES);
+    const slab = this.findRun(this.reservedFrom, this.slabCount, count);
+    return slab < 0 ? 0 : this.take(slab, count);
+  }
+
+  private take(slab: number, count: number): number {
     for (let index = slab; index < slab + count; index += 1) this.used[index] = 1;
     this.freeSlabs -= count;
-    if (slab === this.firstFree) this.firstFree = slab + count;
     return this.startAddress + slab * SLAB_BYTES;
   }
 
@@ -117,10 +146,10 @@ export class SlabPool {
     for (const listener of this.listeners) listener();
   }
 
-  /** The first slab of the lowest free run, or -1. */
-  private findRun(count: number): number {
+  /** The first slab of the lowest free run within [from, to), or -1. */
+  private findRun(from: number, to: number, count: number): number {
     let length = 0;
-    for (let slab = this.firstFree; slab < this.slabCount; slab += 1) {
+    for (let slab = from; slab < to; slab += 1) {
       if (this.used[slab] === 1) {
         length = 0;
         continue;

@@ -18,6 +18,7 @@ import type { Timers } from "../reactor/timers.ts";
 import type { BlockDevice } from "./device.ts";
 import { classifyCompletion, errnoOf, Outcome, type OutcomeCode } from "./io-error.ts";
 import type { OutcomeRouter } from "./outcome-router.ts";
+import type { ReadOverlay } from "./read-overlay.ts";
 
 export interface RetryLimits {
   readonly transientLimit: number;
@@ -61,6 +62,8 @@ export class RetryFilter {
     kinds: {},
   };
   resubmits: Resubmits = "all";
+  /** What reads find in place of what the drive holds; null: nothing. */
+  overlay: ReadOverlay | null = null;
   private readonly next: BlockDevice;
   private readonly table: IoTable;
   private readonly timers: Timers;
@@ -256,7 +259,14 @@ export class RetryFilter {
   private finish(request: number, outcome: OutcomeCode, errno: number): void {
     this.restore(request);
     this.state[request] = State.idle;
+    if (this.overlay !== null && outcome === Outcome.done) this.patch(request);
     this.router.dispatch(request, outcome, errno);
+  }
+
+  private patch(request: number): void {
+    const { table } = this;
+    if (table.op[request] !== Op.read) return;
+    this.overlay!.patch(table.offset[request]!, table.bytes[request]!, table.address[request]!);
   }
 
   /** The owner sees its request as it submitted it. */

@@ -48,13 +48,15 @@ function filledRoles(superblock: Superblock): Set<number> {
   return new Set(superblock.devRoles.filter((role) => role < superblock.memberCount));
 }
 
-/** "A.A": which roles a superblock lists as held, as `mdadm --examine` shows it. */
-export function arrayState(superblock: Superblock): string {
-  const filled = filledRoles(superblock);
-  let state = "";
-  for (let role = 0; role < superblock.memberCount; role += 1)
-    state += filled.has(role) ? "A" : ".";
-  return state;
+/** "A.R": which roles a superblock lists as held, or held twice, as `mdadm --examine` shows it. */
+export function arrayState(
+  { devRoles, memberCount }: Superblock,
+  { leavingCount = 0 }: { /** Members that a reshape takes away. */ leavingCount?: number } = {},
+): string {
+  // A damaged superblock may claim any number of members.
+  const counts = new Uint16Array(Math.min(memberCount + leavingCount, Role.limit));
+  for (const role of devRoles) if (role < counts.length) counts[role]! += 1;
+  return Array.from(counts, (count) => (count === 0 ? "." : count === 1 ? "A" : "R")).join("");
 }
 
 function splitBrain(candidate: Candidate, freshest: Candidate): AssemblyRefusal {

@@ -23,8 +23,8 @@ const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] =
   {
     bits: Feature.journal,
     what:
-      "has a journal device. Assemble it with mdadm on Linux and remove the journal " +
-      "(mdadm --fail and --remove of the journal device, then --consistency-policy=resync)",
+      "has a journal device. Assemble it with mdadm on Linux, remove the journal device " +
+      "(mdadm --fail, then --remove), and write resync to its md/consistency_policy in /sys/block",
   },
   {
     bits: Feature.replacement,
@@ -45,18 +45,22 @@ export function findUnsupported(candidates: readonly Candidate[]): AssemblyRefus
       return refusal("unsupported", [drive], `The array of drive ${drive} ${what}.`);
     }
     if (ownRole(candidate) === Role.journal) {
-      const detail = `Drive ${drive} is a journal device, which parityd does not use.`;
+      const detail =
+        `Drive ${drive} is the journal device of an array, and parityd runs none with a journal. ` +
+        "Remove the journal with mdadm on Linux first.";
       return refusal("unsupported", [drive], detail);
     }
     if (superblock.level !== 5) {
       const detail =
         `Drive ${drive} belongs to an array of level ${superblock.level}; parityd runs ` +
-        "RAID5 only.";
+        "RAID5 only. Run that array with Linux.";
       return refusal("unsupported", [drive], detail);
     }
     const bad = badGeometry(superblock);
     if (bad !== null) {
-      const detail = `The superblock of drive ${drive} names ${bad}; no RAID5 array runs so.`;
+      const detail =
+        `The superblock of drive ${drive} names ${bad}; no RAID5 array runs ` +
+        "so. Leave the drive out; if all members say the same, look at them with mdadm --examine.";
       return refusal("bad-geometry", [drive], detail);
     }
   }

@@ -145,7 +145,7 @@ export function renderPpl({ path, state, unit }: PplReport): string {
   } as const;
   const lines: [string, string][] = [
     ["Filename", path],
-    ["State", states[state]],
+    ["Log State", states[state]],
   ];
   if (unit === null) return labelled(lines);
   lines.push(

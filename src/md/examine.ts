@@ -7,6 +7,7 @@ import { GIB, SECTOR_BYTES, TIB } from "../base/units.ts";
 import { arrayState } from "./assemble-history.ts";
 import { arrayNameOf, type ConsistencyPolicy, setNameOf } from "./create.ts";
 import { layoutName } from "./layout.ts";
+import { readU64, viewOf } from "./little-endian.ts";
 import {
   encodeSuperblock,
   Feature,
@@ -62,6 +63,9 @@ export interface ExamineReport {
     readonly entryCountMax: number;
     readonly hasEntries: boolean;
   } | null;
+  readonly flags: readonly ("write-mostly" | "failfast")[];
+  /** Null: no reshape is under way. */
+  readonly reshape: ReshapeReport | null;
   readonly correctedReadSectors: number;
   readonly logicalBlockBytes: number;
   readonly checksum: number;
@@ -69,6 +73,18 @@ export interface ExamineReport {
   readonly role: number | "spare" | "faulty" | "journal";
   /** "A.A": by role, whether a device holds it. */
   readonly arrayState: string;
+}
+
+/** What the array is being turned into. */
+export interface ReshapeReport {
+  /** Of the array. */
+  readonly positionSectors: number;
+  readonly deltaMembers: number;
+  readonly newLevel: number;
+  readonly newLayout: string;
+  readonly newChunkBytes: number;
+  /** Where the data of this member goes; null: it stays. */
+  readonly newDataOffsetSectors: number | null;
 }
 
 /** mdadm counts 36 KiB behind the superblock as used, to match the kernel. */
@@ -83,6 +99,7 @@ export function examineReport(
   const stripes = chunkSectors === 0 ? 0 : Math.floor(sizeSectors / chunkSectors);
   const setName = setNameOf(superblock);
   const hasJournal = (superblock.otherFeatures & Feature.journal) !== 0;
+  const reshape = reshapeReport(superblock);
   const usedEndSectors = superblock.dataOffsetSectors + sizeSectors;
   return {
     schema: "parityd.examine/1",
@@ -115,12 +132,16 @@ export function examineReport(
     logOffsetSectors: log.kind === "none" ? null : log.offsetSectors,
     logSizeSectors: log.kind === "ppl" ? log.sizeSectors : null,
     badBlockLog: badBlockLogReport(superblock),
+    flags: flagsReport(superblock),
+    reshape,
     correctedReadSectors: superblock.correctedReadSectors,
     logicalBlockBytes: superblock.logicalBlockBytes,
     checksum: superblockChecksum(encodeSuperblock(superblock), superblock.devRoles.length),
     events: superblock.events,
     role: roleReport(roleOf(superblock, superblock.devNumber)),
-    arrayState: arrayState(superblock),
+    arrayState: arrayState(superblock, {
+      leavingCount: Math.max(0, -(reshape?.deltaMembers ?? 0)),
+    }),
   };
 }
 
@@ -149,14 +170,19 @@ export function renderExamine(report: ExamineReport): string {
   if (report.recoveryOffsetSectors !== null) {
     lines.push(["Recovery Offset", `${report.recoveryOffsetSectors} sectors`]);
   }
+  const newOffset = report.reshape?.newDataOffsetSectors ?? null;
+  // What is free depends on where the data goes.
+  if (newOffset === null) lines.push(["Unused Space", unusedText(report)]);
+  else lines.push(["New Offset", `${newOffset} sectors`]);
   lines.push(
-    ["Unused Space", unusedText(report)],
     ["State", report.state],
     ["Device UUID", report.deviceUuid],
     null,
     ...logLines(report),
-    ["Update Time", report.updatedAt],
+    ...(report.reshape === null ? [] : [...reshapeLines(report, report.reshape), null]),
   );
+  if (report.flags.length > 0) lines.push(["Flags", report.flags.join(" ")]);
+  lines.push(["Update Time", report.updatedAt]);
   if (report.badBlockLog !== null) lines.push(["Bad Block Log", badBlockText(report.badBlockLog)]);
   lines.push(
     // A superblock with another checksum is refused before it comes to a report.
@@ -166,8 +192,8 @@ export function renderExamine(report: ExamineReport): string {
     ["Layout", report.layout],
     ["Chunk Size", `${report.chunkBytes / 1024}K`],
     null,
-    ["Device Role", typeof report.role === "number" ? `Active device ${report.role}` : report.role],
-    ["Array State", `${report.arrayState} ('A' == active, '.' == missing)`],
+    ["Device Role", roleText(report)],
+    ["Array State", `${report.arrayState} ('A' == active, '.' == missing, 'R' == replacing)`],
   );
   const text = lines.map((line) => {
     return line === null ? "" : `${line[0].padStart(15)} : ${line[1]}`;
@@ -177,6 +203,54 @@ export function renderExamine(report: ExamineReport): string {
 
 function unusedText({ unusedBeforeSectors, unusedAfterSectors }: ExamineReport): string {
   return `before=${unusedBeforeSectors} sectors, after=${unusedAfterSectors} sectors`;
+}
+
+function roleText({ role, featureMap }: ExamineReport): string {
+  if (typeof role !== "number") return role;
+  return `${(featureMap & Feature.replacement) === 0 ? "Active" : "Replacement"} device ${role}`;
+}
+
+function reshapeLines(report: ExamineReport, reshape: ReshapeReport): [string, string][] {
+  const { deltaMembers, newLevel, newLayout, newChunkBytes } = reshape;
+  const { memberCount } = report;
+  const bytes = reshape.positionSectors * SECTOR_BYTES;
+  const lines: [string, string][] = [["Reshape pos'n", `${bytes / 1024} ${bothSizes(bytes)}`]];
+  if (deltaMembers !== 0) {
+    const change = `(${memberCount - deltaMembers}->${memberCount})`;
+    lines.push(["Delta Devices", `${deltaMembers} ${change}`]);
+  }
+  if (newLevel !== report.level) lines.push(["New Level", `raid${newLevel}`]);
+  if (newLayout !== report.layout) lines.push(["New Layout", newLayout]);
+  if (newChunkBytes !== report.chunkBytes) {
+    lines.push(["New Chunksize", `${newChunkBytes / 1024}K`]);
+  }
+  return lines;
+}
+
+function reshapeReport({
+  otherFeatures,
+  reshapeBytes,
+  dataOffsetSectors,
+}: Superblock): ReshapeReport | null {
+  const isMoving = (otherFeatures & Feature.newOffset) !== 0;
+  if ((otherFeatures & Feature.reshape) === 0 && !isMoving) return null;
+  const view = viewOf(reshapeBytes);
+  const layout = view.getUint32(16, true);
+  return {
+    positionSectors: readU64(view, 4),
+    deltaMembers: view.getInt32(12, true),
+    newLevel: view.getInt32(0, true),
+    newLayout: layoutName(layout) ?? String(layout),
+    newChunkBytes: view.getUint32(20, true) * SECTOR_BYTES,
+    newDataOffsetSectors: isMoving ? dataOffsetSectors + view.getInt32(24, true) : null,
+  };
+}
+
+function flagsReport({ deviceFlags }: Superblock): ExamineReport["flags"] {
+  const flags: ("write-mostly" | "failfast")[] = [];
+  if ((deviceFlags & 1) !== 0) flags.push("write-mostly");
+  if ((deviceFlags & 2) !== 0) flags.push("failfast");
+  return flags;
 }
 
 function logLines(report: ExamineReport): [string, string][] {

@@ -39,6 +39,11 @@ export const PPL_ENTRY_BYTES = 24;
 /** The kernel keeps one bit a member. */
 export const PPL_MEMBERS_MAX = 64;
 const MULTIPLE_AREA_BYTES_MIN = 2 * (PPL_PARTIAL_PARITY_BYTES_MAX + PPL_HEADER_BYTES);
+/** An area for several units, feature bit 0x800. */
+export const PPL_MULTIPLE_SECTORS_MIN = MULTIPLE_AREA_BYTES_MIN / SECTOR_BYTES;
+/** What we give a log at least: one unit with all the partial parity that it may have. */
+export const PPL_AREA_SECTORS_MIN =
+  (PPL_PARTIAL_PARITY_BYTES_MAX + 2 * PPL_HEADER_BYTES + ROW_BYTES) / SECTOR_BYTES;
 const NUMBER_MAX = Number.MAX_SAFE_INTEGER;
 
 /** CRC32C without inversion at either end, as Linux's `crc32c(seed, data)`. */
@@ -182,8 +187,8 @@ export function writePplEntry(view: DataView, offset: number, entry: Readonly<Pp
 }
 
 /** What stands at the start of an area, behind which all is zero, when nothing is logged. */
-export function emptyPplHeader(signature: number, crc32c: Crc32c): Uint8Array {
-  return encodePplHeader({ signature, generation: 0, entries: [] }, crc32c);
+export function emptyPplHeader(signature: number, crc32c: Crc32c, generation = 0): Uint8Array {
+  return encodePplHeader({ signature, generation, entries: [] }, crc32c);
 }
 
 // Entries ------------------------------------------------------------------------------------

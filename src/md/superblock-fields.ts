@@ -122,14 +122,34 @@ export type SuperblockErrorKind =
   | "bad-bad-block-log"
   | "areas-overlap";
 
-/** `detail` is a sentence that says what was found and what it means. */
+/** `detail` says in sentences what was found, what it means, and what to do. */
 export interface SuperblockError {
   readonly kind: SuperblockErrorKind;
   readonly detail: string;
 }
 
+const LEAVE_OUT =
+  "Leave the device out: the array starts without it, and rebuilds onto it when it is added again.";
+const ADVICE: Readonly<Record<SuperblockErrorKind, string>> = {
+  "too-short": "It cannot be a member.",
+  "no-magic": "If it was a member of format 1.2, its start was overwritten: leave it out.",
+  "wrong-version": LEAVE_OUT,
+  "too-many-devices": LEAVE_OUT,
+  "bad-checksum": LEAVE_OUT,
+  "wrong-location": "Find the whole device, as mdadm knows it, and give that.",
+  "bad-padding":
+    "If a newer Linux made it, run the array there. Otherwise it is damaged: leave it out.",
+  "unknown-feature": "Run the array with the Linux that made it, or with a newer parityd.",
+  "conflicting-features": LEAVE_OUT,
+  "number-too-large": LEAVE_OUT,
+  "bad-data-area": LEAVE_OUT,
+  "data-beyond-device": "Find the device at its full size, or leave it out and add a larger one.",
+  "bad-bad-block-log": LEAVE_OUT,
+  "areas-overlap": LEAVE_OUT,
+};
+
 export function superblockFault(kind: SuperblockErrorKind, detail: string): SuperblockError {
-  return { kind, detail };
+  return { kind, detail: `${detail} ${ADVICE[kind]}` };
 }
 
 /** Bytes of the superblock that matter, in whole sectors: what a writer must make durable. */

@@ -126,7 +126,7 @@ function checkEnvelope(bytes: Uint8Array): SuperblockError | null {
     return fault(
       "bad-checksum",
       `The superblock has checksum ${found.toString(16)} where its content gives ` +
-        `${expected.toString(16)}: it is torn or damaged, and the member cannot be used as it is.`,
+        `${expected.toString(16)}: it is torn or damaged.`,
     );
   }
   return checkMeaning(view);
@@ -156,8 +156,8 @@ function checkFeatures(features: number, level: number): SuperblockError | null 
   if (unknown !== 0 || ((features & Feature.raid0Layout) !== 0 && level !== 0)) {
     return fault(
       "unknown-feature",
-      `The superblock uses features (0x${features.toString(16)}) that parityd does not know; ` +
-        "a newer version or Linux must handle this array.",
+      `The superblock uses features that parityd does not know (feature map ` +
+        `0x${features.toString(16)}, unknown 0x${((unknown || Feature.raid0Layout) >>> 0).toString(16)}).`,
     );
   }
   const ppl = features & (Feature.ppl | Feature.multiplePpls);

@@ -251,6 +251,27 @@ export class NbdClient {
     return result.ok ? ok() : result;
   }
 
+  /** The range reads zeros afterwards. `noHole`: it takes room; `fastZero`: or EOPNOTSUPP. */
+  async writeZeroes(
+    offset: number,
+    bytes: number,
+    options: { fua?: boolean; noHole?: boolean; fastZero?: boolean } = {},
+  ): Promise<Result<undefined, number>> {
+    const flags =
+      (options.fua === true ? CommandFlag.fua : 0) |
+      (options.noHole === true ? CommandFlag.noHole : 0) |
+      (options.fastZero === true ? CommandFlag.fastZero : 0);
+    const command = Command.writeZeroes;
+    const result = await this.request({ command, flags, offset, bytes, data: null });
+    return result.ok ? ok() : result;
+  }
+
+  async trim(offset: number, bytes: number): Promise<Result<undefined, number>> {
+    const fields = { command: Command.trim, flags: 0, offset, bytes, data: null };
+    const result = await this.request(fields);
+    return result.ok ? ok() : result;
+  }
+
   async flush(): Promise<Result<undefined, number>> {
     const fields = { command: Command.flush, flags: 0, offset: 0, bytes: 0, data: null };
     const result = await this.request(fields);

@@ -171,6 +171,7 @@ export class ExportTable {
       nameBytes: entry.nameBytes,
       sizeBytes: front.sizeBytes,
       isReadOnly: entry.isReadOnly || front.isReadOnly,
+      isRotational: front.isRotational,
       canTrim: front.canTrim,
       preferredBytes: Math.min(Math.max(front.preferredBytes, SECTOR_BYTES), this.maxRequestBytes),
     };

@@ -25,6 +25,7 @@ export interface ExportOffer {
   readonly nameBytes: Uint8Array;
   readonly sizeBytes: number;
   readonly isReadOnly: boolean;
+  readonly isRotational: boolean;
   /** Trims make holes, and zeroing by holes is fast. */
   readonly canTrim: boolean;
   /** A power of two, at least 512. */
@@ -141,9 +142,21 @@ export function answerOption(
 }
 
 /** The answer to an option whose data were too long to keep, after they were read and dropped. */
-export function answerOversizedOption(option: number): OptionOutcome {
-  if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
-  if (!HANDLERS.has(option)) return refuse(option, OptionReply.errorUnsupported, "");
+export function answerOversizedOption(negotiation: Negotiation, option: number): OptionOutcome {
+  switch (option) {
+    case OptionCode.exportName:
+      return { kind: "close", reply: NOTHING };
+    case OptionCode.abort:
+      return answerAbort(negotiation, option);
+    case OptionCode.list:
+    case OptionCode.structuredReply:
+      return refuse(option, OptionReply.errorInvalid, "no data expected");
+    case OptionCode.setMetaContext:
+      negotiation.contextExport = null;
+      break;
+    default:
+      if (!HANDLERS.has(option)) return refuse(option, OptionReply.errorUnsupported, "");
+  }
   return refuse(option, OptionReply.errorTooBig, "too much option data");
 }
 
@@ -158,6 +171,7 @@ export function transmissionFlags(offer: ExportOffer, isStructured: boolean): nu
     TransmissionFlag.sendFua |
     TransmissionFlag.canMultiConn |
     TransmissionFlag.sendCache;
+  if (offer.isRotational) flags |= TransmissionFlag.rotational;
   if (offer.isReadOnly) flags |= TransmissionFlag.readOnly;
   else flags |= TransmissionFlag.sendWriteZeroes;
   if (canFastZero(offer)) flags |= TransmissionFlag.sendTrim | TransmissionFlag.sendFastZero;

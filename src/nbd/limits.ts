@@ -7,7 +7,7 @@
 import { KIB, MIB } from "../base/units.ts";
 
 export interface NbdLimits {
-  /** Further connections are closed as soon as they are accepted. */
+  /** For another one the oldest that is still in its handshake goes; without one it is closed. */
   readonly maxConnections: number;
   /** Requests under way per connection; at the limit the connection is not read. */
   readonly maxRequestsPerConnection: number;
@@ -16,6 +16,11 @@ export interface NbdLimits {
    * is larger is served all the same.
    */
   readonly maxPayloadBytesPerConnection: number;
+  /**
+   * Once others hold payload memory too, a connection may hold one part in so many of what is free
+   * (0: all). So where several take all that they can get, some is left for the next one.
+   */
+  readonly freePayloadShare: number;
   /** The largest READ or WRITE. Lowered to what fits into the payload pool. */
   readonly maxRequestBytes: number;
   /** The payload of a WRITE that is too large is read and dropped up to this; above: disconnect. */
@@ -41,6 +46,7 @@ export const DEFAULT_NBD_LIMITS: NbdLimits = {
   maxConnections: 256,
   maxRequestsPerConnection: 128,
   maxPayloadBytesPerConnection: 64 * MIB,
+  freePayloadShare: 4,
   maxRequestBytes: 32 * MIB,
   maxSkippedPayloadBytes: 64 * MIB,
   receiveBufferBytes: 16 * KIB,

@@ -5,11 +5,17 @@
  * sees the pool drain until its run fits, however large and contiguous it must be, and no client
  * can starve another. A connection waits with one request at most (it is not read further), and
  * a grant is good for one run: after it the connection is last again.
+ *
+ * Small runs are the exception: the pool keeps a reserve for them, out of which the head could not
+ * be served anyway. So whoever wants little does not wait for those who want much.
  */
 import { assert } from "../base/assert.ts";
-import type { SlabPool } from "../block/pool.ts";
+import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
 
 const NOBODY = -1;
+/** One part in so many of the pool is the reserve for small runs. */
+const RESERVE_SHARE = 16;
+const SMALL_BYTES = 4 * SLAB_BYTES;
 
 export class PayloadGate {
   private readonly pool: SlabPool;
@@ -25,6 +31,9 @@ export class PayloadGate {
   constructor({ pool, maxConnections }: { pool: SlabPool; maxConnections: number }) {
     this.pool = pool;
     this.queue = new Int32Array(maxConnections);
+    const reserveSlabs = Math.floor(pool.slabCount / RESERVE_SHARE);
+    // Of a pool as small as those of tests nothing is kept: it would hold no run.
+    if (reserveSlabs * SLAB_BYTES >= SMALL_BYTES) pool.reserve(reserveSlabs);
     pool.onFreed(() => {
       this.pumpIsDue = true;
     });
@@ -59,6 +68,13 @@ export class PayloadGate {
         return address;
       }
     }
+    if (bytes <= SMALL_BYTES) {
+      const address = this.pool.allocateReserved(bytes);
+      if (address !== 0) {
+        if (isGranted) this.grantCount += 1;
+        return address;
+      }
+    }
     if (isGranted) this.pushFront(connection);
     else this.pushBack(connection);
     return 0;
@@ -73,8 +89,17 @@ export class PayloadGate {
       resume(connection);
       this.granted = NOBODY;
       // Back at the head: its run does not fit yet, and nobody passes it.
-      if (this.count > 0 && this.queue[this.head] === connection) return;
+      if (this.count > 0 && this.queue[this.head] === connection) {
+        if (this.pool.hasReserved) this.pumpReserve(resume);
+        return;
+      }
     }
+  }
+
+  /** The head cannot go on, but those behind it that want little can. */
+  private pumpReserve(resume: (connection: number) => void): void {
+    // A whole round: who must wait on goes to the end, so the order is in the end as it was.
+    for (let left = this.count - 1; left > 0; left -= 1) resume(this.popSecond());
   }
 
   /** The connection is gone, or no longer wants what it waited for. */
@@ -102,6 +127,16 @@ export class PayloadGate {
     assert(this.count < this.queue.length, "a connection waits once");
     this.queue[(this.head + this.count) % this.queue.length] = connection;
     this.count += 1;
+  }
+
+  /** The one behind the head. */
+  private popSecond(): number {
+    const next = (this.head + 1) % this.queue.length;
+    const connection = this.queue[next]!;
+    this.queue[next] = this.queue[this.head]!;
+    this.head = next;
+    this.count -= 1;
+    return connection;
   }
 
   private popFront(): number {

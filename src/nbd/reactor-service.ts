@@ -13,7 +13,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { DEFAULT_NBD_LIMITS } from "./limits.ts";
 import { NbdServer } from "./server.ts";
 
-export function createService(context: ReactorContext): ReactorService {
+export function createService(context: ReactorContext): ReactorService & { server: NbdServer } {
   const arrays = new ArrayService(context, {
     autoAssemble: context.config.autoAssemble ?? true,
   });
@@ -82,5 +82,5 @@ export function createService(context: ReactorContext): ReactorService {
     }
   }
 
-  return { handle };
+  return { handle, server };
 }

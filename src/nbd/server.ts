@@ -72,6 +72,7 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly closed: Session[] = [];
   private readonly resumeByIndex = (index: number) => this.sessions[index]!.resume();
   private readonly doNothing = () => {};
+  private handshakeCount = 0;
   private isTurnSure = false;
   private stallTimer = 0;
   private sampledGrants = 0;
@@ -88,7 +89,6 @@ export class NbdServer implements SessionHost, Catalog {
     this.limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
     const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
     assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
-    this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.buffersAddress = carver.carve({
       bytes: maxConnections * receiveBufferBytes,
       alignment: ROW_BYTES,
@@ -110,6 +110,7 @@ export class NbdServer implements SessionHost, Catalog {
       stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.table = new ExportTable({
       onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
       maxRequestBytes: this.maxRequestBytes,
@@ -210,6 +211,13 @@ export class NbdServer implements SessionHost, Catalog {
     return count;
   }
 
+  /** Clients that are gone, of which the array still has requests. */
+  get lingeringCount(): number {
+    let count = 0;
+    for (const session of this.sessions) if (session.phase === "closed") count += 1;
+    return count;
+  }
+
   /**
    * Stops accepting, lets requests under way finish and answers later ones ESHUTDOWN, then closes
    * all connections. Resolves when no array has a request of this server any more.
@@ -276,6 +284,8 @@ export class NbdServer implements SessionHost, Catalog {
 
   private accept(listener: Listener): void {
     for (let count = 0; count < ACCEPTS_PER_TURN; count += 1) {
+      // The place is free at the end of the turn, and the listener is then still ready.
+      if (!this.hasFreeSession && (count > 0 || this.dropOldestHandshake())) return;
       const fd = this.kernel.accept(listener.fd);
       if (fd === -EAGAIN) return;
       if (fd < 0) {
@@ -301,6 +311,8 @@ export class NbdServer implements SessionHost, Catalog {
 
   private limitHandshake(session: Session): void {
     const { timers } = this.loop;
+    this.handshakeCount += 1;
+    session.serial = this.handshakeCount;
     timers.cancel(session.handshakeTimer);
     session.handshakeTimer = timers.scheduleAfter(this.limits.handshakeTimeoutMs, () => {
       if (session.isNegotiating) session.close("the handshake took too long");
@@ -314,6 +326,21 @@ export class NbdServer implements SessionHost, Catalog {
     this.loop.timers.scheduleAfter(ACCEPT_BACK_OFF_MS, () => {
       if (!this.isStopping) this.kernel.watch(listener.fd, listener.token, Ready.read);
     });
+  }
+
+  private get hasFreeSession(): boolean {
+    return this.freeSessions.length > 0 || this.sessions.length < this.limits.maxConnections;
+  }
+
+  /** Silent clients must not keep others out until their time is over. False: there is none. */
+  private dropOldestHandshake(): boolean {
+    let oldest: Session | undefined;
+    for (const session of this.sessions) {
+      if (!session.isNegotiating) continue;
+      if (oldest === undefined || session.serial < oldest.serial) oldest = session;
+    }
+    oldest?.close("it was still in its handshake, and another client came");
+    return oldest !== undefined;
   }
 
   private takeSession(): Session | undefined {
@@ -452,7 +479,7 @@ export class NbdServer implements SessionHost, Catalog {
 
 /** The largest power of two up to `wanted` whose run fits, wherever in a row it begins. */
 function fittingRequestBytes(wanted: number, pool: SlabPool): number {
-  const room = Math.min(wanted, pool.totalBytes - ROW_BYTES);
+  const room = Math.min(wanted, pool.largestRunBytes - ROW_BYTES);
   return 2 ** Math.floor(Math.log2(room));
 }
 

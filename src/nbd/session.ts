@@ -84,10 +84,11 @@ export class Session {
   readonly transmission: Transmission;
   phase: Phase = "free";
   waiting: Waiting = "nothing";
-  /** The server's marks: which of its lists the session is in, its timer, its last sample. */
+  /** The server's marks: the lists it is in, its timer, the place in which it came, its sample. */
   isDirty = false;
   isRunnable = false;
   handshakeTimer = 0;
+  serial = 0;
   sampledBytes = 0;
   wasHolding = false;
 
@@ -407,7 +408,7 @@ export class Session {
 
   private skipOptionData(): boolean {
     if (!this.dropLeft()) return false;
-    this.applyOutcome(answerOversizedOption(this.option));
+    this.applyOutcome(answerOversizedOption(this.negotiation, this.option));
     return true;
   }
 

@@ -198,15 +198,28 @@ export class Transmission implements Negotiated {
     return slot;
   }
 
+  /**
+   * Whether another run of `runBytes` is more than this connection may hold now. One run passes in
+   * any case, so that whoever waits here goes on at the latest when its own requests are done.
+   */
+  private exceedsShare(runBytes: number): boolean {
+    if (this.heldBytes === 0) return false;
+    const { pool, limits } = this.tools;
+    const heldBytes = this.heldBytes + runBytes;
+    if (heldBytes > limits.maxPayloadBytesPerConnection) return true;
+    const { freeBytes } = pool;
+    const isAlone = this.heldBytes + freeBytes === pool.totalBytes;
+    return !isAlone && heldBytes * limits.freePayloadShare > freeBytes;
+  }
+
   /** Starts a READ or WRITE of at least one byte. */
   private startPayload(address: number): StartOutcome {
-    const { requests, gate, limits } = this.tools;
+    const { requests, gate } = this.tools;
     const header = this.header;
     const lead = header.offset % ROW_BYTES;
-    const runBytes = roundUp(lead + header.bytes, ROW_BYTES);
-    if (this.heldBytes > 0 && this.heldBytes + runBytes > limits.maxPayloadBytesPerConnection) {
-      return "wait-own-limit";
-    }
+    // Counted as the pool does: small requests hold more than they carry.
+    const runBytes = roundUp(lead + header.bytes, SLAB_BYTES);
+    if (this.exceedsShare(runBytes)) return "wait-own-limit";
     const run = gate.take(this.connection, runBytes);
     if (run === 0) return "wait-payload";
     const slot = this.takeSlot(address);
@@ -224,7 +237,7 @@ export class Transmission implements Negotiated {
 
   /** Answers with one extent, or with a list of them in payload memory. */
   private startBlockStatus(address: number): StartOutcome {
-    const { requests, gate, limits, memory } = this.tools;
+    const { requests, gate, memory } = this.tools;
     const { offset, bytes, flags } = this.header;
     const { front } = this.nbdExport!.attachment!;
     const limit = offset + bytes;
@@ -233,12 +246,7 @@ export class Transmission implements Negotiated {
       this.queueReply(this.takeSlot(address), 0);
       return "started";
     }
-    if (
-      this.heldBytes > 0 &&
-      this.heldBytes + EXTENTS_BYTES > limits.maxPayloadBytesPerConnection
-    ) {
-      return "wait-own-limit";
-    }
+    if (this.exceedsShare(EXTENTS_BYTES)) return "wait-own-limit";
     const run = gate.take(this.connection, EXTENTS_BYTES);
     if (run === 0) return "wait-payload";
     const slot = this.takeSlot(address);

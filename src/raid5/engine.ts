@@ -7,21 +7,24 @@
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
-import { EIO, ETIMEDOUT } from "../base/errno.ts";
-import { ROW_BYTES, roundDown, roundUp } from "../base/units.ts";
-import { Outcome, type OutcomeCode } from "../block/io-error.ts";
-import { Op } from "../reactor/io-table.ts";
+import { assert } from "../base/assert.ts";
+import { EIO } from "../base/errno.ts";
+import type { BitmapState } from "../md/bitmap-state.ts";
+import { ChunkReads, type FailedRead } from "./chunk-reads.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import { Flusher } from "./flusher.ts";
 import type { Geometry } from "./geometry.ts";
 import { borrowStripe, LateReads } from "./late-reads.ts";
 import type { MemberSet } from "./member-set.ts";
+import { PplLogs } from "./ppl-logs.ts";
 import { IndexQueue, RequestTable } from "./request-table.ts";
 import { RowPath } from "./row-path.ts";
 import { SlowOps } from "./slow-ops.ts";
 import { StripeHolds } from "./stripe-holds.ts";
 import { OpKind, StripeOps } from "./stripe-ops.ts";
 import { StripeRunner } from "./stripe-runner.ts";
+import { WriteIntent } from "./write-intent.ts";
+import { WritePolicy } from "./write-policy.ts";
 import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero-requests.ts";
 
 /** Operations of a request; the same numbers as FrontOp. */
@@ -48,18 +51,6 @@ export interface EngineHooks {
 
 const STRIPE_OP_CAPACITY = 1024;
 
-/** A read of one chunk that failed: whole rows. */
-interface FailedRead {
-  readonly request: number;
-  readonly stripe: number;
-  readonly within: number;
-  readonly bytes: number;
-  readonly address: number;
-  readonly role: number;
-  /** A bad sector: for the row path. Otherwise the member is gone, and parity has the data. */
-  readonly isBadSector: boolean;
-}
-
 export class StripeEngine {
   readonly geometry: Geometry;
   readonly members: MemberSet;
@@ -71,16 +62,16 @@ export class StripeEngine {
   private readonly flusher: Flusher;
   /** For whoever works on single rows under a stripe's lock. */
   readonly rows: RowPath;
+  private readonly policy = new WritePolicy();
   private readonly slow: SlowOps;
   private readonly late: LateReads;
   readonly zeroes: ZeroRequests;
-  private readonly readOwner: number;
+  private readonly reads: ChunkReads;
   /** Requests that are being split into parts, in arrival order. */
   private readonly splitting: IndexQueue;
   /** Writes that wait for the dirty mark. */
   private readonly gated: IndexQueue;
   private readonly finished: IndexQueue;
-  private readonly failedReads: FailedRead[] = [];
   private readonly holds = new StripeHolds({
     ops: this.ops,
     lock: (op) => this.runner.enter(op),
@@ -112,6 +103,7 @@ export class StripeEngine {
       geometry: options.geometry,
       members: options.members,
       ops: this.ops,
+      policy: this.policy,
       host: {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
@@ -126,6 +118,7 @@ export class StripeEngine {
       asyncIo: options.environment.asyncIo,
       geometry: options.geometry,
       members: options.members,
+      policy: this.policy,
       host: {
         memberFailed,
         repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
@@ -138,6 +131,8 @@ export class StripeEngine {
       members: options.members,
       ops: this.ops,
       rows: this.rows,
+      segments: this.runner.segments,
+      policy: this.policy,
       isRecordPending: () => this.recordsPending > 0,
       finish: (op, status) => this.runner.finishSlow(op, status),
     });
@@ -161,6 +156,7 @@ export class StripeEngine {
       ...options,
       requests: this.requests,
       ops: this.ops,
+      policy: this.policy,
       host: {
         memberFailed,
         isRecordPending: () => this.recordsPending > 0,
@@ -175,14 +171,24 @@ export class StripeEngine {
       members: options.members,
       memberFailed,
     });
-    this.readOwner = options.environment.router.register((request, outcome, errno) =>
-      this.onReadIo(request, outcome, errno),
-    );
+    this.reads = new ChunkReads({
+      environment: options.environment,
+      geometry: options.geometry,
+      members: options.members,
+      requests: this.requests,
+      host: {
+        memberFailed,
+        partFinished: (request, status) => this.partFinished(request, status),
+        late: (read) => this.late.add(read),
+        reconstruct: (read) => this.startReconstruction(read),
+      },
+    });
   }
 
   /** Nothing is under way and nothing waits. */
   get isIdle(): boolean {
-    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy;
+    const isLogIdle = this.policy.logs?.isIdle !== false;
+    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy && isLogIdle;
   }
 
   /** Writes that are past the gate and not answered. */
@@ -196,9 +202,52 @@ export class StripeEngine {
   }
 
   close(): void {
+    this.clearPolicy();
     this.runner.close();
     this.flusher.close();
-    this.environment.router.unregister(this.readOwner);
+    this.reads.close();
+  }
+
+  // Policy -----------------------------------------------------------------------------------
+
+  /** From now on writes are logged; each member's log has still to be seated. */
+  usePartialParity(): PplLogs {
+    assert(this.policy.intent === null, "one policy at a time");
+    const logs = new PplLogs({
+      environment: this.environment,
+      geometry: this.geometry,
+      members: this.members,
+      opCapacity: STRIPE_OP_CAPACITY,
+      host: {
+        ...this.runner.logsHost,
+        memberFailed: (error) => this.hooks.onMemberError(error),
+        flush: (whenDone) => this.flusher.request(whenDone),
+      },
+    });
+    this.policy.logs = logs;
+    return logs;
+  }
+
+  /** From now on writes mark their stripes; `needsBlocks` asks for blocks to be written. */
+  useBitmap(state: BitmapState, needsBlocks: () => void): WriteIntent {
+    assert(this.policy.logs === null, "one policy at a time");
+    const intent = new WriteIntent({
+      state,
+      chunkBytes: this.geometry.chunkBytes,
+      opCapacity: STRIPE_OP_CAPACITY,
+      stripeOf: (op) => this.ops.stripe[op]!,
+      marked: (op) => this.runner.marked(op),
+      needsBlocks,
+    });
+    this.policy.intent = intent;
+    return intent;
+  }
+
+  /** Back to the policy `resync`, with nothing under way. */
+  clearPolicy(): void {
+    this.policy.logs?.close();
+    this.policy.logs = null;
+    this.policy.intent = null;
   }
 
   // Requests ---------------------------------------------------------------------------------
@@ -283,11 +332,10 @@ export class StripeEngine {
     this.runner.retryWaiting();
     this.holds.start();
     this.zeroes.turn();
-    while (this.failedReads.length > 0) {
-      if (!this.startReconstruction(this.failedReads[0]!)) break;
-      this.failedReads.shift();
-    }
+    this.reads.turn();
     this.split();
+    this.policy.intent?.turn();
+    this.policy.logs?.turn();
     this.late.turn();
     this.flusher.startDue();
     this.flusher.settleRecorded(this.recordsPending > 0);
@@ -336,7 +384,7 @@ export class StripeEngine {
     if (isUnavailable || this.members.hasBadRowsIn(stripe)) {
       return this.startPart(OpKind.read, request, stripe, within, bytes, address);
     }
-    return this.readChunk(request, stripe, within, bytes, address);
+    return this.reads.start(request, stripe, within, bytes, address);
   }
 
   private startPart(
@@ -369,68 +417,6 @@ export class StripeEngine {
       if ((roles & (1 << geometry.dataRole(stripe, index))) !== 0) return true;
     }
     return false;
-  }
-
-  /** Reads from one chunk, without a lock, whole rows into the client's rows. */
-  private readChunk(
-    request: number,
-    stripe: number,
-    within: number,
-    bytes: number,
-    address: number,
-  ): boolean {
-    const { geometry, members, requests } = this;
-    const { table } = this.environment;
-    const io = table.allocate();
-    if (io < 0) return false;
-    const { chunkBytes } = geometry;
-    const dataIndex = Math.floor(within / chunkBytes);
-    const inChunk = within - dataIndex * chunkBytes;
-    const partBytes = Math.min(bytes, chunkBytes - inChunk);
-    const fromByte = roundDown(inChunk, ROW_BYTES);
-    const role = geometry.dataRole(stripe, dataIndex);
-    table.op[io] = Op.read;
-    table.isFua[io] = 0;
-    table.place[io] = stripe * chunkBytes + fromByte;
-    table.offset[io] = members.dataOffset[role]! + table.place[io]!;
-    table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
-    table.address[io] = address - (inChunk - fromByte);
-    table.owner[io] = this.readOwner;
-    table.context[io] = request;
-    table.role[io] = role;
-    table.epoch[io] = members.epoch[role]!;
-    requests.parts[request]! += 1;
-    requests.splitBytes[request]! += partBytes;
-    members.devices[role]!.submit(io);
-    return true;
-  }
-
-  private onReadIo(io: number, outcome: OutcomeCode, errno: number): void {
-    const { table } = this.environment;
-    const request = table.context[io]!;
-    if (outcome === Outcome.done) {
-      table.free(io);
-      this.partFinished(request, 0);
-      return;
-    }
-    const role = table.role[io]!;
-    const offset = table.offset[io]!;
-    const bytes = table.bytes[io]!;
-    const address = table.address[io]!;
-    const inMember = table.place[io]!;
-    const isCurrent = table.epoch[io] === this.members.epoch[role];
-    table.free(io);
-    const { geometry } = this;
-    const stripe = Math.floor(inMember / geometry.chunkBytes);
-    const dataIndex = geometry.dataIndexOf(stripe, role);
-    const within = dataIndex * geometry.chunkBytes + (inMember - stripe * geometry.chunkBytes);
-    if (isCurrent) this.hooks.onMemberError({ role, op: Op.read, outcome, errno, offset, bytes });
-    const isBadSector = outcome === Outcome.mediaError;
-    const read: FailedRead = { request, stripe, within, bytes, address, role, isBadSector };
-    // A read that was given up may still write into the client's rows, so it gets others.
-    const hungRole = outcome === Outcome.timedOut ? role : -1;
-    if (errno === ETIMEDOUT) this.late.add({ ...read, hungRole });
-    else this.failedReads.push(read);
   }
 
   private readLate(op: number): void {

@@ -9,7 +9,7 @@ import { assert } from "../base/assert.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
 import { RowSet } from "./row-set.ts";
-import { SyncProgress } from "./sync-progress.ts";
+import { type StripeRanges, SyncProgress } from "./sync-progress.ts";
 
 export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
 export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
@@ -36,6 +36,10 @@ export class MemberSet {
   readonly epoch: Uint8Array;
   /** 1: writes have completed since the last flush was submitted. */
   readonly needsFlush: Uint8Array;
+  /** 1: what is written may be lost with the power until it is flushed. */
+  readonly isVolatile: Uint8Array;
+  /** Replay counts a member that is rebuilding as missing from this stripe on: it is on disk. */
+  recordedRebuildStripe = 0;
   /** Set while a member is being rebuilt. */
   rebuild: SyncProgress | null = null;
   /** Set while rows may be out of sync: a resync runs or is due. */
@@ -58,6 +62,7 @@ export class MemberSet {
     this.mode = new Uint8Array(memberCount);
     this.epoch = new Uint8Array(memberCount);
     this.needsFlush = new Uint8Array(memberCount);
+    this.isVolatile = new Uint8Array(memberCount).fill(1);
     this.missingBits = (1 << memberCount) - 1;
   }
 
@@ -79,21 +84,34 @@ export class MemberSet {
     return this.degradedCount > 1;
   }
 
-  set(role: number, options: { device: RetryFilter; dataOffset: number }): void {
+  set(
+    role: number,
+    options: { device: RetryFilter; dataOffset: number; isVolatile?: boolean },
+  ): void {
     this.devices[role] = options.device;
     this.dataOffset[role] = options.dataOffset;
+    this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
     this.changeMode(role, MemberMode.inSync);
   }
 
   /** Begins (or resumes) the rebuild of a member from a stripe on. */
   setRebuilding(
     role: number,
-    options: { device: RetryFilter; dataOffset: number; fromStripe: number },
+    options: {
+      device: RetryFilter;
+      dataOffset: number;
+      fromStripe: number;
+      isVolatile?: boolean;
+      /** Only these stripes are to be filled: the others are as they were when it left. */
+      ranges?: StripeRanges | null;
+    },
   ): void {
     assert(this.rebuildingRole < 0, "one member is rebuilt at a time");
     this.devices[role] = options.device;
     this.dataOffset[role] = options.dataOffset;
-    this.rebuild = new SyncProgress(options.fromStripe);
+    this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
+    this.rebuild = new SyncProgress(options.fromStripe, options.ranges ?? null);
+    this.recordedRebuildStripe = options.fromStripe;
     this.changeMode(role, MemberMode.rebuilding);
   }
 
@@ -111,6 +129,19 @@ export class MemberSet {
 
   isPresent(role: number): boolean {
     return this.mode[role] !== MemberMode.missing;
+  }
+
+  get hasVolatileMember(): boolean {
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.isVolatile[role] === 1 && this.isPresent(role)) return true;
+    }
+    return false;
+  }
+
+  /** Bits of the roles without the content of this stripe, as replay would see it after a crash. */
+  rolesMissingInReplay(stripe: number): number {
+    if (this.rebuildingRole < 0 || stripe < this.recordedRebuildStripe) return this.missingBits;
+    return this.missingBits | (1 << this.rebuildingRole);
   }
 
   /** Bits of the roles that cannot be read in this stripe. */
@@ -150,8 +181,13 @@ export class MemberSet {
   }
 
   /** `toStripe` absent: to the end. */
-  beginResync(options: { fromStripe: number; toStripe?: number; isFirst: boolean }): void {
-    this.resync = new SyncProgress(options.fromStripe);
+  beginResync(options: {
+    fromStripe: number;
+    toStripe?: number;
+    isFirst: boolean;
+    ranges?: StripeRanges | null;
+  }): void {
+    this.resync = new SyncProgress(options.fromStripe, options.ranges ?? null);
     this.resyncEnd = options.toStripe ?? Number.POSITIVE_INFINITY;
     this.provenRows = options.isFirst ? new RowSet() : null;
   }

@@ -19,6 +19,8 @@
  */
 
 export const Strategy = {
+  /** Nothing is done here now: what it has to write belongs to another unit of the log. */
+  none: 0,
   /** Parity is the XOR of all new data: reconstruct-write, and the full stripe with no reads. */
   reconstructWrite: 1,
   /** Parity is the old parity XOR old data XOR new data. */
@@ -87,6 +89,7 @@ export function readMaskOf(strategy: StrategyCode, shape: SegmentShape): number 
       return partial;
     case Strategy.recoverWrite:
       return present;
+    case Strategy.none:
     case Strategy.readDirect:
       return 0;
     case Strategy.readReconstruct:
@@ -107,6 +110,7 @@ export function bufferCountOf(strategy: StrategyCode, readMask: number): number 
   switch (strategy) {
     case Strategy.dataOnly:
       return countBits(readMask);
+    case Strategy.none:
     case Strategy.readDirect:
       return 0;
     case Strategy.recoverWrite:

@@ -1,7 +1,7 @@
 /**
  * Buffers for one row of every role, its old content and a result, taken from the engine's pool.
  *
- * A buffer whose read was given up may still be written by the drive: it is renewed at once, and
+ * A buffer whose request was given up may still be used by the drive: it is renewed at once, and
  * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
 import { ROW_BYTES } from "../base/units.ts";
@@ -9,13 +9,15 @@ import { SLAB_BYTES } from "../block/pool.ts";
 import type { EngineEnvironment } from "./environment.ts";
 
 const WAIT_MS = 1;
+const SLOTS_BESIDE_ROLES = 3;
 
 export class RowBuffers {
   /** Roles that could not be read since it was last set to 0. */
   failed = 0;
-  /** Slots: one for each role, then the old content, then a result. */
+  /** Slots: one for each role, then the old content, a result, and the partial parity. */
   readonly oldSlot: number;
   readonly resultSlot: number;
+  private readonly partialSlot: number;
   private readonly environment: EngineEnvironment;
   private readonly runs: { readonly address: number; readonly bytes: number }[] = [];
   private readonly addresses: number[] = [];
@@ -24,12 +26,13 @@ export class RowBuffers {
     this.environment = environment;
     this.oldSlot = memberCount;
     this.resultSlot = memberCount + 1;
+    this.partialSlot = memberCount + 2;
   }
 
   static async take(environment: EngineEnvironment, memberCount: number): Promise<RowBuffers> {
     const buffers = new RowBuffers(environment, memberCount);
-    const run = await buffers.allocate((memberCount + 2) * ROW_BYTES);
-    for (let slot = 0; slot < memberCount + 2; slot += 1) {
+    const run = await buffers.allocate((memberCount + SLOTS_BESIDE_ROLES) * ROW_BYTES);
+    for (let slot = 0; slot < memberCount + SLOTS_BESIDE_ROLES; slot += 1) {
       buffers.addresses.push(run + slot * ROW_BYTES);
     }
     return buffers;
@@ -50,6 +53,10 @@ export class RowBuffers {
 
   get result(): number {
     return this.of(this.resultSlot);
+  }
+
+  get partialParity(): number {
+    return this.of(this.partialSlot);
   }
 
   async renew(slot: number): Promise<void> {

@@ -15,19 +15,29 @@
  *              |         |         | durably, and only then is its own entry cleared
  *   unknown    | known   | unknown | as above, unless parity is on record as bad already
  *
+ * With a partial parity log each write of a row is logged first, unless an entry covers it already;
+ * a cure of parity too, or an entry from before it would undo it in a replay. Beside an unknown
+ * chunk parity is entered as bad, which replay knows to leave alone.
+ *
  * A write that fails enters its row in that member's log if the row keeps redundancy, and answers
  * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
  * cures it is durable. The caller holds the stripe's lock.
  */
-import { EIO, ENOSPC, ETIMEDOUT } from "../base/errno.ts";
+import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import { type AsyncIo, isDone } from "../block/async-io.ts";
+import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
+import type { PplTicket } from "./ppl-logs.ts";
 import { RowBuffers } from "./row-buffers.ts";
+import { type Moved, RowIo, type RowPlace } from "./row-io.ts";
+
+export type { RowPlace } from "./row-io.ts";
+
+import type { WritePolicy } from "./write-policy.ts";
 
 export interface RowHost {
   memberFailed(error: MemberError): void;
@@ -37,20 +47,23 @@ export interface RowHost {
   lost(stripe: number, row: number, roles: number): void;
 }
 
-/** Where a row is: a stripe, and a row of its chunks. */
-export interface RowPlace {
-  readonly stripe: number;
-  readonly row: number;
+/** Bytes [from, to) of a row that are written. */
+export interface RowPart {
+  /** Where the row lies, the new bytes in place. */
+  readonly address: number;
+  readonly from: number;
+  readonly to: number;
+  /** An entry of the partial parity log covers this row already. */
+  readonly isLogged: boolean;
 }
-
-type Moved = "done" | "bad" | "no-space" | "gone";
 
 export class RowPath {
   private readonly environment: EngineEnvironment;
-  private readonly asyncIo: AsyncIo;
+  private readonly io: RowIo;
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly host: RowHost;
+  private readonly policy: WritePolicy;
   private readonly sources = new Uint32Array(16);
 
   constructor(options: {
@@ -58,12 +71,14 @@ export class RowPath {
     asyncIo: AsyncIo;
     geometry: Geometry;
     members: MemberSet;
+    policy: WritePolicy;
     host: RowHost;
   }) {
     this.environment = options.environment;
-    this.asyncIo = options.asyncIo;
+    this.io = new RowIo({ ...options, memberFailed: (error) => options.host.memberFailed(error) });
     this.geometry = options.geometry;
     this.members = options.members;
+    this.policy = options.policy;
     this.host = options.host;
   }
 
@@ -78,7 +93,7 @@ export class RowPath {
     const bit = 1 << role;
     let isNew = false;
     if ((unknown & bit) === 0) {
-      const moved = await this.load(place, role, role, rows);
+      const moved = await this.io.load(place, role, role, rows);
       if (moved === "done") {
         this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
         return 0;
@@ -112,12 +127,7 @@ export class RowPath {
    * Writes bytes [from, to) of one row of a data chunk. `address` is the row: the new bytes lie in
    * place, those around them are overwritten. 0, EIO or ENOSPC.
    */
-  async write(
-    place: RowPlace,
-    role: number,
-    part: { readonly address: number; readonly from: number; readonly to: number },
-    rows: RowBuffers,
-  ): Promise<number> {
+  async write(place: RowPlace, role: number, part: RowPart, rows: RowBuffers): Promise<number> {
     const { geometry } = this;
     const own = 1 << role;
     const parityRole = geometry.parityRole(place.stripe);
@@ -135,10 +145,10 @@ export class RowPath {
       const unknown = this.unknownRoles(place) | rows.failed;
       if ((unknown & ~own & ~parity) === 0) {
         if (await this.readOthers(place, own | parity, rows)) {
-          return this.writeWithNewParity(place, role, part.address, rows);
+          return this.writeWithNewParity(place, role, part, rows);
         }
       } else if (hasOld) {
-        return this.writeBesideUnknown(place, role, unknown, part.address, rows);
+        return this.writeBesideUnknown(place, role, unknown, part, rows);
       } else {
         hasOld = true;
         await this.readOld(place, role, rows);
@@ -153,8 +163,8 @@ export class RowPath {
     const unknown = this.unknownRoles(place) & ~(1 << target);
     const isWhole = unknown === 0 && (await this.readOthers(place, 1 << target, rows));
     if (isWhole) {
-      this.xorOthers(1 << target, rows.result, rows);
-      const moved = await this.move(Op.write, place, target, rows.result);
+      this.io.xorOthers(1 << target, rows.result, rows);
+      const moved = await this.io.store(place, target, rows.result, rows);
       if (moved === "done") return true;
       return moved === "bad" && (await this.enterBad(place, target));
     }
@@ -191,20 +201,25 @@ export class RowPath {
       if (!isOne) this.host.lost(place.stripe, place.row, unknown);
       return false;
     }
-    this.xorOthers(1 << role, rows.result, rows);
-    return this.repair(place, role, rows.result, rows);
+    this.io.xorOthers(1 << role, rows.result, rows);
+    if (!isParity) return this.repair(place, role, rows.result, rows);
+    const ticket = await this.log(place, role, 0);
+    if (ticket === null) return false;
+    const isCured = await this.repair(place, role, rows.result, rows);
+    this.policy.logs?.giveBack(ticket);
+    return isCured;
   }
 
   /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
   async compare(place: RowPlace, isRepaired: boolean, rows: RowBuffers): Promise<boolean> {
     rows.failed = 0;
     if (!(await this.readOthers(place, 0, rows))) return true;
-    this.xorOthers(0, rows.result, rows);
+    this.io.xorOthers(0, rows.result, rows);
     if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
     const parityRole = this.geometry.parityRole(place.stripe);
     if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
-    this.xorOthers(1 << parityRole, rows.result, rows);
-    await this.move(Op.write, place, parityRole, rows.result);
+    this.io.xorOthers(1 << parityRole, rows.result, rows);
+    await this.io.store(place, parityRole, rows.result, rows);
     return false;
   }
 
@@ -240,7 +255,7 @@ export class RowPath {
   ): Promise<boolean> {
     if ((unknown & ~(1 << role)) !== 0 || !this.isProven(place)) return false;
     if (!(await this.readOthers(place, 1 << role, rows))) return false;
-    this.xorOthers(1 << role, target, rows);
+    this.io.xorOthers(1 << role, target, rows);
     return true;
   }
 
@@ -259,7 +274,7 @@ export class RowPath {
   }
 
   private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
-    const moved = await this.load(place, role, role, rows);
+    const moved = await this.io.load(place, role, role, rows);
     if (moved !== "done") rows.failed |= 1 << role;
   }
 
@@ -270,8 +285,8 @@ export class RowPath {
     address: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    const written = await this.move(Op.write, place, role, address);
-    const read = written === "done" ? await this.load(place, role, role, rows) : written;
+    const written = await this.io.store(place, role, address, rows);
+    const read = written === "done" ? await this.io.load(place, role, role, rows) : written;
     if (read === "done") {
       await this.clearBad(place, role);
       this.host.repaired(role, ROW_BYTES);
@@ -286,35 +301,78 @@ export class RowPath {
   private async writeWithNewParity(
     place: RowPlace,
     role: number,
-    address: number,
+    part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const { geometry, members } = this;
+    const { geometry, environment } = this;
     const parityRole = geometry.parityRole(place.stripe);
-    const absent = members.unavailableRoles(place.stripe);
-    this.environment.kernels.copy(rows.of(role), address, ROW_BYTES);
-    this.xorOthers(1 << parityRole, rows.result, rows);
+    const { address } = part;
+    environment.kernels.copy(rows.of(role), address, ROW_BYTES);
+    this.io.xorOthers(1 << parityRole, rows.result, rows);
+    let ticket: PplTicket | null = [];
+    if (!part.isLogged) {
+      const isOnly = geometry.dataCount === 1;
+      if (!isOnly) this.io.xorOthers((1 << parityRole) | (1 << role), rows.partialParity, rows);
+      ticket = await this.log(place, role, isOnly ? 0 : rows.partialParity);
+      if (ticket === null) return EIO;
+    }
     const [data, parity] = await Promise.all([
-      (absent & (1 << role)) !== 0 ? "gone" : this.move(Op.write, place, role, address),
-      (absent & (1 << parityRole)) !== 0
-        ? "gone"
-        : this.move(Op.write, place, parityRole, rows.result),
+      this.io.storeIfThere(place, role, address, rows),
+      this.io.storeIfThere(place, parityRole, rows.result, rows),
     ]);
+    const status = await this.settleBoth(place, role, { data, parity });
+    this.policy.logs?.giveBack(ticket);
+    if (status === 0) this.noteProven(place);
+    return status;
+  }
+
+  /** What became of a row's data and parity: entries are cleared, or made. */
+  private async settleBoth(
+    place: RowPlace,
+    role: number,
+    { data, parity }: { readonly data: Moved; readonly parity: Moved },
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
     if (data === "no-space" && parity === "no-space") return ENOSPC;
     if (data !== "done" && parity !== "done") return EIO;
     if (data === "done") await this.clearBad(place, role);
     else if (data !== "gone" && !(await this.enterOrFail(place, role))) return EIO;
     if (parity === "done") await this.clearBad(place, parityRole);
     else if (parity !== "gone" && !(await this.enterOrFail(place, parityRole))) return EIO;
-    this.noteProven(place);
     return 0;
+  }
+
+  /**
+   * Logs one row of a data chunk that is about to be written; without partial parity, that parity
+   * is about to be computed from all data. Null: it must not be written.
+   */
+  private async log(
+    { stripe, row }: RowPlace,
+    role: number,
+    partialParityAddress: number,
+  ): Promise<PplTicket | null> {
+    const { geometry, members } = this;
+    const { logs } = this.policy;
+    if (logs === null) return [];
+    const parityRole = geometry.parityRole(stripe);
+    if ((members.unavailableRoles(stripe) & (1 << parityRole)) !== 0) return [];
+    if (!logs.hasLog(parityRole)) return null;
+    const isAll = partialParityAddress === 0;
+    return logs.logRows({
+      stripe,
+      firstRow: row,
+      rowCount: 1,
+      firstDataIndex: isAll ? 0 : geometry.dataIndexOf(stripe, role),
+      dataCount: isAll ? geometry.dataCount : 1,
+      partialParityAddress,
+    });
   }
 
   private async writeBesideUnknown(
     place: RowPlace,
     role: number,
     unknown: number,
-    address: number,
+    part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
@@ -322,14 +380,14 @@ export class RowPath {
     const isParityKnown = (unknown & (1 << parityRole)) === 0;
     const absent = this.members.unavailableRoles(place.stripe);
     if ((absent & (1 << role)) !== 0) return EIO;
-    if (isOwnKnown && isParityKnown) return this.modify(place, role, address, rows);
+    if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
     // From here on parity does not match. That is on record before the data is written, also where
     // parity is unknown only because a read of it has just failed.
     const logged = this.members.badRoles(place.stripe, place.row, place.row + 1);
     if (((absent | logged) & (1 << parityRole)) === 0) {
       if (!(await this.enterBad(place, parityRole))) return EIO;
     }
-    const data = await this.move(Op.write, place, role, address);
+    const data = await this.io.move(Op.write, place, role, part.address);
     if (data !== "done") return data === "no-space" ? ENOSPC : EIO;
     await this.clearBad(place, role);
     return 0;
@@ -339,35 +397,37 @@ export class RowPath {
   private async modify(
     place: RowPlace,
     role: number,
-    address: number,
+    part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
-    const read = await this.load(place, parityRole, rows.resultSlot, rows);
+    const read = await this.io.load(place, parityRole, rows.resultSlot, rows);
     if (read !== "done") {
       rows.failed |= 1 << parityRole;
       const unknown = this.unknownRoles(place) | rows.failed;
-      return this.writeBesideUnknown(place, role, unknown, address, rows);
+      return this.writeBesideUnknown(place, role, unknown, part, rows);
     }
     const { kernels } = this.environment;
     this.sources[0] = rows.result;
     this.sources[1] = rows.old;
-    this.sources[2] = address;
-    kernels.xor(rows.result, this.sources, 3, ROW_BYTES);
+    kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
+    this.sources[0] = rows.partialParity;
+    this.sources[1] = part.address;
+    kernels.xor(rows.result, this.sources, 2, ROW_BYTES);
+    const ticket = part.isLogged ? [] : await this.log(place, role, rows.partialParity);
+    if (ticket === null) return EIO;
     const [data, parity] = await Promise.all([
-      this.move(Op.write, place, role, address),
-      this.move(Op.write, place, parityRole, rows.result),
+      this.io.move(Op.write, place, role, part.address),
+      this.io.store(place, parityRole, rows.result, rows),
     ]);
+    this.policy.logs?.giveBack(ticket);
     if (data === "done" && parity === "done") return 0;
     // No redundancy is left in this row: what was not written is not answered as written.
     return data === "no-space" || parity === "no-space" ? ENOSPC : EIO;
   }
 
   /** Puts the old bytes around the new ones. */
-  private complete(
-    part: { readonly address: number; readonly from: number; readonly to: number },
-    old: number,
-  ): void {
+  private complete(part: RowPart, old: number): void {
     const { kernels } = this.environment;
     const { address, from, to } = part;
     if (from > 0) kernels.copy(address, old, from);
@@ -381,63 +441,13 @@ export class RowPath {
     members.provenRows.addRange(memberRow, memberRow + 1);
   }
 
-  // Shared -----------------------------------------------------------------------------------
-
-  private xorOthers(without: number, target: number, rows: RowBuffers): void {
-    let count = 0;
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      if ((without & (1 << role)) !== 0) continue;
-      this.sources[count] = rows.of(role);
-      count += 1;
-    }
-    this.environment.kernels.xor(target, this.sources, count, ROW_BYTES);
-  }
-
-  private offsetOf({ stripe, row }: RowPlace, role: number): number {
-    return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
-  }
-
-  /** Reads a role's row into a slot, which is renewed when the drive may still write there. */
-  private async load(
-    place: RowPlace,
-    role: number,
-    slot: number,
-    rows: RowBuffers,
-  ): Promise<Moved> {
-    const moved = await this.move(Op.read, place, role, rows.of(slot));
-    if (moved !== "done" && moved !== "bad") await rows.renew(slot);
-    return moved;
-  }
-
-  private async move(
-    op: typeof Op.read | typeof Op.write,
-    place: RowPlace,
-    role: number,
-    address: number,
-  ): Promise<Moved> {
-    const { members } = this;
-    const device = members.devices[role];
-    if (!members.isPresent(role) || device === null || device === undefined) return "gone";
-    const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address };
-    const epoch = members.epoch[role]!;
-    const answer =
-      op === Op.read
-        ? await this.asyncIo.read(device, range)
-        : await this.asyncIo.write(device, range, { isFua: true });
-    if (isDone(answer)) return "done";
-    // Another drive has the role by now.
-    if (members.epoch[role] !== epoch) return "gone";
-    const { outcome, errno } = answer;
-    this.host.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
-    if (!members.isPresent(role) || errno === ETIMEDOUT) return "gone";
-    return outcome === Outcome.noSpace ? "no-space" : "bad";
-  }
+  // The bad-block log ------------------------------------------------------------------------
 
   /** Enters the row as bad where the rest of the row is known; fails the member if it cannot. */
   private async enterOrFail(place: RowPlace, role: number): Promise<boolean> {
     if ((this.unknownRoles(place) & ~(1 << role)) !== 0) return false;
     if (await this.enterBad(place, role)) return true;
-    const offset = this.offsetOf(place, role);
+    const offset = this.io.offsetOf(place, role);
     const error = { role, op: Op.write, errno: 0, offset, bytes: ROW_BYTES };
     this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
     return true;
@@ -446,12 +456,12 @@ export class RowPath {
   private enterBad(place: RowPlace, role: number): Promise<boolean> {
     const log = this.members.badRows[role];
     if (log === null || log === undefined) return Promise.resolve(false);
-    return log.enter(this.offsetOf(place, role), ROW_BYTES);
+    return log.enter(this.io.offsetOf(place, role), ROW_BYTES);
   }
 
   private clearBad(place: RowPlace, role: number): Promise<boolean> {
     const log = this.members.badRows[role];
-    const offset = this.offsetOf(place, role);
+    const offset = this.io.offsetOf(place, role);
     if (log === null || log === undefined || !log.has(offset, ROW_BYTES)) {
       return Promise.resolve(true);
     }

@@ -11,13 +11,19 @@
  * row 1     .         .         .
  * row 2     #         .         .   segment B: rows 2-3, {0}
  * row 3     #         .         .
+ *
+ * Where the array keeps a partial parity log, a plan may have to be carried out in several units
+ * (ppl-units.ts): `touched` and `partial` then say what the present unit writes, `waiting` what is
+ * left for later ones. A segment with nothing touched takes no part.
  */
 import { assert } from "../base/assert.ts";
-import { ROW_BYTES } from "../base/units.ts";
+import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import { BOUNDARY_LIMIT, type StripeOps } from "./stripe-ops.ts";
 
+/** How often the segments of one operation may be split, because a unit of the log is small. */
+export const SPLITS_MAX = 16;
 /** Two more than the boundaries of the parts: the ends of the chunk. */
-export const SEGMENTS_PER_OP = BOUNDARY_LIMIT + 2;
+export const SEGMENTS_PER_OP = BOUNDARY_LIMIT + 2 + SPLITS_MAX;
 
 export class SegmentTable {
   readonly count: Uint8Array;
@@ -25,6 +31,9 @@ export class SegmentTable {
   readonly toRow: Uint16Array;
   readonly touched: Uint16Array;
   readonly partial: Uint16Array;
+  /** As `touched` and `partial`, for the units of the log that are still to come. */
+  readonly waiting: Uint16Array;
+  readonly waitingPartial: Uint16Array;
   readonly strategy: Uint8Array;
   readonly readMask: Uint16Array;
   /** Byte offset of the segment's buffers in the operation's buffer. */
@@ -43,6 +52,8 @@ export class SegmentTable {
     this.toRow = new Uint16Array(slots);
     this.touched = new Uint16Array(slots);
     this.partial = new Uint16Array(slots);
+    this.waiting = new Uint16Array(slots);
+    this.waitingPartial = new Uint16Array(slots);
     this.strategy = new Uint8Array(slots);
     this.readMask = new Uint16Array(slots);
     this.bufferOffset = new Uint32Array(slots);
@@ -68,11 +79,75 @@ export class SegmentTable {
       this.toRow[slot] = toRow;
       this.touched[slot] = 0;
       this.partial[slot] = 0;
+      this.waiting[slot] = 0;
+      this.waitingPartial[slot] = 0;
       for (let op = leader; op >= 0; op = this.ops.mergeNext[op]!) this.addPart(slot, op);
       if (this.touched[slot] !== 0) count += 1;
     }
-    assert(count <= SEGMENTS_PER_OP, "the segments fit in the table");
+    assert(count <= SEGMENTS_PER_OP - SPLITS_MAX, "the segments fit in the table");
     this.count[leader] = count;
+  }
+
+  /** All that was not written yet is one unit again. */
+  putBack(leader: number): void {
+    const first = this.first(leader);
+    for (let slot = first; slot < first + this.count[leader]!; slot += 1) {
+      this.touched[slot]! |= this.waiting[slot]!;
+      this.partial[slot]! |= this.waitingPartial[slot]!;
+      this.waiting[slot] = 0;
+      this.waitingPartial[slot] = 0;
+    }
+  }
+
+  /** The present unit is written. True when more is to come. */
+  endUnit(leader: number): boolean {
+    const first = this.first(leader);
+    let isMore = false;
+    for (let slot = first; slot < first + this.count[leader]!; slot += 1) {
+      this.touched[slot] = 0;
+      this.partial[slot] = 0;
+      if (this.waiting[slot] !== 0) isMore = true;
+    }
+    return isMore;
+  }
+
+  /** Which data chunks the present unit (or, with `isWaiting`, later ones) write in a row. */
+  chunksAt(leader: number, row: number, isWaiting: boolean): number {
+    const first = this.first(leader);
+    for (let slot = first; slot < first + this.count[leader]!; slot += 1) {
+      if (row < this.fromRow[slot]! || row >= this.toRow[slot]!) continue;
+      return isWaiting ? this.waiting[slot]! : this.touched[slot]!;
+    }
+    return 0;
+  }
+
+  /** Cuts a segment in two, so that it keeps `rows` rows; the rest follows it. */
+  split(leader: number, slot: number, rows: number): void {
+    const end = this.first(leader) + this.count[leader]!;
+    assert(this.count[leader]! < SEGMENTS_PER_OP, "the segments fit in the table");
+    for (let move = end; move > slot; move -= 1) {
+      this.fromRow[move] = this.fromRow[move - 1]!;
+      this.toRow[move] = this.toRow[move - 1]!;
+      this.touched[move] = this.touched[move - 1]!;
+      this.partial[move] = this.partial[move - 1]!;
+      this.waiting[move] = this.waiting[move - 1]!;
+      this.waitingPartial[move] = this.waitingPartial[move - 1]!;
+    }
+    const middle = this.fromRow[slot]! + rows;
+    assert(middle < this.toRow[slot]!, "both halves have rows");
+    this.toRow[slot] = middle;
+    this.fromRow[slot + 1] = middle;
+    this.count[leader]! += 1;
+  }
+
+  /** Bits of the 512-byte sectors that are written in a row of a chunk. */
+  sectorsAt(leader: number, dataIndex: number, row: number): number {
+    const part = this.partAt(leader, dataIndex, row);
+    const rowStart = (dataIndex * this.rowsPerChunk + row) * ROW_BYTES;
+    const from = Math.max(0, this.ops.within[part]! - rowStart);
+    const to = Math.min(ROW_BYTES, this.ops.within[part]! + this.ops.bytes[part]! - rowStart);
+    const below = (1 << Math.floor(from / SECTOR_BYTES)) - 1;
+    return ((1 << Math.ceil(to / SECTOR_BYTES)) - 1) & ~below;
   }
 
   /** The address of row `row` of chunk `dataIndex` in the part that touches it. */

@@ -1,6 +1,10 @@
 /**
  * Stripe operations that met a bad sector, or whose stripe has one: done row by row on the row
  * path, with the stripe's lock held all the while.
+ *
+ * A write that meets a bad sector may have logged what it was about to write. That entry covers its
+ * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
+ * entry does not cover is logged row by row, when it has been given back.
  */
 import { EIO } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
@@ -9,9 +13,14 @@ import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowPath, RowPlace } from "./row-path.ts";
+import type { SegmentTable } from "./segments.ts";
 import { OpKind, type StripeOps } from "./stripe-ops.ts";
+import type { WritePolicy } from "./write-policy.ts";
 
 const RECORD_POLL_MS = 1;
+
+/** All rows of the operation; those that its entry in the log covers; those that it does not. */
+type RowChoice = "all" | "covered" | "waiting";
 
 export class SlowOps {
   private readonly environment: EngineEnvironment;
@@ -19,6 +28,8 @@ export class SlowOps {
   private readonly members: MemberSet;
   private readonly ops: StripeOps;
   private readonly rows: RowPath;
+  private readonly segments: SegmentTable;
+  private readonly policy: WritePolicy;
   private readonly isRecordPending: () => boolean;
   private readonly finish: (op: number, status: number) => void;
 
@@ -28,6 +39,8 @@ export class SlowOps {
     members: MemberSet;
     ops: StripeOps;
     rows: RowPath;
+    segments: SegmentTable;
+    policy: WritePolicy;
     isRecordPending: () => boolean;
     finish: (op: number, status: number) => void;
   }) {
@@ -36,25 +49,58 @@ export class SlowOps {
     this.members = options.members;
     this.ops = options.ops;
     this.rows = options.rows;
+    this.segments = options.segments;
+    this.policy = options.policy;
     this.isRecordPending = options.isRecordPending;
     this.finish = options.finish;
   }
 
   /** Does all parts that are merged into `op`, and ends it. */
   async run(op: number): Promise<void> {
+    const { ops, policy } = this;
+    const isWrite = ops.kind[op] === OpKind.write;
+    if (isWrite && policy.intent !== null && ops.isMarked[op] === 0) {
+      ops.isMarked[op] = 1;
+      const stripe = ops.stripe[op]!;
+      if (!policy.intent.startWrite(stripe)) await policy.intent.untilDurable(stripe, stripe + 1);
+    }
     const buffers = await this.rows.takeBuffers();
     let status = 0;
-    for (let part = op; part >= 0; part = this.ops.mergeNext[part]!) {
-      status = Math.max(status, await this.runPart(op, part, buffers));
-    }
+    if (policy.logs?.covers(op) === true) {
+      status = await this.runAll(op, buffers, "covered");
+      policy.logs.done(op);
+      if (this.segments.endUnit(op)) {
+        status = Math.max(status, await this.runAll(op, buffers, "waiting"));
+      }
+    } else status = await this.runAll(op, buffers, "all");
     buffers.give();
     // The failed member is recorded in the others before this write is acknowledged.
     while (this.isRecordPending()) await this.environment.timers.sleep(RECORD_POLL_MS);
-    const isWrite = this.ops.kind[op] === OpKind.write;
     this.finish(op, isWrite && this.members.isFailed ? EIO : status);
   }
 
-  private async runPart(op: number, part: number, buffers: RowBuffers): Promise<number> {
+  private async runAll(op: number, buffers: RowBuffers, rows: RowChoice): Promise<number> {
+    let status = 0;
+    for (let part = op; part >= 0; part = this.ops.mergeNext[part]!) {
+      status = Math.max(status, await this.runPart(op, part, buffers, rows));
+    }
+    return status;
+  }
+
+  /** Whether a row of the part is to be done now. */
+  private isChosen(op: number, linear: number, rows: RowChoice): boolean {
+    if (rows === "all") return true;
+    const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
+    const chunks = this.segments.chunksAt(op, linear % rowsPerChunk, rows === "waiting");
+    return (chunks & (1 << Math.floor(linear / rowsPerChunk))) !== 0;
+  }
+
+  private async runPart(
+    op: number,
+    part: number,
+    buffers: RowBuffers,
+    rows: RowChoice,
+  ): Promise<number> {
     const { ops, geometry } = this;
     const isWrite = ops.kind[op] === OpKind.write;
     const stripe = ops.stripe[op]!;
@@ -64,6 +110,7 @@ export class SlowOps {
     let status = 0;
     for (let linear = first; linear < ops.endRow(part); linear += 1) {
       if (isWrite && this.members.isFailed) return EIO;
+      if (!this.isChosen(op, linear, rows)) continue;
       const place: RowPlace = { stripe, row: linear % rowsPerChunk };
       const role = geometry.dataRole(stripe, Math.floor(linear / rowsPerChunk));
       const address = firstAddress + (linear - first) * ROW_BYTES;
@@ -73,7 +120,8 @@ export class SlowOps {
       }
       const from = Math.max(0, ops.within[part]! - linear * ROW_BYTES);
       const end = ops.within[part]! + ops.bytes[part]! - linear * ROW_BYTES;
-      const range = { address, from, to: Math.min(ROW_BYTES, end) };
+      const isLogged = rows === "covered";
+      const range = { address, from, to: Math.min(ROW_BYTES, end), isLogged };
       status = Math.max(status, await this.rows.write(place, role, range, buffers));
     }
     return status;

@@ -22,6 +22,8 @@ export const Phase = {
   reading: 3,
   writing: 4,
   waitingRecord: 5,
+  /** What is to be written is not durable yet in the log, or its bits are not in the bitmap. */
+  waitingPolicy: 6,
 } as const;
 
 const NONE = -1;
@@ -58,6 +60,10 @@ export class StripeOps {
   readonly failed: Uint16Array;
   /** The data index that the plan does without, or NONE_MISSING or PARITY_MISSING (plan.ts). */
   readonly missing: Int8Array;
+  /** Data chunks (bits) that replay would count as missing, as the plan's unit was cut. */
+  readonly unitMissing: Uint16Array;
+  /** 1: its stripe's bits are set in the write-intent bitmap, and not given back. */
+  readonly isMarked: Uint8Array;
   readonly bufferAddress: Uint32Array;
   readonly bufferBytes: Uint32Array;
   private readonly waitNext: Int32Array;
@@ -85,6 +91,8 @@ export class StripeOps {
     this.excluded = new Uint16Array(capacity);
     this.failed = new Uint16Array(capacity);
     this.missing = new Int8Array(capacity);
+    this.unitMissing = new Uint16Array(capacity);
+    this.isMarked = new Uint8Array(capacity);
     this.bufferAddress = new Uint32Array(capacity);
     this.bufferBytes = new Uint32Array(capacity);
     this.waitNext = new Int32Array(capacity).fill(NONE);
@@ -117,6 +125,7 @@ export class StripeOps {
     this.isFua[op] = 0;
     this.isSlow[op] = 0;
     this.isLate[op] = 0;
+    this.isMarked[op] = 0;
     return op;
   }
 

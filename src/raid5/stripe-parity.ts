@@ -53,13 +53,18 @@ export class StripeParity {
     return this.parityAddress(op, slot) + index * this.columnBytes(slot);
   }
 
-  computeSegment(op: number, slot: number): void {
+  /**
+   * Brings the segment's new rows and parity into place. `partialParity` is where its partial parity
+   * is wanted, or 0; a segment that modifies all chunks has none.
+   */
+  computeSegment(op: number, slot: number, partialParity: number): void {
     const { segments } = this;
     const strategy = segments.strategy[slot];
     if (strategy === Strategy.recoverWrite) this.recoverMissing(op, slot);
     if (segments.partial[slot] !== 0) this.completePartialRows(op, slot);
     if (strategy === Strategy.dataOnly) return;
-    if (strategy === Strategy.readModifyWrite) this.modifyParity(op, slot);
+    if (strategy === Strategy.readModifyWrite) this.modifyParity(op, slot, partialParity);
+    else if (partialParity !== 0) this.computeBoth(op, slot, partialParity);
     else this.computeParity(op, slot);
   }
 
@@ -113,10 +118,12 @@ export class StripeParity {
     this.xor(this.parityAddress(op, slot), this.geometry.dataCount, slot);
   }
 
-  /** Parity = old parity XOR old data XOR new data, in two passes (16 sources at most). */
-  private modifyParity(op: number, slot: number): void {
+  /**
+   * Parity = old parity XOR old data XOR new data, in two passes (16 sources at most). What stands
+   * between them is the partial parity.
+   */
+  private modifyParity(op: number, slot: number, partialParity: number): void {
     const { segments, sources } = this;
-    const row = segments.fromRow[slot]!;
     const touched = segments.touched[slot]!;
     const parity = this.parityAddress(op, slot);
     sources[0] = parity;
@@ -126,14 +133,36 @@ export class StripeParity {
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
     }
-    this.xor(parity, count, slot);
-    count = 1;
+    const between = partialParity === 0 ? parity : partialParity;
+    this.xor(between, count, slot);
+    this.addTouched(op, slot, between);
+  }
+
+  /** Partial parity = XOR of the chunks that stay; parity = that XOR the new data. */
+  private computeBoth(op: number, slot: number, partialParity: number): void {
+    const touched = this.segments.touched[slot]!;
+    let count = 0;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((touched & (1 << dataIndex)) === 0) continue;
+      if ((touched & (1 << dataIndex)) !== 0) continue;
+      this.sources[count] = this.bufferAddress(op, slot, dataIndex);
+      count += 1;
+    }
+    this.xor(partialParity, count, slot);
+    this.addTouched(op, slot, partialParity);
+  }
+
+  /** Parity = what lies at `source` XOR the new data. */
+  private addTouched(op: number, slot: number, source: number): void {
+    const { segments, sources } = this;
+    const row = segments.fromRow[slot]!;
+    sources[0] = source;
+    let count = 1;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
       sources[count] = segments.dataAddress(op, dataIndex, row);
       count += 1;
     }
-    this.xor(parity, count, slot);
+    this.xor(this.parityAddress(op, slot), count, slot);
   }
 
   reconstruct(op: number, slot: number): void {

@@ -3,16 +3,21 @@
  *
  * An operation has its stripe's lock from `begin` to `release`. Its phases:
  *
- *   begin -> plan -> (waitingMemory) -> reading -> compute -> writing -> (waitingRecord) -> finish
- *                ^                        |
- *                +---- a read failed -----+   planned again without the role that failed
+ *   begin -> plan -> (waitingMemory) -> reading -> compute -> (waitingPolicy) -> writing
+ *             ^                           |                         |               |
+ *             +------ a read failed ------+                         |               v
+ *             +------ the log or a member was lost -----------------+   (waitingRecord) -> finish
+ *             +------ the next unit of the log -------------------------------------+
+ *
+ * The consistency policy comes between computing and writing: with `ppl` the partial parity is
+ * durable first, and a plan may be carried out in several units (ppl-units.ts); with `bitmap` the
+ * stripe's bits are.
  *
  * Memory is taken all at once, after the lock and before any I/O, and an operation that has both
  * waits for nothing that another one holds: no deadlock. Data that is written lies in the client's
  * own rows; nobody changes it from the computation of parity until all its writes have completed
  * (write-rules 4).
  */
-import { assert } from "../base/assert.ts";
 import { EIO, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
@@ -20,22 +25,14 @@ import { Op, type OpCode } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
-import {
-  bufferCountOf,
-  chooseWriteStrategy,
-  countBits,
-  NONE_MISSING,
-  PARITY_MISSING,
-  readMaskOf,
-  readsParity,
-  type SegmentShape,
-  Strategy,
-  type StrategyCode,
-} from "./plan.ts";
+import { readsParity, Strategy, type StrategyCode } from "./plan.ts";
+import type { PplLogsHost } from "./ppl-logs.ts";
 import { IndexQueue } from "./request-table.ts";
 import { SegmentTable } from "./segments.ts";
 import { OpKind, Phase, type StripeOps } from "./stripe-ops.ts";
 import { StripeParity } from "./stripe-parity.ts";
+import { StripePlanner } from "./stripe-planner.ts";
+import type { WritePolicy } from "./write-policy.ts";
 
 export interface RunnerHost {
   /** Decides at once what a failed request means for its member. */
@@ -64,21 +61,24 @@ export class StripeRunner {
   private readonly ioWaiters: IndexQueue;
   private readonly recordWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
+  private readonly policy: WritePolicy;
   private isDraining = false;
   private readonly parity: StripeParity;
-  private readonly shape: SegmentShape;
+  private readonly planner: StripePlanner;
 
   constructor(options: {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
     ops: StripeOps;
+    policy: WritePolicy;
     host: RunnerHost;
   }) {
     this.environment = options.environment;
     this.geometry = options.geometry;
     this.members = options.members;
     this.ops = options.ops;
+    this.policy = options.policy;
     this.host = options.host;
     const { capacity } = options.ops;
     this.segments = new SegmentTable(options.ops, options.geometry.chunkBytes / ROW_BYTES);
@@ -95,13 +95,14 @@ export class StripeRunner {
     this.owner = options.environment.router.register((request, outcome, errno) =>
       this.onIo(request, outcome, errno),
     );
-    this.shape = {
-      dataCount: options.geometry.dataCount,
-      touched: 0,
-      partial: 0,
-      missing: NONE_MISSING,
-      isInSync: true,
-    };
+    this.planner = new StripePlanner({
+      geometry: options.geometry,
+      members: options.members,
+      ops: options.ops,
+      segments: this.segments,
+      parity: this.parity,
+      policy: options.policy,
+    });
   }
 
   close(): void {
@@ -125,6 +126,26 @@ export class StripeRunner {
     this.finish(op, status);
   }
 
+  /** A write's bits are durable in the bitmap. */
+  marked(op: number): void {
+    this.issueWrites(op);
+  }
+
+  /** What the logs ask of the operations. */
+  readonly logsHost: Omit<PplLogsHost, "memberFailed" | "flush"> = {
+    entryCount: (op) => this.planner.entryCount(op),
+    partialParityBytes: (op) => this.planner.partialParityBytes(op),
+    addEntries: (op, unit) => this.planner.addEntries(op, unit),
+    logged: (op) => {
+      if (this.planner.isUnitAsCut(op)) this.issueWrites(op);
+      else {
+        this.policy.logs!.done(op);
+        this.planAgain(op);
+      }
+    },
+    dropped: (op) => this.planAgain(op),
+  };
+
   /** A reader that shared the stripe of `op` (borrowStripe) is done with it. */
   giveBack(op: number): void {
     this.settle(op);
@@ -143,7 +164,7 @@ export class StripeRunner {
       if (!this.hasRequestsFor(op)) break;
       this.ioWaiters.shift();
       if (this.ops.phase[op] === Phase.reading) this.startReading(op);
-      else this.startWriting(op);
+      else this.issueWrites(op);
     }
   }
 
@@ -174,12 +195,18 @@ export class StripeRunner {
       return;
     }
     if (this.ops.kind[op] === OpKind.write) this.ops.mergeWaitingWrites(op);
+    this.segments.build(op);
+    this.planAndStart(op);
+  }
+
+  private planAgain(op: number): void {
+    this.freeBuffers(op);
     this.planAndStart(op);
   }
 
   private planAndStart(op: number): void {
-    this.segments.build(op);
-    if (!this.plan(op)) {
+    if (this.ops.kind[op] === OpKind.write) this.planner.takeUnit(op);
+    if (!this.planner.plan(op)) {
       this.finish(op, EIO);
       return;
     }
@@ -189,84 +216,6 @@ export class StripeRunner {
       return;
     }
     this.startReading(op);
-  }
-
-  /** Chooses each segment's strategy and lays out its buffers. False: it cannot be done. */
-  private plan(op: number): boolean {
-    const { ops, segments, members, shape } = this;
-    const stripe = ops.stripe[op]!;
-    const isWrite = ops.kind[op] === OpKind.write;
-    const unavailable = members.unavailableRoles(stripe) | ops.excluded[op]!;
-    if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;
-    shape.missing = this.missingIndex(stripe, unavailable);
-    const isStripeInSync = members.isInSync(stripe);
-    const first = segments.first(op);
-    let bufferBytes = 0;
-    for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
-      shape.touched = segments.touched[slot]!;
-      shape.partial = segments.partial[slot]!;
-      shape.isInSync = isStripeInSync || this.isProven(stripe, slot);
-      const strategy = isWrite
-        ? this.writeStrategy(op, stripe)
-        : this.readStrategy(stripe, unavailable);
-      if (strategy === null) return false;
-      const readMask = readMaskOf(strategy, shape);
-      const columnBytes = (segments.toRow[slot]! - segments.fromRow[slot]!) * ROW_BYTES;
-      segments.strategy[slot] = strategy;
-      segments.readMask[slot] = readMask;
-      segments.bufferOffset[slot] = bufferBytes;
-      bufferBytes += bufferCountOf(strategy, readMask) * columnBytes;
-    }
-    ops.bufferBytes[op] = bufferBytes;
-    ops.missing[op] = shape.missing;
-    return true;
-  }
-
-  private writeStrategy(op: number, stripe: number): StrategyCode {
-    const { shape } = this;
-    const parityBit = 1 << this.geometry.parityRole(stripe);
-    const isParityUnreadable =
-      shape.missing === PARITY_MISSING && (this.members.unavailableRoles(stripe) & parityBit) === 0;
-    if (!isParityUnreadable) return chooseWriteStrategy(shape);
-    // The parity's member is there, only its old content is not: compute it anew from all data.
-    assert((this.ops.excluded[op]! & parityBit) !== 0, "an unreadable parity is excluded");
-    shape.missing = NONE_MISSING;
-    shape.isInSync = false;
-    const strategy = chooseWriteStrategy(shape);
-    shape.missing = PARITY_MISSING;
-    return strategy;
-  }
-
-  private readStrategy(stripe: number, unavailable: number): StrategyCode | null {
-    const { shape } = this;
-    let missingTouched = 0;
-    for (let dataIndex = 0; dataIndex < shape.dataCount; dataIndex += 1) {
-      if ((shape.touched & (1 << dataIndex)) === 0) continue;
-      if ((unavailable & (1 << this.geometry.dataRole(stripe, dataIndex))) !== 0) {
-        missingTouched += 1;
-      }
-    }
-    if (missingTouched === 0) return Strategy.readDirect;
-    // Reconstruction needs all the others, and parity that is known to be right.
-    if (countBits(unavailable) > 1 || !shape.isInSync) return null;
-    return Strategy.readReconstruct;
-  }
-
-  private missingIndex(stripe: number, unavailable: number): number {
-    if (unavailable === 0) return NONE_MISSING;
-    const role = 31 - Math.clz32(unavailable);
-    const dataIndex = this.geometry.dataIndexOf(stripe, role);
-    return dataIndex < 0 ? PARITY_MISSING : dataIndex;
-  }
-
-  private isProven(stripe: number, slot: number): boolean {
-    const rows = this.members.provenRows;
-    if (rows === null) return false;
-    const firstRow = stripe * (this.geometry.chunkBytes / ROW_BYTES);
-    return rows.hasRange(
-      firstRow + this.segments.fromRow[slot]!,
-      firstRow + this.segments.toRow[slot]!,
-    );
   }
 
   private reserve(op: number): boolean {
@@ -334,21 +283,56 @@ export class StripeRunner {
     this.issue(op, slot, role, Op.read, this.segments.dataAddress(op, dataIndex, row));
   }
 
+  /** Everything that was to be read is there. */
   private startWriting(op: number): void {
+    const { ops, segments } = this;
+    const parityRole = this.geometry.parityRole(ops.stripe[op]!);
+    const { logs } = this.policy;
+    const isParityThere =
+      (this.members.unavailableRoles(ops.stripe[op]!) & (1 << parityRole)) === 0;
+    if (logs !== null && isParityThere) {
+      // Order: the partial parity is durable before any data of this stripe is written.
+      ops.phase[op] = Phase.waitingPolicy;
+      if (logs.hasLog(parityRole)) logs.enter(op, parityRole);
+      else this.finish(op, EIO); // The log is never passed by.
+      return;
+    }
+    const first = segments.first(op);
+    for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
+      if (segments.touched[slot] !== 0) this.parity.computeSegment(op, slot, 0);
+    }
+    this.issueWrites(op);
+  }
+
+  private issueWrites(op: number): void {
     const { ops, segments, geometry } = this;
+    const stripe = ops.stripe[op]!;
     ops.phase[op] = Phase.writing;
+    if (this.members.isFailed) {
+      // Rule 15: once two members are gone nothing is written.
+      this.finish(op, EIO);
+      return;
+    }
     if (!this.hasRequestsFor(op)) {
       this.ioWaiters.push(op);
       return;
     }
+    if (this.policy.intent !== null && ops.isMarked[op] === 0) {
+      ops.isMarked[op] = 1;
+      if (!this.policy.intent.startWrite(stripe)) {
+        // Order: the bits are durable on every member before any data of this stripe is written.
+        ops.phase[op] = Phase.waitingPolicy;
+        this.policy.intent.wait(op);
+        return;
+      }
+    }
     ops.writingSinceMs[op] = this.environment.timers.clock.nowMs();
-    const stripe = ops.stripe[op]!;
     const absent = this.members.unavailableRoles(stripe);
     const parityRole = geometry.parityRole(stripe);
     const first = segments.first(op);
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
-      this.parity.computeSegment(op, slot);
+      if (segments.touched[slot] === 0) continue;
       for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
         if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
         const role = geometry.dataRole(stripe, dataIndex);
@@ -420,14 +404,13 @@ export class StripeRunner {
       return;
     }
     if (ops.phase[op] === Phase.writing) {
-      this.finishWrite(op);
+      this.unitWritten(op);
       return;
     }
     if (ops.failed[op] !== 0) {
       ops.excluded[op]! |= ops.failed[op]!;
       ops.failed[op] = 0;
-      this.freeBuffers(op);
-      this.planAndStart(op);
+      this.planAgain(op);
     } else if (ops.kind[op] === OpKind.write) {
       this.startWriting(op);
     } else {
@@ -444,6 +427,16 @@ export class StripeRunner {
     this.finish(op, 0);
   }
 
+  /** What was written is on every member that took it; the next unit of the plan follows. */
+  private unitWritten(op: number): void {
+    if (this.policy.logs?.covers(op) === true) this.policy.logs.done(op);
+    if (!this.members.isFailed) this.planner.noteProven(op);
+    if (this.segments.endUnit(op)) {
+      this.ops.failed[op] = 0;
+      this.planAgain(op);
+    } else this.finishWrite(op);
+  }
+
   private finishWrite(op: number): void {
     // The failed member is recorded in the others before this write is acknowledged.
     if (this.host.isRecordPending()) {
@@ -455,29 +448,17 @@ export class StripeRunner {
       this.finish(op, EIO);
       return;
     }
-    this.noteProven(op);
     this.finish(op, 0);
-  }
-
-  private noteProven(op: number): void {
-    const { ops, segments, members } = this;
-    const stripe = ops.stripe[op]!;
-    if (members.provenRows === null || members.isInSync(stripe)) return;
-    const firstRow = stripe * (this.geometry.chunkBytes / ROW_BYTES);
-    const first = segments.first(op);
-    for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
-      const strategy = segments.strategy[slot];
-      if (strategy !== Strategy.reconstructWrite && strategy !== Strategy.recoverWrite) continue;
-      members.provenRows.addRange(
-        firstRow + segments.fromRow[slot]!,
-        firstRow + segments.toRow[slot]!,
-      );
-    }
   }
 
   private finish(op: number, status: number): void {
     const { ops } = this;
     this.freeBuffers(op);
+    if (this.policy.logs?.covers(op) === true) this.policy.logs.done(op);
+    if (ops.isMarked[op] === 1) {
+      ops.isMarked[op] = 0;
+      this.policy.intent!.endWrite(ops.stripe[op]!, status === 0 && ops.failed[op] === 0);
+    }
     let part = ops.mergeNext[op]!;
     this.host.partFinished(ops.request[op]!, status);
     while (part >= 0) {

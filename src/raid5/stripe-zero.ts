@@ -14,6 +14,7 @@
  * | whole stripes | trim otherwise                           | nothing                         |
  * | whole stripes | zeroing otherwise                        | zeros on every member there is  |
  * | stripes       | bad sectors, before or met               | as an edge                      |
+ * | stripes       | logged (`ppl`), and a member is missing  | as an edge (write-rules 2)      |
  *
  * The parity of zeros is zero, so a stripe is right when all its members read zeros, whatever its
  * parity was before; in a stripe that was not in sync it proves the row (write-rules 1). Holes are
@@ -32,7 +33,9 @@ import type { AllocationMap } from "./allocation.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
+import { LOGGED_STRIPES_MAX, type PplTicket } from "./ppl-logs.ts";
 import { RANGE_STRIPES_MAX, type RangeHold } from "./range-hold.ts";
+import type { WritePolicy } from "./write-policy.ts";
 
 /** Flags of a zeroing; the same numbers as FrontFlag. */
 export const ZeroFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
@@ -80,6 +83,7 @@ export class StripeZero {
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly range: RangeHold;
+  private readonly policy: WritePolicy;
   private readonly host: ZeroHost;
 
   constructor(options: {
@@ -88,6 +92,7 @@ export class StripeZero {
     members: MemberSet;
     allocation: AllocationMap;
     range: RangeHold;
+    policy: WritePolicy;
     host: ZeroHost;
   }) {
     this.environment = options.environment;
@@ -95,6 +100,7 @@ export class StripeZero {
     this.members = options.members;
     this.allocation = options.allocation;
     this.range = options.range;
+    this.policy = options.policy;
     this.host = options.host;
   }
 
@@ -202,9 +208,10 @@ export class StripeZero {
   // Whole stripes ----------------------------------------------------------------------------
 
   private get groupStripes(): number {
-    if (this.canPunch) return RANGE_STRIPES_MAX;
+    const most = this.policy.logs === null ? RANGE_STRIPES_MAX : LOGGED_STRIPES_MAX;
+    if (this.canPunch) return most;
     const fitting = Math.floor(HELD_WRITE_BYTES / this.geometry.chunkBytes);
-    return Math.max(1, Math.min(RANGE_STRIPES_MAX, fitting));
+    return Math.max(1, Math.min(most, fitting));
   }
 
   private async zeroGroup(first: number, end: number, request: ZeroRequest): Promise<number> {
@@ -262,6 +269,26 @@ export class StripeZero {
 
   /** Stripes [first, end), with the same members there in all. False: they need care. */
   private async zeroRun(first: number, end: number, request: ZeroRequest): Promise<boolean> {
+    const { logs, intent } = this.policy;
+    if (request.isTrim && !this.canPunch) return true;
+    let ticket: PplTicket = [];
+    if (logs !== null) {
+      const unavailable = this.members.unavailableRoles(first);
+      if (unavailable !== 0) return false;
+      for (let role = 0; role < this.geometry.memberCount; role += 1) {
+        if (!logs.hasLog(role)) return false;
+      }
+      ticket = await logs.logStripes(first, end);
+    }
+    await intent?.startWrites(first, end);
+    const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
+    const isDone = isStillWhole && (await this.zeroLogged(first, end, request));
+    intent?.endWrites(first, end, isDone && !this.members.isFailed);
+    logs?.giveBack(ticket);
+    return isDone;
+  }
+
+  private async zeroLogged(first: number, end: number, request: ZeroRequest): Promise<boolean> {
     const unavailable = this.members.unavailableRoles(first);
     const mayPunch = request.isTrim || (request.flags & ZeroFlag.noHole) === 0;
     if (mayPunch && unavailable === 0 && this.canPunch) {

@@ -14,6 +14,7 @@ import { RangeHold } from "./range-hold.ts";
 import type { RequestTable } from "./request-table.ts";
 import type { StripeOps } from "./stripe-ops.ts";
 import { StripeZero, ZeroFlag } from "./stripe-zero.ts";
+import type { WritePolicy } from "./write-policy.ts";
 
 export const ZEROES_AT_ONCE = 16;
 
@@ -52,6 +53,7 @@ export class ZeroRequests {
     members: MemberSet;
     requests: RequestTable;
     ops: StripeOps;
+    policy: WritePolicy;
     host: ZeroRequestsHost;
   }) {
     const { environment, geometry, members, host } = options;
@@ -70,6 +72,7 @@ export class ZeroRequests {
       members,
       allocation: this.allocation,
       range: this.range,
+      policy: options.policy,
       host: {
         memberFailed: (error) => host.memberFailed(error),
         isRecordPending: () => host.isRecordPending(),

@@ -5,6 +5,7 @@
  * - A Unix socket is never more open than its mode, not even between bind and chmod: bind takes
  *   the mode of the socket's own inode, less the umask. The umask, which belongs to the whole
  *   process and so to the other threads too, is left alone.
+ * - A TCP peer that has vanished without a word is noticed after two minutes, and then hung up on.
  * - `poll` is level-triggered, except where `Ready.edge` asks otherwise.
  */
 import { type Address, baseAddressOf, cString } from "../../ffi/arena.ts";
@@ -21,6 +22,10 @@ const EVENTS_MAX = 256;
 const BACKLOG = 128;
 /** A whole large answer fits, so that a client that reads late costs few turns of the loop. */
 const UNIX_SEND_BUFFER_BYTES = 4 * MIB;
+/** Two minutes in all: of silence, and then of probes without an answer. */
+const KEEP_IDLE_SECONDS = 60;
+const KEEP_INTERVAL_SECONDS = 15;
+const KEEP_COUNT = 4;
 const STREAM_TYPE = Socket.stream | Socket.nonBlock | Socket.closeOnExec;
 
 export class LinuxSockets implements SocketKernel {
@@ -67,6 +72,7 @@ export class LinuxSockets implements SocketKernel {
     const fd = libc.socket(address[0]!, STREAM_TYPE, 0);
     if (fd < 0) return -lastErrno();
     setOption(fd, Socket.levelSocket, Socket.reuseAddress, 1);
+    keepAlive(fd);
     if (address[0] === Socket.inet6) setOption(fd, Socket.levelIpv6, Socket.ipv6Only, 1);
     const isListening =
       libc.bind(fd, address, address.length) === 0 && libc.listen(fd, BACKLOG) === 0;
@@ -173,6 +179,14 @@ export class LinuxSockets implements SocketKernel {
     }
     return count;
   }
+}
+
+/** Of a listener: what it accepts takes after it. */
+function keepAlive(fd: number): void {
+  setOption(fd, Socket.levelTcp, Socket.tcpKeepIdle, KEEP_IDLE_SECONDS);
+  setOption(fd, Socket.levelTcp, Socket.tcpKeepInterval, KEEP_INTERVAL_SECONDS);
+  setOption(fd, Socket.levelTcp, Socket.tcpKeepCount, KEEP_COUNT);
+  setOption(fd, Socket.levelSocket, Socket.keepAlive, 1);
 }
 
 function setOption(fd: number, level: number, option: number, value: number): number {

@@ -1,4 +1,5 @@
 /** Arrays at rest on which crash scenarios stand: every sector written, every write durable. */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { blankImage, type DeviceImage, type SectorBytes } from "../sim/media.ts";
 import { SectorOracle } from "../sim/oracle.ts";
@@ -12,6 +13,8 @@ export interface Shape {
   readonly chunkKib: number;
   readonly stripes: number;
   readonly sectorBytes?: SectorBytes;
+  /** Default `resync`. */
+  readonly policy?: ConsistencyPolicy;
 }
 
 export const DRIVE_BYTES = 4 * MIB;
@@ -34,6 +37,7 @@ export function create(world: SimWorld, shape: Shape): void {
     drives: driveNames(shape),
     chunkBytes: shape.chunkKib * KIB,
     memberSizeBytes: shape.stripes * shape.chunkKib * KIB,
+    consistencyPolicy: shape.policy ?? "resync",
   });
 }
 

@@ -11,13 +11,13 @@ import { SimWorld } from "../sim/sim-world.ts";
 import { cleanBase, type Shape } from "./bases.ts";
 import { CrashLoad } from "./crash-load.ts";
 import { runScenarios } from "./run-scenarios.ts";
-import { LIFE_SCENARIOS } from "./scenarios-life.ts";
+import { lifeScenarios } from "./scenarios-life.ts";
 
 const AT_REST: Shape = { memberCount: 4, chunkKib: 4, stripes: 5 };
 
 runScenarios({
   title: "life of an array",
-  scenarios: LIFE_SCENARIOS,
+  scenarios: lifeScenarios,
   imagesEach: 5000,
   imagesWanted: 60_000,
   realWanted: 8000,

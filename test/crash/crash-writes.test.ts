@@ -12,7 +12,7 @@ import { cleanBase, type Shape } from "./bases.ts";
 import { LightCheck, Promises } from "./light-check.ts";
 import { realCheck } from "./real-check.ts";
 import { runScenarios } from "./run-scenarios.ts";
-import { WRITE_SCENARIOS } from "./scenarios-write.ts";
+import { writeScenarios } from "./scenarios-write.ts";
 
 const SHAPE: Shape = { memberCount: 3, chunkKib: 4, stripes: 4 };
 
@@ -52,7 +52,7 @@ test("crash matrix: a parity sector that is wrong: found, also with a drive lost
 
 runScenarios({
   title: "writes",
-  scenarios: WRITE_SCENARIOS,
+  scenarios: writeScenarios,
   imagesEach: 6000,
   imagesWanted: 60_000,
   realWanted: 8000,

@@ -18,15 +18,15 @@ import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble-plan.t
 import { decodeBadBlockLog } from "../../src/md/bad-block-log.ts";
 import {
   decodeSuperblock,
-  Role,
-  roleOf,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
 } from "../../src/md/superblock.ts";
+import { expectedAssembly, isReplayed } from "../sim/expected-assembly.ts";
 import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
 import type { SectorOracle } from "../sim/oracle.ts";
 import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
+import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
 const REMEMBERED_MAX = 20_000;
@@ -44,6 +44,13 @@ export type Expected =
   /** The two judgements differ, or the product refuses for a reason that cannot be. */
   | { readonly kind: "wrong"; readonly message: string };
 
+/** What a forced start gave up: sectors of the missing member in rows that were in flight. */
+export interface Hole {
+  readonly sectors: ReadonlySet<number>;
+  /** The last version before that start: what is written later counts again. */
+  readonly lastVersion: number;
+}
+
 /** The promises of one crash point. */
 export class Promises {
   readonly oracle: SectorOracle;
@@ -52,10 +59,12 @@ export class Promises {
   readonly allowed: readonly (readonly number[])[];
 
   private readonly wasOpen: (lba: number) => boolean;
+  private readonly hole: Hole | null;
 
   /** `oracle` has crashed. `earlier`: of the crash from which this run was recovering. */
-  constructor(oracle: SectorOracle, earlier: Promises | null = null) {
+  constructor(oracle: SectorOracle, earlier: Promises | null = null, hole: Hole | null = null) {
     this.oracle = oracle;
+    this.hole = hole;
     this.wasOpen = earlier === null ? () => false : (lba) => earlier.isOpen(lba);
     this.seed = oracle.seed;
     this.allowed = Array.from({ length: oracle.sectorCount }, (_, lba) =>
@@ -66,6 +75,13 @@ export class Promises {
   /** It was being written at a crash, and parity over it may not have been made right since. */
   isOpen(lba: number): boolean {
     return this.allowed[lba]!.length > 1 || this.wasOpen(lba);
+  }
+
+  /** It was given up by a forced start, and has not been written since. */
+  isFree(lba: number): boolean {
+    const { hole } = this;
+    if (hole === null || !hole.sectors.has(lba)) return false;
+    return this.allowed[lba]!.some((version) => version <= hole.lastVersion);
   }
 
   /** Null, or what is wrong with it. */
@@ -94,14 +110,15 @@ interface Reader {
   readonly memberCount: number;
   readonly chunkRows: number;
   readonly stripes: number;
-  readonly pages: readonly (ReadonlyMap<number, Uint8Array> | null)[];
+  readonly pages: readonly (Pages | null)[];
   readonly firstPage: readonly number[];
   /** By role: rows of the member from here on are not rebuilt. */
   readonly rebuiltRows: readonly number[];
   readonly badRows: readonly ReadonlySet<number>[];
-  readonly isClean: boolean;
-  /** Rows of a member below which parity is in sync. */
-  readonly syncedRows: number;
+  /** Whether parity has to be right in a row of the members, with nothing done about it. */
+  readonly isSynced: (row: number) => boolean;
+  /** A log was replayed: only sectors that were in flight may be wrong, not their rows. */
+  readonly isReplayed: boolean;
 }
 
 export interface LightOptions {
@@ -148,7 +165,8 @@ export class LightCheck {
   /** Null, or the first thing that is wrong in what `plan` gives of these drives. */
   readAll(plan: AssemblyPlan, options: LightOptions): string | null {
     const { images, promises, isTorn, mayLose = false } = options;
-    const reader = this.readerOf(plan, images);
+    const reader = this.readerOf(plan, images, isTorn);
+    if (typeof reader === "string") return reader;
     const { memberCount, stripes, chunkRows } = reader;
     for (let stripe = 0; stripe < stripes; stripe += 1) {
       for (let row = 0; row < chunkRows; row += 1) {
@@ -189,7 +207,7 @@ export class LightCheck {
     const unknown = this.unknownRoles(reader, memberRow);
     const isDirect = !unknown.includes(role);
     const others = unknown.filter((each) => each !== role);
-    const isSynced = reader.isClean || memberRow < reader.syncedRows;
+    const isSynced = reader.isSynced(memberRow);
     const direct = isDirect ? this.direct(reader, role, memberRow) : null;
     const sum = others.length === 0 ? this.sum(reader, role, memberRow) : null;
     const found = direct ?? sum;
@@ -199,11 +217,14 @@ export class LightCheck {
       return isDouble ? null : `sector ${first} is lost`;
     }
     // Where nothing proves that parity is right, a chunk that was being written may be anything.
+    const isUnproven = !isDirect && plan.isDirty;
     const isHole =
-      !isDirect && plan.isDirty && isRowOpen(promises, reader, stripe, row, memberCount);
+      isUnproven && !reader.isReplayed && isRowOpen(promises, reader, stripe, row, memberCount);
     for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
       const lba = first + sector;
-      const isFree = isHole || (isTorn && promises.isOpen(lba));
+      const isInFlight = isUnproven && promises.isOpen(lba);
+      const isFree =
+        isHole || isInFlight || promises.isFree(lba) || (isTorn && promises.isOpen(lba));
       const wrong = isFree ? null : promises.judge(lba, found[sector]!);
       if (wrong !== null) return wrong;
       if (!isSynced || direct === null || sum === null || isTorn) continue;
@@ -215,10 +236,14 @@ export class LightCheck {
     return null;
   }
 
-  private readerOf(plan: AssemblyPlan, images: readonly DeviceImage[]): Reader {
+  private readerOf(
+    plan: AssemblyPlan,
+    images: readonly DeviceImage[],
+    isTorn: boolean,
+  ): Reader | string {
     const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
     const chunkRows = chunkSectors / SECTORS_PER_ROW;
-    const pages: (ReadonlyMap<number, Uint8Array> | null)[] = [];
+    const pages: (Pages | null)[] = [];
     const firstPage: number[] = [];
     const rebuiltRows: number[] = [];
     const badRows: ReadonlySet<number>[] = [];
@@ -241,7 +266,8 @@ export class LightCheck {
       badRows.push(badRowsOf(image, entry.superblock));
     }
     const from = plan.resyncFromSector;
-    return {
+    const syncedRows = from === null ? Number.POSITIVE_INFINITY : from / SECTORS_PER_ROW;
+    const reader: Reader = {
       memberCount,
       chunkRows,
       stripes: Math.floor(sizeSectors / chunkSectors),
@@ -249,9 +275,42 @@ export class LightCheck {
       firstPage,
       rebuiltRows,
       badRows,
-      isClean: from === null,
-      syncedRows: from === null ? 0 : Math.floor(from / SECTORS_PER_ROW),
+      isSynced: (row) => row < syncedRows,
+      isReplayed: false,
     };
+    if (!plan.isDirty) return reader;
+    const read = this.withLogs(reader, plan, images);
+    // A log that is torn says nothing.
+    return typeof read === "string" && isTorn ? reader : read;
+  }
+
+  /** The same, after what a start does with the logs of a dirty array. */
+  private withLogs(
+    reader: Reader,
+    plan: AssemblyPlan,
+    images: readonly DeviceImage[],
+  ): Reader | string {
+    const view = {
+      ...reader,
+      plan,
+      images: plan.roles.map((entry) => {
+        if (entry.state === "missing") return null;
+        return images.find(({ name }) => name === entry.drive)!;
+      }),
+      hasRow: (role: number, row: number) => !this.unknownRoles(reader, row).includes(role),
+    };
+    if (plan.policy === "bitmap") {
+      const isDirtyRow = dirtyRowsOf(view);
+      if (typeof isDirtyRow === "string") return isDirtyRow;
+      return { ...reader, isSynced: (row) => reader.isSynced(row) || !isDirtyRow(row) };
+    }
+    if (plan.policy !== "ppl") return reader;
+    const replayed = replayLogs(view);
+    if (typeof replayed === "string") return replayed;
+    const { pages, isAllRight } = replayed;
+    // Where the first resync has not ended replay makes right what it had done, and goes on there.
+    const isSynced = (row: number) => isAllRight || reader.isSynced(row);
+    return { ...reader, pages, isReplayed: isReplayed(plan.freshest), isSynced };
   }
 
   private unknownRoles(reader: Reader, memberRow: number): number[] {
@@ -322,7 +381,7 @@ export class LightCheck {
       return [{ drive: name, superblock, deviceBytes: sizeBytes, logicalBlockBytes }];
     });
     if (candidates.length === 0) return { kind: "nothing" };
-    const expected = expectationOf(candidates.map(({ superblock }) => superblock));
+    const expected = expectedAssembly(candidates.map(({ superblock }) => superblock));
     const judged = judgeAssembly(candidates, { force: false });
     if (!judged.ok) {
       const { kind, detail } = judged.error;
@@ -341,25 +400,6 @@ export class LightCheck {
       return { kind: "wrong", message: `is to be ${expected}, but is ${kind}` };
     return { kind, plan: judged.value };
   }
-}
-
-/** From the rules of md-format B6 alone: what the superblocks of these drives have to come to. */
-function expectationOf(known: readonly Superblock[]): string {
-  const claimed = known.filter((each) => roleOf(each, each.devNumber) < Role.limit);
-  if (claimed.length === 0) return "too-few";
-  const newest = Math.max(...claimed.map(({ events }) => events));
-  const freshest = claimed.filter(({ events }) => events === newest);
-  const isDirty = freshest.some(({ resyncOffsetSectors }) => resyncOffsetSectors !== null);
-  const { memberCount } = freshest[0]!;
-  const inSync = new Set<number>();
-  for (const { devNumber, events, recoveryOffsetSectors } of claimed) {
-    const role = roleOf(freshest[0]!, devNumber);
-    if (role >= memberCount || events < newest - 1) continue;
-    if (recoveryOffsetSectors === null) inSync.add(role);
-  }
-  if (inSync.size === memberCount) return "whole";
-  if (inSync.size < memberCount - 1) return "too-few";
-  return isDirty ? "refused" : "degraded";
 }
 
 /** Rows of the member's data region. */

@@ -9,13 +9,14 @@
  * Counts tell how many images were judged in which way.
  */
 
+import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
 import { type CrashImages, crashImages } from "../sim/crash-images.ts";
 import { DeviceTrace } from "../sim/device-trace.ts";
 import type { DeviceImage } from "../sim/media.ts";
 import type { SectorOracle } from "../sim/oracle.ts";
 import { SimWorld } from "../sim/sim-world.ts";
 import { CrashLoad, type CrashMark, type Facts } from "./crash-load.ts";
-import { LightCheck, Promises } from "./light-check.ts";
+import { type Expected, type Hole, LightCheck, Promises } from "./light-check.ts";
 import { realCheck, recordRecovery } from "./real-check.ts";
 
 const VIOLATIONS_MAX = 5;
@@ -27,6 +28,8 @@ export interface Base {
   readonly facts: Facts;
   /** Of the crash that the images are of. */
   readonly earlier?: Promises;
+  /** What the forced start of this run gave up. */
+  readonly hole?: Hole | null;
 }
 
 export interface Scenario {
@@ -56,6 +59,8 @@ export class Counts {
   views = 0;
   real = 0;
   recoveries = 0;
+  /** Of them, those of arrays that are dirty and degraded. */
+  forcedRecoveries = 0;
   againImages = 0;
   againReal = 0;
   lostRows = 0;
@@ -71,6 +76,7 @@ export class Counts {
     this.views += other.views;
     this.real += other.real;
     this.recoveries += other.recoveries;
+    this.forcedRecoveries += other.forcedRecoveries;
     this.againImages += other.againImages;
     this.againReal += other.againReal;
     this.lostRows += other.lostRows;
@@ -87,8 +93,8 @@ export class Counts {
     const kinds = [...this.kinds].map(([kind, count]) => `${kind} ${count}`).join(", ");
     return (
       `${this.events} events; crash images ${this.images}, in recovery (depth 2) ` +
-      `${this.againImages} of ${this.recoveries} recoveries; judged by superblocks and sectors ` +
-      `${this.views} (${kinds}); images checked by real assembly ${this.real + this.againReal}`
+      `${this.againImages} of ${this.recoveries} recoveries, ${this.forcedRecoveries} of them forced; ` +
+      `judged by superblocks and sectors ${this.views} (${kinds}); images checked by real assembly ${this.real + this.againReal}`
     );
   }
 }
@@ -148,7 +154,7 @@ export class Matrix {
       if (promises === null) {
         const crashed = oracle.clone();
         crashed.crash();
-        promises = new Promises(crashed, base.earlier);
+        promises = new Promises(crashed, base.earlier, base.hole);
       }
       number += 1;
       if (depth === 1) this.counts.images += 1;
@@ -212,14 +218,16 @@ export class Matrix {
   /** Crashes a second time, in the middle of the recovery from the first crash. */
   private again(crash: CrashImages, promises: Promises, facts: Facts, number: number): void {
     if (crash.label.includes("torn") || this.scenario.mayLose === true) return;
-    // All drives, and without one of them, where that makes an array that may start.
+    // All drives, and without one of them, where that makes an array that starts, if need be with
+    // force.
     const without = Math.floor(number / this.sampling.againEvery) % crash.images.length;
     for (const lost of [-1, without]) {
       const images = crash.images.filter((_, device) => device !== lost);
-      const { kind } = this.light.expect(images);
-      if (kind !== "whole" && kind !== "degraded") continue;
+      const expected = this.light.expect(images);
+      if (!("plan" in expected)) continue;
       const isHealthy = facts.isHealthy && lost < 0;
-      this.recover({ crash, images, promises, facts: { ...facts, isHealthy }, number, lost });
+      const after = { ...facts, isHealthy };
+      this.recover({ crash, images, promises, expected, facts: after, number, lost });
     }
   }
 
@@ -227,13 +235,16 @@ export class Matrix {
     crash: CrashImages;
     images: readonly DeviceImage[];
     promises: Promises;
+    expected: Expected & { plan: AssemblyPlan };
     facts: Facts;
     number: number;
     lost: number;
   }): void {
-    const { crash, images, promises, facts, number, lost } = from;
+    const { crash, images, promises, expected, facts, number, lost } = from;
+    if (expected.kind === "refused") this.counts.forcedRecoveries += 1;
     const recovery = recordRecovery({
       images,
+      expected,
       promises,
       seed: number,
       work: (load) => {
@@ -255,7 +266,7 @@ export class Matrix {
     const { againBoundaryEvery } = this.sampling;
     this.judgeTrace({
       trace: recovery.trace,
-      base: { images, oracle: recovery.oracle, facts, earlier: promises },
+      base: { images, oracle: recovery.oracle, facts, earlier: promises, hole: recovery.hole },
       isWanted: (boundary) => (boundary + number) % againBoundaryEvery === 0,
       realEvery: this.sampling.realEvery,
       depth: 2,

@@ -11,11 +11,12 @@
  */
 import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
 import { DeviceTrace } from "../sim/device-trace.ts";
+import { isReplayed } from "../sim/expected-assembly.ts";
 import type { DeviceImage } from "../sim/media.ts";
 import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
-import { badRowsOf, type Expected, type Promises } from "./light-check.ts";
+import { badRowsOf, type Expected, type Hole, type Promises } from "./light-check.ts";
 
 const SETTLE_MS = 600_000;
 const NEW_DRIVE = "replacement";
@@ -82,11 +83,11 @@ class RealCheck {
   }
 
   private checkWhole(plan: AssemblyPlan): string | null {
-    return this.readAll(plan, false) ?? this.settle() ?? this.checkMembers(plan);
+    return this.readAll(plan) ?? this.settle() ?? this.checkMembers(plan);
   }
 
   private checkDegraded(plan: AssemblyPlan): string | null {
-    const wrong = this.readAll(plan, false);
+    const wrong = this.readAll(plan);
     if (wrong !== null) return wrong;
     const isRebuilding = plan.roles.some(({ state }) => state === "rebuilding");
     if (isRebuilding || plan.spares.length > 0) return this.settle() ?? this.checkMembers(plan);
@@ -96,7 +97,7 @@ class RealCheck {
   private checkForced(plan: AssemblyPlan): string | null {
     const started = this.world.startArray({ force: true });
     if (!started.ok) return `not even with force: ${started.error.detail}`;
-    return this.readAll(plan, true) ?? (this.options.isHealed ? this.heal(plan) : null);
+    return this.readAll(plan) ?? (this.options.isHealed ? this.heal(plan) : null);
   }
 
   /** A new drive for the missing member; a role that rebuilds goes on by itself. */
@@ -132,7 +133,7 @@ class RealCheck {
 
   /** Whole and clean: what was read stays, and parity holds, seen from outside. */
   private checkMembers(plan: AssemblyPlan): string | null {
-    const wrong = this.readAll(plan, plan.isForced, true);
+    const wrong = this.readAll(plan, true);
     if (wrong !== null) return `after the recovery: ${wrong}`;
     if (this.options.mayLose) return null;
     const used = new Set(this.world.status().members.map(({ drive }) => drive));
@@ -142,22 +143,29 @@ class RealCheck {
   }
 
   /** Row by row where something may be wrong, otherwise all at once. */
-  private readAll(plan: AssemblyPlan, isForced: boolean, isRecovered = false): string | null {
+  private readAll(plan: AssemblyPlan, isRecovered = false): string | null {
     const { promises, isTorn, mayLose } = this.options;
     const count = promises.allowed.length;
-    if (!isForced && !isTorn && !mayLose) return this.readRange(0, count);
-    const chunkSectors = plan.freshest.chunkSectors;
-    const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
-    for (let lba = 0; lba < count; lba += 8) {
-      const isHole = isForced && isInHole(promises, plan, { lba, missing, chunkSectors });
-      const isBad = mayLose && this.hasBadRow(plan, lba);
+    const isGivenUp = givenUpBy(promises, plan);
+    const isFree = (lba: number) => isGivenUp(lba) || promises.isFree(lba);
+    if (!isTorn && !mayLose) {
+      for (const [lba, sectors] of runsWithout(isFree, 0, count)) {
+        const wrong = this.readRange(lba, sectors);
+        if (wrong !== null) return wrong;
+      }
+      return null;
+    }
+    for (let row = 0; row < count; row += 8) {
+      const isBad = mayLose && this.hasBadRow(plan, row);
       // A bad sector in a row that was being written at a crash is a chunk of a lost member there.
-      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan.freshest, lba);
-      if (isHole || isBadHole || (isTorn && isAnyOpen(promises, lba))) continue;
+      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan.freshest, row);
+      if (isBadHole || (isTorn && isAnyOpen(promises, row))) continue;
       // Until the resync has been there nothing proves what parity says.
       const isLost = isBad && (plan.degraded > 0 || !isRecovered);
-      const wrong = this.readRange(lba, 8, isLost);
-      if (wrong !== null) return wrong;
+      for (const [lba, sectors] of runsWithout(isFree, row, row + 8)) {
+        const wrong = this.readRange(lba, sectors, isLost);
+        if (wrong !== null) return wrong;
+      }
     }
     return null;
   }
@@ -188,19 +196,14 @@ function isAnyOpen(promises: Promises, lba: number): boolean {
   return false;
 }
 
-/** A row of the missing member of which some column was being written. */
-function isInHole(
-  promises: Promises,
-  { freshest }: AssemblyPlan,
-  { lba, missing, chunkSectors }: { lba: number; missing: number; chunkSectors: number },
-): boolean {
-  const { memberCount } = freshest;
+/** The role that has this sector's data. */
+function roleAt({ freshest }: AssemblyPlan, lba: number): number {
+  const { memberCount, chunkSectors } = freshest;
   const stripeSectors = chunkSectors * (memberCount - 1);
   const stripe = Math.floor(lba / stripeSectors);
   const parityRole = memberCount - 1 - (stripe % memberCount);
   const dataIndex = Math.floor((lba % stripeSectors) / chunkSectors);
-  if ((parityRole + 1 + dataIndex) % memberCount !== missing) return false;
-  return isColumnOpen(promises, freshest, lba);
+  return (parityRole + 1 + dataIndex) % memberCount;
 }
 
 /** Whether any chunk of the stripe was being written in the row of this sector. */
@@ -222,30 +225,75 @@ export interface RecordedRecovery {
   readonly trace: DeviceTrace<CrashMark>;
   /** As it was when the recovery began; what was read then is decided. */
   readonly oracle: Promises["oracle"];
+  readonly hole: Hole | null;
 }
 
-/** Recovers an array that is whole, or clean and degraded, and writes; else what is wrong. */
+/**
+ * What a start of this plan gives up. With force: the missing member's sectors in rows that were in
+ * flight. After a replay of the log: those of its sectors that were in flight themselves.
+ */
+function holeOf(promises: Promises, plan: AssemblyPlan): Hole | null {
+  const isGivenUp = givenUpBy(promises, plan);
+  const sectors = new Set<number>();
+  for (let lba = 0; lba < promises.allowed.length; lba += 1) {
+    if (isGivenUp(lba)) sectors.add(lba);
+  }
+  return sectors.size === 0 ? null : { sectors, lastVersion: promises.oracle.lastVersion };
+}
+
+function givenUpBy(promises: Promises, plan: AssemblyPlan): (lba: number) => boolean {
+  if (!plan.isDirty || plan.degraded === 0) return () => false;
+  const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
+  const isOnMissing = (lba: number) => roleAt(plan, lba) === missing;
+  if (isReplayed(plan.freshest)) return (lba) => isOnMissing(lba) && promises.isOpen(lba);
+  return (lba) => isOnMissing(lba) && isColumnOpen(promises, plan.freshest, lba - (lba % 8));
+}
+
+/**
+ * Recovers an array that is whole, or clean and degraded, or forced, and writes; else what is
+ * wrong.
+ */
 export function recordRecovery(options: {
   images: readonly DeviceImage[];
+  expected: Expected & { plan: AssemblyPlan };
   promises: Promises;
   seed: number;
   work: (load: CrashLoad) => void;
 }): RecordedRecovery | string {
+  const { promises, expected } = options;
   const trace = new DeviceTrace<CrashMark>();
-  const oracle = options.promises.oracle.clone();
+  const oracle = promises.oracle.clone();
   const world = SimWorld.restart(options.images, { seed: options.seed, trace });
   const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
   if (array === undefined) return "no array";
   if (array.state === "inactive") {
-    const started = world.startArray();
+    const started = world.startArray({ force: expected.kind === "refused" });
     if (!started.ok) return `not started: ${started.error.detail}`;
   }
   const load = new CrashLoad({ world, oracle, trace });
-  const answer = world.run(load.read(0, oracle.sectorCount));
-  if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
+  const hole = holeOf(promises, expected.plan);
+  const isFree = (lba: number) => hole?.sectors.has(lba) === true;
+  for (const [lba, sectors] of runsWithout(isFree, 0, oracle.sectorCount)) {
+    const answer = world.run(load.read(lba, sectors));
+    if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
+  }
   const decided = oracle.clone();
   options.work(load);
   world.simulation.runFor(500);
   world.settle();
-  return { trace, oracle: decided };
+  return { trace, oracle: decided, hole };
+}
+
+/** Runs of sectors from `from` to `to` without those that `isLeftOut`. */
+function* runsWithout(
+  isLeftOut: (lba: number) => boolean,
+  from: number,
+  to: number,
+): Generator<[lba: number, sectors: number]> {
+  let first = from;
+  for (let lba = from; lba <= to; lba += 1) {
+    if (lba < to && !isLeftOut(lba)) continue;
+    if (lba > first) yield [first, lba - first];
+    first = lba + 1;
+  }
 }

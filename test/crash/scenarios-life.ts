@@ -1,4 +1,5 @@
 /** Crash scenarios of an array's life: create, loss, rebuild, rollback, resync, stop, bad sectors. */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO } from "../../src/base/errno.ts";
 import { KIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
@@ -17,10 +18,6 @@ import type { CrashLoad } from "./crash-load.ts";
 import type { Base, Scenario } from "./matrix.ts";
 import { rest } from "./scenarios-write.ts";
 
-const THREE: Shape = { memberCount: 3, chunkKib: 4, stripes: 4 };
-const FOUR: Shape = { memberCount: 4, chunkKib: 4, stripes: 5 };
-/** As many as are worked on one after the other over several checkpoints. */
-const LONG: Shape = { memberCount: 3, chunkKib: 4, stripes: 16 };
 const NEW = "new";
 
 function setSpeed(world: SimWorld, syncSpeedMax: number): void {
@@ -46,217 +43,223 @@ function untilIdle({ world }: CrashLoad): void {
   while (world.status().sync.action !== "idle") world.simulation.runFor(20);
 }
 
-export const LIFE_SCENARIOS: readonly Scenario[] = [
-  {
-    name: "create",
-    base: () => blankBase(THREE),
-    body: (load) => {
-      create(load.world, THREE);
-      load.fact({ doesExist: true });
-      load.world.settle();
+export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
+  const three: Shape = { memberCount: 3, chunkKib: 4, stripes: 4, policy };
+  const four: Shape = { memberCount: 4, chunkKib: 4, stripes: 5, policy };
+  /** As many as are worked on one after the other over several checkpoints. */
+  const long: Shape = { memberCount: 3, chunkKib: 4, stripes: 16, policy };
+  return [
+    {
+      name: "create",
+      base: () => blankBase(three),
+      body: (load) => {
+        create(load.world, three);
+        load.fact({ doesExist: true });
+        load.world.settle();
+      },
     },
-  },
-  {
-    name: "create, writes during the first resync",
-    base: () => blankBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      create(world, FOUR);
-      load.fact({ doesExist: true });
-      setSpeed(world, 16 * KIB);
-      world.run(load.write((seed % 5) * 24, 12));
-      world.run(load.write(3 * 24 + 3, 2, { fua: true }));
-      world.run(load.flush());
-      world.settle();
+    {
+      name: "create, writes during the first resync",
+      base: () => blankBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        create(world, four);
+        load.fact({ doesExist: true });
+        setSpeed(world, 16 * KIB);
+        world.run(load.write((seed % 5) * 24, 12));
+        world.run(load.write(3 * 24 + 3, 2, { fua: true }));
+        world.run(load.flush());
+        world.settle();
+      },
     },
-  },
-  {
-    name: "member failure: it vanishes under writes",
-    base: () => cleanBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      const all = [load.write(0, 8), load.write(30, 5), load.write(56, 8)];
-      world.simulation.runFor(0.3 + 0.15 * (seed % 10));
-      load.fact({ isHealthy: false });
-      world.device(driveNames(FOUR)[seed % 4]!).vanish("random");
-      world.run(Promise.all([...all, load.write(75, 3)]));
-      world.run(load.flush());
-      rest(load);
+    {
+      name: "member failure: it vanishes under writes",
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const all = [load.write(0, 8), load.write(30, 5), load.write(56, 8)];
+        world.simulation.runFor(0.3 + 0.15 * (seed % 10));
+        load.fact({ isHealthy: false });
+        world.device(driveNames(four)[seed % 4]!).vanish("random");
+        world.run(Promise.all([...all, load.write(75, 3)]));
+        world.run(load.flush());
+        rest(load);
+      },
     },
-  },
-  {
-    name: "member failure: a flush fails",
-    base: () => cleanBase(THREE),
-    body: (load, seed) => {
-      const { world } = load;
-      world.run(load.write(16, 8));
-      load.fact({ isHealthy: false });
-      const { faults } = world.device(driveNames(THREE)[seed % 3]!);
-      faults.plan({ op: Op.flush, fault: { kind: "result", result: -EIO } });
-      world.run(load.flush());
-      world.run(load.write(34, 3));
-      world.run(load.flush());
-      rest(load);
+    {
+      name: "member failure: a flush fails",
+      base: () => cleanBase(three),
+      body: (load, seed) => {
+        const { world } = load;
+        world.run(load.write(16, 8));
+        load.fact({ isHealthy: false });
+        const { faults } = world.device(driveNames(three)[seed % 3]!);
+        faults.plan({ op: Op.flush, fault: { kind: "result", result: -EIO } });
+        world.run(load.flush());
+        world.run(load.write(34, 3));
+        world.run(load.flush());
+        rest(load);
+      },
     },
-  },
-  {
-    name: "member failure: the dirty mark cannot be written",
-    base: () => cleanBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      load.fact({ isHealthy: false });
-      world.device(driveNames(FOUR)[seed % 4]!).vanish("drop");
-      world.run(load.write(16, 8));
-      world.run(load.flush());
-      rest(load);
+    {
+      name: "member failure: the dirty mark cannot be written",
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        load.fact({ isHealthy: false });
+        world.device(driveNames(four)[seed % 4]!).vanish("drop");
+        world.run(load.write(16, 8));
+        world.run(load.flush());
+        rest(load);
+      },
     },
-  },
-  {
-    name: "member failure by command, and a spare takes its place",
-    base: () => {
-      const base = cleanBase(THREE);
-      return { ...base, images: [...base.images, blankDrive(NEW, THREE)] };
+    {
+      name: "member failure by command, and a spare takes its place",
+      base: () => {
+        const base = cleanBase(three);
+        return { ...base, images: [...base.images, blankDrive(NEW, three)] };
+      },
+      body: (load, seed) => {
+        const { world } = load;
+        addNew(world);
+        load.fact({ isHealthy: false });
+        const drive = driveNames(three)[seed % 3]!;
+        world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive });
+        world.run(load.write(12, 6));
+        world.run(load.flush());
+        untilIdle(load);
+        rest(load);
+      },
     },
-    body: (load, seed) => {
-      const { world } = load;
-      addNew(world);
-      load.fact({ isHealthy: false });
-      const drive = driveNames(THREE)[seed % 3]!;
-      world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive });
-      world.run(load.write(12, 6));
-      world.run(load.flush());
-      untilIdle(load);
-      rest(load);
+    {
+      name: "rebuild under writes",
+      base: (seed) => rebuildBase(four, seed % 4),
+      body: (load, seed) => {
+        const { world } = load;
+        world.startArray();
+        addNew(world);
+        const all = [load.write((seed % 5) * 24, 8), load.write(60, 3), load.write(100, 12)];
+        world.run(Promise.all(all));
+        world.run(load.flush());
+        untilIdle(load);
+        world.run(load.write(2, 3));
+        rest(load);
+      },
     },
-  },
-  {
-    name: "rebuild under writes",
-    base: (seed) => rebuildBase(FOUR, seed % 4),
-    body: (load, seed) => {
-      const { world } = load;
-      world.startArray();
-      addNew(world);
-      const all = [load.write((seed % 5) * 24, 8), load.write(60, 3), load.write(100, 12)];
-      world.run(Promise.all(all));
-      world.run(load.flush());
-      untilIdle(load);
-      world.run(load.write(2, 3));
-      rest(load);
+    {
+      name: "a slow rebuild: checkpoints, and a stop in the middle",
+      base: (seed) => rebuildBase(long, seed % 3),
+      body: (load, seed) => {
+        const { world } = load;
+        world.startArray();
+        setSpeed(world, 4 * KIB);
+        addNew(world);
+        world.simulation.runFor(3000 + 700 * seed);
+        world.run(load.write(16, 4)); // Behind the cursor.
+        world.run(load.write(16 * 15, 8)); // Ahead of it.
+        rest(load);
+        world.simulation.runFor(8000);
+        stop(world);
+        world.startArray();
+        untilIdle(load);
+        rest(load);
+      },
     },
-  },
-  {
-    name: "a slow rebuild: checkpoints, and a stop in the middle",
-    base: (seed) => rebuildBase(LONG, seed % 3),
-    body: (load, seed) => {
-      const { world } = load;
-      world.startArray();
-      setSpeed(world, 4 * KIB);
-      addNew(world);
-      world.simulation.runFor(3000 + 700 * seed);
-      world.run(load.write(16, 4)); // Behind the cursor.
-      world.run(load.write(16 * 15, 8)); // Ahead of it.
-      rest(load);
-      world.simulation.runFor(8000);
-      stop(world);
-      world.startArray();
-      untilIdle(load);
-      rest(load);
+    {
+      name: "rollback: the target of the rebuild dies",
+      base: (seed) => rebuildBase(four, seed % 4),
+      body: (load, seed) => {
+        const { world } = load;
+        world.startArray();
+        setSpeed(world, 8 * KIB);
+        addNew(world);
+        const written = load.write(30, 8);
+        world.simulation.runFor(150 + 200 * (seed % 6));
+        world.device(NEW).vanish("random");
+        world.run(written);
+        untilIdle(load);
+        world.run(load.write(3, 3));
+        world.run(load.flush());
+        rest(load);
+      },
     },
-  },
-  {
-    name: "rollback: the target of the rebuild dies",
-    base: (seed) => rebuildBase(FOUR, seed % 4),
-    body: (load, seed) => {
-      const { world } = load;
-      world.startArray();
-      setSpeed(world, 8 * KIB);
-      addNew(world);
-      const written = load.write(30, 8);
-      world.simulation.runFor(150 + 200 * (seed % 6));
-      world.device(NEW).vanish("random");
-      world.run(written);
-      untilIdle(load);
-      world.run(load.write(3, 3));
-      world.run(load.flush());
-      rest(load);
+    {
+      name: "resync after a crash, under writes",
+      base: (seed) => dirtyBase(four, seed),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 16 * KIB);
+        world.run(load.write((seed % 5) * 24 + 2, 3));
+        world.run(load.write(4 * 24, 8));
+        world.run(load.flush());
+        world.settle();
+      },
     },
-  },
-  {
-    name: "resync after a crash, under writes",
-    base: (seed) => dirtyBase(FOUR, seed),
-    body: (load, seed) => {
-      const { world } = load;
-      setSpeed(world, 16 * KIB);
-      world.run(load.write((seed % 5) * 24 + 2, 3));
-      world.run(load.write(4 * 24, 8));
-      world.run(load.flush());
-      world.settle();
+    {
+      name: "a slow resync: a stop in the middle",
+      base: (seed) => dirtyBase(long, seed),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 4 * KIB);
+        world.simulation.runFor(4000 + 900 * seed);
+        world.run(load.write(20, 4));
+        world.simulation.runFor(8000);
+        stop(world);
+        world.startArray();
+        world.run(load.write(16 * 15, 4));
+        world.settle();
+      },
     },
-  },
-  {
-    name: "a slow resync: a stop in the middle",
-    base: (seed) => dirtyBase(LONG, seed),
-    body: (load, seed) => {
-      const { world } = load;
-      setSpeed(world, 4 * KIB);
-      world.simulation.runFor(4000 + 900 * seed);
-      world.run(load.write(20, 4));
-      world.simulation.runFor(8000);
-      stop(world);
-      world.startArray();
-      world.run(load.write(16 * 15, 4));
-      world.settle();
+    {
+      name: "stop with writes not flushed, start, write",
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const all = Promise.all([load.write((seed % 5) * 24, 8), load.write(40, 3)]);
+        if (seed % 2 === 0) world.run(all);
+        stop(world);
+        world.run(all);
+        world.startArray();
+        world.run(load.write(8, 2));
+        rest(load);
+      },
     },
-  },
-  {
-    name: "stop with writes not flushed, start, write",
-    base: () => cleanBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      const all = Promise.all([load.write((seed % 5) * 24, 8), load.write(40, 3)]);
-      if (seed % 2 === 0) world.run(all);
-      stop(world);
-      world.run(all);
-      world.startArray();
-      world.run(load.write(8, 2));
-      rest(load);
+    {
+      name: "scrub repair of a row under writes",
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const mode = seed % 2 === 0 ? "repair" : "check";
+        const scrub = { kind: "start-scrub", array: ARRAY_NAME, mode, restart: true } as const;
+        const job = world.must<"start-scrub">({ ...scrub, limitBytesPerSecond: 16 * KIB });
+        world.run(load.write(24, 8));
+        world.run(load.write(5, 2));
+        world.waitJob(job.id);
+        rest(load);
+      },
     },
-  },
-  {
-    name: "scrub repair of a row under writes",
-    base: () => cleanBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      const mode = seed % 2 === 0 ? "repair" : "check";
-      const scrub = { kind: "start-scrub", array: ARRAY_NAME, mode, restart: true } as const;
-      const job = world.must<"start-scrub">({ ...scrub, limitBytesPerSecond: 16 * KIB });
-      world.run(load.write(24, 8));
-      world.run(load.write(5, 2));
-      world.waitJob(job.id);
-      rest(load);
+    {
+      name: "bad-block entry and cure",
+      mayLose: true,
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const device = world.device(driveNames(four)[seed % 4]!);
+        load.fact({ isHealthy: false });
+        device.faults.plan({
+          op: Op.write,
+          fault: { kind: "result", result: -EIO },
+          skip: 1,
+          count: 8,
+        });
+        world.run(load.write(24, 24));
+        world.run(load.flush());
+        rest(load);
+        device.faults.quiet();
+        world.run(load.write(24, 24));
+        world.run(load.flush());
+        rest(load);
+      },
     },
-  },
-  {
-    name: "bad-block entry and cure",
-    mayLose: true,
-    base: () => cleanBase(FOUR),
-    body: (load, seed) => {
-      const { world } = load;
-      const device = world.device(driveNames(FOUR)[seed % 4]!);
-      load.fact({ isHealthy: false });
-      device.faults.plan({
-        op: Op.write,
-        fault: { kind: "result", result: -EIO },
-        skip: 1,
-        count: 8,
-      });
-      world.run(load.write(24, 24));
-      world.run(load.flush());
-      rest(load);
-      device.faults.quiet();
-      world.run(load.write(24, 24));
-      world.run(load.flush());
-      rest(load);
-    },
-  },
-];
+  ];
+}

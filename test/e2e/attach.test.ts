@@ -41,7 +41,12 @@ beforeAll(async () => {
   const files = makeFiles(folder, MEMBERS, MEMBER_BYTES);
   const daemon = await Daemon.start(folder);
   const drives = await daemon.addDrives(files);
-  await daemon.must("POST", "/v1/arrays", { name: "vault", drives, chunkKiB: 64 });
+  await daemon.must("POST", "/v1/arrays", {
+    name: "vault",
+    drives,
+    chunkKiB: 64,
+    consistencyPolicy: "resync",
+  });
   await daemon.must("PUT", "/v1/exports/vault", { array: "vault" });
   const client = await daemon.connect("vault");
   await fill(client);

@@ -143,14 +143,9 @@ const BAD_ARRAYS: [string, object, Parameters<typeof expectRefused>[1]][] = [
     { status: 422, type: "bad-size", detail: /between one chunk and/ },
   ],
   [
-    "the policy ppl",
-    { drives: FREE, consistencyPolicy: "ppl" },
-    { ...VALUES, detail: /only "resync"/, pointer: "#/consistencyPolicy" },
-  ],
-  [
-    "the policy bitmap",
-    { drives: FREE, consistencyPolicy: "bitmap" },
-    { ...VALUES, detail: /only "resync"/, pointer: "#/consistencyPolicy" },
+    "a policy that nobody knows",
+    { drives: FREE, consistencyPolicy: "journal" },
+    { ...VALUES, detail: /consistencyPolicy/, pointer: "#/consistencyPolicy" },
   ],
   [
     "a word that nobody knows",

@@ -8,15 +8,16 @@
  * over two NBD connections; SIGKILL comes at a seeded moment; the daemon is started again over the
  * same directories. Every sector must hold what was acknowledged or was under way; after the resync
  * or rebuild a check must find no mismatch. An array that was dirty and degraded must say so, and
- * start with force.
+ * start with force; with `ppl` it never is. Half of the kills where a policy is not the default.
  *
- *   SEED=7 KILLS=500 bun test ./test/e2e/kill.test.ts -t "kill: write load"
+ *   SEED=7 KILLS=500 bun test ./test/e2e/kill.test.ts -t "kill: write load, ppl"
  *
  * The seed fixes what is done and when; how the kernel schedules it is not ours to repeat.
  */
 import { expect, test } from "bun:test";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, roundDown } from "../../src/base/units.ts";
+import type { ConsistencyPolicy } from "../../src/md/create.ts";
 import { LAYOUT_LEFT_SYMMETRIC } from "../../src/md/layout.ts";
 import { Geometry } from "../../src/raid5/geometry.ts";
 import { type Answer, Daemon, makeFiles } from "../helpers/daemon.ts";
@@ -42,6 +43,7 @@ class Bench {
   readonly load: StampLoad;
   readonly geometry: Geometry;
   daemon: Daemon;
+  readonly policy: ConsistencyPolicy;
   /** Rounds in which the array was found dirty and degraded. */
   forcedStarts = 0;
   /** Rounds in which the array came back dirty, with all members. */
@@ -51,8 +53,13 @@ class Bench {
   /** What still runs when the kill comes; it ends with the connections. */
   private readonly background: Promise<unknown>[] = [];
 
-  private constructor(daemon: Daemon, sizeBytes: number, seed: number) {
+  private constructor(
+    daemon: Daemon,
+    sizeBytes: number,
+    { seed, policy }: { seed: number; policy: ConsistencyPolicy },
+  ) {
     this.daemon = daemon;
+    this.policy = policy;
     this.random = new SeededRandom(seed);
     this.geometry = new Geometry({
       memberCount: MEMBERS,
@@ -67,16 +74,17 @@ class Bench {
     });
   }
 
-  static async make(seed: number): Promise<Bench> {
+  static async make(seed: number, policy: ConsistencyPolicy): Promise<Bench> {
     const folder = makeTempDir("kill");
     const files = makeFiles(folder, MEMBERS + 1, MEMBER_BYTES);
     const daemon = await Daemon.start(folder, { flags: FLAGS });
     const drives = await daemon.addDrives(files);
-    const body = { name: "a", drives: drives.slice(1), chunkKiB: CHUNK_BYTES / KIB };
+    const chunkKiB = CHUNK_BYTES / KIB;
+    const body = { name: "a", drives: drives.slice(1), chunkKiB, consistencyPolicy: policy };
     const { sizeBytes } = await daemon.must("POST", "/v1/arrays", body);
     await daemon.must("PUT", "/v1/exports/a", { array: "a" });
     await daemon.settle("a");
-    return new Bench(daemon, sizeBytes, seed);
+    return new Bench(daemon, sizeBytes, { seed, policy });
   }
 
   below(bound: number): number {
@@ -119,6 +127,7 @@ class Bench {
     found.set(what, (found.get(what) ?? 0) + 1);
     if (this.daemon.stderr.includes("event=resync.started")) this.resyncs += 1;
     if (status.state !== "inactive") return;
+    expect(this.policy).not.toBe("ppl");
     const refused = await this.daemon.call("POST", `${ARRAY}/start`, {});
     expect(refused.body.type).toBe("urn:parityd:problem:dirty-and-degraded");
     expect(refused.status).toBe(409);
@@ -168,9 +177,17 @@ class Bench {
   }
 }
 
-async function killAgainAndAgain(kind: string, disturb: Disturbance): Promise<Bench> {
-  const bench = await Bench.make(SEED);
-  for (let round = 1; round <= KILLS; round += 1) {
+function killsWith(policy: ConsistencyPolicy): number {
+  return policy === "ppl" ? KILLS : Math.ceil(KILLS / 2);
+}
+
+async function killAgainAndAgain(
+  kind: string,
+  policy: ConsistencyPolicy,
+  disturb: Disturbance,
+): Promise<Bench> {
+  const bench = await Bench.make(SEED, policy);
+  for (let round = 1; round <= killsWith(policy); round += 1) {
     try {
       await disturb(bench);
       await bench.kill();
@@ -180,7 +197,7 @@ async function killAgainAndAgain(kind: string, disturb: Disturbance): Promise<Be
       await bench.mend();
       await bench.check();
     } catch (error) {
-      const repeat = `SEED=${SEED} KILLS=${KILLS} bun test ./test/e2e/kill.test.ts -t "kill: ${kind}"`;
+      const repeat = `SEED=${SEED} KILLS=${KILLS} bun test ./test/e2e/kill.test.ts -t "kill: ${kind}, ${policy}"`;
       const message = error instanceof Error ? error.message : String(error);
       throw new Error(`${repeat}\nround ${round}: ${message}\n${bench.daemon.stderr}`);
     }
@@ -192,7 +209,7 @@ async function killAgainAndAgain(kind: string, disturb: Disturbance): Promise<Be
 test.skipIf(!CAN_RUN)(
   "stop: SIGTERM under write load: clean, every acknowledged write is there [needs libaio, direct-io]",
   async () => {
-    const bench = await Bench.make(SEED);
+    const bench = await Bench.make(SEED, "ppl");
     for (let round = 1; round <= Math.ceil(KILLS / 3); round += 1) {
       await bench.startLoad();
       await bench.pause(200);
@@ -211,9 +228,9 @@ test.skipIf(!CAN_RUN)(
 );
 
 test.skipIf(!CAN_RUN)(
-  "kill: idle: comes back clean, without a resync [needs libaio, direct-io]",
+  "kill: idle, ppl: comes back clean, without a resync [needs libaio, direct-io]",
   async () => {
-    const bench = await killAgainAndAgain("idle", async (b) => {
+    const bench = await killAgainAndAgain("idle", "ppl", async (b) => {
       const client = await b.daemon.connect("a");
       await b.load.burst(client, 3);
       while ((await b.status()).state !== "clean") await Bun.sleep(10);
@@ -225,56 +242,64 @@ test.skipIf(!CAN_RUN)(
   LIMIT_MS,
 );
 
-test.skipIf(!CAN_RUN)(
-  "kill: write load: every acknowledged write is there [needs libaio, direct-io]",
-  async () => {
-    const bench = await killAgainAndAgain("write load", async (b) => {
-      await b.startLoad();
-      await b.pause(150);
-    });
-    expect(bench.load.acknowledgedWrites).toBeGreaterThan(KILLS * 10);
-    expect(bench.forcedStarts).toBe(0);
-    // Nearly always there was a write within the last moments, so parity is made anew.
-    expect(bench.resyncs).toBeGreaterThan(KILLS / 2);
-    expect(bench.found.has("degraded")).toBe(false);
-  },
-  LIMIT_MS,
-);
+for (const policy of ["resync", "bitmap", "ppl"] as const) {
+  test.skipIf(!CAN_RUN)(
+    `kill: write load, ${policy}: every acknowledged write is there [needs libaio, direct-io]`,
+    async () => {
+      const bench = await killAgainAndAgain("write load", policy, async (b) => {
+        await b.startLoad();
+        await b.pause(150);
+      });
+      const kills = killsWith(policy);
+      expect(bench.load.acknowledgedWrites).toBeGreaterThan(kills * 10);
+      expect(bench.forcedStarts).toBe(0);
+      // Nearly always there was a write within the last moments, so parity is made anew; by a
+      // replay it is right at the start.
+      if (policy === "ppl") expect(bench.resyncs).toBeLessThan(kills / 2);
+      else expect(bench.resyncs).toBeGreaterThan(kills / 2);
+      expect(bench.found.has("degraded")).toBe(false);
+    },
+    LIMIT_MS,
+  );
+}
 
-test.skipIf(!CAN_RUN)(
-  "kill: rebuild: goes on, with and without writes [needs libaio, direct-io]",
-  async () => {
-    const bench = await killAgainAndAgain("rebuild", async (b) => {
-      const { members, free } = await b.drives();
-      const speed = 100 * MIB + b.below(300) * MIB;
-      await b.daemon.must("PATCH", ARRAY, { syncSpeedMin: speed, syncSpeedMax: speed });
-      await b.daemon.must("POST", `${ARRAY}/members/${members[0]}/fail`, {});
-      await b.daemon.must("DELETE", `${ARRAY}/members/${members[0]}`);
-      await b.load.burst(await b.daemon.connect("a"), 3);
-      // Dirty and degraded needs force: in most rounds it is only degraded.
-      if (b.below(3) === 0) await b.startLoad();
-      else await b.daemon.calmDown("a");
-      await b.daemon.must("POST", `${ARRAY}/members`, { drive: free[0] });
-      await b.pause(350);
-    });
-    expect(bench.found.get("rebuild") ?? 0).toBeGreaterThan(0);
-    expect(bench.forcedStarts).toBeGreaterThan(0);
-  },
-  LIMIT_MS,
-);
+for (const policy of ["resync", "ppl"] as const) {
+  test.skipIf(!CAN_RUN)(
+    `kill: rebuild, ${policy}: goes on, with and without writes [needs libaio, direct-io]`,
+    async () => {
+      const bench = await killAgainAndAgain("rebuild", policy, async (b) => {
+        const { members, free } = await b.drives();
+        const speed = 100 * MIB + b.below(300) * MIB;
+        await b.daemon.must("PATCH", ARRAY, { syncSpeedMin: speed, syncSpeedMax: speed });
+        await b.daemon.must("POST", `${ARRAY}/members/${members[0]}/fail`, {});
+        await b.daemon.must("DELETE", `${ARRAY}/members/${members[0]}`);
+        await b.load.burst(await b.daemon.connect("a"), 3);
+        // Dirty and degraded needs force: in most rounds it is only degraded.
+        if (b.below(3) === 0) await b.startLoad();
+        else await b.daemon.calmDown("a");
+        await b.daemon.must("POST", `${ARRAY}/members`, { drive: free[0] });
+        await b.pause(350);
+      });
+      expect(bench.found.get("rebuild") ?? 0).toBeGreaterThan(0);
+      if (policy === "resync") expect(bench.forcedStarts).toBeGreaterThan(0);
+    },
+    LIMIT_MS,
+  );
 
-test.skipIf(!CAN_RUN)(
-  "kill: superblock update: members fail and are added [needs libaio, direct-io]",
-  async () => {
-    const bench = await killAgainAndAgain("superblock update", async (b) => {
-      b.inBackground(changeMembers(b, { writes: (["none", "some", "on"] as const)[b.below(3)]! }));
-      await b.pause(b.below(2) === 0 ? 40 : 250);
-    });
-    expect([...bench.found.keys()].length).toBeGreaterThan(1);
-    expect(bench.forcedStarts).toBeGreaterThan(0);
-  },
-  LIMIT_MS,
-);
+  test.skipIf(!CAN_RUN)(
+    `kill: superblock update, ${policy}: members fail and are added [needs libaio, direct-io]`,
+    async () => {
+      const bench = await killAgainAndAgain("superblock update", policy, async (b) => {
+        const writes = (["none", "some", "on"] as const)[b.below(3)]!;
+        b.inBackground(changeMembers(b, { writes }));
+        await b.pause(b.below(2) === 0 ? 40 : 250);
+      });
+      expect([...bench.found.keys()].length).toBeGreaterThan(1);
+      if (policy === "resync") expect(bench.forcedStarts).toBeGreaterThan(0);
+    },
+    LIMIT_MS,
+  );
+}
 
 /** Replaces one member after the other. With writes "on" one dies under them, and that is all. */
 async function changeMembers(

@@ -4,57 +4,20 @@
  *
  * Method: loop devices over files in a temporary folder, each detached by its own name at the end.
  */
-import { afterAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { Attached, Daemon, makeFile, makeFiles, mustRun, runProgram } from "../helpers/daemon.ts";
+import { encodeSuperblock } from "../../src/md/superblock.ts";
+import { Attached, Daemon, makeFiles, mustRun, sums } from "../helpers/daemon.ts";
+import { canMakeLoopDevices, detachLoopDevice, makeLoopDevice } from "../helpers/loop-devices.ts";
+import { testSuperblock, writeMember } from "../helpers/md-members.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
 const MEMBER_BYTES = 24 * MIB;
 const CAN_RUN = needs("root", "libaio", "direct-io") && canMakeLoopDevices();
-
-function losetup(): string {
-  return toolPath("losetup")!;
-}
-
-/** Attaches one and detaches it again. */
-function canMakeLoopDevices(): boolean {
-  if (toolPath("losetup") === undefined) return false;
-  const path = join(makeTempDir("loop"), "probe.img");
-  makeFile(path, MIB);
-  const { success, stdout } = Bun.spawnSync([losetup(), "--find", "--show", path]);
-  if (!success) return false;
-  Bun.spawnSync([losetup(), "--detach", stdout.toString().trim()]);
-  return true;
-}
-
-const mine: string[] = [];
-
-async function makeLoopDevice(file: string): Promise<string> {
-  // Another process may take the free number in between: losetup then says busy.
-  for (let attempt = 0; ; attempt += 1) {
-    const { exitCode, stdout } = await runProgram([losetup(), "--find", "--show", file]);
-    if (exitCode === 0) {
-      mine.push(stdout.trim());
-      return stdout.trim();
-    }
-    expect(attempt).toBeLessThan(10);
-    await Bun.sleep(50);
-  }
-}
-
-function detach(device: string): void {
-  const index = mine.indexOf(device);
-  if (index >= 0) mine.splice(index, 1);
-  Bun.spawnSync([losetup(), "--detach", device]);
-}
-
-afterAll(() => {
-  for (const device of [...mine]) detach(device);
-});
 
 async function freshLoops(count: number): Promise<{ files: string[]; devices: string[] }> {
   const files = makeFiles(makeTempDir("backing"), count, MEMBER_BYTES);
@@ -109,7 +72,7 @@ test.skipIf(!CAN_RUN)(
     const { attached, uri } = await Attached.start([devices[3]!, devices[0]!], ["--read-only"]);
     expect(uri).not.toBeNull();
     expect(await attached.stop()).toBe(0);
-    for (const device of devices) detach(device);
+    for (const device of devices) detachLoopDevice(device);
   },
 );
 
@@ -150,7 +113,7 @@ test.skipIf(!CAN_RUN || !existsSync(SYSTEM_PYTHON))(
     expect(other.exitCode).not.toBe(0);
     expect(other.stderr.toString()).toContain("busy");
     expect(await daemon.stop()).toBe(0);
-    for (const device of devices) detach(device);
+    for (const device of devices) detachLoopDevice(device);
   },
 );
 
@@ -169,6 +132,39 @@ test.skipIf(!CAN_RUN || toolPath("mkfs.ext4") === undefined)(
     });
     expect(refused.body.detail).toContain("ext4");
     expect(await daemon.stop()).toBe(0);
-    for (const device of devices) detach(device);
+    for (const device of devices) detachLoopDevice(device);
+  },
+);
+
+test.skipIf(!CAN_RUN)(
+  "loop devices: rule 17: blocks of 4 KiB under a data offset in half rows: refused, nothing written [needs root, libaio, direct-io, losetup]",
+  async () => {
+    const folder = makeTempDir("4kn");
+    const deviceBytes = 4 * MIB;
+    for (const dataOffsetSectors of [2052, 2048]) {
+      const files: string[] = [];
+      const devices: string[] = [];
+      for (let devNumber = 0; devNumber < 3; devNumber += 1) {
+        const path = join(folder, `${dataOffsetSectors}-${devNumber}`);
+        const plain = testSuperblock(devNumber, { deviceBytes: deviceBytes - 4096 });
+        const block = encodeSuperblock({ ...plain, dataOffsetSectors });
+        writeMember(path, block, deviceBytes);
+        files.push(path);
+        devices.push(await makeLoopDevice(path, ["--sector-size", "4096"]));
+      }
+      const before = sums(files);
+      const { attached, uri } = await Attached.start(devices);
+      if (dataOffsetSectors === 2048) {
+        expect(uri).not.toBeNull();
+        expect(await attached.stop()).toBe(0);
+        continue;
+      }
+      expect([uri, attached.child.exitCode]).toEqual([null, 1]);
+      expect(attached.stderr).toMatch(
+        /Drive \/dev\/loop\d+ takes whole blocks of 4096 bytes.*data.*sector 2052.*Move the array/,
+      );
+      for (const device of devices) detachLoopDevice(device);
+      expect(sums(files)).toEqual(before);
+    }
   },
 );

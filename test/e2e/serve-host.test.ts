@@ -163,6 +163,20 @@ test("serve: a bad configuration: exit 78 and a line that names the fault", asyn
   expect((await runVerb([...serveWords(folder), "--memory-mib", "7"])).exitCode).toBe(78);
 });
 
+test.skipIf(!CAN_RUN)(
+  "serve: NBD for other hosts without TLS: a warning, and none on loopback [needs libaio, direct-io]",
+  async () => {
+    // An address that no host has: it is not listened on, which comes after the warning.
+    const words = [...serveWords(makeTempDir("open")), "--nbd-tcp", "192.0.2.1:10809"];
+    const { exitCode, stderr } = await runVerb(words);
+    expect(exitCode).toBe(69);
+    expect(stderr).toMatch(/level=warn .*NBD without TLS.* host=192\.0\.2\.1/);
+    const daemon = await Daemon.start(makeTempDir("own"), { flags: ["--nbd-tcp", "127.0.0.1:0"] });
+    expect(daemon.stderr).not.toContain("level=warn");
+    expect(await daemon.stop()).toBe(0);
+  },
+);
+
 test("serve: what nobody knows: exit 64 and a line on stderr", async () => {
   for (const words of [
     ["serve", "--frobnicate"],

@@ -114,6 +114,15 @@ export class ArrayHarness {
     return job.status();
   }
 
+  /** Runs a check to its end; answers with how many bytes of parity do not fit. */
+  mismatchBytes(): number {
+    const options = { mode: "check", limitBytesPerSecond: null, restart: true } as const;
+    const job = this.must<"start-scrub">({ kind: "start-scrub", array: "raid_test", ...options });
+    const ended = this.waitJob(job.id);
+    assert(ended.state === "done", "the check comes to its end");
+    return Number(ended.result["mismatchBytes"]);
+  }
+
   /** Starts a write; the promise gives its status. */
   write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
     const { buffer, bytes } = this.takeBuffer(offset, data.length);

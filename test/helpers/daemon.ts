@@ -276,12 +276,17 @@ export class Attached extends Running {
     this.socket = socket;
   }
 
+  /** Starts it, and does not wait. */
+  static launch(files: readonly string[], flags: readonly string[] = []): Attached {
+    return new Attached(files, join(makeTempDir("at"), "nbd.sock"), flags);
+  }
+
   /** Starts it, and waits until it is ready or has ended: then `uri` is null. */
   static async start(
     files: readonly string[],
     flags: readonly string[] = [],
   ): Promise<{ attached: Attached; uri: string | null }> {
-    const attached = new Attached(files, join(makeTempDir("at"), "nbd.sock"), flags);
+    const attached = Attached.launch(files, flags);
     const line = await attached.ready();
     return { attached, uri: line === null ? null : line.slice("ready ".length) };
   }

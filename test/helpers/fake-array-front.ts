@@ -33,6 +33,7 @@ export class FakeArrayFront implements ArrayFront {
   readonly name = "md0";
   readonly data: Uint8Array;
   isReadOnly = false;
+  isRotational = false;
   canTrim = true;
   preferredBytes = 131_072;
   /** What BLOCK_STATUS says, by block of `statusBlockBytes`; beyond it: data. */

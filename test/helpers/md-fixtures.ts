@@ -6,7 +6,7 @@
  * behind the last pair is set, then comes the data of all pairs without the holes. Reading it here
  * keeps the tests free of the host's tar.
  */
-import { readFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { assert } from "../../src/base/assert.ts";
 import { roundUp } from "../../src/base/units.ts";
@@ -42,12 +42,33 @@ export interface FixtureFacts {
   readonly members: readonly FixtureMember[];
   readonly examine: Readonly<Record<string, string>>;
   readonly images_sha256: Readonly<Record<string, string>>;
+  /** By what the kernel was given: "full", "miss0", "miss0-force". */
+  readonly after_kernel_recovery: Readonly<Record<string, { readonly sha256: string | null }>>;
 }
 
 export function fixtureFacts(): Readonly<Record<string, FixtureFacts>> {
   const text = readFileSync(join(MD_FIXTURES, "manifest.json"), "utf8");
   return (JSON.parse(text) as { fixtures: Record<string, FixtureFacts> }).fixtures;
 }
+
+/** Writes the member images of one fixture into `folder`, sparse; their paths, in their order. */
+export function writeFixture(name: string, folder: string): string[] {
+  return [...loadFixture(name)].map(([image, bytes]) => {
+    const path = join(folder, image);
+    const file = openSync(path, "wx");
+    ftruncateSync(file, bytes.length);
+    for (let offset = 0; offset < bytes.length; offset += HOLE_BYTES) {
+      const piece = bytes.subarray(offset, offset + HOLE_BYTES);
+      const isHole = Buffer.compare(piece, ZEROS.subarray(0, piece.length)) === 0;
+      if (!isHole) writeSync(file, piece, 0, piece.length, offset);
+    }
+    closeSync(file);
+    return path;
+  });
+}
+
+const HOLE_BYTES = 65_536;
+const ZEROS = new Uint8Array(HOLE_BYTES);
 
 /** The member images of one fixture by name ("m0.img"), each a fresh copy. */
 export function loadFixture(name: string): Map<string, Uint8Array> {

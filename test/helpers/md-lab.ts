@@ -5,11 +5,17 @@ import { runGuest } from "./lab.ts";
 
 export interface CreateTask {
   readonly name: string;
-  /** As mdadm names it. */
-  readonly layout: string;
-  readonly chunkKib: number;
-  /** Image files in the shared folder. */
+  /** Image files in the shared folder; the last `spareCount` of them become spares. */
   readonly files: readonly string[];
+  readonly spareCount: number;
+  /** Level, layout, chunk, policy and whatever else for `mdadm --create`. */
+  readonly words: readonly string[];
+  /** For each file, behind its device (":3M": its data offset). */
+  readonly suffixes: readonly string[];
+  /** Index of a file that fails and is removed before the last writes; null: none. */
+  readonly loses: number | null;
+  /** Copies of the files while the array is dirty, with all of its writes done; or none. */
+  readonly dirtyFiles: readonly string[];
 }
 
 export interface AssembleTask {
@@ -17,11 +23,20 @@ export interface AssembleTask {
   readonly files: readonly string[];
   /** Index of a file that is no member any more and is added anew once the array runs. */
   readonly replaces: number | null;
+  /** Only its sum as assembled is asked for. */
+  readonly isBrief: boolean;
+}
+
+/** Members that may not make an array. */
+export interface TrialTask {
+  readonly name: string;
+  readonly files: readonly string[];
 }
 
 export interface MdPlan {
-  readonly create: readonly CreateTask[];
-  readonly assemble: readonly AssembleTask[];
+  readonly create?: readonly CreateTask[];
+  readonly assemble?: readonly AssembleTask[];
+  readonly trials?: readonly TrialTask[];
 }
 
 export interface AssembleReport {
@@ -44,6 +59,8 @@ export interface MdReport {
   /** By name: the sha256 of the array, which was filled with noise. */
   readonly created: Record<string, string>;
   readonly assembled: Record<string, AssembleReport>;
+  /** By name: how many members were missing when it started; null: it did not. */
+  readonly trials: Record<string, number | null>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */

@@ -1,4 +1,5 @@
 /** Superblocks of arrays that do not exist: what tests of md's decisions start from. */
+import { closeSync, openSync, writeSync } from "node:fs";
 import { assert } from "../../src/base/assert.ts";
 import {
   type AssemblyPlan,
@@ -12,7 +13,8 @@ import {
   type LayoutOnMember,
   newSuperblock,
 } from "../../src/md/create.ts";
-import { Role, type Superblock } from "../../src/md/superblock.ts";
+import { Role, SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../../src/md/superblock.ts";
+import { makeFile } from "./daemon.ts";
 
 export const TEST_DEVICE_BYTES = 64 * 1024 * 1024;
 export const TEST_ARRAY_UUID = "00010203:04050607:08090a0b:0c0d0e0f";
@@ -62,6 +64,14 @@ export function testCandidate(
   drive = `d${superblock.devNumber}`,
 ): Candidate {
   return { drive, superblock, deviceBytes: TEST_DEVICE_BYTES };
+}
+
+/** A sparse file with this superblock in its place, and nothing else. */
+export function writeMember(path: string, block: Uint8Array, deviceBytes: number): void {
+  makeFile(path, deviceBytes);
+  const file = openSync(path, "r+");
+  writeSync(file, block, 0, block.length, SUPERBLOCK_OFFSET_BYTES);
+  closeSync(file);
 }
 
 /** A complete clean array. */

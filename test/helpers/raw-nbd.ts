@@ -32,6 +32,7 @@ import {
 
 const WAIT_LIMIT_MS = 12_000;
 const ENCODER = new TextEncoder();
+const NOTHING = new Uint8Array(0);
 
 export const BOTH_FLAGS = HandshakeFlag.fixedNewstyle | HandshakeFlag.noZeroes;
 
@@ -53,6 +54,15 @@ export interface RawReply {
   readonly error: number;
   readonly cookie: bigint;
   readonly data: Uint8Array;
+  readonly isChunk: boolean;
+}
+
+/** A reply of one chunk, as it came. */
+export interface RawChunk {
+  readonly flags: number;
+  readonly type: number;
+  readonly cookie: bigint;
+  readonly payload: Uint8Array;
 }
 
 export interface Opened {
@@ -182,10 +192,17 @@ export class RawNbd {
   async read(bytes: number): Promise<Uint8Array> {
     const isThere = await this.wait(() => this.receivedBytes >= bytes);
     assert(isThere, `the server sends ${bytes} bytes; there are ${this.receivedBytes}`);
-    const all = this.received.length === 1 ? this.received[0]! : concatenate(this.received);
-    this.received = bytes < all.length ? [all.subarray(bytes)] : [];
+    const taken = this.peek(bytes);
+    const rest = this.received[0]?.subarray(bytes);
+    this.received = rest === undefined || rest.length === 0 ? [] : [rest];
     this.receivedBytes -= bytes;
-    return all.subarray(0, bytes);
+    return taken;
+  }
+
+  /** The first bytes of what has come, which stays where it is. */
+  private peek(bytes: number): Uint8Array {
+    if (this.received.length > 1) this.received = [concatenate(this.received)];
+    return this.received[0]?.subarray(0, bytes) ?? NOTHING;
   }
 
   /** Whether the server hangs up now, having sent nothing that was not read. */
@@ -231,7 +248,7 @@ export class RawNbd {
   }
 
   /** Sends an option and takes its answers, the last one (ACK or an error) included. */
-  async option(option: number, data: Uint8Array = new Uint8Array(0)): Promise<OptionAnswer[]> {
+  async option(option: number, data: Uint8Array = NOTHING): Promise<OptionAnswer[]> {
     this.send(encodeOption(option, data));
     return this.answers(option);
   }
@@ -274,12 +291,9 @@ export class RawNbd {
    * Asks for TLS, with `extra` behind the question in the same packet, and goes on over it. False
    * where the server does not let the client in: that shows in TLS 1.3 with the first answer.
    */
-  async startTls(
-    options: ConnectionOptions,
-    extra: Uint8Array = new Uint8Array(0),
-  ): Promise<boolean> {
+  async startTls(options: ConnectionOptions, extra: Uint8Array = NOTHING): Promise<boolean> {
     const { starttls } = OptionCode;
-    this.send(encodeOption(starttls, new Uint8Array(0)), extra);
+    this.send(encodeOption(starttls, NOTHING), extra);
     const answers = await this.answers(starttls);
     assert(answers.at(-1)!.type === OptionReply.ack, "the server offers TLS");
     assert(this.receivedBytes === 0, "the server waits for the handshake");
@@ -297,17 +311,32 @@ export class RawNbd {
 
   // Transmission --------------------------------------------------------------------------------
 
-  request(request: RawRequest, payload: Uint8Array = new Uint8Array(0)): void {
+  request(request: RawRequest, payload: Uint8Array = NOTHING): void {
     this.send(rawRequest(request), payload);
   }
 
   /** One simple reply, with so many bytes where there is no error. */
-  async reply(dataBytes = 0): Promise<RawReply> {
+  reply(dataBytes = 0): Promise<RawReply> {
+    return this.replyTo(() => dataBytes);
+  }
+
+  /** As `reply`, where the cookie says how many bytes a success brings. */
+  async replyTo(dataBytesOf: (cookie: bigint) => number): Promise<RawReply> {
     const view = viewOf(await this.read(SIMPLE_REPLY_BYTES));
     assert(view.getUint32(0) === SIMPLE_REPLY_MAGIC, "a simple reply begins here");
     const error = view.getUint32(4);
     const cookie = view.getBigUint64(8);
-    return { error, cookie, data: error === 0 ? await this.read(dataBytes) : new Uint8Array(0) };
+    const data = error === 0 ? await this.read(dataBytesOf(cookie)) : NOTHING;
+    return { error, cookie, data, isChunk: false };
+  }
+
+  /** One chunk. */
+  async chunk(): Promise<RawChunk> {
+    const view = viewOf(await this.read(CHUNK_HEADER_BYTES));
+    assert(view.getUint32(0) === CHUNK_MAGIC, "a chunk begins here");
+    const payload = await this.read(view.getUint32(16));
+    const [flags, type] = [view.getUint16(4), view.getUint16(6)];
+    return { flags, type, cookie: view.getBigUint64(8), payload };
   }
 
   /**
@@ -315,23 +344,16 @@ export class RawNbd {
    * or the payload of a block status chunk.
    */
   async anyReply(dataBytes = 0): Promise<RawReply> {
-    const header = await this.read(SIMPLE_REPLY_BYTES);
-    const view = viewOf(header);
-    if (view.getUint32(0) !== CHUNK_MAGIC) {
-      assert(view.getUint32(0) === SIMPLE_REPLY_MAGIC, "a reply begins here");
-      const error = view.getUint32(4);
-      const data = error === 0 ? await this.read(dataBytes) : new Uint8Array(0);
-      return { error, cookie: view.getBigUint64(8), data };
-    }
-    const rest = await this.read(CHUNK_HEADER_BYTES - SIMPLE_REPLY_BYTES);
-    const payload = await this.read(viewOf(rest).getUint32(0));
-    assert((view.getUint16(4) & ChunkFlag.done) !== 0, "a reply has one chunk");
-    const type = view.getUint16(6);
-    const cookie = view.getBigUint64(8);
+    const isThere = await this.wait(() => this.receivedBytes >= 4);
+    assert(isThere, "a reply comes");
+    const magic = viewOf(this.peek(4)).getUint32(0);
+    if (magic === SIMPLE_REPLY_MAGIC) return this.reply(dataBytes);
+    const { flags, type, cookie, payload } = await this.chunk();
+    assert((flags & ChunkFlag.done) !== 0, "a reply has one chunk");
     const isError = type >= ChunkType.error;
     const error = isError ? viewOf(payload).getUint32(0) : 0;
-    if (isError || type === ChunkType.none) return { error, cookie, data: new Uint8Array(0) };
-    return { error, cookie, data: type === ChunkType.offsetData ? payload.subarray(8) : payload };
+    const data = isError ? NOTHING : type === ChunkType.offsetData ? payload.subarray(8) : payload;
+    return { error, cookie, data, isChunk: true };
   }
 }
 

@@ -126,7 +126,7 @@ test("examine ppl: r5-3d-64k-ppl-dirty: the last unit of each log", () => {
   });
   expect(texts[2]!.split("\n")).toEqual([
     "        Filename : m2.img",
-    "           State : OK",
+    "       Log State : OK",
     "       Signature : edfb6ffa",
     "      Generation : 29",
     expect.stringMatching(/^ {7}Last Unit : number \d+, at byte 241664$/),

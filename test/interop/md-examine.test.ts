@@ -12,6 +12,7 @@ import type { ConsistencyPolicy } from "../../src/md/create.ts";
 import { examineReport, renderExamine } from "../../src/md/examine.ts";
 import {
   encodeSuperblock,
+  Feature,
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
 } from "../../src/md/superblock.ts";
@@ -25,7 +26,7 @@ const MEMBER_COUNTS = Array.from({ length: 14 }, (_, index) => index + 3);
 const HAS_MDADM = needs("mdadm");
 
 function labels(text: string): Map<string, string> {
-  const pairs = text.split("\n").map((line) => /^ *([A-Z][A-Za-z ]+?) : (.*?) *$/.exec(line));
+  const pairs = text.split("\n").map((line) => /^ *([A-Z][A-Za-z' ]+?) : (.*?) *$/.exec(line));
   return new Map(pairs.flatMap((pair) => (pair === null ? [] : [[pair[1]!, pair[2]!]])));
 }
 
@@ -69,8 +70,6 @@ function expectAgreement(superblock: Superblock, deviceBytes: number): void {
     const mine = ours.get(label);
     if (label.endsWith("Time")) {
       expect(Math.floor(Date.parse(mine!) / 1000)).toBe(Date.parse(`${value} UTC`) / 1000);
-    } else if (label === "Array State") {
-      expect(mine!.split(" ")[0]).toBe(value.split(" ")[0]!);
     } else {
       expect(`${label}: ${mine?.toLowerCase()}`).toBe(`${label}: ${value.toLowerCase()}`);
     }
@@ -104,6 +103,19 @@ test.skipIf(!HAS_MDADM).each([3 * GIB, 9 * GIB, 300 * GIB, 4 * TIB])(
 
 const plain = testSuperblock(1, { memberCount: 4 });
 
+/** To level 6, another layout and chunks of 128 KiB. */
+function reshapeFields(deltaMembers: number, newOffset: number): Uint8Array {
+  const bytes = new Uint8Array(28);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, 6, true);
+  view.setBigUint64(4, 100_000n, true);
+  view.setInt32(12, deltaMembers, true);
+  view.setUint32(16, 1, true);
+  view.setUint32(20, 256, true);
+  view.setInt32(24, newOffset, true);
+  return bytes;
+}
+
 test.skipIf(!HAS_MDADM).each([
   ["dirty", { resyncOffsetSectors: 0 }],
   ["half resynced", { resyncOffsetSectors: 31_744 }],
@@ -112,6 +124,16 @@ test.skipIf(!HAS_MDADM).each([
   ["without a role", { devNumber: 9 }],
   ["degraded", { devRoles: plain.devRoles.with(2, 0xfffe) }],
   ["smaller than the drive", { sizeSectors: plain.sizeSectors - 1024 }],
+  ["a journal device", { devRoles: plain.devRoles.with(1, 0xfffd), otherFeatures: 0x200 }],
+  ["a spare", { devNumber: 4 }],
+  [
+    "a replacement",
+    { devNumber: 4, devRoles: plain.devRoles.with(4, 1), otherFeatures: Feature.replacement },
+  ],
+  ["write-mostly and failfast", { deviceFlags: 3 }],
+  ["failfast", { deviceFlags: 2 }],
+  ["growing", { otherFeatures: 0x44, reshapeBytes: reshapeFields(1, -512) }],
+  ["shrinking", { otherFeatures: 0x24, reshapeBytes: reshapeFields(-1, 0) }],
   ["left-asymmetric", { layout: 0 }],
   ["parity-last", { layout: 5 }],
 ] satisfies [string, Partial<Superblock>][])(

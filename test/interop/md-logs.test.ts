@@ -41,7 +41,6 @@ import {
 /** The fields of manifest.json that only these tests use. */
 interface LogFacts {
   readonly torn_4k_stripes_member_sector: readonly number[];
-  readonly after_kernel_recovery: Readonly<Record<string, { readonly sha256: string | null }>>;
   readonly members: readonly {
     readonly image: string;
     readonly bitmap: { readonly [field: string]: unknown } | null;
@@ -70,7 +69,7 @@ function sha256(bytes: Uint8Array): string {
 }
 
 function recovered(name: string, how: string): string {
-  const sum = LOG_FACTS[name]!.after_kernel_recovery[how]?.sha256;
+  const sum = FACTS[name]!.after_kernel_recovery[how]?.sha256;
   if (typeof sum !== "string") throw new Error(`no kernel has recovered ${name} ${how}`);
   return sum;
 }

@@ -142,6 +142,25 @@ describe.each(["whole", "degraded"])("%s array", (name) => {
     },
   );
 
+  test.skipIf(!HAS_QEMU)(
+    "qemu-img bench: writes with flushes, reads, 32 at a time: the pattern [needs libaio, direct-io, qemu-img]",
+    async () => {
+      const bench = [toolPath("qemu-img")!, "bench", "-f", "raw", "-c", "500", "-d", "32"];
+      const uri = daemon.uri(name);
+      const writes = ["-w", "-s", "16384", "--pattern=0x5c", "--flush-interval=50"];
+      await mustRun([...bench, ...writes, uri]);
+      // Odd steps, so that requests cross chunks.
+      await mustRun([...bench, ...writes, "-o", "8M", "-S", "12288", uri]);
+      await mustRun([...bench, "-s", "65536", "-S", "20480", uri]);
+      const ranges = [`read -P 0x5c 0 ${500 * 16}k`, `read -P 0x5c 8M ${499 * 12 + 16}k`];
+      const words = ranges.flatMap((command) => ["-c", command]);
+      const output = await mustRun([toolPath("qemu-io")!, "-f", "raw", ...words, uri]);
+      expect(output).not.toContain("failed");
+      expect(output.match(/^read \d+/gm)).toHaveLength(2);
+      await expectSound(name);
+    },
+  );
+
   test.skipIf(!HAS_FIO)(
     "fio: random writes verified, four jobs at once [needs libaio, direct-io, fio]",
     async () => {
@@ -168,6 +187,15 @@ describe.each(["whole", "degraded"])("%s array", (name) => {
     },
   );
 });
+
+test.skipIf(!HAS_PYTHON)(
+  "libnbd in Python: negotiation by hand, chunks on and off, extents, trims [needs libaio, direct-io, python3-libnbd]",
+  async () => {
+    const words = [SYSTEM_PYTHON, "-c", PYTHON_NEGOTIATOR, daemon.nbdSocket];
+    expect(await mustRun(words)).toBe("all is well\n");
+    await expectSound("whole");
+  },
+);
 
 test.skipIf(!CAN_RUN)(
   "serve: after all these clients: no connection is left, stops clean [needs libaio, direct-io]",
@@ -258,5 +286,91 @@ r.set_strict_mode(0)
 assert error_of(r.pwrite, b"x" * 512, 0) == errno.EPERM
 assert r.pread(4 << 20, 0) == bytes(shadow)
 for h in (a, b, r): h.shutdown()
+print("all is well")
+`;
+
+const PYTHON_NEGOTIATOR = `
+import errno, sys
+import nbd
+
+def haggling(flags=3, structured=True):
+    h = nbd.NBD()
+    h.set_opt_mode(True)
+    h.set_handshake_flags(flags)
+    h.set_request_structured_replies(structured)
+    h.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    h.connect_unix(sys.argv[1])
+    return h
+
+def error_of(call, *arguments):
+    try: call(*arguments)
+    except nbd.Error as e: return e.errnum
+    return 0
+
+h = haggling()
+names = []
+assert h.opt_list(lambda name, description: names.append(name)) == 4
+assert sorted(names) == ["degraded", "degraded-ro", "whole", "whole-ro"], names
+contexts = []
+h.set_export_name("whole")
+h.opt_list_meta_context(contexts.append)
+assert contexts == ["base:allocation"], contexts
+h.set_export_name("nobody")
+assert error_of(h.opt_info) != 0
+assert error_of(h.opt_go) != 0
+h.set_export_name("whole-ro")
+h.opt_info()
+assert h.is_read_only() and h.can_meta_context("base:allocation")
+h.set_export_name("whole")
+h.opt_info()
+size = h.get_size()
+assert not h.is_read_only()
+low, best, high = (h.get_block_size(k) for k in
+    (nbd.SIZE_MINIMUM, nbd.SIZE_PREFERRED, nbd.SIZE_MAXIMUM))
+assert low == 1 and best & (best - 1) == 0 and high == 16 << 20, (low, best, high)
+h.opt_go()
+assert h.get_size() == size and h.get_structured_replies_negotiated()
+assert h.can_df() and h.can_trim() and h.can_zero() and h.can_fast_zero() and h.can_cache()
+
+# Chunks: a whole read in one of them, also where fragments are not allowed.
+chunks = []
+def on_chunk(data, offset, status, error): chunks.append((offset, bytes(data), status))
+h.pwrite(b"abc" * 1000, 4001, nbd.CMD_FLAG_FUA)
+got = h.pread_structured(3000, 4001, on_chunk, nbd.CMD_FLAG_DF)
+assert got == b"abc" * 1000 and chunks == [(4001, b"abc" * 1000, nbd.READ_DATA)]
+
+# A trim of stripes shows, what is written shows again, and one extent is one.
+stripe = 3 * 32 << 10
+h.pwrite(bytes([7]) * (4 * stripe), 0)
+h.trim(2 * stripe, stripe)
+seen = []
+h.block_status(4 * stripe, 0, lambda context, offset, entries, error: seen.append(entries))
+assert seen == [[stripe, 0, 2 * stripe, 3, stripe, 0]], seen
+seen.clear()
+h.block_status(stripe + 5, stripe - 5, lambda c, o, e, error: seen.append(e), nbd.CMD_FLAG_REQ_ONE)
+assert seen == [[5, 0]], seen
+assert h.pread(4 * stripe, 0) == bytes([7]) * stripe + bytes(2 * stripe) + bytes([7]) * stripe
+h.zero(stripe, 0, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_FUA)
+assert error_of(h.zero, 100, 0, nbd.CMD_FLAG_FAST_ZERO) == errno.ENOTSUP
+h.zero(100, 3 * stripe + 1, nbd.CMD_FLAG_NO_HOLE)
+assert h.pread(102, 3 * stripe) == b"\\x07" + bytes(100) + b"\\x07"
+h.cache(stripe, 0)
+h.flush()
+h.shutdown()
+
+# The flags of old clients, and no chunks.
+for flags in (0, 1, 2, 3):
+    old = haggling(flags, structured=False)
+    if not old.aio_is_negotiating():
+        # Without fixed newstyle it is EXPORT_NAME, which opened the only way it can.
+        continue
+    old.set_export_name("whole")
+    old.opt_go()
+    assert not old.get_structured_replies_negotiated() and not old.can_df()
+    assert old.pread(4, 3 * stripe + 101) == bytes([7]) * 4
+    old.shutdown()
+h = haggling()
+h.opt_abort()
+assert h.aio_is_closed()
 print("all is well")
 `;

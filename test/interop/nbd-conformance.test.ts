@@ -5,16 +5,20 @@
  * Method: a client without manners (helpers/raw-nbd.ts) works through the tables in nbd-cases/
  * against one daemon with one array, each case on connections of its own. Behind every group the
  * daemon's own count of connections, its payload memory and its file descriptors are back where
- * they were. What needs time (the limit of the handshake) runs beside the other tests.
+ * they were. What needs time (the limit of the handshake) runs beside the other tests; those that
+ * take all places come behind it, as they drop whoever is still in its handshake.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
+import { ESHUTDOWN } from "../../src/base/errno.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { Command, encodeOption, OptionCode, OptionReply } from "../../src/nbd/protocol.ts";
 import { Daemon, makeFiles, mustRun } from "../helpers/daemon.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";
+import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { DETAIL_CASES } from "./nbd-cases/details.ts";
 import { END_CASES } from "./nbd-cases/ends.ts";
 import { HANDSHAKE_CASES } from "./nbd-cases/handshake.ts";
 import {
@@ -111,6 +115,20 @@ async function expectServingOnce(): Promise<void> {
   await disconnect(raw);
 }
 
+/** A new client that reads and writes so many bytes at a time is served without a wait. */
+async function expectPrompt(sizes: readonly number[]): Promise<void> {
+  const startMs = Date.now();
+  const raw = await opened(lab);
+  for (const bytes of sizes) {
+    raw.request({ command: Command.read, offset: 3, bytes });
+    expect((await raw.reply(bytes)).error).toBe(0);
+    raw.request({ command: Command.write, offset: 3, bytes }, new Uint8Array(bytes));
+    expect((await raw.reply()).error).toBe(0);
+  }
+  expect(Date.now() - startMs).toBeLessThan(1_000);
+  await disconnect(raw);
+}
+
 async function startSilentClients(): Promise<void> {
   const flagged = await negotiating(lab);
   const halfAnOption = await negotiating(lab);
@@ -130,7 +148,12 @@ async function startSilentClients(): Promise<void> {
 }
 
 describe.skipIf(!CAN_RUN)("table", () => {
-  const tables = { handshake: HANDSHAKE_CASES, requests: REQUEST_CASES, ends: END_CASES };
+  const tables = {
+    handshake: HANDSHAKE_CASES,
+    requests: REQUEST_CASES,
+    details: DETAIL_CASES,
+    ends: END_CASES,
+  };
   for (const [table, cases] of Object.entries(tables)) {
     describe(table, () => {
       for (const { name, run } of cases) {
@@ -150,6 +173,13 @@ describe.skipIf(!CAN_RUN)("table", () => {
 });
 
 describe.skipIf(!CAN_RUN)("limits", () => {
+  test(`nbd: a client on TCP that falls silent: probed after a minute ${NEEDS}`, async () => {
+    const raw = await opened(lab, EXPORT, lab.tcp);
+    await expectInSync(raw);
+    await expectProbes("port" in lab.tcp ? lab.tcp.port : 0);
+    await disconnect(raw);
+  });
+
   test(`nbd: 65 options: the last one is hung up on ${NEEDS}`, async () => {
     const raw = await negotiating(lab);
     for (let count = 1; count <= OPTIONS_MAX; count += 1) {
@@ -168,23 +198,6 @@ describe.skipIf(!CAN_RUN)("limits", () => {
     await expectHungUp(raw);
   });
 
-  test(`nbd: 257 connections: the last is closed, and one that ends makes room ${NEEDS}`, async () => {
-    const count = CONNECTIONS_MAX - silent.filter(({ raw }) => !raw.hasEnded).length;
-    const all: RawNbd[] = [];
-    for (let index = 0; index < count; index += 1) {
-      const raw = RawNbd.open(index % 4 === 0 ? lab.tcp : lab.unix);
-      await raw.greeting();
-      all.push(raw);
-    }
-    await expectHungUp(RawNbd.open(lab.unix));
-    await expectHungUp(RawNbd.open(lab.tcp));
-    all.pop()!.close();
-    await Bun.sleep(20);
-    await expectServingOnce();
-    for (const raw of all) raw.close();
-    await expectAtRest();
-  });
-
   test(`nbd: a client that reads no replies: bounded memory, others are served ${NEEDS}`, async () => {
     const before = residentBytes();
     const slow = await opened(lab);
@@ -199,6 +212,38 @@ describe.skipIf(!CAN_RUN)("limits", () => {
       expect((await slow.reply(8 * MIB)).data.length).toBe(8 * MIB);
     }
     await disconnect(slow);
+    await expectAtRest();
+  });
+
+  test(`nbd: 12 clients that read no replies: the next one is served at once ${NEEDS}`, async () => {
+    const slow: RawNbd[] = [];
+    for (let count = 0; count < 12; count += 1) {
+      const raw = await opened(lab);
+      raw.pause();
+      raw.send(...new Array(128).fill(rawRequest({ command: Command.read, bytes: MIB })));
+      slow.push(raw);
+    }
+    await Bun.sleep(100);
+    await expectPrompt([1, 4096, 70_000, MIB]);
+    // None of the slow ones was dropped for that: they get all their replies.
+    for (const each of slow) {
+      each.resume();
+      for (let count = 0; count < 128; count += 1) await each.reply(MIB);
+      await disconnect(each);
+    }
+    await expectAtRest();
+  });
+
+  test(`nbd: 8 writes of 32 MiB without the end of it: small requests do not wait ${NEEDS}`, async () => {
+    const stuck: RawNbd[] = [];
+    for (let count = 0; count < 8; count += 1) {
+      const raw = await opened(lab);
+      raw.request({ command: Command.write, bytes: 32 * MIB }, new Uint8Array(MIB));
+      stuck.push(raw);
+    }
+    await Bun.sleep(100);
+    await expectPrompt([1, 4096, 70_000, 250_000]);
+    for (const raw of stuck) raw.close();
     await expectAtRest();
   });
 
@@ -259,7 +304,7 @@ describe.skipIf(!HAS_TOOLS)("tools", () => {
   }, 30_000);
 });
 
-describe.skipIf(!CAN_RUN)("time", () => {
+describe.skipIf(!CAN_RUN)("time and places", () => {
   test(`nbd: no handshake for 10 s: hung up, but not before ${NEEDS}`, async () => {
     const leftMs = HANDSHAKE_LIMIT_MS - (Date.now() - silentSinceMs);
     if (leftMs > 1_000) {
@@ -272,8 +317,56 @@ describe.skipIf(!CAN_RUN)("time", () => {
     await expectAtRest();
   }, 20_000);
 
-  test(`nbd: SIGTERM after all that: a clean stop ${NEEDS}`, async () => {
-    expect(await daemon.stop()).toBe(0);
+  test(`nbd: 257 connections: the last is closed, and one that ends makes room ${NEEDS}`, async () => {
+    const all: RawNbd[] = [];
+    for (let index = 0; index < CONNECTIONS_MAX; index += 1) {
+      all.push(await opened(lab, EXPORT, index % 4 === 0 ? lab.tcp : lab.unix));
+    }
+    await expectHungUp(RawNbd.open(lab.unix));
+    await expectHungUp(RawNbd.open(lab.tcp));
+    all.pop()!.close();
+    await Bun.sleep(20);
+    await expectServingOnce();
+    for (const raw of all) raw.close();
+    await expectAtRest();
+  });
+
+  test(`nbd: 600 clients that say nothing: who is through stays, others come through ${NEEDS}`, async () => {
+    const through = await opened(lab);
+    const flood: RawNbd[] = [];
+    for (let index = 0; index < 600; index += 1) {
+      flood.push(RawNbd.open(index % 4 === 0 ? lab.tcp : lab.unix));
+      if (index % 50 === 0) await expectServingOnce();
+    }
+    await expectServingOnce();
+    await flood[0]!.readToEnd();
+    await expectInSync(through);
+    for (const raw of flood) raw.close();
+    await disconnect(through);
+    await expectAtRest();
+  });
+
+  test(`nbd: SIGTERM under load: what is under way is answered, the rest ESHUTDOWN ${NEEDS}`, async () => {
+    const raw = await opened(lab);
+    const haggling = await negotiating(lab);
+    raw.pause();
+    // More than the socket takes: some of it is still to be sent when the signal comes.
+    raw.send(...new Array(30).fill(rawRequest({ command: Command.read, bytes: MIB })));
+    await Bun.sleep(50);
+    const stopped = daemon.stop();
+    while (!daemon.stderr.includes("stopping")) await Bun.sleep(5);
+    await Bun.sleep(50);
+    raw.request({ command: Command.read, bytes: 512, cookie: 2n });
+    raw.request({ command: Command.write, bytes: 512, cookie: 3n }, new Uint8Array(512));
+    expect(await haggling.optionTypes(OptionCode.list)).toEqual([OptionReply.errorShutdown]);
+    raw.resume();
+    for (let count = 0; count < 30; count += 1) expect((await raw.reply(MIB)).error).toBe(0);
+    for (const cookie of [2n, 3n]) {
+      expect(await raw.reply()).toMatchObject({ error: ESHUTDOWN, cookie });
+    }
+    await expectHungUp(raw);
+    await expectHungUp(haggling);
+    expect(await stopped).toBe(0);
     expect(daemon.stderr).not.toContain("level=error");
   });
 });

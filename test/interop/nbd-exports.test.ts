@@ -4,7 +4,7 @@
  * manners; exports are changed over the API between their requests.
  */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
+import { EINVAL, EIO, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { MIB } from "../../src/base/units.ts";
 import { Command, OptionCode } from "../../src/nbd/protocol.ts";
 import { Daemon, makeFiles, mustRun, runProgram } from "../helpers/daemon.ts";
@@ -23,10 +23,11 @@ let daemon: Daemon;
 beforeAll(async () => {
   if (!CAN_RUN) return;
   const folder = makeTempDir("exports");
-  daemon = await Daemon.start(folder);
-  const drives = await daemon.addDrives(makeFiles(folder, 6, 20 * MIB));
+  daemon = await Daemon.start(folder, { flags: ["--allow-fault-injection"] });
+  const drives = await daemon.addDrives(makeFiles(folder, 9, 20 * MIB));
   await daemon.must("POST", "/v1/arrays", { name: "one", drives: drives.slice(0, 3) });
-  await daemon.must("POST", "/v1/arrays", { name: "two", drives: drives.slice(3) });
+  await daemon.must("POST", "/v1/arrays", { name: "two", drives: drives.slice(3, 6) });
+  await daemon.must("POST", "/v1/arrays", { name: "doomed", drives: drives.slice(6) });
 });
 
 async function connect(name: string): Promise<RawNbd> {
@@ -139,6 +140,51 @@ describe.skipIf(!CAN_RUN)("exports", () => {
     await expectInSync(raw);
     await disconnect(raw);
     await remove("a");
+  });
+
+  test(`exports: a pool of 32 MiB: the largest request is told, served, and not a byte more ${NEEDS}`, async () => {
+    await put("a", "one");
+    const raw = await RawNbd.greeted({ path: daemon.nbdSocket });
+    const { maxRequestBytes } = await raw.go("a");
+    expect(maxRequestBytes).toBe(16 * MIB);
+    for (const [bytes, error] of [
+      [maxRequestBytes, 0],
+      [maxRequestBytes + 1, EINVAL],
+    ] as const) {
+      // The offset takes another row at both ends.
+      raw.request({ command: Command.write, offset: 4095, bytes }, new Uint8Array(bytes));
+      expect((await raw.reply()).error).toBe(error);
+      raw.request({ command: Command.read, offset: 4095, bytes });
+      expect((await raw.reply(bytes)).error).toBe(error);
+    }
+    await expectInSync(raw);
+    await disconnect(raw);
+    await remove("a");
+  });
+
+  test(`exports: two members are lost under a client: EIO for each request, it stays ${NEEDS}`, async () => {
+    await put("c", "doomed");
+    const raw = await connect("c");
+    expect(await writeError(raw)).toBe(0);
+    for (const drive of ["drive7", "drive8"]) {
+      await daemon.must("POST", "/v1/faults", { drive, op: "any", errno: "ENXIO" });
+    }
+    expect(await writeError(raw)).toBe(EIO);
+    expect((await daemon.must("GET", "/v1/arrays/doomed")).state).toBe("failed");
+    const commands = [Command.read, Command.write, Command.writeZeroes, Command.flush];
+    const errors: number[] = [];
+    for (const command of commands) {
+      const range = command === Command.flush ? {} : { bytes: 2 * MIB };
+      const payload = new Uint8Array(command === Command.write ? 2 * MIB : 0);
+      raw.request({ command, ...range }, payload);
+      errors.push((await raw.reply(2 * MIB)).error);
+    }
+    expect(errors).toEqual(commands.map(() => EIO));
+    const late = await RawNbd.greeted({ path: daemon.nbdSocket });
+    await late.go("c");
+    await disconnect(late);
+    await disconnect(raw);
+    await remove("c");
   });
 
   test(`exports: 100 made and removed while one is under load: it is served on ${NEEDS}`, async () => {

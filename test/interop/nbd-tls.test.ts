@@ -22,6 +22,7 @@ import { Daemon, makeFiles, mustRun, runProgram, runVerb } from "../helpers/daem
 import { randomBytes } from "../helpers/nbd-data.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest, type Where } from "../helpers/raw-nbd.ts";
+import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 import { expectHungUp, expectInSync } from "./nbd-cases/lab.ts";
 
@@ -201,6 +202,7 @@ describe.skipIf(!CAN_RUN)("required", () => {
       expect(Buffer.compare((await reader.reply(data.length)).data, data)).toBe(0);
     }
     expect(await connections("required")).toBe(2);
+    await expectProbes(servers.required.port);
     raw.request({ command: Command.disconnect });
     await expectHungUp(raw);
     plain.close();
@@ -302,23 +304,6 @@ describe.skipIf(!CAN_RUN)("required", () => {
     }
     await expectAlone("required", fds);
   });
-
-  test(`tls: 257 connections: the last is closed ${NEEDS}`, async () => {
-    const { where } = servers.required;
-    const all: RawNbd[] = [];
-    const taken = silent.filter((raw) => !raw.hasEnded).length;
-    for (let count = taken; count < CONNECTIONS_MAX; count += 1) {
-      const raw = RawNbd.open(where);
-      await raw.greeting();
-      all.push(raw);
-    }
-    await expectHungUp(RawNbd.open(where));
-    for (const raw of all) raw.close();
-    await Bun.sleep(20);
-    const raw = await secured("required");
-    await raw.go("tank");
-    raw.close();
-  });
 });
 
 describe.skipIf(!CAN_RUN)("optional", () => {
@@ -326,6 +311,36 @@ describe.skipIf(!CAN_RUN)("optional", () => {
     const { uris, port } = servers.optional;
     const tcp = [`nbds://127.0.0.1:${port}/tank`, `nbd://127.0.0.1:${port}/tank`];
     expect(uris.slice(1)).toEqual(tcp);
+  });
+
+  test(`tls: 300 clients that say nothing: who is through stays, others come through ${NEEDS}`, async () => {
+    const fds = openFds(servers.optional.daemon);
+    const through = await secured("optional");
+    await through.go("tank");
+    const flood: RawNbd[] = [];
+    for (let count = 0; count < 300; count += 1) flood.push(RawNbd.open(servers.optional.where));
+    const next = await secured("optional");
+    await next.go("tank");
+    for (const raw of [through, next]) await expectInSync(raw);
+    await flood[0]!.readToEnd();
+    for (const raw of [through, next, ...flood]) raw.close();
+    await expectAlone("optional", fds);
+  });
+
+  test(`tls: 257 connections that are through: the last is closed ${NEEDS}`, async () => {
+    const { where } = servers.optional;
+    const all: RawNbd[] = [];
+    for (let count = 0; count < CONNECTIONS_MAX; count += 1) {
+      const raw = await RawNbd.greeted(where);
+      await raw.go("tank");
+      all.push(raw);
+    }
+    await expectHungUp(RawNbd.open(where));
+    for (const raw of all) raw.close();
+    await Bun.sleep(20);
+    const raw = await secured("optional");
+    await raw.go("tank");
+    raw.close();
   });
 
   test(`tls: a client that does not ask for it: served, in one packet too ${NEEDS}`, async () => {

@@ -12,8 +12,14 @@ import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { ArrayHarness } from "../helpers/array-harness.ts";
 import { HolePunching } from "../helpers/hole-punching.ts";
+import { type LoadWork, ShadowLoad } from "../helpers/shadow-load.ts";
 
 const MEMBER_BYTES = 8 * MIB;
+const WORK: LoadWork = {
+  count: 250,
+  depth: 10,
+  pickBytes: (random) => 1 + nextBelow(random, nextBelow(random, 3) === 0 ? 900 * KIB : 8 * KIB),
+};
 
 let harness: ArrayHarness | null = null;
 
@@ -22,95 +28,40 @@ afterEach(() => {
   harness = null;
 });
 
-interface Load {
-  readonly harness: ArrayHarness;
-  readonly shadow: Uint8Array;
-  readonly random: SeededRandom;
-  readonly stripeBytes: number;
-}
-
-function expectSame(actual: Uint8Array, expected: Uint8Array): void {
-  expect(Buffer.compare(actual, expected)).toBe(0);
-}
-
-async function oneOf(load: Load, from: number, length: number): Promise<void> {
-  const { harness, shadow, random, stripeBytes } = load;
-  const kind = nextBelow(random, 8);
-  if (kind < 3) {
-    const data = new Uint8Array(length);
-    fillRandom(random, data);
-    expect(await harness.write(from, data, { fua: kind === 0 })).toBe(0);
-    shadow.set(data, from);
-  } else if (kind < 5) {
-    const flags = nextBelow(random, 4);
-    expect(await harness.writeZeroes(from, length, flags)).toBe(0);
-    shadow.fill(0, from, from + length);
-  } else if (kind === 5) {
-    expect(await harness.trim(from, length)).toBe(0);
-    const first = Math.ceil(from / stripeBytes) * stripeBytes;
-    const end = Math.floor((from + length) / stripeBytes) * stripeBytes;
-    const { data } = await harness.read(from, length);
-    for (let stripe = first; stripe < end; stripe += stripeBytes) {
-      const now = data.subarray(stripe - from, stripe - from + stripeBytes);
-      if (now.every((byte) => byte === 0)) shadow.fill(0, stripe, stripe + stripeBytes);
-    }
-    expectSame(data, shadow.subarray(from, from + length));
-  } else {
-    const { status, data } = await harness.read(from, length);
-    expect(status).toBe(0);
-    expectSame(data, shadow.subarray(from, from + length));
-  }
-}
-
-/** `depth` requests at a time, never two that overlap. */
-async function runLoad(load: Load, count: number): Promise<void> {
-  const { shadow, random } = load;
-  const busy: { from: number; to: number }[] = [];
-  let started = 0;
-  const lanes = Array.from({ length: 10 }, async () => {
-    while (started < count) {
-      started += 1;
-      let from = 0;
-      let to = 0;
-      do {
-        to = 1 + nextBelow(random, nextBelow(random, 3) === 0 ? 900 * KIB : 8 * KIB);
-        from = nextBelow(random, shadow.length - to);
-        to += from;
-      } while (busy.some((range) => to > range.from && from < range.to));
-      const range = { from, to };
-      busy.push(range);
-      await oneOf(load, from, to - from);
-      busy.splice(busy.indexOf(range), 1);
-    }
+/** Writes, zeroings, trims and reads. */
+async function runLoad(load: ShadowLoad, stripeBytes: number): Promise<void> {
+  const { harness, shadow, random } = load;
+  await load.run(WORK, async (from, bytes) => {
+    const kind = nextBelow(random, 8);
+    if (kind < 3) {
+      const data = new Uint8Array(bytes);
+      fillRandom(random, data);
+      await load.write(from, data, { fua: kind === 0 });
+    } else if (kind < 5) {
+      expect(await harness.writeZeroes(from, bytes, nextBelow(random, 4))).toBe(0);
+      shadow.fill(0, from, from + bytes);
+    } else if (kind === 5) {
+      expect(await harness.trim(from, bytes)).toBe(0);
+      const first = Math.ceil(from / stripeBytes) * stripeBytes;
+      const end = Math.floor((from + bytes) / stripeBytes) * stripeBytes;
+      const { data } = await harness.read(from, bytes);
+      for (let stripe = first; stripe < end; stripe += stripeBytes) {
+        const now = data.subarray(stripe - from, stripe - from + stripeBytes);
+        if (now.every((byte) => byte === 0)) shadow.fill(0, stripe, stripe + stripeBytes);
+      }
+      load.expectSame(from, data);
+    } else await load.expectRead(from, bytes);
   });
-  await Promise.all(lanes);
 }
 
-/** Every byte is as in the shadow, and what is called zero is zero. */
-async function compareAll({ harness, shadow, stripeBytes }: Load): Promise<void> {
-  for (let from = 0; from < shadow.length; from += MIB) {
-    const length = Math.min(MIB, shadow.length - from);
-    const { status, data } = await harness.read(from, length);
-    expect(status).toBe(0);
-    expectSame(data, shadow.subarray(from, from + length));
-  }
+/** Every byte is as in the copy, and what is called zero is zero. */
+async function compareAll(load: ShadowLoad, stripeBytes: number): Promise<void> {
+  const { harness, shadow } = load;
+  await load.compareAll();
   for (let from = 0; from < shadow.length; from += stripeBytes) {
     if (harness.allocationAt(from) === 0) continue;
     expect(shadow.subarray(from, from + stripeBytes).every((byte) => byte === 0)).toBe(true);
   }
-}
-
-function checkMismatch(harness: ArrayHarness): number {
-  const job = harness.must<"start-scrub">({
-    kind: "start-scrub",
-    array: "raid_test",
-    mode: "check",
-    limitBytesPerSecond: null,
-    restart: false,
-  });
-  const ended = harness.waitJob(job.id);
-  expect(ended.state).toBe("done");
-  return Number(ended.result["mismatchBytes"]);
 }
 
 for (const [members, chunkBytes, canPunchHoles] of [
@@ -133,16 +84,16 @@ for (const [members, chunkBytes, canPunchHoles] of [
     const { sizeBytes } = harness.createArray({ drives: names, chunkBytes });
     const { reactor } = harness;
     const stripeBytes = chunkBytes * (members - 1);
-    const load: Load = { harness, shadow: new Uint8Array(sizeBytes), random, stripeBytes };
-    reactor.pump(runLoad(load, 250), 60_000);
+    const load = new ShadowLoad(harness, { sizeBytes, random });
+    reactor.pump(runLoad(load, stripeBytes), 60_000);
     // The random mix may have met no whole stripe with data: this one has.
     const data = new Uint8Array(stripeBytes).fill(7);
     expect(reactor.pump(harness.write(0, data))).toBe(0);
     expect(reactor.pump(harness.trim(0, stripeBytes))).toBe(0);
     load.shadow.fill(canPunchHoles ? 0 : 7, 0, stripeBytes);
     harness.settle();
-    reactor.pump(compareAll(load), 60_000);
-    expect(checkMismatch(harness)).toBe(0);
+    reactor.pump(compareAll(load, stripeBytes), 60_000);
+    expect(harness.mismatchBytes()).toBe(0);
     expect(reactor.pump(harness.writeZeroes(0, 300 * KIB, FrontFlag.noHole))).toBe(0);
     load.shadow.fill(0, 0, 300 * KIB);
 
@@ -150,17 +101,17 @@ for (const [members, chunkBytes, canPunchHoles] of [
     harness.must({ kind: "fail-member", array: "raid_test", drive: lost });
     const asked = punching.asked.length;
     expect(asked > 0).toBe(canPunchHoles);
-    reactor.pump(runLoad(load, 250), 60_000);
-    reactor.pump(compareAll(load), 60_000);
+    reactor.pump(runLoad(load, stripeBytes), 60_000);
+    reactor.pump(compareAll(load, stripeBytes), 60_000);
     expect(punching.asked.length).toBe(asked);
 
     punching.addDrive("drive_new", MEMBER_BYTES, { canPunchHoles });
     harness.must({ kind: "add-member", array: "raid_test", drive: "drive_new", force: false });
-    reactor.pump(runLoad(load, 250), 60_000);
+    reactor.pump(runLoad(load, stripeBytes), 60_000);
     harness.settle();
     expect(harness.status().degraded).toBe(0);
-    reactor.pump(runLoad(load, 250), 60_000);
-    reactor.pump(compareAll(load), 60_000);
-    expect(checkMismatch(harness)).toBe(0);
+    reactor.pump(runLoad(load, stripeBytes), 60_000);
+    reactor.pump(compareAll(load, stripeBytes), 60_000);
+    expect(harness.mismatchBytes()).toBe(0);
   });
 }

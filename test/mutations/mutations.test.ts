@@ -11,8 +11,7 @@ import { MUTATIONS, type Mutation } from "./mutations.ts";
 const BUDGET_MS = 40_000;
 const DAY_MS = 86_400_000;
 const A_DAY = 3;
-/** Those of the partial parity log and the bitmap come with these. */
-const RULES_BUILT = [1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
+const RULE_COUNT = 19;
 
 const CANARY = {
   name: "canary",
@@ -45,9 +44,10 @@ test("mutations: each piece of code to be changed: occurs exactly once", () => {
   expect(wrong.map(({ name, file }) => `${file}: ${name}`)).toEqual([]);
 });
 
-test("mutations: each write rule that is built: is broken by at least one", () => {
+test("mutations: each write rule: is broken by at least one", () => {
   const broken = new Set(MUTATIONS.map(({ rule }) => rule));
-  expect(RULES_BUILT.filter((rule) => !broken.has(rule))).toEqual([]);
+  const rules = Array.from({ length: RULE_COUNT }, (_, index) => index + 1);
+  expect(rules.filter((rule) => !broken.has(rule))).toEqual([]);
 });
 
 test("mutations: names: differ", () => {

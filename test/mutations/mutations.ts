@@ -17,6 +17,8 @@ export interface Mutation {
 const RULES = "./test/sim/rules.test.ts";
 const WRITES = "./test/crash/crash-writes.test.ts";
 const LIFE = "./test/crash/crash-life.test.ts";
+const SEEDS = "./test/sim/seeds.test.ts";
+const SWARM = "./test/sim/sim.test.ts";
 const UPDATES = "./test/crash/superblock-updates.test.ts";
 
 function named(file: string, name: string): readonly string[] {
@@ -53,24 +55,23 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "no flush at the end of a resync",
     rule: 7,
     file: "src/array/synchronizer.ts",
-    find: "if (isComplete && this.abortReason === null && (await array.engine.flush())) {\n      const isDurable = await array.record",
-    replace:
-      "if (isComplete && this.abortReason === null) {\n      const isDurable = await array.record",
+    find: "if (isComplete && this.abortReason === null && (await array.engine.flush())) {\n      array.policy.syncEnds(true);",
+    replace: "if (isComplete && this.abortReason === null) {\n      array.policy.syncEnds(true);",
     test: named(LIFE, "resync after a crash"),
   },
   {
     name: "no flush before a checkpoint",
     rule: 7,
     file: "src/array/synchronizer.ts",
-    find: "if (await array.engine.flush()) {\n      await array.record(() => {",
-    replace: "{\n      await array.record(() => {",
+    find: "if (await array.engine.flush()) {\n      const isDurable = await array.record(() => {",
+    replace: "{\n      const isDurable = await array.record(() => {",
     test: named(LIFE, "checkpoints"),
   },
   {
     name: "a client's flush reaches no member",
     rule: 7,
     file: "src/raid5/flusher.ts",
-    find: "if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;",
+    find: "if (isFailed || !members.isPresent(role) || members.needsFlush[role] === 0) continue;",
     replace: "continue;",
     test: named(WRITES, "a flush beside writes|reconstruct-write"),
   },
@@ -117,7 +118,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a curing write is not durable",
     rule: 8,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/row-io.ts",
     find: ": await this.asyncIo.write(device, range, { isFua: true });",
     replace: ": await this.asyncIo.write(device, range, { isFua: false });",
     test: named(RULES, "rule 8"),
@@ -167,6 +168,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: ["./test/unit/nbd-server.test.ts", "./test/unit/nbd-pressure.test.ts"],
   },
   {
+    name: "a client may take all payload memory that is free",
+    rule: null,
+    file: "src/nbd/transmission.ts",
+    find: "return !isAlone && heldBytes * limits.freePayloadShare > freeBytes;",
+    replace: "return !isAlone && heldBytes > freeBytes;",
+    test: ["./test/unit/nbd-pressure.test.ts"],
+  },
+  {
+    name: "of those in their handshake the last one is dropped",
+    rule: null,
+    file: "src/nbd/server.ts",
+    find: "session.serial < oldest.serial",
+    replace: "session.serial > oldest.serial",
+    test: ["./test/unit/nbd-server.test.ts"],
+  },
+  {
     name: "a role is taken for another",
     rule: null,
     file: "src/raid5/geometry.ts",
@@ -179,8 +196,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "the cursor of a rebuild is one stripe ahead",
     rule: null,
     file: "src/raid5/sync-progress.ts",
-    find: "if (stripe < this.nextStripe) return true;",
-    replace: "if (stripe <= this.nextStripe) return true;",
+    find: "if (stripe < this.nextStripe || this.ranges",
+    replace: "if (stripe <= this.nextStripe || this.ranges",
     test: ["./test/unit/segments.test.ts"],
   },
   {
@@ -254,9 +271,9 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "an entry is cleared before its row is written",
     rule: 8,
     file: "src/raid5/row-path.ts",
-    find: 'const data = await this.move(Op.write, place, role, address);\n    if (data !== "done") return',
+    find: 'const data = await this.io.move(Op.write, place, role, part.address);\n    if (data !== "done") return',
     replace:
-      'await this.clearBad(place, role);\n    const data = await this.move(Op.write, place, role, address);\n    if (data !== "done") return',
+      'await this.clearBad(place, role);\n    const data = await this.io.move(Op.write, place, role, part.address);\n    if (data !== "done") return',
     test: named(RULES, "rule 8"),
   },
   {
@@ -304,9 +321,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a read that is late is answered in the same rows",
     rule: 10,
-    file: "src/raid5/engine.ts",
-    find: "if (errno === ETIMEDOUT) this.late.add({ ...read, hungRole });",
-    replace: "if (errno === 0) this.late.add({ ...read, hungRole });",
+    file: "src/raid5/chunk-reads.ts",
+    find: "if (errno === ETIMEDOUT) this.host.late({ ...read, hungRole });",
+    replace: "if (errno === 0) this.host.late({ ...read, hungRole });",
     test: named(RULES, "rule 10"),
   },
   {
@@ -360,18 +377,118 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "writes go out although two members are gone",
     rule: 15,
-    file: "src/raid5/stripe-runner.ts",
-    find: "if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;",
-    replace: "",
+    file: "src/raid5/member-set.ts",
+    find: "return this.degradedCount > 1;",
+    replace: "return this.degradedCount > 2;",
     test: named(RULES, "rule 15"),
   },
   {
     name: "superblocks are written although two members are gone",
     rule: 15,
-    file: "src/array/raid-array.ts",
-    find: "mayNotWrite: () => this.members.isFailed || this.isReadOnlyStart,",
-    replace: "mayNotWrite: () => this.isReadOnlyStart,",
+    file: "src/array/array-superblocks.ts",
+    find: "mayNotWrite: () => array.members.isFailed || array.isReadOnlyStart,",
+    replace: "mayNotWrite: () => array.isReadOnlyStart,",
     test: named(RULES, "rule 15"),
+  },
+  {
+    name: "a loss of the same reap is recorded although it is the second",
+    rule: 15,
+    file: "src/array/superblock-writer.ts",
+    find: "if (this.host.mayNotWrite()) {",
+    replace: "if (Number.isNaN(address)) {",
+    test: named(SEEDS, "seed 2090"),
+  },
+  {
+    name: "a write that was reading goes out although two members are gone",
+    rule: 15,
+    file: "src/raid5/stripe-runner.ts",
+    find: "if (this.members.isFailed) {\n      // Rule 15",
+    replace: "if (Number.isNaN(op)) {\n      // Rule 15",
+    test: named(SEEDS, "seed 15:"),
+  },
+  {
+    name: "a flush goes out although two members are gone",
+    rule: 15,
+    file: "src/raid5/flusher.ts",
+    find: "const isFailed = members.isFailed;",
+    replace: "const isFailed = false;",
+    test: named(SEEDS, "seed 15:"),
+  },
+  {
+    name: "a result row that was given up is used again",
+    rule: 10,
+    file: "src/raid5/row-io.ts",
+    find: "await rows.renew(rows.resultSlot);",
+    replace: "return moved;",
+    test: named(SEEDS, "seed 1019"),
+  },
+  {
+    name: "half of a write is carried out when its client dies",
+    rule: null,
+    file: "src/nbd/session.ts",
+    find: "if (received < 0) {",
+    replace:
+      'if (received < 0) {\n        if (this.phase === "payload") this.transmission.finishPayload();',
+    test: [SWARM],
+  },
+  {
+    name: "requests come before the start is through",
+    rule: null,
+    file: "src/array/service.ts",
+    find: "return running?.hasStarted === true ? running.front : null;",
+    replace: "return running?.front ?? null;",
+    test: named(SEEDS, "seed 37:"),
+  },
+
+  // The logs.
+  {
+    name: "a log is emptied from its start to its end at once",
+    rule: 5,
+    file: "src/array/ppl-areas.ts",
+    find: "(await this.writeEmpty(drive, superblock, Number.MAX_SAFE_INTEGER)) &&",
+    replace:
+      "isDone(await this.asyncIo.writeZeroes(drive.io, areaOf(superblock), { isFua: true })) &&",
+    test: named(WRITES, "two writes to one row, ppl|a random mix.*, ppl"),
+  },
+  {
+    name: "a torn entry of the log is replayed",
+    rule: null,
+    file: "src/md/ppl-replay.ts",
+    find: "const isIntact = pplChecksum(bytes, crc32c) === entry.checksum;",
+    replace: "const isIntact = pplChecksum(bytes, crc32c) >= 0;",
+    test: named(WRITES, "(reconstruct-write|partial rows|two writes to one row), ppl"),
+  },
+  {
+    name: "an older unit of the log is replayed",
+    rule: null,
+    file: "src/md/ppl-replay.ts",
+    find: "if (last !== null && header.generation < last.header.generation) break;",
+    replace: "",
+    test: ["./test/unit/md-ppl.test.ts"],
+  },
+  {
+    name: "a replay counts a missing chunk as there",
+    rule: 6,
+    file: "src/md/ppl-replay.ts",
+    find: 'if (!hasRow(members[role] ?? null, sector)) return "data-missing";',
+    replace: "hasRow(members[role] ?? null, sector);",
+    test: ["./test/unit/md-ppl.test.ts"],
+  },
+  {
+    name: "a bit is not durable before its data is written",
+    rule: 7,
+    file: "src/md/bitmap-state.ts",
+    find: "if (!this.set(bit)) isDurable = false;",
+    replace: "this.set(bit);",
+    test: ["./test/unit/md-bitmap-state.test.ts"],
+  },
+  {
+    name: "a stripe is written without its entry in the log",
+    rule: 2,
+    file: "src/raid5/stripe-runner.ts",
+    find: "if (logs !== null && isParityThere) {",
+    replace: "if (logs !== null && isParityThere && op < 0) {",
+    test: named(WRITES, "reconstruct-write, ppl"),
   },
   {
     name: "a flush joins the one that is under way",
@@ -384,7 +501,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "parts of rows are sent to the drives",
     rule: 17,
-    file: "src/raid5/engine.ts",
+    file: "src/raid5/chunk-reads.ts",
     find: "table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;",
     replace: "table.bytes[io] = inChunk + partBytes - fromByte;",
     test: named(RULES, "rule 17"),

@@ -15,9 +15,10 @@ import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { parityMismatches, viewMembers } from "./member-oracle.ts";
+import type { SimClient } from "./sim-clients.ts";
 import type { SimDevice } from "./sim-device.ts";
 import type { FaultPlan } from "./sim-faults.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const MEMBERS = ["malloc0", "malloc1", "malloc2"];
 const DATA_OFFSET = MIB;

@@ -166,7 +166,8 @@ export class Media {
   pendingSectors(): PendingSector[] {
     const pending: PendingSector[] = [];
     for (const [page, versions] of this.versions) {
-      for (let from = 0; from < PAGE_BYTES; from += this.sectorBytes) {
+      const isZero = !this.durable.has(page) && versions.every(({ bytes }) => bytes === ZERO_PAGE);
+      for (let from = 0; !isZero && from < PAGE_BYTES; from += this.sectorBytes) {
         const candidates = this.candidatesOf(page, versions, from);
         if (candidates.length > 0) {
           pending.push({ page, from, bytes: this.sectorBytes, candidates });
@@ -204,18 +205,21 @@ export class Media {
     return this.imageOf(pages, latent);
   }
 
+  /** A page of `cleanImage`. */
+  cleanPage(page: number): Uint8Array {
+    const bytes = (this.durable.get(page) ?? ZERO_PAGE).slice();
+    for (const version of this.versions.get(page) ?? []) {
+      if (version.write.completedAt !== Number.POSITIVE_INFINITY) {
+        overlay(bytes, version.bytes, version.landed);
+      }
+    }
+    return bytes;
+  }
+
   /** As after a clean power-off: everything completed is kept. */
   cleanImage(): DeviceImage {
     const pages = new Map(this.durable);
-    for (const [page, versions] of this.versions) {
-      const bytes = (pages.get(page) ?? ZERO_PAGE).slice();
-      for (const version of versions) {
-        if (version.write.completedAt !== Number.POSITIVE_INFINITY) {
-          overlay(bytes, version.bytes, version.landed);
-        }
-      }
-      pages.set(page, bytes);
-    }
+    for (const page of this.versions.keys()) pages.set(page, this.cleanPage(page));
     return this.imageOf(pages, new Map(this.latent));
   }
 
@@ -307,7 +311,9 @@ export class Media {
   }
 
   private settleVersion(page: number, versions: Version[], version: Version): void {
-    if (version.landed === ALL_SECTORS) this.durable.set(page, version.bytes);
+    // A page that is not there is zeros: logs are emptied by the MiB, and images stay small.
+    if (version.landed === ALL_SECTORS && version.bytes === ZERO_PAGE) this.durable.delete(page);
+    else if (version.landed === ALL_SECTORS) this.durable.set(page, version.bytes);
     else {
       const bytes = (this.durable.get(page) ?? ZERO_PAGE).slice();
       overlay(bytes, version.bytes, version.landed);

@@ -5,7 +5,10 @@
  * once with the Nth request of that member failing, once with all from the Nth on.
  */
 import { afterAll, expect, test } from "bun:test";
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { AssertionError } from "../../src/base/assert.ts";
+import { POLICIES, policySuffix } from "./policies.ts";
+import type { SimDevice } from "./sim-device.ts";
 import type { FaultPlan, SimFault } from "./sim-faults.ts";
 import { liveSmallLife, VICTIMS, type Victim } from "./small-life.ts";
 
@@ -26,7 +29,7 @@ const FAULTS: readonly (readonly [string, SimFault])[] = [
 ];
 
 const LIMIT_MS = 600_000;
-const baseline = new Map<Victim, number>();
+const baseline = new Map<string, number>();
 let lives = 0;
 
 /** 0 answers a flush that went well: that is no fault of a flush. */
@@ -34,26 +37,31 @@ function planOf(fault: SimFault, skip: number, count: number): FaultPlan {
   return { fault, skip, count };
 }
 
-function live(victim: Victim, plan: FaultPlan | null): number {
+function live(victim: Victim, policy: ConsistencyPolicy, plan: FaultPlan | null): number {
   lives += 1;
-  const { requests } = liveSmallLife(victim, (device) => {
-    if (plan !== null) device.faults.plan(plan);
-  });
-  return requests;
+  const harm = ({ faults }: SimDevice): void => {
+    if (plan !== null) faults.plan(plan);
+  };
+  return liveSmallLife(victim, harm, policy).requests;
 }
 
-function requestsOf(victim: Victim): number {
-  const known = baseline.get(victim) ?? live(victim, null);
-  baseline.set(victim, known);
+function requestsOf(victim: Victim, policy: ConsistencyPolicy): number {
+  const key = `${victim} ${policy}`;
+  const known = baseline.get(key) ?? live(victim, policy, null);
+  baseline.set(key, known);
   return known;
 }
 
 /** Lives with the Nth request going wrong, for all N; the first few that broke something. */
-function sweep(victim: Victim, fault: SimFault, count: number): string[] {
+function sweep(
+  victim: Victim,
+  policy: ConsistencyPolicy,
+  { fault, count }: { fault: SimFault; count: number },
+): string[] {
   const broken: string[] = [];
-  for (let skip = 0; skip < requestsOf(victim) && broken.length < 3; skip += 1) {
+  for (let skip = 0; skip < requestsOf(victim, policy) && broken.length < 3; skip += 1) {
     try {
-      live(victim, planOf(fault, skip, count));
+      live(victim, policy, planOf(fault, skip, count));
     } catch (error) {
       const { message, stack } = error as Error;
       const where = error instanceof AssertionError ? `\n${stack}` : "";
@@ -64,27 +72,34 @@ function sweep(victim: Victim, fault: SimFault, count: number): string[] {
 }
 
 test("a small array's life: without a fault: each drive is used in it", () => {
-  for (const victim of VICTIMS) expect(requestsOf(victim)).toBeGreaterThan(20);
+  for (const policy of POLICIES) {
+    for (const victim of VICTIMS) expect(requestsOf(victim, policy)).toBeGreaterThan(20);
+  }
 });
 
-for (const [name, fault] of FAULTS) {
+function testFault(name: string, fault: SimFault, policy: ConsistencyPolicy): void {
   for (const victim of VICTIMS) {
+    const who = `${victim}${policySuffix(policy)}`;
     test(
-      `${victim}: ${name} at the Nth request, once: all that was written reads back`,
+      `${who}: ${name} at the Nth request, once: all that was written reads back`,
       () => {
-        expect(sweep(victim, fault, 1)).toEqual([]);
+        expect(sweep(victim, policy, { fault, count: 1 })).toEqual([]);
       },
       LIMIT_MS,
     );
 
     test(
-      `${victim}: ${name} from the Nth request on: all that was written reads back`,
+      `${who}: ${name} from the Nth request on: all that was written reads back`,
       () => {
-        expect(sweep(victim, fault, Number.POSITIVE_INFINITY)).toEqual([]);
+        expect(sweep(victim, policy, { fault, count: Number.POSITIVE_INFINITY })).toEqual([]);
       },
       LIMIT_MS,
     );
   }
+}
+
+for (const policy of POLICIES) {
+  for (const [name, fault] of FAULTS) testFault(name, fault, policy);
 }
 
 afterAll(() => {

@@ -8,7 +8,8 @@
  *   a crash may leave      those not superseded by one that was made durable (FUA, or acknowledged
  *                          before a flush was submitted that has succeeded)
  *
- * - A write that failed may be there or not, until one that began later is acknowledged.
+ * - A write that failed may be there or not, until one that began later is acknowledged. One that
+ *   was refused, as half of a request is, must not be there.
  * - After a crash every write that was not durable is like one that failed; the first read of a
  *   sector then decides which one it is (collapse): it must not change any more.
  * - A trim leaves zeros or what was there.
@@ -34,8 +35,8 @@ export type OracleMark =
   | { readonly kind: "flush-end"; readonly flush: number; readonly isDone: boolean };
 
 export type WriteContent = "stamp" | "zero" | "trim";
-/** How a write ended: done, done and durable, or with an error. */
-export type WriteEnd = "done" | "done-fua" | "failed";
+/** How a write ended: done, done and durable, with an error, or without a part of it being done. */
+export type WriteEnd = "done" | "done-fua" | "failed" | "refused";
 
 export interface Violation {
   readonly lba: number;
@@ -51,6 +52,8 @@ interface Write {
   /** Acknowledged, and no crash came before it was durable: it supersedes what ended before. */
   isCertain: boolean;
   isDurable: boolean;
+  /** Nothing of it may ever be seen. */
+  isRefused: boolean;
 }
 
 /** A read that is under way. */
@@ -94,6 +97,7 @@ export class SectorOracle {
       endedAt: -1,
       isCertain: true,
       isDurable: true,
+      isRefused: false,
     };
   }
 
@@ -228,6 +232,11 @@ export class SectorOracle {
     return this.writesOf.keys();
   }
 
+  /** The version of the last write that has begun. */
+  get lastVersion(): number {
+    return this.nextVersion - 1;
+  }
+
   /** The versions that a read which began now may return; 0 is "zeros, as at the start". */
   allowedVersions(lba: number): number[] {
     return this.allowedAt(lba, this.count).map(({ version }) => version);
@@ -244,6 +253,7 @@ export class SectorOracle {
       endedAt: Number.POSITIVE_INFINITY,
       isCertain: false,
       isDurable: false,
+      isRefused: false,
     };
     this.open.set(version, write);
     for (let index = lba; index < lba + sectors; index += 1) {
@@ -261,7 +271,8 @@ export class SectorOracle {
     assert(write !== undefined, "a write ends once");
     this.open.delete(version);
     write.endedAt = this.count;
-    if (how === "failed") return;
+    write.isRefused = how === "refused";
+    if (how === "failed" || how === "refused") return;
     write.isCertain = true;
     if (how === "done-fua") write.isDurable = true;
     else this.undurable.push(write);
@@ -297,7 +308,9 @@ export class SectorOracle {
     const superseders = writes.filter(
       ({ isCertain, content, endedAt }) => isCertain && content !== "trim" && endedAt < readBeganAt,
     );
-    return writes.filter((write) => !superseders.some((newer) => newer.beganAt > write.endedAt));
+    return writes.filter(
+      (write) => !write.isRefused && !superseders.some((newer) => newer.beganAt > write.endedAt),
+    );
   }
 
   private judge(lba: number, found: SectorContent, readBeganAt: number): Violation | null {

@@ -18,7 +18,8 @@ import { TEST_POOL_BYTES } from "../helpers/memory.ts";
 import { DeviceTrace } from "./device-trace.ts";
 import { blankImage, type DeviceImage, patchImage } from "./media.ts";
 import { areasOf, parityMismatches, superblockOf, viewMembers } from "./member-oracle.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import type { SimClient } from "./sim-clients.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const DRIVE_BYTES = 4 * MIB;
 const DATA = MIB;

@@ -10,7 +10,8 @@
  * | torn write             | the same, by sectors of 512 or 4096 bytes              | any number |
  * | volatile cache,        | a flush makes durable the writes *completed before it  | any number |
  * | reordering             | was submitted*; completions come in random order       |            |
- * | flush lies             | `doesFlushLie`: answered, nothing made durable         | no promise |
+ * | flush lies             | `doesFlushLie`: answered, nothing made durable, also   | no promise |
+ * |                        | of a write with FUA                                    |            |
  * | latent sector          | `addLatent`: read EIO or ENODATA until it is written   | 1 member   |
  * | EIO on write, EAGAIN,  | plans and rates of `faults` (sim-faults.ts), at        | 1 member   |
  * | EINTR, short, ENOSPC,  | completion or as refused by io_submit; which sectors   |            |
@@ -76,6 +77,8 @@ interface InFlight {
   readonly fault: SimFault | null;
   /** Of a write: the bytes as they were submitted. */
   readonly copy: Uint8Array | null;
+  /** Who is told instead of the reactor; null: the reactor. */
+  readonly answer: ((result: number) => void) | null;
   /** The drive was gone at some time since the submit. */
   isDoomed: boolean;
 }
@@ -149,6 +152,7 @@ export class SimDevice implements BlockDevice {
       isFua: this.table.isFua[request] === 1,
       fault,
       copy: isWrite ? this.memory.bytes.slice(shape.address, shape.address + shape.bytes) : null,
+      answer: null,
       isDoomed: this.isGone,
     };
     this.nextId += 1;
@@ -157,6 +161,28 @@ export class SimDevice implements BlockDevice {
     this.note("submit", entry, fault === null ? 0 : 1);
     if (entry.copy !== null) this.simulation.noteBytes(entry.copy);
     if (entry.op === Op.read) this.poison(entry);
+    this.begin(entry);
+  }
+
+  /** A hole, durable when it is answered; not by a request of the reactor. */
+  punch(offset: number, bytes: number, answer: (result: number) => void): void {
+    if (this.isDead) return;
+    const shape = { op: Op.discard, offset, bytes, address: 0 } as const;
+    const fault = this.faults.take({ ...shape, sectorBytes: this.media.sectorBytes });
+    const entry: InFlight = {
+      ...shape,
+      request: -this.nextId,
+      id: this.nextId,
+      isFua: true,
+      fault,
+      copy: null,
+      answer,
+      isDoomed: this.isGone,
+    };
+    this.nextId += 1;
+    this.checkOverlap(entry);
+    this.inFlight.set(entry.request, entry);
+    this.note("punch", entry, fault === null ? 0 : 1);
     this.begin(entry);
   }
 
@@ -212,6 +238,11 @@ export class SimDevice implements BlockDevice {
   /** What it holds now, had everything completed been written back. */
   image(): DeviceImage {
     return this.media.cleanImage();
+  }
+
+  /** A page of that. */
+  page(index: number): Uint8Array {
+    return this.media.cleanPage(index);
   }
 
   /** Checks the buffers of all requests that are out: for the end of a run with hung ones. */
@@ -292,7 +323,8 @@ export class SimDevice implements BlockDevice {
     const result = this.carryOut(entry);
     this.inFlight.delete(entry.request);
     this.note("complete", entry, result);
-    this.onComplete(entry.request, result);
+    if (entry.answer === null) this.onComplete(entry.request, result);
+    else entry.answer(result);
   }
 
   /** The answer, after its effect on the drive and on the buffer. */
@@ -314,7 +346,7 @@ export class SimDevice implements BlockDevice {
         kind: "complete",
         write: entry.id,
         landed: this.landed(entry, result),
-        isFua: entry.isFua && result > 0,
+        isFua: entry.isFua && result > 0 && !this.doesFlushLie,
       });
     }
     return result;

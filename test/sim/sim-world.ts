@@ -24,7 +24,6 @@
  *   turned the simulation.
  */
 import type { ReactorContext, ReactorService } from "../../src/array/context.ts";
-import { type ArrayFront, FrontFlag, FrontOp, type FrontOpCode } from "../../src/array/front.ts";
 import { createPools } from "../../src/array/linux-context.ts";
 import type {
   ArrayEvent,
@@ -37,21 +36,24 @@ import type {
   DriveStatus,
   JobStatus,
   OpenDrive,
+  ReactorMessage,
 } from "../../src/array/protocol.ts";
 import { type ArrayCommand, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
-import { ESHUTDOWN } from "../../src/base/errno.ts";
+import { EIO } from "../../src/base/errno.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
 import type { Result } from "../../src/base/result.ts";
-import { MIB, ROW_BYTES, roundUp } from "../../src/base/units.ts";
+import { ROW_BYTES } from "../../src/base/units.ts";
 import { NbdClient } from "../../src/nbd/client.ts";
 import { createService } from "../../src/nbd/reactor-service.ts";
+import type { NbdServer } from "../../src/nbd/server.ts";
 import { createParityKernels, type ParityKernels } from "../../src/parity/kernels.ts";
 import { IoTable } from "../../src/reactor/io-table.ts";
 import { TEST_POOL_BYTES, testMemory } from "../helpers/memory.ts";
 import type { DeviceTrace } from "./device-trace.ts";
 import { blankImage, type DeviceImage, type SectorBytes } from "./media.ts";
+import { CuttableTransport, FrontClient, type SimClient, SocketClient } from "./sim-clients.ts";
 import { type CrashPolicy, type Latency, SimDevice } from "./sim-device.ts";
 import { SimDrive } from "./sim-drive.ts";
 import { SimSocketKernel } from "./sim-sockets.ts";
@@ -64,8 +66,10 @@ const MAX_IN_FLIGHT = 64;
 const LIMIT_MS = 3_600_000;
 /** Turns after one in which something happened: the real loop polls on for a while. */
 const IDLE_TURNS = 3;
-const PAYLOAD_WAIT_MS = 0.5;
 const POLL_MS = 5;
+const FIRST_FD = 100;
+/** Of a call of the helper thread. */
+const HELPER_DEADLINE_MS = 30_000;
 
 export interface WorldOptions {
   readonly seed: number;
@@ -78,6 +82,10 @@ export interface WorldOptions {
   readonly withNbd?: boolean;
   /** Default true. */
   readonly autoAssemble?: boolean;
+  /** Default false. True: drives are files, in which holes can be punched. */
+  readonly areFiles?: boolean;
+  /** Called when an event is posted, in the middle of the turn. */
+  readonly onEvent?: (event: ArrayEvent) => void;
   /** Milliseconds by which the wall clock is ahead of its usual start: time before a restart. */
   readonly wallAheadMs?: number;
 }
@@ -88,13 +96,6 @@ export interface DriveOptions {
   readonly sectorBytes?: SectorBytes;
   readonly logicalBlockBytes?: number;
   readonly latency?: Latency;
-}
-
-/** A client of an array. A status is 0 or a positive errno. Offsets and lengths are any bytes. */
-export interface SimClient {
-  write(offset: number, data: Uint8Array, options?: { fua?: boolean }): Promise<number>;
-  read(offset: number, bytes: number): Promise<{ status: number; data: Uint8Array }>;
-  flush(): Promise<number>;
 }
 
 let sharedKernels: ParityKernels | undefined;
@@ -109,6 +110,7 @@ export class SimWorld {
   private readonly options: WorldOptions;
   private readonly arrays: ArrayService | null;
   private readonly reactorService: ReactorService;
+  private nbdServer: NbdServer | null = null;
   private readonly names: string[] = [];
   private readonly open = new Map<string, SimDrive>();
   private kernel: SimSocketKernel | null = null;
@@ -156,14 +158,18 @@ export class SimWorld {
         simulation.onBatchEnd(end);
       },
       post: (message) => {
+        if (message.kind === "punch-hole") this.punch(message);
         if (message.kind !== "event") return;
         this.events.push(message.event);
         simulation.note(`event ${message.event.kind} ${message.event.message}`);
+        options.onEvent?.(message.event);
       },
     };
     if (options.withNbd === true) {
       this.arrays = null;
-      this.reactorService = createService(this.context);
+      const service = createService(this.context);
+      this.nbdServer = service.server;
+      this.reactorService = service;
     } else {
       const arrays = new ArrayService(this.context, {
         autoAssemble: options.autoAssemble ?? true,
@@ -233,7 +239,7 @@ export class SimWorld {
     return {
       name,
       path: `/dev/${name}`,
-      fd: 100 + this.names.indexOf(name),
+      fd: FIRST_FD + this.names.indexOf(name),
       sizeBytes,
       logicalBlockBytes,
       isDirect: true,
@@ -241,6 +247,7 @@ export class SimWorld {
       isRotational: false,
       hasVolatileCache: true,
       readsZeros: false,
+      canPunchHoles: this.options.areFiles ?? false,
       signature: null,
     };
   }
@@ -377,7 +384,7 @@ export class SimWorld {
   }
 
   /** A client over a socket of its own. */
-  async nbdClient(array: string = ARRAY_NAME): Promise<SimClient> {
+  async nbdClient(array: string = ARRAY_NAME): Promise<SocketClient> {
     assert(this.kernel !== null && this.arrays === null, "this world has an NBD server");
     if (!this.isExported) {
       this.isExported = true;
@@ -390,9 +397,22 @@ export class SimWorld {
         readOnly: false,
       });
     }
-    const connected = await NbdClient.connect(this.kernel.connect(), { exportName: array });
-    if (!connected.ok) this.simulation.fail(`connect: ${JSON.stringify(connected.error)}`);
-    return new SocketClient(connected.value);
+    for (;;) {
+      const transport = new CuttableTransport(this.kernel.connect());
+      const connected = await NbdClient.connect(transport, { exportName: array });
+      if (connected.ok) return new SocketClient(connected.value, transport);
+      // The array is stopped: a client tries again.
+      if (connected.error.kind !== "refused") {
+        this.simulation.fail(`connect: ${JSON.stringify(connected.error)}`);
+      }
+      await this.context.timers.sleep(POLL_MS);
+    }
+  }
+
+  /** The server of a world with NBD. */
+  get server(): NbdServer {
+    assert(this.nbdServer !== null, "this world has an NBD server");
+    return this.nbdServer;
   }
 
   /** For clients: something waits for the end of a turn. */
@@ -419,6 +439,24 @@ export class SimWorld {
     return opened;
   }
 
+  /** The part of the helper thread: punches a hole and flushes, or gives up. */
+  private punch(call: ReactorMessage & { kind: "punch-hole" }): void {
+    const device = this.device(this.names[call.fd - FIRST_FD]!);
+    let isAnswered = false;
+    const answer = (error: CommandError | null): void => {
+      if (isAnswered) return;
+      isAnswered = true;
+      void this.command<"hole-punched">({ kind: "hole-punched", id: call.id, error });
+    };
+    device.punch(call.offset, call.bytes, (result) => {
+      if (result === call.bytes) answer(null);
+      // Which of the two calls of the helper it was that failed.
+      else if (result === -EIO) answer(helperError("flush-failed"));
+      else answer(helperError("punch-hole-failed"));
+    });
+    this.simulation.scheduleAfter(HELPER_DEADLINE_MS, () => answer(helperError("drive-timeout")));
+  }
+
   /** The last hook of a turn: one io_submit, and the turns of a loop that polls on. */
   private endTurn(): void {
     for (const drive of this.open.values()) drive.submitQueued();
@@ -428,118 +466,6 @@ export class SimWorld {
   }
 }
 
-/** See FrontCompletion. */
-interface Answer {
-  readonly status: number;
-  readonly address: number;
-}
-
-/** Straight to the engine, with buffers of the payload pool. */
-class FrontClient implements SimClient {
-  private readonly world: SimWorld;
-  private readonly frontNow: () => ArrayFront | null;
-  private readonly handles = new WeakMap<ArrayFront, number>();
-  private readonly waiting = new Map<number, (answer: Answer) => void>();
-  private nextTag = 1;
-
-  constructor(world: SimWorld, frontNow: () => ArrayFront | null) {
-    this.world = world;
-    this.frontNow = frontNow;
-  }
-
-  async write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
-    const { buffer, bytes } = await this.takeBuffer(offset, data.length);
-    const { memory, payloadPool } = this.world.context;
-    memory.bytes.set(data, buffer + (offset % ROW_BYTES));
-    const flags = options.fua === true ? FrontFlag.fua : 0;
-    const { status } = await this.submit(FrontOp.write, offset, data.length, buffer, flags);
-    payloadPool.free(buffer, bytes);
-    return status;
-  }
-
-  async read(offset: number, length: number): Promise<{ status: number; data: Uint8Array }> {
-    const { buffer, bytes } = await this.takeBuffer(offset, length);
-    const { memory, payloadPool } = this.world.context;
-    const lead = offset % ROW_BYTES;
-    const { status, address } = await this.submit(FrontOp.read, offset, length, buffer, 0);
-    // The array may have kept the buffer for a member that hangs, and given another one.
-    const owned = address > 0 ? address - lead : buffer;
-    const data = memory.bytes.slice(owned + lead, owned + lead + length);
-    payloadPool.free(owned, bytes);
-    return { status, data };
-  }
-
-  async flush(): Promise<number> {
-    const { status } = await this.submit(FrontOp.flush, 0, 0, 0, 0);
-    return status;
-  }
-
-  private async takeBuffer(
-    offset: number,
-    length: number,
-  ): Promise<{ buffer: number; bytes: number }> {
-    const { payloadPool, timers } = this.world.context;
-    const bytes = roundUp((offset % ROW_BYTES) + length, ROW_BYTES);
-    assert(bytes <= MIB * 8, "requests keep well below the pool");
-    for (;;) {
-      const buffer = payloadPool.allocate(bytes);
-      if (buffer !== 0) return { buffer, bytes };
-      await timers.sleep(PAYLOAD_WAIT_MS);
-    }
-  }
-
-  private submit(
-    op: FrontOpCode,
-    offset: number,
-    length: number,
-    buffer: number,
-    flags: number,
-  ): Promise<Answer> {
-    const front = this.frontNow();
-    if (front === null) return Promise.resolve({ status: ESHUTDOWN, address: 0 });
-    const tag = this.nextTag;
-    this.nextTag += 1;
-    const address = buffer === 0 ? 0 : buffer + (offset % ROW_BYTES);
-    const answer = new Promise<Answer>((resolve) => this.waiting.set(tag, resolve));
-    front.submit(this.handleOf(front), op, offset, length, address, flags, tag);
-    this.world.requestTurn();
-    return answer;
-  }
-
-  private handleOf(front: ArrayFront): number {
-    const known = this.handles.get(front);
-    if (known !== undefined) return known;
-    const handle = front.attach((tag, status, address) => {
-      const resolve = this.waiting.get(tag);
-      assert(resolve !== undefined, "a request is answered once");
-      this.waiting.delete(tag);
-      resolve({ status, address });
-    });
-    this.handles.set(front, handle);
-    return handle;
-  }
-}
-
-class SocketClient implements SimClient {
-  private readonly client: NbdClient;
-
-  constructor(client: NbdClient) {
-    this.client = client;
-  }
-
-  async write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
-    const result = await this.client.write(offset, data, options);
-    return result.ok ? 0 : result.error;
-  }
-
-  async read(offset: number, bytes: number): Promise<{ status: number; data: Uint8Array }> {
-    const result = await this.client.read(offset, bytes);
-    if (result.ok) return { status: 0, data: result.value };
-    return { status: result.error, data: new Uint8Array(bytes) };
-  }
-
-  async flush(): Promise<number> {
-    const result = await this.client.flush();
-    return result.ok ? 0 : result.error;
-  }
+function helperError(code: string): CommandError {
+  return { kind: "io", code, detail: code };
 }

@@ -35,6 +35,14 @@ const MUST_HAPPEN = [
   "hang",
   "vanish",
   "latent",
+  "two members",
+  "half a write",
+  "disconnect",
+  "clock jump",
+  "rot",
+  "lose",
+  "misdirect",
+  "flush lie",
 ];
 const counts = new RunCounts();
 const chosen = process.env["SEED"];

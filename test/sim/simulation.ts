@@ -76,7 +76,8 @@ export class Simulation implements Clock, EventLoop {
   }
 
   wallMs(): number {
-    return WALL_START_MS + this.wallJumpMs + Math.floor(this.elapsedMs);
+    // Linux refuses to set its clock to before 1970.
+    return Math.max(0, WALL_START_MS + this.wallJumpMs + Math.floor(this.elapsedMs));
   }
 
   /** Steps the wall clock; the monotonic clock does not notice. */

@@ -6,10 +6,12 @@
  * was written reads back. A command may be refused because of the bad drive; then the script does
  * what a user would: it tries again, and then takes another drive.
  */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { SectorOracle } from "./oracle.ts";
+import type { SimClient } from "./sim-clients.ts";
 import type { SimDevice } from "./sim-device.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const CHUNK_BYTES = 8192;
 const STRIPES = 4;
@@ -28,11 +30,16 @@ export interface LifeEnd {
 }
 
 /** Lives it; `harm` is called once, with the bad drive, before anything is submitted to it. */
-export function liveSmallLife(victim: Victim, harm: (device: SimDevice) => void): LifeEnd {
-  return new SmallLife(victim, harm).live();
+export function liveSmallLife(
+  victim: Victim,
+  harm: (device: SimDevice) => void,
+  policy: ConsistencyPolicy = "resync",
+): LifeEnd {
+  return new SmallLife(victim, harm, policy).live();
 }
 
 class SmallLife {
+  private readonly policy: ConsistencyPolicy;
   private readonly victim: Victim;
   private readonly harm: (device: SimDevice) => void;
   private readonly world = new SimWorld({ seed: 1, latency: LATENCY });
@@ -43,7 +50,8 @@ class SmallLife {
   private drives: string[] = [];
   private nextDrive = 0;
 
-  constructor(victim: Victim, harm: (device: SimDevice) => void) {
+  constructor(victim: Victim, harm: (device: SimDevice) => void, policy: ConsistencyPolicy) {
+    this.policy = policy;
     this.victim = victim;
     this.harm = harm;
     this.client = this.world.client();
@@ -97,7 +105,7 @@ class SmallLife {
       spares: [],
       chunkBytes: CHUNK_BYTES,
       memberSizeBytes: STRIPES * CHUNK_BYTES,
-      consistencyPolicy: "resync",
+      consistencyPolicy: this.policy,
       assumeClean: false,
       force: true,
     });

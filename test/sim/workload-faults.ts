@@ -10,7 +10,9 @@ import type { ArrayStatus } from "../../src/array/protocol.ts";
 import { EIO, ENODATA } from "../../src/base/errno.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
+import { decodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
+import { PAGE_BYTES } from "./media.ts";
 import { areasOf, superblockOf } from "./member-oracle.ts";
 import type { SimDevice } from "./sim-device.ts";
 import { type FaultRates, NO_FAULTS, type SimFault } from "./sim-faults.ts";
@@ -119,7 +121,8 @@ export class FaultActor {
       this.latent.size > 0 ||
       this.held.size > 0 ||
       this.vanished.size > 0;
-    if (isBusy || nextBelow(this.random, 4) > 0) return;
+    // A row that its member could not take has no redundancy left.
+    if (isBusy || nextBelow(this.random, 4) > 0 || hasBadBlocks(world)) return;
     if (this.victim !== null) world.device(this.victim).faults.quiet();
     const { members } = status;
     this.victim = members[nextBelow(this.random, members.length)]!.drive;
@@ -205,4 +208,13 @@ export class FaultActor {
     }
     this.latent.add(device.name);
   }
+}
+
+/** Whether any drive has rows in its bad-block log. */
+export function hasBadBlocks(world: SimWorld): boolean {
+  return [...world.devices.values()].some((device) => {
+    const page = device.page(SUPERBLOCK_OFFSET_BYTES / PAGE_BYTES);
+    const decoded = decodeSuperblock(page, { deviceBytes: device.sizeBytes });
+    return decoded.ok && decoded.value.hasBadBlocks;
+  });
 }

@@ -2,9 +2,11 @@
  * What a seed stands for: the shape of the array, the load, and which features take part. Each
  * feature is off in half of the runs, so that none can hide the faults of another.
  */
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import type { SectorBytes } from "./media.ts";
+import { POLICIES } from "./policies.ts";
 
 /** Kinds of fault that the run may inject, each on one member at a time. */
 export const FAULT_KINDS = [
@@ -40,6 +42,14 @@ export const OTHER_FEATURES = [
   "scrub",
   "stop",
   "crash",
+  "files", // Drives are files, in which holes can be punched.
+  "zero",
+  "trim",
+  "disconnect", // Clients die in the middle of requests.
+  "clock", // The wall clock jumps.
+  "two-members", // Two at once, instead of a crash.
+  "silent", // At the end: bit rot, lost and misdirected writes.
+  "lies", // At the very end: a drive that does not flush.
 ] as const;
 export type Feature = FaultKind | (typeof OTHER_FEATURES)[number];
 
@@ -50,6 +60,7 @@ export interface Plan {
   readonly memberSizeBytes: number;
   readonly driveBytes: number;
   readonly sectorBytes: SectorBytes;
+  readonly policy: ConsistencyPolicy;
   readonly withNbd: boolean;
   readonly clientCount: number;
   readonly depth: number;
@@ -98,5 +109,7 @@ export function drawPlan(seed: number, random: SeededRandom): Plan {
     thinkMsMean: pick(3) === 0 ? 0 : 2 ** pick(7) / 4,
     batchChance: pick(2) === 0 ? 0 : 0.3,
     features,
+    // Drawn last: a policy that is added does not change the rest of a plan.
+    policy: POLICIES[pick(POLICIES.length)]!,
   };
 }

@@ -9,16 +9,16 @@
  * whole within a bound, every sector reads right, a check finds nothing, and the members' bytes,
  * looked at from outside, obey the parity equation.
  *
- * The policy is `resync`. A crash with all members in sync loses nothing. A crash while one was
- * missing is the write hole: assembly must refuse until it is forced, and then only rows that were
- * not stable (written and not known to be durable) may be wrong; they are written anew.
+ * A crash with all members in sync loses nothing. A crash while one was missing is the write hole,
+ * except with the partial parity log: assembly must refuse until it is forced, and then only rows
+ * that were not stable (written and not known to be durable) may be wrong; they are written anew.
  */
-import type { ArrayStatus } from "../../src/array/protocol.ts";
+import type { ArrayEvent, ArrayStatus } from "../../src/array/protocol.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
-import { Role } from "../../src/md/superblock.ts";
 import { DeviceTrace } from "./device-trace.ts";
-import { blankImage, type DeviceImage, type MediaEvent, PAGE_BYTES } from "./media.ts";
+import { type ExpectedAssembly, expectedAssembly } from "./expected-assembly.ts";
+import type { DeviceImage, MediaEvent } from "./media.ts";
 import {
   areasOf,
   parityMismatches,
@@ -29,21 +29,27 @@ import {
 import { SectorOracle } from "./oracle.ts";
 import { RunCounts } from "./run-counts.ts";
 import type { CrashPolicy } from "./sim-device.ts";
-import { ARRAY_NAME, type SimClient, SimWorld } from "./sim-world.ts";
-import { FaultActor } from "./workload-faults.ts";
-import { Load } from "./workload-load.ts";
+import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
+import { administrate, newDrive, replace } from "./workload-admin.ts";
+import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
+import { canLoseTwo, loseTwo } from "./workload-double.ts";
+import { FaultActor, hasBadBlocks } from "./workload-faults.ts";
+import { Load, type Range } from "./workload-load.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
+import { Seat } from "./workload-seat.ts";
 
 const STEP_MS_MAX = 40;
 const DRAIN_MS = 3_600_000;
 const HEAL_MS = 600_000;
+const CLOCK_JUMP_MS_MAX = 400 * 86_400_000;
 const SECTORS_PER_ROW = ROW_BYTES / SECTOR_BYTES;
 const CRASH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
 
-/** Keeps where writes went, not what they held. */
+/** Keeps where writes went, not what they held, and that there were flushes. */
 class SlimTrace extends DeviceTrace {
   override record(device: number, event: MediaEvent): void {
     if (event.kind === "submit") super.record(device, { ...event, bytes: null });
+    if (event.kind === "flush-submit") super.record(device, event);
   }
 }
 
@@ -57,20 +63,24 @@ export function runSeed(seed: number, counts: RunCounts = new RunCounts()): stri
   return new Run(seed, counts).guarded();
 }
 
-class Run {
-  private readonly seed: number;
-  private readonly counts: RunCounts;
-  private readonly random: SeededRandom;
-  private readonly plan: Plan;
-  private readonly faults: FaultActor;
-  private readonly oracle: SectorOracle;
-  private readonly load: Load;
+export class Run {
+  readonly seed: number;
+  readonly counts: RunCounts;
+  readonly random: SeededRandom;
+  readonly plan: Plan;
+  readonly faults: FaultActor;
+  readonly oracle: SectorOracle;
+  readonly load: Load;
   private trace = new SlimTrace();
-  private world: SimWorld;
-  private clients: SimClient[] = [];
+  world: SimWorld;
+  seats: Seat[] = [];
+  /** Two members are gone, and the array has said so. */
+  hasFailed = false;
+  /** What had reached the drives by then: writes and flushes. */
+  private submittedAtFailure = 0;
   /** Attached drives. */
-  private present: string[] = [];
-  private nextDrive = 0;
+  present: string[] = [];
+  nextDrive = 0;
   private wallAheadMs = 0;
 
   constructor(seed: number, counts: RunCounts) {
@@ -84,7 +94,8 @@ class Run {
     const sectorCount = sizeBytes / SECTOR_BYTES;
     this.oracle = new SectorOracle({ seed, sectorCount });
     const { plan, oracle } = this;
-    this.load = new Load({ plan, oracle, random: this.random.split() });
+    const hasFailed = () => this.hasFailed;
+    this.load = new Load({ plan, oracle, random: this.random.split(), hasFailed });
   }
 
   /** As `run`; what is thrown tells how to repeat it. */
@@ -106,13 +117,17 @@ class Run {
     else if (!plan.features.has("early")) this.world.settle();
     for (let epoch = 0; epoch < plan.epochs; epoch += 1) {
       const isCrash = plan.features.has("crash") && nextBelow(this.random, 3) > 0;
-      if (isCrash) this.liveUntilCrash();
+      const isDouble = plan.features.has("two-members") && nextBelow(this.random, 2) === 0;
+      if (isCrash || isDouble) this.liveUntilCrash();
       else this.liveOn();
-      if (isCrash && this.mayCrash()) this.crash();
+      if (isDouble && canLoseTwo(this)) loseTwo(this);
+      else if (isCrash && this.mayCrash()) this.crash();
       else this.drain();
     }
     this.heal();
     this.verify();
+    if (plan.features.has("silent")) harmSilently(this);
+    if (plan.features.has("lies")) lieAboutFlushes(this);
     this.count();
     return this.world.simulation.traceHash;
   }
@@ -120,7 +135,7 @@ class Run {
   // Safety -----------------------------------------------------------------------------------
 
   private liveOn(): void {
-    this.load.start(this.world, this.clients);
+    this.load.start(this.world, this.seats);
     this.live(Number.POSITIVE_INFINITY, false);
   }
 
@@ -130,7 +145,7 @@ class Run {
     const isAfterClean = nextBelow(random, 3) === 0;
     // The first writes after the array was clean: the dirty mark is just being written.
     if (isAfterClean) world.simulation.runFor(400);
-    this.load.start(world, this.clients);
+    this.load.start(world, this.seats);
     // A member that fails: the others are just being told.
     const isAfterFailure = !isAfterClean && nextBelow(random, 2) === 0;
     this.load.isAllFua = isAfterFailure;
@@ -154,15 +169,24 @@ class Run {
       if (isToFail) while (world.nowMs < stepMs && !hasFailed() && world.simulation.step());
       else world.simulation.runFor(stepMs - world.nowMs);
       this.check();
+      this.jumpClock();
       if (hasFailed()) return;
       const status = this.look();
       if (isToFail) this.faults.strike(world, status);
       else if (nextBelow(random, 2) === 0) this.faults.act(world, status);
-      if (!isToFail && nextBelow(random, 6) === 0) this.administrate(status);
+      if (!isToFail && nextBelow(random, 6) === 0) administrate(this, status);
     }
   }
 
-  private drain(): void {
+  /** The wall clock steps, as after a correction by hand; nothing but time stamps may notice. */
+  private jumpClock(): void {
+    if (!this.plan.features.has("clock") || nextBelow(this.random, 8) > 0) return;
+    RunCounts.bump(this.counts.faults, "clock jump");
+    const byMs = nextBelow(this.random, CLOCK_JUMP_MS_MAX);
+    this.world.simulation.jumpWall(nextBelow(this.random, 2) === 0 ? byMs : -byMs);
+  }
+
+  drain(): void {
     this.load.finish();
     this.world.simulation.runUntil(() => !this.load.isRunning || this.load.violations.length > 0, {
       limitMs: DRAIN_MS,
@@ -182,12 +206,12 @@ class Run {
     return status;
   }
 
-  private check(): void {
+  check(): void {
     const [violation] = this.load.violations;
     if (violation !== undefined) this.fail(violation);
   }
 
-  private fail(message: string): never {
+  fail(message: string): never {
     throw this.failure(message);
   }
 
@@ -208,145 +232,44 @@ class Run {
     );
   }
 
-  // Administration ---------------------------------------------------------------------------
-
-  private administrate(status: ArrayStatus): void {
-    const { plan, random } = this;
-    const isWhole = status.degraded === 0 && status.sync.action !== "resync";
-    if (status.degraded > 0) {
-      if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) this.replace(status);
-      return;
-    }
-    const choices = (["fail-member", "spare", "scrub", "stop"] as const).filter((feature) =>
-      plan.features.has(feature),
-    );
-    const choice = choices[nextBelow(random, choices.length)];
-    if (choice === undefined || !isWhole) return;
-    if (choice === "stop") this.stopAndStart();
-    else if (choice === "scrub") this.scrub(status);
-    else if (choice === "spare" && status.spares.length === 0) this.addMember(this.newDrive());
-    else if (choice === "fail-member" && this.faults.victim !== null) {
-      this.admin("fail-member");
-      this.world.call({ kind: "fail-member", array: ARRAY_NAME, drive: this.faults.victim });
-    }
-  }
-
-  private admin(what: string): void {
-    RunCounts.bump(this.counts.admin, what);
-    this.world.simulation.note(`admin ${what}`);
-  }
-
-  /** Gives the free role a drive: the old one again, or a new one. */
-  private replace(status: ArrayStatus): void {
-    const faulty = status.members.find(({ state }) => state === "faulty" || state === "missing");
-    if (faulty === undefined) return;
-    const name = faulty.drive;
-    if (name !== null) {
-      this.faults.heal(this.world.device(name));
-      const isSame = this.plan.features.has("re-add") && nextBelow(this.random, 2) === 0;
-      if (isSame) {
-        this.admin("re-add");
-        this.faults.forgetLatent();
-        this.world.call({ kind: "add-member", array: ARRAY_NAME, drive: name, force: true });
-        return;
-      }
-      this.admin("remove");
-      this.world.call({ kind: "remove-member", array: ARRAY_NAME, drive: name });
-      this.world.call({ kind: "detach-drive", name, force: false });
-      this.present = this.present.filter((other) => other !== name);
-    }
-    this.faults.forgetLatent();
-    this.admin("replace");
-    this.addMember(this.newDrive());
-  }
-
-  private addMember(drive: string): void {
-    this.admin("add");
-    this.world.call({ kind: "add-member", array: ARRAY_NAME, drive, force: false });
-  }
-
-  private newDrive(): string {
-    const name = `drive${this.nextDrive}`;
-    this.nextDrive += 1;
-    const { driveBytes, sectorBytes, features } = this.plan;
-    const blank = blankImage({ name, sizeBytes: driveBytes, sectorBytes });
-    this.world.plug(features.has("used-drives") ? this.usedImage(blank) : blank);
-    const attached = this.world.attach(name);
-    if (!attached.ok) this.fail(`attach: ${attached.error.detail}`);
-    this.present.push(name);
-    return name;
-  }
-
-  /** What lies on it is no superblock, and reads as nothing that the oracle knows. */
-  private usedImage(image: DeviceImage): DeviceImage {
-    const pages = new Map<number, Uint8Array>();
-    for (let page = 2 + nextBelow(this.random, 2); page < image.sizeBytes / PAGE_BYTES; page += 2) {
-      pages.set(page, new Uint8Array(PAGE_BYTES).fill(1 + nextBelow(this.random, 255)));
-    }
-    return { ...image, pages };
-  }
-
-  private scrub(status: ArrayStatus): void {
-    const { random, world } = this;
-    const { action } = status.sync;
-    if (action === "check" || action === "repair") {
-      const kind = nextBelow(random, 2) === 0 ? "pause-scrub" : "cancel-scrub";
-      this.admin(kind);
-      world.call({ kind, array: ARRAY_NAME });
-      return;
-    }
-    const mode = nextBelow(random, 2) === 0 ? "check" : "repair";
-    const limitBytesPerSecond =
-      nextBelow(random, 2) === 0 ? null : MIB * (1 + nextBelow(random, 8));
-    const restart = nextBelow(random, 2) === 0;
-    this.admin(mode);
-    world.call({ kind: "start-scrub", array: ARRAY_NAME, mode, limitBytesPerSecond, restart });
-  }
-
-  private stopAndStart(): void {
-    const { world } = this;
-    this.admin("stop");
-    this.load.mayBeStopped = true;
-    this.faults.isProven = false;
-    const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
-    if (!stopped.ok) this.fail(`stop: ${stopped.error.detail}`);
-    world.simulation.runFor(nextBelow(this.random, 20));
-    this.mustStart({ force: false });
-    world.simulation.runFor(20);
-    this.load.mayBeStopped = false;
-  }
-
-  private mustStart(options: { force: boolean }): void {
+  mustStart(options: { force: boolean }): void {
     const started = this.world.startArray(options);
     if (!started.ok) this.fail(`start: ${started.error.code}: ${started.error.detail}`);
   }
 
   // Crash ------------------------------------------------------------------------------------
 
-  /** A latent sector and a crash together are the write hole: a row cannot be resynced. */
-  private mayCrash(): boolean {
-    return !this.faults.hasLatent;
+  /** A bad sector and a crash together are the write hole: a row cannot be resynced. */
+  mayCrash(): boolean {
+    return !this.faults.hasLatent && !hasBadBlocks(this.world);
   }
 
-  private crash(): void {
+  crash(): void {
     const { random } = this;
     const policy = CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]!;
     const isMixed = nextBelow(random, 4) === 0;
     RunCounts.bump(this.counts.crashes, isMixed ? "mixed" : policy);
-    const degradedBefore = this.world.status().degraded;
-    this.count();
-    const images = this.world.crash(() =>
+    this.crashWith(() =>
       isMixed ? CRASH_POLICIES[nextBelow(random, CRASH_POLICIES.length)]! : policy,
     );
+  }
+
+  /** The power is cut, and the machine starts again; the answer is what the drives held. */
+  crashWith(policyOf: (name: string) => CrashPolicy): DeviceImage[] {
+    const { random } = this;
+    const degradedBefore = this.world.status().degraded;
+    this.count();
+    const images = this.world.crash(policyOf);
     this.load.abandon();
     this.oracle.crash();
-    const openRows = this.load.takeUnstableRows();
+    const unstable = this.load.takeUnstable();
     const isLeftOut = (name: string) =>
       this.faults.vanished.has(name) && nextBelow(random, 2) === 0;
     const kept = images.filter(({ name }) => this.present.includes(name) && !isLeftOut(name));
     this.present = kept.map(({ name }) => name);
     this.wallAheadMs += this.world.nowMs + 60_000;
     this.faults.restarted();
+    this.hasFailed = false;
     this.trace = new SlimTrace();
     this.world = this.makeWorld();
     for (const image of kept) {
@@ -356,7 +279,9 @@ class Run {
     }
     const isForced = this.assemble(kept, degradedBefore);
     this.connect();
-    if (isForced) this.rewrite(openRows);
+    if (isForced) this.rewriteRows(unstable);
+    else this.rewriteTorn(unstable, kept);
+    return kept;
   }
 
   /**
@@ -364,20 +289,26 @@ class Run {
    * that all rows are proven and a member may be lost before it has ended.
    */
   private overwriteAll(): void {
-    const { world, oracle, plan } = this;
+    const { world, plan } = this;
     const slowly = { syncSpeedMax: plan.memberSizeBytes, syncSpeedMin: plan.memberSizeBytes };
     world.must({ kind: "set-array", array: ARRAY_NAME, ...slowly });
+    this.writeAll();
+    this.faults.isProven = true;
+  }
+
+  /** Writes every sector, and flushes. */
+  writeAll(): void {
+    const { world, oracle } = this;
     const writes: Promise<number>[] = [];
     for (let lba = 0; lba < oracle.sectorCount; ) {
       const wanted = SECTORS_PER_ROW * (1 + nextBelow(this.random, 32));
       const sectors = Math.min(wanted, oracle.sectorCount - lba);
-      writes.push(this.load.write(this.clients[0]!, lba, sectors, false));
+      writes.push(this.load.write(this.seats[0]!, lba, sectors, false));
       lba += sectors;
     }
     world.run(Promise.all(writes));
-    world.run(this.load.flush(this.clients[0]!));
+    world.run(this.load.flush(this.seats[0]!));
     this.check();
-    this.faults.isProven = true;
   }
 
   /** What must be so after the drives of a crashed machine are attached; true if it took force. */
@@ -402,29 +333,63 @@ class Run {
     return true;
   }
 
-  /** Writes all sectors of the stripes' rows in which these sectors lie. */
-  private rewrite(sectors: readonly number[]): void {
+  /**
+   * With the partial parity log a dirty array starts without a member. Of that member the sectors
+   * that were being written may be neither old nor new (promise 2), and nothing else: those alone
+   * are written anew.
+   */
+  rewriteTorn(ranges: readonly Range[], images: readonly DeviceImage[]): void {
+    const isReplayed = images.some((image) => {
+      const superblock = superblockOf(image);
+      return typeof superblock !== "string" && superblock.log.kind === "ppl";
+    });
+    const missing = this.world.status().members.find(({ state }) => state !== "in-sync");
+    if (!isReplayed || missing === undefined) return;
+    for (const { lba, sectors } of ranges) {
+      for (let sector = lba; sector < lba + sectors; sector += 1) {
+        if (this.roleOf(sector) !== missing.role) continue;
+        this.world.run(this.load.write(this.seats[0]!, sector, 1, false));
+      }
+    }
+    this.world.run(this.load.flush(this.seats[0]!));
+    this.check();
+  }
+
+  /** The role that has this sector's data. */
+  roleOf(lba: number): number {
+    const { chunkBytes, memberCount } = this.plan;
+    const chunk = Math.floor(lba / (chunkBytes / SECTOR_BYTES));
+    const stripe = Math.floor(chunk / (memberCount - 1));
+    const parityRole = memberCount - 1 - (stripe % memberCount);
+    return (parityRole + 1 + (chunk % (memberCount - 1))) % memberCount;
+  }
+
+  /** Writes all sectors of the stripes' rows in which these ranges lie. */
+  rewriteRows(ranges: readonly Range[]): void {
     const { chunkBytes, memberCount } = this.plan;
     const chunkSectors = chunkBytes / SECTOR_BYTES;
     const stripeSectors = chunkSectors * (memberCount - 1);
     const first = new Set<number>();
-    for (const sector of sectors) {
-      const stripe = Math.floor(sector / stripeSectors);
-      first.add(stripe * stripeSectors + (sector % chunkSectors));
+    for (const { lba, sectors } of ranges) {
+      const from = lba - (lba % SECTORS_PER_ROW);
+      for (let sector = from; sector < lba + sectors; sector += SECTORS_PER_ROW) {
+        const stripe = Math.floor(sector / stripeSectors);
+        first.add(stripe * stripeSectors + (sector % chunkSectors));
+      }
     }
     for (const row of first) {
       for (let index = 0; index < memberCount - 1; index += 1) {
         const lba = row + index * chunkSectors;
-        this.world.run(this.load.write(this.clients[0]!, lba, SECTORS_PER_ROW, false));
+        this.world.run(this.load.write(this.seats[0]!, lba, SECTORS_PER_ROW, false));
       }
     }
-    this.world.run(this.load.flush(this.clients[0]!));
+    this.world.run(this.load.flush(this.seats[0]!));
     this.check();
   }
 
   // Liveness and the end ---------------------------------------------------------------------
 
-  private heal(): void {
+  heal(): void {
     const { world } = this;
     // A drive that went without anybody noticing has lost what its cache held: nothing could tell
     // that if it were simply there again.
@@ -439,7 +404,7 @@ class Run {
       if (status.state === "read-only") this.fail(`read-only: ${status.reason}`);
       const isIdle = status.sync.action === "idle";
       if (status.degraded === 0 && isIdle && status.state === "clean") break;
-      if (status.degraded > 0 && isIdle && status.spares.length === 0) this.replace(status);
+      if (status.degraded > 0 && isIdle && status.spares.length === 0) replace(this, status);
       if (world.nowMs > endMs) {
         this.fail(`still ${status.state}, degraded ${status.degraded}, ${status.sync.action}`);
       }
@@ -448,15 +413,21 @@ class Run {
     this.check();
   }
 
-  private verify(): void {
-    const { world, oracle } = this;
-    const client = this.clients[0]!;
+  /** Every sector is read and judged. */
+  readAll(): void {
+    const { oracle } = this;
     const step = MIB / 4 / SECTOR_BYTES;
     for (let lba = 0; lba < oracle.sectorCount; lba += step) {
       const sectors = Math.min(step, oracle.sectorCount - lba);
-      world.run(this.load.read(client, lba, sectors));
+      const status = this.world.run(this.load.read(this.seats[0]!, lba, sectors));
       this.check();
+      if (status !== 0) this.fail(`a read of ${sectors} sectors at ${lba}: errno ${status}`);
     }
+  }
+
+  verify(): void {
+    const { world } = this;
+    this.readAll();
     const mismatchBytes = world.check();
     if (mismatchBytes > 0) this.fail(`the check finds ${mismatchBytes} bytes that do not match`);
     this.world.settle();
@@ -484,26 +455,45 @@ class Run {
     }
   }
 
+  /** Writes and flushes that reached the drives after two members were gone; 0 before that. */
+  get submittedCount(): number {
+    return this.hasFailed ? this.trace.events.length - this.submittedAtFailure : 0;
+  }
+
+  submittedAfterFailure(): string {
+    return JSON.stringify(
+      this.trace.events.slice(this.submittedAtFailure, this.submittedAtFailure + 4),
+    );
+  }
+
   // Parts ------------------------------------------------------------------------------------
 
   private makeWorld(): SimWorld {
     const { plan, trace, wallAheadMs } = this;
     const { batchChance, withNbd } = plan;
     const seed = this.random.nextU32();
-    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs });
+    const areFiles = plan.features.has("files");
+    const onEvent = ({ kind }: ArrayEvent) => {
+      if (kind !== "array.failed" || this.hasFailed) return;
+      this.hasFailed = true;
+      this.submittedAtFailure = trace.events.length;
+    };
+    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs, areFiles, onEvent });
   }
 
   private create(): ArrayStatus {
-    const { memberCount, chunkBytes, memberSizeBytes } = this.plan;
-    const drives = Array.from({ length: memberCount }, () => this.newDrive());
-    return this.world.createArray({ drives, chunkBytes, memberSizeBytes });
+    const { memberCount, chunkBytes, memberSizeBytes, policy } = this.plan;
+    const drives = Array.from({ length: memberCount }, () => newDrive(this));
+    const shape = { chunkBytes, memberSizeBytes, consistencyPolicy: policy };
+    return this.world.createArray({ drives, ...shape });
   }
 
   private connect(): void {
     const { world, plan } = this;
-    this.clients = [];
+    this.seats = [];
     for (let index = 0; index < plan.clientCount; index += 1) {
-      this.clients.push(plan.withNbd ? world.run(world.nbdClient()) : world.client());
+      const client = plan.withNbd ? world.run(world.nbdClient()) : world.client();
+      this.seats.push(new Seat({ world, client, seatCount: plan.clientCount }));
     }
   }
 
@@ -517,30 +507,21 @@ class Run {
     }
     const status = world.status();
     for (const { errors } of status.members) counts.retries += errors.retried;
-    counts.requests += this.load.requests;
-    this.load.requests = 0;
+    const { load } = this;
+    counts.requests += load.requests;
+    RunCounts.bump(counts.faults, "half a write", load.halfWrites);
+    RunCounts.bump(counts.faults, "disconnect", load.cuts);
+    load.requests = 0;
+    load.halfWrites = 0;
+    load.cuts = 0;
   }
 }
 
 /** By the superblocks, what starting the array has to come to. */
-function expectationOf(images: readonly DeviceImage[]): "whole" | "degraded" | "refused" {
+export function expectationOf(images: readonly DeviceImage[]): ExpectedAssembly {
   const known = images.flatMap((image) => {
     const superblock = superblockOf(image);
     return typeof superblock === "string" ? [] : [superblock];
   });
-  const claimed = known.filter(
-    ({ devRoles, devNumber }) => (devRoles[devNumber] ?? Role.spare) < Role.limit,
-  );
-  const newest = Math.max(...claimed.map(({ events }) => events));
-  const freshest = claimed.filter(({ events }) => events === newest);
-  const isDirty = freshest.some(({ resyncOffsetSectors }) => resyncOffsetSectors !== null);
-  const { devRoles, memberCount } = freshest[0]!;
-  const inSync = new Set<number>();
-  for (const { devNumber, events, recoveryOffsetSectors } of claimed) {
-    const role = devRoles[devNumber] ?? Role.spare;
-    if (role >= memberCount || events < newest - 1) continue;
-    if (recoveryOffsetSectors === null) inSync.add(role);
-  }
-  if (inSync.size === memberCount) return "whole";
-  return isDirty ? "refused" : "degraded";
+  return expectedAssembly(known);
 }

@@ -70,7 +70,7 @@ test("api: creating an array: 201 with Location, ETag and sizes in bytes", async
     drives: ["a", "b", "c"],
     spares: ["d"],
     chunkBytes: 131_072,
-    consistencyPolicy: "resync",
+    consistencyPolicy: "ppl",
     assumeClean: false,
     force: false,
     memberSizeBytes: 524_288,

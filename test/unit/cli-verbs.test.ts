@@ -234,7 +234,7 @@ function fakeStart(paths: readonly string[]): FakeStart {
 
 test("attach: assembles, exports, prints ready, and stops clean at SIGTERM", async () => {
   const start = fakeStart(["/m/0", "/m/1", "/m/2"]);
-  start.reactor.onDisk.set("raid_test", ["drive0", "drive1", "drive2"]);
+  start.reactor.onDisk.set("raid_test", ["/m/0", "/m/1", "/m/2"]);
   const printed: string[] = [];
   const running = runCli("attach /m/0 /m/1 /m/2 --socket /run/s --read-only --force --name n", {
     overrides: { ...start.overrides, print: (line) => printed.push(line) },
@@ -242,7 +242,7 @@ test("attach: assembles, exports, prints ready, and stops clean at SIGTERM", asy
   while (printed.length === 0) await Bun.sleep(1);
   expect(printed).toEqual(["ready nbd+unix:///n?socket=/run/s"]);
   const kinds = start.reactor.commands.map((command) => command.kind);
-  expect(kinds.slice(-4)).toEqual(["list-arrays", "start-array", "listen-nbd", "put-export"]);
+  expect(kinds.slice(-3)).toEqual(["start-array", "listen-nbd", "put-export"]);
   expect(start.reactor.commands.find((command) => command.kind === "start-array")).toMatchObject({
     readOnly: true,
     force: true,
@@ -261,9 +261,9 @@ test("attach: what does not assemble: the reason in one line, exit 1, shut down"
   expect(missing.reactor.commands.at(-1)?.kind).toBe("shutdown");
   const foreign = fakeStart(["/m/0"]);
   const none = await runCli("attach /m/0 --socket /s", { overrides: foreign.overrides });
-  expect(none.stderr).toContain("no file belongs to an array: /m/0 is available");
+  expect(none.stderr).toContain("no file belongs to an array: /m/0: it has no superblock");
   const refused = fakeStart(["/m/0"]);
-  refused.reactor.onDisk.set("x", ["drive0"]);
+  refused.reactor.onDisk.set("x", ["/m/0"]);
   const detail = "dirty and degraded: --force starts it, with stale parity";
   refused.reactor.refusals.set("start-array", { kind: "conflict", code: "dirty", detail });
   const dirty = await runCli("attach /m/0 --socket /s", { overrides: refused.overrides });

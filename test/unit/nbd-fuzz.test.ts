@@ -1,11 +1,13 @@
 /**
- * Goal: no bytes from a client make the server throw, leak or serve wrong data; what several
- * clients write is what they read.
- * Method: seeded generators. The fuzzer sends conversations that are mostly right, with parts
- * damaged, cut and reset; after each, everything must be back. The model lets clients with areas
- * of their own write, read and flush over fragmenting sockets and an array that completes in any
- * order, against a copy in the test. A failure prints its seed; repeat it with
- * `SEED=… bun test test/unit/nbd-fuzz.test.ts`.
+ * Goal: no bytes from a client make the server throw, leak or serve wrong data; other clients are
+ * served meanwhile; what several clients write is what they read.
+ * Method: seeded generators. The fuzzer sends conversations that began as good ones: parts
+ * repeated, exchanged, cut or with a length far too large, bytes changed, all in pieces of any
+ * size down to one byte, with hang-ups and resets. It counts 100,000 handshakes, options and
+ * requests. A good client beside them gets every answer; after each round everything must be back.
+ * The model lets clients with areas of their own write, read and flush over fragmenting sockets
+ * and an array that completes in any order, against a copy in the test. A failure prints its seed;
+ * repeat it with `SEED=… bun test test/unit/nbd-fuzz.test.ts`.
  */
 import { expect, test } from "bun:test";
 import { assert } from "../../src/base/assert.ts";
@@ -13,12 +15,20 @@ import { EIO } from "../../src/base/errno.ts";
 import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { CLIENT_DEPTH, type NbdClient } from "../../src/nbd/client.ts";
-import { encodeInfoRequest, encodeOption, OptionCode } from "../../src/nbd/protocol.ts";
+import {
+  encodeInfoRequest,
+  encodeOption,
+  OPTION_HEADER_BYTES,
+  OptionCode,
+  REQUEST_BYTES,
+} from "../../src/nbd/protocol.ts";
+import { FakeArrayFront } from "../helpers/fake-array-front.ts";
 import type { FakePeer } from "../helpers/fake-socket-kernel.ts";
-import { CLIENT_FLAGS, NbdBench, request } from "../helpers/nbd-bench.ts";
+import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../helpers/nbd-bench.ts";
 
 const FIRST_SEED = Number(process.env["SEED"] ?? 1);
-const FUZZ_SEEDS = process.env["SEED"] === undefined ? 400 : 1;
+const FUZZ_FRAMES = process.env["SEED"] === undefined ? 100_000 : 1;
+const GOOD_EXPORT = "unknown to the others";
 const MODEL_SEEDS = process.env["SEED"] === undefined ? 12 : 1;
 
 function randomBytes(random: SeededRandom, count: number): Uint8Array {
@@ -53,18 +63,46 @@ function randomRequest(random: SeededRandom): Uint8Array {
   return command === 1 ? Buffer.concat([header, new Uint8Array(bytes)]) : header;
 }
 
-function randomConversation(random: SeededRandom): Uint8Array {
-  const parts: Uint8Array[] = [CLIENT_FLAGS];
-  for (let count = nextBelow(random, 4); count > 0; count -= 1) parts.push(randomOption(random));
+/** What is wrong with a conversation, part by part. */
+function damage(random: SeededRandom, parts: Uint8Array[]): void {
+  const index = nextBelow(random, parts.length);
+  const part = parts[index]!;
+  const other = nextBelow(random, parts.length);
+  switch (nextBelow(random, 6)) {
+    case 0: // Twice.
+      parts.splice(index, 0, part);
+      return;
+    case 1: // In another order.
+      parts[index] = parts[other]!;
+      parts[other] = part;
+      return;
+    case 2: // Cut.
+      parts[index] = part.subarray(0, nextBelow(random, part.length));
+      return;
+    case 3: // A length far too large: that of an option or of a request.
+      if (part.length >= REQUEST_BYTES) part.fill(0xff, REQUEST_BYTES - 4, REQUEST_BYTES);
+      else if (part.length >= OPTION_HEADER_BYTES) part.fill(0xff, 12, OPTION_HEADER_BYTES);
+      return;
+    case 4: // A bit.
+      if (part.length > 0) part[nextBelow(random, part.length)]! ^= 1 << nextBelow(random, 8);
+      return;
+    default: // Something else in its place.
+      parts[index] = randomBytes(random, nextBelow(random, 60));
+  }
+}
+
+/** Handshake, options and requests, and how many of them there are. */
+function randomConversation(random: SeededRandom): { bytes: Uint8Array; frames: number } {
+  const parts: Uint8Array[] = [CLIENT_FLAGS.slice()];
+  for (let count = nextBelow(random, 5); count > 0; count -= 1) parts.push(randomOption(random));
   parts.push(encodeOption(OptionCode.go, encodeInfoRequest("a", [])));
   for (let count = nextBelow(random, 40); count > 0; count -= 1) parts.push(randomRequest(random));
-  const bytes = Buffer.concat(parts);
-  if (nextBelow(random, 3) === 0) {
-    for (let count = 1 + nextBelow(random, 4); count > 0; count -= 1) {
-      bytes[nextBelow(random, bytes.length)] = random.nextU32() & 0xff;
-    }
+  const frames = parts.length;
+  // Half of them stay good: only those get far.
+  for (let count = Math.max(0, nextBelow(random, 8) - 3); count > 0; count -= 1) {
+    damage(random, parts);
   }
-  return bytes;
+  return { bytes: Buffer.concat(parts), frames };
 }
 
 function disturb(random: SeededRandom, peer: FakePeer): void {
@@ -74,16 +112,60 @@ function disturb(random: SeededRandom, peer: FakePeer): void {
   peer.windowBytes = nextBelow(random, 3) === 0 ? nextBelow(random, 5000) : 1e9;
 }
 
-/** One conversation per peer, all at once, to their bitter ends. */
-function fuzz(seed: number): void {
+/** A client that does everything right, on an export that nobody else knows. */
+class GoodClient {
+  private readonly peer: FakePeer;
+  private readonly front: FakeArrayFront;
+  private asked = 0;
+
+  constructor(bench: NbdBench) {
+    this.front = new FakeArrayFront({ memory: bench.memory, sizeBytes: 64 * KIB });
+    this.front.data.forEach((_, index, data) => {
+      data[index] = index % 251;
+    });
+    const settings = { name: GOOD_EXPORT, array: "md1", front: this.front, readOnly: false };
+    assert(bench.server.setExport(settings).ok, "there is room for a second export");
+    this.peer = bench.peer();
+    this.peer.send(CLIENT_FLAGS);
+    this.peer.send(encodeOption(OptionCode.go, encodeInfoRequest(GOOD_EXPORT, [])));
+    bench.loop.turns(3);
+    this.peer.take();
+  }
+
+  ask(): void {
+    this.peer.send(request({ command: 0, offset: this.asked, bytes: 100, cookie: this.asked }));
+    this.asked += 1;
+  }
+
+  work(): void {
+    this.front.completeAll();
+  }
+
+  /** Every question was answered, with the right bytes. */
+  end(): void {
+    const replies = parseReplies(this.peer.take(), () => 100);
+    assert(replies.length === this.asked, "the good client got all its answers");
+    for (const { cookie, data } of replies) {
+      assert(data.length === 100 && data[99] === (cookie + 99) % 251, "of its own export");
+    }
+    this.peer.close();
+  }
+}
+
+/** One conversation per peer, all at once, to their bitter ends. Answers with how many frames. */
+function fuzz(seed: number): number {
   const random = new SeededRandom(seed);
   const limits = { maxRequestBytes: 128 * KIB, maxRequestsPerConnection: 8, maxOptions: 6 };
   const bench = new NbdBench({ limits, poolBytes: 512 * KIB });
+  const good = new GoodClient(bench);
   const sent: { peer: FakePeer; bytes: Uint8Array; at: number }[] = [];
+  let frames = 0;
   for (let count = 1 + nextBelow(random, 4); count > 0; count -= 1) {
     const peer = bench.kernel.connect(bench.listener);
     disturb(random, peer);
-    sent.push({ peer, bytes: randomConversation(random), at: 0 });
+    const conversation = randomConversation(random);
+    frames += conversation.frames;
+    sent.push({ peer, bytes: conversation.bytes, at: 0 });
   }
   for (let turn = 0; turn < 150; turn += 1) {
     for (const conversation of sent) {
@@ -95,7 +177,9 @@ function fuzz(seed: number): void {
       if (nextBelow(random, 200) === 0) peer.reset();
       if (nextBelow(random, 200) === 0) peer.close();
     }
+    if (turn % 30 === 0) good.ask();
     bench.loop.turn();
+    good.work();
     const pending = bench.front.pending;
     for (let count = nextBelow(random, 6); count > 0 && pending.length > 0; count -= 1) {
       const status = nextBelow(random, 10) === 0 ? EIO : 0;
@@ -108,22 +192,29 @@ function fuzz(seed: number): void {
   }
   for (let turn = 0; turn < 40; turn += 1) {
     bench.loop.turn();
+    good.work();
     bench.front.completeAll();
   }
   for (const { peer } of sent) assert(peer.isClosedByServer, "every connection has ended");
+  good.end();
+  bench.loop.turns(2);
   bench.checkNoLeak();
+  return frames;
 }
 
-test("fuzz: damaged conversations: no throw, no leak, every connection ends", () => {
-  for (let seed = FIRST_SEED; seed < FIRST_SEED + FUZZ_SEEDS; seed += 1) {
-    try {
-      fuzz(seed);
-    } catch (error) {
-      console.error(`SEED=${seed} bun test test/unit/nbd-fuzz.test.ts`);
-      throw error;
-    }
+test("fuzz: 100,000 frames, damaged: no throw, no leak, a good client is served", () => {
+  let frames = 0;
+  let seed = FIRST_SEED;
+  try {
+    do {
+      frames += fuzz(seed);
+      seed += 1;
+    } while (frames < FUZZ_FRAMES);
+  } catch (error) {
+    console.error(`SEED=${seed} bun test test/unit/nbd-fuzz.test.ts`);
+    throw error;
   }
-  expect(FUZZ_SEEDS).toBeGreaterThan(0);
+  expect(frames).toBeGreaterThanOrEqual(FUZZ_FRAMES);
 }, 60_000);
 
 const AREA_BYTES = 128 * KIB;

@@ -32,6 +32,7 @@ function offer(name: string, changes: Partial<ExportOffer> = {}): ExportOffer {
   const fixed = {
     sizeBytes: 2 ** 33 + 512,
     isReadOnly: false,
+    isRotational: false,
     canTrim: true,
     preferredBytes: 65_536,
   };
@@ -165,6 +166,15 @@ test("GO: an array that makes no holes: zeroing is offered, trim and fast zeroin
   expect(flags & (sendTrim | sendWriteZeroes | sendFastZero)).toBe(sendWriteZeroes);
 });
 
+test("GO: a member that turns: said, and else not", () => {
+  for (const isRotational of [true, false]) {
+    const drives = catalog([offer("tank", { isRotational })]);
+    const outcome = answer(OptionCode.go, encodeInfoRequest("tank", []), drives);
+    const flags = new DataView(parse(outcome, OptionCode.go)[0]!.data.buffer).getUint16(10);
+    expect((flags & TransmissionFlag.rotational) !== 0).toBe(isRotational);
+  }
+});
+
 test("INFO: the same answers as GO, and haggling goes on", () => {
   const outcome = answer(OptionCode.info, encodeInfoRequest("tank", [3]));
   expect(outcome.kind).toBe("continue");
@@ -236,11 +246,13 @@ test("unknown options: every number without a handler: unsupported, haggling goe
     const outcome = answer(option, new Uint8Array(3));
     expect(outcome.kind).toBe("continue");
     expect(types(outcome, option)).toEqual([OptionReply.errorUnsupported]);
-    expect(types(answerOversizedOption(option), option)).toEqual([OptionReply.errorUnsupported]);
+    expect(types(answerOversizedOption(createNegotiation(), option), option)).toEqual([
+      OptionReply.errorUnsupported,
+    ]);
   }
-  const go = answerOversizedOption(OptionCode.go);
+  const go = answerOversizedOption(createNegotiation(), OptionCode.go);
   expect(types(go, OptionCode.go)).toEqual([OptionReply.errorTooBig]);
-  expect(answerOversizedOption(OptionCode.exportName).kind).toBe("close");
+  expect(answerOversizedOption(createNegotiation(), OptionCode.exportName).kind).toBe("close");
 });
 
 test("stopping: options are refused as such, EXPORT_NAME is closed, ABORT still works", () => {

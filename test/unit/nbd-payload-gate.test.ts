@@ -137,3 +137,38 @@ test("payload gate: one leaves from the middle of a wrapped queue: order is kept
   }
   expect(order).toEqual([0, 2, 3]);
 });
+
+test("payload gate: a reserve: small requests do not wait for a large one", () => {
+  const { gate, want, give, log } = bench(64);
+  want(0, 60);
+  want(1, 30);
+  expect(gate.waiting).toBe(1);
+  want(2, 3);
+  want(3, 2);
+  expect([log, gate.waiting]).toEqual([["0:60", "2:3"], 2]);
+  // What one of them gives back goes to the next small one, before the large one.
+  give(2);
+  expect([log, gate.waiting]).toEqual([["0:60", "2:3", "3:2"], 1]);
+  give(0);
+  expect([log.at(-1), gate.waiting]).toEqual(["1:30", 0]);
+});
+
+test("payload gate: a reserve: those that wait behind the first one keep their order", () => {
+  const { pool, want, give, log } = bench(64);
+  want(0, 60);
+  for (const connection of [1, 2, 3]) want(connection, 20);
+  pool.free(pool.allocateReserved(1), 1);
+  give(3);
+  expect(log).toEqual(["0:60"]);
+  give(0);
+  expect(log).toEqual(["0:60", "1:20", "2:20", "3:20"]);
+});
+
+test("payload gate: a reserve: never for large requests, which fit all the same in the rest", () => {
+  const { pool, want, log } = bench(64);
+  expect(pool.largestRunBytes).toBe(60 * SLAB_BYTES);
+  want(0, 60);
+  want(1, 5);
+  want(2, 4);
+  expect(log).toEqual(["0:60", "2:4"]);
+});

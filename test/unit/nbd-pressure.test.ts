@@ -68,7 +68,8 @@ test("pressure: more payload than a connection may hold: it waits, a large reque
 });
 
 test("pressure: a dry pool: a large request is served while small ones keep coming", () => {
-  const bench = new NbdBench({ poolBytes: 16 * SLAB });
+  const limits = { freePayloadShare: 0 };
+  const bench = new NbdBench({ limits, poolBytes: 16 * SLAB });
   const greedy = [bench.opened(), bench.opened()];
   const large = bench.opened();
   for (const peer of greedy) for (let count = 0; count < 100; count += 1) peer.send(read(SLAB));
@@ -88,6 +89,29 @@ test("pressure: a dry pool: a large request is served while small ones keep comi
   for (const peer of greedy) expect(parseReplies(peer.take(), () => SLAB).length).toBe(100);
   expect(parseReplies(large.take(), () => 8 * SLAB).length).toBe(1);
   disconnect(bench, ...greedy, large);
+});
+
+test("pressure: several that take all they can get: the next one has memory at once", () => {
+  const limits = { maxPayloadBytesPerConnection: 32 * SLAB };
+  const bench = new NbdBench({ limits, poolBytes: 64 * SLAB });
+  const greedy = Array.from({ length: 5 }, () => bench.opened());
+  for (const peer of greedy) {
+    peer.windowBytes = 0;
+    for (let count = 0; count < 100; count += 1) peer.send(read(SLAB));
+    drain(bench);
+  }
+  // Half for the first, as it was alone; a fifth of what was left for each of the others.
+  expect(bench.pool.freeBytes).toBe(14 * SLAB);
+  const next = bench.opened();
+  next.send(read(2 * SLAB));
+  bench.loop.turns(2);
+  bench.front.complete();
+  bench.loop.turn();
+  expect(parseReplies(next.take(), () => 2 * SLAB).length).toBe(1);
+  for (const peer of greedy) peer.windowBytes = Number.POSITIVE_INFINITY;
+  drain(bench);
+  for (const peer of greedy) expect(parseReplies(peer.take(), () => SLAB).length).toBe(100);
+  disconnect(bench, ...greedy, next);
 });
 
 test("pressure: two clients on a pool of one slab: served in turn", () => {

@@ -398,6 +398,28 @@ test("server: the connection number is reused: not before its old requests have 
   finish(bench, second);
 });
 
+test("server: all places taken by handshakes: the oldest goes, whoever is through stays", () => {
+  const bench = new NbdBench({ limits: { maxConnections: 3 } });
+  const through = bench.opened();
+  const [first, second] = [bench.peer(), bench.peer()];
+  const next = bench.opened();
+  expect([first, second, next].map((peer) => peer.isClosedByServer)).toEqual([true, false, false]);
+  const last = bench.opened();
+  expect(second.isClosedByServer).toBe(true);
+  const refused = bench.peer();
+  expect([refused.isClosedByServer, refused.take().length]).toEqual([true, 0]);
+  for (const peer of [through, next, last]) {
+    peer.send(request({ command: Command.flush, cookie: 7 }));
+    bench.loop.turn();
+    bench.front.complete();
+    bench.loop.turn();
+    expect(parseReplies(peer.take()).map((reply) => reply.cookie)).toEqual([7]);
+  }
+  for (const peer of [through, next, last]) peer.close();
+  bench.loop.turns(2);
+  bench.checkNoLeak();
+});
+
 test("server: a slow handshake: dropped after its time, an open connection is not", () => {
   const bench = new NbdBench();
   const opened = bench.opened();

@@ -3,7 +3,7 @@
  * Method: all 32 combinations of the five settings.
  */
 import { expect, test } from "bun:test";
-import { parseConfig } from "../../src/appliance/config.ts";
+import { isNbdExposed, parseConfig } from "../../src/appliance/config.ts";
 
 const SETTINGS = {
   nbdTcp: "127.0.0.1:0",
@@ -37,4 +37,17 @@ test("tls config: every combination of settings: whole ones pass, others say wha
 
 test("tls config: another mode: refused", () => {
   expect(parseConfig(null, { nbdTls: "maybe" as "optional" }).ok).toBe(false);
+});
+
+test("tls config: an address of other hosts: exposed unless TLS is required", () => {
+  const exposed = (host: string, nbdTls?: "required" | "optional"): boolean =>
+    isNbdExposed({ nbdTcp: { host, port: 1 }, nbdTls });
+  for (const host of ["127.0.0.1", "127.8.8.8", "::1", "localhost"]) {
+    expect([host, exposed(host), exposed(host, "optional")]).toEqual([host, false, false]);
+  }
+  for (const host of ["0.0.0.0", "::", "192.0.2.1", "127.0.0.1.example", "128.0.0.1"]) {
+    const answers = [exposed(host), exposed(host, "optional"), exposed(host, "required")];
+    expect([host, ...answers]).toEqual([host, true, true, false]);
+  }
+  expect(isNbdExposed({ nbdTcp: undefined, nbdTls: undefined })).toBe(false);
 });

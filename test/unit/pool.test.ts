@@ -115,3 +115,26 @@ test("pool: the pools of a reactor: halves side by side, one slab more for paylo
     expect(payloadPool.totalBytes).toBe((slabs - 512 + 1) * SLAB_BYTES);
   }
 });
+
+test("pool: a reserve: only for those who ask for it, and back in it when it is freed", () => {
+  const pool = setUp(16);
+  pool.reserve(4);
+  expect([pool.largestRunBytes, pool.freeBytes]).toEqual([12 * SLAB_BYTES, 16 * SLAB_BYTES]);
+  const runs: number[] = [];
+  for (let run = pool.allocate(1); run !== 0; run = pool.allocate(1)) runs.push(run);
+  expect([runs.length, Math.max(...runs)]).toEqual([12, START + 11 * SLAB_BYTES]);
+  const reserved = pool.allocateReserved(3 * SLAB_BYTES);
+  expect([reserved, pool.hasReserved]).toEqual([START + 12 * SLAB_BYTES, true]);
+  expect(pool.allocateReserved(2 * SLAB_BYTES)).toBe(0);
+  expect(pool.allocateReserved(1)).toBe(START + 15 * SLAB_BYTES);
+  expect([pool.allocateReserved(1), pool.hasReserved, pool.freeBytes]).toEqual([0, false, 0]);
+  pool.free(reserved, 3 * SLAB_BYTES);
+  expect([pool.allocate(1), pool.hasReserved]).toEqual([0, true]);
+  // Round and round, never over the border.
+  for (const run of runs) pool.free(run, 1);
+  for (let count = 0; count < 20; count += 1) {
+    const run = pool.allocate(5 * SLAB_BYTES);
+    expect(run + 5 * SLAB_BYTES).toBeLessThanOrEqual(START + 12 * SLAB_BYTES);
+    pool.free(run, 5 * SLAB_BYTES);
+  }
+});

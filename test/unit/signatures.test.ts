@@ -30,14 +30,17 @@ function probe(sizeBytes: number, patches: readonly Patch[]): string | null {
 }
 
 const MD = [0xfc, 0x4e, 0x2b, 0xa9];
+const OTHER =
+  "parityd runs version 1.2 only: run that array with Linux, or copy its data to a new one";
 const EXT_MAGIC: Patch = [0x438, [0x53, 0xef]];
 const BOOT: Patch = [510, [0x55, 0xaa]];
 
 const CASES: readonly (readonly [string, readonly Patch[]])[] = [
-  ["Linux RAID member (version 1.1)", [[0, [...MD, ...u32(1)]]]],
-  ["Linux RAID member (version 1.2)", [[4096, [...MD, ...u32(1)]]]],
-  ["Linux RAID member (version 1.0)", [[-8 * KIB, [...MD, ...u32(1)]]]],
-  ["Linux RAID member (version 0.90)", [[-64 * KIB, MD]]],
+  [`Linux RAID superblock of version 1.1 at its start; ${OTHER}`, [[0, [...MD, ...u32(1)]]]],
+  ["Linux RAID superblock of version 1.2 at 4 KiB", [[4096, [...MD, ...u32(1)]]]],
+  [`Linux RAID superblock of version 1.0 at its end; ${OTHER}`, [[-8 * KIB, [...MD, ...u32(1)]]]],
+  [`Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD]]],
+  [`Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD.toReversed()]]],
   ["LUKS encrypted volume", [[0, text("LUKS\xba\xbe")]]],
   [
     "LVM physical volume",

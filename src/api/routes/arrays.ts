@@ -62,7 +62,7 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "patch",
       path: "/v1/arrays/{name}",
-      summary: "Change speeds (bytes per second) and deadlines",
+      summary: "Change speeds (bytes per second), deadlines, or the consistency policy",
       params: arrayParams,
       body: patchArrayBody,
       answers: oneArray,

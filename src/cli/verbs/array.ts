@@ -20,7 +20,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       spare: { type: "string", multiple: true, value: "DRIVE", help: "a spare; may be repeated" },
       chunk: { type: "string", value: "SIZE", help: "4KiB to 1MiB, a power of two (64KiB)" },
-      policy: { type: "string", value: "POLICY", help: "consistency policy (resync)" },
+      policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync (ppl)" },
       size: { type: "string", value: "SIZE", help: "bytes used of each drive (all that fits)" },
       "assume-clean": { type: "boolean", help: "no first resync: drives that read as zeros" },
       force: { type: "boolean", help: "overwrite known signatures" },
@@ -82,6 +82,20 @@ export const arrayCommands: readonly CommandSpec[] = [
     run: (invocation, host) => changeArray(invocation, host, { action: "stop", body: {} }),
   },
   {
+    path: ["array", "set"],
+    summary: "Change an array's consistency policy, speeds or deadlines",
+    operands: [{ name: "NAME" }],
+    options: {
+      policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync" },
+      "sync-min": { type: "string", value: "SIZE", help: "sync speed a second beside clients" },
+      "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
+      "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
+      "write-deadline": { type: "string", value: "MS", help: "fail a member that does not write" },
+      ...RUN_DIR,
+    },
+    run: setArray,
+  },
+  {
     path: ["array", "delete"],
     summary: "Stop an array and forget it",
     operands: [{ name: "NAME" }],
@@ -124,6 +138,38 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
   const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
   if (!created.ok) return fail(host, created.error);
   host.print(`${name} is there: ${formatBytes(created.value.value.sizeBytes)}, ready for use`);
+  return Exit.ok;
+}
+
+async function setArray(invocation: Invocation, host: CliHost): Promise<number> {
+  const body: Record<string, string | number> = {};
+  const policy = invocation.text("policy");
+  if (policy !== undefined) body["consistencyPolicy"] = policy;
+  for (const [option, key] of [
+    ["sync-min", "syncSpeedMin"],
+    ["sync-max", "syncSpeedMax"],
+  ] as const) {
+    const text = invocation.text(option);
+    if (text === undefined) continue;
+    const bytes = parseBytes(text);
+    if (!bytes.ok) return usageFailure(host, bytes.error);
+    body[key] = bytes.value;
+  }
+  for (const [option, key] of [
+    ["read-deadline", "readDeadlineMs"],
+    ["write-deadline", "writeDeadlineMs"],
+  ] as const) {
+    const text = invocation.text(option);
+    if (text === undefined) continue;
+    if (!/^[0-9]+$/.test(text)) return usageFailure(host, `${text} is no number of milliseconds`);
+    body[key] = Number(text);
+  }
+  if (Object.keys(body).length === 0) return usageFailure(host, "name a setting to change");
+  const name = invocation.operands[0]!;
+  const client = new DaemonClient(host, invocation);
+  const changed = await client.call<ArrayStatus>("PATCH", `/v1/arrays/${name}`, body);
+  if (!changed.ok) return fail(host, changed.error);
+  host.print(`${name}: policy ${changed.value.value.consistencyPolicy}`);
   return Exit.ok;
 }
 

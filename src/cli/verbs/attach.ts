@@ -9,7 +9,7 @@ import { type Logger, stderrLogger } from "../../appliance/logger.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import { nbdUri } from "../../appliance/service.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
-import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import type { ArrayStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -88,16 +88,14 @@ async function serveFiles(
   options: AttachOptions,
 ): Promise<Result<string, string>> {
   const { readOnly, force, direct } = options;
-  const drives: DriveStatus[] = [];
-  for (const [index, path] of options.files.entries()) {
-    const name = `drive${index}`;
-    const opened = await opener.open({ name, path, direct, readOnly });
+  for (const path of options.files) {
+    // Messages name a drive by its name: here that is its path.
+    const opened = await opener.open({ name: path, path, direct, readOnly });
     if (!opened.ok) return err(about(path, opened.error.detail));
     const attached = await client.call({ kind: "attach-drive", drive: opened.value });
     if (!attached.ok) return err(about(path, attached.error.detail));
-    drives.push(attached.value);
   }
-  const array = await onlyArray(client, drives);
+  const array = await onlyArray(client);
   if (!array.ok) return array;
   const { name } = array.value;
   const assembled = await client.call({ kind: "start-array", array: name, force, readOnly });
@@ -120,24 +118,30 @@ function about(path: string, detail: string): string {
   return detail.includes(path) ? detail : `${path}: ${detail}`;
 }
 
-/** The one array that the files belong to. */
-async function onlyArray(
-  client: ReactorClient,
-  drives: readonly DriveStatus[],
-): Promise<Result<ArrayStatus, string>> {
+/** The one array that the files belong to, all of them: one that does not is not passed over. */
+async function onlyArray(client: ReactorClient): Promise<Result<ArrayStatus, string>> {
   const arrays = await client.call({ kind: "list-arrays" });
   if (!arrays.ok) return err(arrays.error.detail);
+  const drives = await client.call({ kind: "list-drives" });
+  if (!drives.ok) return err(drives.error.detail);
   const [array, ...others] = arrays.value;
-  if (array === undefined) {
-    const states = drives.map(({ path, state, detail }) => `${path} is ${detail ?? state}`);
-    return err(`no file belongs to an array: ${states.join("; ")}`);
-  }
-  if (others.length > 0) {
-    const names = arrays.value.map(({ name }) => name).join(", ");
-    return err(`the files belong to several arrays (${names}): attach those of one`);
-  }
-  return ok(array);
+  const strangers = drives.value.filter(
+    ({ state }) => state === "available" || state === "foreign",
+  );
+  const texts = strangers.map(({ path, detail }) => about(path, detail ?? NO_SUPERBLOCK));
+  if (array === undefined) return err(`no file belongs to an array: ${texts.join("; ")}`);
+  if (texts.length > 0) return err(texts.join("; "));
+  if (others.length === 0) return ok(array);
+  const listed = arrays.value.map(({ name }) => {
+    const files = drives.value
+      .filter(({ member }) => member?.array === name)
+      .map(({ path }) => path);
+    return `${name}: ${files.join(" ")}`;
+  });
+  return err(`the files belong to several arrays (${listed.join("; ")}): attach those of one`);
 }
+
+const NO_SUPERBLOCK = "it has no superblock of an array: leave it out";
 
 function logEvents(client: ReactorClient, log: Logger): void {
   const levels = { critical: "error", warning: "warn", info: "info" } as const;

@@ -1,12 +1,14 @@
 /** `parityd examine FILE...`: what a member says of itself. Plain reads, no daemon, no writes. */
 import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { findSignature, PROBE_BYTES } from "../../appliance/signatures.ts";
+import { createMemory } from "../../base/memory.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import { examineReport, renderExamine } from "../../md/examine.ts";
-import {
-  decodeSuperblock,
-  SUPERBLOCK_BYTES,
-  SUPERBLOCK_OFFSET_BYTES,
-} from "../../md/superblock.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { examineMember, type MemberReport, renderMember } from "../../md/examine-member.ts";
+import type { Crc32c } from "../../md/ppl.ts";
+import type { Superblock } from "../../md/superblock.ts";
+import { createParityKernels } from "../../parity/kernels.ts";
+import { Geometry } from "../../raid5/geometry.ts";
 import { fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
 import { Exit } from "../exit.ts";
@@ -14,43 +16,103 @@ import { JSON_OUTPUT } from "./shared-options.ts";
 
 export const examineCommand: CommandSpec = {
   path: ["examine"],
-  summary: "Print the superblock of members, like mdadm --examine",
+  summary: "Print superblock, bitmap, bad blocks and partial parity log of members",
   operands: [{ name: "FILE", many: true }],
   options: JSON_OUTPUT,
   run: (invocation, host) => {
     let exitCode: number = Exit.ok;
+    const crc32c = lazyCrc32c();
+    const say = (message: string): void => {
+      exitCode = fail(host, { exitCode: Exit.failed, message });
+    };
     for (const path of invocation.operands) {
-      const read = readMember(path);
-      if (!read.ok) {
-        exitCode = fail(host, { exitCode: Exit.failed, message: `${path}: ${read.error}` });
+      const report = readMember(path, crc32c);
+      if (!report.ok) {
+        say(`${path}: ${report.error}`);
         continue;
       }
-      const { bytes, deviceBytes } = read.value;
-      const superblock = decodeSuperblock(bytes, { deviceBytes });
-      if (!superblock.ok) {
-        const message = `${path}: ${superblock.error.detail}`;
-        exitCode = fail(host, { exitCode: Exit.failed, message });
-        continue;
-      }
-      const report = examineReport(superblock.value, { path, deviceBytes });
-      host.print(invocation.isSet("json") ? JSON.stringify(report) : renderExamine(report));
+      const { value } = report;
+      host.print(invocation.isSet("json") ? JSON.stringify(value) : renderMember(value));
+      for (const problem of value.problems) say(`${path}: ${problem}`);
     }
     return exitCode;
   },
 };
 
-function readMember(path: string): Result<{ bytes: Uint8Array; deviceBytes: number }, string> {
+function readMember(path: string, crc32c: Crc32c): Result<MemberReport, string> {
   let fd: number | null = null;
   try {
     fd = openSync(path, "r");
-    const bytes = new Uint8Array(SUPERBLOCK_BYTES);
-    const count = readSync(fd, bytes, 0, bytes.length, SUPERBLOCK_OFFSET_BYTES);
-    return ok({ bytes: bytes.subarray(0, count), deviceBytes: sizeOf(path, fd) });
+    const device = fd;
+    const deviceBytes = sizeOf(path, device);
+    const read = (offset: number, bytes: number): Result<Uint8Array, string> => {
+      return ok(readAt(device, offset, bytes));
+    };
+    const report = examineMember({ path, deviceBytes, read, crc32c, geometryOf });
+    if (report.ok) return report;
+    const signature = signatureOf(device, deviceBytes);
+    return signature === null ? report : err(`${report.error} It holds a ${signature}.`);
   } catch (error) {
     return err(error instanceof Error ? error.message : String(error));
   } finally {
     if (fd !== null) closeSync(fd);
   }
+}
+
+/** Fewer bytes where the device ends. */
+function readAt(fd: number, offset: number, bytes: number): Uint8Array {
+  const buffer = new Uint8Array(bytes);
+  let count = 0;
+  while (count < bytes) {
+    const step = readSync(fd, buffer, count, bytes - count, offset + count);
+    if (step === 0) break;
+    count += step;
+  }
+  return buffer.subarray(0, count);
+}
+
+function signatureOf(fd: number, sizeBytes: number): string | null {
+  const tailOffset = Math.max(0, sizeBytes - PROBE_BYTES);
+  const head = readAt(fd, 0, PROBE_BYTES);
+  const tail = readAt(fd, tailOffset, PROBE_BYTES);
+  return findSignature({ sizeBytes, head, tail, tailOffset });
+}
+
+function geometryOf({ memberCount, chunkSectors, layout, sizeSectors }: Superblock): Geometry {
+  return new Geometry({
+    memberCount,
+    chunkBytes: chunkSectors * SECTOR_BYTES,
+    layout,
+    memberSizeBytes: sizeSectors * SECTOR_BYTES,
+  });
+}
+
+const CRC_STEP_BYTES = 64 * 1024;
+/** Address 0 means "none" everywhere else. */
+const CRC_ADDRESS = CRC_STEP_BYTES;
+
+/** The memory of the kernels is made with the first checksum that is asked for. */
+function lazyCrc32c(): Crc32c {
+  let crc: Crc32c | null = null;
+  return (seed, bytes) => {
+    crc ??= kernelCrc32c();
+    return crc(seed, bytes);
+  };
+}
+
+function kernelCrc32c(): Crc32c {
+  const memory = createMemory(0);
+  const kernels = createParityKernels(memory);
+  const scratch = new Uint8Array(memory.buffer, CRC_ADDRESS, CRC_STEP_BYTES);
+  return (seed, bytes) => {
+    let crc = seed;
+    for (let offset = 0; offset < bytes.length; offset += CRC_STEP_BYTES) {
+      const step = bytes.subarray(offset, offset + CRC_STEP_BYTES);
+      scratch.set(step);
+      crc = kernels.crc32c(crc, CRC_ADDRESS, step.length);
+    }
+    return crc;
+  };
 }
 
 /** stat says 0 for a block device: its end is found by bisection with one-byte reads. */

@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
 import { openTokenFile, type TcpGuard } from "../../api/auth.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
-import { type Config, type ConfigInput, loadConfig } from "../../appliance/config.ts";
+import { type Config, type ConfigInput, isNbdExposed, loadConfig } from "../../appliance/config.ts";
 import { EventLog } from "../../appliance/event-log.ts";
 import { JobBook } from "../../appliance/jobs.ts";
 import { takeLock } from "../../appliance/linux-lock.ts";
@@ -224,6 +224,10 @@ async function listenNbd(
   client: ReactorClient,
   path: string,
 ): Promise<Result<NbdListeners, CallError>> {
+  if (isNbdExposed(config)) {
+    const { host } = config.nbdTcp!;
+    log.write("warn", "NBD without TLS: whoever reaches it reads and writes the arrays", { host });
+  }
   const wanted: NbdAddress[] = [{ kind: "unix", path }];
   if (config.nbdTcp !== undefined && tls === null) wanted.push({ kind: "tcp", ...config.nbdTcp });
   const addresses: NbdAddress[] = [];

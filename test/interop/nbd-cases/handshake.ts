@@ -236,10 +236,10 @@ const LISTS: readonly NbdCase[] = [
     new Uint8Array(8000),
     [errorInvalid],
   ]),
-  answered("LIST with 60 000 bytes: too big", [
+  answered("LIST with 60 000 bytes: invalid too", [
     OptionCode.list,
     new Uint8Array(60_000),
-    [errorTooBig],
+    [errorInvalid],
   ]),
 ];
 
@@ -328,7 +328,12 @@ const ORDERS: readonly NbdCase[] = [
       await expectHaggling(raw);
     },
   },
-  ...[0, 1, 100].map(
+  answered("STRUCTURED_REPLY with 9000 bytes: invalid too", [
+    OptionCode.structuredReply,
+    new Uint8Array(9000),
+    [errorInvalid],
+  ]),
+  ...[0, 1, 100, 9000].map(
     (bytes): NbdCase => ({
       name: `ABORT with ${bytes} bytes: acknowledged, hung up`,
       run: async (lab) => {

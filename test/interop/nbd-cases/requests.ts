@@ -121,6 +121,9 @@ const ROWS: readonly Row[] = [
   { what: "FLUSH of a read-only export", command: flush, isReadOnly: true },
 
   { what: "CACHE", command: cache, offset: 5, bytes: 70_000 },
+  { what: "CACHE with FUA", command: cache, bytes: 4096, flags: fua },
+  { what: "CACHE of nothing", command: cache, offset: 4096 },
+  { what: "CACHE at 2^63", command: cache, offset: HALF, bytes: 512, error: EINVAL },
   { what: "CACHE of 4 GiB", command: cache, bytes: 0xffff_ffff, error: EINVAL },
   { what: "CACHE over the end", command: cache, fromEnd: -1, bytes: 2, error: EINVAL },
   { what: "CACHE with an unknown flag", command: cache, bytes: 1, flags: 64, error: EINVAL },
@@ -134,6 +137,15 @@ const ROWS: readonly Row[] = [
     error: EINVAL,
     structuredError: 0,
   },
+  {
+    what: "BLOCK_STATUS with FUA",
+    command: blockStatus,
+    bytes: 4096,
+    flags: fua,
+    error: EINVAL,
+    structuredError: 0,
+  },
+  { what: "BLOCK_STATUS at 2^63", command: blockStatus, offset: HALF, bytes: 1, error: EINVAL },
   { what: "BLOCK_STATUS of nothing", command: blockStatus, error: EINVAL },
   { what: "BLOCK_STATUS over the end", command: blockStatus, fromEnd: -1, bytes: 2, error: EINVAL },
   {
@@ -156,6 +168,10 @@ const ROWS: readonly Row[] = [
     { what: name, command, offeredBy, offset: MIB, bytes: MIB },
     { what: `${name}, unaligned`, command, offeredBy, offset: 4097, bytes: 300_001 },
     { what: `${name} with FUA`, command, offeredBy, bytes: 4096, flags: fua },
+    { what: `${name} of nothing`, command, offeredBy, offset: 4097 },
+    { what: `${name} of 80 MiB`, command, offeredBy, bytes: 80 * MIB },
+    { what: `${name} that wraps 2^64`, command, offset: LAST, bytes: 0xffff_ffff, error: beyond },
+    { what: `${name} with an unknown flag`, command, bytes: 512, flags: 0x40, error: EINVAL },
     { what: `${name} over the end`, command, offeredBy, fromEnd: -1, bytes: 2, error: beyond },
     { what: `${name} at 2^63`, command, offeredBy, offset: HALF, bytes: 512, error: beyond },
     { what: `${name} with DF`, command, bytes: 4096, flags: dontFragment, error: EINVAL },
@@ -218,6 +234,8 @@ function caseOf(row: Row, isStructured: boolean): NbdCase {
       const dataBytes = command === read ? bytes : 0;
       const reply = await session.anyReply(dataBytes);
       expect([reply.error, reply.cookie]).toEqual([error, cookie]);
+      // Chunks were asked for, or they were not; only two commands need them.
+      expect(reply.isChunk).toBe(isStructured && (command === read || command === blockStatus));
       if (command === read && error === 0) expect(reply.data.length).toBe(bytes);
       await expectInSync(session);
       if (command === write && error === 0 && bytes > 0) {

@@ -7,17 +7,20 @@
  * 3 to 6 members (each chunk unmodified, or modified in its first, its second or both sectors),
  * with every chunk missing or none, is cut into units, which are carried out one after the other,
  * with a crash after every subset of sector writes. Replay is that of src/md/ppl-replay.ts. The
- * model also gets units that break the rule, and must object. Plans of many rows, made at random,
- * are cut and compared with what was asked for, chunk by chunk and row by row.
+ * model also gets units that break the rule, and must object. Plans of many rows, made at random
+ * from parts of any bytes, are cut and compared with what was asked for, chunk by chunk and row by
+ * row.
  */
 import { expect, test } from "bun:test";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
-import { KIB, ROW_BYTES } from "../../src/base/units.ts";
+import { KIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import { BadBlockLog } from "../../src/md/bad-block-log.ts";
 import { type PplEntry, setPplEntry } from "../../src/md/ppl.ts";
 import { planReplay, type ReplayStep } from "../../src/md/ppl-replay.ts";
 import { Geometry } from "../../src/raid5/geometry.ts";
-import { PplEntryCutter } from "../../src/raid5/ppl-entries.ts";
+import { takePplUnit } from "../../src/raid5/ppl-units.ts";
+import { SegmentTable } from "../../src/raid5/segments.ts";
+import { OpKind, StripeOps } from "../../src/raid5/stripe-ops.ts";
 
 const SECTORS = 2;
 const STRIPE = 1;
@@ -42,27 +45,80 @@ function geometryOf(memberCount: number): Geometry {
   });
 }
 
-/** Model sectors stand for the halves of a row. */
-const HALVES = [0x00, 0x0f, 0xf0, 0xff];
+/** Bytes of a stripe's data that one write has. */
+interface Part {
+  readonly within: number;
+  readonly bytes: number;
+}
+
+interface UnitEntry {
+  readonly firstRow: number;
+  readonly rowCount: number;
+  readonly firstDataIndex: number;
+  readonly dataCount: number;
+}
+
+/** The units of a plan of merged writes, each a list of entries. */
+function unitsOf(
+  parts: readonly Part[],
+  options: {
+    dataCount: number;
+    rowsPerChunk: number;
+    missing?: number;
+    partialParityRowsMax?: number;
+    entriesMax?: number;
+  },
+): UnitEntry[][] {
+  const { dataCount, rowsPerChunk, missing = 0 } = options;
+  const { partialParityRowsMax = 32, entriesMax = 148 } = options;
+  const ops = new StripeOps(parts.length);
+  const chain = parts.map(({ within, bytes }) => {
+    const op = ops.allocate(OpKind.write, STRIPE);
+    ops.within[op] = within;
+    ops.bytes[op] = bytes;
+    return op;
+  });
+  for (const [index, op] of chain.entries()) ops.mergeNext[op] = chain[index + 1] ?? NONE;
+  const segments = new SegmentTable(ops, rowsPerChunk);
+  const leader = chain[0]!;
+  const units: UnitEntry[][] = [];
+  segments.build(leader);
+  do {
+    // Twice: a unit that could not be written is taken again.
+    for (let round = 0; round < 2; round += 1) {
+      takePplUnit(segments, leader, missing, { dataCount, partialParityRowsMax, entriesMax });
+    }
+    const entries: UnitEntry[] = [];
+    const first = segments.first(leader);
+    for (let slot = first; slot < first + segments.count[leader]!; slot += 1) {
+      const touched = segments.touched[slot]!;
+      if (touched === 0) continue;
+      const indexes = [...Array(dataCount).keys()].filter((index) => touched & (1 << index));
+      expect(indexes.at(-1)! - indexes[0]! + 1).toBe(indexes.length);
+      expect(segments.partial[slot]! & ~touched).toBe(0);
+      const [firstRow, rowCount] = [
+        segments.fromRow[slot]!,
+        segments.toRow[slot]! - segments.fromRow[slot]!,
+      ];
+      entries.push({ firstRow, rowCount, firstDataIndex: indexes[0]!, dataCount: indexes.length });
+    }
+    units.push(entries);
+    expect(units.length).toBeLessThan(2000);
+  } while (segments.endUnit(leader));
+  return units;
+}
 
 function cutRow(plan: RowPlan, missing: number): ModelUnit[] {
-  const cutter = new PplEntryCutter({
-    dataCount: plan.length,
-    rowsPerChunk: 1,
-    rangesMax: 1,
-    partialParityRowsMax: 32,
-    entriesMax: 148,
+  // Model sectors stand for the halves of a row.
+  const half = ROW_BYTES / 2;
+  const parts = plan.flatMap((halves, index): Part[] => {
+    if (halves === 0) return [];
+    const within = index * ROW_BYTES + (halves === 2 ? half : 0);
+    return [{ within, bytes: halves === 3 ? ROW_BYTES : half }];
   });
-  cutter.begin();
-  const modified = plan.reduce((mask, sectors, index) => mask | (sectors ? 1 << index : 0), 0);
-  const partial = plan.reduce((mask, sectors, index) => {
-    return mask | (sectors === 1 || sectors === 2 ? 1 << index : 0);
-  }, 0);
-  const sectors = Uint8Array.from(plan, (half) => HALVES[half]!);
   const missingMask = missing === NONE ? 0 : 1 << missing;
-  cutter.add({ fromRow: 0, toRow: 1, modified, partial, sectors, missing: missingMask });
-  cutter.cut();
-  return cutter.units().map((entries) => {
+  const options = { dataCount: plan.length, rowsPerChunk: 1, missing: missingMask };
+  return unitsOf(parts, options).map((entries) => {
     if (entries.length !== 1) throw new Error("a row is in a unit once");
     const { firstDataIndex, dataCount } = entries[0]!;
     const written = Array.from({ length: dataCount }, (_, index) => firstDataIndex + index);
@@ -241,7 +297,7 @@ function* rowPlans(dataCount: number): Generator<RowPlan> {
 }
 
 test.each([3, 4, 5, 6])(
-  "ppl entries: rule 2: %i members, every plan of a row, every crash: nothing but old or new",
+  "ppl units: rule 2: %i members, every plan of a row, every crash: nothing but old or new",
   (memberCount) => {
     let crashes = 0;
     for (const plan of rowPlans(memberCount - 1)) {
@@ -282,7 +338,7 @@ test.each<[string, RowPlan, number, readonly ModelUnit[]]>([
     [{ written: [0, 1], firstDataIndex: 0, dataCount: 1 }],
   ],
 ])(
-  "ppl entries: rule 2: one unit for %s: the model finds what it breaks",
+  "ppl units: rule 2: one unit for %s: the model finds what it breaks",
   (_, plan, missing, units) => {
     const model = new StripeModel(plan, missing);
     model.run(units);
@@ -292,135 +348,96 @@ test.each<[string, RowPlan, number, readonly ModelUnit[]]>([
 
 // Plans of many rows -------------------------------------------------------------------------
 
-interface AskedRange {
-  readonly fromRow: number;
-  readonly toRow: number;
-  readonly modified: number;
-  readonly partial: number;
-  readonly sectors: Uint8Array;
-  readonly missing: number;
-}
-
-function randomRanges(
+/** Parts of any bytes, no two in one row of a chunk. */
+function randomParts(
   random: SeededRandom,
   { dataCount, rowsPerChunk }: { dataCount: number; rowsPerChunk: number },
-): AskedRange[] {
-  const ranges: AskedRange[] = [];
-  let row = nextBelow(random, 3);
-  const missing = nextBelow(random, 3) === 0 ? 1 << nextBelow(random, dataCount) : 0;
-  while (row < rowsPerChunk) {
-    const isPartial = nextBelow(random, 3) === 0;
-    const rows = isPartial ? 1 : 1 + nextBelow(random, Math.min(40, rowsPerChunk - row));
-    const modified = 1 + nextBelow(random, 2 ** dataCount - 1);
-    const partial = isPartial ? modified & nextBelow(random, 2 ** dataCount) : 0;
-    const sectors = Uint8Array.from(
-      { length: dataCount },
-      () => [0x01, 0x0f, 0x80][nextBelow(random, 3)]!,
-    );
-    ranges.push({ fromRow: row, toRow: row + rows, modified, partial, sectors, missing });
-    row += rows + nextBelow(random, 2) * nextBelow(random, 4);
+): Part[] {
+  const stripeBytes = dataCount * rowsPerChunk * ROW_BYTES;
+  const parts: Part[] = [];
+  let at = nextBelow(random, 3 * ROW_BYTES);
+  while (at < stripeBytes && parts.length < 12) {
+    const longest = nextBelow(random, 3) === 0 ? 3 * rowsPerChunk * ROW_BYTES : 2 * ROW_BYTES;
+    const isWhole = nextBelow(random, 2) === 0;
+    const within = isWhole ? Math.floor(at / ROW_BYTES) * ROW_BYTES : at;
+    let bytes = Math.min(stripeBytes - within, 1 + nextBelow(random, longest));
+    if (isWhole) bytes = Math.ceil(bytes / ROW_BYTES) * ROW_BYTES;
+    parts.push({ within, bytes });
+    const endRow = Math.ceil((within + bytes) / ROW_BYTES);
+    at = endRow * ROW_BYTES + nextBelow(random, rowsPerChunk * ROW_BYTES);
   }
-  return ranges;
+  return parts.length > 0 ? parts : [{ within: 0, bytes: 512 }];
 }
 
-function sectorsOf(range: AskedRange, index: number): number {
-  return range.partial & (1 << index) ? range.sectors[index]! : 0xff;
+/** By "row chunk": bits of the sectors that are modified. */
+function sectorsAsked(parts: readonly Part[], rowsPerChunk: number): Map<string, number> {
+  const asked = new Map<string, number>();
+  for (const { within, bytes } of parts) {
+    const last = Math.floor((within + bytes - 1) / SECTOR_BYTES);
+    for (let sector = Math.floor(within / SECTOR_BYTES); sector <= last; sector += 1) {
+      const row = Math.floor(sector / 8);
+      const key = `${row % rowsPerChunk} ${Math.floor(row / rowsPerChunk)}`;
+      asked.set(key, (asked.get(key) ?? 0) | (1 << (sector % 8)));
+    }
+  }
+  return asked;
 }
 
-/** Whether the chunks of an entry may be in one entry in this row. */
-function expectOneEntry(range: AskedRange, first: number, count: number): void {
-  const indexes = Array.from({ length: count }, (_, index) => first + index);
-  expect(indexes.every((index) => range.modified & (1 << index))).toBe(true);
-  expect(new Set(indexes.map((index) => sectorsOf(range, index))).size).toBe(1);
-  if (count > 1) expect(indexes.some((index) => range.missing & (1 << index))).toBe(false);
-}
-
-test("ppl entries: random plans of many rows: each modified row once, within the limits", () => {
+test("ppl units: random plans of many rows: each modified row once, within the limits", () => {
   const random = new SeededRandom(2);
-  for (let round = 0; round < 1500; round += 1) {
+  for (let round = 0; round < 3000; round += 1) {
     const dataCount = 2 + nextBelow(random, 6);
     const rowsPerChunk = [1, 4, 16, 128][nextBelow(random, 4)]!;
-    const partialParityRowsMax = [1, 5, 32][nextBelow(random, 3)]!;
+    const partialParityRowsMax = rowsPerChunk === 128 ? 32 : [1, 5, 32][nextBelow(random, 3)]!;
     const entriesMax = [1, 3, 148][nextBelow(random, 3)]!;
-    const ranges = randomRanges(random, { dataCount, rowsPerChunk });
-    const cutter = new PplEntryCutter({
-      dataCount,
-      rowsPerChunk,
-      rangesMax: ranges.length + 1,
-      partialParityRowsMax,
-      entriesMax,
-    });
-    // Twice, since a cutter is used again and again.
-    for (let use = 0; use < 2; use += 1) {
-      cutter.begin();
-      for (const range of ranges) cutter.add(range);
-      cutter.cut();
-    }
+    const missing = nextBelow(random, 3) === 0 ? 1 << nextBelow(random, dataCount) : 0;
+    const parts = randomParts(random, { dataCount, rowsPerChunk });
+    const limits = { partialParityRowsMax, entriesMax };
+    const asked = sectorsAsked(parts, rowsPerChunk);
     const seen = new Map<string, number>();
-    for (const unit of cutter.units()) {
+    for (const unit of unitsOf(parts, { dataCount, rowsPerChunk, missing, ...limits })) {
       expect(unit.length).toBeGreaterThan(0);
       expect(unit.length).toBeLessThanOrEqual(entriesMax);
       const rowsOfUnit = new Set<number>();
       let partialParityRows = 0;
       for (const entry of unit) {
-        expect(entry.isFullStripe).toBe(entry.dataCount === dataCount);
-        if (!entry.isFullStripe) partialParityRows += entry.rowCount;
+        if (entry.dataCount < dataCount) partialParityRows += entry.rowCount;
         for (let row = entry.firstRow; row < entry.firstRow + entry.rowCount; row += 1) {
           expect(rowsOfUnit.has(row)).toBe(false);
           rowsOfUnit.add(row);
-          const range = ranges.find(({ fromRow, toRow }) => row >= fromRow && row < toRow)!;
-          expectOneEntry(range, entry.firstDataIndex, entry.dataCount);
+          const sectors = new Set<number>();
           for (let index = 0; index < entry.dataCount; index += 1) {
-            const key = `${row} ${entry.firstDataIndex + index}`;
+            const chunk = entry.firstDataIndex + index;
+            const key = `${row} ${chunk}`;
+            sectors.add(asked.get(key) ?? 0);
             seen.set(key, (seen.get(key) ?? 0) + 1);
+            if (entry.dataCount > 1) expect(missing & (1 << chunk)).toBe(0);
           }
+          expect(sectors.size).toBe(1);
         }
       }
       expect(partialParityRows).toBeLessThanOrEqual(partialParityRowsMax);
     }
-    const asked = ranges.flatMap(({ fromRow, toRow, modified }) => {
-      return Array.from({ length: toRow - fromRow }, (_, row) => {
-        return Array.from({ length: dataCount }, (__, index) => index)
-          .filter((index) => modified & (1 << index))
-          .map((index) => `${fromRow + row} ${index}`);
-      }).flat();
-    });
-    expect([...seen.keys()].sort()).toEqual(asked.sort());
+    expect([...seen.keys()].sort()).toEqual([...asked.keys()].sort());
     expect([...seen.values()].every((count) => count === 1)).toBe(true);
   }
 });
 
-test("ppl entries: a whole stripe: one entry without partial parity, whatever its size", () => {
-  const cutter = new PplEntryCutter({
-    dataCount: 3,
-    rowsPerChunk: (512 * KIB) / ROW_BYTES,
-    rangesMax: 66,
-    partialParityRowsMax: 32,
-    entriesMax: 148,
-  });
-  cutter.begin();
-  const sectors = new Uint8Array(3);
-  cutter.add({ fromRow: 0, toRow: 60, modified: 7, partial: 0, sectors, missing: 0 });
-  cutter.add({ fromRow: 60, toRow: 128, modified: 7, partial: 0, sectors, missing: 0 });
-  cutter.cut();
-  expect(cutter.units()).toEqual([
-    [{ firstRow: 0, rowCount: 128, firstDataIndex: 0, dataCount: 3, isFullStripe: true }],
+test("ppl units: a whole stripe: one entry without partial parity, whatever its size", () => {
+  const chunkBytes = 512 * KIB;
+  const options = { dataCount: 3, rowsPerChunk: chunkBytes / ROW_BYTES };
+  expect(unitsOf([{ within: 0, bytes: 3 * chunkBytes }], options)).toEqual([
+    [{ firstRow: 0, rowCount: 128, firstDataIndex: 0, dataCount: 3 }],
   ]);
 });
 
-test("ppl entries: a long write of one chunk: as many units as its partial parity takes", () => {
-  const cutter = new PplEntryCutter({
-    dataCount: 3,
-    rowsPerChunk: 128,
-    rangesMax: 66,
-    partialParityRowsMax: 32,
-    entriesMax: 148,
-  });
-  cutter.begin();
-  const sectors = new Uint8Array(3);
-  cutter.add({ fromRow: 10, toRow: 90, modified: 2, partial: 0, sectors, missing: 0 });
-  cutter.cut();
-  expect(
-    cutter.units().map((unit) => unit.map(({ firstRow, rowCount }) => [firstRow, rowCount])),
-  ).toEqual([[[10, 32]], [[42, 32]], [[74, 16]]]);
+test("ppl units: a long write of one chunk: as many units as its partial parity takes", () => {
+  const rowsPerChunk = 128;
+  const part = { within: (rowsPerChunk + 10) * ROW_BYTES, bytes: 80 * ROW_BYTES };
+  const units = unitsOf([part], { dataCount: 3, rowsPerChunk });
+  expect(units.map((unit) => unit.map(({ firstRow, rowCount }) => [firstRow, rowCount]))).toEqual([
+    [[10, 32]],
+    [[42, 32]],
+    [[74, 16]],
+  ]);
 });

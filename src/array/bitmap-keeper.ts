@@ -1,0 +1,125 @@
+/**
+ * Keeps the write-intent bitmap of a running array on its members: writes the blocks that have
+ * changed, and clears bits that have rested (md/bitmap-state.ts has the rules).
+ *
+ * One block is written at a time, to all members that are there, durably. A member that does not
+ * take it is failed, like one with a failed data write (write-rules 13). Each write has a buffer of
+ * its own: that of one that hangs is not used again (write-rules 10).
+ */
+import { errnoName } from "../base/errno.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
+import { isDone } from "../block/async-io.ts";
+import { BITMAP_BLOCK_BYTES } from "../md/bitmap.ts";
+import type { BitmapState } from "../md/bitmap-state.ts";
+import { SUPERBLOCK_OFFSET_SECTORS } from "../md/superblock.ts";
+import { takeRun } from "./buffers.ts";
+import type { Drive } from "./drive.ts";
+import type { RaidArray } from "./raid-array.ts";
+
+/** A bit is cleared in the second pass after its last write, and the header needs one before. */
+const PASSES_AT_STOP = 3;
+
+export class BitmapKeeper {
+  readonly state: BitmapState;
+  private readonly array: RaidArray;
+  private timer = 0;
+  private isStopped = false;
+  private isQueued = false;
+  private writing: Promise<void> = Promise.resolve();
+  private passing: Promise<void> = Promise.resolve();
+
+  constructor({ array, state }: { array: RaidArray; state: BitmapState }) {
+    this.array = array;
+    this.state = state;
+  }
+
+  /** Begins to clear what rests. */
+  start(): void {
+    const { timers } = this.array.context;
+    if (this.isStopped) return;
+    this.timer = timers.scheduleAfter(this.state.daemonSleepMs, () => {
+      this.passing = this.pass().then(() => this.start());
+    });
+  }
+
+  /** A write waits for bits: writes the urgent blocks soon. */
+  requestBlocks(): void {
+    if (this.isQueued) return;
+    this.isQueued = true;
+    void this.writeBlocks({ urgentOnly: true });
+  }
+
+  /** Resolves when every block that was to be written is durable, or nothing may be written. */
+  writeBlocks({ urgentOnly }: { urgentOnly: boolean }): Promise<void> {
+    this.writing = this.writing.then(() => this.writeAll(urgentOnly));
+    return this.writing;
+  }
+
+  /**
+   * Order: the header with the new event count is durable before the superblocks with it are
+   * written, or a crash in between would make the bitmap stale.
+   */
+  setEvents(events: number): Promise<void> {
+    this.state.setEvents(events);
+    return this.writeBlocks({ urgentOnly: true });
+  }
+
+  /** Ends the passes; with `clears` bits that rest are cleared on the way. */
+  async stop({ clears }: { clears: boolean }): Promise<void> {
+    this.isStopped = true;
+    this.array.context.timers.cancel(this.timer);
+    await this.passing;
+    for (let round = 0; clears && round < PASSES_AT_STOP; round += 1) await this.pass();
+    await this.writing;
+  }
+
+  private async pass(): Promise<void> {
+    const { array, state } = this;
+    if (array.isFailed || state.isSettled) return;
+    if (state.startPass()) state.finishPass(await array.engine.flush());
+    await this.writeBlocks({ urgentOnly: false });
+  }
+
+  private async writeAll(urgentOnly: boolean): Promise<void> {
+    const { array, state } = this;
+    this.isQueued = false;
+    while (!array.isFailed && !array.isReadOnlyStart) {
+      const block = state.nextBlock(0, urgentOnly);
+      if (block < 0) return;
+      await this.writeBlock(block);
+    }
+  }
+
+  private async writeBlock(block: number): Promise<void> {
+    const { array, state } = this;
+    const { enginePool, memory } = array.context;
+    const address = await takeRun(array.context, BITMAP_BLOCK_BYTES);
+    if (array.isFailed) {
+      enginePool.free(address, BITMAP_BLOCK_BYTES);
+      return;
+    }
+    state.beginBlockWrite(block);
+    const from = block * BITMAP_BLOCK_BYTES;
+    memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);
+    const writes: Promise<void>[] = [];
+    for (const [role, { drive }] of array.roles.entries()) {
+      if (drive === null || !array.members.isPresent(role)) continue;
+      writes.push(this.writeTo(role, drive, from, address));
+    }
+    await Promise.all(writes);
+    enginePool.free(address, BITMAP_BLOCK_BYTES);
+    state.endBlockWrite(block);
+  }
+
+  private async writeTo(role: number, drive: Drive, from: number, address: number): Promise<void> {
+    const { array } = this;
+    const epoch = array.members.epoch[role];
+    const { log } = drive.superblock!;
+    if (log.kind !== "bitmap") return;
+    const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
+    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
+    const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
+    if (isDone(answer) || array.members.epoch[role] !== epoch) return;
+    array.failMember(role, `bitmap write: ${errnoName(answer.errno)}`);
+  }
+}

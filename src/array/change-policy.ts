@@ -1,0 +1,48 @@
+/**
+ * Changes the consistency policy of a running array by request: writes wait while the array is made
+ * clean, the policy changes, and they go on.
+ */
+import { err, ok, type Result } from "../base/result.ts";
+import type { ConsistencyPolicy } from "../md/create.ts";
+import { notRunning } from "./member-commands.ts";
+import type { CommandError } from "./protocol.ts";
+import type { RaidArray } from "./raid-array.ts";
+import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+
+const POLL_MS = 5;
+
+export async function changePolicy(
+  { context }: Registry,
+  record: ArrayRecord,
+  policy: ConsistencyPolicy,
+): Promise<Result<undefined, CommandError>> {
+  while (record.isChanging) await context.timers.sleep(POLL_MS);
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  if (array.policy.kind === policy) return ok();
+  const obstacle = obstacleTo(array);
+  if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
+  record.isChanging = true;
+  const isClean = await array.dirtyMark.pause();
+  const changed = isClean ? await array.policy.change(policy) : err("it cannot be marked clean");
+  array.dirtyMark.resume();
+  record.isChanging = false;
+  if (!changed.ok) {
+    const detail = `the policy of array ${record.name} was not changed: ${changed.error}`;
+    return err(commandError("conflict", "policy-not-changed", detail));
+  }
+  array.emit("array.policy", "info", `the consistency policy is ${policy} now`);
+  return ok();
+}
+
+function obstacleTo(array: RaidArray): string | null {
+  const { name, members, synchronizer, readOnlyReason } = array;
+  if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
+  if (members.degradedCount > 0) {
+    return `array ${name} is degraded: add a drive and let it rebuild first`;
+  }
+  if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
+  const job = synchronizer.currentJob;
+  if (job !== null) return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
+  return null;
+}

@@ -1,0 +1,160 @@
+/**
+ * What the consistency policy of an array makes of its last stop, before it starts: where a resync
+ * has to begin, if anywhere.
+ *
+ *   resync   dirty: from the checkpoint of the superblock
+ *   bitmap   dirty: under the set bits; a stale bitmap counts as all set
+ *   ppl      dirty: the logs are replayed, and that may make it clean, also without a member
+ */
+import { err, ok, type Result } from "../base/result.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import { isDone } from "../block/async-io.ts";
+import type { AssemblyPlan } from "../md/assemble.ts";
+import {
+  BITMAP_HEADER_BYTES,
+  bitmapAreaBytes,
+  bitmapOffsetBytes,
+  decodeBitmapHeader,
+} from "../md/bitmap.ts";
+import { type LoadedBitmap, loadBitmap } from "../md/bitmap-load.ts";
+import type { BitmapState } from "../md/bitmap-state.ts";
+import type { Superblock } from "../md/superblock.ts";
+import { takeRun } from "./buffers.ts";
+import type { Drive } from "./drive.ts";
+import { PplReplayer } from "./ppl-recovery.ts";
+import type { CommandError } from "./protocol.ts";
+import { commandError, type Registry } from "./registry.ts";
+
+export interface Consistency {
+  /** In sync below this member sector; null: clean. */
+  readonly resyncFromSector: number | null;
+  readonly bitmap: BitmapState | null;
+}
+
+interface Options {
+  readonly force: boolean;
+  readonly readOnly: boolean;
+}
+
+export async function recoverConsistency(
+  registry: Registry,
+  plan: AssemblyPlan,
+  options: Options,
+): Promise<Result<Consistency, CommandError>> {
+  const { resyncFromSector } = plan;
+  switch (plan.policy) {
+    case "resync":
+      return ok({ resyncFromSector, bitmap: null });
+    case "bitmap":
+      return loadFromMembers(registry, plan);
+    case "ppl":
+      if (resyncFromSector === null) return ok({ resyncFromSector, bitmap: null });
+      return replay(registry, plan, options);
+  }
+}
+
+async function replay(
+  registry: Registry,
+  plan: AssemblyPlan,
+  { force, readOnly }: Options,
+): Promise<Result<Consistency, CommandError>> {
+  const { context, asyncIo, areas } = registry;
+  const replayer = new PplReplayer({
+    context,
+    asyncIo,
+    areas,
+    plan,
+    driveNamed: (name) => registry.drives.get(name)!,
+    isReadOnly: readOnly,
+  });
+  const { outcome, detail } = await replayer.run();
+  const { resyncFromSector } = plan;
+  switch (outcome) {
+    case "clean":
+    case "degraded":
+      return ok({ resyncFromSector: null, bitmap: null });
+    case "resync":
+      return ok({ resyncFromSector, bitmap: null });
+    case "refuse":
+      if (force) return ok({ resyncFromSector, bitmap: null });
+      return err(
+        commandError(
+          "conflict",
+          "dirty-and-degraded",
+          `The array was not stopped cleanly and a member has no complete data. ${detail} Connect ` +
+            "the missing drive; or start with force, accept that chunks being written at the crash " +
+            "may hold wrong data, and check the file system.",
+        ),
+      );
+  }
+}
+
+/** Takes over the bitmap of the first in-sync member that has a good one, the freshest first. */
+async function loadFromMembers(
+  registry: Registry,
+  plan: AssemblyPlan,
+): Promise<Result<Consistency, CommandError>> {
+  const loaded: LoadedBitmap[] = [];
+  let failure = "no member has it";
+  for (const entry of plan.roles) {
+    if (entry.state !== "in-sync") continue;
+    const drive = registry.drives.get(entry.drive)!;
+    const result = await loadFrom(registry, plan, drive, entry.superblock);
+    if (result.ok) loaded.push(result.value);
+    else failure = result.error;
+  }
+  const best = loaded.find(({ wasStale }) => !wasStale) ?? loaded[0];
+  if (best === undefined) {
+    const detail =
+      `The array's write-intent bitmap cannot be used: ${failure} Remove it on Linux with mdadm ` +
+      "--assemble --update=no-bitmap, or --grow --bitmap=none, and start the array again.";
+    return err(commandError("conflict", "bad-bitmap", detail));
+  }
+  const { state, wasStale } = best;
+  const isDirty = plan.resyncFromSector !== null || wasStale;
+  if (!isDirty || plan.degraded > 0) {
+    return ok({ resyncFromSector: plan.resyncFromSector, bitmap: state });
+  }
+  const isNeeded = state.dirtyRanges("needed").length > 0;
+  const resyncFromSector = isNeeded ? (wasStale ? 0 : plan.resyncFromSector) : null;
+  return ok({ resyncFromSector, bitmap: state });
+}
+
+async function loadFrom(
+  registry: Registry,
+  plan: AssemblyPlan,
+  drive: Drive,
+  superblock: Superblock,
+): Promise<Result<LoadedBitmap, string>> {
+  const deviceBytes = drive.info.sizeBytes;
+  const offset = bitmapOffsetBytes(superblock);
+  const head = await readBytes(registry, drive, { offset, bytes: ROW_BYTES });
+  if (head === null) return err(`The bitmap of drive ${drive.name} cannot be read.`);
+  const header = decodeBitmapHeader(head.subarray(0, BITMAP_HEADER_BYTES), {
+    superblock,
+    deviceBytes,
+  });
+  if (!header.ok) return err(`Drive ${drive.name}: ${header.error.detail}`);
+  const area = await readBytes(registry, drive, { offset, bytes: bitmapAreaBytes(header.value) });
+  if (area === null) return err(`The bitmap of drive ${drive.name} cannot be read.`);
+  const loaded = loadBitmap(area, {
+    superblock,
+    deviceBytes,
+    events: plan.events,
+    resyncFromSector: plan.resyncFromSector,
+    isDegraded: plan.degraded > 0,
+  });
+  return loaded.ok ? loaded : err(`Drive ${drive.name}: ${loaded.error.detail}`);
+}
+
+async function readBytes(
+  { context, asyncIo }: Registry,
+  drive: Drive,
+  { offset, bytes }: { offset: number; bytes: number },
+): Promise<Uint8Array | null> {
+  const address = await takeRun(context, bytes);
+  const answer = await asyncIo.read(drive.io, { offset, bytes, address });
+  const copy = context.memory.bytes.slice(address, address + bytes);
+  context.enginePool.free(address, bytes);
+  return isDone(answer) ? copy : null;
+}

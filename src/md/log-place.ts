@@ -1,0 +1,62 @@
+/**
+ * Where on a member a consistency policy keeps its log: in the room between superblock and data
+ * that nothing else takes. Used where a member is there already, or joins an array whose log is
+ * larger than what a new member reserves (create.ts).
+ *
+ *   | superblock | free | bad-block log | free (headroom) | data ...
+ */
+import { ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { PPL_SPACE_SECTORS } from "./create.ts";
+import { PPL_AREA_SECTORS_MIN, PPL_MULTIPLE_SECTORS_MIN } from "./ppl.ts";
+import {
+  SUPERBLOCK_OFFSET_SECTORS,
+  type Superblock,
+  type SuperblockLog,
+  superblockBytes,
+} from "./superblock.ts";
+
+const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
+
+export type WantedLog =
+  | { readonly policy: "resync" }
+  | { readonly policy: "ppl" }
+  | { readonly policy: "bitmap"; readonly areaBytes: number };
+
+/** The log of a member for this policy, or null where it has no room for it. */
+export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockLog | null {
+  if (wanted.policy === "resync") return { kind: "none", word: 0 };
+  const needed = wanted.policy === "ppl" ? PPL_AREA_SECTORS_MIN : wanted.areaBytes / SECTOR_BYTES;
+  let best: Gap | null = null;
+  for (const gap of gapsOf(superblock)) {
+    const sectors = gap.end - gap.start;
+    if (sectors < needed) continue;
+    // The first that has all the room that is wanted, or else the largest.
+    if (best === null || best.end - best.start < Math.min(sectors, PPL_SPACE_SECTORS)) best = gap;
+  }
+  if (best === null) return null;
+  const offsetSectors = best.start - SUPERBLOCK_OFFSET_SECTORS;
+  if (wanted.policy === "bitmap") return { kind: "bitmap", offsetSectors };
+  const sizeSectors = Math.min(PPL_SPACE_SECTORS, best.end - best.start);
+  const isMultiple = sizeSectors >= PPL_MULTIPLE_SECTORS_MIN;
+  return { kind: "ppl", offsetSectors, sizeSectors, isMultiple };
+}
+
+interface Gap {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Free sectors of the device between superblock and data, in whole rows. */
+function gapsOf(superblock: Superblock): Gap[] {
+  const { badBlockLogOffsetSectors, badBlockLogSectors, dataOffsetSectors } = superblock;
+  const superblockEnd = SUPERBLOCK_OFFSET_SECTORS + superblockBytes(superblock) / SECTOR_BYTES;
+  const start = roundUp(Math.max(superblockEnd, SUPERBLOCK_OFFSET_SECTORS + 8), ROW_SECTORS);
+  const end = roundDown(dataOffsetSectors, ROW_SECTORS);
+  if (badBlockLogSectors === 0 || badBlockLogOffsetSectors <= 0) return [{ start, end }];
+  const logStart = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors;
+  const logEnd = logStart + badBlockLogSectors;
+  return [
+    { start, end: Math.min(end, roundDown(logStart, ROW_SECTORS)) },
+    { start: Math.max(start, roundUp(logEnd, ROW_SECTORS)), end },
+  ];
+}

@@ -1,0 +1,101 @@
+/** Moves single rows between the members and buffers, for the row path. */
+import { ETIMEDOUT } from "../base/errno.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { Outcome } from "../block/io-error.ts";
+import { Op } from "../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "./environment.ts";
+import type { Geometry } from "./geometry.ts";
+import type { MemberSet } from "./member-set.ts";
+import type { RowBuffers } from "./row-buffers.ts";
+
+/** Where a row is: a stripe, and a row of its chunks. */
+export interface RowPlace {
+  readonly stripe: number;
+  readonly row: number;
+}
+
+/** What became of a row: "bad" is a bad sector, "gone" a member that is missing or does not answer. */
+export type Moved = "done" | "bad" | "no-space" | "gone";
+
+export class RowIo {
+  private readonly environment: EngineEnvironment;
+  private readonly asyncIo: AsyncIo;
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+  private readonly memberFailed: (error: MemberError) => void;
+  private readonly sources = new Uint32Array(16);
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    asyncIo: AsyncIo;
+    geometry: Geometry;
+    members: MemberSet;
+    memberFailed: (error: MemberError) => void;
+  }) {
+    this.environment = options.environment;
+    this.asyncIo = options.asyncIo;
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.memberFailed = options.memberFailed;
+  }
+
+  xorOthers(without: number, target: number, rows: RowBuffers): void {
+    let count = 0;
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      if ((without & (1 << role)) !== 0) continue;
+      this.sources[count] = rows.of(role);
+      count += 1;
+    }
+    this.environment.kernels.xor(target, this.sources, count, ROW_BYTES);
+  }
+
+  offsetOf({ stripe, row }: RowPlace, role: number): number {
+    return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
+  }
+
+  /** Reads a role's row into a slot, which is renewed when the drive may still write there. */
+  async load(place: RowPlace, role: number, slot: number, rows: RowBuffers): Promise<Moved> {
+    const moved = await this.move(Op.read, place, role, rows.of(slot));
+    if (moved !== "done" && moved !== "bad") await rows.renew(slot);
+    return moved;
+  }
+
+  /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
+  async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
+    const isResult = address === rows.result;
+    const moved = await this.move(Op.write, place, role, address);
+    if (isResult && moved !== "done" && moved !== "bad") await rows.renew(rows.resultSlot);
+    return moved;
+  }
+
+  /** The same, unless the role's member is missing in this stripe. */
+  storeIfThere(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
+    const isAbsent = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
+    return isAbsent ? Promise.resolve("gone") : this.store(place, role, address, rows);
+  }
+
+  async move(
+    op: typeof Op.read | typeof Op.write,
+    place: RowPlace,
+    role: number,
+    address: number,
+  ): Promise<Moved> {
+    const { members } = this;
+    const device = members.devices[role];
+    if (!members.isPresent(role) || device === null || device === undefined) return "gone";
+    const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address };
+    const epoch = members.epoch[role]!;
+    const answer =
+      op === Op.read
+        ? await this.asyncIo.read(device, range)
+        : await this.asyncIo.write(device, range, { isFua: true });
+    if (isDone(answer)) return "done";
+    // Another drive has the role by now.
+    if (members.epoch[role] !== epoch) return "gone";
+    const { outcome, errno } = answer;
+    this.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
+    if (!members.isPresent(role) || errno === ETIMEDOUT) return "gone";
+    return outcome === Outcome.noSpace ? "no-space" : "bad";
+  }
+}
