@@ -89,15 +89,14 @@ export function createLinuxReactor(options: {
     onWake: options.onWake,
   });
   reactor.onTurn(() => beat(memory.i32));
-  const pools = createPools(config.poolBytes);
-  // The rest of the memory is used in places only: huge pages would fill its gaps.
-  const { startAddress, totalBytes } = pools.payloadPool;
-  preferHugePages(config.memory, startAddress, totalBytes);
+  // The control area is used in places only, and huge pages would fill its gaps; pools are used
+  // from their beginning on.
+  preferHugePages(config.memory, CONTROL_BYTES);
   const context: ReactorContext = {
     memory,
     carver,
     table,
-    ...pools,
+    ...createPools(config.poolBytes),
     timers,
     loop: reactor,
     clock,

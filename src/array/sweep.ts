@@ -103,7 +103,9 @@ export class Sweep {
 
   /** A stripe that waits for its lock may be far behind: progress is kept for a window only. */
   private isAhead(): boolean {
-    return this.nextStripe >= Math.min(...this.underWork) + SYNC_WINDOW_STRIPES;
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const stripe of this.underWork) oldest = Math.min(oldest, stripe);
+    return this.nextStripe >= oldest + SYNC_WINDOW_STRIPES;
   }
 
   /** Takes one chunk from a token bucket that holds a tenth of a second at most. */

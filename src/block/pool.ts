@@ -5,6 +5,9 @@
  * answers 0, and whoever asked waits for `onFreed`: back-pressure, never allocation. There are two
  * pools in a reactor, one for NBD payloads and one for the engine's own buffers (old data, parity),
  * so that neither can starve the other.
+ *
+ * The lowest run that fits is taken: the same few slabs are used again and again, and are still in
+ * the processor's cache. Handed out in turn, each buffer would come from memory.
  */
 import { assert } from "../base/assert.ts";
 import { KIB } from "../base/units.ts";
@@ -23,8 +26,8 @@ export class SlabPool {
   private freeSlabs: number;
   /** From here on slabs are for `allocateReserved` alone. */
   private reservedFrom: number;
-  /** Where the next search begins: runs are handed out round-robin. */
-  private cursor = 0;
+  /** No slab below it is free. */
+  private firstFree = 0;
   private readonly listeners: (() => void)[] = [];
 
   constructor({ startAddress, slabCount }: { startAddress: number; slabCount: number }) {
@@ -66,11 +69,9 @@ export class SlabPool {
     const count = Math.ceil(bytes / SLAB_BYTES);
     assert(count >= 1 && count <= this.reservedFrom, "a run fits in the pool");
     if (count > this.freeSlabs) return 0;
-    const end = this.reservedFrom;
-    let slab = this.findRun(this.cursor, end, count);
-    if (slab < 0) slab = this.findRun(0, Math.min(end, this.cursor + count), count);
+    const slab = this.findRun(this.firstFree, this.reservedFrom, count);
     if (slab < 0) return 0;
-    this.cursor = slab + count === end ? 0 : slab + count;
+    if (slab === this.firstFree) this.firstFree = slab + count;
     return this.take(slab, count);
   }
 
@@ -86,7 +87,7 @@ export class SlabPool {
   }
 
   private take(slab: number, count: number): number {
-    this.used.fill(1, slab, slab + count);
+    for (let index = slab; index < slab + count; index += 1) this.used[index] = 1;
     this.freeSlabs -= count;
     return this.startAddress + slab * SLAB_BYTES;
   }
@@ -99,10 +100,8 @@ export class SlabPool {
     assert(slab + count <= this.slabCount, "a run ends in the pool");
     for (let index = slab; index < slab + count; index += 1) {
       assert(this.used[index] === 1 && this.orphaned[index] === 0, "a run is freed once");
-      if (this.pins[index] === 0) {
-        this.used[index] = 0;
-        this.freeSlabs += 1;
-      } else this.orphaned[index] = 1;
+      if (this.pins[index] === 0) this.release(index);
+      else this.orphaned[index] = 1;
     }
     this.notify();
   }
@@ -126,10 +125,15 @@ export class SlabPool {
       this.pins[slab]! -= 1;
       if (this.pins[slab] !== 0 || this.orphaned[slab] === 0) continue;
       this.orphaned[slab] = 0;
-      this.used[slab] = 0;
-      this.freeSlabs += 1;
+      this.release(slab);
     }
     this.notify();
+  }
+
+  private release(slab: number): void {
+    this.used[slab] = 0;
+    this.freeSlabs += 1;
+    if (slab < this.firstFree) this.firstFree = slab;
   }
 
   private slabsOf(address: number, bytes: number): [number, number] {
@@ -142,7 +146,7 @@ export class SlabPool {
     for (const listener of this.listeners) listener();
   }
 
-  /** The first slab of a free run within [from, to), or -1. */
+  /** The first slab of the lowest free run within [from, to), or -1. */
   private findRun(from: number, to: number, count: number): number {
     let length = 0;
     for (let slab = from; slab < to; slab += 1) {

@@ -39,7 +39,7 @@ export class AioMemory {
   readonly zeroAddress: number;
   readonly iocbsAddress: number;
   readonly iovecsAddress: number;
-  /** Whether iocbs that are filled from now on signal the eventfd. */
+  /** Whether transfers that are filled from now on signal the eventfd. A flush always does. */
   isSignalling = true;
   private readonly u32: Uint32Array<ArrayBufferLike>;
   private readonly i32: Int32Array<ArrayBufferLike>;
@@ -100,7 +100,7 @@ export class AioMemory {
   ): void {
     assert(iovecCount >= 1 && iovecCount <= IOVECS_PER_SLOT, "a slot has 1 to 16 iovecs");
     assert(this.sumOfIovecs(slot, iovecCount) === bytes, "sum(iov) == bytes");
-    const word = this.setHead(slot, generation, fd);
+    const word = this.setHead(slot, generation, fd, this.isSignalling);
     this.u32[word + 3] = isDurable ? RWF_DSYNC : 0;
     if (iovecCount === 1) {
       const iovec = this.iovecWord(slot, 0);
@@ -119,7 +119,7 @@ export class AioMemory {
 
   /** Fills the iocb of `slot` for a flush: buf, nbytes, offset and rw_flags have to be 0. */
   setFlush(slot: number, generation: number, fd: number): void {
-    const word = this.setHead(slot, generation, fd);
+    const word = this.setHead(slot, generation, fd, true);
     this.u32[word + 4] = IocbCommand.dataSync;
   }
 
@@ -145,7 +145,7 @@ export class AioMemory {
     return Atomics.load(this.i32, this.eventsAddress / 4 + index * (EVENT_BYTES / 4) + word);
   }
 
-  private setHead(slot: number, generation: number, fd: number): number {
+  private setHead(slot: number, generation: number, fd: number, isSignalling: boolean): number {
     const word = (this.iocbsAddress + slot * IOCB_BYTES) / 4;
     // Words 2 (key), 12, 13 (reserved) and 9 (high half of nbytes) stay as they were carved: zero.
     this.u32[word] = slot;
@@ -157,7 +157,7 @@ export class AioMemory {
     this.u32[word + 8] = 0;
     this.u32[word + 10] = 0;
     this.u32[word + 11] = 0;
-    const hasSignal = this.eventFd >= 0 && this.isSignalling;
+    const hasSignal = this.eventFd >= 0 && isSignalling;
     this.u32[word + 14] = hasSignal ? IOCB_FLAG_RESFD : 0;
     this.u32[word + 15] = hasSignal ? this.eventFd : 0;
     return word;

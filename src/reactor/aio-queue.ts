@@ -11,9 +11,6 @@
  *   by its own answer.
  * - io_submit's own -EAGAIN, -EINTR, -ENOMEM and -EBUSY never surface: nothing was taken, so it is
  *   tried again, after the next reap or `retryDelayMs`. Any other error condemns the first iocb.
- * - The eventfd costs the kernel more than many a small read. Where all that went to the kernel has
- *   been complete for a while as soon as io_submit returned (files on tmpfs, RAM disks), iocbs go
- *   without it. One that does not complete at once then is met by a short wait, and ends that.
  * - All completions of one reap are collected before the first handler runs; batch listeners frame
  *   them, so that a layer above can judge them together (write-rules 15).
  *
@@ -25,6 +22,7 @@ import type { Carver, SharedMemory } from "../base/memory.ts";
 import { MIB } from "../base/units.ts";
 import { CompletionBatch } from "./aio-batch.ts";
 import { AioMemory, EVENTS_MAX, IOVECS_PER_SLOT, ZERO_AREA_BYTES } from "./aio-memory.ts";
+import { AioSignals } from "./aio-signals.ts";
 import { checkRequest, type IoTable, Op } from "./io-table.ts";
 import type { AioKernel } from "./kernel.ts";
 
@@ -34,9 +32,7 @@ const ZERO_PART_BYTES_MAX = IOVECS_PER_SLOT * ZERO_AREA_BYTES;
 const DEFAULT_SLOT_COUNT = 2048;
 const RETRY_IDLE_MS = 1;
 const RETRY_BUSY_MS = 10;
-/** So many io_submits in a row were through when they returned: the next one will be too. */
-const PROMPT_SUBMITS = 64;
-const UNSIGNALLED_WAIT_MS = 1;
+const BLIND_WAIT_MS = 1;
 const NONE = -1;
 
 const RequestState = { idle: 0, queued: 1, submitted: 2, completed: 3 } as const;
@@ -74,18 +70,13 @@ export class AioQueue {
   private readonly slotFirst: Int32Array;
   private readonly slotBytes: Uint32Array;
   private readonly slotGeneration: Uint32Array;
-  /** 1: its completion does not signal the eventfd. */
-  private readonly slotIsUnsignalled: Uint8Array;
   private readonly freeSlots: Uint32Array;
   private freeSlotCount: number;
 
   /** Slots that are built and not yet taken by the kernel, in order. */
   private readonly pending: Uint32Array;
   private pendingCount = 0;
-  private inKernel = 0;
-  /** Of those, the ones whose completion signals nothing. */
-  private unsignalled = 0;
-  private promptSubmits = 0;
+  private readonly signals: AioSignals;
 
   private readonly batch: CompletionBatch;
 
@@ -116,7 +107,7 @@ export class AioQueue {
     this.slotFirst = new Int32Array(slotCount).fill(NONE);
     this.slotBytes = new Uint32Array(slotCount);
     this.slotGeneration = new Uint32Array(slotCount);
-    this.slotIsUnsignalled = new Uint8Array(slotCount);
+    this.signals = new AioSignals(slotCount);
     this.freeSlots = new Uint32Array(slotCount);
     for (let slot = 0; slot < slotCount; slot += 1) this.freeSlots[slot] = slotCount - 1 - slot;
     this.freeSlotCount = slotCount;
@@ -141,9 +132,9 @@ export class AioQueue {
 
   /** How long the loop may wait before `submit` and `reap` are tried again; -1: no need to. */
   get retryDelayMs(): number {
-    if (this.unsignalled > 0) return UNSIGNALLED_WAIT_MS;
+    if (this.signals.isWaitBlind) return BLIND_WAIT_MS;
     if (!this.isRefused) return -1;
-    return this.inKernel === 0 ? RETRY_IDLE_MS : RETRY_BUSY_MS;
+    return this.signals.inKernel === 0 ? RETRY_IDLE_MS : RETRY_BUSY_MS;
   }
 
   /** Requests that are queued, submitted or not yet answered, of all devices. */
@@ -242,7 +233,7 @@ export class AioQueue {
   /** Hands everything that is queued, as far as limits allow, to the kernel: one io_submit. */
   submit(): void {
     this.hasChanged = false;
-    this.arrays.isSignalling = this.promptSubmits < PROMPT_SUBMITS;
+    this.arrays.isSignalling = this.signals.isNeeded;
     const count = this.devices.length;
     for (let turn = 0; turn < count; turn += 1) this.fillSlots((this.firstDevice + turn) % count);
     // Another device comes first next time, so that none starves when slots are scarce.
@@ -280,7 +271,6 @@ export class AioQueue {
       const first = device.head;
       this.slotDevice[slot] = handle;
       this.slotFirst[slot] = first;
-      this.slotIsUnsignalled[slot] = this.arrays.isSignalling ? 0 : 1;
       this.slotGeneration[slot] = (this.slotGeneration[slot]! + 1) >>> 0;
       const last = this.buildSlot(slot, first, device.fd);
       device.head = this.next[last]!;
@@ -297,6 +287,7 @@ export class AioQueue {
     const op = this.table.op[first]!;
     const generation = this.slotGeneration[slot]!;
     this.state[first] = RequestState.submitted;
+    this.signals.built(slot, op === Op.flush);
     if (op === Op.flush) {
       this.slotBytes[slot] = 0;
       this.arrays.setFlush(slot, generation, fd);
@@ -371,10 +362,9 @@ export class AioQueue {
       if (answer > 0) {
         assert(answer <= count - taken, "the kernel takes no more than it was given");
         for (let index = taken; index < taken + answer; index += 1) {
-          this.unsignalled += this.slotIsUnsignalled[this.pending[index]!]!;
+          this.signals.taken(this.pending[index]!);
         }
         taken += answer;
-        this.inKernel += answer;
       } else if (answer === 0 || isTransient(-answer)) {
         this.isRefused = true;
         break;
@@ -386,8 +376,7 @@ export class AioQueue {
     }
     if (taken < count) this.pending.copyWithin(0, taken, count);
     this.pendingCount = count - taken;
-    if (this.inKernel === 0 || this.kernel.eventCount < this.inKernel) this.promptSubmits = 0;
-    else if (this.promptSubmits < PROMPT_SUBMITS) this.promptSubmits += 1;
+    this.signals.judge(this.kernel.eventCount);
   }
 
   /** Puts the built but not submitted slots of a device back in front of its FIFO. */
@@ -415,8 +404,7 @@ export class AioQueue {
       this.arrays.eventGeneration(index) === this.slotGeneration[slot],
       "a slot completes once",
     );
-    this.inKernel -= 1;
-    this.unsignalled -= this.slotIsUnsignalled[slot]!;
+    this.signals.finished(slot);
     this.finishSlot(slot, this.arrays.eventResult(index));
   }
 

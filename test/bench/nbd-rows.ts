@@ -22,7 +22,7 @@ import { cpuMicros, runToEnd } from "./processes.ts";
 import { type Better, type Quantity, type RowPlan, value } from "./statistics.ts";
 
 const MEMORY_MIB = 128;
-const WARM_UP_MS = 1500;
+const WARM_UP_MS = 1000;
 const VERIFIED_BYTES = 8 * MIB;
 
 interface Traffic {
@@ -76,14 +76,13 @@ const SMOKE: readonly Traffic[] = [
   large("read", MIB, 4, 1),
 ];
 
-function quantity(server: NbdServer, traffic: Traffic, { settings, isSmoke }: Bench): Quantity {
+function quantity(server: NbdServer, traffic: Traffic, { settings }: Bench): Quantity {
   const runtimeMs = settings.sampleMs;
   const { name, rw, blockBytes, depth, connections } = traffic;
   const target = { kind: "nbd", uri: server.uri, connections } as const;
   const run = () => runFio({ rw, blockBytes, depth, runtimeMs, target });
   return {
     name: `${server.name}: ${name}`,
-    ...(isSmoke ? {} : { warmUp: run }),
     sample: async () => {
       const before = cpuMicros(server.pid);
       const result = await run();
@@ -197,6 +196,7 @@ async function warmUp({ uri }: NbdServer): Promise<void> {
   const target = { kind: "nbd", uri, connections: 4 } as const;
   const job = { blockBytes: 4 * KIB, depth: 16, runtimeMs: WARM_UP_MS, target };
   for (const rw of ["randwrite", "randread"] as const) await runFio({ ...job, rw });
+  for (const rw of ["write", "read"] as const) await runFio({ ...job, rw, blockBytes: MIB });
 }
 
 async function verify(server: Parityd): Promise<void> {
@@ -243,7 +243,7 @@ async function runNbd(bench: Bench): Promise<void> {
   for (const kind of kinds) peers.push(await startPeer(kind, { folder, bytes: sizeBytes }));
   const servers = [server, ...peers];
   await fill(servers, folder, sizeBytes);
-  if (!bench.isSmoke) await warmUp(server);
+  if (!bench.isSmoke) for (const one of servers) await warmUp(one);
   for (const traffic of bench.isSmoke ? SMOKE : ALL) {
     await bench.measure(
       servers.map((one) => quantity(one, traffic, bench)),
