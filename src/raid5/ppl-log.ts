@@ -140,6 +140,14 @@ export class PplLog {
     return !this.isDropped && members.epoch[role] === this.epoch && !members.isFailed;
   }
 
+  /** The next turn submits a unit, or drops what waits. */
+  get isDue(): boolean {
+    if (this.isDropped || this.filling.length + this.queue.length === 0) return false;
+    const isFree =
+      this.phase === Phase.idle || (this.phase === Phase.covering && this.usersPending === 0);
+    return isFree && this.environment.table.available > 0;
+  }
+
   /** A write of the log is under way. */
   get isWriting(): boolean {
     return this.phase === Phase.header || this.phase === Phase.body;

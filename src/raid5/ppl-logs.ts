@@ -131,6 +131,14 @@ export class PplLogs {
     return this.leaving.length === 0 && this.logs.every(isIdle);
   }
 
+  /** A unit can be submitted. */
+  get isDue(): boolean {
+    for (let role = 0; role < this.logs.length; role += 1) {
+      if (this.logs[role]?.isDue === true) return true;
+    }
+    return false;
+  }
+
   /** Once a turn, after all completions. */
   turn(): void {
     for (let role = 0; role < this.logs.length; role += 1) this.logs[role]?.turn();
