@@ -143,8 +143,8 @@ export class PplUnitBuilder {
   }
 
   /**
-   * CRC32C of the header. Most of it is constant: the reserved bytes in front are looked at once, and
-   * the zeros behind the entries are a linear map of the checksum's bits (32 columns) that is made
+   * CRC32C of the header. Most of it is constant: the reserved bytes in front are looked at once,
+   * and the zeros behind the entries are a linear map of the checksum's bits (32 columns) that is made
    * once for each number of entries.
    */
   private headerChecksum(): number {
