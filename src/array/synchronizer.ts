@@ -42,6 +42,7 @@ export class Synchronizer {
   private scrubStripe = 0;
   private scrubLimit = Number.POSITIVE_INFINITY;
   private isStopping = false;
+  private isHeld = false;
   private isSeating = false;
   private abortReason: string | null = null;
   private seenRequests = 0;
@@ -74,7 +75,7 @@ export class Synchronizer {
   /** Starts what is due, if nothing runs. */
   schedule(): void {
     const { array } = this;
-    if (this.isStopping || this.job !== null || this.isSeating) return;
+    if (this.isStopping || this.isHeld || this.job !== null || this.isSeating) return;
     if (array.isFailed || array.isReadOnlyStart) return;
     if (array.roles.some(({ state }) => state === "rebuilding")) {
       this.startRebuild();
@@ -82,6 +83,16 @@ export class Synchronizer {
       if (array.spares.length > 0) void this.seatSpare();
       else this.startResync();
     } else this.startResync();
+  }
+
+  /** Nothing new is started until `resume`. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  resume(): void {
+    this.isHeld = false;
+    this.schedule();
   }
 
   /** Stops the running work at a checkpoint, for the stop of the array. */
