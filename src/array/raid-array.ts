@@ -304,11 +304,17 @@ export class RaidArray {
   private async recordDetached(role: number): Promise<void> {
     const slot = this.roles[role]!;
     const drive = slot.drive!;
-    if (!this.members.isFailed && !this.isReadOnlyStart) {
-      await this.superblocks.update(() => this.state.setDevRole(drive, Role.spare));
-    }
-    slot.drive = null;
-    slot.state = "missing";
+    const leave = () => {
+      // A spare may have taken the role in the same update.
+      if (slot.drive !== drive) return;
+      slot.drive = null;
+      slot.state = "missing";
+    };
+    if (this.members.isFailed || this.isReadOnlyStart) return leave();
+    await this.superblocks.update(() => {
+      this.state.setDevRole(drive, Role.spare);
+      leave();
+    });
   }
 
   /**

@@ -233,6 +233,20 @@ test("seed 37: a write comes while the logs are still being emptied: it is not a
   expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(0);
 });
 
+test("seed 362517712: a failed drive is removed while a spare takes its role: the spare stays", () => {
+  for (let steps = 0; steps < 40; steps += 1) {
+    const world = threeMembers();
+    add(world, "spare");
+    world.settle();
+    void world.command({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+    for (let step = 0; step < steps; step += 1) world.simulation.step();
+    const remove = { kind: "remove-member", array: ARRAY_NAME, drive: "b" } as const;
+    void world.command(remove);
+    world.simulation.runFor(1000);
+    expect([steps, world.settle()]).toMatchObject([steps, { degraded: 0, spares: [] }]);
+  }
+});
+
 test("crash while a spare is seated: its update alone was written: it is rebuilt all the same", () => {
   const world = threeMembers();
   add(world, "spare");
