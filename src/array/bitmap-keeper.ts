@@ -120,6 +120,6 @@ export class BitmapKeeper {
     const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
     const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
     if (isDone(answer) || array.members.epoch[role] !== epoch) return;
-    array.failMember(role, `bitmap write: ${errnoName(answer.errno)}`);
+    array.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
   }
 }

@@ -235,7 +235,16 @@ export class RaidArray {
       this.notes.error(drive, cause);
       return;
     }
-    this.failMember(role, cause);
+    if (op === Op.read) this.failMember(role, cause);
+    else this.writeFailed(role, cause);
+  }
+
+  /**
+   * A member did not take a write or flush. Once two members are gone these are taken back, or not
+   * tried again (write-rules 15): how they end says nothing about a drive whose reads go on.
+   */
+  writeFailed(role: number, cause: string): void {
+    if (!this.members.isFailed) this.failMember(role, cause);
   }
 
   /** md's rule: too many read errors in a row, with no good read between, fail the member. */
