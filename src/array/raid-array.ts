@@ -11,7 +11,9 @@
  * | a rebuild comes to the end | flush, then one superblock update: that is the commit point   |
  * | the target of one fails    | it is recorded as faulty; degraded as before; the next spare  |
  */
+
 import { assert } from "../base/assert.ts";
+import { inBackground } from "../base/background.ts";
 import { EIO, EPERM, errnoName } from "../base/errno.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
@@ -429,13 +431,14 @@ export class RaidArray {
     // missed is acknowledged.
     this.engine.beginRecord();
     const recorded = this.superblocks.update(() => this.state.setDevRole(drive, Role.faulty));
-    void recorded.then((isDurable) => {
+    const goOn = (isDurable: boolean): void => {
       if (!isDurable && !this.members.isFailed) {
         this.makeReadOnly("the failure of a member could not be recorded");
       }
       this.engine.endRecord();
       this.synchronizer.schedule();
-    });
+    };
+    inBackground(recorded.then(goOn));
   }
 
   private failArray(cause: string): void {
