@@ -86,6 +86,7 @@ export class ArrayPolicy {
   async prepare(): Promise<void> {
     const { array } = this;
     if (array.isReadOnlyStart) return;
+    this.adoptLogs();
     if (this.logs !== null) {
       await Promise.all(array.roles.map((_, role) => this.seatLogAtStart(role)));
       if (array.members.resync?.cursor === 0) await array.synchronizer.syncFirstStripe();
@@ -262,7 +263,25 @@ export class ArrayPolicy {
 
   // Shared -----------------------------------------------------------------------------------
 
+  /**
+   * A change of the policy whose last update was cut short is brought to its end: the freshest
+   * superblock counts, and drives that the update did not reach keep their logs as that says.
+   */
+  private adoptLogs(): void {
+    const { array } = this;
+    for (const drive of [...array.drives()]) {
+      const superblock = drive.superblock!;
+      if (policyOf(superblock) === this.current) continue;
+      const log = this.logFor(superblock);
+      if (log.ok) drive.probe = { kind: "member", superblock: { ...superblock, log: log.value } };
+      else if (array.members.isPresent(array.roleOf(drive))) {
+        array.failMember(array.roleOf(drive), log.error);
+      }
+    }
+  }
+
   private useBitmap(state: BitmapState): void {
+    if (this.array.members.degradedCount > 0) state.setDegraded(true);
     const keeper = new BitmapKeeper({ array: this.array, state });
     this.keeper = keeper;
     this.array.engine.useBitmap(state, () => keeper.requestBlocks());

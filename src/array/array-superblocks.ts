@@ -28,7 +28,7 @@ function superblockFailed(array: RaidArray, drive: Drive, errno: number): void {
   if (role >= 0) {
     const slot = array.roles[role]!;
     if (array.members.isPresent(role)) {
-      array.failMember(role, cause);
+      array.writeFailed(role, cause);
     } else if (slot.state === "rebuilding") {
       // It was about to be seated.
       slot.state = "faulty";

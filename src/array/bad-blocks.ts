@@ -105,7 +105,7 @@ export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): vo
       recordFlag: () => array.record(),
       logFailed: (errno) => {
         const isStill = array.roles[role]!.drive === drive && array.members.isPresent(role);
-        if (isStill) array.failMember(role, `bad-block log write: ${errnoName(errno)}`);
+        if (isStill) array.writeFailed(role, `bad-block log write: ${errnoName(errno)}`);
       },
     },
   });

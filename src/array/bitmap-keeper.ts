@@ -6,6 +6,7 @@
  * take it is failed, like one with a failed data write (write-rules 13). Each write has a buffer of
  * its own: that of one that hangs is not used again (write-rules 10).
  */
+import { inBackground } from "../base/background.ts";
 import { errnoName } from "../base/errno.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import { isDone } from "../block/async-io.ts";
@@ -39,6 +40,7 @@ export class BitmapKeeper {
     if (this.isStopped) return;
     this.timer = timers.scheduleAfter(this.state.daemonSleepMs, () => {
       this.passing = this.pass().then(() => this.start());
+      inBackground(this.passing);
     });
   }
 
@@ -46,7 +48,7 @@ export class BitmapKeeper {
   requestBlocks(): void {
     if (this.isQueued) return;
     this.isQueued = true;
-    void this.writeBlocks({ urgentOnly: true });
+    inBackground(this.writeBlocks({ urgentOnly: true }));
   }
 
   /** Resolves when every block that was to be written is durable, or nothing may be written. */
@@ -120,6 +122,6 @@ export class BitmapKeeper {
     const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
     const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
     if (isDone(answer) || array.members.epoch[role] !== epoch) return;
-    array.failMember(role, `bitmap write: ${errnoName(answer.errno)}`);
+    array.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
   }
 }

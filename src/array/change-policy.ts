@@ -16,16 +16,20 @@ export async function changePolicy(
   record: ArrayRecord,
   policy: ConsistencyPolicy,
 ): Promise<Result<undefined, CommandError>> {
-  while (record.isChanging) await context.timers.sleep(POLL_MS);
+  while (record.isChanging || record.joiningCount > 0) await context.timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
   if (array.policy.kind === policy) return ok();
   const obstacle = obstacleTo(array);
   if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
   record.isChanging = true;
+  array.synchronizer.hold();
   const isClean = await array.dirtyMark.pause();
-  const changed = isClean ? await array.policy.change(policy) : err("it cannot be marked clean");
+  // A member may have failed while the last writes ended.
+  const since = isClean ? obstacleTo(array) : "it cannot be marked clean";
+  const changed = since === null ? await array.policy.change(policy) : err(since);
   array.dirtyMark.resume();
+  array.synchronizer.resume();
   record.isChanging = false;
   if (!changed.ok) {
     const detail = `the policy of array ${record.name} was not changed: ${changed.error}`;

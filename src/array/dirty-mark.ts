@@ -10,6 +10,7 @@
  * written only after a flush, submitted after all writes completed, has succeeded on every member
  * (write-rules 7).
  */
+import { inBackground } from "../base/background.ts";
 import { EIO, EPERM } from "../base/errno.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -60,7 +61,7 @@ export class DirtyMark {
   }
 
   writeWaiting(): void {
-    if (this.current === "clean" && !this.isStopping && !this.isPaused) void this.mark();
+    if (this.current === "clean" && !this.isStopping && !this.isPaused) inBackground(this.mark());
   }
 
   /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
@@ -82,7 +83,7 @@ export class DirtyMark {
     if (this.current === "dirty") {
       this.host.openGate();
       this.watch();
-    } else if (this.host.hasWaitingWrites() && !this.isStopping) void this.mark();
+    } else if (this.host.hasWaitingWrites() && !this.isStopping) inBackground(this.mark());
   }
 
   private get isUnderWay(): boolean {
@@ -122,7 +123,7 @@ export class DirtyMark {
     this.timer = this.timers.scheduleAfter(SAFE_MODE_DELAY_MS, () => {
       if (this.isStopping || this.isPaused) return;
       if (this.host.activeWrites() > 0 || this.host.writeCount() !== seen) this.watch();
-      else void this.clean();
+      else inBackground(this.clean());
     });
   }
 
@@ -139,7 +140,8 @@ export class DirtyMark {
       return;
     }
     this.current = "clean";
-    if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused) void this.mark();
+    if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused)
+      inBackground(this.mark());
   }
 }
 

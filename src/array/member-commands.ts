@@ -36,8 +36,38 @@ export async function addMember(
   drive: Drive,
   { force }: { force: boolean },
 ): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
+  const { timers } = registry.context;
+  while (record.isChanging) await timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
+  const joined = await joining(record, () => joinArray(registry, record, array, drive, force));
+  if (!joined.ok) return joined;
+  if (joined.value === "spare") {
+    return ok({ role: "spare", array: arrayStatus(registry, record) });
+  }
+  const job = await waitForRebuild(registry, array, drive);
+  if (job === null) {
+    const detail = `the rebuild of drive ${drive.name} has not started: ask for the array's state`;
+    return err(commandError("conflict", "rebuild-not-started", detail));
+  }
+  return ok({ role: "rebuild", job: job.status() });
+}
+
+/** The policy does not change while a drive joins: its log is of the policy that it began with. */
+async function joining<T>(record: ArrayRecord, work: () => Promise<T>): Promise<T> {
+  record.joiningCount += 1;
+  const result = await work();
+  record.joiningCount -= 1;
+  return result;
+}
+
+async function joinArray(
+  registry: Registry,
+  record: ArrayRecord,
+  array: RaidArray,
+  drive: Drive,
+  force: boolean,
+): Promise<Result<"spare" | "rebuild", CommandError>> {
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
   await stopScrubFor(array);
@@ -62,15 +92,10 @@ export async function addMember(
   }
   if (role < 0) {
     if (!(await array.addSpare(drive, superblock.value))) return failed;
-    return ok({ role: "spare", array: arrayStatus(registry, record) });
+    return ok("spare");
   }
   if (!(await array.seatForRebuild(drive, role, superblock.value, { isPartial }))) return failed;
-  const job = await waitForRebuild(registry, array, drive);
-  if (job === null) {
-    const detail = `the rebuild of drive ${drive.name} has not started: ask for the array's state`;
-    return err(commandError("conflict", "rebuild-not-started", detail));
-  }
-  return ok({ role: "rebuild", job: job.status() });
+  return ok("rebuild");
 }
 
 /**
@@ -161,7 +186,11 @@ async function waitForRebuild(
 }
 
 /** A spare that comes after its array has started joins it again, under a number of its own. */
-export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
+export async function rejoinSpare(
+  record: ArrayRecord,
+  array: RaidArray,
+  drive: Drive,
+): Promise<void> {
   const superblock = drive.superblock!;
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
@@ -173,7 +202,7 @@ export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void>
   if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
   const fresh = new SpareSeat(array).superblockFor(drive);
   if (!fresh.ok) return;
-  await array.addSpare(drive, fresh.value);
+  await joining(record, () => array.addSpare(drive, fresh.value));
   array.synchronizer.schedule();
 }
 

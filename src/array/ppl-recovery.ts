@@ -113,6 +113,7 @@ export class PplReplayer {
   private async replayLog(role: number): Promise<PplLogOutcome> {
     const { drive, superblock } = this.members[role]!;
     const { crc32c } = this.areas;
+    if (superblock.log.kind !== "ppl") return this.unusable(drive, "There is none.");
     const area = await this.areas.read(drive, superblock);
     if (area === null) return this.unusable(drive, "It cannot be read.");
     const signature = pplSignature(superblock.arrayUuid, crc32c);

@@ -11,7 +11,9 @@
  * | a rebuild comes to the end | flush, then one superblock update: that is the commit point   |
  * | the target of one fails    | it is recorded as faulty; degraded as before; the next spare  |
  */
+
 import { assert } from "../base/assert.ts";
+import { inBackground } from "../base/background.ts";
 import { EIO, EPERM, errnoName } from "../base/errno.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
@@ -240,7 +242,16 @@ export class RaidArray {
       this.notes.error(drive, cause);
       return;
     }
-    this.failMember(role, cause);
+    if (op === Op.read) this.failMember(role, cause);
+    else this.writeFailed(role, cause);
+  }
+
+  /**
+   * A member did not take a write or flush. Once two members are gone these are taken back, or not
+   * tried again (write-rules 15): how they end says nothing about a drive whose reads go on.
+   */
+  writeFailed(role: number, cause: string): void {
+    if (!this.members.isFailed) this.failMember(role, cause);
   }
 
   /** md's rule: too many read errors in a row, with no good read between, fail the member. */
@@ -309,11 +320,17 @@ export class RaidArray {
   private async recordDetached(role: number): Promise<void> {
     const slot = this.roles[role]!;
     const drive = slot.drive!;
-    if (!this.members.isFailed && !this.isReadOnlyStart) {
-      await this.superblocks.update(() => this.state.setDevRole(drive, Role.spare));
-    }
-    slot.drive = null;
-    slot.state = "missing";
+    const leave = () => {
+      // A spare may have taken the role in the same update.
+      if (slot.drive !== drive) return;
+      slot.drive = null;
+      slot.state = "missing";
+    };
+    if (this.members.isFailed || this.isReadOnlyStart) return leave();
+    await this.superblocks.update(() => {
+      this.state.setDevRole(drive, Role.spare);
+      leave();
+    });
   }
 
   /**
@@ -419,13 +436,14 @@ export class RaidArray {
     // missed is acknowledged.
     this.engine.beginRecord();
     const recorded = this.superblocks.update(() => this.state.setDevRole(drive, Role.faulty));
-    void recorded.then((isDurable) => {
+    const goOn = (isDurable: boolean): void => {
       if (!isDurable && !this.members.isFailed) {
         this.makeReadOnly("the failure of a member could not be recorded");
       }
       this.engine.endRecord();
       this.synchronizer.schedule();
-    });
+    };
+    inBackground(recorded.then(goOn));
   }
 
   private failArray(cause: string): void {

@@ -35,6 +35,8 @@ export interface ArrayRecord {
   isHeld: boolean;
   /** A start or stop is under way. */
   isChanging: boolean;
+  /** Drives that are just about to join it. */
+  joiningCount: number;
   readonly tuning: ArrayTuning;
 }
 
@@ -147,6 +149,7 @@ export class Registry {
       reason: "",
       isHeld: false,
       isChanging: false,
+      joiningCount: 0,
       tuning: {
         syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
         syncSpeedMax: Number.MAX_SAFE_INTEGER,

@@ -154,7 +154,8 @@ export class ArrayService {
     registry.drives.set(info.name, drive);
     if (drive.superblock !== null) {
       const record = registry.ensureRecord(drive);
-      if (record.running !== null && !record.isChanging) await rejoinSpare(record.running, drive);
+      const { running } = record;
+      if (running !== null && !record.isChanging) await rejoinSpare(record, running, drive);
       else if (autoAssemble) await autoStart(registry, record);
     }
     return ok(driveStatus(registry, drive));

@@ -97,7 +97,8 @@ async function loadFromMembers(
   const loaded: LoadedBitmap[] = [];
   let failure = "no member has it";
   for (const entry of plan.roles) {
-    if (entry.state !== "in-sync") continue;
+    // One that an update cut short did not reach may name no bitmap yet.
+    if (entry.state !== "in-sync" || entry.superblock.log.kind !== "bitmap") continue;
     const drive = registry.drives.get(entry.drive)!;
     const result = await loadFrom(registry, plan, drive, entry.superblock);
     if (result.ok) loaded.push(result.value);

@@ -6,6 +6,7 @@
  * rest with a new event count, until all that are left have taken it. Once two members are gone
  * nothing more is written (write-rules 15).
  */
+import { inBackground } from "../base/background.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
@@ -63,7 +64,7 @@ export class SuperblockWriter {
   /** Applies `change` and writes all superblocks. True when the update is durable. */
   update(change: () => void): Promise<boolean> {
     const result = new Promise<boolean>((resolve) => this.queue.push({ change, resolve }));
-    if (!this.isRunning) void this.run();
+    if (!this.isRunning) inBackground(this.run());
     return result;
   }
 
@@ -92,7 +93,7 @@ export class SuperblockWriter {
       for (const { resolve } of batch) resolve(isDurable);
     }
     this.isRunning = false;
-    if (this.queue.length > 0) void this.run();
+    if (this.queue.length > 0) inBackground(this.run());
   }
 
   private async takeBuffer(): Promise<number> {

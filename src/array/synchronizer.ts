@@ -10,6 +10,7 @@
  * the stripes below a checkpoint are flushed before the checkpoint is written (write-rules 7).
  */
 
+import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import { StripeSync } from "../raid5/stripe-sync.ts";
@@ -42,6 +43,7 @@ export class Synchronizer {
   private scrubStripe = 0;
   private scrubLimit = Number.POSITIVE_INFINITY;
   private isStopping = false;
+  private isHeld = false;
   private isSeating = false;
   private abortReason: string | null = null;
   private seenRequests = 0;
@@ -74,14 +76,24 @@ export class Synchronizer {
   /** Starts what is due, if nothing runs. */
   schedule(): void {
     const { array } = this;
-    if (this.isStopping || this.job !== null || this.isSeating) return;
+    if (this.isStopping || this.isHeld || this.job !== null || this.isSeating) return;
     if (array.isFailed || array.isReadOnlyStart) return;
     if (array.roles.some(({ state }) => state === "rebuilding")) {
       this.startRebuild();
     } else if (array.members.degradedCount > 0) {
-      if (array.spares.length > 0) void this.seatSpare();
+      if (array.spares.length > 0) inBackground(this.seatSpare());
       else this.startResync();
     } else this.startResync();
+  }
+
+  /** Nothing new is started until `resume`. */
+  hold(): void {
+    this.isHeld = true;
+  }
+
+  resume(): void {
+    this.isHeld = false;
+    this.schedule();
   }
 
   /** Stops the running work at a checkpoint, for the stop of the array. */
@@ -139,6 +151,7 @@ export class Synchronizer {
       job: this.job!.id,
     });
     this.running = this.rebuild(role);
+    inBackground(this.running);
   }
 
   private async rebuild(role: number): Promise<void> {
@@ -202,6 +215,7 @@ export class Synchronizer {
     this.begin("resync", array.geometry.memberSizeBytes);
     array.emit("resync.started", "info", "computing parity anew", { job: this.job!.id });
     this.running = this.resync();
+    inBackground(this.running);
   }
 
   private async resync(): Promise<void> {
@@ -270,6 +284,7 @@ export class Synchronizer {
     const job = this.job!;
     this.array.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
     this.running = this.scrub(job);
+    inBackground(this.running);
     return job;
   }
 
@@ -418,7 +433,7 @@ export class Synchronizer {
     if (nowMs < this.checkpointAtMs || this.isCheckpointing) return;
     this.checkpointAtMs = nowMs + CHECKPOINT_MS;
     const isScrub = this.job!.kind === "check" || this.job!.kind === "repair";
-    if (!isScrub) void this.checkpoint();
+    if (!isScrub) inBackground(this.checkpoint());
   }
 
   /** Records how far rebuild and resync have come, after a flush of all that. */

@@ -95,7 +95,8 @@ export function findDifference(
     }
     if (ownRole(candidate) >= Role.limit) continue;
     if (!includeStale && !isCurrent(candidate.superblock, freshest.superblock)) continue;
-    for (const [field, read] of COMPARED) {
+    const isAsFresh = candidate.superblock.events === freshest.superblock.events;
+    for (const [field, read] of isAsFresh ? [...COMPARED, ...COMPARED_AT_ONE_EVENT] : COMPARED) {
       if (read(candidate.superblock) === read(freshest.superblock)) continue;
       return differs(candidate, freshest, field, read);
     }
@@ -117,6 +118,10 @@ const COMPARED: readonly (readonly [string, Reader])[] = [
   ["chunk size in sectors", ({ chunkSectors }) => String(chunkSectors)],
   ["number of members", ({ memberCount }) => String(memberCount)],
   ["size in sectors", ({ sizeSectors }) => String(sizeSectors)],
+];
+
+/** An update that changes it may have been cut short: the freshest superblock says what it is. */
+const COMPARED_AT_ONE_EVENT: typeof COMPARED = [
   ["consistency policy", ({ log }) => (log.kind === "none" ? "resync" : log.kind)],
 ];
 

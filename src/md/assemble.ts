@@ -122,9 +122,7 @@ function sortByRole(
 ): Result<Sorted, AssemblyRefusal> {
   const sorted: Sorted = { members: new Map(), spares: [], stale: [], faulty: [] };
   const byDevNumber = new Map<number, Candidate>();
-  // Members first: a spare gives way to a member with its number.
-  const isLast = (candidate: Candidate): number => (ownRole(candidate) >= Role.limit ? 1 : 0);
-  for (const candidate of candidates.toSorted((one, other) => isLast(one) - isLast(other))) {
+  for (const candidate of candidates.toSorted(byPrecedence)) {
     const { superblock } = candidate;
     const role = roleOf(freshest.superblock, superblock.devNumber);
     const claimed = ownRole(candidate);
@@ -161,6 +159,14 @@ function sortByRole(
     sorted.members.set(role, candidate);
   }
   return ok(sorted);
+}
+
+/** Members first: a spare gives way to a member with its number, and to a fresher spare. */
+function byPrecedence(one: Candidate, other: Candidate): number {
+  const isLast = (candidate: Candidate): number => (ownRole(candidate) >= Role.limit ? 1 : 0);
+  const difference = isLast(one) - isLast(other);
+  if (difference !== 0 || isLast(one) === 0) return difference;
+  return other.superblock.events - one.superblock.events;
 }
 
 /** Steps 8 and 9, and the plan. */

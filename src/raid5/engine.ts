@@ -7,7 +7,9 @@
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
+
 import { assert } from "../base/assert.ts";
+import { inBackground } from "../base/background.ts";
 import { EIO } from "../base/errno.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import { ChunkReads, type FailedRead } from "./chunk-reads.ts";
@@ -108,7 +110,7 @@ export class StripeEngine {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
         readLate: (op) => this.readLate(op),
-        runSlow: (op) => void this.slow.run(op),
+        runSlow: (op) => inBackground(this.slow.run(op)),
         holdGranted: (op) => this.holds.granted(op),
         isRecordPending: () => this.recordsPending > 0,
       },

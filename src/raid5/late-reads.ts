@@ -6,6 +6,7 @@
  * reconstructed into it, and the client gets the new run in place of its own, which stays pinned
  * until the drive answers (write-rules 10).
  */
+import { inBackground } from "../base/background.ts";
 import { ROW_BYTES, roundUp } from "../base/units.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -77,7 +78,7 @@ export class LateReads {
     for (const [request, reads] of this.waiting) {
       if (this.requests.parts[request] !== reads.length) continue;
       this.waiting.delete(request);
-      void this.answer(request, reads);
+      inBackground(this.answer(request, reads));
     }
   }
 

@@ -6,6 +6,7 @@
  * would cost it a tenth of its time. Errors take the slow way: they are judged in a microtask,
  * behind the reap that brought them.
  */
+import { inBackground } from "../base/background.ts";
 import type { AsyncIo, IoWaiter } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op, type OpCode } from "../reactor/io-table.ts";
@@ -65,7 +66,7 @@ export class PieceIo implements IoWaiter {
     const isCurrent = members.epoch[role] === this.epoch[role];
     if (this.op[role] === Op.write && isCurrent) members.needsFlush[role] = 1;
     if (outcome === Outcome.done) this.finish();
-    else void this.judge(role, outcome, errno);
+    else inBackground(this.judge(role, outcome, errno));
   }
 
   /** The error of a member that is not there (any more). */
@@ -84,7 +85,7 @@ export class PieceIo implements IoWaiter {
     }
     this.epoch[role] = members.epoch[role]!;
     if (!asyncIo.start(device, op, this.offset(role), pieceBytes, address, this, role)) {
-      void this.submitLater(role, address);
+      inBackground(this.submitLater(role, address));
     }
   }
 

@@ -5,7 +5,9 @@
  * written as requests of their own, at most one at a time for each, by a client that only the
  * engine knows.
  */
+
 import { assert } from "../base/assert.ts";
+import { inBackground } from "../base/background.ts";
 import { AllocationMap } from "./allocation.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -105,7 +107,7 @@ export class ZeroRequests {
       return;
     }
     this.running += 1;
-    void this.run(request);
+    inBackground(this.run(request));
   }
 
   /** A write of the inner client is answered. */

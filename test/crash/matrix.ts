@@ -39,6 +39,8 @@ export interface Scenario {
   readonly body: (load: CrashLoad, seed: number) => void;
   /** A bad sector and a crash together lose a row: EIO there is right. */
   readonly mayLose?: boolean;
+  /** It has a log for a while, whatever its policy is. */
+  readonly withLog?: boolean;
   /** Sectors in flight also become garbage, one at a time. */
   readonly withGarbage?: boolean;
 }

@@ -31,9 +31,10 @@ function runPolicy(policy: ConsistencyPolicy, options: RunOptions): void {
   const title = `${options.title}${policySuffix(policy)}`;
   // The policies share the budget.
   const share = 1 / POLICIES.length;
-  const sampling = policy === "resync" ? SAMPLING : SAMPLING_WITH_LOG;
   const total = new Counts();
   for (const scenario of scenarios(policy)) {
+    const hasLog = policy !== "resync" || scenario.withLog === true;
+    const sampling = hasLog ? SAMPLING_WITH_LOG : SAMPLING;
     const name = `${scenario.name}${policySuffix(policy)}`;
     test(`crash matrix: ${name}: what was promised is there`, () => {
       const counts = new Counts();

@@ -3,6 +3,7 @@ import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO } from "../../src/base/errno.ts";
 import { KIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
+import { POLICIES } from "../sim/policies.ts";
 import { ARRAY_NAME, type SimWorld } from "../sim/sim-world.ts";
 import {
   blankBase,
@@ -48,7 +49,25 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
   const four: Shape = { memberCount: 4, chunkKib: 4, stripes: 5, policy };
   /** As many as are worked on one after the other over several checkpoints. */
   const long: Shape = { memberCount: 3, chunkKib: 4, stripes: 16, policy };
+  const others = POLICIES.filter((other) => other !== policy);
   return [
+    {
+      name: "change of the policy under writes, and back",
+      base: () => cleanBase(three),
+      withLog: true,
+      body: (load, seed) => {
+        const { world } = load;
+        for (const consistencyPolicy of [others[seed % 2]!, policy]) {
+          const before = load.write((seed % 4) * 16, 8);
+          world.simulation.runFor(0.1 * (seed % 10));
+          world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, consistencyPolicy });
+          world.run(before);
+          world.run(load.write(17, 3));
+          world.run(load.flush());
+        }
+        rest(load);
+      },
+    },
     {
       name: "create",
       base: () => blankBase(three),

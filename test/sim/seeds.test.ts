@@ -199,6 +199,35 @@ test("seed 2090: two members go in one reap: neither is recorded", () => {
   expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
 });
 
+test("seed 363010142: two members go while writes to the others are queued: the others stay", () => {
+  const world = new SimWorld({ seed: 1 });
+  const drives = ["a", "b", "c", "d"];
+  for (const name of drives) world.addDrive({ name, sizeBytes: 3 * MIB });
+  world.createArray({ drives, chunkBytes: CHUNK_BYTES, memberSizeBytes: MIB });
+  world.settle();
+  const client = world.client();
+  expect(world.run(client.write(0, new Uint8Array(CHUNK_BYTES)))).toBe(0);
+  // More than the drives take at a time.
+  const fault = { kind: "slow", delayMs: 300 } as const;
+  const count = Number.POSITIVE_INFINITY;
+  for (const name of ["a", "b"]) world.device(name).faults.plan({ fault, op: Op.write, count });
+  const stripeBytes = 3 * CHUNK_BYTES;
+  const writes: Promise<number>[] = [];
+  for (let stripe = 0; stripe < 120; stripe += 1) {
+    writes.push(client.write(stripe * stripeBytes, new Uint8Array(stripeBytes)));
+  }
+  world.simulation.runFor(50);
+  for (const name of ["c", "d"]) world.device(name).vanish("keep");
+  // One read of each of those two.
+  for (const chunk of [2, 3]) void client.read(chunk * CHUNK_BYTES, 4096);
+  world.run(Promise.all(writes));
+  world.simulation.runFor(1000);
+  const status = world.status();
+  expect(status.state).toBe("failed");
+  const states = status.members.map(({ state }) => state);
+  expect(states.slice(0, 2)).toEqual(["in-sync", "in-sync"]);
+});
+
 test("seed 26: two members go while a log waits for its flush: the array can be stopped", () => {
   const world = threeMembers(1, new DeviceTrace(), "ppl");
   const client = world.client();
@@ -231,6 +260,20 @@ test("seed 37: a write comes while the logs are still being emptied: it is not a
   expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(ESHUTDOWN);
   expect(world.run(started).ok).toBe(true);
   expect(world.run(client.write(0, new Uint8Array(4096)))).toBe(0);
+});
+
+test("seed 362517712: a failed drive is removed while a spare takes its role: the spare stays", () => {
+  for (let steps = 0; steps < 40; steps += 1) {
+    const world = threeMembers();
+    add(world, "spare");
+    world.settle();
+    void world.command({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+    for (let step = 0; step < steps; step += 1) world.simulation.step();
+    const remove = { kind: "remove-member", array: ARRAY_NAME, drive: "b" } as const;
+    void world.command(remove);
+    world.simulation.runFor(1000);
+    expect([steps, world.settle()]).toMatchObject([steps, { degraded: 0, spares: [] }]);
+  }
 });
 
 test("crash while a spare is seated: its update alone was written: it is rebuilt all the same", () => {

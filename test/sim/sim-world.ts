@@ -40,6 +40,7 @@ import type {
 } from "../../src/array/protocol.ts";
 import { type ArrayCommand, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
+import { inBackground } from "../../src/base/background.ts";
 import { EIO } from "../../src/base/errno.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
@@ -263,6 +264,7 @@ export class SimWorld {
     command: CommandOf<K>,
   ): Promise<Result<CommandMap[K]["value"], CommandError>> {
     const result = this.reactorService.handle(command as unknown as Command);
+    inBackground(result);
     this.requestTurn();
     return result as Promise<Result<CommandMap[K]["value"], CommandError>>;
   }

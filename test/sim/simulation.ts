@@ -13,6 +13,7 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import { assert } from "../../src/base/assert.ts";
+import { watchBackground } from "../../src/base/background.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { nextFraction, SeededRandom } from "../../src/base/random.ts";
 import type { SocketKernel } from "../../src/reactor/kernel.ts";
@@ -55,6 +56,8 @@ export class Simulation implements Clock, EventLoop {
   private nextToken = 1;
   private turns = 0;
   private turnsAtInstant = 0;
+  /** What was thrown where nobody waits. */
+  private bug: { readonly error: unknown } | null = null;
 
   constructor(options: SimulationOptions) {
     this.seed = options.seed;
@@ -64,6 +67,9 @@ export class Simulation implements Clock, EventLoop {
     this.batchWindowMs = options.batchWindowMs ?? 0.05;
     this.timers = new Timers(this);
     this.injectedSockets = options.sockets?.(this) ?? null;
+    watchBackground((error) => {
+      this.bug ??= { error };
+    });
   }
 
   get sockets(): SocketKernel {
@@ -258,5 +264,6 @@ export class Simulation implements Clock, EventLoop {
   private endTurn(): void {
     for (const hook of this.hooks) hook();
     drainMicrotasks();
+    if (this.bug !== null) throw this.bug.error;
   }
 }

@@ -16,9 +16,8 @@
 import type { ArrayEvent, ArrayStatus } from "../../src/array/protocol.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
-import { DeviceTrace } from "./device-trace.ts";
 import { type ExpectedAssembly, expectedAssembly } from "./expected-assembly.ts";
-import type { DeviceImage, MediaEvent } from "./media.ts";
+import type { DeviceImage } from "./media.ts";
 import {
   areasOf,
   parityMismatches,
@@ -30,6 +29,7 @@ import { SectorOracle } from "./oracle.ts";
 import { RunCounts } from "./run-counts.ts";
 import type { CrashPolicy } from "./sim-device.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
+import { SlimTrace } from "./slim-trace.ts";
 import { administrate, newDrive, replace } from "./workload-admin.ts";
 import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
 import { canLoseTwo, loseTwo } from "./workload-double.ts";
@@ -44,14 +44,6 @@ const HEAL_MS = 600_000;
 const CLOCK_JUMP_MS_MAX = 400 * 86_400_000;
 const SECTORS_PER_ROW = ROW_BYTES / SECTOR_BYTES;
 const CRASH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
-
-/** Keeps where writes went, not what they held, and that there were flushes. */
-class SlimTrace extends DeviceTrace {
-  override record(device: number, event: MediaEvent): void {
-    if (event.kind === "submit") super.record(device, { ...event, bytes: null });
-    if (event.kind === "flush-submit") super.record(device, event);
-  }
-}
 
 /** Its first line repeats the run. */
 export class RunFailure extends Error {
@@ -448,7 +440,8 @@ export class Run {
     if (rows.length > 0) this.fail(`parity does not hold in the rows at ${rows.slice(0, 5)}`);
     for (const [number, image] of images.entries()) {
       if (typeof superblockOf(image) === "string") continue;
-      const [stray] = strayWrites(this.trace, number, areasOf(image));
+      const areas = [...areasOf(image), ...this.trace.logsOf(number)];
+      const [stray] = strayWrites(this.trace, number, areas);
       if (stray !== undefined) {
         this.fail(`${image.name}: ${stray.bytes} bytes at ${stray.offset} are in no area`);
       }

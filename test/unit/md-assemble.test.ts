@@ -285,6 +285,19 @@ describe("spares", () => {
     }
   });
 
+  test("assemble: a spare that was away, its number given to another: that one, in any order", () => {
+    const current = testCandidate(testSuperblock(3), "new");
+    const away = changed(testCandidate(testSuperblock(3), "old"), { events: 90 });
+    for (const spares of [
+      [current, away],
+      [away, current],
+    ]) {
+      const plan = judged([...spares, ...testCandidates()]);
+      expect(plan.spares.map(({ drive }) => drive)).toEqual(["new"]);
+      expect(plan.stale.map(({ drive }) => drive)).toEqual(["old"]);
+    }
+  });
+
   test("assemble: a spare that the others list with a role: rebuilds from the start", () => {
     const devRoles = FULL.devRoles.with(1, Role.faulty).with(3, 1);
     const spare = changed(testCandidate(testSuperblock(3), "s"), { events: 99 });
