@@ -203,6 +203,13 @@ export const arraySchema = z.object({
   writeDeadlineMs: count,
 }) satisfies z.ZodType<ArrayStatus>;
 
+const mismatchListSchema = z.object({
+  ranges: z
+    .array(z.object({ firstSector: count, sectorCount: count }))
+    .openapi({ description: "Sectors of 512 bytes from the begin of each member's data" }),
+  truncated: z.boolean().openapi({ description: "More lie behind the last range" }),
+});
+
 export const jobSchema = z.object({
   id: count,
   kind: z.enum(["resync", "rebuild", "check", "repair"]),
@@ -214,7 +221,7 @@ export const jobSchema = z.object({
   rateBytesPerSecond: z.number(),
   etaSeconds: z.number().nullable(),
   error: z.string().nullable(),
-  result: z.record(z.string(), z.union([z.number(), z.string()])),
+  result: z.record(z.string(), z.union([z.number(), z.string(), mismatchListSchema])),
   startedAt: z.string(),
   finishedAt: z.string().nullable(),
 }) satisfies z.ZodType<JobStatus>;

@@ -17,7 +17,10 @@ import { type BufferPins, RetryFilter } from "../block/retry-filter.ts";
 import { StatsFilter } from "../block/stats-filter.ts";
 import { BadBlockLog, decodeBadBlockLog } from "../md/bad-block-log.ts";
 import {
+  claimOf,
   decodeSuperblock,
+  type MemberClaim,
+  roleOf,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
@@ -32,7 +35,7 @@ export type Probe =
   | { readonly kind: "member"; readonly superblock: Superblock }
   | { readonly kind: "none" }
   /** There is a superblock, but it cannot be used. */
-  | { readonly kind: "unusable"; readonly detail: string };
+  | { readonly kind: "unusable"; readonly detail: string; readonly claim: MemberClaim | null };
 
 export interface ReadFailure {
   readonly kind: "unreadable";
@@ -89,6 +92,14 @@ export class Drive {
     return this.probe.kind === "member" ? this.probe.superblock : null;
   }
 
+  /** Whose member it says that it is, also where it cannot be used. */
+  get claim(): MemberClaim | null {
+    const { probe } = this;
+    if (probe.kind !== "member") return probe.kind === "unusable" ? probe.claim : null;
+    const { arrayUuid, devNumber } = probe.superblock;
+    return { arrayUuid, role: roleOf(probe.superblock, devNumber) };
+  }
+
   /** Reads the superblock through a buffer of one row. */
   async readProbe(
     context: ReactorContext,
@@ -114,8 +125,9 @@ export class Drive {
     const bytes = context.memory.bytes.slice(address, address + SUPERBLOCK_BYTES);
     const decoded = decodeSuperblock(bytes, { deviceBytes: this.info.sizeBytes });
     if (!decoded.ok) {
-      const isNone = decoded.error.kind === "no-magic";
-      this.probe = isNone ? { kind: "none" } : { kind: "unusable", detail: decoded.error.detail };
+      const { kind, detail } = decoded.error;
+      const isNone = kind === "no-magic";
+      this.probe = isNone ? { kind: "none" } : { kind: "unusable", detail, claim: claimOf(bytes) };
       return ok();
     }
     this.probe = { kind: "member", superblock: decoded.value };
@@ -140,7 +152,7 @@ export class Drive {
     const length = superblock.badBlockLogSectors * SECTOR_BYTES;
     const decoded = decodeBadBlockLog(context.memory.bytes.slice(address, address + length));
     if (decoded.ok) this.badBlocks = decoded.value;
-    else this.probe = { kind: "unusable", detail: decoded.error.detail };
+    else this.probe = { kind: "unusable", detail: decoded.error.detail, claim: this.claim };
     return ok();
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import { isoTime } from "../base/time.ts";
-import type { JobKind, JobState, JobStatus, ReactorMessage } from "./protocol.ts";
+import type { JobKind, JobResult, JobState, JobStatus, ReactorMessage } from "./protocol.ts";
 
 /** Jobs that have ended and are still answered from here. */
 const ENDED_JOBS_MAX = 256;
@@ -20,7 +20,7 @@ export class Job {
   state: JobState = "running";
   done = 0;
   error: string | null = null;
-  result: Record<string, number | string> = {};
+  readonly result: { [fact: string]: JobResult[string] } = {};
   finishedAtMs: number | null = null;
   /** What somebody asked of it; the job looks at it between stripes. */
   wish: "go-on" | "pause" | "cancel" = "go-on";

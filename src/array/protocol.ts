@@ -7,6 +7,7 @@
 
 import type { LogFields, LogLevel } from "../base/log.ts";
 import type { Result } from "../base/result.ts";
+import type { MismatchList } from "../raid5/mismatch-ranges.ts";
 
 // Drives ----------------------------------------------------------------------------------------
 
@@ -134,6 +135,14 @@ export interface ArrayStatus {
 export type JobKind = "resync" | "rebuild" | "check" | "repair";
 export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
+/**
+ * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive. A
+ * scrub lists where it found mismatches as well.
+ */
+export interface JobResult {
+  readonly [fact: string]: number | string | MismatchList;
+}
+
 export interface JobStatus {
   readonly id: number;
   readonly kind: JobKind;
@@ -145,10 +154,7 @@ export interface JobStatus {
   readonly rateBytesPerSecond: number;
   readonly etaSeconds: number | null;
   readonly error: string | null;
-  /**
-   * What the job found or did, by kind: mismatchBytes, repairedBytes, lostBytes, retries, drive.
-   */
-  readonly result: Readonly<Record<string, number | string>>;
+  readonly result: JobResult;
   readonly startedAt: string;
   readonly finishedAt: string | null;
 }

@@ -53,7 +53,7 @@ export class ArrayService {
     this.faults = new FaultBook(registry);
     this.handlers = {
       "attach-drive": (command) => this.attachDrive(command, options.autoAssemble),
-      "detach-drive": (command) => this.detachDrive(command),
+      "detach-drive": (command) => this.detachDrive(command, options.autoAssemble),
       "list-drives": async () =>
         ok([...registry.drives.values()].map((drive) => driveStatus(registry, drive))),
       "create-array": async (command) => {
@@ -157,11 +157,20 @@ export class ArrayService {
       const { running } = record;
       if (running !== null && !record.isChanging) await rejoinSpare(record, running, drive);
       else if (autoAssemble) await autoStart(registry, record);
-    }
+    } else if (autoAssemble) await this.tellWaiting(drive);
     return ok(driveStatus(registry, drive));
   }
 
-  private async detachDrive({ name, force }: CommandOf<"detach-drive">): Answer<"detach-drive"> {
+  /** An array that waits for a role says whether this drive, which cannot be used, has it. */
+  private async tellWaiting({ claim }: Drive): Promise<void> {
+    const record = claim === null ? undefined : this.registry.arrays.get(claim.arrayUuid);
+    if (record !== undefined) await autoStart(this.registry, record);
+  }
+
+  private async detachDrive(
+    { name, force }: CommandOf<"detach-drive">,
+    autoAssemble: boolean,
+  ): Answer<"detach-drive"> {
     const { registry } = this;
     const drive = registry.drives.get(name);
     if (drive === undefined) {
@@ -185,6 +194,7 @@ export class ArrayService {
     this.faults.forget(name);
     drive.device.close();
     if (record !== null) registry.dropIfEmpty(record);
+    else if (autoAssemble) await this.tellWaiting(drive);
     return ok({ fd: drive.info.fd });
   }
 

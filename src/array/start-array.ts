@@ -31,12 +31,27 @@ export async function autoStart(registry: Registry, record: ArrayRecord): Promis
   }
   const lacking = listedButMissing(judged.value);
   if (lacking.length > 0) {
-    record.reason =
-      `waiting for role ${lacking.join(", ")}: connect the drive, or start the array to run ` +
-      "degraded";
+    record.reason = `waiting for role ${lacking.join(", ")}: ${wayOut(registry, record, lacking)}`;
     return;
   }
   await begin(registry, record, judged.value, { force: false, readOnly: false });
+}
+
+/** What is known of the drive that ought to fill one of `roles`, and what to do. */
+function wayOut(registry: Registry, record: ArrayRecord, roles: readonly number[]): string {
+  for (const { name, claim, probe, isUnreadable } of registry.drives.values()) {
+    if (claim === null || claim.arrayUuid !== record.uuid || !roles.includes(claim.role)) continue;
+    if (probe.kind === "unusable") {
+      return (
+        `drive ${name} claims it and cannot be used. ${probe.detail} Start the array to run ` +
+        "degraded."
+      );
+    }
+    if (isUnreadable) {
+      return `drive ${name} cannot be read. Check it, or start the array to run degraded.`;
+    }
+  }
+  return "connect the drive, or start the array to run degraded";
 }
 
 export async function startArray(

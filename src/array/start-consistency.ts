@@ -12,6 +12,7 @@ import { isDone } from "../block/async-io.ts";
 import type { AssemblyPlan } from "../md/assemble.ts";
 import {
   BITMAP_HEADER_BYTES,
+  type BitmapError,
   bitmapAreaBytes,
   bitmapOffsetBytes,
   decodeBitmapHeader,
@@ -89,13 +90,23 @@ async function replay(
   }
 }
 
+/** Why the bitmap of one member cannot be used; `advice` as of a BitmapError. */
+interface Failure {
+  readonly text: string;
+  readonly advice: string | null;
+}
+
+const REMOVE =
+  "Remove it on Linux with mdadm --assemble --update=no-bitmap, or --grow --bitmap=none, and " +
+  "start the array again.";
+
 /** Takes over the bitmap of the first in-sync member that has a good one, the freshest first. */
 async function loadFromMembers(
   registry: Registry,
   plan: AssemblyPlan,
 ): Promise<Result<Consistency, CommandError>> {
   const loaded: LoadedBitmap[] = [];
-  let failure = "no member has it";
+  let failure: Failure = { text: "No member has it.", advice: null };
   for (const entry of plan.roles) {
     // One that an update cut short did not reach may name no bitmap yet.
     if (entry.state !== "in-sync" || entry.superblock.log.kind !== "bitmap") continue;
@@ -106,9 +117,8 @@ async function loadFromMembers(
   }
   const best = loaded.find(({ wasStale }) => !wasStale) ?? loaded[0];
   if (best === undefined) {
-    const detail =
-      `The array's write-intent bitmap cannot be used: ${failure} Remove it on Linux with mdadm ` +
-      "--assemble --update=no-bitmap, or --grow --bitmap=none, and start the array again.";
+    const { text, advice } = failure;
+    const detail = `The array's write-intent bitmap cannot be used. ${text} ${advice ?? REMOVE}`;
     return err(commandError("conflict", "bad-bitmap", detail));
   }
   const { state, wasStale } = best;
@@ -126,18 +136,18 @@ async function loadFrom(
   plan: AssemblyPlan,
   drive: Drive,
   superblock: Superblock,
-): Promise<Result<LoadedBitmap, string>> {
+): Promise<Result<LoadedBitmap, Failure>> {
   const deviceBytes = drive.info.sizeBytes;
   const offset = bitmapOffsetBytes(superblock);
   const head = await readBytes(registry, drive, { offset, bytes: ROW_BYTES });
-  if (head === null) return err(`The bitmap of drive ${drive.name} cannot be read.`);
+  if (head === null) return err(unreadable(drive));
   const header = decodeBitmapHeader(head.subarray(0, BITMAP_HEADER_BYTES), {
     superblock,
     deviceBytes,
   });
-  if (!header.ok) return err(`Drive ${drive.name}: ${header.error.detail}`);
+  if (!header.ok) return err(failureOf(drive, header.error));
   const area = await readBytes(registry, drive, { offset, bytes: bitmapAreaBytes(header.value) });
-  if (area === null) return err(`The bitmap of drive ${drive.name} cannot be read.`);
+  if (area === null) return err(unreadable(drive));
   const loaded = loadBitmap(area, {
     superblock,
     deviceBytes,
@@ -145,7 +155,15 @@ async function loadFrom(
     resyncFromSector: plan.resyncFromSector,
     isDegraded: plan.degraded > 0,
   });
-  return loaded.ok ? loaded : err(`Drive ${drive.name}: ${loaded.error.detail}`);
+  return loaded.ok ? loaded : err(failureOf(drive, loaded.error));
+}
+
+function unreadable({ name }: Drive): Failure {
+  return { text: `The bitmap of drive ${name} cannot be read.`, advice: null };
+}
+
+function failureOf({ name }: Drive, { detail, advice }: BitmapError): Failure {
+  return { text: `Drive ${name}: ${detail}`, advice };
 }
 
 async function readBytes(

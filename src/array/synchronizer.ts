@@ -13,6 +13,7 @@
 import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
+import { type MismatchList, MismatchRanges } from "../raid5/mismatch-ranges.ts";
 import { StripeSync } from "../raid5/stripe-sync.ts";
 import { SyncProgress } from "../raid5/sync-progress.ts";
 import { takeRun } from "./buffers.ts";
@@ -41,6 +42,7 @@ export class Synchronizer {
   /** A scrub that was paused: where it goes on. */
   private pausedScrub: Job | null = null;
   private scrubStripe = 0;
+  private scrubRanges = new MismatchRanges();
   private scrubLimit = Number.POSITIVE_INFINITY;
   private isStopping = false;
   private isHeld = false;
@@ -279,7 +281,9 @@ export class Synchronizer {
       if (paused !== null) this.jobs.end(paused, "cancelled", "a new scrub was started");
       this.scrubStripe = 0;
       this.begin(options.mode, this.array.geometry.memberSizeBytes);
+      this.scrubRanges = new MismatchRanges();
       this.job!.result["mismatchBytes"] = 0;
+      this.job!.result["mismatchRanges"] = this.scrubRanges.list;
     }
     const job = this.job!;
     this.array.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
@@ -314,14 +318,13 @@ export class Synchronizer {
       async (stripe, buffer) => {
         const held = await this.holdFor(stripe);
         if (held < 0) return false;
-        const result = await this.stripes.compare(stripe, mode, buffer);
+        const result = await this.stripes.compare(stripe, mode, buffer, this.scrubRanges);
         array.engine.releaseStripe(held);
         if (result.kind !== "done") {
           this.abortReason ??= this.reasonOf(result);
           return false;
         }
-        const counted = Number(job.result["mismatchBytes"] ?? 0);
-        job.result["mismatchBytes"] = counted + result.mismatchBytes;
+        if (result.mismatchBytes > 0) this.countMismatch(job, result.mismatchBytes);
         finished.add(stripe);
         while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
         this.advance(this.scrubStripe);
@@ -329,6 +332,11 @@ export class Synchronizer {
       },
     );
     await this.endScrub(job, mode, isComplete);
+  }
+
+  private countMismatch(job: Job, bytes: number): void {
+    job.result["mismatchBytes"] = Number(job.result["mismatchBytes"]) + bytes;
+    job.result["mismatchRanges"] = this.scrubRanges.list;
   }
 
   private async endScrub(job: Job, mode: "check" | "repair", isComplete: boolean): Promise<void> {
@@ -339,7 +347,7 @@ export class Synchronizer {
       const finishedAt = isoTime(array.context.clock.wallMs());
       this.lastScrub = { mode, finishedAt, mismatchBytes };
       this.finish(job, "done", null);
-      const text = `${mode} finished: ${mismatchBytes} bytes in rows that do not match`;
+      const text = scrubText(mode, mismatchBytes, this.scrubRanges.list);
       array.emit("scrub.finished", mismatchBytes > 0 ? "warning" : "info", text, { job: job.id });
       return;
     }
@@ -471,4 +479,20 @@ export class Synchronizer {
     for (const drive of this.array.drives()) count += drive.io.counters.retried;
     return count;
   }
+}
+
+/** "check finished: 8192 bytes in rows that do not match, the first at member sector 16". */
+function scrubText(
+  mode: string,
+  mismatchBytes: number,
+  { ranges, truncated }: MismatchList,
+): string {
+  const text = `${mode} finished: ${mismatchBytes} bytes in rows that do not match`;
+  const [first] = ranges;
+  if (first === undefined) return text;
+  const count = `${ranges.length}${truncated ? " and more" : ""}`;
+  return (
+    `${text}, ranges: ${count}, the first of ${first.sectorCount} sectors from sector ` +
+    `${first.firstSector} of each member's data`
+  );
 }

@@ -37,7 +37,9 @@ export function progressBar({ done, total }: { done: number; total: number }): s
 
 /** "check job 3 of raid_test: done, 0 B of mismatches". */
 export function jobSummary(job: JobStatus): string {
-  const found = Object.entries(job.result).map(([key, value]) => `${key} ${value}`);
+  const found = Object.entries(job.result).flatMap(([key, value]) =>
+    typeof value === "object" ? [] : [`${key} ${value}`],
+  );
   const why = job.error === null ? [] : [job.error];
   const facts = [job.state, ...why, ...found].join(", ");
   return `${job.kind} job ${job.id} of ${job.array}: ${facts}`;

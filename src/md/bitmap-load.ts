@@ -51,7 +51,7 @@ export function loadBitmap(
   const areaBytes = bitmapAreaBytes(decoded.value);
   if (area.length < areaBytes) {
     const detail = `The write-intent bitmap takes ${areaBytes} bytes, of which ${area.length} exist.`;
-    return err({ kind: "too-short", detail });
+    return err({ kind: "too-short", detail, advice: null });
   }
   const wasStale = isBitmapStale(decoded.value, options.events);
   const { events, isDegraded } = options;

@@ -85,10 +85,20 @@ export type BitmapErrorKind =
 export interface BitmapError {
   readonly kind: BitmapErrorKind;
   readonly detail: string;
+  /** What to do, where another bitmap of this kind would be refused too; null: make it anew. */
+  readonly advice: string | null;
 }
 
-function fault(kind: BitmapErrorKind, detail: string): BitmapError {
-  return { kind, detail };
+const REPLACE = "Replace it on Linux: mdadm --grow --bitmap=none, then --bitmap=internal.";
+const RUN_ON_LINUX = "Other hosts may be writing to this array: run it with Linux.";
+
+function fault(kind: BitmapErrorKind, detail: string, advice: string | null = null): BitmapError {
+  return { kind, detail, advice };
+}
+
+/** What was found and, where it is not the same for all, what to do. */
+export function bitmapErrorText({ detail, advice }: BitmapError): string {
+  return advice === null ? detail : `${detail} ${advice}`;
 }
 
 /** How many bits a bitmap has: one for every chunk begun. */
@@ -164,24 +174,28 @@ function checkVersion(version: number, nodes: number): BitmapError | null {
   switch (version) {
     case VERSION:
       if (nodes === 0) return null;
-      return fault("clustered", `The write-intent bitmap is shared by ${nodes} cluster nodes.`);
+      return fault(
+        "clustered",
+        `The write-intent bitmap is shared by ${nodes} cluster nodes.`,
+        RUN_ON_LINUX,
+      );
     case VERSION_CLUSTERED:
       return fault(
         "clustered",
-        "The write-intent bitmap is of version 5, for arrays shared by a cluster. Other hosts may " +
-          "be writing to this array: it must be run by Linux.",
+        "The write-intent bitmap is of version 5, for arrays shared by a cluster.",
+        RUN_ON_LINUX,
       );
     case VERSION_LOCKLESS:
       return fault(
         "lockless",
-        "The write-intent bitmap is of version 6 (lockless, Linux 6.18), another format. Replace " +
-          "it on Linux: mdadm --grow --bitmap=none, then --bitmap=internal.",
+        "The write-intent bitmap is of version 6 (lockless, Linux 6.18), another format.",
+        REPLACE,
       );
     case VERSION_HOST_ENDIAN:
       return fault(
         "host-endian",
-        "The write-intent bitmap is of version 3, whose bits lie as the host that made it had " +
-          "them. Replace it on Linux: mdadm --grow --bitmap=none, then --bitmap=internal.",
+        "The write-intent bitmap is of version 3, whose bits lie as the host that made it had them.",
+        REPLACE,
       );
     default:
       return fault(
@@ -233,8 +247,8 @@ function checkArea(
   if (areaBytes > AREA_BYTES_MAX) {
     return fault(
       "area-too-large",
-      `The write-intent bitmap takes ${areaBytes} bytes; parityd keeps at most ${AREA_BYTES_MAX}. ` +
-        "Make it anew with a larger chunk.",
+      `The write-intent bitmap takes ${areaBytes} bytes; parityd keeps at most ${AREA_BYTES_MAX}.`,
+      "Make it anew on Linux, with a larger chunk.",
     );
   }
   const needSectors = Math.ceil((BITMAP_HEADER_BYTES + bitmapBitCount(header) / 8) / SECTOR_BYTES);

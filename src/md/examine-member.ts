@@ -10,6 +10,7 @@ import { BadBlockLog, decodeBadBlockLog } from "./bad-block-log.ts";
 import {
   BITMAP_HEADER_BYTES,
   bitmapAreaBytes,
+  bitmapErrorText,
   bitmapOffsetBytes,
   decodeBitmapHeader,
 } from "./bitmap.ts";
@@ -96,7 +97,7 @@ function examineBitmap(
   const head = read(offset, BITMAP_HEADER_BYTES);
   if (!head.ok) return head;
   const header = decodeBitmapHeader(head.value, { superblock, deviceBytes });
-  if (!header.ok) return err(header.error.detail);
+  if (!header.ok) return err(bitmapErrorText(header.error));
   const area = read(offset, bitmapAreaBytes(header.value));
   return area.ok ? ok(bitmapReport(path, header.value, area.value)) : area;
 }

@@ -100,6 +100,24 @@ export function decodeSuperblock(
   return misplaced === null ? ok(superblock) : err(misplaced);
 }
 
+/** Whose member the bytes say that the device is: for messages, and to be believed in nothing. */
+export interface MemberClaim {
+  readonly arrayUuid: string;
+  /** One of `Role` where it is no member. */
+  readonly role: number;
+}
+
+/** What a superblock claims that `decodeSuperblock` refused; null: nothing that can be read. */
+export function claimOf(bytes: Uint8Array): MemberClaim | null {
+  if (bytes.length < SUPERBLOCK_BYTES) return null;
+  const view = viewOf(bytes);
+  if (view.getUint32(0, true) !== MAGIC || view.getUint32(4, true) !== 1) return null;
+  const devNumber = view.getUint32(160, true);
+  if (devNumber >= Math.min(view.getUint32(220, true), DEV_ROLES_MAX)) return null;
+  const role = view.getUint16(HEADER_BYTES + 2 * devNumber, true);
+  return { arrayUuid: decodeUuid(bytes, 16), role };
+}
+
 /** Everything that must hold before a field can be believed. */
 function checkEnvelope(bytes: Uint8Array): SuperblockError | null {
   if (bytes.length < SUPERBLOCK_BYTES) {

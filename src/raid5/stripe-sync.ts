@@ -16,6 +16,7 @@ import type { AsyncIo } from "../block/async-io.ts";
 import { Op } from "../reactor/io-table.ts";
 import type { StripeEngine } from "./engine.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
+import type { MismatchRanges } from "./mismatch-ranges.ts";
 import { isBadSector, PieceIo, type PieceTools } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
@@ -27,6 +28,15 @@ export type StripeResult =
   | { readonly kind: "member-error"; readonly error: MemberError };
 
 export type CheckMode = "resync" | "check" | "repair";
+
+/** One piece of a stripe, and what is to be done about it. */
+interface ComparedPart {
+  readonly stripe: number;
+  /** Its first byte within the chunks. */
+  readonly column: number;
+  readonly mode: CheckMode;
+  readonly ranges: MismatchRanges | null;
+}
 
 const DONE: StripeResult = { kind: "done", mismatchBytes: 0 };
 
@@ -113,14 +123,22 @@ export class StripeSync {
     return isFilled;
   }
 
-  /** Compares parity with data, and writes parity anew unless the mode is check. */
-  async compare(stripe: number, mode: CheckMode, buffer: number): Promise<StripeResult> {
+  /**
+   * Compares parity with data, and writes parity anew unless the mode is check. Rows that do not
+   * match are noted in `ranges`, where it is given.
+   */
+  async compare(
+    stripe: number,
+    mode: CheckMode,
+    buffer: number,
+    ranges: MismatchRanges | null = null,
+  ): Promise<StripeResult> {
     const io = this.takePiece();
     const { chunkBytes } = this.engine.geometry;
     let mismatchBytes = 0;
     for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
       io.begin(stripe, column);
-      const result = await this.comparePart(io, stripe, column, mode, buffer);
+      const result = await this.comparePart(io, { stripe, column, mode, ranges }, buffer);
       if (typeof result !== "number") {
         this.idlePieces.push(io);
         return { kind: "member-error", error: result };
@@ -134,33 +152,32 @@ export class StripeSync {
   /** One piece, as a whole or row by row: the bytes that did not match, or the error. */
   private async comparePart(
     io: PieceIo,
-    stripe: number,
-    column: number,
-    mode: CheckMode,
+    part: ComparedPart,
     buffer: number,
   ): Promise<number | MemberError> {
+    const { stripe, column } = part;
     // A member that is being rebuilt has nothing to compare here.
     if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
     if (!this.hasBadRows(stripe, column)) {
-      const result = await this.comparePiece(io, stripe, mode, buffer);
+      const result = await this.comparePiece(io, part, buffer);
       if (typeof result === "number" || !isBadSector(result)) return result;
     }
-    return (await this.compareRows(stripe, column, mode)) ?? io.goneError(Op.read, 0);
+    return (await this.compareRows(part)) ?? io.goneError(Op.read, 0);
   }
 
   /** The bytes that did not match, or the error that it met. */
   private async comparePiece(
     io: PieceIo,
-    stripe: number,
-    mode: CheckMode,
+    part: ComparedPart,
     buffer: number,
   ): Promise<number | MemberError> {
+    const { stripe, mode } = part;
     for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
       io.start(Op.read, role, buffer + role * this.pieceBytes);
     }
     const failed = await io.wait();
     if (failed !== null) return failed;
-    const found = this.countMismatch(buffer);
+    const found = this.countMismatch(part, buffer);
     if (found === 0 || mode === "check") return found;
     if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
     this.startParity(io, stripe, buffer);
@@ -168,11 +185,8 @@ export class StripeSync {
   }
 
   /** A piece with bad sectors, row by row: those are cured first. Null: a member is gone. */
-  private async compareRows(
-    stripe: number,
-    column: number,
-    mode: CheckMode,
-  ): Promise<number | null> {
+  private async compareRows(part: ComparedPart): Promise<number | null> {
+    const { stripe, column, mode } = part;
     const { rows, members } = this.engine;
     const buffers = await rows.takeBuffers();
     let mismatchBytes = 0;
@@ -182,6 +196,7 @@ export class StripeSync {
       if (!(await rows.cure(place, kind, buffers))) continue;
       if (await rows.compare(place, mode !== "check", buffers)) continue;
       mismatchBytes += ROW_BYTES;
+      this.noteRow(part, byte);
     }
     buffers.give();
     return members.degradedCount === 0 ? mismatchBytes : null;
@@ -214,7 +229,7 @@ export class StripeSync {
   }
 
   /** Bytes of the rows in which the XOR of all members is not zero. */
-  private countMismatch(buffer: number): number {
+  private countMismatch(part: ComparedPart, buffer: number): number {
     const { memberCount } = this.engine.geometry;
     const { kernels } = this.environment;
     let bytes = 0;
@@ -225,10 +240,17 @@ export class StripeSync {
       }
       const found = kernels.findMismatch(this.sources, memberCount, this.pieceBytes - row);
       if (found < 0) break;
+      row += Math.floor(found / ROW_BYTES) * ROW_BYTES;
+      this.noteRow(part, row);
       bytes += ROW_BYTES;
-      row += Math.floor(found / ROW_BYTES) * ROW_BYTES + ROW_BYTES;
+      row += ROW_BYTES;
     }
     return bytes;
+  }
+
+  /** The row `byte` bytes into a part does not match. */
+  private noteRow({ stripe, column, ranges }: ComparedPart, byte: number): void {
+    ranges?.note(stripe * this.engine.geometry.chunkBytes + column + byte, ROW_BYTES);
   }
 
   private xor(target: number, buffer: number, count: number): void {

@@ -10,7 +10,7 @@ import { closeSync, constants, openSync } from "node:fs";
 import type { ReactorContext } from "../../src/array/context.ts";
 import type { ArrayFront } from "../../src/array/front.ts";
 import { createLinuxReactor, type LinuxReactor } from "../../src/array/linux-context.ts";
-import type { CommandMap, CommandOf, OpenDrive } from "../../src/array/protocol.ts";
+import type { CommandMap, CommandOf, JobResult, OpenDrive } from "../../src/array/protocol.ts";
 import { type ArrayCommandKind, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -207,7 +207,7 @@ function run({ workload, limits }: { workload: Workload; limits: Limits }): Load
   return target().load.run(workload, limitsOf(limits));
 }
 
-function waitJob(id: number): Readonly<Record<string, number | string>> {
+function waitJob(id: number): JobResult {
   const { reactor, service } = core();
   const job = service.registry.jobs.get(id);
   assert(job !== undefined, "the job is known");

@@ -271,11 +271,19 @@ const ARRAY_CASES: readonly Case[] = [
     names: 1,
     says: [/at event 100/, /Connect the missing drives, or start with force/],
   },
-  ...[5, 6].map((version) => ({
+  // One advice each, and the message ends with it.
+  ...(
+    [
+      [2, /only version 4 is known\. Remove it on Linux with mdadm [^.]*\.$/],
+      [3, /had them\. Replace it on Linux: [^.]*\.$/],
+      [5, /by a cluster\. Other hosts may be writing to this array: run it with Linux\.$/],
+      [6, /another format\. Replace it on Linux: [^.]*\.$/],
+    ] as const
+  ).map(([version, advice]) => ({
     name: `bitmap of version ${version}`,
     members: Array.from({ length: 3 }, () => withBitmap(version)),
     names: 2,
-    says: [new RegExp(`version ${version}`), /on Linux/],
+    says: [new RegExp(`cannot be used\\. Drive .*version ${version}`), advice],
   })),
 ];
 
@@ -365,6 +373,12 @@ describe.skipIf(!CAN_RUN)("refuse", () => {
         expect(sums(files)).toEqual(before);
         const array = (await daemon.must("GET", "/v1/arrays"))[0];
         expect([array.state, array.degraded]).toEqual(["inactive", 1]);
+        // What waits names the drive, where its bytes still tell whose it was.
+        const isClaimed = !refused.says.includes(OTHER_VERSION);
+        const known = isClaimed
+          ? `drive ${drive} claims it and cannot be used. ${detail}`
+          : "connect";
+        expect(array.reason).toStartWith(`waiting for role 1: ${known}`);
         await daemon.must("POST", `/v1/arrays/${array.name}/start`, {});
         expect((await daemon.must("GET", `/v1/arrays/${array.name}`)).state).toBe("degraded");
         await daemon.must("POST", `/v1/arrays/${array.name}/stop`, {});

@@ -77,15 +77,18 @@ interface Answer {
   readonly address: number;
 }
 
+/** Where a front lives: what its client needs of a world. */
+type FrontWorld = Pick<SimWorld, "context" | "requestTurn">;
+
 /** Straight to the engine, with buffers of the payload pool. */
 export class FrontClient implements SimClient {
-  private readonly world: SimWorld;
+  private readonly world: FrontWorld;
   private readonly frontNow: () => ArrayFront | null;
   private readonly handles = new WeakMap<ArrayFront, number>();
   private readonly waiting = new Map<number, (answer: Answer) => void>();
   private nextTag = 1;
 
-  constructor(world: SimWorld, frontNow: () => ArrayFront | null) {
+  constructor(world: FrontWorld, frontNow: () => ArrayFront | null) {
     this.world = world;
     this.frontNow = frontNow;
   }

@@ -122,6 +122,29 @@ test("scrub: start, pause, resume, stop; with --wait the outcome is the exit cod
   expect(scrubExit({ ...job, state: "done", result: { lostBytes: 512 } })).toBe(1);
 });
 
+test("scrub start --wait: mismatches: a line for each range, and that there are more", async () => {
+  const daemon = await testDaemon();
+  const waiting = runCli("scrub start raid_test --wait", { daemon });
+  await Bun.sleep(20);
+  const ranges = [
+    { firstSector: 16, sectorCount: 8 },
+    { firstSector: 4_096, sectorCount: 24 },
+  ];
+  const mismatchRanges = { ranges, truncated: true };
+  const result = { mismatchBytes: 16_384, mismatchRanges };
+  daemon.reactor.finishJob(1, "done", { result });
+  const { stdout, exitCode } = await waiting;
+  expect(exitCode).toBe(1);
+  expect(stdout.trimEnd().split("\n")).toEqual([
+    "check job 1 of raid_test: done, mismatchBytes 16384",
+    "mismatch: sectors 16 to 23 of each member's data",
+    "mismatch: sectors 4096 to 4119 of each member's data",
+    "mismatch: more behind these",
+  ]);
+  const job = await daemon.call("GET", "/v1/jobs/1");
+  expect(await job.json()).toMatchObject({ result: { mismatchRanges } });
+});
+
 test("progress: a bar on a terminal, a line every 10 % elsewhere", async () => {
   for (const isTerminal of [true, false]) {
     const daemon = await testDaemon();
