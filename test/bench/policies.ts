@@ -6,7 +6,7 @@
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 
 /** What this version can create. */
-export const POLICIES: readonly ConsistencyPolicy[] = ["resync"];
+export const POLICIES: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"];
 
 /** Against resync, on members without a volatile cache; null: shown, no target. */
 export interface PolicyTargets {
