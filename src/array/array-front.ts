@@ -108,6 +108,11 @@ export class RaidArrayFront implements ArrayFront {
     onComplete(tag, status, address);
   }
 
+  /** There are answers for the next turn. */
+  get isDue(): boolean {
+    return this.earlyCount > 0;
+  }
+
   /** Once a turn: answers what the engine did not get. */
   turn(): void {
     for (let index = 0; index < this.earlyCount; index += 1) {

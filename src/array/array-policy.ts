@@ -23,7 +23,7 @@ import type { ConsistencyPolicy } from "../md/create.ts";
 import { placeLog, type WantedLog } from "../md/log-place.ts";
 import type { Superblock, SuperblockLog } from "../md/superblock.ts";
 import type { Geometry } from "../raid5/geometry.ts";
-import type { PplSeat } from "../raid5/ppl-log.ts";
+import { logBufferBytes, type PplSeat } from "../raid5/ppl-log.ts";
 import type { PplLogs } from "../raid5/ppl-logs.ts";
 import { StripeRanges } from "../raid5/sync-progress.ts";
 import { BitmapKeeper } from "./bitmap-keeper.ts";
@@ -53,6 +53,7 @@ export class ArrayPolicy {
     const { array, bitmap } = options;
     this.array = array;
     this.areas = options.areas;
+    this.areas.policies.add(this);
     this.current = policyOf(array.identity);
     // Read-only the bitmap is of no use, and nobody logs.
     if (array.isReadOnlyStart) return;
@@ -65,6 +66,13 @@ export class ArrayPolicy {
 
   get kind(): ConsistencyPolicy {
     return this.current;
+  }
+
+  /** Members that have a log, or may get one: each takes a part of the engine's pool. */
+  get logCount(): number {
+    return this.current === "ppl" && !this.array.isReadOnlyStart
+      ? this.array.geometry.memberCount
+      : 0;
   }
 
   /** The bitmap as it is, where there is one. */
@@ -91,6 +99,11 @@ export class ArrayPolicy {
 
   /** No write is under way, and none will come. */
   async stop(): Promise<void> {
+    await this.rest();
+    this.areas.policies.delete(this);
+  }
+
+  private async rest(): Promise<void> {
     const clears = this.array.members.degradedCount === 0 && !this.array.isFailed;
     await this.keeper?.stop({ clears });
   }
@@ -123,13 +136,13 @@ export class ArrayPolicy {
     if (this.logs === null) return null;
     const seat = this.areas.seatOf(superblock);
     if (typeof seat === "string") return null;
-    return { seat, address: await takeRun(this.array.context, this.logs.bufferBytes(seat)) };
+    return { seat, address: await takeRun(this.array.context, logBufferBytes(seat.space)) };
   }
 
   /** The drive was not seated after all. */
   giveUpSeat(taken: MemberSeat | null): void {
     if (taken === null) return;
-    this.array.context.enginePool.free(taken.address, this.logs!.bufferBytes(taken.seat));
+    this.array.context.enginePool.free(taken.address, logBufferBytes(taken.seat.space));
   }
 
   /** The member is in the set now, and nothing has been written to it. */
@@ -200,7 +213,7 @@ export class ArrayPolicy {
 
   /** Back to `resync`: no log is named or kept. */
   private async leave(): Promise<boolean> {
-    await this.stop();
+    await this.rest();
     this.array.engine.clearPolicy();
     this.logs = null;
     this.keeper = null;
@@ -222,6 +235,8 @@ export class ArrayPolicy {
     to: ConsistencyPolicy,
     bitmap: BitmapState | null,
   ): Result<Map<Drive, Superblock>, string> {
+    const lacking = to === "ppl" ? this.areas.memoryLacking(this.array.geometry.memberCount) : null;
+    if (lacking !== null) return err(lacking);
     const places = new Map<Drive, Superblock>();
     const wanted = wantedLog(to, bitmap);
     for (const drive of this.array.drives()) {

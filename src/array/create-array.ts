@@ -100,6 +100,9 @@ function checkNumbers(registry: Registry, request: CreateArrayRequest): CommandE
     const detail = "a chunk is a power of two from 4 KiB to 1 MiB";
     return commandError("invalid", "bad-chunk", detail);
   }
+  const isLogged = request.consistencyPolicy === "ppl";
+  const lacking = isLogged ? registry.areas.memoryLacking(drives.length) : null;
+  if (lacking !== null) return commandError("conflict", "no-memory", lacking);
   return null;
 }
 

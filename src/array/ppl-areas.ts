@@ -2,13 +2,14 @@
  * The areas of the partial parity log on the members: read at a start, and emptied before a member
  * is written to (write-rules 5).
  */
-import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { MIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import {
   type Crc32c,
   emptyPplHeader,
   PPL_HEADER_BYTES,
+  PPL_PARTIAL_PARITY_BYTES_MAX,
   pplSignature,
   pplSpaceOf,
 } from "../md/ppl.ts";
@@ -19,15 +20,39 @@ import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 
+/** Of the engine's pool, in whole slabs: two of the largest units. */
+const LOG_BYTES_MAX = roundUp(2 * (PPL_HEADER_BYTES + PPL_PARTIAL_PARITY_BYTES_MAX), SLAB_BYTES);
+/** Half of the memory is the engine's, and half of that may go to logs. */
+const POOL_SHARES = 4;
+
 export class PplAreas {
   private readonly context: ReactorContext;
   private readonly asyncIo: AsyncIo;
   readonly crc32c: Crc32c;
+  /** Of all arrays that run. */
+  readonly policies = new Set<{ readonly logCount: number }>();
 
   constructor(options: { context: ReactorContext; asyncIo: AsyncIo; crc32c: Crc32c }) {
     this.context = options.context;
     this.asyncIo = options.asyncIo;
     this.crc32c = options.crc32c;
+  }
+
+  /**
+   * Why the logs of so many more members have no room in the engine's pool, or null. They may take
+   * half of it: the rest is for old data and parity, and for resync and rebuild.
+   */
+  memoryLacking(memberCount: number): string | null {
+    const { totalBytes } = this.context.enginePool;
+    let count = memberCount;
+    for (const { logCount } of this.policies) count += logCount;
+    const neededBytes = count * LOG_BYTES_MAX;
+    if (neededBytes <= totalBytes / 2) return null;
+    const mebibytes = Math.ceil((neededBytes * POOL_SHARES) / MIB);
+    return (
+      `The partial parity logs of ${count} members need more memory than there is: start the ` +
+      `daemon with --memory-mib ${mebibytes} or more, or take the policy bitmap.`
+    );
   }
 
   /** The log of a member as the engine uses it, or why it cannot. */

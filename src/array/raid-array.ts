@@ -192,6 +192,11 @@ export class RaidArray {
     this.front.turn();
   }
 
+  /** A turn has something to do, although nothing has happened. */
+  get isDue(): boolean {
+    return this.engine.isDue || this.front.isDue;
+  }
+
   roleOf(drive: Drive): number {
     return this.roles.findIndex((slot) => slot.drive === drive);
   }

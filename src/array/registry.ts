@@ -82,9 +82,15 @@ export class Registry {
     });
     this.probeAddress = context.enginePool.allocate(SLAB_BYTES);
     assert(this.probeAddress !== 0, "the pool is free at the start");
-    context.loop.onTurn(() => {
-      for (const { running } of this.arrays.values()) running?.turn();
-    });
+    context.loop.onTurn(
+      () => {
+        for (const { running } of this.arrays.values()) running?.turn();
+      },
+      () => {
+        for (const { running } of this.arrays.values()) if (running?.isDue === true) return true;
+        return false;
+      },
+    );
   }
 
   emit(event: ArrayEvent): void {

@@ -170,6 +170,12 @@ async function begin(
   plan: AssemblyPlan,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
+  const mayLog = plan.policy === "ppl" && !options.readOnly;
+  const lacking = mayLog ? registry.areas.memoryLacking(plan.freshest.memberCount) : null;
+  if (lacking !== null) {
+    record.reason = lacking;
+    return err(commandError("conflict", "no-memory", lacking));
+  }
   record.isChanging = true;
   const consistency = await recoverConsistency(registry, plan, options);
   if (!consistency.ok) {

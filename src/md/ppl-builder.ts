@@ -69,6 +69,10 @@ export class PplUnitBuilder {
   private partialParityBytes = 0;
   /** Member rows of the entries so far, to keep a row from being logged twice. */
   private readonly fromRow = new Float64Array(PPL_ENTRIES_MAX);
+  /** The checksum behind the reserved bytes, which never change; -1: not known yet. */
+  private reservedChecksum = -1;
+  /** By entry count: what the zeros behind the entries make of each bit of the checksum. */
+  private readonly zeroColumns = new Array<Uint32Array | null>(PPL_ENTRIES_MAX + 1).fill(null);
   private readonly toRow = new Float64Array(PPL_ENTRIES_MAX);
 
   constructor(options: PplUnitBuilderOptions) {
@@ -129,14 +133,46 @@ export class PplUnitBuilder {
 
   /** Seals the unit. Bytes to write from its address: header and partial parity. */
   finish(): number {
-    const { memory, crc32c } = this.options;
+    const { memory } = this.options;
     assert(this.address !== 0 && this.count > 0, "a unit has entries");
     memory.view.setUint32(this.address + 528, this.count, true);
     memory.view.setUint32(this.address + 532, 0, true);
-    const checksum = ~crc32c(0xffffffff, this.address, PPL_HEADER_BYTES) >>> 0;
-    memory.view.setUint32(this.address + 532, checksum, true);
+    memory.view.setUint32(this.address + 532, ~this.headerChecksum() >>> 0, true);
     this.address = 0;
     return PPL_HEADER_BYTES + this.partialParityBytes;
+  }
+
+  /**
+   * CRC32C of the header. Most of it is constant: the reserved bytes in front are looked at once,
+   * and the zeros behind the entries are a linear map of the checksum's bits (32 columns) that is made
+   * once for each number of entries.
+   */
+  private headerChecksum(): number {
+    const { crc32c } = this.options;
+    const { address, count } = this;
+    if (this.reservedChecksum < 0) {
+      this.reservedChecksum = crc32c(0xffffffff, address, PPL_RESERVED_BYTES);
+    }
+    const start = address + PPL_RESERVED_BYTES;
+    const end = address + PPL_ENTRIES_OFFSET + count * PPL_ENTRY_BYTES;
+    const columns = this.zeroColumns[count] ?? this.makeZeroColumns(end);
+    let bits = crc32c(this.reservedChecksum, start, end - start);
+    let checksum = 0;
+    while (bits !== 0) {
+      const index = 31 - Math.clz32(bits);
+      checksum ^= columns[index]!;
+      bits ^= 1 << index;
+    }
+    return checksum;
+  }
+
+  private makeZeroColumns(end: number): Uint32Array {
+    const bytes = this.address + PPL_HEADER_BYTES - end;
+    const columns = Uint32Array.from({ length: 32 }, (_, index) =>
+      this.options.crc32c((1 << index) >>> 0, end, bytes),
+    );
+    this.zeroColumns[this.count] = columns;
+    return columns;
   }
 
   private claimRows(entry: Readonly<PplEntry>): void {

@@ -327,6 +327,13 @@ export class StripeEngine {
     this.runner.release(op);
   }
 
+  /** The next turn has something to do, although no completion may come. */
+  get isDue(): boolean {
+    const { logs, intent } = this.policy;
+    if (this.finished.length > 0 || this.flusher.isDue(this.recordsPending > 0)) return true;
+    return logs?.isDue === true || intent?.isDue === true;
+  }
+
   /** Once a turn, after completions and timers. */
   turn(): void {
     this.runner.retryWaiting();

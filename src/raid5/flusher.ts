@@ -42,6 +42,12 @@ export class Flusher {
     return this.isRunning || this.waiting.length > 0;
   }
 
+  /** A round can begin or end in the next turn. */
+  isDue(isRecordPending: boolean): boolean {
+    if (this.isRunning) return this.pending === 0 && !isRecordPending;
+    return this.waiting.length > 0 && this.environment.table.available >= this.members.memberCount;
+  }
+
   close(): void {
     this.environment.router.unregister(this.owner);
   }

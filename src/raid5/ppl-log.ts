@@ -96,7 +96,7 @@ export class PplLog {
     capacity: number;
     /** Of the completions that are handed to `completed`. */
     owner: number;
-    /** Two units, from the engine's pool: see `unitBufferBytes`. */
+    /** `logBufferBytes` of the engine's pool. */
     bufferAddress: number;
     host: PplLogHost;
   }) {
@@ -138,6 +138,14 @@ export class PplLog {
     const { members, role } = this;
     // Rule 15: once two members are gone no log is written either.
     return !this.isDropped && members.epoch[role] === this.epoch && !members.isFailed;
+  }
+
+  /** The next turn submits a unit, or drops what waits. */
+  get isDue(): boolean {
+    if (this.isDropped || this.filling.length + this.queue.length === 0) return false;
+    const isFree =
+      this.phase === Phase.idle || (this.phase === Phase.covering && this.usersPending === 0);
+    return isFree && this.environment.table.available > 0;
   }
 
   /** A write of the log is under way. */
@@ -305,7 +313,12 @@ export class PplLog {
   }
 }
 
+/** What the log of a member takes of the engine's pool: two units. */
+export function logBufferBytes(space: PplSpace): number {
+  return 2 * unitBufferBytes(space);
+}
+
 /** Header and partial parity of the largest unit. */
-export function unitBufferBytes(space: PplSpace): number {
+function unitBufferBytes(space: PplSpace): number {
   return PPL_HEADER_BYTES + Math.max(ROW_BYTES, space.partialParityBytesMax);
 }

@@ -22,7 +22,7 @@ import type { PplUnitBuilder } from "../md/ppl-builder.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
-import { PplLog, type PplLogHost, type PplSeat, unitBufferBytes } from "./ppl-log.ts";
+import { PplLog, type PplLogHost, type PplSeat } from "./ppl-log.ts";
 
 /** Stripes that one ticket may log: each member holds the parity of them all in some layouts. */
 export const LOGGED_STRIPES_MAX = 128;
@@ -126,14 +126,17 @@ export class PplLogs {
     });
   }
 
-  /** Bytes of the engine's pool that the log of a member takes. */
-  bufferBytes(seat: PplSeat): number {
-    return 2 * unitBufferBytes(seat.space);
-  }
-
   get isIdle(): boolean {
     const isIdle = (log: PplLog | null): boolean => log === null || (log.isIdle && !log.isWriting);
     return this.leaving.length === 0 && this.logs.every(isIdle);
+  }
+
+  /** A unit can be submitted. */
+  get isDue(): boolean {
+    for (let role = 0; role < this.logs.length; role += 1) {
+      if (this.logs[role]?.isDue === true) return true;
+    }
+    return false;
   }
 
   /** Once a turn, after all completions. */

@@ -83,6 +83,13 @@ export class WriteIntent {
     return this.state.isNeeded(stripe * this.chunkSectors, this.chunkSectors);
   }
 
+  /** Some that wait may go on. */
+  get isDue(): boolean {
+    const op = this.waiting.peek();
+    if (op >= 0 && this.isDurable(this.stripeOf(op), this.stripeOf(op) + 1)) return true;
+    return this.ranges.some(({ first, end }) => this.isDurable(first, end));
+  }
+
   /** Once a turn, after all completions: whose bits have become durable goes on. */
   turn(): void {
     for (let count = this.waiting.length; count > 0; count -= 1) {

@@ -13,6 +13,9 @@ export interface EventLoop {
   /** Registers a readiness handler; the token is for `sockets.watch`. */
   addHandler(onReady: (ready: number) => void): number;
   removeHandler(token: number): void;
-  /** Calls `hook` once in every turn, after the handlers and before the submit. */
-  onTurn(hook: () => void): void;
+  /**
+   * Calls `hook` once in every turn, after the handlers and before the submit. The loop does not
+   * wait while `isDue` answers true: microtasks and later hooks may have left work for the hook.
+   */
+  onTurn(hook: () => void, isDue?: () => boolean): void;
 }

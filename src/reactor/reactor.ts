@@ -51,6 +51,7 @@ export class Reactor implements EventLoop {
   /** Removed in this turn: events that were already fetched may still name them. */
   private readonly removedTokens: number[] = [];
   private readonly turnHooks: (() => void)[] = [];
+  private readonly dueChecks: (() => boolean)[] = [];
   private readonly onReady: (token: number, ready: number) => void;
   private turnsWithoutPoll = 0;
   private hasWaited = false;
@@ -105,8 +106,9 @@ export class Reactor implements EventLoop {
     this.removedTokens.push(token);
   }
 
-  onTurn(hook: () => void): void {
+  onTurn(hook: () => void, isDue?: () => boolean): void {
     this.turnHooks.push(hook);
+    if (isDue !== undefined) this.dueChecks.push(isDue);
   }
 
   /** One turn that waits for at most `maxWaitMs`. True when anything happened in it. */
@@ -173,6 +175,7 @@ export class Reactor implements EventLoop {
     if (this.queue.hasCompletions) return 0;
     if (this.isStopped || this.queue.hasWork) return 0;
     if (this.quietTurns < QUIET_TURNS_MIN) return 0;
+    for (const isDue of this.dueChecks) if (isDue()) return 0;
     const isShort = this.lastPauseMs < this.busyPollMs;
     if (isShort && this.turnMs - this.lastActiveMs < this.busyPollMs) return 0;
     let waitMs = maxWaitMs;

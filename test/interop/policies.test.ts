@@ -183,3 +183,31 @@ test("rule 19: a member that comes back gets only what changed", () => {
   target.must({ kind: "fail-member", array: ARRAY, drive: "drive0" });
   expectContent(bench);
 }, 120_000);
+
+test("ppl: more arrays than their logs have memory for: refused with the way out", () => {
+  harness = new ArrayHarness();
+  const target = harness;
+  let refused = "";
+  for (let index = 0; index < 100 && refused === ""; index += 1) {
+    const names = ["a", "b", "c"].map((letter) => `${letter}${index}`);
+    for (const name of names) target.addDrive(name, 4 * MIB);
+    const created = target.call<"create-array">({
+      kind: "create-array",
+      name: `array${index}`,
+      drives: names,
+      spares: [],
+      chunkBytes: 64 * KIB,
+      consistencyPolicy: "ppl",
+      assumeClean: false,
+      force: false,
+    });
+    if (created.ok) target.settle(`array${index}`);
+    else refused = created.error.detail;
+  }
+  expect(refused).toMatch(/--memory-mib \d+ or more, or take the policy bitmap/);
+  // What there is still works, and a stop makes room.
+  target.connect("array0");
+  expect(target.reactor.pump(target.write(0, new Uint8Array(300 * KIB)))).toBe(0);
+  target.must({ kind: "stop-array", array: "array0" });
+  target.must({ kind: "start-array", array: "array0", force: false, readOnly: false });
+}, 120_000);

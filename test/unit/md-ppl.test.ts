@@ -137,6 +137,38 @@ test("ppl: a built unit: its header is the encoded one, its entries are found in
   ]);
 });
 
+test("ppl: a built unit with each number of entries: its checksum is that of the whole header", () => {
+  // Full stripes of an array so long that each has its parity on one role.
+  const long = new Geometry({
+    memberCount: 3,
+    chunkBytes: ROW_BYTES,
+    layout: 5,
+    memberSizeBytes: (PPL_ENTRIES_MAX + 1) * ROW_BYTES,
+  });
+  const builder = new PplUnitBuilder({
+    memory,
+    crc32c: crc32cAt,
+    signature: SIGNATURE,
+    geometry: long,
+    logRole: long.parityRole(0),
+    partialParityBytesMax: 128 * KIB,
+  });
+  for (const round of [0, 1]) {
+    for (let count = 1; count <= PPL_ENTRIES_MAX; count += 1) {
+      builder.begin(ADDRESS, 1000 * round + count);
+      for (let stripe = 0; stripe < count; stripe += 1) {
+        const entry = entryOf(0, [0, 1], [0, 1]);
+        const extent = { stripe, firstRow: 0, rowCount: 1, firstDataIndex: 0, dataCount: 2 };
+        setPplEntry(entry, extent, long);
+        builder.addEntry(entry);
+      }
+      const header = memory.bytes.slice(ADDRESS, ADDRESS + builder.finish());
+      const decoded = decodePplHeader(header, READER);
+      expect(decoded.ok && decoded.value.entries.length).toBe(count);
+    }
+  }
+});
+
 test("ppl: building: a wrong entry, a row twice, too much: stops us", () => {
   const logRole = geometry.parityRole(2);
   const builder = builderFor(logRole, 2 * ROW_BYTES);

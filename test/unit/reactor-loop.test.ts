@@ -123,6 +123,27 @@ test("reactor: each turn: the hooks run once and the heartbeat moves", () => {
   expect(readHeartbeat(i32) - before).toBe(5);
 });
 
+test("reactor: a hook that has something left to do: the loop does not wait", () => {
+  let left = 0;
+  let runs = 0;
+  context.loop.onTurn(
+    () => {
+      runs += 1;
+      left = Math.max(0, left - 1);
+    },
+    () => left > 0,
+  );
+  while (reactor.turn(0));
+  // Longer than the loop polls by itself.
+  Bun.sleepSync(5);
+  left = 3;
+  runs = 0;
+  const startMs = performance.now();
+  while (left > 0) reactor.turn(1000);
+  expect(runs).toBe(3);
+  expect(performance.now() - startMs).toBeLessThan(500);
+});
+
 test("reactor: a handler removed by another in the same turn: is not called, nor its token reused", () => {
   const [left, right] = [openEventFd(), openEventFd()];
   const calls: string[] = [];
