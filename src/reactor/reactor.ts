@@ -9,6 +9,8 @@
  *   last pause was short, the loop polls for as long without waiting, because being woken costs
  *   more than the next event takes; after a longer one it waits at once, and leaves the processor
  *   to others. Where completions are there already, most turns do not even poll.
+ * - What works once a turn (a log, a flush, deliveries) may have something left for the next one,
+ *   and nothing tells of it: a wait comes only behind two turns in which nothing happened.
  * - The clock stands still within a turn. It is read at the start, and again behind a wait.
  * - Microtasks are drained completely before the loop may wait: async code of any depth has then
  *   queued its requests, and `hasWork` of the queue sees them.
@@ -26,6 +28,7 @@ import type { TurnClock } from "./turn-clock.ts";
 const BUSY_POLL_MS = 0.05;
 const WAIT_MS_MAX = 1000;
 const YIELD_EVERY_MS = 100;
+const QUIET_TURNS_MIN = 2;
 /** Turns without a poll while completions come by themselves: then sockets are looked at again. */
 const TURNS_PER_POLL_MAX = 8;
 
@@ -54,8 +57,8 @@ export class Reactor implements EventLoop {
   private hasWaited = false;
   private turnMs = 0;
   private lastActiveMs = 0;
-  /** Nothing has happened since then; how long that took the last time. */
-  private isPausing = false;
+  /** Turns in which nothing has happened since then; how long that took the last time. */
+  private quietTurns = 0;
   private lastPauseMs = Number.POSITIVE_INFINITY;
   private lastYieldMs = 0;
   private isStopped = false;
@@ -147,7 +150,6 @@ export class Reactor implements EventLoop {
     this.turnsWithoutPoll = 0;
     const waitMs = this.waitMs(maxWaitMs);
     this.hasWaited = waitMs > 0;
-    this.isPausing ||= this.hasWaited;
     const readyCount = this.sockets.poll(waitMs, this.onReady);
     if (this.hasWaited) this.noteTime();
     return readyCount;
@@ -155,11 +157,11 @@ export class Reactor implements EventLoop {
 
   private notePause(isActive: boolean): void {
     if (!isActive) {
-      this.isPausing = true;
+      this.quietTurns += 1;
       return;
     }
-    if (this.isPausing) this.lastPauseMs = this.turnMs - this.lastActiveMs;
-    this.isPausing = false;
+    if (this.quietTurns > 0) this.lastPauseMs = this.turnMs - this.lastActiveMs;
+    this.quietTurns = 0;
     this.lastActiveMs = this.turnMs;
   }
 
@@ -172,6 +174,7 @@ export class Reactor implements EventLoop {
   private waitMs(maxWaitMs: number): number {
     if (this.queue.hasCompletions) return 0;
     if (this.isStopped || this.queue.hasWork) return 0;
+    if (this.quietTurns < QUIET_TURNS_MIN) return 0;
     for (const isDue of this.dueChecks) if (isDue()) return 0;
     const isShort = this.lastPauseMs < this.busyPollMs;
     if (isShort && this.turnMs - this.lastActiveMs < this.busyPollMs) return 0;

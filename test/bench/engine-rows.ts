@@ -415,14 +415,15 @@ export function engineSections(mode: Bench["settings"]["mode"]): Section[] {
   const first = section(usual, true);
   if (mode === "quick") return [first];
   const sections: Section[] = [first];
-  for (const policy of POLICIES) {
-    for (const place of ["tmpfs", "loop"] as const) {
-      for (const memberCount of [3, 4, 8]) {
-        for (const chunkBytes of [small, 512 * KIB]) {
-          const shape: Shape = { place, memberCount, chunkBytes, policy };
-          if (titleOf(shape) !== titleOf(usual)) sections.push(section(shape, false));
-        }
+  for (const place of ["tmpfs", "loop"] as const) {
+    for (const memberCount of [3, 4, 8]) {
+      for (const chunkBytes of [small, 512 * KIB]) {
+        const shape: Shape = { ...usual, place, memberCount, chunkBytes };
+        if (titleOf(shape) !== titleOf(usual)) sections.push(section(shape, false));
       }
+    }
+    for (const policy of POLICIES) {
+      if (policy !== "resync") sections.push(section({ ...usual, place, policy }, false));
     }
   }
   return sections;

@@ -1,7 +1,6 @@
 /**
  * The consistency policies that arrays are measured with. A policy is a parameter of the create:
- * the engine rows take each in turn in the full mode, and each but resync is also held against
- * resync.
+ * each but resync is held against resync, and the full mode has the engine rows of each.
  */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 

@@ -110,7 +110,7 @@ export const policySection: Section = {
       return;
     }
     for (const policy of policies) {
-      for (const hasVolatileCache of [false, true]) {
+      for (const hasVolatileCache of bench.isFull ? [false, true] : [false]) {
         await comparePolicy(bench, found.folder, { policy, hasVolatileCache });
       }
     }

@@ -62,6 +62,8 @@ const KINDS = [
   "degraded random 4 KiB read",
   "rebuild",
   "scrub",
+  "bitmap: full-stripe sequential write",
+  "ppl: random 4 KiB write",
   "NBD 4 KiB random read",
   "NBD 4 KiB random write",
   "NBD 1 MiB sequential read",
