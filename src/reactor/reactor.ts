@@ -9,8 +9,9 @@
  *   last pause was short, the loop polls for as long without waiting, because being woken costs
  *   more than the next event takes; after a longer one it waits at once, and leaves the processor
  *   to others. Where completions are there already, most turns do not even poll.
- * - What works once a turn (a log, a flush, deliveries) may have something left for the next one,
- *   and nothing tells of it: a wait comes only behind two turns in which nothing happened.
+ * - Microtasks may leave something for what works once a turn (a log, a flush, deliveries), and
+ *   nothing tells of it: a wait comes only behind a turn in which nothing happened, and while no
+ *   hook says that it has something left.
  * - The clock stands still within a turn. It is read at the start, and again behind a wait.
  * - Microtasks are drained completely before the loop may wait: async code of any depth has then
  *   queued its requests, and `hasWork` of the queue sees them.
@@ -28,7 +29,7 @@ import type { TurnClock } from "./turn-clock.ts";
 const BUSY_POLL_MS = 0.05;
 const WAIT_MS_MAX = 1000;
 const YIELD_EVERY_MS = 100;
-const QUIET_TURNS_MIN = 2;
+const QUIET_TURNS_MIN = 1;
 /** Turns without a poll while completions come by themselves: then sockets are looked at again. */
 const TURNS_PER_POLL_MAX = 8;
 

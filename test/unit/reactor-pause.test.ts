@@ -21,7 +21,7 @@ const BUSY_POLL_MS = 0.05;
 const POLL_MS = 0.001;
 const WAIT_MS = 100;
 /** Whatever the last pause was: what is left for the next turn is not waited out. */
-const QUIET_TURNS = 2;
+const QUIET_TURNS = 1;
 /** The completions' eventfd has the first token. */
 const WAKE_TOKEN = 1;
 
