@@ -134,6 +134,7 @@ export class StripeEngine {
       ops: this.ops,
       rows: this.rows,
       segments: this.runner.segments,
+      parityAddress: (op, slot) => this.runner.parityAddress(op, slot),
       policy: this.policy,
       isRecordPending: () => this.recordsPending > 0,
       finish: (op, status) => this.runner.finishSlow(op, status),

@@ -11,6 +11,7 @@
  *   all known  | any     | any     | parity anew from all data; data and parity are written, and
  *              |         |         | both entries cleared once that is durable
  *   unknown    | known   | known   | read-modify-write keeps the unknown chunk's virtual content
+ *              |         |         | (degraded-rows.ts)
  *   unknown    | unknown | any     | parity is entered as bad first, then the data is written
  *              |         |         | durably, and only then is its own entry cleared
  *   unknown    | known   | unknown | as above, unless parity is on record as bad already
@@ -28,6 +29,7 @@ import { ROW_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { Op } from "../reactor/io-table.ts";
+import { DegradedRows } from "./degraded-rows.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
@@ -60,6 +62,8 @@ export interface RowPart {
 export class RowPath {
   private readonly environment: EngineEnvironment;
   private readonly io: RowIo;
+  /** Writes to rows in which only parity knows a chunk. */
+  readonly degraded: DegradedRows;
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly host: RowHost;
@@ -80,6 +84,11 @@ export class RowPath {
     this.members = options.members;
     this.policy = options.policy;
     this.host = options.host;
+    this.degraded = new DegradedRows({
+      kernels: options.environment.kernels,
+      io: this.io,
+      enterOrLose: (place, role) => this.enterOrLose(place, role),
+    });
   }
 
   takeBuffers(): Promise<RowBuffers> {
@@ -407,23 +416,15 @@ export class RowPath {
       const unknown = this.unknownRoles(place) | rows.failed;
       return this.writeBesideUnknown(place, role, unknown, part, rows);
     }
-    const { kernels } = this.environment;
     this.sources[0] = rows.result;
     this.sources[1] = rows.old;
-    kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
-    this.sources[0] = rows.partialParity;
-    this.sources[1] = part.address;
-    kernels.xor(rows.result, this.sources, 2, ROW_BYTES);
+    this.environment.kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
     const ticket = part.isLogged ? [] : await this.log(place, role, rows.partialParity);
     if (ticket === null) return EIO;
-    const [data, parity] = await Promise.all([
-      this.io.move(Op.write, place, role, part.address),
-      this.io.store(place, parityRole, rows.result, rows),
-    ]);
+    const modified = [{ role, address: part.address, isMissing: false }];
+    const status = await this.degraded.write(place, parityRole, modified, rows);
     this.policy.logs?.giveBack(ticket);
-    if (data === "done" && parity === "done") return 0;
-    // No redundancy is left in this row: what was not written is not answered as written.
-    return data === "no-space" || parity === "no-space" ? ENOSPC : EIO;
+    return status;
   }
 
   /** Puts the old bytes around the new ones. */
@@ -446,11 +447,16 @@ export class RowPath {
   /** Enters the row as bad where the rest of the row is known; fails the member if it cannot. */
   private async enterOrFail(place: RowPlace, role: number): Promise<boolean> {
     if ((this.unknownRoles(place) & ~(1 << role)) !== 0) return false;
-    if (await this.enterBad(place, role)) return true;
+    await this.enterOrLose(place, role);
+    return true;
+  }
+
+  /** Enters the row as bad, whatever else is known of it; fails the member if it cannot. */
+  private async enterOrLose(place: RowPlace, role: number): Promise<void> {
+    if (await this.enterBad(place, role)) return;
     const offset = this.io.offsetOf(place, role);
     const error = { role, op: Op.write, errno: 0, offset, bytes: ROW_BYTES };
     this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
-    return true;
   }
 
   private enterBad(place: RowPlace, role: number): Promise<boolean> {

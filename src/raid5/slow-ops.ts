@@ -2,12 +2,16 @@
  * Stripe operations that met a bad sector, or whose stripe has one: done row by row on the row
  * path, with the stripe's lock held all the while.
  *
+ * A write in a degraded stripe of which some parts are done and others not is mended from its own
+ * buffers: the disks no longer tell what the missing chunk holds.
+ *
  * A write that meets a bad sector may have logged what it was about to write. That entry covers its
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
  * entry does not cover is logged row by row, when it has been given back.
  */
 import { EIO } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
+import type { ModifiedRow } from "./degraded-rows.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
@@ -29,6 +33,8 @@ export class SlowOps {
   private readonly ops: StripeOps;
   private readonly rows: RowPath;
   private readonly segments: SegmentTable;
+  private readonly parityAddress: (op: number, slot: number) => number;
+  private readonly sources = new Uint32Array(16);
   private readonly policy: WritePolicy;
   private readonly isRecordPending: () => boolean;
   private readonly finish: (op: number, status: number) => void;
@@ -40,6 +46,7 @@ export class SlowOps {
     ops: StripeOps;
     rows: RowPath;
     segments: SegmentTable;
+    parityAddress: (op: number, slot: number) => number;
     policy: WritePolicy;
     isRecordPending: () => boolean;
     finish: (op: number, status: number) => void;
@@ -50,6 +57,7 @@ export class SlowOps {
     this.ops = options.ops;
     this.rows = options.rows;
     this.segments = options.segments;
+    this.parityAddress = options.parityAddress;
     this.policy = options.policy;
     this.isRecordPending = options.isRecordPending;
     this.finish = options.finish;
@@ -66,7 +74,14 @@ export class SlowOps {
     }
     const buffers = await this.rows.takeBuffers();
     let status = 0;
-    if (policy.logs?.covers(op) === true) {
+    if (ops.isHalfWritten[op] === 1) {
+      ops.isHalfWritten[op] = 0;
+      status = await this.mend(op, buffers);
+      if (policy.logs?.covers(op) === true) policy.logs.done(op);
+      if (this.segments.endUnit(op)) {
+        status = Math.max(status, await this.runAll(op, buffers, "waiting"));
+      }
+    } else if (policy.logs?.covers(op) === true) {
       status = await this.runAll(op, buffers, "covered");
       policy.logs.done(op);
       if (this.segments.endUnit(op)) {
@@ -77,6 +92,48 @@ export class SlowOps {
     // The failed member is recorded in the others before this write is acknowledged.
     while (this.isRecordPending()) await this.environment.timers.sleep(RECORD_POLL_MS);
     this.finish(op, isWrite && this.members.isFailed ? EIO : status);
+  }
+
+  /**
+   * Brings the rows that the operation was writing in a degraded stripe to an end. What a missing
+   * chunk holds follows from the buffers alone: parity as it was computed, without the new data.
+   */
+  private async mend(op: number, rows: RowBuffers): Promise<number> {
+    const { segments, geometry, environment } = this;
+    const stripe = this.ops.stripe[op]!;
+    const parityRole = geometry.parityRole(stripe);
+    const first = segments.first(op);
+    let status = 0;
+    for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
+      if (segments.touched[slot] === 0) continue;
+      const fromRow = segments.fromRow[slot]!;
+      for (let row = fromRow; row < segments.toRow[slot]!; row += 1) {
+        if (this.members.isFailed) return EIO;
+        const modified = this.modifiedRows(op, slot, row);
+        this.sources[0] = this.parityAddress(op, slot) + (row - fromRow) * ROW_BYTES;
+        for (const [index, { address }] of modified.entries()) this.sources[index + 1] = address;
+        const count = modified.length + 1;
+        environment.kernels.xor(rows.partialParity, this.sources, count, ROW_BYTES);
+        const place = { stripe, row };
+        const answer = await this.rows.degraded.write(place, parityRole, modified, rows);
+        status = Math.max(status, answer);
+      }
+    }
+    return status;
+  }
+
+  private modifiedRows(op: number, slot: number, row: number): ModifiedRow[] {
+    const { segments, geometry } = this;
+    const stripe = this.ops.stripe[op]!;
+    const absent = this.members.unavailableRoles(stripe);
+    const modified: ModifiedRow[] = [];
+    for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+      if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
+      const role = geometry.dataRole(stripe, dataIndex);
+      const address = segments.dataAddress(op, dataIndex, row);
+      modified.push({ role, address, isMissing: (absent & (1 << role)) !== 0 });
+    }
+    return modified;
   }
 
   private async runAll(op: number, buffers: RowBuffers, rows: RowChoice): Promise<number> {

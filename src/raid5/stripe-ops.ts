@@ -47,6 +47,8 @@ export class StripeOps {
   readonly isFua: Uint8Array;
   /** 1: met a bad sector, so the row path does it. */
   readonly isSlow: Uint8Array;
+  /** 1: some of its member writes may be done and others not; its buffers are as computed. */
+  readonly isHalfWritten: Uint8Array;
   /** 1: a member request of this read was given up, so it needs other rows. */
   readonly isLate: Uint8Array;
   readonly mergeNext: Int32Array;
@@ -84,6 +86,7 @@ export class StripeOps {
     this.request = new Uint32Array(capacity);
     this.isFua = new Uint8Array(capacity);
     this.isSlow = new Uint8Array(capacity);
+    this.isHalfWritten = new Uint8Array(capacity);
     this.isLate = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
     this.writingSinceMs = new Float64Array(capacity);
@@ -124,6 +127,7 @@ export class StripeOps {
     this.bufferBytes[op] = 0;
     this.isFua[op] = 0;
     this.isSlow[op] = 0;
+    this.isHalfWritten[op] = 0;
     this.isLate[op] = 0;
     this.isMarked[op] = 0;
     return op;

@@ -126,6 +126,11 @@ export class StripeRunner {
     this.finish(op, status);
   }
 
+  /** Where the parity of a segment lies, as it was computed. */
+  parityAddress(op: number, slot: number): number {
+    return this.parity.parityAddress(op, slot);
+  }
+
   /** A write's bits are durable in the bitmap. */
   marked(op: number): void {
     this.issueWrites(op);
@@ -399,7 +404,10 @@ export class StripeRunner {
       return;
     }
     if (ops.isSlow[op] === 1) {
-      this.freeBuffers(op);
+      const hasWritten = ops.kind[op] === OpKind.write && ops.phase[op] === Phase.writing;
+      // Only these buffers still know a missing chunk: parity may be new and data old, or torn.
+      if (hasWritten && ops.missing[op]! >= 0) ops.isHalfWritten[op] = 1;
+      else this.freeBuffers(op);
       this.host.runSlow(op);
       return;
     }

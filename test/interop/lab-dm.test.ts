@@ -34,7 +34,10 @@ async function bootDmGuest(): Promise<GuestResult> {
 function outputOf(name: string, output: string): string {
   const end = output.indexOf(`(fail) ${name}`);
   if (end < 0) return output; // It never came to that.
-  const start = Math.max(output.lastIndexOf("\n(pass)", end), output.lastIndexOf("\n(fail)", end));
+  const before = end - 2;
+  const start = Math.max(
+    ...["\n(pass)", "\n(fail)"].map((mark) => output.lastIndexOf(mark, before)),
+  );
   return output.slice(start + 1, end + name.length + 7);
 }
 
