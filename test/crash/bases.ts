@@ -73,6 +73,8 @@ export function cleanBase(shape: Shape): Base {
     world.run(load.write(0, load.oracle.sectorCount));
     world.run(load.flush());
     world.settle();
+    // All bits are cleared.
+    if (shape.policy === "bitmap") world.simulation.runFor(60_000);
   });
   const images = made.images.map((image) => withFineBitmap(image));
   const base = { ...made, images, facts: { doesExist: true, isHealthy: true } };

@@ -478,7 +478,7 @@ export class Run {
     if (rows.length > 0) this.fail(`parity does not hold in the rows at ${rows.slice(0, 5)}`);
     for (const [number, image] of images.entries()) {
       if (typeof superblockOf(image) === "string") continue;
-      const areas = [...areasOf(image), ...this.trace.logsOf(number)];
+      const areas = [...areasOf(image), ...this.trace.areasOf(number)];
       // A log is emptied before a superblock names it, and may never be named.
       if (this.plan.features.has("policy")) areas.push(logRoomOf(image));
       const [stray] = strayWrites(this.trace, number, areas);
