@@ -99,7 +99,10 @@ async function joinArray(
     if (!(await array.addSpare(drive, superblock.value))) return failed;
     return ok("spare");
   }
-  if (!(await array.seatForRebuild(drive, role, superblock.value, { isPartial }))) return failed;
+  // Bits may have been cleared in the meantime.
+  const isStillPartial = isPartial && canRebuildPartially(array, drive);
+  const seat = { isPartial: isStillPartial };
+  if (!(await array.seatForRebuild(drive, role, superblock.value, seat))) return failed;
   return ok("rebuild");
 }
 

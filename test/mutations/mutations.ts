@@ -481,7 +481,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/ppl-log.ts",
     find: "if (!this.mustFlush) {",
     replace: "if (this.usersPending === 0) {",
-    test: named(WRITES, "ppl"),
+    test: named(WRITES, "partial rows, ppl"),
   },
   {
     name: "bits are cleared without a flush",
@@ -506,7 +506,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/ppl-units.ts",
     find: "if (!hasSameSectors(segments, op, slot, lowest, bit)) break;",
     replace: "",
-    test: named(WRITES, "ppl"),
+    test: named(WRITES, "partial rows, ppl"),
   },
   {
     name: "a write of the log is not durable",
@@ -514,7 +514,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/ppl-log.ts",
     find: "table.isFua[request] = members.isVolatile[role]!;",
     replace: "table.isFua[request] = 0;",
-    test: named(WRITES, "ppl"),
+    test: named(WRITES, "read-modify-write, ppl"),
   },
   {
     name: "data is written before its entry is durable",
@@ -522,7 +522,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/stripe-runner.ts",
     find: "if (logs.hasLog(parityRole)) logs.enter(op, parityRole);\n      else this.finish(op, EIO); // The log is never passed by.\n      return;",
     replace: "void logs.logStripes(ops.stripe[op]!, ops.stripe[op]! + 1);",
-    test: named(WRITES, "ppl"),
+    test: named(WRITES, "read-modify-write, ppl"),
   },
   {
     name: "data is written before its bits are durable",
@@ -530,7 +530,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/stripe-runner.ts",
     find: "if (!this.policy.intent.startWrite(stripe)) {",
     replace: "if (!this.policy.intent.startWrite(stripe) && stripe < 0) {",
-    test: named(WRITES, "bitmap"),
+    test: named(WRITES, "read-modify-write, bitmap"),
   },
   {
     name: "read-modify-write under a bit that is needed",
