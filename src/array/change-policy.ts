@@ -16,7 +16,7 @@ export async function changePolicy(
   record: ArrayRecord,
   policy: ConsistencyPolicy,
 ): Promise<Result<undefined, CommandError>> {
-  while (record.isChanging || record.joiningCount > 0) await context.timers.sleep(POLL_MS);
+  while (record.isChanging || record.isJoining) await context.timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
   if (array.policy.kind === policy) return ok();

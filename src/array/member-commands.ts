@@ -37,7 +37,7 @@ export async function addMember(
   { force }: { force: boolean },
 ): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
   const { timers } = registry.context;
-  while (record.isChanging) await timers.sleep(POLL_MS);
+  while (record.isChanging || record.isJoining) await timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const joined = await joining(record, () => joinArray(registry, record, array, drive, force));
@@ -53,11 +53,14 @@ export async function addMember(
   return ok({ role: "rebuild", job: job.status() });
 }
 
-/** The policy does not change while a drive joins: its log is of the policy that it began with. */
+/**
+ * One drive joins at a time, or two would get one number. The policy does not change meanwhile: the
+ * log of the drive is of the policy that it began with.
+ */
 async function joining<T>(record: ArrayRecord, work: () => Promise<T>): Promise<T> {
-  record.joiningCount += 1;
+  record.isJoining = true;
   const result = await work();
-  record.joiningCount -= 1;
+  record.isJoining = false;
   return result;
 }
 
@@ -84,17 +87,22 @@ async function joinArray(
   );
   if (!(await writeEmptyLog(registry, drive, superblock.value))) return failed;
   drive.isOurs = true;
-  const isRebuilding = array.roles.some(({ state }) => state === "rebuilding");
-  const role = isRebuilding ? -1 : seats.freeRole();
-  // What ran when the member failed has ended before another drive takes its role.
-  while (role >= 0 && array.synchronizer.currentJob !== null) {
-    await registry.context.timers.sleep(POLL_MS);
+  const { timers } = registry.context;
+  let role = seats.freeRole();
+  // A spare may be taking the role; and what ran when the member failed has ended before another
+  // drive takes its role.
+  while (array.seating !== null || (role >= 0 && array.synchronizer.currentJob !== null)) {
+    await timers.sleep(POLL_MS);
+    role = seats.freeRole();
   }
   if (role < 0) {
     if (!(await array.addSpare(drive, superblock.value))) return failed;
     return ok("spare");
   }
-  if (!(await array.seatForRebuild(drive, role, superblock.value, { isPartial }))) return failed;
+  // Bits may have been cleared in the meantime.
+  const isStillPartial = isPartial && canRebuildPartially(array, drive);
+  const seat = { isPartial: isStillPartial };
+  if (!(await array.seatForRebuild(drive, role, superblock.value, seat))) return failed;
   return ok("rebuild");
 }
 
@@ -191,6 +199,7 @@ export async function rejoinSpare(
   array: RaidArray,
   drive: Drive,
 ): Promise<void> {
+  while (record.isJoining) await array.context.timers.sleep(POLL_MS);
   const superblock = drive.superblock!;
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.

@@ -79,6 +79,8 @@ export class RaidArray {
   /** Its logs are seated and its members at one event count: requests may come. */
   hasStarted = false;
   private isStopped = false;
+  /** The drive that is just being seated. */
+  seating: Drive | null = null;
 
   constructor(options: {
     context: ReactorContext;
@@ -343,6 +345,20 @@ export class RaidArray {
     superblock: Superblock,
     { isPartial }: { isPartial: boolean } = { isPartial: false },
   ): Promise<boolean> {
+    assert(this.seating === null, "one drive is seated at a time");
+    this.seating = drive;
+    const isSeated = await this.seat(drive, role, superblock, isPartial);
+    this.seating = null;
+    this.synchronizer.schedule();
+    return isSeated;
+  }
+
+  private async seat(
+    drive: Drive,
+    role: number,
+    superblock: Superblock,
+    isPartial: boolean,
+  ): Promise<boolean> {
     const { policy } = this;
     if (!(await policy.prepareMember(drive, superblock))) return false;
     const taken = await policy.takeSeat(superblock);
@@ -371,7 +387,6 @@ export class RaidArray {
       ranges: isPartial ? policy.dirtyStripes("set") : null,
     });
     policy.seated(role, taken);
-    this.synchronizer.schedule();
     return true;
   }
 
@@ -387,8 +402,10 @@ export class RaidArray {
   }
 
   *drives(): Generator<Drive> {
+    const { seating } = this;
     for (const { drive } of this.roles) if (drive !== null) yield drive;
     yield* this.spares;
+    if (seating !== null && this.roleOf(seating) < 0) yield seating;
   }
 
   // Stopping ---------------------------------------------------------------------------------

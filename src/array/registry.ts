@@ -35,8 +35,8 @@ export interface ArrayRecord {
   isHeld: boolean;
   /** A start or stop is under way. */
   isChanging: boolean;
-  /** Drives that are just about to join it. */
-  joiningCount: number;
+  /** A drive is just about to join it. */
+  isJoining: boolean;
   readonly tuning: ArrayTuning;
 }
 
@@ -149,7 +149,7 @@ export class Registry {
       reason: "",
       isHeld: false,
       isChanging: false,
-      joiningCount: 0,
+      isJoining: false,
       tuning: {
         syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
         syncSpeedMax: Number.MAX_SAFE_INTEGER,

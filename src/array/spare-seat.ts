@@ -18,16 +18,17 @@ export class SpareSeat {
     this.array = array;
   }
 
-  /** A role that has no working drive, or -1. */
+  /** A role that has no working drive, or -1; also where another one is being rebuilt. */
   freeRole(): number {
+    if (this.array.roles.some(({ state }) => state === "rebuilding")) return -1;
     return this.array.roles.findIndex(({ state }) => state === "missing" || state === "faulty");
   }
 
   /** Gives the first spare the free role. False: it could not be recorded. */
   async promote(): Promise<boolean> {
     const role = this.freeRole();
-    const spare = this.array.spares.shift();
-    if (role < 0 || spare === undefined) return false;
+    const spare = role < 0 ? undefined : this.array.spares.shift();
+    if (spare === undefined) return false;
     return this.array.seatForRebuild(spare, role, spare.superblock!);
   }
 

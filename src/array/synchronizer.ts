@@ -46,7 +46,6 @@ export class Synchronizer {
   private scrubLimit = Number.POSITIVE_INFINITY;
   private isStopping = false;
   private isHeld = false;
-  private isSeating = false;
   private abortReason: string | null = null;
   private seenRequests = 0;
   private busyUntilMs = 0;
@@ -78,12 +77,12 @@ export class Synchronizer {
   /** Starts what is due, if nothing runs. */
   schedule(): void {
     const { array } = this;
-    if (this.isStopping || this.isHeld || this.job !== null || this.isSeating) return;
-    if (array.isFailed || array.isReadOnlyStart) return;
+    if (this.isStopping || this.isHeld || this.job !== null) return;
+    if (array.isFailed || array.isReadOnlyStart || array.seating !== null) return;
     if (array.roles.some(({ state }) => state === "rebuilding")) {
       this.startRebuild();
     } else if (array.members.degradedCount > 0) {
-      if (array.spares.length > 0) inBackground(this.seatSpare());
+      if (array.spares.length > 0) inBackground(this.seats.promote());
       else this.startResync();
     } else this.startResync();
   }
@@ -130,13 +129,6 @@ export class Synchronizer {
   }
 
   // Rebuild ----------------------------------------------------------------------------------
-
-  private async seatSpare(): Promise<void> {
-    this.isSeating = true;
-    await this.seats.promote();
-    this.isSeating = false;
-    this.schedule();
-  }
 
   private startRebuild(): void {
     const { array } = this;

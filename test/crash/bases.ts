@@ -1,6 +1,7 @@
 /** Arrays at rest on which crash scenarios stand: every sector written, every write durable. */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
+import { withFineBitmap } from "../sim/fine-bitmap.ts";
 import { blankImage, type DeviceImage, type SectorBytes } from "../sim/media.ts";
 import { SectorOracle } from "../sim/oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
@@ -72,8 +73,11 @@ export function cleanBase(shape: Shape): Base {
     world.run(load.write(0, load.oracle.sectorCount));
     world.run(load.flush());
     world.settle();
+    // All bits are cleared.
+    if (shape.policy === "bitmap") world.simulation.runFor(60_000);
   });
-  const base = { ...made, facts: { doesExist: true, isHealthy: true } };
+  const images = made.images.map((image) => withFineBitmap(image));
+  const base = { ...made, images, facts: { doesExist: true, isHealthy: true } };
   cleanBases.set(key, base);
   return base;
 }

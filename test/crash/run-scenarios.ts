@@ -7,9 +7,9 @@ import { Counts, Matrix, type Sampling, type Scenario } from "./matrix.ts";
 const SEEDS_MAX = 8;
 /** CRASH_FACTOR=100 for a long run: so many times the images. A fraction for a quick look. */
 const FACTOR = Number(process.env["CRASH_FACTOR"] ?? 1);
-const SAMPLING: Sampling = { realEvery: 8, againEvery: 160, againBoundaryEvery: 9 };
+const SAMPLING: Sampling = { realEvery: 12, againEvery: 400, againBoundaryEvery: 9 };
 /** With a log there are more events, and as many images of each. */
-const SAMPLING_WITH_LOG: Sampling = { realEvery: 16, againEvery: 800, againBoundaryEvery: 17 };
+const SAMPLING_WITH_LOG: Sampling = { realEvery: 24, againEvery: 1200, againBoundaryEvery: 17 };
 
 export interface RunOptions {
   title: string;

@@ -166,6 +166,22 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
       },
     },
     {
+      name: "a member that left comes back under writes",
+      base: (seed) => degradedBase(four, { role: seed % 4, keepDrive: true }),
+      body: (load, seed) => {
+        const { world } = load;
+        world.run(load.write(30, 8));
+        world.run(load.flush());
+        const drive = driveNames(four)[seed % 4]!;
+        world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive, force: true });
+        world.run(Promise.all([load.write((seed % 5) * 24, 8), load.write(100, 12)]));
+        world.run(load.flush());
+        untilIdle(load);
+        world.run(load.write(2, 3));
+        rest(load);
+      },
+    },
+    {
       name: "a slow rebuild: checkpoints, and a stop in the middle",
       base: (seed) => rebuildBase(long, seed % 3),
       body: (load, seed) => {

@@ -276,6 +276,27 @@ test("seed 362517712: a failed drive is removed while a spare takes its role: th
   }
 });
 
+test("seed 363741487: a spare takes a role while a drive is added: each has a place of its own", () => {
+  for (let steps = 0; steps < 40; steps += 1) {
+    const world = threeMembers();
+    add(world, "spare");
+    world.settle();
+    for (const name of ["e", "f"]) world.addDrive({ name, sizeBytes: 3 * MIB });
+    void world.command({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+    for (let step = 0; step < steps; step += 1) world.simulation.step();
+    const added = ["e", "f"].map((drive) =>
+      world.command<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive, force: false }),
+    );
+    for (const { ok } of world.run(Promise.all(added))) expect(ok).toBe(true);
+    const { degraded, spares } = world.settle();
+    expect([steps, degraded, spares.length]).toEqual([steps, 0, 2]);
+    const numbers = world.images().map((image) => superblockOf(image));
+    const own = numbers.flatMap((each) => (typeof each === "string" ? [] : [each.devNumber]));
+    // All but the failed one, whose number may be given to another drive.
+    expect(new Set(own.toSpliced(1, 1)).size).toBe(own.length - 1);
+  }
+});
+
 test("crash while a spare is seated: its update alone was written: it is rebuilt all the same", () => {
   const world = threeMembers();
   add(world, "spare");

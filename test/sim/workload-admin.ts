@@ -2,10 +2,11 @@
  * What an administrator does in a run: members fail, go, come back and are replaced, spares are
  * added, scrubs run, the array is stopped and started.
  */
-import type { ArrayStatus } from "../../src/array/protocol.ts";
+import type { ArrayStatus, CommandOf } from "../../src/array/protocol.ts";
 import { nextBelow } from "../../src/base/random.ts";
 import { MIB } from "../../src/base/units.ts";
 import { blankImage, type DeviceImage, PAGE_BYTES } from "./media.ts";
+import { POLICIES } from "./policies.ts";
 import { RunCounts } from "./run-counts.ts";
 import { ARRAY_NAME } from "./sim-world.ts";
 import type { Run } from "./workload.ts";
@@ -14,15 +15,19 @@ export function administrate(run: Run, status: ArrayStatus): void {
   const { plan, random } = run;
   const isWhole = status.degraded === 0 && status.sync.action !== "resync";
   if (status.degraded > 0) {
-    if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) replace(run, status);
+    // A first resync that has not ended leaves its rows unproven at the next start.
+    const mayStop = plan.features.has("restart") && !run.faults.isProven;
+    if (mayStop && nextBelow(random, 4) === 0) stopAndStart(run);
+    else if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) replace(run, status);
     return;
   }
-  const choices = (["fail-member", "spare", "scrub", "stop"] as const).filter((feature) =>
+  const choices = (["fail-member", "spare", "scrub", "stop", "policy"] as const).filter((feature) =>
     plan.features.has(feature),
   );
   const choice = choices[nextBelow(random, choices.length)];
   if (choice === undefined || !isWhole) return;
   if (choice === "stop") stopAndStart(run);
+  else if (choice === "policy") changePolicy(run);
   else if (choice === "scrub") scrub(run, status);
   else if (choice === "spare" && status.spares.length === 0) addMember(run, newDrive(run));
   else if (choice === "fail-member" && run.faults.victim !== null) {
@@ -46,7 +51,8 @@ export function replace(run: Run, status: ArrayStatus): void {
     const isSame = run.plan.features.has("re-add") && nextBelow(run.random, 2) === 0;
     if (isSame) {
       admin(run, "re-add");
-      run.faults.forgetLatent();
+      // A partial rebuild leaves most sectors as they are.
+      if (status.consistencyPolicy !== "bitmap") run.faults.forgetLatent();
       run.world.call({ kind: "add-member", array: ARRAY_NAME, drive: name, force: true });
       return;
     }
@@ -54,15 +60,46 @@ export function replace(run: Run, status: ArrayStatus): void {
     run.world.call({ kind: "remove-member", array: ARRAY_NAME, drive: name });
     run.world.call({ kind: "detach-drive", name, force: false });
     run.present = run.present.filter((other) => other !== name);
+    run.removed.push(name);
   }
   run.faults.forgetLatent();
-  admin(run, "replace");
-  addMember(run, newDrive(run));
+  const isReturn = run.plan.features.has("return") && run.removed.length > 1;
+  if (isReturn && nextBelow(run.random, 2) === 0) comeBack(run);
+  else {
+    admin(run, "replace");
+    addMember(run, newDrive(run));
+  }
 }
 
-function addMember(run: Run, drive: string): void {
+/** A drive that was a member long ago, with what it held then. */
+function comeBack(run: Run): void {
+  const name = run.removed.shift()!;
+  const attached = run.world.attach(name);
+  // The last one may still owe answers.
+  if (!attached.ok) return;
+  admin(run, "return");
+  run.present.push(name);
+  addMember(run, name, true);
+}
+
+function addMember(run: Run, drive: string, force = false): void {
   admin(run, "add");
-  run.world.call({ kind: "add-member", array: ARRAY_NAME, drive, force: false });
+  run.world.call({ kind: "add-member", array: ARRAY_NAME, drive, force });
+}
+
+/** Draws the policy to change to. */
+export function policyCommand(run: Run): CommandOf<"set-array"> {
+  const consistencyPolicy = POLICIES[nextBelow(run.random, POLICIES.length)]!;
+  admin(run, `policy ${consistencyPolicy}`);
+  return { kind: "set-array", array: ARRAY_NAME, consistencyPolicy };
+}
+
+/** A member may fail meanwhile. */
+function changePolicy(run: Run): void {
+  const command = policyCommand(run);
+  const changed = run.world.call<"set-array">(command);
+  const now = run.world.status().consistencyPolicy;
+  if (changed.ok && now !== command.consistencyPolicy) run.fail(`the policy is ${now}`);
 }
 
 export function newDrive(run: Run): string {

@@ -51,7 +51,15 @@ export const OTHER_FEATURES = [
   "silent", // At the end: bit rot, lost and misdirected writes.
   "lies", // At the very end: a drive that does not flush.
 ] as const;
-export type Feature = FaultKind | (typeof OTHER_FEATURES)[number];
+
+/** Drawn last, after the rest of a plan, which they do not change. */
+const LATE_FEATURES = [
+  "policy", // The consistency policy changes, also in the middle of a crash.
+  "restart", // Stops while degraded and in the middle of rebuilds.
+  "return", // Drives that were removed come back as members.
+  "crash-in-start", // Another crash, while the array starts.
+] as const;
+export type Feature = FaultKind | (typeof OTHER_FEATURES)[number] | (typeof LATE_FEATURES)[number];
 
 export interface Plan {
   readonly seed: number;
@@ -91,7 +99,7 @@ export function drawPlan(seed: number, random: SeededRandom): Plan {
   }
   const arraySectors = (stripes * chunkBytes * (memberCount - 1)) / SECTOR_BYTES;
   const withNbd = pick(3) === 0;
-  return {
+  const plan: Plan = {
     seed,
     memberCount,
     chunkBytes,
@@ -112,4 +120,6 @@ export function drawPlan(seed: number, random: SeededRandom): Plan {
     // Drawn last: a policy that is added does not change the rest of a plan.
     policy: POLICIES[pick(POLICIES.length)]!,
   };
+  for (const feature of LATE_FEATURES) if (pick(2) === 0) features.add(feature);
+  return plan;
 }
