@@ -98,7 +98,7 @@ function explore(
   options: { depth: number; force: boolean; gone: number; lastActive: number; bit: number },
   counts: { split: number; met: number },
 ): void {
-  const { depth: 3, force, gone, bit } = options;
+  const { depth, force, gone, bit } = options;
   const masks = [...Array(2 ** drives.length).keys()].slice(1);
   if (depth === 0) {
     for (const mask of masks) {
