@@ -12,7 +12,7 @@ import type { Drive } from "./drive.ts";
 import type { RaidArray } from "./raid-array.ts";
 
 const PERIOD_MS = 500;
-/** A member that has something to answer has answered in the last so many milliseconds, or waits. */
+/** A member that answers has answered in the last so many milliseconds, or has nothing to. */
 const RECENT_MS = 1000;
 
 export class DeadlineWatch {
