@@ -129,14 +129,43 @@ function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
   if (!isSame || superblock.events > state.events) return false;
   const others = [...array.drives()].filter((other) => other !== drive);
   if (others.some((other) => other.superblock!.devNumber === superblock.devNumber)) return false;
+  if (hasOtherHistory(array, drive) !== false) return false;
+  return policy.bitmap.allowsPartialRebuild(superblock.events);
+}
+
+/**
+ * Whether a drive with a superblock of this array was written to apart from it; null: no drive
+ * here tells.
+ */
+function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
+  const others = [...array.drives()].filter((other) => other !== drive);
   const candidates = [drive, ...others].map((other) => ({
     drive: other.name,
     superblock: other.superblock!,
     deviceBytes: other.info.sizeBytes,
   }));
-  const freshest = candidates.find(({ superblock: { events } }) => events === state.events);
-  if (freshest === undefined || findSplitBrain(candidates, freshest) !== null) return false;
-  return policy.bitmap.allowsPartialRebuild(superblock.events);
+  const { events } = array.state;
+  const freshest = candidates.slice(1).find(({ superblock }) => superblock.events === events);
+  // The step from dirty to clean may count down by one: that says nothing.
+  if (drive.superblock!.events > events + 1) return true;
+  return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
+}
+
+/** Why a drive that says that it left this array may not be written over without being asked. */
+function staleObstacle(record: ArrayRecord, array: RaidArray, drive: Drive): CommandError | null {
+  const { deviceUuid } = drive.superblock!;
+  for (const other of array.drives()) {
+    if (other === drive || other.superblock?.deviceUuid !== deviceUuid) continue;
+    const detail =
+      `drive ${drive.name} is a copy of drive ${other.name} of array ${record.name}: disconnect ` +
+      "it, or add it with force to use it";
+    return commandError("conflict", "duplicate-member", detail);
+  }
+  if (hasOtherHistory(array, drive) !== true) return null;
+  const detail =
+    `drive ${drive.name} was written to apart from array ${record.name} and may hold data that ` +
+    "the array lacks: add it with force to give that up";
+  return commandError("conflict", "split-brain", detail);
 }
 
 function checkNewMember(
@@ -163,7 +192,8 @@ function checkNewMember(
   }
   const { state, detail: why } = driveStatus(registry, drive);
   const isOwnStale = state === "stale" && registry.recordOf(drive) === record;
-  if (state === "available" || isOwnFaulty || isOwnStale || force) return null;
+  if (state === "available" || isOwnFaulty || force) return null;
+  if (isOwnStale) return staleObstacle(record, array, drive);
   const isOwnFailed = state === "faulty" && registry.recordOf(drive) === record;
   if (isOwnFailed) return null;
   const detail = `drive ${drive.name} is ${state}${why === undefined ? "" : ` (${why})`}`;

@@ -86,7 +86,9 @@ export class Sweep {
     const { toStripe, work, shouldStop } = this.options;
     for (;;) {
       this.underWork[lane] = Number.POSITIVE_INFINITY;
-      while (!this.isStopped && !shouldStop() && (this.isAhead() || !this.takeBudget())) {
+      // The budget is for stripes that there are: a lane that has none left waits for nothing.
+      while (!this.isStopped && this.nextStripe < toStripe && !shouldStop()) {
+        if (!this.isAhead() && this.takeBudget()) break;
         await this.timers.sleep(THROTTLE_STEP_MS);
       }
       if (this.isStopped || this.nextStripe >= toStripe) return;

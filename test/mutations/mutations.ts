@@ -363,8 +363,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a late write fails its member although all are late",
     rule: 14,
     file: "src/array/deadline-watch.ts",
-    find: "return drive.stats.inFlight === 0 || drive.stats.lastCompletionMs > sinceMs;",
-    replace: "return drive.stats.inFlight >= 0 || drive.stats.lastCompletionMs > sinceMs;",
+    find: "writeAgeMs > writeDeadlineMs && isAllowed && this.othersAnswer(drive)",
+    replace: "writeAgeMs > writeDeadlineMs",
     test: named(RULES, "rule 14"),
   },
   {
