@@ -87,6 +87,7 @@ export class RowPath {
     this.degraded = new DegradedRows({
       kernels: options.environment.kernels,
       io: this.io,
+      isRestKnown: (place, role) => (this.unknownRoles(place) & ~(1 << role)) === 0,
       enterOrLose: (place, role) => this.enterOrLose(place, role),
     });
   }
@@ -435,7 +436,8 @@ export class RowPath {
     if (to < ROW_BYTES) kernels.copy(address + to, old + to, ROW_BYTES - to);
   }
 
-  private noteProven(place: RowPlace): void {
+  /** Parity of this row has been made from all data. */
+  noteProven(place: RowPlace): void {
     const { members, geometry } = this;
     if (members.provenRows === null || members.isInSync(place.stripe)) return;
     const memberRow = place.stripe * (geometry.chunkBytes / ROW_BYTES) + place.row;

@@ -2,8 +2,8 @@
  * Stripe operations that met a bad sector, or whose stripe has one: done row by row on the row
  * path, with the stripe's lock held all the while.
  *
- * A write in a degraded stripe of which some parts are done and others not is mended from its own
- * buffers: the disks no longer tell what the missing chunk holds.
+ * A write of which some parts are done and others not is mended from its own buffers: the disks no
+ * longer tell what a chunk holds whose member is missing.
  *
  * A write that meets a bad sector may have logged what it was about to write. That entry covers its
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
@@ -15,6 +15,7 @@ import type { ModifiedRow } from "./degraded-rows.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
+import { Strategy } from "./plan.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowPath, RowPlace } from "./row-path.ts";
 import type { SegmentTable } from "./segments.ts";
@@ -95,8 +96,8 @@ export class SlowOps {
   }
 
   /**
-   * Brings the rows that the operation was writing in a degraded stripe to an end. What a missing
-   * chunk holds follows from the buffers alone: parity as it was computed, without the new data.
+   * Brings the rows that the operation was writing to an end. What the chunks hold that it does not
+   * modify follows from the buffers alone: parity as it was computed, without the new data.
    */
   private async mend(op: number, rows: RowBuffers): Promise<number> {
     const { segments, geometry, environment } = this;
@@ -117,6 +118,8 @@ export class SlowOps {
         const place = { stripe, row };
         const answer = await this.rows.degraded.write(place, parityRole, modified, rows);
         status = Math.max(status, answer);
+        const isNew = segments.strategy[slot] !== Strategy.readModifyWrite;
+        if (isNew && answer === 0) this.rows.noteProven(place);
       }
     }
     return status;

@@ -25,7 +25,7 @@ import { Op, type OpCode } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
-import { readsParity, Strategy, type StrategyCode } from "./plan.ts";
+import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./plan.ts";
 import type { PplLogsHost } from "./ppl-logs.ts";
 import { IndexQueue } from "./request-table.ts";
 import { SegmentTable } from "./segments.ts";
@@ -405,8 +405,9 @@ export class StripeRunner {
     }
     if (ops.isSlow[op] === 1) {
       const hasWritten = ops.kind[op] === OpKind.write && ops.phase[op] === Phase.writing;
-      // Only these buffers still know a missing chunk: parity may be new and data old, or torn.
-      if (hasWritten && ops.missing[op]! >= 0) ops.isHalfWritten[op] = 1;
+      // Parity may be new and data old, or torn: only these buffers still know what a chunk holds
+      // whose member is missing, or is lost from here on.
+      if (hasWritten && ops.missing[op] !== PARITY_MISSING) ops.isHalfWritten[op] = 1;
       else this.freeBuffers(op);
       this.host.runSlow(op);
       return;

@@ -1,7 +1,7 @@
 /** Runs crash scenarios as tests, each with seeds until enough images were judged. */
 import { afterAll, expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
-import { POLICIES, policySuffix } from "../sim/policies.ts";
+import { POLICIES, policySuffix } from "../helpers/policies.ts";
 import { Counts, Matrix, type Sampling, type Scenario } from "./matrix.ts";
 
 const SEEDS_MAX = 8;

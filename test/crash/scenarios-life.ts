@@ -3,7 +3,7 @@ import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO } from "../../src/base/errno.ts";
 import { KIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { POLICIES } from "../sim/policies.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import { ARRAY_NAME, type SimWorld } from "../sim/sim-world.ts";
 import {
   blankBase,

@@ -8,7 +8,7 @@
  */
 import { expect, test } from "bun:test";
 import { KIB, MIB, ROW_BYTES } from "../../src/base/units.ts";
-import { POLICIES } from "./policies.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const NAMES = ["a", "b", "c"];

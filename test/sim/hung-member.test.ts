@@ -13,7 +13,7 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { KIB, MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { POLICIES } from "./policies.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import type { SimClient } from "./sim-clients.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 

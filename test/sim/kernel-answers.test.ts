@@ -21,8 +21,8 @@ import {
   type Superblock,
 } from "../../src/md/superblock.ts";
 import type { FakeIocb } from "../helpers/fake-aio-kernel.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import { KernelWorld } from "./kernel-world.ts";
-import { POLICIES } from "./policies.ts";
 
 const CHUNK_BYTES = 16 * KIB;
 const STRIPES = 2;

@@ -7,7 +7,7 @@
 import { afterAll, expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { AssertionError } from "../../src/base/assert.ts";
-import { POLICIES, policySuffix } from "./policies.ts";
+import { POLICIES, policySuffix } from "../helpers/policies.ts";
 import type { SimDevice } from "./sim-device.ts";
 import type { FaultPlan, SimFault } from "./sim-faults.ts";
 import { liveSmallLife, VICTIMS, type Victim } from "./small-life.ts";

@@ -5,8 +5,8 @@
 import type { ArrayStatus, CommandOf } from "../../src/array/protocol.ts";
 import { nextBelow } from "../../src/base/random.ts";
 import { MIB } from "../../src/base/units.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import { blankImage, type DeviceImage, PAGE_BYTES } from "./media.ts";
-import { POLICIES } from "./policies.ts";
 import { RunCounts } from "./run-counts.ts";
 import { ARRAY_NAME } from "./sim-world.ts";
 import type { Run } from "./workload.ts";

@@ -5,8 +5,8 @@
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import type { SectorBytes } from "./media.ts";
-import { POLICIES } from "./policies.ts";
 
 /** Kinds of fault that the run may inject, each on one member at a time. */
 export const FAULT_KINDS = [
