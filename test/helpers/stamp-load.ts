@@ -6,8 +6,9 @@
  * That is stricter than what a power cut allows (last flushed or later): a killed process takes
  * nothing with it that the kernel has completed, so acknowledged is as good as flushed here.
  *
- * The one exception is `forgiveRole`: an array that was dirty and degraded and was forced to start.
- * What lay on the missing member in rows that were being written is then anything.
+ * The exceptions are for an array that comes back dirty and without a member. Forced to start, what
+ * lay on that member in rows that were being written is anything (`forgiveRole`); with `ppl` only the
+ * very sectors that were being written there are (`forgiveWrittenOn`).
  */
 import { assert } from "../../src/base/assert.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
@@ -144,11 +145,26 @@ export class StampLoad {
     }
   }
 
-  private forgiveRow(from: number): void {
-    for (let sector = from; sector < from + ROW_SECTORS; sector += 1) {
-      const track = this.tracks.find((known) => sector >= known.from && sector < known.to);
-      if (track !== undefined) track.versions[sector - track.from] = ANYTHING;
+  /** Sectors of role `role` that were being written may hold anything (promise 2). */
+  forgiveWrittenOn(role: number, geometry: Geometry): void {
+    for (const { from, to } of this.underWay) {
+      for (let sector = from; sector < to; sector += 1) {
+        const offset = sector * SECTOR_BYTES;
+        const stripe = geometry.stripeOf(offset);
+        const inStripe = offset - stripe * geometry.stripeBytes;
+        const dataIndex = Math.floor(inStripe / geometry.chunkBytes);
+        if (geometry.dataRole(stripe, dataIndex) === role) this.forgive(sector);
+      }
     }
+  }
+
+  private forgive(sector: number): void {
+    const track = this.tracks.find((known) => sector >= known.from && sector < known.to);
+    if (track !== undefined) track.versions[sector - track.from] = ANYTHING;
+  }
+
+  private forgiveRow(from: number): void {
+    for (let sector = from; sector < from + ROW_SECTORS; sector += 1) this.forgive(sector);
   }
 
   /**
