@@ -7,8 +7,8 @@
  * nothing with it that the kernel has completed, so acknowledged is as good as flushed here.
  *
  * The exceptions are for an array that comes back dirty and without a member. Forced to start, what
- * lay on that member in rows that were being written is anything (`forgiveRole`); with `ppl` only the
- * very sectors that were being written there are (`forgiveWrittenOn`).
+ * lay on that member in rows that were being written is anything (`forgiveRole`); with `ppl` only
+ * the very sectors that were being written there are (`forgiveWrittenOn`).
  */
 import { assert } from "../../src/base/assert.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";

@@ -30,7 +30,7 @@ const CAN_RUN = needs("lab", "libaio", "direct-io");
 async function makeArray(folder: string, files: readonly string[]): Promise<number> {
   const daemon = await Daemon.start(folder);
   const drives = await daemon.addDrives(files);
-  const body = { name: "a", drives, chunkKiB: 16 };
+  const body = { name: "a", drives, chunkKiB: 16, consistencyPolicy: "resync" };
   const { sizeBytes } = await daemon.must("POST", "/v1/arrays", body);
   await daemon.calmDown("a");
   expect(await daemon.stop()).toBe(0);
