@@ -189,14 +189,19 @@ export class PplReplayer {
     return (await this.write(role, inMember, bytes, result)) ? "done" : "failed";
   }
 
+  /** The drive of a role, and the byte of it at which `inMember` of the data area lies. */
+  private placeOf(role: number, inMember: number): { drive: Drive; offset: number } {
+    const { drive, superblock } = this.members[role]!;
+    return { drive, offset: superblock.dataOffsetSectors * SECTOR_BYTES + inMember };
+  }
+
   private async read(
     role: number,
     inMember: number,
     bytes: number,
     address: number,
   ): Promise<boolean> {
-    const { drive, superblock } = this.members[role]!;
-    const offset = superblock.dataOffsetSectors * SECTOR_BYTES + inMember;
+    const { drive, offset } = this.placeOf(role, inMember);
     return isDone(await this.asyncIo.read(drive.io, { offset, bytes, address }));
   }
 
@@ -206,8 +211,7 @@ export class PplReplayer {
     bytes: number,
     address: number,
   ): Promise<boolean> {
-    const { drive, superblock } = this.members[role]!;
-    const offset = superblock.dataOffsetSectors * SECTOR_BYTES + inMember;
+    const { drive, offset } = this.placeOf(role, inMember);
     if (this.isReadOnly) {
       drive.io.overlay ??= new ReadOverlay(this.context.memory);
       for (let done = 0; done < bytes; done += ROW_BYTES) {
