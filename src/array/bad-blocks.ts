@@ -96,7 +96,7 @@ export class BadBlocks implements BadRows {
 
 /** Seats the log of a drive that takes a role. */
 export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): void {
-  drive.io.resubmits = "all";
+  drive.io.accepts = "all";
   array.members.badRows[role] = new BadBlocks({
     context: array.context,
     asyncIo: array.asyncIo,

@@ -120,6 +120,10 @@ function checkDrive(
     const detail = `drive ${drive.name} was opened read-only`;
     return commandError("conflict", "drive-read-only", detail);
   }
+  if (drive.outstanding > 0) {
+    const detail = `requests of before are still outstanding on drive ${drive.name}`;
+    return commandError("busy", "drive-busy", `${detail}: try again when they end`);
+  }
   const { state, detail: why } = driveStatus(registry, drive);
   if (state === "available") return checkZeros(drive, request);
   const record = registry.recordOf(drive);

@@ -80,7 +80,7 @@ export class Drive {
 
   /** Requests that may still act on the drive, given up or not (write-rules 10). */
   get outstanding(): number {
-    return Math.max(this.device.outstanding, this.io.abandonedCount) + this.punchesOutstanding;
+    return Math.max(this.device.outstanding, this.io.outstanding) + this.punchesOutstanding;
   }
 
   get name(): string {
@@ -107,7 +107,7 @@ export class Drive {
     address: number,
   ): Promise<Result<undefined, ReadFailure>> {
     this.badBlocks = new BadBlockLog();
-    this.io.resubmits = "all";
+    this.io.accepts = "all";
     this.io.overlay = null;
     if (this.info.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) {
       this.probe = { kind: "none" };

@@ -82,6 +82,7 @@ async function joinArray(
     const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
     return err(commandError("busy", "drive-busy", detail));
   }
+  drive.io.accepts = "all";
   const failed = err(
     commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
   );

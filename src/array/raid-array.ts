@@ -273,7 +273,7 @@ export class RaidArray {
     this.policy.memberLeft();
     slot.state = "faulty";
     drive.failure = cause;
-    drive.io.resubmits = "nothing";
+    drive.io.accepts = "nothing";
     this.giveUpOn(drive);
     const message = `drive ${drive.name} (role ${role}) failed: ${cause}`;
     this.emit("member.failed", "critical", message, { drive: drive.name });
@@ -365,7 +365,7 @@ export class RaidArray {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = new BadBlockLog();
-    drive.io.resubmits = "all";
+    drive.io.accepts = "all";
     const slot = this.roles[role]!;
     const isDurable = await this.superblocks.update(() => {
       slot.drive = drive;
@@ -394,7 +394,7 @@ export class RaidArray {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = new BadBlockLog();
-    drive.io.resubmits = "all";
+    drive.io.accepts = "all";
     return this.superblocks.update(() => {
       this.spares.push(drive);
       this.state.setDevRole(drive, Role.spare);
@@ -423,6 +423,7 @@ export class RaidArray {
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
     this.engine.close();
+    for (const drive of this.drives()) drive.io.accepts = "all";
   }
 
   // Recording --------------------------------------------------------------------------------
@@ -467,9 +468,8 @@ export class RaidArray {
     if (this.hasFailed) return;
     this.hasFailed = true;
     // Rule 15: nothing more is submitted once two members are gone.
-    for (const { drive } of this.roles) {
-      if (drive === null) continue;
-      if (drive.io.resubmits === "all") drive.io.resubmits = "reads";
+    for (const drive of this.drives()) {
+      if (drive.io.accepts === "all") drive.io.accepts = "reads";
       drive.device.cancelQueuedWrites(EIO);
     }
     this.emit(

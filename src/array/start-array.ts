@@ -39,13 +39,16 @@ export async function autoStart(registry: Registry, record: ArrayRecord): Promis
 
 /** What is known of the drive that ought to fill one of `roles`, and what to do. */
 function wayOut(registry: Registry, record: ArrayRecord, roles: readonly number[]): string {
-  for (const { name, claim, probe, isUnreadable } of registry.drives.values()) {
+  for (const { name, claim, probe, isUnreadable, outstanding } of registry.drives.values()) {
     if (claim === null || claim.arrayUuid !== record.uuid || !roles.includes(claim.role)) continue;
     if (probe.kind === "unusable") {
       return (
         `drive ${name} claims it and cannot be used. ${probe.detail} Start the array to run ` +
         "degraded."
       );
+    }
+    if (outstanding > 0) {
+      return `requests of before are still outstanding on drive ${name}. Start again when they end`;
     }
     if (isUnreadable) {
       return `drive ${name} cannot be read. Check it, or start the array to run degraded.`;
@@ -145,6 +148,12 @@ async function readAgain(registry: Registry, record: ArrayRecord): Promise<strin
   const drives = registry.drivesOf(record.uuid);
   let unreadable = "";
   for (const drive of drives) {
+    if (drive.outstanding > 0) {
+      // It would not answer; and what it still owes must not land on what is written from now on.
+      drive.isUnreadable = true;
+      unreadable = `Requests of before are still outstanding on drive ${drive.name}.`;
+      continue;
+    }
     const before = drive.probe;
     const probed = await registry.probe(drive);
     drive.isUnreadable = !probed.ok;
@@ -160,7 +169,9 @@ function judge(
   record: ArrayRecord,
   { force }: { force: boolean },
 ): ReturnType<typeof judgeAssembly> {
-  const readable = registry.drivesOf(record.uuid).filter(({ isUnreadable }) => !isUnreadable);
+  const readable = registry.drivesOf(record.uuid).filter(({ isUnreadable, outstanding }) => {
+    return !isUnreadable && outstanding === 0;
+  });
   const candidates = readable.map((drive) => ({
     drive: drive.name,
     superblock: drive.superblock!,

@@ -6,12 +6,13 @@
  * - Transient errors back off from 1 ms to 128 ms, up to `transientLimit` tries in a row.
  * - A media error is tried again `mediaLimit` times in a row, whatever came before: many clear up.
  * - Nothing is ever submitted while an earlier submission of the same request is outstanding.
- * - `resubmits` says what may be submitted again. A member that was failed gets nothing more, and
- *   an array that lost two members writes nothing more (write-rules 15), retries included.
+ * - `accepts` says what is submitted at all, retries included. A member that was failed gets nothing
+ *   more, and an array that lost two members writes nothing more (write-rules 15): whoever was in
+ *   the middle of something when that happened meets this gate, whatever it is about to write.
  * - A request that does not answer can be abandoned: its owner gets an outcome at once, while the
  *   request itself and its buffer stay as they are until the drive answers (write-rules 10).
  */
-import { ETIMEDOUT, errnoName } from "../base/errno.ts";
+import { EIO, ETIMEDOUT, errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
@@ -32,8 +33,8 @@ export const DEFAULT_RETRY_LIMITS: RetryLimits = {
   backOffMsMax: 128,
 };
 
-/** Which requests may be submitted again; the others end as a lost member. */
-export type Resubmits = "all" | "reads" | "nothing";
+/** Which requests reach the drive; the others end as a lost member. */
+export type Accepts = "all" | "reads" | "nothing";
 
 export interface RetryCounters {
   read: number;
@@ -61,7 +62,7 @@ export class RetryFilter {
     readErrorsInARow: 0,
     kinds: {},
   };
-  resubmits: Resubmits = "all";
+  accepts: Accepts = "all";
   /** What reads find in place of what the drive holds; null: nothing. */
   overlay: ReadOverlay | null = null;
   private readonly next: BlockDevice;
@@ -77,7 +78,7 @@ export class RetryFilter {
   private readonly state: Uint8Array;
   private readonly startedMs: Float64Array;
   private readonly pins: BufferPins | null;
-  private abandonedTotal = 0;
+  private requestTotal = 0;
 
   constructor(options: {
     next: BlockDevice;
@@ -118,12 +119,14 @@ export class RetryFilter {
     this.mediaTries[request] = 0;
     this.doneBytes[request] = 0;
     this.startedMs[request] = this.timers.clock.nowMs();
-    this.send(request);
+    this.requestTotal += 1;
+    if (this.isAccepted(request)) this.send(request);
+    else this.refuse(request);
   }
 
-  /** Requests that were given up and that the drive has not answered yet. */
-  get abandonedCount(): number {
-    return this.abandonedTotal;
+  /** Requests on the drive, between two tries, or given up and not answered by the drive yet. */
+  get outstanding(): number {
+    return this.requestTotal;
   }
 
   /** How long the oldest unanswered request has waited, of reads or of all else; 0 for none. */
@@ -154,7 +157,6 @@ export class RetryFilter {
       this.restore(request);
       this.table.copyTo(copy, request);
       this.state[request] = State.abandoned;
-      this.abandonedTotal += 1;
       this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);
       count += 1;
       this.router.dispatch(copy, outcome, ETIMEDOUT);
@@ -170,7 +172,7 @@ export class RetryFilter {
   private completed(request: number, result: number): void {
     if (this.state[request] === State.abandoned) {
       this.state[request] = State.idle;
-      this.abandonedTotal -= 1;
+      this.requestTotal -= 1;
       this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
       this.table.free(request);
       return;
@@ -249,16 +251,25 @@ export class RetryFilter {
 
   /** `errno` is what the last try ended with. */
   private submitAgain(request: number, errno: number): void {
-    const isAllowed =
-      this.resubmits === "all" ||
-      (this.resubmits === "reads" && this.table.op[request] === Op.read);
-    if (isAllowed) this.send(request);
+    if (this.isAccepted(request)) this.send(request);
     else this.finish(request, Outcome.memberLost, errno);
+  }
+
+  private isAccepted(request: number): boolean {
+    if (this.accepts === "all") return true;
+    return this.accepts === "reads" && this.table.op[request] === Op.read;
+  }
+
+  /** Answers as a drive would, not from within the call that submits. */
+  private refuse(request: number): void {
+    this.state[request] = State.waiting;
+    this.timers.scheduleAfter(0, () => this.finish(request, Outcome.memberLost, EIO));
   }
 
   private finish(request: number, outcome: OutcomeCode, errno: number): void {
     this.restore(request);
     this.state[request] = State.idle;
+    this.requestTotal -= 1;
     if (this.overlay !== null && outcome === Outcome.done) this.patch(request);
     this.router.dispatch(request, outcome, errno);
   }

@@ -52,6 +52,7 @@ export interface EngineHooks {
 }
 
 const STRIPE_OP_CAPACITY = 1024;
+const RECORD_POLL_MS = 1;
 
 export class StripeEngine {
   readonly geometry: Geometry;
@@ -121,6 +122,7 @@ export class StripeEngine {
       geometry: options.geometry,
       members: options.members,
       policy: this.policy,
+      untilMayWrite: () => this.untilMayWrite(),
       host: {
         memberFailed,
         repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
@@ -237,6 +239,7 @@ export class StripeEngine {
     const intent = new WriteIntent({
       state,
       chunkBytes: this.geometry.chunkBytes,
+      members: this.members,
       opCapacity: STRIPE_OP_CAPACITY,
       stripeOf: (op) => this.ops.stripe[op]!,
       marked: (op) => this.runner.marked(op),
@@ -350,6 +353,12 @@ export class StripeEngine {
     this.flusher.startDue();
     this.flusher.settleRecorded(this.recordsPending > 0);
     this.deliver();
+  }
+
+  /** With a log nothing is written while a failed member is not on record. */
+  private async untilMayWrite(): Promise<void> {
+    const { timers } = this.environment;
+    while (this.policy.logs !== null && this.recordsPending > 0) await timers.sleep(RECORD_POLL_MS);
   }
 
   // Splitting --------------------------------------------------------------------------------

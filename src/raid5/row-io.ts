@@ -24,6 +24,8 @@ export class RowIo {
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly memberFailed: (error: MemberError) => void;
+  /** See `StripeRunner.startWriting`. */
+  private readonly untilMayWrite: () => Promise<void>;
   private readonly sources = new Uint32Array(16);
 
   constructor(options: {
@@ -32,12 +34,14 @@ export class RowIo {
     geometry: Geometry;
     members: MemberSet;
     memberFailed: (error: MemberError) => void;
+    untilMayWrite: () => Promise<void>;
   }) {
     this.environment = options.environment;
     this.asyncIo = options.asyncIo;
     this.geometry = options.geometry;
     this.members = options.members;
     this.memberFailed = options.memberFailed;
+    this.untilMayWrite = options.untilMayWrite;
   }
 
   xorOthers(without: number, target: number, rows: RowBuffers): void {
@@ -82,6 +86,7 @@ export class RowIo {
     address: number,
   ): Promise<Moved> {
     const { members } = this;
+    if (op === Op.write) await this.untilMayWrite();
     const device = members.devices[role];
     if (!members.isPresent(role) || device === null || device === undefined) return "gone";
     const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address };
@@ -95,7 +100,9 @@ export class RowIo {
     if (members.epoch[role] !== epoch) return "gone";
     const { outcome, errno } = answer;
     this.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
-    if (!members.isPresent(role) || errno === ETIMEDOUT) return "gone";
+    // The array may have failed meanwhile: then its members that are there take no writes either.
+    const isLost = outcome === Outcome.memberLost || errno === ETIMEDOUT;
+    if (isLost || !members.isPresent(role)) return "gone";
     return outcome === Outcome.noSpace ? "no-space" : "bad";
   }
 }

@@ -76,6 +76,8 @@ export class RowPath {
     geometry: Geometry;
     members: MemberSet;
     policy: WritePolicy;
+    /** See `StripeRunner.startWriting`. */
+    untilMayWrite: () => Promise<void>;
     host: RowHost;
   }) {
     this.environment = options.environment;

@@ -60,6 +60,8 @@ export class StripeRunner {
   private readonly memoryWaiters: IndexQueue;
   private readonly ioWaiters: IndexQueue;
   private readonly recordWaiters: IndexQueue;
+  /** Writes that wait for a record before they begin; see `startWriting`. */
+  private readonly startWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
   private readonly policy: WritePolicy;
   private isDraining = false;
@@ -91,6 +93,7 @@ export class StripeRunner {
     this.memoryWaiters = new IndexQueue(capacity);
     this.ioWaiters = new IndexQueue(capacity);
     this.recordWaiters = new IndexQueue(capacity);
+    this.startWaiters = new IndexQueue(capacity);
     this.readyOps = new IndexQueue(capacity);
     this.owner = options.environment.router.register((request, outcome, errno) =>
       this.onIo(request, outcome, errno),
@@ -179,6 +182,9 @@ export class StripeRunner {
       const op = this.recordWaiters.shift();
       if (this.host.isRecordPending()) this.recordWaiters.push(op);
       else this.finishWrite(op);
+    }
+    for (let count = this.startWaiters.length; count > 0; count -= 1) {
+      this.startWriting(this.startWaiters.shift());
     }
   }
 
@@ -293,6 +299,13 @@ export class StripeRunner {
     const { ops, segments } = this;
     const parityRole = this.geometry.parityRole(ops.stripe[op]!);
     const { logs } = this.policy;
+    if (logs !== null && this.host.isRecordPending()) {
+      // Order: the failed member is on record before anything is written without it. A crash in
+      // between would bring it back as current, and replay cannot know what it has missed.
+      ops.phase[op] = Phase.waitingRecord;
+      this.startWaiters.push(op);
+      return;
+    }
     const isParityThere =
       (this.members.unavailableRoles(ops.stripe[op]!) & (1 << parityRole)) === 0;
     if (logs !== null && isParityThere) {

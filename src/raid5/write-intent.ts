@@ -1,13 +1,15 @@
 /**
  * The write-intent bitmap as the write paths use it: a stripe's bits are durable before it is
  * written, and are given back when it is (md/bitmap-state.ts; the blocks are written in
- * array/bitmap-keeper.ts).
+ * array/bitmap-keeper.ts). Once two members are gone no block is written any more: those that wait
+ * go on, and find that out.
  *
  * Bits stand for sectors of the members, and a stripe is one chunk of each: a write marks its whole
  * chunk. Nothing allocates for a stripe whose bits are durable already.
  */
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
+import type { MemberSet } from "./member-set.ts";
 import { IndexQueue } from "./request-table.ts";
 
 interface WaitingRange {
@@ -19,6 +21,7 @@ interface WaitingRange {
 export class WriteIntent {
   readonly state: BitmapState;
   private readonly chunkSectors: number;
+  private readonly members: MemberSet;
   /** A waiting write needs blocks to be written. */
   private readonly needsBlocks: () => void;
   private readonly marked: (op: number) => void;
@@ -29,14 +32,16 @@ export class WriteIntent {
   constructor(options: {
     state: BitmapState;
     chunkBytes: number;
+    members: MemberSet;
     opCapacity: number;
     stripeOf: (op: number) => number;
-    /** The bits of an operation that waited are durable. */
+    /** The bits of an operation that waited are durable, or the array has failed. */
     marked: (op: number) => void;
     needsBlocks: () => void;
   }) {
     this.state = options.state;
     this.chunkSectors = options.chunkBytes / SECTOR_BYTES;
+    this.members = options.members;
     this.needsBlocks = options.needsBlocks;
     this.marked = options.marked;
     this.stripeOf = options.stripeOf;
@@ -86,8 +91,8 @@ export class WriteIntent {
   /** Some that wait may go on. */
   get isDue(): boolean {
     const op = this.waiting.peek();
-    if (op >= 0 && this.isDurable(this.stripeOf(op), this.stripeOf(op) + 1)) return true;
-    return this.ranges.some(({ first, end }) => this.isDurable(first, end));
+    if (op >= 0 && this.mayGoOn(this.stripeOf(op), this.stripeOf(op) + 1)) return true;
+    return this.ranges.some(({ first, end }) => this.mayGoOn(first, end));
   }
 
   /** Once a turn, after all completions: whose bits have become durable goes on. */
@@ -95,19 +100,20 @@ export class WriteIntent {
     for (let count = this.waiting.length; count > 0; count -= 1) {
       const op = this.waiting.shift();
       const stripe = this.stripeOf(op);
-      if (this.isDurable(stripe, stripe + 1)) this.marked(op);
+      if (this.mayGoOn(stripe, stripe + 1)) this.marked(op);
       else this.waiting.push(op);
     }
     if (this.ranges.length === 0) return;
     const waiting = this.ranges;
     this.ranges = [];
     for (const range of waiting) {
-      if (this.isDurable(range.first, range.end)) range.resolve();
+      if (this.mayGoOn(range.first, range.end)) range.resolve();
       else this.ranges.push(range);
     }
   }
 
-  private isDurable(first: number, end: number): boolean {
+  private mayGoOn(first: number, end: number): boolean {
+    if (this.members.isFailed) return true;
     return this.state.isDurable(first * this.chunkSectors, (end - first) * this.chunkSectors);
   }
 }

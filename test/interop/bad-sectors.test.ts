@@ -177,8 +177,8 @@ test("bad-sectors: a member that hangs: reads from parity at the deadline, buffe
   const { payloadPool } = target.reactor.context;
   expect(payloadPool.freeBytes).toBeLessThan(payloadPool.totalBytes);
   const drive = target.service.registry.drives.get("drive1")!;
-  expect(drive.io.abandonedCount).toBeGreaterThan(0);
-  target.reactor.pumpUntil(() => drive.io.abandonedCount === 0, 10_000);
+  expect(drive.io.outstanding).toBeGreaterThan(0);
+  target.reactor.pumpUntil(() => drive.io.outstanding === 0, 10_000);
   expect(payloadPool.freeBytes).toBe(payloadPool.totalBytes);
 });
 
@@ -227,7 +227,7 @@ test("bad-sectors: writes that hang: the member fails at the deadline, writes go
   });
   expect(added.ok ? "" : added.error.code).toBe("drive-busy");
   const drive = target.service.registry.drives.get("drive1")!;
-  target.reactor.pumpUntil(() => drive.io.abandonedCount === 0, 10_000);
+  target.reactor.pumpUntil(() => drive.io.outstanding === 0, 10_000);
 });
 
 /** Some reads, so that the other members are seen to answer. */

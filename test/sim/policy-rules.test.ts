@@ -9,7 +9,7 @@
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
-import { EIO } from "../../src/base/errno.ts";
+import { EIO, ENXIO } from "../../src/base/errno.ts";
 import { KIB, MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { DeviceTrace } from "./device-trace.ts";
@@ -18,12 +18,17 @@ import { blankImage, type DeviceImage, patchImage } from "./media.ts";
 import { areasOf, parityMismatches, viewMembers } from "./member-oracle.ts";
 import type { SimClient } from "./sim-clients.ts";
 import type { CrashPolicy } from "./sim-device.ts";
+import type { FaultPlan } from "./sim-faults.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const DRIVES = ["a", "b", "c"];
 const STRIPES = 8;
 
-function make(consistencyPolicy: ConsistencyPolicy, trace = new DeviceTrace()): SimWorld {
+function make(
+  consistencyPolicy: ConsistencyPolicy,
+  trace = new DeviceTrace(),
+  hasCache = true,
+): SimWorld {
   const world = new SimWorld({ seed: 1 });
   for (const name of DRIVES) world.addDrive({ name, sizeBytes: 4 * MIB });
   const memberSizeBytes = STRIPES * ROW_BYTES;
@@ -33,7 +38,7 @@ function make(consistencyPolicy: ConsistencyPolicy, trace = new DeviceTrace()): 
   world.simulation.runFor(1000);
   // A bit of the bitmap stands for one stripe.
   const images = world.images().map((image) => withFineBitmap(image));
-  const again = SimWorld.restart(images, { seed: 2, trace });
+  const again = SimWorld.restart(images, { seed: 2, trace, hasCache: () => hasCache });
   again.settle();
   return again;
 }
@@ -54,6 +59,27 @@ function writeAll(world: SimWorld, writes: readonly (readonly [chunk: number, fi
     expect(world.run(write(client, chunk, fill))).toBe(0);
     expect(world.run(client.flush())).toBe(0);
   }
+}
+
+/** Requests of this kind in an area of a drive are answered like this from now on. */
+function disturb(
+  world: SimWorld,
+  drive: string,
+  areaName: string,
+  plan: Omit<FaultPlan, "offset">,
+) {
+  const { faults } = world.device(drive);
+  const { offset, bytes } = areasOf(world.device(drive).image()).find(
+    ({ name }) => name === areaName,
+  )!;
+  faults.plan({ offset, bytes, ...plan });
+}
+
+const GONE = { kind: "result", result: -ENXIO } as const;
+
+/** A write that is durable on each member that has completed it. */
+function writeThrough(world: SimWorld, offset: number, bytes: number): Promise<number> {
+  return world.client().write(offset, new Uint8Array(bytes).fill(9), { fua: true });
 }
 
 /** Starts from what the drives hold after a cut: parity is right, and the chunks hold this. */
@@ -247,6 +273,92 @@ for (const isRestarted of [false, true]) {
     expectHolds(world, [1, 2, 3]);
   });
 }
+
+/**
+ * A drive without a volatile cache fails once, and the others are slow to take that down: the power
+ * is cut, what was not durable is gone, and the drive comes back as current. Chunks 0 and 1 hold
+ * `wanted`.
+ */
+function expectUnrecordedLoss(
+  fails: { readonly drive: string; readonly area: string },
+  work: (world: SimWorld) => void,
+  wanted: readonly (number | readonly number[])[],
+): void {
+  const world = make("ppl", new DeviceTrace(), false);
+  writeAll(world, [
+    [0, 1],
+    [1, 2],
+  ]);
+  disturb(world, fails.drive, fails.area, { fault: GONE, op: Op.write });
+  for (const name of DRIVES) {
+    disturb(world, name, "superblock", { fault: { kind: "slow", delayMs: 50 }, op: Op.write });
+  }
+  work(world);
+  world.simulation.runFor(20);
+  expect(world.events.at(-1)?.kind).toBe("array.degraded");
+  const after = SimWorld.restart(world.crash("drop"), { seed: 3 });
+  after.startArrays();
+  expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
+  expect(after.check()).toBe(0);
+  const read = after.run(after.client().read(0, 2 * ROW_BYTES));
+  expect(read.status).toBe(0);
+  for (const [chunk, may] of wanted.entries()) {
+    expect([may].flat()).toContain(read.data[chunk * ROW_BYTES]!);
+  }
+}
+
+test("ppl: the log's member fails and comes back: nothing was written without log and record", () => {
+  const work = (world: SimWorld) => void writeThrough(world, 0, ROW_BYTES);
+  expectUnrecordedLoss({ drive: "c", area: "ppl" }, work, [1, 2]);
+});
+
+test("ppl: a data member fails between two units and comes back: the second waited", () => {
+  // The last sector of chunk 0 and the first of chunk 1: one unit after the other.
+  const work = (world: SimWorld) => {
+    void writeThrough(world, ROW_BYTES - 512, 1024);
+  };
+  expectUnrecordedLoss({ drive: "a", area: "data" }, work, [1, [2, 9]]);
+});
+
+test("ppl: the log's member fails beside a bad sector and comes back: that chunk is as it was", () => {
+  const world = make("ppl");
+  const bad = { fault: { kind: "result", result: -EIO }, op: Op.write, count: 100 } as const;
+  disturb(world, "b", "data", bad);
+  writeAll(world, [
+    [0, 1],
+    [1, 2],
+  ]);
+  world.device("b").faults.quiet();
+  disturb(world, "c", "ppl", { fault: GONE, op: Op.write });
+  for (const name of DRIVES) {
+    disturb(world, name, "superblock", { fault: { kind: "slow", delayMs: 50 }, op: Op.write });
+  }
+  void writeThrough(world, 0, ROW_BYTES);
+  world.simulation.runFor(20);
+  expect(world.events.at(-1)?.kind).toBe("array.degraded");
+  const after = SimWorld.restart(world.crash("drop"), { seed: 3 });
+  after.startArrays();
+  expect(after.status().degraded).toBe(0);
+  const read = after.run(after.client().read(ROW_BYTES, ROW_BYTES));
+  expect([read.status, read.data[0]]).toEqual([0, 2]);
+});
+
+test("rule 15: the array fails while a write waits for its bit: it is refused, and waits no more", () => {
+  const world = make("bitmap");
+  // No bit is set but that of one stripe; and the array is marked dirty.
+  world.simulation.runFor(60_000);
+  writeAll(world, [[0, 1]]);
+  const fault = { kind: "slow", delayMs: 20 } as const;
+  for (const name of DRIVES) disturb(world, name, "bitmap", { fault, op: Op.write });
+  const client = world.client();
+  // The second comes when the block with the bit of the first is on its way.
+  const first = write(client, 2, 2);
+  world.simulation.runFor(5);
+  const second = write(client, 8, 3);
+  world.simulation.runFor(1);
+  for (const name of ["b", "c"]) world.device(name).vanish("keep");
+  expect(world.run(Promise.all([first, second]))).toEqual([EIO, EIO]);
+});
 
 test("rule 19: bits were cleared without a member: it comes back and is rebuilt as a whole", () => {
   const trace = new DeviceTrace();

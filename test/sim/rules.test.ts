@@ -398,6 +398,32 @@ test("rule 14: all drives hang together: all wait, and nobody fails", () => {
   expect(world.status().degraded).toBe(0);
 });
 
+test("rule 10: a request of before hangs: its drive takes part in no start and no create", () => {
+  const { world, client, names } = make();
+  const drive = world.device(names[0]!);
+  drive.faults.plan({ op: Op.write, offset: DATA, fault: { kind: "hang" } });
+  const write = client.write(0, bytesOf(9 * ROW_BYTES, 1));
+  world.simulation.runFor(20);
+  // A second one fails, and it is with that record that this one goes.
+  const area = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES } as const;
+  drive.faults.plan({ ...area, fault: { kind: "result", result: -6 }, count: 100 });
+  world.must({ kind: "fail-member", array: ARRAY_NAME, drive: names[1]! });
+  world.simulation.runFor(200);
+  expect(world.run(write)).toBe(EIO);
+  world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const refused = world.startArray();
+  expect(refused.ok ? "" : refused.error.code).toBe("too-few-members");
+  const created = world.call<"create-array">({
+    ...{ kind: "create-array", name: "another", drives: names, spares: [], chunkBytes: 4 * KIB },
+    ...{ consistencyPolicy: "resync", assumeClean: false, force: true },
+  });
+  expect(created.ok ? "" : created.error.code).toBe("drive-busy");
+  drive.faults.quiet();
+  drive.release();
+  world.simulation.runFor(20);
+  expect(world.startArray({ force: true })).toMatchObject({ ok: true, value: { degraded: 1 } });
+});
+
 test("rule 15: two members go in one tick: no write goes out, none is acknowledged or recorded", () => {
   const { world, client, trace, names } = make();
   world.run(client.write(0, bytesOf(ROW_BYTES, 1)));

@@ -179,6 +179,37 @@ test("seed 15: the second member goes while a write reads: it is not written, no
   expect(trace.events.slice(before)).toEqual([]);
 });
 
+test("seed 11: every sector of two members is bad: who works row by row stops with the array", () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    for (const policy of ["resync", "bitmap", "ppl"] as const) {
+      const trace = new DeviceTrace();
+      const world = threeMembers(seed, trace, policy);
+      const client = world.client();
+      const old = new Uint8Array(8 * CHUNK_BYTES).fill(7);
+      expect(world.run(client.write(0, old))).toBe(0);
+      for (const name of ["b", "c"]) {
+        const fault = { kind: "result", result: -EIO } as const;
+        world.device(name).faults.plan({ fault, count: Number.POSITIVE_INFINITY });
+      }
+      // Of each chunk the first sectors; and whole rows beside them.
+      const small = Array.from({ length: 8 }, (_, chunk) => [
+        client.write(chunk * CHUNK_BYTES, new Uint8Array(2560).fill(8)),
+        client.write(chunk * CHUNK_BYTES + 4096, new Uint8Array(4096).fill(8)),
+      ]);
+      let from = -1;
+      const isFailed = () => world.events.some(({ kind }) => kind === "array.failed");
+      while (from < 0 && world.simulation.step()) if (isFailed()) from = trace.events.length;
+      world.run(Promise.all(small.flat()));
+      world.simulation.runFor(1000);
+      const late = trace.events.slice(from).flatMap((each) => {
+        const isWrite = each.kind === "device" && each.event.kind === "submit";
+        return isWrite ? [`${each.device} ${each.event.offset}`] : [];
+      });
+      expect([seed, policy, late]).toEqual([seed, policy, []]);
+    }
+  }
+});
+
 test("seed 2090: two members go in one reap: neither is recorded", () => {
   const trace = new DeviceTrace();
   const latency = { minMs: 0.1, tailMs: 0 };

@@ -62,6 +62,8 @@ export interface SimDeviceOptions {
   readonly latency?: Latency;
   /** Default true. */
   readonly canDiscard?: boolean;
+  /** Default true. False: what a write has completed is durable. */
+  readonly hasCache?: boolean;
   readonly trace?: DeviceTrace;
 }
 
@@ -94,6 +96,7 @@ export class SimDevice implements BlockDevice {
   private readonly media: Media;
   private readonly latency: Latency;
   private readonly canDiscard: boolean;
+  readonly hasCache: boolean;
   private readonly trace: DeviceTrace | null;
   private readonly traceNumber: number;
   private readonly random: SeededRandom;
@@ -112,6 +115,7 @@ export class SimDevice implements BlockDevice {
     this.media = new Media(options.image);
     this.latency = options.latency ?? DEFAULT_LATENCY;
     this.canDiscard = options.canDiscard ?? true;
+    this.hasCache = options.hasCache ?? true;
     this.trace = options.trace ?? null;
     this.traceNumber = this.trace?.join(options.image) ?? 0;
     this.random = options.simulation.splitRandom();
@@ -149,7 +153,7 @@ export class SimDevice implements BlockDevice {
       ...shape,
       request,
       id: this.nextId,
-      isFua: this.table.isFua[request] === 1,
+      isFua: this.table.isFua[request] === 1 || !this.hasCache,
       fault,
       copy: isWrite ? this.memory.bytes.slice(shape.address, shape.address + shape.bytes) : null,
       answer: null,

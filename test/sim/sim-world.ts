@@ -85,6 +85,8 @@ export interface WorldOptions {
   readonly autoAssemble?: boolean;
   /** Default false. True: drives are files, in which holes can be punched. */
   readonly areFiles?: boolean;
+  /** Default: all of them. */
+  readonly hasCache?: (name: string) => boolean;
   /** Called when an event is posted, in the middle of the turn. */
   readonly onEvent?: (event: ArrayEvent) => void;
   /** Milliseconds by which the wall clock is ahead of its usual start: time before a restart. */
@@ -220,6 +222,7 @@ export class SimWorld {
       simulation: this.simulation,
       table: this.context.table,
       memory: this.context.memory,
+      hasCache: this.options.hasCache?.(image.name) ?? true,
       ...(chosen === undefined ? {} : { latency: chosen }),
       ...(trace === undefined ? {} : { trace }),
     });
@@ -236,7 +239,7 @@ export class SimWorld {
 
   /** What control tells the reactor about a drive that the helper has opened. */
   openDriveOf(name: string): OpenDrive {
-    const { sizeBytes, logicalBlockBytes } = this.device(name);
+    const { sizeBytes, logicalBlockBytes, hasCache } = this.device(name);
     return {
       name,
       path: `/dev/${name}`,
@@ -246,7 +249,7 @@ export class SimWorld {
       isDirect: true,
       isReadOnly: false,
       isRotational: false,
-      hasVolatileCache: true,
+      hasVolatileCache: hasCache,
       readsZeros: false,
       canPunchHoles: this.options.areFiles ?? false,
       signature: null,

@@ -5,6 +5,7 @@
  * the array starts again with all that was flushed.
  */
 import type { ArrayStatus } from "../../src/array/protocol.ts";
+import { EIO, ENXIO } from "../../src/base/errno.ts";
 import { nextBelow } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import { RunCounts } from "./run-counts.ts";
@@ -73,7 +74,9 @@ function strike({ world, random }: Run, victims: readonly SimDevice[]): void {
     const isVanishing = nextBelow(random, 2) === 0;
     const policy = VANISH_POLICIES[nextBelow(random, VANISH_POLICIES.length)]!;
     const hit = () => {
-      const fault = { kind: "result", result: -6 } as const;
+      // As a lost drive answers, or as one whose every sector is bad.
+      const result = nextBelow(random, 2) === 0 ? -ENXIO : -EIO;
+      const fault = { kind: "result", result } as const;
       if (isVanishing) device.vanish(policy);
       else device.faults.plan({ fault, count: Number.POSITIVE_INFINITY });
     };

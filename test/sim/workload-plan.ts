@@ -58,6 +58,7 @@ const LATE_FEATURES = [
   "restart", // Stops while degraded and in the middle of rebuilds.
   "return", // Drives that were removed come back as members.
   "crash-in-start", // Another crash, while the array starts.
+  "no-cache", // Drives without a volatile cache: all, or some.
 ] as const;
 export type Feature = FaultKind | (typeof OTHER_FEATURES)[number] | (typeof LATE_FEATURES)[number];
 

@@ -511,7 +511,11 @@ export class Run {
       this.hasFailed = true;
       this.submittedAtFailure = trace.events.length;
     };
-    return new SimWorld({ seed, batchChance, trace, withNbd, wallAheadMs, areFiles, onEvent });
+    const options = { seed, batchChance, trace, withNbd, wallAheadMs, areFiles, onEvent };
+    if (!plan.features.has("no-cache") || areFiles) return new SimWorld(options);
+    const isMixed = plan.seed % 2 === 0;
+    const hasCache = (name: string) => isMixed && name.charCodeAt(name.length - 1) % 2 === 0;
+    return new SimWorld({ ...options, hasCache });
   }
 
   private create(): ArrayStatus {

@@ -248,19 +248,41 @@ test("retry-filter: the file system is full, or the drive is gone: told at once"
 });
 
 test("rule 15: nothing may be submitted again: retries and resumes end as a lost member", () => {
-  for (const resubmits of ["reads", "nothing"] as const) {
+  for (const accepts of ["reads", "nothing"] as const) {
     for (const op of [Op.read, Op.write, Op.writeZeroes]) {
       for (const result of [-EAGAIN, -EIO, 4096, 512]) {
         const bench = new Bench(op);
         bench.device.answerLast(result > 0 ? result : -EAGAIN);
-        bench.filter.resubmits = resubmits;
+        bench.filter.accepts = accepts;
         // A resume is immediate, so it has gone out before; its own answer is the next chance.
         if (bench.device.outstandingCount > 0) bench.device.answerLast(result);
         while (bench.clock.runNextTimer(bench.timers));
-        const isRead = op === Op.read && resubmits === "reads";
+        const isRead = op === Op.read && accepts === "reads";
         if (isRead) expect(bench.device.outstandingCount).toBe(1);
         else expect(bench.answers.map(({ outcome }) => outcome)).toEqual([Outcome.memberLost]);
       }
+    }
+  }
+});
+
+test("rule 15: nothing may be submitted: a new request ends as a lost member, after the call", () => {
+  for (const accepts of ["reads", "nothing"] as const) {
+    for (const op of [Op.read, Op.write, Op.writeZeroes, Op.flush]) {
+      const bench = new Bench(op);
+      bench.answer(op === Op.flush ? 0 : BYTES);
+      bench.answers.length = 0;
+      bench.filter.accepts = accepts;
+      bench.filter.submit(bench.request);
+      expect(bench.answers).toEqual([]);
+      expect(bench.filter.outstanding).toBe(1);
+      if (accepts === "reads" && op === Op.read) {
+        expect(bench.device.outstandingCount).toBe(1);
+        continue;
+      }
+      expect(bench.device.outstandingCount).toBe(0);
+      while (bench.clock.runNextTimer(bench.timers));
+      expect(bench.answers).toEqual([{ outcome: Outcome.memberLost, errno: EIO }]);
+      expect(bench.filter.outstanding).toBe(0);
     }
   }
 });
