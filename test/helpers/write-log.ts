@@ -16,11 +16,14 @@ const MAGIC = 0x6a73_6677_7368_72n;
 const FLAG_FLUSH = 1;
 const FLAG_FUA = 2;
 const FLAG_DISCARD = 4;
+const FLAG_MARK = 8;
 
 export interface ReplayCounts {
   readonly writes: number;
   readonly flushes: number;
   readonly fuas: number;
+  /** A mark is its last entry: what came before the mark is all there. */
+  readonly endsInMark: boolean;
 }
 
 /** Puts the logged writes onto `imagePath`, a copy of the device as it was before the first. */
@@ -32,7 +35,7 @@ export function replayWriteLog(logPath: string, imagePath: string): ReplayCounts
   const entries = Number(header.getBigUint64(16, true));
   const sectorBytes = header.getUint32(24, true);
   let at = sectorBytes;
-  const counts = { writes: 0, flushes: 0, fuas: 0 };
+  const counts = { writes: 0, flushes: 0, fuas: 0, endsInMark: false };
   for (let index = 0; index < entries; index += 1) {
     const entry = readExactly(log, at, 32);
     const [sector, sectors, flags] = [0, 8, 16].map((byte) =>
@@ -42,6 +45,7 @@ export function replayWriteLog(logPath: string, imagePath: string): ReplayCounts
     at += sectorBytes;
     if ((flags & FLAG_FLUSH) !== 0) counts.flushes += 1;
     if ((flags & FLAG_FUA) !== 0) counts.fuas += 1;
+    counts.endsInMark = (flags & FLAG_MARK) !== 0;
     if (sectors === 0) continue;
     counts.writes += 1;
     const data = readExactly(log, at, sectors * sectorBytes);

@@ -12,6 +12,7 @@ import { MappedDevice } from "../../helpers/mapped-device.ts";
 
 const FLUSHES = 40;
 const UNFLUSHED_MS = 300;
+const LOG_MS = 1000;
 
 test("power cut: in mid-write", async () => {
   const disks = guestDisks();
@@ -37,10 +38,14 @@ test("power cut: in mid-write", async () => {
   }
   // What is not flushed any more is what gets lost.
   await Bun.sleep(UNFLUSHED_MS);
-  // The header of a log counts its entries only at a mark (or a FUA write).
+  // One member after the other stands still, in the middle of it.
+  for (const device of devices) {
+    await device.suspend();
+    await Bun.sleep(20);
+  }
+  // A log is written after the write that it tells of is answered, and its header counts entries
+  // only at a mark (or a FUA write): the machine goes when the logs are complete.
   for (const device of devices) await device.message("mark", "cut");
-  // And one member stands still in the middle of it.
-  await devices[1]!.suspend();
-  await Bun.sleep(50);
+  await Bun.sleep(LOG_MS);
   writeFileSync("/proc/sysrq-trigger", "c");
 });
