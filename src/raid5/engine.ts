@@ -161,6 +161,7 @@ export class StripeEngine {
       ...options,
       requests: this.requests,
       ops: this.ops,
+      rows: this.rows,
       policy: this.policy,
       host: {
         memberFailed,

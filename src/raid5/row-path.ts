@@ -231,7 +231,9 @@ export class RowPath {
     const parityRole = this.geometry.parityRole(place.stripe);
     if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
     this.io.xorOthers(1 << parityRole, rows.result, rows);
-    await this.io.store(place, parityRole, rows.result, rows);
+    const moved = await this.io.store(place, parityRole, rows.result, rows);
+    // What was there is wrong: nobody may go by it.
+    if (moved === "bad" || moved === "no-space") await this.enterOrLose(place, parityRole);
     return false;
   }
 

@@ -13,7 +13,8 @@
  * |               | none is missing, and no NO_HOLE          |                                 |
  * | whole stripes | trim otherwise                           | nothing                         |
  * | whole stripes | zeroing otherwise                        | zeros on every member there is  |
- * | stripes       | bad sectors, before or met               | as an edge                      |
+ * | stripes       | bad sectors                              | as an edge                      |
+ * | stripes       | a member does not take its zeros         | row by row (zero-rows.ts)       |
  * | stripes       | logged (`ppl`), and a member is missing  | as an edge (write-rules 2)      |
  *
  * The parity of zeros is zero, so a stripe is right when all its members read zeros, whatever its
@@ -36,6 +37,7 @@ import type { MemberSet } from "./member-set.ts";
 import { LOGGED_STRIPES_MAX, type PplTicket } from "./ppl-logs.ts";
 import { RANGE_STRIPES_MAX, type RangeHold } from "./range-hold.ts";
 import type { WritePolicy } from "./write-policy.ts";
+import type { ZeroRows } from "./zero-rows.ts";
 
 /** Flags of a zeroing; the same numbers as FrontFlag. */
 export const ZeroFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
@@ -70,6 +72,8 @@ const PIECE_BYTES = 256 * KIB;
 /** Zeros that are written to one member while the locks are held. */
 const HELD_WRITE_BYTES = 4 * MIB;
 const POLL_MS = 1;
+/** Nothing of these stripes was written: they are zeroed as an edge. */
+const NOT_BEGUN = -1;
 const NO_PUNCHER: HolePuncher = {
   canPunch: false,
   punch: () => Promise.resolve("not-punched"),
@@ -84,6 +88,7 @@ export class StripeZero {
   private readonly members: MemberSet;
   private readonly range: RangeHold;
   private readonly policy: WritePolicy;
+  private readonly rows: ZeroRows;
   private readonly host: ZeroHost;
 
   constructor(options: {
@@ -93,6 +98,7 @@ export class StripeZero {
     allocation: AllocationMap;
     range: RangeHold;
     policy: WritePolicy;
+    rows: ZeroRows;
     host: ZeroHost;
   }) {
     this.environment = options.environment;
@@ -101,6 +107,7 @@ export class StripeZero {
     this.allocation = options.allocation;
     this.range = options.range;
     this.policy = options.policy;
+    this.rows = options.rows;
     this.host = options.host;
   }
 
@@ -259,52 +266,55 @@ export class StripeZero {
       ) {
         stop += 1;
       }
-      if (!(await this.zeroRun(stripe, stop, request))) {
-        for (let index = stripe; index < stop; index += 1) careful.push(index);
-      }
+      const status = await this.zeroRun(stripe, stop, request);
+      if (status === NOT_BEGUN) for (let at = stripe; at < stop; at += 1) careful.push(at);
+      else if (status !== 0) return status;
       stripe = stop;
     }
     return members.isFailed ? EIO : 0;
   }
 
-  /** Stripes [first, end), with the same members there in all. False: they need care. */
-  private async zeroRun(first: number, end: number, request: ZeroRequest): Promise<boolean> {
+  /**
+   * Stripes [first, end), with the same members there in all: 0, the errno of what is not zero, or
+   * NOT_BEGUN.
+   */
+  private async zeroRun(first: number, end: number, request: ZeroRequest): Promise<number> {
     const { logs, intent } = this.policy;
-    if (request.isTrim && !this.canPunch) return true;
+    if (request.isTrim && !this.canPunch) return 0;
     let ticket: PplTicket = [];
     if (logs !== null) {
       const unavailable = this.members.unavailableRoles(first);
-      if (unavailable !== 0) return false;
+      if (unavailable !== 0) return NOT_BEGUN;
       for (let role = 0; role < this.geometry.memberCount; role += 1) {
-        if (!logs.hasLog(role)) return false;
+        if (!logs.hasLog(role)) return NOT_BEGUN;
       }
       ticket = await logs.logStripes(first, end);
     }
     await intent?.startWrites(first, end);
     const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
-    const isDone = isStillWhole && (await this.zeroLogged(first, end, request));
-    intent?.endWrites(first, end, isDone && !this.members.isFailed);
+    const status = isStillWhole ? await this.zeroLogged(first, end, request) : NOT_BEGUN;
+    intent?.endWrites(first, end, status === 0 && !this.members.isFailed);
     logs?.giveBack(ticket);
-    return isDone;
+    return status;
   }
 
-  private async zeroLogged(first: number, end: number, request: ZeroRequest): Promise<boolean> {
+  private async zeroLogged(first: number, end: number, request: ZeroRequest): Promise<number> {
     const unavailable = this.members.unavailableRoles(first);
     const mayPunch = request.isTrim || (request.flags & ZeroFlag.noHole) === 0;
     if (mayPunch && unavailable === 0 && this.canPunch) {
       if (await this.punchAll(first, end)) {
         this.noteDone(first, end, { isHole: true });
-        return true;
+        return 0;
       }
       // Some members have holes now: no way back.
     } else if (request.isTrim) {
-      return true;
+      return 0;
     }
-    if (this.members.isFailed) return true;
+    if (this.members.isFailed) return EIO;
     const isFua = (request.flags & ZeroFlag.fua) !== 0;
-    if (!(await this.writeAll(first, end, isFua))) return false;
-    this.noteDone(first, end, { isHole: false });
-    return true;
+    const status = await this.writeAll(first, end, isFua);
+    if (status === 0) this.noteDone(first, end, { isHole: false });
+    return status;
   }
 
   private async punchAll(first: number, end: number): Promise<boolean> {
@@ -328,36 +338,41 @@ export class StripeZero {
     return true;
   }
 
-  private async writeAll(first: number, end: number, isFua: boolean): Promise<boolean> {
+  /** 0, or the errno of a row that is not zero. */
+  private async writeAll(first: number, end: number, isFua: boolean): Promise<number> {
     const unavailable = this.members.unavailableRoles(first);
-    const writes: Promise<boolean>[] = [];
+    const writes: Promise<OutcomeCode>[] = [];
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
       if ((unavailable & (1 << role)) !== 0) continue;
       writes.push(this.writeOne(role, first, end, isFua));
     }
-    return (await Promise.all(writes)).every((isWritten) => isWritten);
+    const outcomes = await Promise.all(writes);
+    const refused = outcomes.filter((outcome) => outcome !== Outcome.done);
+    if (refused.length === 0) return 0;
+    const isFull = refused.filter((outcome) => outcome === Outcome.noSpace).length > 1;
+    return this.rows.write(first, end, { isFull });
   }
 
-  /** False: the member is there, but it did not take all of it. */
+  /** Not done: the member is there, but it did not take all of it. */
   private async writeOne(
     role: number,
     first: number,
     end: number,
     isFua: boolean,
-  ): Promise<boolean> {
+  ): Promise<OutcomeCode> {
     const { members } = this;
     const range = this.memberRange(role, first, end);
     const epoch = members.epoch[role];
     const device = members.devices[role]!;
     const answer = await this.environment.asyncIo.writeZeroes(device, range, { isFua });
-    if (members.epoch[role] !== epoch) return true;
+    if (members.epoch[role] !== epoch) return Outcome.done;
     members.needsFlush[role] = 1;
-    if (isDone(answer)) return true;
+    if (isDone(answer)) return Outcome.done;
     const { outcome, errno } = answer;
-    if (outcome === Outcome.unsupported) return false;
+    if (outcome === Outcome.unsupported) return outcome;
     const op: OpCode = Op.writeZeroes;
     this.host.memberFailed({ role, op, outcome, errno, ...range });
-    return !isBadSector(outcome);
+    return isBadSector(outcome) ? outcome : Outcome.done;
   }
 
   private memberRange(role: number, first: number, end: number): { offset: number; bytes: number } {

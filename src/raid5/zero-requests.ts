@@ -14,9 +14,11 @@ import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import { RangeHold } from "./range-hold.ts";
 import type { RequestTable } from "./request-table.ts";
+import type { RowPath } from "./row-path.ts";
 import type { StripeOps } from "./stripe-ops.ts";
 import { StripeZero, ZeroFlag } from "./stripe-zero.ts";
 import type { WritePolicy } from "./write-policy.ts";
+import { ZeroRows } from "./zero-rows.ts";
 
 export const ZEROES_AT_ONCE = 16;
 
@@ -55,6 +57,7 @@ export class ZeroRequests {
     members: MemberSet;
     requests: RequestTable;
     ops: StripeOps;
+    rows: RowPath;
     policy: WritePolicy;
     host: ZeroRequestsHost;
   }) {
@@ -75,6 +78,7 @@ export class ZeroRequests {
       allocation: this.allocation,
       range: this.range,
       policy: options.policy,
+      rows: new ZeroRows({ rows: options.rows, kernels: environment.kernels, geometry, members }),
       host: {
         memberFailed: (error) => host.memberFailed(error),
         isRecordPending: () => host.isRecordPending(),

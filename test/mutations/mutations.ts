@@ -432,6 +432,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(SEEDS, "seed 11: every"),
   },
   {
+    name: "parity that a resync could not write is taken for right",
+    rule: 9,
+    file: "src/raid5/row-path.ts",
+    find: 'if (moved === "bad" || moved === "no-space") await this.enterOrLose(place, parityRole);',
+    replace: "",
+    test: named(RULES, "rule 9: a resync"),
+  },
+  {
+    name: "stripes of which a member took no zeros are left to the normal write path",
+    rule: 1,
+    file: "src/raid5/stripe-zero.ts",
+    find: "return this.rows.write(first, end, { isFull });",
+    replace: "return NOT_BEGUN;",
+    test: named(SEEDS, "seed 369401501"),
+  },
+  {
     name: "an array starts on a drive that still owes an answer",
     rule: 10,
     file: "src/array/start-array.ts",

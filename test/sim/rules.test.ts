@@ -261,6 +261,22 @@ test("rule 9: a row without redundancy that cannot be written: EIO, the member s
   expect(world.status().state).not.toBe("failed");
 });
 
+test("rule 9: a resync cannot write a row of parity: nobody goes by what is there", () => {
+  const image = (name: string) => {
+    const noise = bytesOf(2 * MIB, name.charCodeAt(1));
+    return patchImage(blankImage({ name, sizeBytes: DRIVE_BYTES }), DATA, noise);
+  };
+  const { world, client, names } = make({ count: 3, isSettled: false, image });
+  const { data, parity } = placeOf(3, 0);
+  const bad = { op: Op.write, offset: DATA, bytes: ROW_BYTES, count: 1000 } as const;
+  world.device(names[parity]!).faults.plan({ ...bad, fault: { kind: "result", result: -EIO } });
+  world.settle();
+  expect(world.status().degraded).toBe(0);
+  world.must({ kind: "fail-member", array: ARRAY_NAME, drive: names[data]! });
+  expect(world.run(client.read(0, ROW_BYTES)).status).toBe(EIO);
+  expect(world.run(client.read(2 * ROW_BYTES, ROW_BYTES)).status).toBe(0);
+});
+
 test("rule 10: a drive with a request outstanding: neither re-added nor let go", () => {
   const { world, client, names } = make();
   const drive = names[placeOf(4, 0).data]!;

@@ -5,8 +5,8 @@
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
-import { EIO, ESHUTDOWN } from "../../src/base/errno.ts";
-import { MIB } from "../../src/base/units.ts";
+import { EIO, ENOSPC, ESHUTDOWN, errnoName } from "../../src/base/errno.ts";
+import { MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { DeviceTrace } from "./device-trace.ts";
@@ -209,6 +209,63 @@ test("seed 11: every sector of two members is bad: who works row by row stops wi
     }
   }
 });
+
+/** The bytes that occur in each row of the array; none where it is lost. */
+function bytesOfRows(world: SimWorld, count: number): number[][] {
+  const client = world.client();
+  return Array.from({ length: count }, (_, row) => {
+    const { status, data } = world.run(client.read(row * ROW_BYTES, ROW_BYTES));
+    return status === 0 ? [...new Set(data)] : [];
+  });
+}
+
+for (const errno of [ENOSPC, EIO]) {
+  test(`seed 369401501: a member does not take its zeros (${errnoName(errno)}): parity fits all the same`, () => {
+    for (const policy of ["resync", "bitmap", "ppl"] as const) {
+      for (const victims of [["a"], ["b"], ["c"], ["a", "c"], ["a", "b", "c"]]) {
+        for (const [whole, rows] of [
+          [1, 0],
+          [3, 1],
+          [3, 3],
+          [3, 1000],
+        ] as const) {
+          const world = threeMembers(1, new DeviceTrace(), policy);
+          const client = world.client();
+          const old = new Uint8Array(4 * CHUNK_BYTES).fill(7);
+          expect(world.run(client.write(0, old))).toBe(0);
+          const fault = { kind: "result", result: -errno } as const;
+          const area = { fault, offset: DATA_OFFSET, bytes: 2 * CHUNK_BYTES };
+          for (const name of victims) {
+            const { faults } = world.device(name);
+            faults.plan({ ...area, op: Op.writeZeroes, count: whole });
+            faults.plan({ ...area, op: Op.write, count: rows });
+          }
+          const status = world.run(client.zero(0, 4 * CHUNK_BYTES, { noHole: true }));
+          const story = [policy, victims, whole, rows, status];
+          for (const name of victims) world.device(name).faults.quiet();
+          expect([story, world.check()]).toEqual([story, 0]);
+          // What was refused is old or new, sector by sector.
+          const may = status === 0 ? [0] : [0, 7];
+          const isWrong = (bytes: number[]) => bytes.some((byte) => !may.includes(byte));
+          const rowsNow = bytesOfRows(world, 8);
+          expect([story, rowsNow.filter(isWrong)]).toEqual([story, []]);
+          const isOne = victims.length === 1;
+          if (isOne)
+            expect([story, status, rowsNow.every(({ length }) => length === 1)]).toEqual([
+              story,
+              0,
+              true,
+            ]);
+          // What the others give of a member that is lost.
+          if (world.status().degraded > 0) continue;
+          const lost = victims[0] === "b" ? "a" : "b";
+          world.must({ kind: "fail-member", array: ARRAY_NAME, drive: lost });
+          expect([story, bytesOfRows(world, 8).filter(isWrong)]).toEqual([story, []]);
+        }
+      }
+    }
+  });
+}
 
 test("seed 2090: two members go in one reap: neither is recorded", () => {
   const trace = new DeviceTrace();

@@ -1,0 +1,70 @@
+/**
+ * Stripes that are being zeroed as a whole, of which a member did not take its zeros: row by row,
+ * under the hold of the zeroing and covered by its entry in the log. Some chunks are zeros by now
+ * and parity is no one's, so that no write may go by what parity holds until this has been here.
+ */
+import { ENOSPC } from "../base/errno.ts";
+import { ROW_BYTES } from "../base/units.ts";
+import type { ParityKernels } from "../parity/kernels.ts";
+import type { ModifiedRow } from "./degraded-rows.ts";
+import type { Geometry } from "./geometry.ts";
+import type { MemberSet } from "./member-set.ts";
+import type { RowBuffers } from "./row-buffers.ts";
+import type { RowPath, RowPlace } from "./row-path.ts";
+
+export class ZeroRows {
+  private readonly rows: RowPath;
+  private readonly kernels: ParityKernels;
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+
+  constructor(options: {
+    rows: RowPath;
+    kernels: ParityKernels;
+    geometry: Geometry;
+    members: MemberSet;
+  }) {
+    this.rows = options.rows;
+    this.kernels = options.kernels;
+    this.geometry = options.geometry;
+    this.members = options.members;
+  }
+
+  /**
+   * Stripes [first, end): 0, or the errno of a row that is not zero. `isFull` says that several
+   * members have no room: what they hold then stays, and parity is made to fit.
+   */
+  async write(first: number, end: number, { isFull }: { isFull: boolean }): Promise<number> {
+    const buffers = await this.rows.takeBuffers();
+    const rowCount = this.geometry.chunkBytes / ROW_BYTES;
+    this.kernels.fill(buffers.old, 0, ROW_BYTES);
+    let status = isFull ? ENOSPC : 0;
+    for (let stripe = first; stripe < end; stripe += 1) {
+      for (let row = 0; row < rowCount && !this.members.isFailed; row += 1) {
+        const place = { stripe, row };
+        if (isFull && (await this.fit(place, buffers))) continue;
+        status = Math.max(status, await this.zero(place, buffers));
+      }
+    }
+    buffers.give();
+    return status;
+  }
+
+  /** False: not all of the row can be read. */
+  private async fit(place: RowPlace, buffers: RowBuffers): Promise<boolean> {
+    await this.rows.compare(place, true, buffers);
+    return buffers.failed === 0;
+  }
+
+  private zero(place: RowPlace, buffers: RowBuffers): Promise<number> {
+    const { geometry, members } = this;
+    const absent = members.unavailableRoles(place.stripe);
+    const modified: ModifiedRow[] = [];
+    for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+      const role = geometry.dataRole(place.stripe, dataIndex);
+      modified.push({ role, address: buffers.old, isMissing: (absent & (1 << role)) !== 0 });
+    }
+    this.kernels.fill(buffers.partialParity, 0, ROW_BYTES);
+    return this.rows.degraded.write(place, geometry.parityRole(place.stripe), modified, buffers);
+  }
+}
