@@ -172,8 +172,9 @@ export class RaidArray {
     return this.state.events;
   }
 
+  /** False once all members are durably marked clean. */
   get isDirty(): boolean {
-    return this.state.isMarkedDirty;
+    return this.state.isMarkedDirty || this.dirtyMark.state !== "clean";
   }
 
   get isFailed(): boolean {

@@ -2,10 +2,10 @@
  * The compiled executable under test: runs its verbs, starts `serve` and `attach`, talks to them.
  *
  * PARITYD_BINARY names the executable; without it dist/parityd is taken, which test/run.ts has
- * just built, and which is built here where it is missing. Every process started here is killed,
- * by its own id, when the tests of the file are over (files that share one process, as they do
- * without test/run.ts: those of the first file). Output goes to files: a pipe that nobody reads
- * would stop the daemon.
+ * just built, and which is built here where it is missing or older than the source. Every process
+ * started here is killed, by its own id, when the tests of the file are over (files that share one
+ * process, as they do without test/run.ts: those of the first file). Output goes to files: a pipe
+ * that nobody reads would stop the daemon.
  */
 import { afterAll } from "bun:test";
 import {
@@ -14,9 +14,11 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   renameSync,
+  statSync,
 } from "node:fs";
 import { createConnection } from "node:net";
 import { dirname, join, resolve } from "node:path";
@@ -31,7 +33,7 @@ const POLL_MS = 5;
 
 let binary: string | undefined;
 
-/** The absolute path of the executable; builds it where there is none. */
+/** The absolute path of the executable; builds it where there is none of this source. */
 export function binaryPath(): string {
   binary ??= findBinary();
   return binary;
@@ -41,7 +43,7 @@ function findBinary(): string {
   const given = process.env["PARITYD_BINARY"];
   if (given !== undefined) return resolve(given);
   const standard = join(TOP, "dist", "parityd");
-  if (existsSync(standard)) return standard;
+  if (existsSync(standard) && statSync(standard).mtimeMs > newestSourceMs()) return standard;
   // Under a name of its own first: another test process may be about to do the same.
   const own = join(TOP, "dist", `parityd-${process.pid}`);
   mkdirSync(dirname(own), { recursive: true });
@@ -49,6 +51,16 @@ function findBinary(): string {
   assert(built.success, `the executable is built: ${built.stderr}`);
   renameSync(own, standard);
   return standard;
+}
+
+function newestSourceMs(): number {
+  const files = ["build.ts", "package.json"];
+  for (const folder of ["src", "ffi"]) {
+    for (const name of readdirSync(join(TOP, folder), { recursive: true, encoding: "utf8" })) {
+      files.push(join(folder, name));
+    }
+  }
+  return Math.max(...files.map((file) => statSync(join(TOP, file)).mtimeMs));
 }
 
 export interface Finished {
