@@ -173,10 +173,13 @@ function newLog(policy: ConsistencyPolicy, layout: LayoutOnMember): SuperblockLo
   }
 }
 
-/** `wallMs` as the superblock keeps times. */
+/**
+ * As Linux and mdadm write it, in whole seconds. Linux refuses every change of an array whose time
+ * of creation has microseconds: it compares it with what GET_ARRAY_INFO, in 32 bits, could tell
+ * (update_array_info in its md.c).
+ */
 export function mdTimeOf(wallMs: number): MdTime {
-  const seconds = Math.floor(wallMs / 1000);
-  return { seconds, microseconds: Math.floor((wallMs - seconds * 1000) * 1000) };
+  return { seconds: Math.floor(wallMs / 1000), microseconds: 0 };
 }
 
 /**

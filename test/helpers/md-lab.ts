@@ -33,10 +33,27 @@ export interface TrialTask {
   readonly files: readonly string[];
 }
 
+/** An array whose consistency policy Linux changes. */
+export interface GrowTask {
+  readonly name: string;
+  readonly files: readonly string[];
+  /** Behind `mdadm --grow`. */
+  readonly word: string;
+}
+
+export interface GrowReport {
+  /** As the kernel names it, afterwards. */
+  readonly policy: string;
+  /** sha256 of the array: as it was assembled, and after some writes in the new policy. */
+  readonly sumBefore: string;
+  readonly sumWritten: string;
+}
+
 export interface MdPlan {
   readonly create?: readonly CreateTask[];
   readonly assemble?: readonly AssembleTask[];
   readonly trials?: readonly TrialTask[];
+  readonly grow?: readonly GrowTask[];
 }
 
 export interface AssembleReport {
@@ -61,6 +78,7 @@ export interface MdReport {
   readonly assembled: Record<string, AssembleReport>;
   /** By name: how many members were missing when it started; null: it did not. */
   readonly trials: Record<string, number | null>;
+  readonly grown: Record<string, GrowReport>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */

@@ -5,11 +5,13 @@
  * Method: arrays of parityd's own, in each policy, are stopped clean, degraded or in mid-rebuild,
  * or killed in mid-write. A boot of the kernel lab assembles them: the sha256 is what parityd
  * served, a check finds nothing, and what Linux writes then parityd reads back. A second boot is
- * one more round. With `ppl` the kernel also recovers what was killed without each member, to what
+ * one more round. mdadm --grow also changes the policy of copies of them. With `ppl` the kernel also recovers what was killed without each member, to what
  * parityd itself recovers; a wrong entry in that log would panic this kernel.
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
+import { policyOf } from "../../src/array/array-policy.ts";
+import { decodeSuperblock } from "../../src/md/superblock.ts";
 import { ArrayImages, expectAccepted, once } from "../helpers/array-images.ts";
 import {
   DAMAGE_DEVICE_BYTES,
@@ -18,7 +20,13 @@ import {
   damagedBlocks,
   type Fate,
 } from "../helpers/md-damages.ts";
-import { type AssembleTask, type MdReport, runMd, type TrialTask } from "../helpers/md-lab.ts";
+import {
+  type AssembleTask,
+  type GrowTask,
+  type MdReport,
+  runMd,
+  type TrialTask,
+} from "../helpers/md-lab.ts";
 import { writeMember } from "../helpers/md-members.ts";
 import { needs } from "../helpers/needs.ts";
 import { ArrayMaker, ENDINGS, LOGGED_ENDINGS, type OwnArraySpec } from "../helpers/own-arrays.ts";
@@ -48,6 +56,17 @@ const AGAIN = OWN.filter(({ ending, memberCount }) => ending !== "clean" && memb
 /** Damages that a real kernel is asked about. */
 const TRIALS = DAMAGES;
 
+/**
+ * Changes of policy that Linux makes to an array of parityd's, and what they are called there.
+ * mdadm 4.2 adds a partial parity log to no array that was created without one, its own included:
+ * it looks for room below the bad-block log only.
+ */
+const GROWTHS = [
+  { from: "ppl", to: "resync", word: "--consistency-policy=resync" },
+  { from: "resync", to: "bitmap", word: "--bitmap=internal" },
+  { from: "bitmap", to: "resync", word: "--bitmap=none" },
+] as const;
+
 const images = new ArrayImages();
 
 function trialOf(damage: Damage): TrialTask {
@@ -62,16 +81,28 @@ function trialOf(damage: Damage): TrialTask {
 
 const madeByParityd = once(() => new ArrayMaker(images).makeAll(OWN));
 
-/** Copies of an array's files without one of them, for a kernel to recover. */
-function taskWithout(name: string, lost: number): AssembleTask {
-  const files = images.files.get(name)!.toSpliced(lost, 1);
-  const copies = files.map((file) => {
-    const copy = `without-${lost}-${file}`;
+function copiesOf(files: readonly string[], prefix: string): string[] {
+  return files.map((file) => {
+    const copy = `${prefix}-${file}`;
     const [from, to] = images.paths([file, copy]);
     copyFileSync(from!, to!);
     return copy;
   });
-  return { name: `${name} without ${lost}`, files: copies, replaces: null, isBrief: true };
+}
+
+/** Copies of an array's files without one of them, for a kernel to recover. */
+function taskWithout(name: string, lost: number): AssembleTask {
+  const files = copiesOf(images.files.get(name)!.toSpliced(lost, 1), `without-${lost}`);
+  return { name: `${name} without ${lost}`, files, replaces: null, isBrief: true };
+}
+
+function isGrown({ policy, ending }: OwnArraySpec, from: string): boolean {
+  return policy === from && ending === "clean";
+}
+
+function growTaskOf({ from, to, word }: (typeof GROWTHS)[number]): GrowTask {
+  const { name } = OWN.find((spec) => isGrown(spec, from))!;
+  return { name: `${from} to ${to}`, files: copiesOf(images.files.get(name)!, to), word };
 }
 
 /** The first boot. */
@@ -81,7 +112,8 @@ const assembledByLinux = once(async (): Promise<MdReport> => {
     assemble.push(...sumsWithout.map((_, lost) => taskWithout(name, lost)));
     assemble.push(images.task(name, replaces));
   }
-  return runMd(images.folder, { assemble, trials: TRIALS.map(trialOf) });
+  const grow = GROWTHS.map(growTaskOf);
+  return runMd(images.folder, { assemble, trials: TRIALS.map(trialOf), grow });
 });
 
 /** The second boot, after parityd has written to what the kernel had written to. */
@@ -135,6 +167,32 @@ test.skipIf(!CAN_RUN)(
   },
   LIMIT_MS,
 );
+
+for (const growth of GROWTHS) {
+  const { from, to, word } = growth;
+  test.skipIf(!CAN_RUN)(
+    `mdadm --grow ${word}: ${from} becomes ${to}, and parityd goes on with it ${NEEDS}`,
+    async () => {
+      const { name, sum } = (await madeByParityd()).get(
+        OWN.find((spec) => isGrown(spec, from))!.name,
+      )!;
+      const { policy, sumBefore, sumWritten } = (await assembledByLinux()).grown[
+        `${from} to ${to}`
+      ]!;
+      expect([policy, sumBefore]).toEqual([to, sum]);
+      const files = images.files.get(name)!.map((file) => `${to}-${file}`);
+      expect(await images.readOnlySum(name, files)).toBe(sumWritten);
+      const [path] = images.paths(files);
+      const block = new Uint8Array(await Bun.file(path!).slice(4096, 8192).arrayBuffer());
+      const superblock = decodeSuperblock(block, { deviceBytes: Bun.file(path!).size });
+      expect(superblock.ok && policyOf(superblock.value)).toBe(to);
+      // And on in the new policy.
+      const sumOurs = await images.write(name, files, 4);
+      expect(await images.readOnlySum(name, files)).toBe(sumOurs);
+    },
+    LIMIT_MS,
+  );
+}
 
 function fateOf(missing: number | null | undefined): Fate {
   if (missing === null || missing === undefined) return "refused";

@@ -28,6 +28,8 @@ import type {
   AssembleReport,
   AssembleTask,
   CreateTask,
+  GrowReport,
+  GrowTask,
   MdPlan,
   MdReport,
   TrialTask,
@@ -35,6 +37,7 @@ import type {
 import { toolPath } from "../../helpers/needs.ts";
 
 const MD = "/dev/md0";
+const GROW_TRIES = 20;
 const SYSFS = "/sys/block/md0/md";
 /** linux/loop.h */
 const LOOP_SET_FD = 0x4c00;
@@ -184,6 +187,33 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
   });
 }
 
+/** The kernel may look for work for a moment still, and then takes no change. */
+async function regrow(word: string): Promise<void> {
+  const words = [toolPath("mdadm")!, "--grow", MD, word];
+  for (let tries = 0; ; tries += 1) {
+    const { exitCode, stderr } = await runProgram(words);
+    if (exitCode === 0) return;
+    assert(tries < GROW_TRIES, `mdadm --grow ${word} succeeds: ${stderr}`);
+    await Bun.sleep(100);
+  }
+}
+
+function grow({ files, word }: GrowTask): Promise<GrowReport> {
+  return withLoops(files, async (devices) => {
+    await run("mdadm", "--assemble", MD, ...devices);
+    const sumBefore = sum();
+    if (attribute("array_state") === "read-auto") setAttribute("array_state", "active");
+    await waitInSync();
+    await regrow(word);
+    await waitInSync();
+    const policy = attribute("consistency_policy");
+    scribble();
+    const sumWritten = sum();
+    await run("mdadm", "--stop", MD);
+    return { policy, sumBefore, sumWritten };
+  });
+}
+
 /** An array that did not start is on its way out for a moment, and busy. */
 async function settledState(): Promise<string> {
   while (existsSync(SYSFS)) {
@@ -210,9 +240,10 @@ function attempt({ files }: TrialTask): Promise<number | null> {
 test("md: the plan of the host", async () => {
   writeFileSync("/proc/sys/dev/raid/speed_limit_min", "200000");
   const plan: MdPlan = JSON.parse(readFileSync(join(guestFolder(), "plan.json"), "utf8"));
-  const report: MdReport = { created: {}, assembled: {}, trials: {} };
+  const report: MdReport = { created: {}, assembled: {}, trials: {}, grown: {} };
   for (const task of plan.create ?? []) report.created[task.name] = await create(task);
   for (const task of plan.assemble ?? []) report.assembled[task.name] = await assemble(task);
   for (const task of plan.trials ?? []) report.trials[task.name] = await attempt(task);
+  for (const task of plan.grow ?? []) report.grown[task.name] = await grow(task);
   writeFileSync(join(guestFolder(), "report.json"), JSON.stringify(report));
 });
