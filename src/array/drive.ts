@@ -42,6 +42,9 @@ export interface ReadFailure {
   readonly detail: string;
 }
 
+const ANSWER_WAIT_MS = 10_000;
+const ANSWER_POLL_MS = 5;
+
 export class Drive {
   readonly info: OpenDrive;
   readonly device: DriveDevice;
@@ -81,6 +84,13 @@ export class Drive {
   /** Requests that may still act on the drive, given up or not (write-rules 10). */
   get outstanding(): number {
     return Math.max(this.device.outstanding, this.io.outstanding) + this.punchesOutstanding;
+  }
+
+  /** Waits a while for what is outstanding. False: it hangs; nobody may use it or let go of it. */
+  async hasAnswered({ timers, clock }: ReactorContext): Promise<boolean> {
+    const limitMs = clock.nowMs() + ANSWER_WAIT_MS;
+    while (this.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(ANSWER_POLL_MS);
+    return this.outstanding === 0;
   }
 
   get name(): string {

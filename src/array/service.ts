@@ -40,7 +40,6 @@ export type ArrayCommandKind = Exclude<
 export type ArrayCommand = { [K in ArrayCommandKind]: CommandOf<K> }[ArrayCommandKind];
 
 const POLL_MS = 5;
-const DETACH_WAIT_MS = 10_000;
 
 export class ArrayService {
   readonly registry: Registry;
@@ -183,7 +182,7 @@ export class ArrayService {
       if (obstacle !== null) return err(obstacle);
       await running.removeDrive(drive, "the drive was removed");
     }
-    if (!(await this.hasAnswered(drive))) {
+    if (!(await drive.hasAnswered(registry.context))) {
       const detail =
         `drive ${name} has left its array, but ${drive.outstanding} requests are still ` +
         "outstanding on it: it can be let go when they have ended";
@@ -196,16 +195,6 @@ export class ArrayService {
     if (record !== null) registry.dropIfEmpty(record);
     else if (autoAssemble) await this.tellWaiting(drive);
     return ok({ fd: drive.info.fd });
-  }
-
-  /**
-   * Waits a while for what is outstanding: a drive that hangs cannot be let go (write-rules 10).
-   */
-  private async hasAnswered(drive: Drive): Promise<boolean> {
-    const { timers, clock } = this.registry.context;
-    const limitMs = clock.nowMs() + DETACH_WAIT_MS;
-    while (drive.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(POLL_MS);
-    return drive.outstanding === 0;
   }
 
   // Arrays -----------------------------------------------------------------------------------

@@ -147,8 +147,11 @@ export async function runPlan(
 async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
   const drives = registry.drivesOf(record.uuid);
   let unreadable = "";
-  for (const drive of drives) {
-    if (drive.outstanding > 0) {
+  const haveAnswered = await Promise.all(
+    drives.map((drive) => drive.hasAnswered(registry.context)),
+  );
+  for (const [index, drive] of drives.entries()) {
+    if (!haveAnswered[index]) {
       // It would not answer; and what it still owes must not land on what is written from now on.
       drive.isUnreadable = true;
       unreadable = `Requests of before are still outstanding on drive ${drive.name}.`;
