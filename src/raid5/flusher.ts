@@ -66,10 +66,8 @@ export class Flusher {
     this.current = this.waiting;
     this.waiting = [];
     this.pending = 1;
-    // Rule 15: with two members gone nothing is submitted, and the waiters are told so.
-    const isFailed = members.isFailed;
     for (let role = 0; role < members.memberCount; role += 1) {
-      if (isFailed || !members.isPresent(role) || members.needsFlush[role] === 0) continue;
+      if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;
       members.needsFlush[role] = 0;
       const request = table.allocate();
       table.op[request] = Op.flush;

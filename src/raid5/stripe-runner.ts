@@ -326,11 +326,6 @@ export class StripeRunner {
     const { ops, segments, geometry } = this;
     const stripe = ops.stripe[op]!;
     ops.phase[op] = Phase.writing;
-    if (this.members.isFailed) {
-      // Rule 15: once two members are gone nothing is written.
-      this.finish(op, EIO);
-      return;
-    }
     if (!this.hasRequestsFor(op)) {
       this.ioWaiters.push(op);
       return;

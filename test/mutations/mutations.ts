@@ -416,14 +416,6 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(SEEDS, "seed 2090"),
   },
   {
-    name: "a write that was reading goes out although two members are gone",
-    rule: 15,
-    file: "src/raid5/stripe-runner.ts",
-    find: "if (this.members.isFailed) {\n      // Rule 15",
-    replace: "if (Number.isNaN(op)) {\n      // Rule 15",
-    test: named(SEEDS, "seed 15:"),
-  },
-  {
     name: "a write of the row path goes out although two members are gone",
     rule: 15,
     file: "src/block/retry-filter.ts",
@@ -478,14 +470,6 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "if (this.members.isFailed) return true;",
     replace: "",
     test: named(POLICY, "rule 15"),
-  },
-  {
-    name: "a flush goes out although two members are gone",
-    rule: 15,
-    file: "src/raid5/flusher.ts",
-    find: "const isFailed = members.isFailed;",
-    replace: "const isFailed = false;",
-    test: named(SEEDS, "seed 15:"),
   },
   {
     name: "a result row that was given up is used again",

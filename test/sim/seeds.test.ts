@@ -272,9 +272,10 @@ test("seed 2090: two members go in one reap: neither is recorded", () => {
   const latency = { minMs: 0.1, tailMs: 0 };
   const world = new SimWorld({ seed: 1, trace, latency, batchChance: 1 });
   const drives = ["a", "b", "c", "d"];
-  for (const name of drives) world.addDrive({ name, sizeBytes: 3 * MIB });
+  for (const name of [...drives, "spare"]) world.addDrive({ name, sizeBytes: 3 * MIB });
   world.createArray({ drives, chunkBytes: CHUNK_BYTES, memberSizeBytes: 4 * CHUNK_BYTES });
   world.settle();
+  add(world, "spare");
   world.simulation.runFor(100);
   for (const name of ["a", "b"]) world.device(name).vanish("keep");
   const before = trace.events.length;
@@ -282,6 +283,7 @@ test("seed 2090: two members go in one reap: neither is recorded", () => {
   world.simulation.runFor(1000);
   expect(world.status().state).toBe("failed");
   expect(trace.events.slice(before)).toEqual([]);
+  expect(world.events.filter(({ kind }) => kind === "spare.failed")).toEqual([]);
   for (const device of world.devices.values()) device.comeBack();
   const after = SimWorld.restart(world.images(), { seed: 2 });
   expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
