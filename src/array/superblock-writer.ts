@@ -109,8 +109,8 @@ export class SuperblockWriter {
       // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
       const address = await this.takeBuffer();
       await this.host.beforeUpdate();
-      // Rule 15: completions of one reap are judged together. What the first of them has begun would
-      // be refused after the second, and a spare that refuses it counts as failed.
+      // Rule 15: completions of one reap are judged together. What the first of them has begun
+      // would be refused after the second, and a spare that refuses it counts as failed.
       if (this.host.mayNotWrite()) {
         this.pool.free(address, SLAB_BYTES);
         break;

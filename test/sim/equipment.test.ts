@@ -281,6 +281,17 @@ test("sim-device: it vanishes and comes back: ENXIO meanwhile, and old content a
   expect(HandDrive.valueIn(drive.device.crash("drop"), 0)).toBe(5);
 });
 
+test("sim-device: dead: the error that was asked for, and nothing of a write lands", () => {
+  for (let round = 0; round < 20; round += 1) {
+    const drive = new HandDrive();
+    drive.write(0, 1);
+    drive.device.faults.plan({ fault: { kind: "dead", errno: EIO }, count: 2 });
+    expect(drive.write(0, 2)).toBe(-EIO);
+    drive.finish(drive.submit(Op.read, { offset: 0 }));
+    expect([...new Set(drive.read(0))]).toEqual([1]);
+  }
+});
+
 test("sim-device: rot, a lost and a misdirected write: wrong bytes without an error", () => {
   const drive = new HandDrive();
   drive.write(0, 1);

@@ -314,7 +314,8 @@ export class SimDevice implements BlockDevice {
 
   private reachesMedia(entry: InFlight): boolean {
     if (entry.op === Op.discard && !this.canDiscard) return false;
-    return changesBytes(entry.op) && entry.fault?.kind !== "lose";
+    const { kind } = entry.fault ?? {};
+    return changesBytes(entry.op) && kind !== "lose" && kind !== "dead";
   }
 
   private finish(entry: InFlight): void {
@@ -336,6 +337,7 @@ export class SimDevice implements BlockDevice {
     const { op, fault, bytes } = entry;
     if (fault?.kind === "refuse") return submitFailure(fault.errno);
     if (entry.isDoomed) return -ENXIO;
+    if (fault?.kind === "dead") return -fault.errno;
     const result = fault?.kind === "result" ? fault.result : op === Op.flush ? 0 : bytes;
     if (op === Op.read) return this.carryOutRead(entry, result);
     if (op === Op.flush) {

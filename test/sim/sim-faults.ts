@@ -21,6 +21,8 @@ import { Op, type OpCode } from "../../src/reactor/io-table.ts";
 export type SimFault =
   /** The raw answer: -errno, 0, or fewer bytes than asked for. What landed of a write is chance. */
   | { readonly kind: "result"; readonly result: number }
+  /** Answered with an error, and nothing of it reaches the media. */
+  | { readonly kind: "dead"; readonly errno: number }
   /** io_submit does not take it. */
   | { readonly kind: "refuse"; readonly errno: number }
   | { readonly kind: "slow"; readonly delayMs: number }

@@ -36,6 +36,7 @@ const MUST_HAPPEN = [
   "vanish",
   "latent",
   "two members",
+  "dead",
   "half a write",
   "disconnect",
   "clock jump",

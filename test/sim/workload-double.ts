@@ -74,9 +74,10 @@ function strike({ world, random }: Run, victims: readonly SimDevice[]): void {
     const isVanishing = nextBelow(random, 2) === 0;
     const policy = VANISH_POLICIES[nextBelow(random, VANISH_POLICIES.length)]!;
     const hit = () => {
-      // As a lost drive answers, or as one whose every sector is bad.
-      const result = nextBelow(random, 2) === 0 ? -ENXIO : -EIO;
-      const fault = { kind: "result", result } as const;
+      // As a lost drive answers, or as one whose every sector is bad. One that wrote all the same
+      // could have a row on its bad-block log that is good, and lost beside a missing member.
+      const errno = nextBelow(random, 2) === 0 ? ENXIO : EIO;
+      const fault = { kind: "dead", errno } as const;
       if (isVanishing) device.vanish(policy);
       else device.faults.plan({ fault, count: Number.POSITIVE_INFINITY });
     };
