@@ -356,10 +356,12 @@ export class StripeEngine {
     this.deliver();
   }
 
-  /** With a log nothing is written while a failed member is not on record. */
+  /** See WritePolicy.waitsForRecord. */
   private async untilMayWrite(): Promise<void> {
     const { timers } = this.environment;
-    while (this.policy.logs !== null && this.recordsPending > 0) await timers.sleep(RECORD_POLL_MS);
+    while (this.policy.waitsForRecord && this.recordsPending > 0) {
+      await timers.sleep(RECORD_POLL_MS);
+    }
   }
 
   // Splitting --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ export class RowIo {
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly memberFailed: (error: MemberError) => void;
-  /** See `StripeRunner.startWriting`. */
+  /** See WritePolicy.waitsForRecord. */
   private readonly untilMayWrite: () => Promise<void>;
   private readonly sources = new Uint32Array(16);
 

@@ -76,7 +76,7 @@ export class RowPath {
     geometry: Geometry;
     members: MemberSet;
     policy: WritePolicy;
-    /** See `StripeRunner.startWriting`. */
+    /** See WritePolicy.waitsForRecord. */
     untilMayWrite: () => Promise<void>;
     host: RowHost;
   }) {

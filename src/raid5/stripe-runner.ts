@@ -60,7 +60,7 @@ export class StripeRunner {
   private readonly memoryWaiters: IndexQueue;
   private readonly ioWaiters: IndexQueue;
   private readonly recordWaiters: IndexQueue;
-  /** Writes that wait for a record before they begin; see `startWriting`. */
+  /** Writes that wait for a record before they begin: WritePolicy.waitsForRecord. */
   private readonly startWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
   private readonly policy: WritePolicy;
@@ -184,7 +184,9 @@ export class StripeRunner {
       else this.finishWrite(op);
     }
     for (let count = this.startWaiters.length; count > 0; count -= 1) {
-      this.startWriting(this.startWaiters.shift());
+      const op = this.startWaiters.shift();
+      if (this.ops.isMarked[op] === 1) this.issueWrites(op);
+      else this.startWriting(op);
     }
   }
 
@@ -300,8 +302,6 @@ export class StripeRunner {
     const parityRole = this.geometry.parityRole(ops.stripe[op]!);
     const { logs } = this.policy;
     if (logs !== null && this.host.isRecordPending()) {
-      // Order: the failed member is on record before anything is written without it. A crash in
-      // between would bring it back as current, and replay cannot know what it has missed.
       ops.phase[op] = Phase.waitingRecord;
       this.startWaiters.push(op);
       return;
@@ -338,6 +338,11 @@ export class StripeRunner {
         this.policy.intent.wait(op);
         return;
       }
+    }
+    if (ops.isMarked[op] === 1 && this.host.isRecordPending()) {
+      ops.phase[op] = Phase.waitingRecord;
+      this.startWaiters.push(op);
+      return;
     }
     ops.writingSinceMs[op] = this.environment.timers.clock.nowMs();
     const absent = this.members.unavailableRoles(stripe);

@@ -291,6 +291,9 @@ export class StripeZero {
       ticket = await logs.logStripes(first, end);
     }
     await intent?.startWrites(first, end);
+    while (intent !== null && this.host.isRecordPending()) {
+      await this.environment.timers.sleep(POLL_MS);
+    }
     const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
     const status = isStillWhole ? await this.zeroLogged(first, end, request) : NOT_BEGUN;
     intent?.endWrites(first, end, status === 0 && !this.members.isFailed);

@@ -9,6 +9,15 @@ import type { PplLogs } from "./ppl-logs.ts";
 import type { WriteIntent } from "./write-intent.ts";
 
 export class WritePolicy {
+  /**
+   * Order: a member that has failed is on record before anything is written without it. A crash in
+   * between would bring it back as current, and neither replay nor its own bitmap knows what it has
+   * missed. A resync of everything needs no record.
+   */
+  get waitsForRecord(): boolean {
+    return this.logs !== null || this.intent !== null;
+  }
+
   /** With `ppl`: the partial parity logs. */
   logs: PplLogs | null = null;
   /** With `bitmap`: the write-intent bitmap. */

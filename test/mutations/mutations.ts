@@ -456,6 +456,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(POLICY, "fails and comes back"),
   },
   {
+    name: "a write is marked and goes out before a failed member is on record",
+    rule: 9,
+    file: "src/raid5/stripe-runner.ts",
+    find: "if (ops.isMarked[op] === 1 && this.host.isRecordPending()) {",
+    replace: "if (Number.isNaN(op)) {",
+    test: named(POLICY, "no stripe that it has no bit for was written"),
+  },
+  {
+    name: "zeros go out before a failed member is on record",
+    rule: 9,
+    file: "src/raid5/stripe-zero.ts",
+    find: "while (intent !== null && this.host.isRecordPending()) {",
+    replace: "while (Number.isNaN(first)) {",
+    test: named(POLICY, "no stripe that it has no bit for was zeroed"),
+  },
+  {
     name: "the row path goes past the log before its member is on record as failed",
     rule: 9,
     file: "src/raid5/row-io.ts",

@@ -343,6 +343,34 @@ test("ppl: the log's member fails beside a bad sector and comes back: that chunk
   expect([read.status, read.data[0]]).toEqual([0, 2]);
 });
 
+for (const how of ["written", "zeroed"] as const) {
+  test(`bitmap: a member fails and comes back: no stripe that it has no bit for was ${how}`, () => {
+    const world = make("bitmap");
+    writeAll(world, [
+      [6, 2],
+      [7, 3],
+    ]);
+    // Only the bit of stripe 0 is set.
+    world.simulation.runFor(60_000);
+    writeAll(world, [[0, 1]]);
+    disturb(world, "a", "data", { fault: GONE, op: Op.write });
+    for (const name of DRIVES) {
+      disturb(world, name, "superblock", { fault: { kind: "slow", delayMs: 50 }, op: Op.write });
+    }
+    void write(world.client(), 0, 9);
+    world.simulation.runFor(5);
+    expect(world.events.at(-1)?.kind).toBe("array.degraded");
+    const stripe = { offset: 6 * ROW_BYTES, bytes: 2 * ROW_BYTES };
+    if (how === "written") void writeThrough(world, stripe.offset, ROW_BYTES);
+    else void world.client().zero(stripe.offset, stripe.bytes, { fua: true, noHole: true });
+    world.simulation.runFor(20);
+    const after = SimWorld.restart(world.crash("drop"), { seed: 3 });
+    after.startArrays();
+    expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
+    expect(after.check()).toBe(0);
+  });
+}
+
 test("rule 15: the array fails while a write waits for its bit: it is refused, and waits no more", () => {
   const world = make("bitmap");
   // No bit is set but that of one stripe; and the array is marked dirty.
