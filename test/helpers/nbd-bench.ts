@@ -7,6 +7,7 @@ import { SLAB_BYTES, SlabPool } from "../../src/block/pool.ts";
 import { NbdClient } from "../../src/nbd/client.ts";
 import type { NbdLimits } from "../../src/nbd/limits.ts";
 import {
+  Command,
   encodeInfoRequest,
   encodeOption,
   encodeRequest,
@@ -116,6 +117,14 @@ export class NbdBench {
     return watched;
   }
 
+  /** The client says good-bye: the connection ends, and with it all that it took. */
+  finish(peer: FakePeer): void {
+    peer.send(request({ command: Command.disconnect }));
+    this.loop.turns(3);
+    assert(peer.isClosedByServer, "the server closes when the client is done");
+    this.checkNoLeak();
+  }
+
   /** Fails unless everything that requests and connections took has been given back. */
   checkNoLeak(): void {
     assert(this.pool.freeBytes === this.pool.totalBytes, "the pool is full again");
@@ -124,6 +133,11 @@ export class NbdBench {
     assert(this.server.connectionCount === 0, "all connections have ended");
     for (const status of this.server.exports()) assert(status.connections === 0, "none counted");
   }
+}
+
+/** The errors of the replies that have come. */
+export function errorsOf(peer: FakePeer): number[] {
+  return parseReplies(peer.take()).map((reply) => reply.error);
 }
 
 export function request(fields: {

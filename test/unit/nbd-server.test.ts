@@ -16,8 +16,7 @@ import {
   encodeOption,
   OptionCode,
 } from "../../src/nbd/protocol.ts";
-import type { FakePeer } from "../helpers/fake-socket-kernel.ts";
-import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../helpers/nbd-bench.ts";
+import { CLIENT_FLAGS, errorsOf, NbdBench, parseReplies, request } from "../helpers/nbd-bench.ts";
 
 function pattern(bytes: number, seed: number): Uint8Array {
   const data = new Uint8Array(bytes);
@@ -26,17 +25,6 @@ function pattern(bytes: number, seed: number): Uint8Array {
 }
 
 const NOTHING = new Uint8Array(0);
-
-function errors(peer: FakePeer): number[] {
-  return parseReplies(peer.take()).map((reply) => reply.error);
-}
-
-function finish(bench: NbdBench, peer: FakePeer): void {
-  peer.send(request({ command: Command.disconnect }));
-  bench.loop.turns(3);
-  expect(peer.isClosedByServer).toBe(true);
-  bench.checkNoLeak();
-}
 
 test("server: a write and a read at odd offsets: the same bytes, at congruent addresses", () => {
   const bench = new NbdBench();
@@ -64,7 +52,7 @@ test("server: a write and a read at odd offsets: the same bytes, at congruent ad
     bench.loop.turn();
     expect(parseReplies(peer.take(), () => bytes)).toEqual([{ error: 0, cookie: 8, data }]);
   }
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: the whole conversation one byte at a time, both ways: as in one piece", () => {
@@ -88,7 +76,7 @@ test("server: the whole conversation one byte at a time, both ways: as in one pi
   expect(replies.map((reply) => reply.error)).toEqual([0, 0]);
   expect(Buffer.compare(replies[1]!.data.subarray(5, 105), data)).toBe(0);
   peer.fragmentBytes = 28;
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: everything in one piece with the handshake: each part is answered in order", () => {
@@ -135,7 +123,7 @@ test("server: many small requests in one piece: few receives, one send for all r
   expect(peer.recvCalls - before.recv).toBe(1);
   expect(peer.sendCalls - before.send).toBe(1);
   expect(parseReplies(peer.take(), () => 512).length).toBe(32);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: more replies than iovecs: all are sent, in order of completion", () => {
@@ -156,7 +144,7 @@ test("server: more replies than iovecs: all are sent, in order of completion", (
   bench.loop.turns(3);
   expect(parseReplies(peer.take(), () => 9).map((reply) => reply.cookie)).toEqual(order);
   expect(bench.kernel.mostIovecs).toBe(IOVEC_COUNT);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: partial sends of replies with data: resumed where they stopped", () => {
@@ -176,7 +164,7 @@ test("server: partial sends of replies with data: resumed where they stopped", (
       expect(reply.data).toEqual(bench.front.data.slice(index * 7, index * 7 + 40));
     }
     expect(replies.length).toBe(4);
-    finish(bench, peer);
+    bench.finish(peer);
   }
 });
 
@@ -200,7 +188,7 @@ test("server: flags and commands of the array: FUA only on writes, flush without
   bench.front.completeAll();
   bench.loop.turn();
   expect(parseReplies(peer.take(), (cookie) => (cookie === 9 ? 1 : 0)).length).toBe(5);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: zero bytes: success without the array", () => {
@@ -210,9 +198,9 @@ test("server: zero bytes: success without the array", () => {
     peer.send(request({ command, offset: MIB }));
   }
   bench.loop.turns(6);
-  expect(errors(peer)).toEqual([0, 0, 0]);
+  expect(errorsOf(peer)).toEqual([0, 0, 0]);
   expect(bench.front.submitted).toBe(0);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: refused writes: their payload is not taken for requests", () => {
@@ -224,8 +212,8 @@ test("server: refused writes: their payload is not taken for requests", () => {
   bench.loop.turns(20);
   bench.front.completeAll();
   bench.loop.turn();
-  expect(errors(peer)).toEqual([EPERM, 0]);
-  finish(bench, peer);
+  expect(errorsOf(peer)).toEqual([EPERM, 0]);
+  bench.finish(peer);
 });
 
 test("server: bad requests: each its error, and the connection goes on", () => {
@@ -242,9 +230,9 @@ test("server: bad requests: each its error, and the connection goes on", () => {
   peer.send(request({ command: Command.write, bytes: huge }), new Uint8Array(huge));
   peer.send(request({ command: Command.read, bytes: 1, flags: CommandFlag.dontFragment }));
   bench.loop.turns(60);
-  expect(errors(peer)).toEqual([ENOSPC, ...new Array(8).fill(EINVAL)]);
+  expect(errorsOf(peer)).toEqual([ENOSPC, ...new Array(8).fill(EINVAL)]);
   expect(bench.front.submitted).toBe(0);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: a write far above the limit, a wrong magic: disconnected", () => {
@@ -270,9 +258,9 @@ test("server: the array's errors: mapped, and a failed read sends no data", () =
     bench.front.complete(0, status);
     bench.loop.turn();
     const expected = status === 61 ? EIO : status;
-    expect(errors(peer)).toEqual([expected, expected]);
+    expect(errorsOf(peer)).toEqual([expected, expected]);
   }
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: structured replies: data, nothing, errors and block status in chunks", () => {
@@ -311,7 +299,7 @@ test("server: structured replies: data, nothing, errors and block status in chun
   bench.front.complete();
   bench.loop.turn();
   expect(parseReplies(peer.take()).map((reply) => reply.cookie)).toEqual([5]);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 /** The parts of a whole conversation, to be cut off anywhere. */
@@ -395,7 +383,7 @@ test("server: the connection number is reused: not before its old requests have 
   bench.front.complete();
   bench.loop.turn();
   expect(parseReplies(second.take(), () => 1).map((reply) => reply.cookie)).toEqual([5]);
-  finish(bench, second);
+  bench.finish(second);
 });
 
 test("server: all places taken by handshakes: the oldest goes, whoever is through stays", () => {
@@ -432,7 +420,7 @@ test("server: a slow handshake: dropped after its time, an open connection is no
   bench.loop.clock.advance(1);
   bench.loop.turn();
   expect([slow.isClosedByServer, opened.isClosedByServer]).toEqual([true, false]);
-  finish(bench, opened);
+  bench.finish(opened);
 });
 
 test("server: oversize option data: drained and refused below the cap, disconnected above", () => {
@@ -460,7 +448,7 @@ test("server: no descriptors left: the listener rests and then goes on", () => {
   bench.loop.clock.advance(100);
   bench.loop.turn();
   const peer = bench.opened();
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("server: a listener that cannot be opened: an error that names it", () => {

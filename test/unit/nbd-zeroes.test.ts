@@ -16,20 +16,9 @@ import {
   OptionCode,
 } from "../../src/nbd/protocol.ts";
 import type { FakePeer } from "../helpers/fake-socket-kernel.ts";
-import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../helpers/nbd-bench.ts";
+import { CLIENT_FLAGS, errorsOf, NbdBench, request } from "../helpers/nbd-bench.ts";
 
 const { fua, noHole, fastZero, requestOne } = CommandFlag;
-
-function errors(peer: FakePeer): number[] {
-  return parseReplies(peer.take()).map((reply) => reply.error);
-}
-
-function finish(bench: NbdBench, peer: FakePeer): void {
-  peer.send(request({ command: Command.disconnect }));
-  bench.loop.turns(3);
-  expect(peer.isClosedByServer).toBe(true);
-  bench.checkNoLeak();
-}
 
 test("zeroes: every set of flags: the array gets its own, and the range as it was sent", () => {
   const bench = new NbdBench();
@@ -45,10 +34,10 @@ test("zeroes: every set of flags: the array gets its own, and the range as it wa
     ]);
     bench.front.complete();
     bench.loop.turn();
-    expect(errors(peer)).toEqual([0]);
+    expect(errorsOf(peer)).toEqual([0]);
   }
   expect(FrontFlag).toEqual({ fua: 1, noHole: 2, fastZero: 4 });
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("trim: with and without FUA: handed on, and no payload memory is taken", () => {
@@ -64,8 +53,8 @@ test("trim: with and without FUA: handed on, and no payload memory is taken", ()
   expect(bench.pool.freeBytes).toBe(bench.pool.totalBytes);
   bench.front.completeAll();
   bench.loop.turn();
-  expect(errors(peer)).toEqual([0, 0]);
-  finish(bench, peer);
+  expect(errorsOf(peer)).toEqual([0, 0]);
+  bench.finish(peer);
 });
 
 test("zeroes: no bytes: success without the array", () => {
@@ -74,9 +63,9 @@ test("zeroes: no bytes: success without the array", () => {
   peer.send(request({ command: Command.writeZeroes, offset: MIB }));
   peer.send(request({ command: Command.trim, offset: MIB }));
   bench.loop.turns(2);
-  expect(errors(peer)).toEqual([0, 0]);
+  expect(errorsOf(peer)).toEqual([0, 0]);
   expect(bench.front.submitted).toBe(0);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("zeroes: longer than a write may be: as one request", () => {
@@ -88,9 +77,9 @@ test("zeroes: longer than a write may be: as one request", () => {
   bench.front.data.fill(1);
   bench.front.complete();
   bench.loop.turn();
-  expect(errors(peer)).toEqual([0]);
+  expect(errorsOf(peer)).toEqual([0]);
   expect(bench.front.data.every((byte) => byte === 0)).toBe(true);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("zeroes: the array says not fast, read-only, stopping: the error, and it goes on", () => {
@@ -101,14 +90,14 @@ test("zeroes: the array says not fast, read-only, stopping: the error, and it go
     bench.loop.turns(2);
     bench.front.complete(0, status);
     bench.loop.turn();
-    expect(errors(peer)).toEqual([status]);
+    expect(errorsOf(peer)).toEqual([status]);
   }
   bench.front.isReadOnly = true;
   peer.send(request({ command: Command.trim, bytes: 4096 }));
   peer.send(request({ command: Command.writeZeroes, bytes: 4096 }));
   bench.loop.turns(2);
-  expect(errors(peer)).toEqual([EPERM, EPERM]);
-  finish(bench, peer);
+  expect(errorsOf(peer)).toEqual([EPERM, EPERM]);
+  bench.finish(peer);
 });
 
 test("fast zeroing: not advertised: EINVAL, and zeroing works", () => {
@@ -122,8 +111,8 @@ test("fast zeroing: not advertised: EINVAL, and zeroing works", () => {
   bench.loop.turns(2);
   bench.front.completeAll();
   bench.loop.turn();
-  expect(errors(peer)).toEqual([EINVAL, 0]);
-  finish(bench, peer);
+  expect(errorsOf(peer)).toEqual([EINVAL, 0]);
+  bench.finish(peer);
 });
 
 test("zeroes: the client hangs up with one in the array: all is given back when it ends", () => {
@@ -199,7 +188,7 @@ test("block status: every range of an array in blocks: neighbours alike are one 
       expect(extents(peer)).toEqual([all[0]!]);
     }
   }
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("block status: more extents than one reply holds: the first of them", () => {
@@ -217,7 +206,7 @@ test("block status: more extents than one reply holds: the first of them", () =>
     [4, 0],
     [4, 3],
   ]);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("block status: no payload memory for a list: it waits, one extent does not", () => {
@@ -237,7 +226,7 @@ test("block status: no payload memory for a list: it waits, one extent does not"
     [65_536, 3],
     [MIB - 65_536, 0],
   ]);
-  finish(bench, peer);
+  bench.finish(peer);
 });
 
 test("block status: up to 4 GiB in one request: EINVAL beyond the end of the array", () => {
@@ -246,5 +235,5 @@ test("block status: up to 4 GiB in one request: EINVAL beyond the end of the arr
   peer.send(request({ command: Command.blockStatus, bytes: 4 * GIB - 1 }));
   bench.loop.turns(2);
   expect(Buffer.from(peer.take()).toString("hex")).toEndWith("00000016" + "0000");
-  finish(bench, peer);
+  bench.finish(peer);
 });
