@@ -43,15 +43,31 @@ export class CrashLoad {
   }
 
   /** The answer is the status. */
-  async write(lba: number, sectors: number, options: { fua?: boolean } = {}): Promise<number> {
-    const { oracle } = this;
-    const version = oracle.beginWrite(lba, sectors);
-    this.mark({ kind: "begin", version, content: "stamp", lba, sectors });
+  async write(lba: number, sectors: number, { fua = false } = {}): Promise<number> {
+    const version = this.begin(lba, sectors, "stamp");
     const data = new Uint8Array(sectors * SECTOR_BYTES);
-    oracle.fill(data, lba, version);
-    const status = await this.client.write(lba * SECTOR_BYTES, data, options);
-    const how = status !== 0 ? "failed" : options.fua === true ? "done-fua" : "done";
-    oracle.endWrite(version, how);
+    this.oracle.fill(data, lba, version);
+    const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
+    return this.end(version, status, fua);
+  }
+
+  /** Writes zeros, and leaves no hole. */
+  async zero(lba: number, sectors: number, { fua = false } = {}): Promise<number> {
+    const version = this.begin(lba, sectors, "zero");
+    const [offset, bytes] = [lba * SECTOR_BYTES, sectors * SECTOR_BYTES];
+    const status = await this.client.zero(offset, bytes, { fua, noHole: true });
+    return this.end(version, status, fua);
+  }
+
+  private begin(lba: number, sectors: number, content: "stamp" | "zero"): number {
+    const version = this.oracle.beginWrite(lba, sectors, content);
+    this.mark({ kind: "begin", version, content, lba, sectors });
+    return version;
+  }
+
+  private end(version: number, status: number, isFua: boolean): number {
+    const how = status !== 0 ? "failed" : isFua ? "done-fua" : "done";
+    this.oracle.endWrite(version, how);
     this.mark({ kind: "end", version, how });
     return status;
   }

@@ -58,6 +58,7 @@ export class Promises {
   /** By sector: the versions that may be there. */
   readonly allowed: readonly (readonly number[])[];
 
+  private readonly allowsZeros: readonly boolean[];
   private readonly wasOpen: (lba: number) => boolean;
   private readonly hole: Hole | null;
 
@@ -67,9 +68,9 @@ export class Promises {
     this.hole = hole;
     this.wasOpen = earlier === null ? () => false : (lba) => earlier.isOpen(lba);
     this.seed = oracle.seed;
-    this.allowed = Array.from({ length: oracle.sectorCount }, (_, lba) =>
-      oracle.allowedVersions(lba),
-    );
+    const sectors = Array.from({ length: oracle.sectorCount }, (_, lba) => lba);
+    this.allowed = sectors.map((lba) => oracle.allowedVersions(lba));
+    this.allowsZeros = sectors.map((lba) => oracle.allowsZeros(lba));
   }
 
   /** It was being written at a crash, and parity over it may not have been made right since. */
@@ -89,7 +90,7 @@ export class Promises {
     const allowed = this.allowed[lba]!;
     const isAllowed =
       found.kind === "zero"
-        ? allowed.includes(0)
+        ? this.allowsZeros[lba]!
         : found.kind === "stamp" &&
           found.stamp.seed === this.seed &&
           found.stamp.lba === lba &&

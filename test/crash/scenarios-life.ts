@@ -1,6 +1,6 @@
 /** Crash scenarios of an array's life: create, loss, rebuild, rollback, resync, stop, bad sectors. */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
-import { EIO } from "../../src/base/errno.ts";
+import { EIO, ENXIO } from "../../src/base/errno.ts";
 import { KIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { POLICIES } from "../helpers/policies.ts";
@@ -101,6 +101,23 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         load.fact({ isHealthy: false });
         world.device(driveNames(four)[seed % 4]!).vanish("random");
         world.run(Promise.all([...all, load.write(75, 3)]));
+        world.run(load.flush());
+        rest(load);
+      },
+    },
+    {
+      name: "member failure: one write fails while others come",
+      base: () => cleanBase(three),
+      body: (load, seed) => {
+        const { world } = load;
+        world.run(load.write(0, 8));
+        load.fact({ isHealthy: false });
+        const { faults } = world.device(driveNames(three)[seed % 3]!);
+        faults.plan({ op: Op.write, skip: seed % 4, fault: { kind: "dead", errno: ENXIO } });
+        const all = [load.write(4, 8, { fua: true }), load.write(20, 8, { fua: true })];
+        world.simulation.runFor(0.1 * (seed % 8));
+        all.push(load.write(34, 9, { fua: true }), load.write(50, 8, { fua: true }));
+        world.run(Promise.all(all));
         world.run(load.flush());
         rest(load);
       },

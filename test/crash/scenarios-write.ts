@@ -1,7 +1,9 @@
 /** Crash scenarios of writes: every way in which a stripe is written, whole and degraded. */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+import { EIO, ENOSPC } from "../../src/base/errno.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
-import { cleanBase, degradedBase, type Shape, sectorCountOf } from "./bases.ts";
+import { Op } from "../../src/reactor/io-table.ts";
+import { cleanBase, degradedBase, driveNames, type Shape, sectorCountOf } from "./bases.ts";
 import type { CrashLoad } from "./crash-load.ts";
 import type { Scenario } from "./matrix.ts";
 
@@ -115,6 +117,21 @@ export function writeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         rest(load);
       },
     })),
+    {
+      name: "zeros that a member does not take at once",
+      base: () => cleanBase(three),
+      body: (load, seed) => {
+        const { world } = load;
+        world.run(load.write(0, 2 * 16));
+        const { faults } = world.device(driveNames(three)[seed % 3]!);
+        const fault = { kind: "dead", errno: seed % 2 === 0 ? ENOSPC : EIO } as const;
+        faults.plan({ op: Op.writeZeroes, fault, count: 3 });
+        const beside = load.write(16 + 3, 2, { fua: true });
+        world.run(Promise.all([load.zero(0, 2 * 16, { fua: true }), beside]));
+        world.run(load.flush());
+        rest(load);
+      },
+    },
     {
       name: "superblocks torn",
       base: () => cleanBase(three),

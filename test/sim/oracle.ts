@@ -242,6 +242,11 @@ export class SectorOracle {
     return this.allowedAt(lba, this.count).map(({ version }) => version);
   }
 
+  /** Whether zeros are among what a read which began now may return. */
+  allowsZeros(lba: number): boolean {
+    return this.allowedAt(lba, this.count).some(({ content }) => content !== "stamp");
+  }
+
   private begin(mark: OracleMark & { kind: "begin" }): void {
     const { lba, sectors, version, content } = mark;
     assert(lba >= 0 && lba + sectors <= this.sectorCount, "writes lie in the array");
