@@ -154,6 +154,12 @@ const host: CliHost = {
   exit: (code) => process.exit(code),
 };
 
+// Whoever read the output has seen enough (`parityd examine ... | head`). A daemon goes on.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") leave(error.message);
+  else if (!hasWorkers) process.exit(Exit.ok);
+});
+
 process.on("uncaughtException", (error) => leave(error.stack ?? error.message));
 process.on("unhandledRejection", (error) =>
   leave(error instanceof Error ? (error.stack ?? error.message) : String(error)),

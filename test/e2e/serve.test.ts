@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { KIB, MIB } from "../../src/base/units.ts";
 import type { NbdClient } from "../../src/nbd/client.ts";
 import {
+  binaryPath,
   Daemon,
   makeFile,
   makeFiles,
@@ -328,3 +329,10 @@ test.skipIf(!CAN_RUN)(
     expect(await daemon.stop()).toBe(0);
   },
 );
+
+test("output: whoever reads it has gone: a verb ends without a word", async () => {
+  // The reader ends before anything is written to it.
+  const script = `{ sleep 0.3; "${binaryPath()}" --help; echo "code $?" >&2; } | true`;
+  const { stdout, stderr } = await runProgram(["sh", "-c", `${script}; sleep 1`]);
+  expect([stdout, stderr]).toEqual(["", "code 0\n"]);
+});
