@@ -154,11 +154,14 @@ const host: CliHost = {
   exit: (code) => process.exit(code),
 };
 
-// Whoever read the output has seen enough (`parityd examine ... | head`). A daemon goes on.
+// Whoever read the output has seen enough (`parityd examine ... | head`). A daemon goes on, also
+// where its log cannot be written: there is nobody to tell.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (hasWorkers) return;
   if (error.code !== "EPIPE") leave(error.message);
-  else if (!hasWorkers) process.exit(Exit.ok);
+  process.exit(Exit.ok);
 });
+process.stderr.on("error", () => {});
 
 process.on("uncaughtException", (error) => leave(error.stack ?? error.message));
 process.on("unhandledRejection", (error) =>

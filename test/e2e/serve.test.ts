@@ -21,11 +21,13 @@ import type { NbdClient } from "../../src/nbd/client.ts";
 import {
   binaryPath,
   Daemon,
+  keepTrack,
   makeFile,
   makeFiles,
   mustRun,
   runProgram,
   runVerb,
+  serveWords,
   sha256,
   tryConnectNbd,
 } from "../helpers/daemon.ts";
@@ -336,3 +338,37 @@ test("output: whoever reads it has gone: a verb ends without a word", async () =
   const { stdout, stderr } = await runProgram(["sh", "-c", `${script}; sleep 1`]);
   expect([stdout, stderr]).toEqual(["", "code 0\n"]);
 });
+
+test.skipIf(!CAN_RUN)(
+  "log: whoever reads it has gone: the daemon goes on, and stops clean [needs libaio, direct-io]",
+  async () => {
+    const folder = makeTempDir("unread");
+    const words = [binaryPath(), ...serveWords(folder)];
+    const child = keepTrack(Bun.spawn(words, { stdin: "ignore", stdout: "pipe", stderr: "pipe" }));
+    const ready = await child.stdout.getReader().read();
+    expect(new TextDecoder().decode(ready.value)).toStartWith("ready ");
+    await child.stderr.cancel();
+    const call = async (method: string, path: string, body: object | null) => {
+      const answer = await fetch(`http://parityd/v1${path}`, {
+        unix: join(folder, "run", "api.sock"),
+        method,
+        headers: { "Content-Type": "application/json" },
+        ...(body === null ? {} : { body: JSON.stringify(body) }),
+      });
+      return [answer.ok, ((await answer.json()) as { state?: string }).state];
+    };
+    const drives = makeFiles(folder, 3, MEMBER_BYTES).map((path, index) => ({
+      name: `drive${index}`,
+      path,
+    }));
+    for (const drive of drives) expect((await call("POST", "/drives", drive))[0]).toBe(true);
+    // Each of these is told in the log.
+    const body = { name: "unread", drives: drives.map(({ name }) => name) };
+    expect((await call("POST", "/arrays", body))[0]).toBe(true);
+    expect((await call("POST", "/arrays/unread/members/drive1/fail", {}))[0]).toBe(true);
+    await Bun.sleep(300);
+    expect(await call("GET", "/arrays/unread", null)).toEqual([true, "degraded"]);
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(0);
+  },
+);

@@ -63,6 +63,13 @@ function newestSourceMs(): number {
   return Math.max(...files.map((file) => statSync(join(TOP, file)).mtimeMs));
 }
 
+/** It is killed when the tests of the file are over, if it has not ended by then. */
+export function keepTrack<T extends Bun.Subprocess>(child: T): T {
+  alive.add(child);
+  void child.exited.then(() => alive.delete(child));
+  return child;
+}
+
 export interface Finished {
   readonly exitCode: number;
   readonly stdout: string;
@@ -135,8 +142,7 @@ export class Running {
       cwd: cwd ?? "/",
       env: environment ?? {},
     });
-    alive.add(this.child);
-    void this.child.exited.then(() => alive.delete(this.child));
+    keepTrack(this.child);
   }
 
   get stdout(): string {
