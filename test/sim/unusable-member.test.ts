@@ -6,19 +6,12 @@
 import { expect, test } from "bun:test";
 import { MIB } from "../../src/base/units.ts";
 import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
+import { ORDERS_OF_THREE } from "../helpers/orders.ts";
 import { type DeviceImage, patchImage } from "./media.ts";
 import { superblockOf } from "./member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
 
 const NAMES = ["a", "b", "c"];
-const ORDERS = [
-  [0, 1, 2],
-  [0, 2, 1],
-  [1, 0, 2],
-  [1, 2, 0],
-  [2, 0, 1],
-  [2, 1, 0],
-];
 const PLAIN = "connect the drive, or start the array to run degraded";
 
 function members(): DeviceImage[] {
@@ -62,7 +55,7 @@ const DAMAGES: readonly Damage[] = [
 
 for (const { name, harm, says } of DAMAGES) {
   test(`waiting for a role: its drive is there, ${name}: ${says === null ? "not " : ""}named`, () => {
-    for (const order of ORDERS) {
+    for (const order of ORDERS_OF_THREE) {
       for (let role = 0; role < NAMES.length; role += 1) {
         const world = new SimWorld({ seed: 1 });
         for (const index of order) {

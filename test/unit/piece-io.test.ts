@@ -17,18 +17,11 @@ import { PieceIo } from "../../src/raid5/piece-io.ts";
 import { IoTable, Op } from "../../src/reactor/io-table.ts";
 import { Timers } from "../../src/reactor/timers.ts";
 import { ManualClock } from "../helpers/manual-clock.ts";
+import { ORDERS_OF_THREE } from "../helpers/orders.ts";
 import { ScriptedDevice } from "../helpers/scripted-device.ts";
 
 const CHUNK = 64 * KIB;
 const PIECE = 16 * KIB;
-const ORDERS = [
-  [0, 1, 2],
-  [0, 2, 1],
-  [1, 0, 2],
-  [1, 2, 0],
-  [2, 0, 1],
-  [2, 1, 0],
-] as const;
 
 function setUp({ capacity = 8 } = {}) {
   const clock = new ManualClock();
@@ -62,7 +55,7 @@ function setUp({ capacity = 8 } = {}) {
 }
 
 test("piece io: answers in every order: one promise, and only when all are there", async () => {
-  for (const order of ORDERS) {
+  for (const order of ORDERS_OF_THREE) {
     const { devices, piece, table, failed } = setUp();
     for (const role of [0, 1, 2]) piece.start(Op.read, role, (role + 1) * CHUNK);
     let isOver = false;
@@ -89,7 +82,7 @@ test("piece io: answers in every order: one promise, and only when all are there
 });
 
 test("piece io: a bad sector and a lost member, in every order: the loss is the error", async () => {
-  for (const order of ORDERS) {
+  for (const order of ORDERS_OF_THREE) {
     const { devices, piece, failed } = setUp();
     for (const role of [0, 1, 2]) piece.start(Op.read, role, (role + 1) * CHUNK);
     const results = [-EIO, PIECE, -ENXIO];
