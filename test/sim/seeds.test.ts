@@ -267,6 +267,19 @@ for (const errno of [ENOSPC, EIO]) {
   });
 }
 
+test("seed 370310280: the clean mark is on its way: nobody is told yet that it is there", () => {
+  const world = threeMembers();
+  expect(world.run(world.client().write(0, new Uint8Array(4096)))).toBe(0);
+  const fault = { kind: "slow", delayMs: 50 } as const;
+  const { faults } = world.device("b");
+  faults.plan({ fault, op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: 4096 });
+  expect(world.status().state).toBe("active");
+  while (world.status().state !== "clean") world.simulation.runFor(1);
+  const superblock = superblockOf(world.device("b").image());
+  if (typeof superblock === "string") throw new Error(superblock);
+  expect([superblock.resyncOffsetSectors, world.device("b").outstandingCount]).toEqual([null, 0]);
+});
+
 test("seed 2090: two members go in one reap: neither is recorded", () => {
   const trace = new DeviceTrace();
   const latency = { minMs: 0.1, tailMs: 0 };
