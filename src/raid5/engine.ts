@@ -122,7 +122,7 @@ export class StripeEngine {
       geometry: options.geometry,
       members: options.members,
       policy: this.policy,
-      untilMayWrite: () => this.untilMayWrite(),
+      untilRecorded: () => this.untilRecorded(),
       host: {
         memberFailed,
         repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
@@ -138,7 +138,7 @@ export class StripeEngine {
       segments: this.runner.segments,
       parityAddress: (op, slot) => this.runner.parityAddress(op, slot),
       policy: this.policy,
-      isRecordPending: () => this.recordsPending > 0,
+      untilRecorded: () => this.untilRecorded(),
       finish: (op, status) => this.runner.finishSlow(op, status),
     });
     const nowMs = (): number => options.environment.timers.clock.nowMs();
@@ -165,7 +165,7 @@ export class StripeEngine {
       policy: this.policy,
       host: {
         memberFailed,
-        isRecordPending: () => this.recordsPending > 0,
+        untilRecorded: () => this.untilRecorded(),
         hold: (op, granted) => this.holds.enter(op, granted),
         release: (op) => this.runner.release(op),
         admit: (request) => this.admit(request),
@@ -356,12 +356,10 @@ export class StripeEngine {
     this.deliver();
   }
 
-  /** See WritePolicy.waitsForRecord. */
-  private async untilMayWrite(): Promise<void> {
+  /** Until every member that has failed is on record, or the array has failed. */
+  private async untilRecorded(): Promise<void> {
     const { timers } = this.environment;
-    while (this.policy.waitsForRecord && this.recordsPending > 0) {
-      await timers.sleep(RECORD_POLL_MS);
-    }
+    while (this.recordsPending > 0) await timers.sleep(RECORD_POLL_MS);
   }
 
   // Splitting --------------------------------------------------------------------------------

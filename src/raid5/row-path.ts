@@ -76,12 +76,17 @@ export class RowPath {
     geometry: Geometry;
     members: MemberSet;
     policy: WritePolicy;
-    /** See WritePolicy.waitsForRecord. */
-    untilMayWrite: () => Promise<void>;
+    untilRecorded: () => Promise<void>;
     host: RowHost;
   }) {
     this.environment = options.environment;
-    this.io = new RowIo({ ...options, memberFailed: (error) => options.host.memberFailed(error) });
+    this.io = new RowIo({
+      ...options,
+      memberFailed: (error) => options.host.memberFailed(error),
+      untilMayWrite: async () => {
+        if (options.policy.waitsForRecord) await options.untilRecorded();
+      },
+    });
     this.geometry = options.geometry;
     this.members = options.members;
     this.policy = options.policy;

@@ -22,8 +22,6 @@ import type { SegmentTable } from "./segments.ts";
 import { OpKind, type StripeOps } from "./stripe-ops.ts";
 import type { WritePolicy } from "./write-policy.ts";
 
-const RECORD_POLL_MS = 1;
-
 /** All rows of the operation; those that its entry in the log covers; those that it does not. */
 type RowChoice = "all" | "covered" | "waiting";
 
@@ -37,7 +35,7 @@ export class SlowOps {
   private readonly parityAddress: (op: number, slot: number) => number;
   private readonly sources = new Uint32Array(16);
   private readonly policy: WritePolicy;
-  private readonly isRecordPending: () => boolean;
+  private readonly untilRecorded: () => Promise<void>;
   private readonly finish: (op: number, status: number) => void;
 
   constructor(options: {
@@ -49,7 +47,7 @@ export class SlowOps {
     segments: SegmentTable;
     parityAddress: (op: number, slot: number) => number;
     policy: WritePolicy;
-    isRecordPending: () => boolean;
+    untilRecorded: () => Promise<void>;
     finish: (op: number, status: number) => void;
   }) {
     this.environment = options.environment;
@@ -60,7 +58,7 @@ export class SlowOps {
     this.segments = options.segments;
     this.parityAddress = options.parityAddress;
     this.policy = options.policy;
-    this.isRecordPending = options.isRecordPending;
+    this.untilRecorded = options.untilRecorded;
     this.finish = options.finish;
   }
 
@@ -91,7 +89,7 @@ export class SlowOps {
     } else status = await this.runAll(op, buffers, "all");
     buffers.give();
     // The failed member is recorded in the others before this write is acknowledged.
-    while (this.isRecordPending()) await this.environment.timers.sleep(RECORD_POLL_MS);
+    await this.untilRecorded();
     this.finish(op, isWrite && this.members.isFailed ? EIO : status);
   }
 

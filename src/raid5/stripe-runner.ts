@@ -302,6 +302,7 @@ export class StripeRunner {
     const parityRole = this.geometry.parityRole(ops.stripe[op]!);
     const { logs } = this.policy;
     if (logs !== null && this.host.isRecordPending()) {
+      // What is logged goes by who is there: WritePolicy.waitsForRecord.
       ops.phase[op] = Phase.waitingRecord;
       this.startWaiters.push(op);
       return;
@@ -340,6 +341,7 @@ export class StripeRunner {
       }
     }
     if (ops.isMarked[op] === 1 && this.host.isRecordPending()) {
+      // Its bits may be missing on the member that failed.
       ops.phase[op] = Phase.waitingRecord;
       this.startWaiters.push(op);
       return;

@@ -54,7 +54,8 @@ export interface HolePuncher {
 
 export interface ZeroHost {
   memberFailed(error: MemberError): void;
-  isRecordPending(): boolean;
+  /** Until every member that has failed is on record, or the array has failed. */
+  untilRecorded(): Promise<void>;
   /** A write of zeros through the normal path; its status. */
   write(range: { offset: number; bytes: number; address: number; isFua: boolean }): Promise<number>;
 }
@@ -152,7 +153,7 @@ export class StripeZero {
       }
     }
     // A failed member is recorded in the others before this is acknowledged.
-    while (this.host.isRecordPending()) await this.environment.timers.sleep(POLL_MS);
+    await this.host.untilRecorded();
     return status;
   }
 
@@ -291,9 +292,8 @@ export class StripeZero {
       ticket = await logs.logStripes(first, end);
     }
     await intent?.startWrites(first, end);
-    while (intent !== null && this.host.isRecordPending()) {
-      await this.environment.timers.sleep(POLL_MS);
-    }
+    // With a log a missing member ends it here: see below.
+    if (intent !== null) await this.host.untilRecorded();
     const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
     const status = isStillWhole ? await this.zeroLogged(first, end, request) : NOT_BEGUN;
     intent?.endWrites(first, end, status === 0 && !this.members.isFailed);

@@ -9,6 +9,11 @@ import type { PplLogs } from "./ppl-logs.ts";
 import type { WriteIntent } from "./write-intent.ts";
 
 export class WritePolicy {
+  /** With `ppl`: the partial parity logs. */
+  logs: PplLogs | null = null;
+  /** With `bitmap`: the write-intent bitmap. */
+  intent: WriteIntent | null = null;
+
   /**
    * Order: a member that has failed is on record before anything is written without it. A crash in
    * between would bring it back as current, and neither replay nor its own bitmap knows what it has
@@ -17,9 +22,4 @@ export class WritePolicy {
   get waitsForRecord(): boolean {
     return this.logs !== null || this.intent !== null;
   }
-
-  /** With `ppl`: the partial parity logs. */
-  logs: PplLogs | null = null;
-  /** With `bitmap`: the write-intent bitmap. */
-  intent: WriteIntent | null = null;
 }

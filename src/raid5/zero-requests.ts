@@ -30,7 +30,7 @@ export const INNER_CLIENT = 0xffff_ffff;
 
 export interface ZeroRequestsHost {
   memberFailed(error: MemberError): void;
-  isRecordPending(): boolean;
+  untilRecorded(): Promise<void>;
   /** Queues a hold for the lock of its stripe. */
   hold(op: number, granted: () => void): void;
   release(op: number): void;
@@ -81,7 +81,7 @@ export class ZeroRequests {
       rows: new ZeroRows({ rows: options.rows, kernels: environment.kernels, geometry, members }),
       host: {
         memberFailed: (error) => host.memberFailed(error),
-        isRecordPending: () => host.isRecordPending(),
+        untilRecorded: () => host.untilRecorded(),
         write: (place) => this.write(place),
       },
     });

@@ -456,6 +456,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(POLICY, "fails and comes back"),
   },
   {
+    name: "an array is called clean before its mark is durable",
+    rule: 7,
+    file: "src/array/raid-array.ts",
+    find: 'return this.state.isMarkedDirty || this.dirtyMark.state !== "clean";',
+    replace: "return this.state.isMarkedDirty;",
+    test: named(SEEDS, "seed 370310280"),
+  },
+  {
     name: "a write is marked and goes out before a failed member is on record",
     rule: 9,
     file: "src/raid5/stripe-runner.ts",
@@ -467,8 +475,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "zeros go out before a failed member is on record",
     rule: 9,
     file: "src/raid5/stripe-zero.ts",
-    find: "while (intent !== null && this.host.isRecordPending()) {",
-    replace: "while (Number.isNaN(first)) {",
+    find: "if (intent !== null) await this.host.untilRecorded();",
+    replace: "",
     test: named(POLICY, "no stripe that it has no bit for was zeroed"),
   },
   {
