@@ -5,8 +5,9 @@
  * Method: arrays of parityd's own, in each policy, are stopped clean, degraded or in mid-rebuild,
  * or killed in mid-write. A boot of the kernel lab assembles them: the sha256 is what parityd
  * served, a check finds nothing, and what Linux writes then parityd reads back. A second boot is
- * one more round. mdadm --grow also changes the policy of copies of them. With `ppl` the kernel also recovers what was killed without each member, to what
- * parityd itself recovers; a wrong entry in that log would panic this kernel.
+ * one more round. With `ppl` the kernel also recovers what was killed without each member, to what
+ * parityd itself recovers; a wrong entry in that log would panic this kernel. Of copies of them
+ * mdadm --grow changes the policy, and parityd goes on in the new one.
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
@@ -58,8 +59,8 @@ const TRIALS = DAMAGES;
 
 /**
  * Changes of policy that Linux makes to an array of parityd's, and what they are called there.
- * mdadm 4.2 adds a partial parity log to no array that was created without one, its own included:
- * it looks for room below the bad-block log only.
+ * Not to ppl: mdadm 4.2 finds no room for it in an array of this size that was created without it,
+ * its own included.
  */
 const GROWTHS = [
   { from: "ppl", to: "resync", word: "--consistency-policy=resync" },
@@ -96,12 +97,13 @@ function taskWithout(name: string, lost: number): AssembleTask {
   return { name: `${name} without ${lost}`, files, replaces: null, isBrief: true };
 }
 
-function isGrown({ policy, ending }: OwnArraySpec, from: string): boolean {
-  return policy === from && ending === "clean";
+/** The array that is copied for it. */
+function grownFrom(from: string): string {
+  return OWN.find(({ policy, ending }) => policy === from && ending === "clean")!.name;
 }
 
 function growTaskOf({ from, to, word }: (typeof GROWTHS)[number]): GrowTask {
-  const { name } = OWN.find((spec) => isGrown(spec, from))!;
+  const name = grownFrom(from);
   return { name: `${from} to ${to}`, files: copiesOf(images.files.get(name)!, to), word };
 }
 
@@ -173,9 +175,7 @@ for (const growth of GROWTHS) {
   test.skipIf(!CAN_RUN)(
     `mdadm --grow ${word}: ${from} becomes ${to}, and parityd goes on with it ${NEEDS}`,
     async () => {
-      const { name, sum } = (await madeByParityd()).get(
-        OWN.find((spec) => isGrown(spec, from))!.name,
-      )!;
+      const { name, sum } = (await madeByParityd()).get(grownFrom(from))!;
       const { policy, sumBefore, sumWritten } = (await assembledByLinux()).grown[
         `${from} to ${to}`
       ]!;

@@ -37,7 +37,6 @@ import type {
 import { toolPath } from "../../helpers/needs.ts";
 
 const MD = "/dev/md0";
-const GROW_TRIES = 20;
 const SYSFS = "/sys/block/md0/md";
 /** linux/loop.h */
 const LOOP_SET_FD = 0x4c00;
@@ -187,24 +186,13 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
   });
 }
 
-/** The kernel may look for work for a moment still, and then takes no change. */
-async function regrow(word: string): Promise<void> {
-  const words = [toolPath("mdadm")!, "--grow", MD, word];
-  for (let tries = 0; ; tries += 1) {
-    const { exitCode, stderr } = await runProgram(words);
-    if (exitCode === 0) return;
-    assert(tries < GROW_TRIES, `mdadm --grow ${word} succeeds: ${stderr}`);
-    await Bun.sleep(100);
-  }
-}
-
 function grow({ files, word }: GrowTask): Promise<GrowReport> {
   return withLoops(files, async (devices) => {
     await run("mdadm", "--assemble", MD, ...devices);
     const sumBefore = sum();
     if (attribute("array_state") === "read-auto") setAttribute("array_state", "active");
     await waitInSync();
-    await regrow(word);
+    await run("mdadm", "--grow", MD, word);
     await waitInSync();
     const policy = attribute("consistency_policy");
     scribble();
