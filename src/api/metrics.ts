@@ -3,12 +3,12 @@
  * node_exporter's `node_md_*`, sizes in bytes.
  */
 import type { ExportView } from "../appliance/service.ts";
-import type {
-  ArrayState,
-  ArrayStatus,
-  MemberState,
-  MemberStatus,
-  NbdStats,
+import {
+  ARRAY_STATES,
+  type ArrayStatus,
+  type MemberState,
+  type MemberStatus,
+  type NbdStats,
 } from "../array/protocol.ts";
 
 export interface MetricsInput {
@@ -21,14 +21,6 @@ export interface MetricsInput {
 type Labels = Readonly<Record<string, string | number>>;
 type Sample = readonly [labels: Labels, value: number];
 
-const ARRAY_STATES: readonly ArrayState[] = [
-  "inactive",
-  "failed",
-  "read-only",
-  "degraded",
-  "active",
-  "clean",
-];
 const MEMBER_STATES: readonly MemberState[] = [
   "in-sync",
   "rebuilding",

@@ -55,6 +55,7 @@ const TITLES: Readonly<Record<number, string>> = {
   423: "Busy",
   500: "Failed",
   503: "Stopping",
+  507: "Cannot be recorded",
 };
 
 export function problemResponse(error: ApiError): Response {
@@ -89,6 +90,8 @@ function toProblem(error: ApiError): Problem {
       const headers = { "Retry-After": "5" };
       return { status: 503, code: error.code, detail: error.detail, headers };
     }
+    case "unrecorded":
+      return { status: 507, code: error.code, detail: error.detail };
     case "forbidden":
       return { status: 403, code: error.code, detail: error.detail };
     default:

@@ -3,7 +3,12 @@
  * array/protocol.ts; `satisfies` keeps the two in step.
  */
 import { z } from "@hono/zod-openapi";
-import type { ArrayStatus, DriveStatus, JobStatus } from "../array/protocol.ts";
+import {
+  ARRAY_STATES,
+  type ArrayStatus,
+  type DriveStatus,
+  type JobStatus,
+} from "../array/protocol.ts";
 import { errnoByName } from "../base/errno.ts";
 import { isPowerOfTwo } from "../base/units.ts";
 
@@ -173,7 +178,7 @@ export const memberSchema = z.object({
 export const arraySchema = z.object({
   name: z.string(),
   uuid: z.string(),
-  state: z.enum(["inactive", "failed", "read-only", "degraded", "active", "clean"]),
+  state: z.enum(ARRAY_STATES),
   level: z.literal("raid5"),
   layout: z.string(),
   chunkBytes: bytes,

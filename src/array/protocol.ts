@@ -56,7 +56,23 @@ export interface DriveStatus {
 
 export type ConsistencyPolicy = "resync" | "bitmap" | "ppl";
 
-export type ArrayState = "inactive" | "failed" | "read-only" | "degraded" | "active" | "clean";
+/**
+ * The first that applies: `absent` (known here, nothing of it present), `inactive`, `broken` (an
+ * invariant broke in it: stopped until the daemon starts again), `fenced` (another host took it
+ * over), `failed` (two or more members missing), `read-only`, `degraded`, `active`, `clean`.
+ */
+export const ARRAY_STATES = [
+  "absent",
+  "inactive",
+  "broken",
+  "fenced",
+  "failed",
+  "read-only",
+  "degraded",
+  "active",
+  "clean",
+] as const;
+export type ArrayState = (typeof ARRAY_STATES)[number];
 
 export type MemberState = "in-sync" | "rebuilding" | "spare" | "faulty" | "missing";
 
@@ -227,10 +243,19 @@ export interface FaultStatus extends FaultSpec {
 
 /**
  * Why a command was refused. `detail` is a sentence that says what to do. The API maps `kind` to
- * a status: not-found 404, conflict 409 (wrong state), busy 423, invalid 422, io 500, stopping 503.
+ * a status: not-found 404, conflict 409 (wrong state), busy 423, invalid 422, io 500, stopping 503,
+ * unrecorded (state.db does not take it, and nothing has changed) 507.
  */
 export interface CommandError {
-  readonly kind: "not-found" | "conflict" | "busy" | "invalid" | "io" | "stopping" | "unsupported";
+  readonly kind:
+    | "not-found"
+    | "conflict"
+    | "busy"
+    | "invalid"
+    | "io"
+    | "stopping"
+    | "unsupported"
+    | "unrecorded";
   /** Stable slug, the tail of the problem `type`: "drive-in-use", "too-few-drives". */
   readonly code: string;
   readonly detail: string;

@@ -19,7 +19,10 @@ export interface Finding {
 /** As `mdadm --detail --test` judges: with losses or without a member it is not fine. */
 export function healthOf(array: ArrayStatus): Health {
   switch (array.state) {
+    case "absent":
     case "inactive":
+    case "broken":
+    case "fenced":
     case "failed":
       return "unusable";
     case "degraded":
@@ -46,6 +49,21 @@ export function findingOf(array: ArrayStatus): Finding | null {
   const { name } = array;
   const reason = array.reason === null ? "" : `: ${array.reason}`;
   switch (array.state) {
+    case "absent":
+      return {
+        status: `nothing of the array is present${reason}.`,
+        action: `connect its drives; to forget it: parityd array delete ${name} --yes ${name}`,
+      };
+    case "broken":
+      return {
+        status: `a defect of parityd stopped the array${reason}.`,
+        action: "report it with the log; restart parityd to start the array again",
+      };
+    case "fenced":
+      return {
+        status: `another host has taken the array over${reason}.`,
+        action: `when it has let go of it: parityd array stop ${name} && parityd array start ${name}`,
+      };
     case "inactive":
       return {
         status: `the array is not running${reason}.`,

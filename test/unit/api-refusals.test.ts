@@ -35,6 +35,7 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
     unsupported: 422,
     io: 500,
     stopping: 503,
+    unrecorded: 507,
   };
   const { call, reactor } = await startFakeAppliance();
   for (const [kind, status] of Object.entries(statuses)) {

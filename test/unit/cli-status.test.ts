@@ -33,7 +33,10 @@ function drive(name: string, state: DriveStatus["state"] = "member"): DriveStatu
 
 test("health: every state of an array", () => {
   const expected: Record<ArrayState, string> = {
+    absent: "unusable",
     inactive: "unusable",
+    broken: "unusable",
+    fenced: "unusable",
     failed: "unusable",
     degraded: "degraded",
     "read-only": "fine",
