@@ -156,6 +156,15 @@ export const driveSchema = z.object({
   logicalBlockBytes: bytes,
   state: z.enum(["available", "member", "spare", "stale", "foreign", "missing", "faulty"]),
   member: z.object({ array: z.string(), role: count }).exactOptional(),
+  superblock: z
+    .object({
+      arrayUuid: z.string(),
+      deviceUuid: z.string(),
+      arrayName: z.string(),
+      role: count.nullable(),
+      eventCount: count,
+    })
+    .exactOptional(),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<DriveStatus>;
 
@@ -178,6 +187,10 @@ export const memberSchema = z.object({
 export const arraySchema = z.object({
   name: z.string(),
   uuid: z.string(),
+  nameOnDisk: z
+    .string()
+    .nullable()
+    .openapi({ description: "The name on the members, where it is not the label" }),
   state: z.enum(ARRAY_STATES),
   level: z.literal("raid5"),
   layout: z.string(),
@@ -219,6 +232,7 @@ export const jobSchema = z.object({
   id: count,
   kind: z.enum(["resync", "rebuild", "check", "repair"]),
   array: z.string(),
+  arrayUuid: z.string(),
   state: z.enum(["running", "paused", "done", "failed", "cancelled"]),
   done: count,
   total: count,

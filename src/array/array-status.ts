@@ -1,5 +1,6 @@
 /** What the outside sees of drives and arrays, from what the registry knows. */
 import { SECTOR_BYTES } from "../base/units.ts";
+import { arrayNameOf, setNameOf } from "../md/create.ts";
 import { layoutName } from "../md/layout.ts";
 import { Role, roleOf, type Superblock } from "../md/superblock.ts";
 import { policyOf } from "./array-policy.ts";
@@ -8,6 +9,7 @@ import type {
   ArrayState,
   ArrayStatus,
   DriveStatus,
+  DriveSuperblock,
   MemberErrors,
   MemberStatus,
   SyncAction,
@@ -34,7 +36,9 @@ const IDLE: SyncStatus = {
 
 export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { name, path, sizeBytes, logicalBlockBytes } = drive.info;
-  const common = { name, path, sizeBytes, logicalBlockBytes };
+  const { superblock } = drive;
+  const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
+  const common = { name, path, sizeBytes, logicalBlockBytes, ...told };
   const holder = registry.holderOf(drive);
   if (holder !== null) return { ...common, ...heldStatus(holder, drive) };
   if (drive.failure !== "") return { ...common, state: "faulty", detail: drive.failure };
@@ -53,6 +57,18 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   return { ...common, ...idleStatus(registry, record, probe.superblock) };
 }
 
+function superblockStatus(superblock: Superblock): DriveSuperblock {
+  const { arrayUuid, deviceUuid, events, devNumber } = superblock;
+  const role = roleOf(superblock, devNumber);
+  return {
+    arrayUuid,
+    deviceUuid,
+    arrayName: arrayNameOf(setNameOf(superblock)),
+    role: role < Role.limit ? role : null,
+    eventCount: events,
+  };
+}
+
 function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof CommonDrive> {
   const running = record.running!;
   const role = running.roleOf(drive);
@@ -64,7 +80,10 @@ function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof 
     : { state: "member", member };
 }
 
-type CommonDrive = Pick<DriveStatus, "name" | "path" | "sizeBytes" | "logicalBlockBytes">;
+type CommonDrive = Pick<
+  DriveStatus,
+  "name" | "path" | "sizeBytes" | "logicalBlockBytes" | "superblock"
+>;
 
 /** A drive with a superblock that no running array holds. */
 function idleStatus(
@@ -115,7 +134,7 @@ export function arrayStateOf(array: RaidArray): ArrayState {
   if (array.isFailed) return "failed";
   if (array.readOnlyReason !== null) return "read-only";
   if (array.members.degradedCount > 0) return "degraded";
-  return array.isDirty ? "active" : "clean";
+  return array.isDirty || array.members.resync !== null ? "active" : "clean";
 }
 
 function memberStatus(array: RaidArray, role: number): MemberStatus {
@@ -159,6 +178,7 @@ function geometryStatus(
   ArrayStatus,
   | "name"
   | "uuid"
+  | "nameOnDisk"
   | "level"
   | "layout"
   | "chunkBytes"
@@ -171,9 +191,11 @@ function geometryStatus(
 > {
   const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
   const chunkCount = Math.floor(superblock.sizeSectors / superblock.chunkSectors);
+  const nameOnDisk = arrayNameOf(setNameOf(superblock));
   return {
     name: record.name,
     uuid: record.uuid,
+    nameOnDisk: nameOnDisk === record.name ? null : nameOnDisk,
     level: "raid5",
     layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
     chunkBytes,
@@ -190,9 +212,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   const freshest = superblocks.reduce((one, other) => (other.events > one.events ? other : one));
   const members: MemberStatus[] = [];
   for (let role = 0; role < freshest.memberCount; role += 1) {
-    const drive = drives.find(
-      ({ superblock }) => roleOf(superblock!, superblock!.devNumber) === role,
-    );
+    const drive = seatedDrive(drives, freshest, role);
     members.push({
       role,
       drive: drive?.name ?? null,
@@ -216,4 +236,13 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     lostBytes: 0,
     lastScrub: null,
   };
+}
+
+/** The drive that has the role by the freshest superblock; a stale one has none. */
+function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: number) {
+  return drives.find(({ superblock }) => {
+    const { devNumber, events } = superblock!;
+    const isCurrent = events >= freshest.events - 1;
+    return isCurrent && roleOf(superblock!, devNumber) === role;
+  });
 }

@@ -7,22 +7,17 @@ import type { ConsistencyPolicy } from "../md/create.ts";
 import { notRunning } from "./member-commands.ts";
 import type { CommandError } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
-import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
-
-const POLL_MS = 5;
+import { type ArrayRecord, commandError } from "./registry.ts";
 
 export async function changePolicy(
-  { context }: Registry,
   record: ArrayRecord,
   policy: ConsistencyPolicy,
 ): Promise<Result<undefined, CommandError>> {
-  while (record.isChanging || record.isJoining) await context.timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
   if (array.policy.kind === policy) return ok();
   const obstacle = obstacleTo(array);
   if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
-  record.isChanging = true;
   array.synchronizer.hold();
   const isClean = await array.dirtyMark.pause();
   // A member may have failed while the last writes ended.
@@ -30,7 +25,6 @@ export async function changePolicy(
   const changed = since === null ? await array.policy.change(policy) : err(since);
   array.dirtyMark.resume();
   array.synchronizer.resume();
-  record.isChanging = false;
   if (!changed.ok) {
     const detail = `the policy of array ${record.name} was not changed: ${changed.error}`;
     return err(commandError("conflict", "policy-not-changed", detail));

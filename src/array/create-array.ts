@@ -43,12 +43,10 @@ export async function createArray(
 ): Promise<Result<ArrayRecord, CommandError>> {
   const chosen = check(registry, request);
   if (!chosen.ok) return chosen;
-  const uuid = newUuid(registry);
-  const record = registry.addRecord(uuid, request.name);
-  record.isChanging = true;
+  const uuid = request.uuid ?? newUuid(registry);
+  const record = registry.addRecord(uuid, { name: request.name, mayStart: true });
   const plan = layOut(registry, request, chosen.value, uuid);
   const result = await write(registry, record, plan, chosen.value);
-  record.isChanging = false;
   if (!result.ok) {
     registry.arrays.delete(uuid);
     return result;
@@ -127,9 +125,6 @@ function checkDrive(
   const { state, detail: why } = driveStatus(registry, drive);
   if (state === "available") return checkZeros(drive, request);
   const record = registry.recordOf(drive);
-  if (record?.isChanging === true) {
-    return commandError("busy", "array-changing", `array ${record.name} is just changing`);
-  }
   if (!request.force) {
     const held = record === null ? (why ?? "it holds data") : `it belongs to array ${record.name}`;
     const detail = `drive ${drive.name}: ${held}. With "force": true its content is given up`;

@@ -11,10 +11,17 @@ const ENDED_JOBS_MAX = 256;
 /** The rate is measured over windows of this length. */
 const RATE_WINDOW_MS = 1000;
 
+export interface JobOptions {
+  readonly kind: JobKind;
+  readonly array: { readonly name: string; readonly uuid: string };
+  readonly total: number;
+}
+
 export class Job {
   readonly id: number;
   readonly kind: JobKind;
   readonly array: string;
+  readonly arrayUuid: string;
   readonly startedAtMs: number;
   readonly total: number;
   state: JobState = "running";
@@ -28,10 +35,11 @@ export class Job {
   private windowDone = 0;
   private rate = 0;
 
-  constructor(options: { id: number; kind: JobKind; array: string; total: number; clock: Clock }) {
+  constructor(options: JobOptions & { id: number; clock: Clock }) {
     this.id = options.id;
     this.kind = options.kind;
-    this.array = options.array;
+    this.array = options.array.name;
+    this.arrayUuid = options.array.uuid;
     this.total = options.total;
     this.startedAtMs = options.clock.wallMs();
     this.windowStartMs = options.clock.nowMs();
@@ -63,6 +71,7 @@ export class Job {
       id: this.id,
       kind: this.kind,
       array: this.array,
+      arrayUuid: this.arrayUuid,
       state: this.state,
       done: this.done,
       total: this.total,
@@ -93,7 +102,7 @@ export class JobTable {
     this.post = options.post;
   }
 
-  start(options: { kind: JobKind; array: string; total: number }): Job {
+  start(options: JobOptions): Job {
     const job = new Job({ ...options, id: this.nextId, clock: this.clock });
     this.nextId += 1;
     this.jobs.set(job.id, job);

@@ -36,11 +36,9 @@ export async function addMember(
   drive: Drive,
   { force }: { force: boolean },
 ): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
-  const { timers } = registry.context;
-  while (record.isChanging || record.isJoining) await timers.sleep(POLL_MS);
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  const joined = await joining(record, () => joinArray(registry, record, array, drive, force));
+  const joined = await joinArray(registry, record, array, drive, force);
   if (!joined.ok) return joined;
   if (joined.value === "spare") {
     return ok({ role: "spare", array: arrayStatus(registry, record) });
@@ -51,17 +49,6 @@ export async function addMember(
     return err(commandError("conflict", "rebuild-not-started", detail));
   }
   return ok({ role: "rebuild", job: job.status() });
-}
-
-/**
- * One drive joins at a time, or two would get one number. The policy does not change meanwhile: the
- * log of the drive is of the policy that it began with.
- */
-async function joining<T>(record: ArrayRecord, work: () => Promise<T>): Promise<T> {
-  record.isJoining = true;
-  const result = await work();
-  record.isJoining = false;
-  return result;
 }
 
 async function joinArray(
@@ -225,12 +212,7 @@ async function waitForRebuild(
 }
 
 /** A spare that comes after its array has started joins it again, under a number of its own. */
-export async function rejoinSpare(
-  record: ArrayRecord,
-  array: RaidArray,
-  drive: Drive,
-): Promise<void> {
-  while (record.isJoining) await array.context.timers.sleep(POLL_MS);
+export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
   const superblock = drive.superblock!;
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
@@ -242,7 +224,7 @@ export async function rejoinSpare(
   if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
   const fresh = new SpareSeat(array).superblockFor(drive);
   if (!fresh.ok) return;
-  await joining(record, () => array.addSpare(drive, fresh.value));
+  await array.addSpare(drive, fresh.value);
   array.synchronizer.schedule();
 }
 

@@ -41,6 +41,16 @@ export type DriveState =
   | "missing"
   | "faulty";
 
+export interface DriveSuperblock {
+  readonly arrayUuid: string;
+  readonly deviceUuid: string;
+  /** The array's own name on disk, without a host. */
+  readonly arrayName: string;
+  /** Null: a spare, or faulty. */
+  readonly role: number | null;
+  readonly eventCount: number;
+}
+
 export interface DriveStatus {
   readonly name: string;
   readonly path: string;
@@ -48,6 +58,8 @@ export interface DriveStatus {
   readonly logicalBlockBytes: number;
   readonly state: DriveState;
   readonly member?: { readonly array: string; readonly role: number };
+  /** What its superblock says, where it carries one that can be used. */
+  readonly superblock?: DriveSuperblock;
   /** One sentence on how the drive came to be in this state, where that is not plain. */
   readonly detail?: string;
 }
@@ -128,7 +140,9 @@ export interface ArrayStatus {
   readonly sizeBytes: number;
   readonly consistencyPolicy: ConsistencyPolicy;
   readonly eventCount: number;
-  /** Missing members; null while inactive arrays cannot tell. */
+  /** The name on the members, where it is not the label. */
+  readonly nameOnDisk: string | null;
+  /** Missing members. */
   readonly degraded: number;
   /** Why the array is in this state, where it is not plain ("stopped", "dirty and degraded: …"). */
   readonly reason: string | null;
@@ -162,7 +176,9 @@ export interface JobResult {
 export interface JobStatus {
   readonly id: number;
   readonly kind: JobKind;
+  /** Its label, and what it is. */
   readonly array: string;
+  readonly arrayUuid: string;
   readonly state: JobState;
   readonly done: number;
   readonly total: number;
@@ -273,11 +289,19 @@ export interface CreateArrayRequest {
   readonly force: boolean;
   /** Bytes used of every member; absent: all that fits. */
   readonly memberSizeBytes?: number;
+  /** What the array will be; absent: a random one. */
+  readonly uuid?: string;
 }
 
-/** Each command with what it takes and what it answers. */
+/**
+ * Each command with what it takes and what it answers. `array` is a UUID; the reactor takes its
+ * label as well.
+ */
 export interface CommandMap {
-  /** Probes the drive; joins it to its array, and assembles that when all its members are here. */
+  /**
+   * Probes the drive; joins it to its array, and assembles that when all its members are here and
+   * it may start by itself.
+   */
   "attach-drive": { request: { drive: OpenDrive }; value: DriveStatus };
   /**
    * Forgets the drive. The answer comes when nothing is outstanding: control closes the fd then.
@@ -295,6 +319,16 @@ export interface CommandMap {
     request: { array: string; force: boolean; readOnly: boolean };
     value: ArrayStatus;
   };
+  /**
+   * Says what an array is called here and whether it may start by itself, also before anything of
+   * it is here; one that may and can starts now. Null: nothing of it is here.
+   */
+  "introduce-array": {
+    request: { array: string; name: string; mayStart: boolean };
+    value: ArrayStatus | null;
+  };
+  /** The name on the members; needs the array to run. */
+  "write-name": { request: { array: string; name: string }; value: ArrayStatus };
   "stop-array": { request: { array: string }; value: ArrayStatus };
   /** Stops it and forgets it; its drives become available (or foreign, with superblocks kept). */
   "delete-array": { request: { array: string; zeroSuperblocks: boolean }; value: null };
@@ -413,7 +447,9 @@ export type Severity = "critical" | "warning" | "info";
 export interface ArrayEvent {
   readonly kind: EventKind;
   readonly severity: Severity;
+  /** The label of the array that it is about, and its UUID; "" and null: none. */
   readonly array: string;
+  readonly arrayUuid: string | null;
   readonly drive: string | null;
   readonly job: number | null;
   /** Unix time in milliseconds. */
@@ -453,7 +489,8 @@ export interface ReactorConfig {
   readonly firstJobId: number;
   readonly allowFaultInjection: boolean;
   /**
-   * False: an array is assembled by `start-array` alone. Absent: also once all members are here.
+   * False: arrays start only when they are introduced, or by `start-array`. Absent: also by
+   * themselves, once all members are here.
    */
   readonly autoAssemble?: boolean;
 }

@@ -52,7 +52,8 @@ const GIVE_UP_MS = 100;
 const READ_ERRORS_IN_A_ROW_MAX = 256;
 
 export class RaidArray {
-  readonly name: string;
+  /** Its label: for messages. */
+  name: string;
   readonly identity: Superblock;
   readonly geometry: Geometry;
   readonly members: MemberSet;
@@ -216,6 +217,7 @@ export class RaidArray {
       kind,
       severity,
       array: this.name,
+      arrayUuid: this.uuid,
       drive: more.drive ?? null,
       job: more.job ?? null,
       atMs: this.context.clock.wallMs(),

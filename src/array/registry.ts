@@ -16,6 +16,7 @@ import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
+import { LeaseTable } from "./leases.ts";
 import { PplAreas } from "./ppl-areas.ts";
 import type { ArrayEvent, CommandError } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
@@ -27,17 +28,22 @@ export const DEFAULT_WRITE_DEADLINE_MS = 180_000;
 
 export interface ArrayRecord {
   readonly uuid: string;
-  readonly name: string;
+  /** Its label. Commands and exports go by the UUID. */
+  name: string;
+  /** It may start by itself, once all its members are here. */
+  mayStart: boolean;
   running: RaidArray | null;
   /** Why it does not run. */
   reason: string;
   /** Stopped by the user: it is not started again by itself. */
   isHeld: boolean;
-  /** A start or stop is under way. */
-  isChanging: boolean;
-  /** A drive is just about to join it. */
-  isJoining: boolean;
   readonly tuning: ArrayTuning;
+}
+
+/** What control says of an array: the label that it has here, and whether it may start. */
+export interface Introduction {
+  readonly name: string;
+  readonly mayStart: boolean;
 }
 
 export class Registry {
@@ -50,6 +56,10 @@ export class Registry {
   readonly drives = new Map<string, Drive>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
+  /** By uuid: what control said of an array, also before its first drive is here. */
+  private readonly introductions = new Map<string, Introduction>();
+  /** Commands hold `drive:NAME` and `array:UUID` while they run. */
+  readonly leases = new LeaseTable();
   isStopping = false;
   /** Told when an array starts or stops. */
   onRunningChanged: (record: ArrayRecord) => void = () => {};
@@ -57,8 +67,12 @@ export class Registry {
   private readonly probeAddress: number;
   private probing: Promise<unknown> = Promise.resolve();
 
-  constructor(context: ReactorContext) {
+  /** Arrays that nobody has introduced start by themselves. */
+  private readonly startsByThemselves: boolean;
+
+  constructor(context: ReactorContext, options: { startsByThemselves: boolean }) {
     this.context = context;
+    this.startsByThemselves = options.startsByThemselves;
     this.router = new OutcomeRouter(context.table);
     this.asyncIo = new AsyncIo({
       table: context.table,
@@ -132,24 +146,49 @@ export class Registry {
     return null;
   }
 
+  /** By its UUID, which is what control sends, or by its label. */
+  find(reference: string): ArrayRecord | null {
+    return this.arrays.get(reference) ?? this.byName(reference);
+  }
+
+  /** A command is at work on the array: it may just be starting or stopping. */
+  isBusy({ uuid }: ArrayRecord): boolean {
+    return this.leases.holderOf([arrayKey(uuid)]) !== null;
+  }
+
+  introduce(uuid: string, introduction: Introduction): ArrayRecord | null {
+    this.introductions.set(uuid, introduction);
+    const record = this.arrays.get(uuid);
+    if (record === undefined) return null;
+    this.rename(record, introduction.name);
+    record.mayStart = introduction.mayStart;
+    return record;
+  }
+
+  private rename(record: ArrayRecord, name: string): void {
+    record.name = name;
+    if (record.running !== null) record.running.name = name;
+  }
+
   /** The record of the array that this drive's superblock names; made when it is new. */
   ensureRecord(drive: Drive): ArrayRecord {
     const superblock = drive.superblock!;
     const known = this.arrays.get(superblock.arrayUuid);
     if (known !== undefined) return known;
+    const introduced = this.introductions.get(superblock.arrayUuid);
+    if (introduced !== undefined) return this.addRecord(superblock.arrayUuid, introduced);
     const name = this.freeName(arrayNameOf(setNameOf(superblock)), superblock.arrayUuid);
-    return this.addRecord(superblock.arrayUuid, name);
+    return this.addRecord(superblock.arrayUuid, { name, mayStart: this.startsByThemselves });
   }
 
-  addRecord(uuid: string, name: string): ArrayRecord {
+  addRecord(uuid: string, { name, mayStart }: Introduction): ArrayRecord {
     const record: ArrayRecord = {
       uuid,
       name,
+      mayStart,
       running: null,
       reason: "",
       isHeld: false,
-      isChanging: false,
-      isJoining: false,
       tuning: {
         syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
         syncSpeedMax: Number.MAX_SAFE_INTEGER,
@@ -161,11 +200,26 @@ export class Registry {
     return record;
   }
 
+  /** What a command holds that changes the arrays to which this drive belongs. */
+  arrayKeysOf(drive: Drive): string[] {
+    const uuids = new Set<string>();
+    const holder = this.holderOf(drive);
+    if (holder !== null) uuids.add(holder.uuid);
+    if (drive.claim !== null) uuids.add(drive.claim.arrayUuid);
+    return [...uuids].map(arrayKey);
+  }
+
+  /** Its drives stay, with whatever superblocks they carry. */
+  forget(record: ArrayRecord): void {
+    this.arrays.delete(record.uuid);
+    this.introductions.delete(record.uuid);
+    this.onRunningChanged(record);
+  }
+
   /** Forgets a record that nothing stands for any more. */
   dropIfEmpty(record: ArrayRecord): void {
-    if (record.running === null && !record.isChanging && this.drivesOf(record.uuid).length === 0) {
-      this.arrays.delete(record.uuid);
-    }
+    if (record.running !== null || this.drivesOf(record.uuid).length > 0) return;
+    this.arrays.delete(record.uuid);
   }
 
   createRunning(record: ArrayRecord, plan: StartPlan): RaidArray {
@@ -202,4 +256,12 @@ export function commandError(
   detail: string,
 ): CommandError {
   return { kind, code, detail };
+}
+
+export function driveKey(name: string): string {
+  return `drive:${name}`;
+}
+
+export function arrayKey(uuid: string): string {
+  return `array:${uuid}`;
 }

@@ -1,8 +1,8 @@
 /**
  * The commands of the control thread, carried out: drives, arrays, members, scrubs, jobs, faults.
  *
- * Commands run concurrently; each gets one answer. What must not happen at the same time is kept
- * apart by the records (`isChanging`) and by the superblock writer of each array.
+ * Commands run concurrently; each gets one answer. One that changes something holds its drives and
+ * its array while it runs (leases.ts); what only asks holds nothing.
  */
 import { err, ok, type Result } from "../base/result.ts";
 import { isDone } from "../block/async-io.ts";
@@ -27,8 +27,9 @@ import {
 } from "./member-commands.ts";
 import type { CommandError, CommandKind, CommandMap, CommandOf, JobStatus } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
-import { type ArrayRecord, commandError, Registry } from "./registry.ts";
+import { type ArrayRecord, arrayKey, commandError, driveKey, Registry } from "./registry.ts";
 import { autoStart, startArray, stopArray } from "./start-array.ts";
+import { writeName } from "./write-name.ts";
 
 type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], CommandError>>;
 
@@ -40,6 +41,8 @@ export type ArrayCommandKind = Exclude<
 export type ArrayCommand = { [K in ArrayCommandKind]: CommandOf<K> }[ArrayCommandKind];
 
 const POLL_MS = 5;
+/** A command waits so long for those before it. */
+const LEASE_WAIT_MS = 60_000;
 
 export class ArrayService {
   readonly registry: Registry;
@@ -47,55 +50,63 @@ export class ArrayService {
   private readonly handlers: { [K in ArrayCommandKind]: (command: CommandOf<K>) => Answer<K> };
 
   constructor(context: ReactorContext, options: { autoAssemble: boolean }) {
-    const registry = new Registry(context);
+    const registry = new Registry(context, { startsByThemselves: options.autoAssemble });
     this.registry = registry;
     this.faults = new FaultBook(registry);
     this.handlers = {
-      "attach-drive": (command) => this.attachDrive(command, options.autoAssemble),
-      "detach-drive": (command) => this.detachDrive(command, options.autoAssemble),
+      "attach-drive": (command) => this.attachDrive(command),
+      "detach-drive": (command) => this.detachDrive(command),
       "list-drives": async () =>
         ok([...registry.drives.values()].map((drive) => driveStatus(registry, drive))),
-      "create-array": async (command) => {
-        const created = await createArray(registry, command);
-        return created.ok ? ok(arrayStatus(registry, created.value)) : created;
-      },
+      "create-array": (command) => this.createArray(command),
       "list-arrays": async () =>
         ok([...registry.arrays.values()].map((record) => arrayStatus(registry, record))),
-      "get-array": ({ array }) =>
-        this.withRecord(array, async (record) => ok(arrayStatus(registry, record))),
-      "start-array": ({ array, force, readOnly }) =>
-        this.withRecord(array, async (record) => {
+      "get-array": async ({ array }) => {
+        const record = registry.find(array);
+        return record === null ? err(unknownArray(array)) : ok(arrayStatus(registry, record));
+      },
+      "introduce-array": (command) => this.introduceArray(command),
+      "write-name": (command) =>
+        this.withRunning(command, async (record, running) => {
+          const isDurable = await writeName(running, command.name);
+          return isDurable ? ok(arrayStatus(registry, record)) : err(notWritten(record));
+        }),
+      "start-array": (command) =>
+        this.withRecord(command, async (record) => {
           record.isHeld = false;
+          record.mayStart = true;
+          const { force, readOnly } = command;
           const started = await startArray(registry, record, { force, readOnly });
           return started.ok ? ok(arrayStatus(registry, record)) : started;
         }),
-      "stop-array": ({ array }) =>
-        this.withRunning(array, async (record) => {
+      "stop-array": (command) =>
+        this.withRunning(command, async (record) => {
           record.isHeld = true;
           await stopArray(registry, record);
           return ok(arrayStatus(registry, record));
         }),
       "delete-array": (command) => this.deleteArray(command),
-      "set-array": ({ kind: _kind, array, consistencyPolicy, ...tuning }) =>
-        this.withRecord(array, async (record) => {
+      "set-array": (command) =>
+        this.withRecord(command, async (record) => {
+          const { kind: _kind, array: _array, consistencyPolicy, ...tuning } = command;
           if (consistencyPolicy !== undefined) {
-            const changed = await changePolicy(registry, record, consistencyPolicy);
+            const changed = await changePolicy(record, consistencyPolicy);
             if (!changed.ok) return changed;
           }
           Object.assign(record.tuning, tuning);
           return ok(arrayStatus(registry, record));
         }),
-      "add-member": ({ array, drive, force }) =>
-        this.withDrive(array, drive, (record, found) =>
-          addMember(registry, record, found, { force }),
+      "add-member": (command) =>
+        this.withDrive(command, (record, drive) =>
+          addMember(registry, record, drive, { force: command.force }),
         ),
-      "fail-member": ({ array, drive }) =>
-        this.withDrive(array, drive, (record, found) => failMember(registry, record, found)),
-      "remove-member": ({ array, drive }) =>
-        this.withDrive(array, drive, (record, found) => removeMember(record, found)),
+      "fail-member": (command) =>
+        this.withDrive(command, (record, drive) => failMember(registry, record, drive)),
+      "remove-member": (command) =>
+        this.withDrive(command, (record, drive) => removeMember(record, drive)),
       "start-scrub": (command) => this.startScrub(command),
-      "pause-scrub": ({ array }) => this.withRunning(array, (_, running) => this.pause(running)),
-      "cancel-scrub": ({ array }) => this.withRunning(array, (_, running) => this.cancel(running)),
+      "pause-scrub": (command) => this.withRunning(command, (_, running) => this.pause(running)),
+      "cancel-scrub": (command) => this.withRunning(command, (_, running) => this.cancel(running)),
       "list-jobs": async () => ok(registry.jobs.list().map((job) => job.status())),
       "get-job": async ({ id }) => {
         const job = registry.jobs.get(id);
@@ -116,48 +127,56 @@ export class ArrayService {
   handle<K extends ArrayCommandKind>(command: CommandOf<K>): Answer<K> {
     // A zeroing that the stop waits for goes on.
     if (this.registry.isStopping && command.kind !== "hole-punched") {
-      const error = commandError("stopping", "stopping", "the daemon is stopping");
-      return Promise.resolve(err(error));
+      return Promise.resolve(err(STOPPING));
     }
     return this.handlers[command.kind](command);
   }
 
-  /** The front of a running array, or null. */
   /** Null where the array does not run, and until its start is through. */
   frontOf(array: string): ArrayFront | null {
-    const running = this.registry.byName(array)?.running ?? null;
+    const running = this.registry.find(array)?.running ?? null;
     return running?.hasStarted === true ? running.front : null;
   }
 
   hasArray(array: string): boolean {
-    return this.registry.byName(array) !== null;
+    return this.registry.find(array) !== null;
   }
 
   // Drives -----------------------------------------------------------------------------------
 
-  private async attachDrive(
-    { drive: info }: CommandOf<"attach-drive">,
-    autoAssemble: boolean,
-  ): Answer<"attach-drive"> {
+  private attachDrive({ drive: info }: CommandOf<"attach-drive">): Answer<"attach-drive"> {
     const { registry } = this;
-    if (registry.drives.has(info.name)) {
-      const detail = `there is a drive ${info.name} already`;
-      return err(commandError("conflict", "name-in-use", detail));
+    const holder = `adding drive ${info.name}`;
+    return this.holding(holder, [driveKey(info.name)], async () => {
+      if (registry.drives.has(info.name)) {
+        const detail = `there is a drive ${info.name} already`;
+        return err(commandError("conflict", "name-in-use", detail));
+      }
+      const drive = new Drive(registry.context, registry.router, info);
+      const probed = await registry.probe(drive);
+      if (!probed.ok) {
+        drive.device.close();
+        return err(commandError("io", "drive-unreadable", probed.error.detail));
+      }
+      registry.drives.set(info.name, drive);
+      const keys = drive.claim === null ? [] : [arrayKey(drive.claim.arrayUuid)];
+      return this.holding(holder, keys, async () => {
+        await this.join(drive);
+        return ok(driveStatus(registry, drive));
+      });
+    });
+  }
+
+  /** Brings a drive together with the array that it says that it belongs to. */
+  private async join(drive: Drive): Promise<void> {
+    const { registry } = this;
+    if (drive.superblock === null) {
+      await this.tellWaiting(drive);
+      return;
     }
-    const drive = new Drive(registry.context, registry.router, info);
-    const probed = await registry.probe(drive);
-    if (!probed.ok) {
-      drive.device.close();
-      return err(commandError("io", "drive-unreadable", probed.error.detail));
-    }
-    registry.drives.set(info.name, drive);
-    if (drive.superblock !== null) {
-      const record = registry.ensureRecord(drive);
-      const { running } = record;
-      if (running !== null && !record.isChanging) await rejoinSpare(record, running, drive);
-      else if (autoAssemble) await autoStart(registry, record);
-    } else if (autoAssemble) await this.tellWaiting(drive);
-    return ok(driveStatus(registry, drive));
+    const record = registry.ensureRecord(drive);
+    if (record.running !== null) await rejoinSpare(record.running, drive);
+    else await autoStart(registry, record);
   }
 
   /** An array that waits for a role says whether this drive, which cannot be used, has it. */
@@ -166,17 +185,25 @@ export class ArrayService {
     if (record !== undefined) await autoStart(this.registry, record);
   }
 
-  private async detachDrive(
+  private detachDrive(command: CommandOf<"detach-drive">): Answer<"detach-drive"> {
+    const { registry } = this;
+    const { name } = command;
+    const holder = `removing drive ${name}`;
+    return this.holding(holder, [driveKey(name)], async () => {
+      const drive = registry.drives.get(name);
+      if (drive === undefined) {
+        return err(commandError("not-found", "unknown-drive", `there is no drive ${name}`));
+      }
+      return this.holding(holder, registry.arrayKeysOf(drive), () => this.detach(drive, command));
+    });
+  }
+
+  private async detach(
+    drive: Drive,
     { name, force }: CommandOf<"detach-drive">,
-    autoAssemble: boolean,
   ): Answer<"detach-drive"> {
     const { registry } = this;
-    const drive = registry.drives.get(name);
-    if (drive === undefined) {
-      return err(commandError("not-found", "unknown-drive", `there is no drive ${name}`));
-    }
-    const holder = registry.holderOf(drive);
-    const running = holder?.running ?? null;
+    const running = registry.holderOf(drive)?.running ?? null;
     if (running !== null) {
       const obstacle = force ? null : removalObstacle(running, drive);
       if (obstacle !== null) return err(obstacle);
@@ -193,24 +220,47 @@ export class ArrayService {
     this.faults.forget(name);
     drive.device.close();
     if (record !== null) registry.dropIfEmpty(record);
-    else if (autoAssemble) await this.tellWaiting(drive);
+    else await this.tellWaiting(drive);
     return ok({ fd: drive.info.fd });
   }
 
   // Arrays -----------------------------------------------------------------------------------
 
-  private deleteArray({
+  private createArray(command: CommandOf<"create-array">): Answer<"create-array"> {
+    const { registry } = this;
+    const names = [...command.drives, ...command.spares];
+    const holder = `creating array ${command.name}`;
+    return this.holding(holder, names.map(driveKey), () => {
+      const drives = names.flatMap((name) => registry.drives.get(name) ?? []);
+      const keys = drives.flatMap((drive) => registry.arrayKeysOf(drive));
+      return this.holding(holder, keys, async () => {
+        const created = await createArray(registry, command);
+        return created.ok ? ok(arrayStatus(registry, created.value)) : created;
+      });
+    });
+  }
+
+  private introduceArray({
     array,
-    zeroSuperblocks,
-  }: CommandOf<"delete-array">): Answer<"delete-array"> {
-    return this.withRecord(array, async (record) => {
+    name,
+    mayStart,
+  }: CommandOf<"introduce-array">): Answer<"introduce-array"> {
+    const { registry } = this;
+    return this.holding(`introducing array ${name}`, [arrayKey(array)], async () => {
+      const record = registry.introduce(array, { name, mayStart });
+      if (record === null) return ok(null);
+      await autoStart(registry, record);
+      return ok(arrayStatus(registry, record));
+    });
+  }
+
+  private deleteArray(command: CommandOf<"delete-array">): Answer<"delete-array"> {
+    return this.withRecord(command, async (record) => {
       const { registry } = this;
-      if (record.isChanging) return err(commandError("busy", "array-changing", "try again"));
       await stopArray(registry, record);
-      record.isChanging = true;
       const failed: string[] = [];
       for (const drive of registry.drivesOf(record.uuid)) {
-        if (!zeroSuperblocks) continue;
+        if (!command.zeroSuperblocks) continue;
         if (!(await this.zeroSuperblock(drive))) {
           failed.push(drive.name);
           continue;
@@ -218,8 +268,7 @@ export class ArrayService {
         drive.probe = { kind: "none" };
         drive.failure = "";
       }
-      registry.arrays.delete(record.uuid);
-      registry.onRunningChanged(record);
+      registry.forget(record);
       if (failed.length === 0) return ok(null);
       const detail = `the superblocks of ${failed.join(", ")} could not be erased`;
       return err(commandError("io", "superblock-write-failed", detail));
@@ -236,25 +285,27 @@ export class ArrayService {
     return isDone(answer);
   }
 
+  /** Commands that run come to their end first; those that wait are refused. */
   private async shutdown(): Answer<"shutdown"> {
     const { registry } = this;
     registry.isStopping = true;
-    await Promise.all([...registry.arrays.values()].map((record) => stopArray(registry, record)));
+    registry.leases.refuseWaiting();
+    const stopped = [...registry.arrays.values()].map(async (record) => {
+      const lease = await registry.leases.take([arrayKey(record.uuid)], "stopping");
+      await stopArray(registry, record);
+      lease?.release();
+    });
+    await Promise.all(stopped);
     return ok(null);
   }
 
   // Scrubs and jobs --------------------------------------------------------------------------
 
-  private startScrub({
-    array,
-    mode,
-    limitBytesPerSecond,
-    restart,
-  }: CommandOf<"start-scrub">): Answer<"start-scrub"> {
-    return this.withRunning(array, async (_, running) => {
+  private startScrub(command: CommandOf<"start-scrub">): Answer<"start-scrub"> {
+    return this.withRunning(command, async (_, running) => {
       const obstacle = running.synchronizer.scrubObstacle();
       if (obstacle !== null) return err(commandError("conflict", "scrub-not-possible", obstacle));
-      const limit = limitBytesPerSecond;
+      const { mode, limitBytesPerSecond: limit, restart } = command;
       return ok(running.synchronizer.startScrub({ mode, limit, restart }).status());
     });
   }
@@ -274,9 +325,15 @@ export class ArrayService {
     return ok(null);
   }
 
-  private async cancelJob({ id }: CommandOf<"cancel-job">): Answer<"cancel-job"> {
+  private cancelJob({ id }: CommandOf<"cancel-job">): Answer<"cancel-job"> {
     const job = this.registry.jobs.get(id);
-    if (job === undefined) return err(unknownJob(id));
+    if (job === undefined) return Promise.resolve(err(unknownJob(id)));
+    const holder = `cancelling job ${id}`;
+    return this.holding(holder, [arrayKey(job.arrayUuid)], () => this.cancelHeldJob(job));
+  }
+
+  private async cancelHeldJob(job: Job): Answer<"cancel-job"> {
+    const { id } = job;
     if (job.state !== "running" && job.state !== "paused") {
       return err(commandError("conflict", "job-ended", `job ${id} has ended: ${job.state}`));
     }
@@ -286,7 +343,7 @@ export class ArrayService {
       return err(commandError("conflict", "resync-needed", detail));
     }
     if (job.state === "paused") {
-      this.registry.byName(job.array)?.running?.synchronizer.cancelScrub();
+      this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.cancelScrub();
     } else {
       job.wish = "cancel";
       await this.settled(job);
@@ -298,45 +355,91 @@ export class ArrayService {
     while (job.state === "running") await this.registry.context.timers.sleep(POLL_MS);
   }
 
-  // Look-ups ---------------------------------------------------------------------------------
+  // Look-ups and leases ----------------------------------------------------------------------
 
-  private async withRecord<T>(
-    array: string,
-    work: (record: ArrayRecord) => Promise<Result<T, CommandError>>,
+  /** Runs `work` while nothing else is done with these drives or arrays. */
+  private async holding<T>(
+    holder: string,
+    keys: readonly string[],
+    work: () => Promise<Result<T, CommandError>>,
   ): Promise<Result<T, CommandError>> {
-    const record = this.registry.byName(array);
-    if (record === null) {
-      return err(commandError("not-found", "unknown-array", `there is no array ${array}`));
+    const { leases, context } = this.registry;
+    let timer = 0;
+    let isLate = false;
+    const lease = await leases.take(keys, holder, (giveUp) => {
+      timer = context.timers.scheduleAfter(LEASE_WAIT_MS, () => {
+        isLate = true;
+        giveUp();
+      });
+    });
+    if (timer !== 0) context.timers.cancel(timer);
+    if (lease === null) return err(isLate ? busyWith(leases.holderOf(keys)) : STOPPING);
+    try {
+      return await work();
+    } finally {
+      lease.release();
     }
-    return work(record);
   }
 
-  private withRunning<T>(
-    array: string,
-    work: (record: ArrayRecord, running: RaidArray) => Promise<Result<T, CommandError>>,
+  private withRecord<T>(
+    command: { readonly kind: string; readonly array: string },
+    work: (record: ArrayRecord) => Promise<Result<T, CommandError>>,
+    drives: readonly string[] = [],
   ): Promise<Result<T, CommandError>> {
-    return this.withRecord(array, async (record) => {
-      // A start or stop that is just under way comes first.
-      while (record.isChanging) await this.registry.context.timers.sleep(POLL_MS);
-      if (record.running === null) return err(notRunning(record));
-      return work(record, record.running);
+    const { registry } = this;
+    const holder = `${command.kind} of ${command.array}`;
+    return this.holding(holder, drives.map(driveKey), async () => {
+      const { uuid } = registry.find(command.array) ?? { uuid: command.array };
+      const held = drives.flatMap((name) => registry.drives.get(name) ?? []);
+      const keys = [arrayKey(uuid), ...held.flatMap((drive) => registry.arrayKeysOf(drive))];
+      return this.holding(holder, keys, async () => {
+        // It may have gone while the command waited.
+        const record = registry.arrays.get(uuid);
+        return record === undefined ? err(unknownArray(command.array)) : work(record);
+      });
     });
   }
 
+  private withRunning<T>(
+    command: { readonly kind: string; readonly array: string },
+    work: (record: ArrayRecord, running: RaidArray) => Promise<Result<T, CommandError>>,
+  ): Promise<Result<T, CommandError>> {
+    return this.withRecord(command, async (record) =>
+      record.running === null ? err(notRunning(record)) : work(record, record.running),
+    );
+  }
+
   private withDrive<T>(
-    array: string,
-    name: string,
+    command: { readonly kind: string; readonly array: string; readonly drive: string },
     work: (record: ArrayRecord, drive: Drive) => Promise<Result<T, CommandError>>,
   ): Promise<Result<T, CommandError>> {
-    return this.withRecord(array, async (record) => {
+    const { drive: name } = command;
+    const withDrive = async (record: ArrayRecord): Promise<Result<T, CommandError>> => {
       const drive = this.registry.drives.get(name);
       if (drive === undefined) {
         const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
         return err(commandError("not-found", "unknown-drive", detail));
       }
       return work(record, drive);
-    });
+    };
+    return this.withRecord(command, withDrive, [name]);
   }
+}
+
+const STOPPING: CommandError = commandError("stopping", "stopping", "the daemon is stopping");
+
+function unknownArray(array: string): CommandError {
+  return commandError("not-found", "unknown-array", `there is no array ${array}`);
+}
+
+function busyWith(holder: string | null): CommandError {
+  const detail = `waited ${LEASE_WAIT_MS / 1000} s for another command (${holder ?? "?"}): try again`;
+  return commandError("busy", "command-under-way", detail);
+}
+
+function notWritten({ name }: ArrayRecord): CommandError {
+  const detail = `the superblocks of array ${name} cannot be written; check its drives`;
+  return commandError("io", "superblock-write-failed", detail);
 }
 
 function unknownJob(id: number): CommandError {

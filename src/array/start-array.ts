@@ -23,7 +23,7 @@ export interface StartOptions {
 
 /** Starts `record` if all its listed members are there; otherwise says in it what is lacking. */
 export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
-  if (record.running !== null || record.isHeld || record.isChanging || registry.isStopping) return;
+  if (record.running !== null || !record.mayStart || record.isHeld || registry.isStopping) return;
   const judged = judge(registry, record, { force: false });
   if (!judged.ok) {
     record.reason = judged.error.detail;
@@ -65,12 +65,7 @@ export async function startArray(
   if (record.running !== null) {
     return err(commandError("conflict", "already-running", `array ${record.name} is running`));
   }
-  if (record.isChanging) {
-    return err(commandError("busy", "array-changing", `array ${record.name} is just changing`));
-  }
-  record.isChanging = true;
   const unreadable = await readAgain(registry, record);
-  record.isChanging = false;
   if (registry.drivesOf(record.uuid).length === 0) {
     const detail = `no drive carries a superblock of array ${record.name} any more`;
     return err(commandError("conflict", "no-members", detail));
@@ -95,12 +90,10 @@ export async function startArray(
 export async function stopArray(registry: Registry, record: ArrayRecord): Promise<void> {
   const { running } = record;
   if (running === null) return;
-  record.isChanging = true;
   await running.stop();
   // What was refused in this turn is answered before the front goes.
   running.front.turn();
   record.running = null;
-  record.isChanging = false;
   record.reason = "stopped";
   registry.onRunningChanged(record);
   running.emit("array.stopped", "info", `array ${record.name} is stopped`);
@@ -133,7 +126,6 @@ export async function runPlan(
       return err(commandError("io", "superblock-write-failed", detail));
     }
   }
-  record.isChanging = false;
   record.reason = "";
   array.start();
   registry.onRunningChanged(record);
@@ -205,10 +197,8 @@ async function begin(
     record.reason = lacking;
     return err(commandError("conflict", "no-memory", lacking));
   }
-  record.isChanging = true;
   const consistency = await recoverConsistency(registry, plan, options);
   if (!consistency.ok) {
-    record.isChanging = false;
     record.reason = consistency.error.detail;
     return consistency;
   }
@@ -220,7 +210,6 @@ async function begin(
     listedButMissing(plan).length > 0 ||
     plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
   const result = await runPlan(registry, record, startPlan, { mustRecord });
-  record.isChanging = false;
   if (!result.ok) return result;
   const running = record.running!;
   const missing = running.members.degradedCount;

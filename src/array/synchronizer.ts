@@ -356,7 +356,7 @@ export class Synchronizer {
   // Shared -----------------------------------------------------------------------------------
 
   private begin(kind: Exclude<SyncAction, "idle">, total: number): void {
-    this.job = this.jobs.start({ kind, array: this.array.name, total });
+    this.job = this.jobs.start({ kind, array: this.array, total });
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.
     this.seenRequests = this.array.front.requestCount;

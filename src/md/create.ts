@@ -203,6 +203,15 @@ export function formSetName({
   return ok(utf8Bytes(full) < SET_NAME_BYTES ? full : name);
 }
 
+/** The 32 bytes for a new name; a home host stays in front of it where both fit. */
+export function renamedSet(superblock: Superblock, name: string): Uint8Array {
+  const setName = setNameOf(superblock);
+  const colon = setName.indexOf(":");
+  const formed = formSetName({ host: colon < 0 ? null : setName.slice(0, colon), name });
+  assert(formed.ok, "a label fits into a superblock");
+  return encodeSetName(formed.value);
+}
+
 /** The array's own name: "name" of "host:name". */
 export function arrayNameOf(setName: string): string {
   const colon = setName.indexOf(":");

@@ -57,6 +57,8 @@ export class FakeReactor implements ReactorChannel {
   readonly commands: Command[] = [];
   /** Names of arrays that come to life once all of these drives are attached. */
   readonly onDisk = new Map<string, readonly string[]>();
+  /** By uuid: what control said of arrays. */
+  readonly introduced = new Map<string, { name: string; mayStart: boolean }>();
   nextJobId = 1;
   /** While true, nothing is answered. */
   isHung = false;
@@ -84,6 +86,7 @@ export class FakeReactor implements ReactorChannel {
       kind,
       severity: "info",
       array: "raid_test",
+      arrayUuid: fakeUuid("raid_test"),
       drive: null,
       job: null,
       atMs: Date.parse(STARTED_AT),
@@ -135,22 +138,33 @@ export class FakeReactor implements ReactorChannel {
         if (known === undefined) return notFound("drive", drive);
         if (known.status.state !== "available") return conflict("drive-in-use", `${drive} is used`);
       }
-      const array = this.newArray(request.name, request.drives, request.chunkBytes);
-      return ok({ ...array, spares: request.spares });
+      const { name, drives, spares, chunkBytes } = request;
+      return ok({ ...this.newArray(name, drives, chunkBytes, request.uuid), spares });
     },
+    "introduce-array": ({ array, name, mayStart }) => {
+      this.introduced.set(array, { name, mayStart });
+      const known = this.array(array);
+      if (!known.ok) return this.startOnDisk(array, mayStart);
+      this.arrays.delete(known.value.name);
+      this.arrays.set(name, { ...known.value, name });
+      return ok(this.arrays.get(name)!);
+    },
+    "write-name": ({ array, name }) => this.change(array, { nameOnDisk: name }),
     "list-arrays": () => ok([...this.arrays.values()]),
     "get-array": ({ array }) => this.array(array),
     "start-array": ({ array, readOnly }) =>
       this.change(array, { state: readOnly ? "read-only" : "clean", reason: null }),
     "stop-array": ({ array }) => {
       const clients = [...this.exports.values()].some(
-        (entry) => entry.array === array && entry.connections > 0,
+        (entry) => entry.array === this.uuidOf(array) && entry.connections > 0,
       );
       if (clients) return busy("clients-connected", "disconnect the clients first");
       return this.change(array, { state: "inactive", reason: "stopped" });
     },
     "delete-array": ({ array }) => {
-      if (!this.arrays.delete(array)) return notFound("array", array);
+      const known = this.array(array);
+      if (!known.ok) return known;
+      this.arrays.delete(known.value.name);
       return ok(null);
     },
     "set-array": ({ kind: _kind, array, ...settings }) => this.change(array, settings),
@@ -199,8 +213,6 @@ export class FakeReactor implements ReactorChannel {
     "listen-nbd": ({ address }) => ok({ address: withPort(address) }),
     "adopt-nbd": () => ok(null),
     "put-export": ({ name, array, readOnly }) => {
-      const known = this.array(array);
-      if (!known.ok) return known;
       const created = !this.exports.has(name);
       const entry = { name, array, readOnly, connections: 0 };
       this.exports.set(name, entry);
@@ -240,20 +252,47 @@ export class FakeReactor implements ReactorChannel {
     const status: DriveStatus = { name, path, sizeBytes, logicalBlockBytes, state: "available" };
     this.drives.set(name, { open, status });
     for (const [array, drives] of this.onDisk) {
-      const isComplete = drives.every((drive) => this.drives.has(drive));
-      if (!isComplete || this.arrays.has(array)) continue;
-      this.newArray(array, drives, 65_536);
-      this.emit("array.assembled", { array });
+      if (!drives.includes(name)) continue;
+      this.carry(name, array, drives.indexOf(name));
+      this.startOnDisk(fakeUuid(array), this.introduced.get(fakeUuid(array))?.mayStart ?? false);
     }
     return ok(this.drives.get(name)!.status);
   }
 
-  private newArray(name: string, drives: readonly string[], chunkBytes: number): ArrayStatus {
-    for (const [role, drive] of drives.entries()) {
-      const known = this.drives.get(drive)!;
-      known.status = { ...known.status, state: "member", member: { array: name, role } };
+  /** The array of `onDisk` comes to life, once it may and all its drives are attached. */
+  private startOnDisk(uuid: string, mayStart: boolean): Result<ArrayStatus | null, CommandError> {
+    for (const [name, drives] of this.onDisk) {
+      const isComplete = drives.every((drive) => this.drives.has(drive));
+      if (fakeUuid(name) !== uuid || !mayStart || !isComplete) continue;
+      const label = this.introduced.get(uuid)?.name ?? name;
+      if (this.arrays.has(label)) continue;
+      const array = this.newArray(label, drives, 65_536, uuid);
+      this.emit("array.assembled", { array: label, arrayUuid: uuid });
+      return ok(array);
     }
-    const array = fakeArray(name, drives, chunkBytes);
+    return ok(null);
+  }
+
+  private carry(drive: string, array: string, role: number, uuid = fakeUuid(array)): void {
+    const known = this.drives.get(drive)!;
+    const superblock = {
+      arrayUuid: uuid,
+      deviceUuid: fakeUuid(drive),
+      arrayName: array,
+      role,
+      eventCount: 7,
+    };
+    known.status = { ...known.status, state: "member", member: { array, role }, superblock };
+  }
+
+  private newArray(
+    name: string,
+    drives: readonly string[],
+    chunkBytes: number,
+    uuid = fakeUuid(name),
+  ): ArrayStatus {
+    for (const [role, drive] of drives.entries()) this.carry(drive, name, role, uuid);
+    const array = { ...fakeArray(name, drives, chunkBytes), uuid };
     this.arrays.set(name, array);
     return array;
   }
@@ -283,7 +322,8 @@ export class FakeReactor implements ReactorChannel {
     const job: JobStatus = {
       id: this.nextJobId,
       kind,
-      array,
+      array: this.array(array).ok ? this.nameOf(array) : array,
+      arrayUuid: this.uuidOf(array),
       state: "running",
       done: 0,
       total: 1_048_576,
@@ -304,22 +344,35 @@ export class FakeReactor implements ReactorChannel {
   private scrubOf(array: string): JobStatus | undefined {
     return [...this.jobs.values()].find(
       (job) =>
-        job.array === array &&
+        job.arrayUuid === this.uuidOf(array) &&
         (job.kind === "check" || job.kind === "repair") &&
         (job.state === "running" || job.state === "paused"),
     );
   }
 
-  private array(name: string): Result<ArrayStatus, CommandError> {
-    const array = this.arrays.get(name);
-    return array === undefined ? notFound("array", name) : ok(array);
+  /** By uuid or name. */
+  private array(reference: string): Result<ArrayStatus, CommandError> {
+    const array = [...this.arrays.values()].find(
+      ({ uuid, name }) => uuid === reference || name === reference,
+    );
+    return array === undefined ? notFound("array", reference) : ok(array);
+  }
+
+  private nameOf(reference: string): string {
+    const array = this.array(reference);
+    return array.ok ? array.value.name : reference;
+  }
+
+  private uuidOf(reference: string): string {
+    const array = this.array(reference);
+    return array.ok ? array.value.uuid : reference;
   }
 
   private change(name: string, change: Partial<ArrayStatus>): Result<ArrayStatus, CommandError> {
     const array = this.array(name);
     if (!array.ok) return array;
     const changed = { ...array.value, ...change, eventCount: array.value.eventCount + 1 };
-    this.arrays.set(name, changed);
+    this.arrays.set(changed.name, changed);
     return ok(changed);
   }
 
@@ -341,6 +394,12 @@ export class FakeReactor implements ReactorChannel {
   }
 }
 
+/** A uuid that follows from a name. */
+export function fakeUuid(name: string): string {
+  const digits = Buffer.from(name).toString("hex").padEnd(32, "0").slice(0, 32);
+  return digits.replaceAll(/(.{8})(?=.)/g, "$1:");
+}
+
 export function fakeArray(
   name: string,
   drives: readonly (string | null)[],
@@ -348,7 +407,8 @@ export function fakeArray(
 ): ArrayStatus {
   return {
     name,
-    uuid: `0123abcd:0:0:${name}`,
+    uuid: fakeUuid(name),
+    nameOnDisk: null,
     state: "clean",
     level: "raid5",
     layout: "left-symmetric",

@@ -199,6 +199,7 @@ const FAILED_JOB: JobStatus = {
   id: 3,
   kind: "rebuild",
   array: "raid_test",
+  arrayUuid: "00000000:00000000:00000000:0000000a",
   state: "failed",
   done: 48 * MIB,
   total: 100 * MIB,
