@@ -28,6 +28,7 @@ const DEFINITIONS = {
   fcntl: { args: ["i32", "i32", i64], returns: "i32" },
   fdatasync: { args: ["i32"], returns: "i32" },
   flock: { args: ["i32", "i32"], returns: "i32" },
+  fstatfs: { args: ["i32", "ptr"], returns: "i32" },
   getsockname: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   ioctl: { args: ["i32", "usize", "ptr"], returns: "i32" },
@@ -67,6 +68,7 @@ export interface Libc {
   fcntl(fd: number, command: number, argument: number): number;
   fdatasync(fd: number): number;
   flock(fd: number, operation: number): number;
+  fstatfs(fd: number, to: Address): number;
   getsockname(fd: number, address: Address, lengthAddress: Address): number;
   inet_pton(family: number, text: Address, to: Address): number;
   ioctl(fd: number, request: number, argument: Address): number;

@@ -29,6 +29,7 @@ export const Statx = {
   mode: 28,
   inode: 32,
   sizeBytes: 40,
+  blocks: 48,
   rdevMajor: 128,
   rdevMinor: 132,
   deviceMajor: 136,
@@ -39,11 +40,17 @@ export const Statx = {
   atEmptyPath: 0x1000,
 } as const;
 
+/** struct statfs on 64-bit Linux, 120 bytes. */
+export const Statfs = { bytes: 120, type: 0, blockBytes: 8, availableBlocks: 32 } as const;
+
 export const FileType = {
   mask: 0o170000,
   socket: 0o140000,
   regular: 0o100000,
   blockDevice: 0o060000,
+  directory: 0o040000,
+  characterDevice: 0o020000,
+  fifo: 0o010000,
 } as const;
 
 export const Socket = {

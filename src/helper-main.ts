@@ -2,7 +2,7 @@
  * The helper worker: the composition root of the calls that can block.
  *
  * It takes one call at a time from its parent and answers it. Fds belong to the process, so what is
- * opened here is used by the reactor and closed here again.
+ * opened here is used by the reactor and closed by whichever helper is told to.
  */
 import { parentPort } from "node:worker_threads";
 import type {
@@ -11,19 +11,37 @@ import type {
   HelperReply,
   HelperResult,
 } from "./appliance/helper-protocol.ts";
-import { closeAll, openDrive, punchHole } from "./appliance/linux-drive.ts";
+import {
+  allocate,
+  closeAll,
+  identifyDrive,
+  openDrive,
+  punchHole,
+} from "./appliance/linux-drive.ts";
+import { listFilesIn, listUnclaimed, lookAt } from "./appliance/linux-look.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
 
 function answer(call: HelperCall): HelperResult {
   switch (call.kind) {
+    case "identify":
+      // A daemon that overwrites its own executable is not even able to say so.
+      return identifyDrive(call.path, [process.execPath, ...call.protectedPaths]);
     case "open":
-      return openDrive(call.open, call.inUse);
+      return openDrive(call.open, call.identities);
     case "close":
       closeAll(call.fds);
       return ok(null);
     case "punch-hole":
       return punchHole(call);
+    case "allocate":
+      return allocate(call);
+    case "list-folder":
+      return listFilesIn(call.folder, call.limit);
+    case "list-block-devices":
+      return listUnclaimed(call.inUse, call.limit);
+    case "look":
+      return lookAt(call);
     default:
       return unreachable(call);
   }

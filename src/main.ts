@@ -59,7 +59,10 @@ async function startReactor(options: ReactorOptions): Promise<Result<StartedReac
       isReady = true;
       resolve(
         ok({
-          opener: new Helper({ startThread: startHelperThread }),
+          opener: new Helper({
+            startThread: startHelperThread,
+            protectedPaths: options.protectedPaths ?? [],
+          }),
           expectEnd: () => {
             isExpected = true;
           },
@@ -91,17 +94,26 @@ function makeMemory(
   }
 }
 
+/** A helper that ends costs the call that it was in: the arrays go on. */
 function startHelperThread(): HelperThread {
   const worker = new Worker(new URL("./helper-main.ts", import.meta.url));
   let isExpected = false;
-  worker.on("error", (error) => leave(`the helper failed: ${describe(error)}`));
-  worker.on("exit", (code) => {
-    if (!isExpected) leave(`the helper ended (${code})`);
-  });
+  let onEnd: (why: string) => void = () => {};
+  const end = (why: string): void => {
+    if (isExpected) return;
+    isExpected = true;
+    process.stderr.write(`parityd: a helper thread ended: ${why}\n`);
+    onEnd(why);
+  };
+  worker.on("error", (error) => end(describe(error)));
+  worker.on("exit", (code) => end(`exit code ${code}`));
   return {
     post: (envelope) => worker.postMessage(envelope),
     onReply: (listener) => {
       worker.on("message", (reply: HelperReply) => listener(reply));
+    },
+    onEnd: (listener) => {
+      onEnd = listener;
     },
     terminate: () => {
       isExpected = true;

@@ -1,202 +1,164 @@
 /**
- * The control thread's end of the helper thread, which makes the calls that can block.
+ * The control thread's end of the helper threads, which make the calls that can block.
  *
- * Calls run one at a time. A call past its deadline is answered with an error, so that it fails its
- * own drive only: the stuck thread is left behind, and a fresh one takes the calls that wait. What
- * a stuck thread opens after all is closed again, and then it ends. There is a limit to how many
- * may be stuck; beyond it every call is refused until one comes back.
+ * One device is opened once, whatever its names, also where two opens run at the same time: a path
+ * is first asked what it leads to, and that is claimed here before anything is opened. A claim ends
+ * when the device is closed, or when the open has failed in the end. So a device whose open missed
+ * its deadline stays claimed, and what it opens after all is closed again.
+ *
+ * A path that hangs in `identify` (a dead server, a dead controller) claims nothing and costs one
+ * thread: the threads ask nobody twice who has not answered yet.
  */
 import type { CommandError, OpenDrive } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { DriveOpener, OpenRequest } from "./drive-opener.ts";
-import type {
-  DeviceInUse,
-  HelperCall,
-  HelperCallKind,
-  HelperEnvelope,
-  HelperReply,
-  HelperResult,
-  OpenedDevice,
-} from "./helper-protocol.ts";
+import { GIB } from "../base/units.ts";
+import { DriveLook } from "./drive-look.ts";
+import type { DriveOpener, LookRequest, LookResult, OpenRequest } from "./drive-opener.ts";
+import type { OpenedDevice } from "./helper-protocol.ts";
+import { type HelperThread, HelperThreads, type SetTimer } from "./helper-threads.ts";
 
-const DEADLINE_MS = 30_000;
-const STUCK_MAX = 8;
+export type { HelperThread } from "./helper-threads.ts";
 
-/** A helper thread. Only main makes workers, so it is passed in. */
-export interface HelperThread {
-  post(envelope: HelperEnvelope): void;
-  onReply(listener: (reply: HelperReply) => void): void;
-  terminate(): void;
+/** An ext4 extent is 128 MiB at most: a step is some hundred of them, far below the deadline. */
+const ALLOCATE_STEP_BYTES = 16 * GIB;
+
+/** A device that is open here or about to be, by all its names. */
+interface Claim {
+  readonly drive: string;
+  readonly identities: readonly string[];
+  phase: "opening" | "open" | "closing";
 }
 
-interface PendingCall {
-  readonly call: HelperCall;
-  /** What the call is about, for the message of a missed deadline. */
-  readonly subject: string;
-  readonly resolve: (result: HelperResult) => void;
-}
-
-interface RunningCall extends PendingCall {
-  readonly id: number;
-  readonly thread: HelperThread;
-  readonly timer: ReturnType<typeof setTimeout>;
+interface ClaimedDevice extends OpenedDevice {
+  readonly claim: Claim;
 }
 
 export class Helper implements DriveOpener {
-  private readonly startThread: () => HelperThread;
-  private readonly deadlineMs: number;
-  private readonly waiting: PendingCall[] = [];
+  private readonly threads: HelperThreads;
+  private readonly protectedPaths: readonly string[];
   /** By the fd of the drive. */
-  private readonly openDevices = new Map<number, OpenedDevice>();
-  /** Threads that missed a deadline, with the call that they are in. */
-  private readonly stuck = new Map<HelperThread, HelperCall>();
-  private idleThread: HelperThread | null = null;
-  private running: RunningCall | null = null;
-  private nextId = 1;
+  private readonly openDevices = new Map<number, ClaimedDevice>();
+  private readonly claims = new Set<Claim>();
+  private readonly looker: DriveLook;
 
-  constructor(options: { startThread: () => HelperThread; deadlineMs?: number }) {
-    this.startThread = options.startThread;
-    this.deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+  constructor(options: {
+    startThread: () => HelperThread;
+    /** Files and folders of the daemon: what they are, or hold directly, is never a drive. */
+    protectedPaths?: readonly string[];
+    deadlineMs?: number;
+    setTimer?: SetTimer;
+  }) {
+    this.threads = new HelperThreads(options);
+    this.protectedPaths = options.protectedPaths ?? [];
+    this.looker = new DriveLook({
+      threads: this.threads,
+      claimedIdentities: () => [...this.claims].flatMap(({ identities }) => identities),
+    });
+  }
+
+  /** Threads that are in a call past its deadline. */
+  get stuckCount(): number {
+    return this.threads.stuckCount;
   }
 
   /** Opens and locks a drive. `busy` where anybody has it already, this daemon included. */
   async open(request: OpenRequest): Promise<Result<OpenDrive, CommandError>> {
-    // Calls run in order, so the list of open devices is taken when this one's turn comes.
-    const result = await this.call(
-      "open",
-      { kind: "open", open: request, inUse: [] },
-      request.path,
+    const { path } = request;
+    const identify = { kind: "identify", path, protectedPaths: this.protectedPaths } as const;
+    const known = await this.threads.call<"identify">(identify, { key: path });
+    if (!known.ok) return known;
+    const { identities } = known.value;
+    // Nothing else can run between this check and the claim.
+    const holder = this.holderOf(identities);
+    if (holder !== null) return err(claimed(path, holder));
+    const claim: Claim = { drive: request.name, identities, phase: "opening" };
+    this.claims.add(claim);
+    const opened = await this.threads.call<"open">(
+      { kind: "open", open: request, identities },
+      { key: path, onEnd: (result, isLate) => this.endOpen(claim, result, isLate) },
     );
-    return result.ok ? ok(result.value.drive) : result;
+    return opened.ok ? ok(opened.value.drive) : opened;
   }
 
-  /** Closes what `open` opened, and releases its locks. */
+  /** Closes what `open` opened, and releases its locks: later, where the drive hangs just now. */
   async close(fd: number): Promise<void> {
     const device = this.openDevices.get(fd);
     assert(device !== undefined, "only an open drive is closed");
-    const fds = [fd, ...device.lockFds];
-    await this.call("close", { kind: "close", fds }, device.drive.path);
+    // The number may be another drive's as soon as it is closed, before the answer is here.
+    this.openDevices.delete(fd);
+    device.claim.phase = "closing";
+    await this.threads.call<"close">(
+      { kind: "close", fds: [fd, ...device.lockFds] },
+      {
+        key: device.drive.path,
+        isOwed: true,
+        onEnd: () => {
+          this.claims.delete(device.claim);
+        },
+      },
+    );
   }
 
   async punchHole(
     fd: number,
     range: { offset: number; bytes: number },
   ): Promise<Result<null, CommandError>> {
-    const path = this.openDevices.get(fd)?.drive.path ?? `fd ${fd}`;
-    return await this.call("punch-hole", { kind: "punch-hole", fd, ...range }, path);
+    const device = this.openDevices.get(fd);
+    if (device === undefined) return err(notOpen(fd));
+    const call = { kind: "punch-hole", fd, ...range } as const;
+    return await this.threads.call<"punch-hole">(call, { key: device.drive.path });
   }
 
-  /** Ends the idle thread. Stuck ones end with the process. */
+  async allocate(fd: number, bytes: number): Promise<Result<null, CommandError>> {
+    const device = this.openDevices.get(fd);
+    for (let offset = 0; offset < bytes; offset += ALLOCATE_STEP_BYTES) {
+      // Between two steps it may have been closed, and its number given to another drive.
+      if (device === undefined || this.openDevices.get(fd) !== device) return err(notOpen(fd));
+      const stepBytes = Math.min(ALLOCATE_STEP_BYTES, bytes - offset);
+      const call = { kind: "allocate", fd, offset, bytes: stepBytes, endBytes: bytes } as const;
+      const step = await this.threads.call<"allocate">(call, { key: device.drive.path });
+      if (!step.ok) return step;
+    }
+    return ok(null);
+  }
+
+  look(request: LookRequest): Promise<LookResult> {
+    return this.looker.look(request);
+  }
+
+  /** Ends the idle threads. Stuck ones end with the process. */
   stop(): void {
-    this.idleThread?.terminate();
-    this.idleThread = null;
+    this.threads.stop();
   }
 
-  private call<K extends HelperCallKind>(
-    _kind: K,
-    call: Extract<HelperCall, { kind: K }>,
-    subject: string,
-  ): Promise<HelperResult<K>> {
-    return new Promise((resolve) => {
-      // The helper answers with the value of the call's own kind: that is the protocol.
-      const settle = resolve as (result: HelperResult) => void;
-      this.waiting.push({ call, subject, resolve: settle });
-      this.runNext();
-    });
-  }
-
-  private runNext(): void {
-    while (this.running === null) {
-      const next = this.waiting.shift();
-      if (next === undefined) return;
-      if (this.stuck.size >= STUCK_MAX) {
-        next.resolve(err(tooManyStuck(next.subject)));
-        continue;
-      }
-      this.run(next);
-    }
-  }
-
-  private run({ call: asked, subject, resolve }: PendingCall): void {
-    const call = asked.kind === "open" ? { ...asked, inUse: this.devicesInUse() } : asked;
-    const thread = this.idleThread ?? this.newThread();
-    this.idleThread = null;
-    const id = this.nextId;
-    this.nextId += 1;
-    const timer = setTimeout(() => this.missDeadline(), this.deadlineMs);
-    this.running = { call, subject, resolve, id, thread, timer };
-    thread.post({ id, call });
-  }
-
-  private newThread(): HelperThread {
-    const thread = this.startThread();
-    thread.onReply((reply) => this.receive(thread, reply));
-    return thread;
-  }
-
-  private receive(thread: HelperThread, reply: HelperReply): void {
-    const { running } = this;
-    if (running?.thread !== thread) {
-      this.receiveLate(thread, reply);
+  private endOpen(claim: Claim, result: Result<OpenedDevice, CommandError>, isLate: boolean): void {
+    if (!result.ok) {
+      this.claims.delete(claim);
       return;
     }
-    assert(reply.id === running.id, "a helper answers the call that it was given");
-    clearTimeout(running.timer);
-    this.running = null;
-    this.idleThread = thread;
-    this.remember(running.call, reply.result);
-    running.resolve(reply.result);
-    this.runNext();
+    const { fd } = result.value.drive;
+    claim.phase = "open";
+    this.openDevices.set(fd, { ...result.value, claim });
+    // Nobody waits for it any more.
+    if (isLate) void this.close(fd);
   }
 
-  private remember(call: HelperCall, result: HelperResult): void {
-    if (!result.ok) return;
-    if (call.kind === "close") this.openDevices.delete(call.fds[0]!);
-    if (call.kind === "open") {
-      const device = result.value as OpenedDevice;
-      this.openDevices.set(device.drive.fd, device);
+  private holderOf(identities: readonly string[]): Claim | null {
+    for (const claim of this.claims) {
+      if (claim.identities.some((identity) => identities.includes(identity))) return claim;
     }
-  }
-
-  private missDeadline(): void {
-    const { running } = this;
-    if (running === null) return;
-    this.stuck.set(running.thread, running.call);
-    this.running = null;
-    running.resolve(err(missedDeadline(running.subject, this.deadlineMs)));
-    this.runNext();
-  }
-
-  /** A stuck thread came back: what it opened is closed again, and the thread ends. */
-  private receiveLate(thread: HelperThread, { result }: HelperReply): void {
-    const call = this.stuck.get(thread);
-    if (call === undefined) return;
-    if (call.kind === "open" && result.ok) {
-      const device = result.value as OpenedDevice;
-      const close: HelperCall = { kind: "close", fds: [device.drive.fd, ...device.lockFds] };
-      this.stuck.set(thread, close);
-      thread.post({ id: 0, call: close });
-      return;
-    }
-    this.remember(call, result);
-    this.stuck.delete(thread);
-    thread.terminate();
-  }
-
-  private devicesInUse(): DeviceInUse[] {
-    return [...this.openDevices.values()].flatMap(({ drive, identities }) =>
-      identities.map((identity) => ({ identity, drive: drive.name })),
-    );
+    return null;
   }
 }
 
-function missedDeadline(path: string, deadlineMs: number): CommandError {
-  const detail = `${path} did not answer within ${deadlineMs / 1000} s; check the drive and its cable`;
-  return { kind: "io", code: "drive-timeout", detail };
+function claimed(path: string, { drive, phase }: Claim): CommandError {
+  const doing = phase === "open" ? "already has" : `is still ${phase}`;
+  const wait = phase === "open" ? "" : "; try again when that has ended";
+  const detail = `drive ${drive} ${doing} this device (${path})${wait}`;
+  return { kind: "busy", code: "drive-in-use", detail };
 }
 
-function tooManyStuck(path: string): CommandError {
-  const detail = `${path} was not touched: ${STUCK_MAX} other drives do not answer; remove those first`;
-  return { kind: "io", code: "drives-stuck", detail };
+function notOpen(fd: number): CommandError {
+  return { kind: "conflict", code: "drive-not-open", detail: `no drive is open as fd ${fd}` };
 }

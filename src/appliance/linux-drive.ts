@@ -1,66 +1,96 @@
 /**
- * Opens a drive: the calls that can block, made by the helper thread only.
+ * Identifies, opens and closes drives: the calls that can block, made by helper threads only.
  *
  * A drive is a regular file or a block device that nobody else has (write-rules 12):
  *
- * | drive        | held by                                   | against                           |
- * |--------------|-------------------------------------------|-----------------------------------|
- * | block device | O_EXCL                                    | mounts, md, dm, another parityd   |
- * | file         | flock(LOCK_EX), no loop device over it    | another parityd, its loop devices |
- * | loop device  | O_EXCL, flock(LOCK_EX) on the backing file | both                             |
+ * | drive        | held by                                    | against                           |
+ * |--------------|--------------------------------------------|-----------------------------------|
+ * | block device | O_EXCL                                     | mounts, md, dm, another parityd   |
+ * | file         | flock(LOCK_EX), no loop device over it     | another parityd, its loop devices |
+ * | loop device  | O_EXCL, flock(LOCK_EX) on the backing file | both                              |
  *
- * One inode or device is opened once, whatever the names. O_DIRECT is asked for at open and tried
- * with one aligned read, because some file systems only refuse there.
+ * Nothing is opened before statx has said what it is, and what was opened is looked at again by its
+ * fd: a path may lead elsewhere a moment later. O_DIRECT is asked for at open and tried with one
+ * aligned read, because some file systems only refuse there.
  */
+import { isAbsolute } from "node:path";
 import { Arena, cString } from "../../ffi/arena.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { FallocateMode, FlockOperation, Ioctl, OpenFlag, Seek } from "../../ffi/structs.ts";
+import { FallocateMode, FlockOperation, Ioctl, OpenFlag, Statfs } from "../../ffi/structs.ts";
 import type { CommandError, OpenDrive } from "../array/protocol.ts";
-import { EBUSY, EINVAL, ENXIO, EOPNOTSUPP, errnoName } from "../base/errno.ts";
+import { EBUSY, EDQUOT, EINVAL, ENOSPC, EOPNOTSUPP, EROFS, errnoName } from "../base/errno.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { ROW_BYTES, roundDown } from "../base/units.ts";
+import { formatBytes, ROW_BYTES } from "../base/units.ts";
 import type { OpenRequest } from "./drive-opener.ts";
-import type { DeviceInUse, OpenedDevice } from "./helper-protocol.ts";
+import type { OpenedDevice } from "./helper-protocol.ts";
+import { hasNoExtent, probeContent } from "./linux-content.ts";
+import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
 import {
   deviceQueue,
+  type FileKind,
   type FileStatus,
   loopBackingFile,
   loopOver,
+  statFd,
   statPath,
 } from "./linux-sysfs.ts";
-import { findSignature, PROBE_BYTES } from "./signatures.ts";
+import { listFolder } from "./linux-text.ts";
 
 /** A file has no logical block; 512 is what O_DIRECT on one asks for at least. */
 const FILE_BLOCK_BYTES = 512;
 
-const arena = new Arena(2 * PROBE_BYTES);
+/** File systems that put what is written again somewhere else (statfs(2)). */
+const COPY_ON_WRITE_TYPES: readonly number[] = [
+  0x9123683e, // btrfs
+  0x2fc12fc1, // ZFS
+  0xca451a4e, // bcachefs
+  0x3434, // NILFS
+];
 
+const arena = new Arena(ROW_BYTES);
+const tree = new DeviceTree();
+
+interface Identified {
+  readonly status: FileStatus;
+  readonly backing: BackingFile | null;
+  readonly identities: readonly string[];
+}
+
+/** What `path` leads to, where that may be a drive at all. */
+export function identifyDrive(
+  path: string,
+  protectedPaths: readonly string[],
+): Result<{ identities: readonly string[] }, CommandError> {
+  const identified = identify(path);
+  if (!identified.ok) return identified;
+  const { identities } = identified.value;
+  const own = ownPathOf(identities, protectedPaths);
+  if (own !== null) {
+    const name = own === path ? path : `${path} is ${own}: that`;
+    return fail("invalid", "own-file", `${name} is a file of parityd itself, and never a drive`);
+  }
+  return ok({ identities });
+}
+
+/** Opens `request.path` if it still leads to `identities`. */
 export function openDrive(
   request: OpenRequest,
-  inUse: readonly DeviceInUse[],
+  identities: readonly string[],
 ): Result<OpenedDevice, CommandError> {
-  const status = statPath(request.path);
-  if (!status.ok) return fail("invalid", "no-such-drive", `${request.path}: ${status.error}`);
-  if (status.value.kind === "other") {
-    const detail = `${request.path} is neither a regular file nor a block device`;
-    return fail("invalid", "not-a-drive", detail);
-  }
-  const backing = backingFileOf(status.value);
-  const identities = [status.value.identity];
-  if (backing !== null) identities.push(backing.status.identity);
-  const user = inUse.find(({ identity }) => identities.includes(identity));
-  if (user !== undefined) {
-    return busy(`drive ${user.drive} already has this device (${request.path})`);
-  }
-  const opened = openExclusively(request, status.value);
+  const { path } = request;
+  const identified = identify(path);
+  if (!identified.ok) return identified;
+  const { status, backing } = identified.value;
+  if (identified.value.identities.join() !== identities.join()) return changed(path);
+  const opened = openExclusively(request, status);
   if (!opened.ok) return opened;
   const fds = [opened.value];
-  const drive = lockAndDescribe({ request, status: status.value, backing, fds });
+  const drive = lockAndDescribe({ request, status, backing, fds });
   if (!drive.ok) {
     closeAll(fds);
     return drive;
   }
-  return ok({ drive: drive.value, identities, lockFds: fds.slice(1) });
+  return ok({ drive: drive.value, lockFds: fds.slice(1) });
 }
 
 export function closeAll(fds: readonly number[]): void {
@@ -80,8 +110,101 @@ export function punchHole(options: {
     const kind = errno === EOPNOTSUPP ? "unsupported" : "io";
     return fail(kind, "punch-hole-failed", `a hole could not be punched: ${errnoName(errno)}`);
   }
+  return flush(fd);
+}
+
+/**
+ * Gives a range of a file its space, durably. At its begin the space of all of it is asked for: a
+ * file system that was filled to the brim in vain would take others down.
+ */
+export function allocate(options: {
+  fd: number;
+  offset: number;
+  bytes: number;
+  endBytes: number;
+}): Result<null, CommandError> {
+  const { fd, offset, bytes, endBytes } = options;
+  const lacking = offset === 0 ? lackingBytes(fd, endBytes) : 0;
+  if (lacking > 0) return noSpace(`${formatBytes(lacking)} more (${lacking} bytes) are needed`);
+  if (libc.fallocate(fd, 0, offset, bytes) === 0) return flush(fd);
+  const errno = lastErrno();
+  if (errno === ENOSPC || errno === EDQUOT) {
+    const after = lackingBytes(fd, endBytes);
+    const limit = errno === EDQUOT ? "a quota ends it" : "it is full now";
+    return noSpace(after > 0 ? `${formatBytes(after)} more (${after} bytes) are needed` : limit);
+  }
+  const isUnsupported = errno === EOPNOTSUPP;
+  const detail = isUnsupported
+    ? "the file system cannot give a file its space in advance"
+    : `space could not be allocated: ${errnoName(errno)}`;
+  return fail(isUnsupported ? "unsupported" : "io", "allocate-failed", detail);
+}
+
+/** What a file of `wholeBytes` lacks, beyond what it has and what its file system has left. */
+function lackingBytes(fd: number, wholeBytes: number): number {
+  const status = statFd(fd);
+  const space = fileSystemOf(fd);
+  if (!status.ok || space === null) return 0;
+  return Math.max(0, wholeBytes - status.value.allocatedBytes - space.availableBytes);
+}
+
+function fileSystemOf(fd: number): { type: number; availableBytes: number } | null {
+  const bytes = new Uint8Array(new ArrayBuffer(Statfs.bytes));
+  if (libc.fstatfs(fd, bytes) !== 0) return null;
+  const view = new DataView(bytes.buffer);
+  const number = (offset: number) => Number(view.getBigUint64(offset, true));
+  return {
+    type: number(Statfs.type),
+    availableBytes: number(Statfs.availableBlocks) * number(Statfs.blockBytes),
+  };
+}
+
+function flush(fd: number): Result<null, CommandError> {
   if (libc.fdatasync(fd) === 0) return ok(null);
   return fail("io", "flush-failed", `the drive could not be flushed: ${errnoName(lastErrno())}`);
+}
+
+const NO_DRIVE: Readonly<Record<Exclude<FileKind, "file" | "block">, string>> = {
+  folder: "is a folder",
+  pipe: "is a pipe",
+  character: "is a character device",
+  socket: "is a socket",
+  other: "is of an unknown kind",
+};
+
+function identify(path: string): Result<Identified, CommandError> {
+  if (!isAbsolute(path)) {
+    const detail = `${path} is no whole path: give it from / on, it must mean the same at each start`;
+    return fail("invalid", "relative-path", detail);
+  }
+  const found = statPath(path);
+  if (!found.ok) return fail("invalid", "no-such-drive", `${path}: ${found.error}`);
+  const status = found.value;
+  if (status.kind !== "file" && status.kind !== "block") {
+    const detail = `${path} ${NO_DRIVE[status.kind]}: a drive is a regular file or a block device`;
+    return fail("invalid", "not-a-drive", detail);
+  }
+  const backing = backingFileOf(status);
+  const identities = [status.identity];
+  if (backing !== null) identities.push(backing.status.identity);
+  return ok({ status, backing, identities });
+}
+
+/** The file of the daemon that has one of these identities, by any of its names; or null. */
+function ownPathOf(
+  identities: readonly string[],
+  protectedPaths: readonly string[],
+): string | null {
+  const isOwn = (path: string): boolean => {
+    const status = statPath(path);
+    return status.ok && identities.includes(status.value.identity);
+  };
+  for (const path of protectedPaths) {
+    if (isOwn(path)) return path;
+    const inside = listFolder(path).find((name) => isOwn(`${path}/${name}`));
+    if (inside !== undefined) return `${path}/${inside}`;
+  }
+  return null;
 }
 
 interface BackingFile {
@@ -101,7 +224,8 @@ function openExclusively(request: OpenRequest, status: FileStatus): Result<numbe
   const { path, direct, readOnly } = request;
   let flags: number = OpenFlag.closeOnExec | (readOnly ? OpenFlag.readOnly : OpenFlag.readWrite);
   if (direct) flags |= OpenFlag.direct;
-  if (status.kind === "block") flags |= OpenFlag.exclusive;
+  // It means nothing for a file, and keeps a pipe that took the file's place from holding us up.
+  flags |= status.kind === "block" ? OpenFlag.exclusive : OpenFlag.nonBlock;
   const name = cString(path);
   if (name === null) return fail("invalid", "no-such-drive", "a path has no zero byte");
   const fd = libc.open(name, flags, 0);
@@ -112,7 +236,8 @@ function openExclusively(request: OpenRequest, status: FileStatus): Result<numbe
     return busy(`${path} is in use: ${detail}`);
   }
   if (errno === EINVAL && direct) return noDirectIo(path);
-  return fail("invalid", "cannot-open", `${path} cannot be opened: ${errnoName(errno)}`);
+  const why = errno === EROFS ? "it, or its file system, is read-only (EROFS)" : errnoName(errno);
+  return fail("invalid", "cannot-open", `${path} cannot be opened: ${why}`);
 }
 
 /** Locks what is open in `fds[0]`, adds lock fds to `fds`, and finds out what the drive is like. */
@@ -125,20 +250,19 @@ function lockAndDescribe(options: {
   const { request, status, backing, fds } = options;
   const { path } = request;
   const fd = fds[0]!;
-  const now = statPath(path);
-  if (!now.ok || now.value.identity !== status.identity) {
-    return fail("io", "drive-changed", `${path} changed while it was opened; try again`);
-  }
+  const now = statFd(fd);
+  if (!now.ok || now.value.identity !== status.identity) return changed(path);
   const locked = takeLocks({ path, status, backing, fds });
   if (!locked.ok) return locked;
   const isFile = status.kind === "file";
-  const sizeBytes = isFile ? status.sizeBytes : blockDeviceSize(fd);
+  const sizeBytes = isFile ? now.value.sizeBytes : blockDeviceSize(fd);
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < ROW_BYTES) {
     return fail("invalid", "drive-too-small", `${path} has no room for even one 4 KiB row`);
   }
-  if (request.direct && pread(fd, ROW_BYTES, 0) === -EINVAL) return noDirectIo(path);
+  if (request.direct && refusesDirectRead(fd)) return noDirectIo(path);
   const logicalBlockBytes = isFile ? FILE_BLOCK_BYTES : logicalBlockSize(fd);
   const queue = deviceQueue(isFile ? status.containerNumber : status.deviceNumber);
+  const blockBytes = isFile ? ROW_BYTES : logicalBlockBytes;
   return ok({
     name: request.name,
     path,
@@ -151,9 +275,15 @@ function lockAndDescribe(options: {
     hasVolatileCache: isFile || queue.hasVolatileCache,
     readsZeros: isFile && hasNoExtent(fd),
     canPunchHoles: isFile && !request.readOnly,
-    // A file system under a file may want whole rows for O_DIRECT.
-    signature: probeSignature(fd, sizeBytes, isFile ? ROW_BYTES : logicalBlockBytes),
+    signature: probeContent({ fd, sizeBytes, blockBytes, isFile }),
+    identity: isFile ? NO_IDENTITY : tree.identityOf(status.deviceNumber),
+    ...(isFile ? storage(fd, now.value) : {}),
   });
+}
+
+function storage(fd: number, { allocatedBytes }: FileStatus) {
+  const type = fileSystemOf(fd)?.type ?? 0;
+  return { allocatedBytes, isCopyOnWrite: COPY_ON_WRITE_TYPES.includes(type) };
 }
 
 function takeLocks(options: {
@@ -165,7 +295,7 @@ function takeLocks(options: {
   const { path, status, backing, fds } = options;
   if (status.kind === "file") {
     if (!tryLock(fds[0]!)) return busy(`${path} is in use: another program holds its lock`);
-    const loop = loopOver(status.identity);
+    const loop = loopOver(status);
     if (loop !== null) {
       return busy(
         `${path} is in use: it backs /dev/${loop}; add that, or detach it with losetup -d`,
@@ -174,7 +304,8 @@ function takeLocks(options: {
   }
   if (backing !== null && backing.status.kind === "file") {
     const name = cString(backing.path);
-    const fd = name === null ? -1 : libc.open(name, OpenFlag.readOnly | OpenFlag.closeOnExec, 0);
+    const flags = OpenFlag.readOnly | OpenFlag.closeOnExec | OpenFlag.nonBlock;
+    const fd = name === null ? -1 : libc.open(name, flags, 0);
     // A backing file that cannot be opened here cannot be locked here by anybody else either.
     if (fd < 0) return ok();
     fds.push(fd);
@@ -199,36 +330,22 @@ function logicalBlockSize(fd: number): number {
   return arena.view.getInt32(0, true);
 }
 
-/** True where no byte of the file is stored, so that all of it reads as zeros. */
-function hasNoExtent(fd: number): boolean {
-  return Number(libc.lseek(fd, 0, Seek.data)) === -1 && lastErrno() === ENXIO;
+function refusesDirectRead(fd: number): boolean {
+  const answer = Number(libc.pread(fd, arena.baseAddress, ROW_BYTES, 0));
+  return answer < 0 && lastErrno() === EINVAL;
 }
 
-/** Reads into the arena at `arenaOffset`: the bytes read, or -errno. */
-function pread(fd: number, bytes: number, offset: number, arenaOffset = 0): number {
-  const answer = Number(libc.pread(fd, arena.baseAddress + arenaOffset, bytes, offset));
-  return answer < 0 ? -lastErrno() : answer;
-}
-
-function probeSignature(fd: number, sizeBytes: number, blockBytes: number): string | null {
-  const wholeBytes = roundDown(sizeBytes, blockBytes);
-  const probeBytes = Math.min(PROBE_BYTES, wholeBytes);
-  const tailOffset = wholeBytes - probeBytes;
-  const headBytes = pread(fd, probeBytes, 0);
-  const tailBytes = pread(fd, probeBytes, tailOffset, PROBE_BYTES);
-  // Nobody can tell what it holds: that counts as something, and overwriting it takes `force`.
-  if (headBytes < 0 || tailBytes < 0) return "something that cannot be read";
-  return findSignature({
-    sizeBytes,
-    head: arena.bytes.subarray(0, headBytes),
-    tail: arena.bytes.subarray(PROBE_BYTES, PROBE_BYTES + tailBytes),
-    tailOffset,
-  });
+function changed(path: string): Result<never, CommandError> {
+  return fail("io", "drive-changed", `${path} changed while it was opened; try again`);
 }
 
 function noDirectIo(path: string): Result<never, CommandError> {
   const detail = `the file system of ${path} has no O_DIRECT; add the drive with "direct": false`;
   return fail("unsupported", "no-direct-io", detail);
+}
+
+function noSpace(why: string): Result<never, CommandError> {
+  return fail("io", "no-space", `the file system has no room for the whole file: ${why}`);
 }
 
 function busy(detail: string): Result<never, CommandError> {

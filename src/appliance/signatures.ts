@@ -1,11 +1,14 @@
 /**
  * Recognises what a drive already holds, by the magic numbers of file systems, partition tables,
- * volume managers and RAID superblocks. Pure: it sees the first and the last mebibyte.
+ * volume managers, RAID superblocks, disk images, archives and documents. Pure: it sees the first
+ * and the last mebibyte. What a number at a place tells stands in magic-numbers.ts; here is what
+ * takes more than that.
  *
- * The answer is a noun phrase for people, or null. Order matters where formats share bytes: a FAT
- * or NTFS boot sector also ends in 55 AA, so it is looked for before a partition table.
+ * The answer is a noun for people, with its article, or null. Order matters where formats share
+ * bytes: a FAT or NTFS boot sector also ends in 55 AA, so it comes before a partition table.
  */
 import { KIB, roundDown, SECTOR_BYTES } from "../base/units.ts";
+import { MAGIC_NUMBERS } from "./magic-numbers.ts";
 
 /** How much of either end of a drive is looked at. */
 export const PROBE_BYTES = 1024 * KIB;
@@ -24,7 +27,7 @@ const EXT_MAGIC = 0xef53;
 const ZFS_UBERBLOCK_MAGIC = 0x00bab10c;
 const ZFS_LABEL_BYTES = 256 * KIB;
 
-/** "ext4 file system", "GPT partition table", ... or null where nothing is known. */
+/** "an ext4 file system", "a GPT partition table", ... or null where nothing is known. */
 export function findSignature(ends: ProbedEnds): string | null {
   const probe = new Probe(ends);
   for (const find of FINDERS) {
@@ -74,18 +77,42 @@ type Finder = (probe: Probe) => string | null;
 
 const FINDERS: readonly Finder[] = [
   findMd,
-  (probe) => (probe.hasText(0, "LUKS\xba\xbe") ? "LUKS encrypted volume" : null),
   findLvm,
   findZfs,
   findExt,
-  (probe) => (probe.hasText(0, "XFSB") ? "XFS file system" : null),
-  (probe) => (probe.hasText(0x10040, "_BHRfS_M") ? "btrfs file system" : null),
   findSwap,
   findBiosRaid,
+  findDrbd,
+  findMagic,
+  findExecutable,
   findGpt,
   findBootSector,
   findMbr,
 ];
+
+/** The first row of the table that fits. */
+function findMagic(probe: Probe): string | null {
+  const end = roundDown(probe.sizeBytes, SECTOR_BYTES);
+  for (const [found, places, magic] of MAGIC_NUMBERS) {
+    for (const place of places) {
+      const offset = place < 0 ? end + place : place;
+      if (offset >= 0 && probe.hasText(offset, magic)) return found;
+    }
+  }
+  return null;
+}
+
+/** DOS and Windows programs: the letters at their start are too few to go by. */
+function findExecutable(probe: Probe): string | null {
+  if (!probe.hasText(0, "MZ")) return null;
+  return probe.hasText(probe.u32(0x3c), "PE\0\0") ? "a Windows executable" : null;
+}
+
+/** Its metadata lie in the last 4 KiB; the magic, big endian, is that of version 8 or 9. */
+function findDrbd(probe: Probe): string | null {
+  const magic = probe.u32BigEndian(roundDown(probe.sizeBytes, SECTOR_BYTES) - 4 * KIB + 60);
+  return magic >= 0x8374026b && magic <= 0x8374026d ? "DRBD metadata" : null;
+}
 
 /** Linux RAID: 1.1 at 0, 1.2 at 4 KiB, 1.0 near the end, 0.90 in the last whole 64 KiB but one. */
 function findMd(probe: Probe): string | null {
@@ -107,7 +134,7 @@ function findMd(probe: Probe): string | null {
     const isBigEndian = isOld && probe.u32BigEndian(start) === MD_MAGIC;
     if (probe.u32(start) !== MD_MAGIC && !isBigEndian) continue;
     if (probe.u32(start + 4) !== (isOld ? 0 : 1)) continue;
-    const found = `Linux RAID superblock of version ${version} ${where}`;
+    const found = `a Linux RAID superblock of version ${version} ${where}`;
     return version === "1.2" ? found : `${found}; ${OTHER_VERSION}`;
   }
   return null;
@@ -121,7 +148,7 @@ function findLvm(probe: Probe): string | null {
   for (let sector = 0; sector < 4; sector += 1) {
     const offset = sector * SECTOR_BYTES;
     const isLabel = probe.hasText(offset, "LABELONE") && probe.hasText(offset + 24, "LVM2 001");
-    if (isLabel) return "LVM physical volume";
+    if (isLabel) return "an LVM physical volume";
   }
   return null;
 }
@@ -136,7 +163,7 @@ function findZfs(probe: Probe): string | null {
       const start = label + offset;
       const little = probe.u32(start) === ZFS_UBERBLOCK_MAGIC && probe.u32(start + 4) === 0;
       const big = probe.u32(start) === 0 && probe.u32BigEndian(start + 4) === ZFS_UBERBLOCK_MAGIC;
-      if (little || big) return "ZFS pool member";
+      if (little || big) return "a ZFS pool member";
     }
   }
   return null;
@@ -150,8 +177,8 @@ function findExt(probe: Probe): string | null {
   const incompatible = probe.u32(superblock + 0x60);
   const readOnlyCompatible = probe.u32(superblock + 0x64);
   // Extents, 64-bit or flexible groups; any read-only feature beyond ext3's three.
-  if ((incompatible & 0x2c0) !== 0 || readOnlyCompatible > 7) return "ext4 file system";
-  return hasJournal ? "ext3 file system" : "ext2 file system";
+  if ((incompatible & 0x2c0) !== 0 || readOnlyCompatible > 7) return "an ext4 file system";
+  return hasJournal ? "an ext3 file system" : "an ext2 file system";
 }
 
 /** The magic ends the first page, whose size depends on the machine that made it. */
@@ -168,9 +195,9 @@ function findSwap(probe: Probe): string | null {
 function findBiosRaid(probe: Probe): string | null {
   const end = roundDown(probe.sizeBytes, SECTOR_BYTES);
   if (probe.hasText(end - 2 * SECTOR_BYTES, "Intel Raid ISM Cfg Sig.")) {
-    return "Intel firmware RAID member";
+    return "an Intel firmware RAID member";
   }
-  return probe.u32BigEndian(end - SECTOR_BYTES) === 0xde11de11 ? "DDF RAID member" : null;
+  return probe.u32BigEndian(end - SECTOR_BYTES) === 0xde11de11 ? "a DDF RAID member" : null;
 }
 
 /** The header is the second logical block; its copy is the last one. */
@@ -178,7 +205,7 @@ function findGpt(probe: Probe): string | null {
   for (const blockBytes of [512, 4096]) {
     const lastBlock = roundDown(probe.sizeBytes, blockBytes) - blockBytes;
     if (probe.hasText(blockBytes, "EFI PART") || probe.hasText(lastBlock, "EFI PART")) {
-      return "GPT partition table";
+      return "a GPT partition table";
     }
   }
   return null;
@@ -186,10 +213,10 @@ function findGpt(probe: Probe): string | null {
 
 function findBootSector(probe: Probe): string | null {
   if (probe.u16(510) !== 0xaa55) return null;
-  if (probe.hasText(3, "NTFS    ")) return "NTFS file system";
-  if (probe.hasText(3, "EXFAT   ")) return "exFAT file system";
+  if (probe.hasText(3, "NTFS    ")) return "an NTFS file system";
+  if (probe.hasText(3, "EXFAT   ")) return "an exFAT file system";
   const isFat = ["FAT12   ", "FAT16   ", "FAT     "].some((text) => probe.hasText(54, text));
-  return isFat || probe.hasText(82, "FAT32   ") ? "FAT file system" : null;
+  return isFat || probe.hasText(82, "FAT32   ") ? "a FAT file system" : null;
 }
 
 /** 55 AA alone is also boot code; a table has an entry with a type and a sane boot flag. */
@@ -198,7 +225,7 @@ function findMbr(probe: Probe): string | null {
   for (let entry = 446; entry < 510; entry += 16) {
     const isBootFlagSane = (probe.byte(entry) & 0x7f) === 0;
     const isUsed = probe.byte(entry + 4) !== 0 && probe.u32(entry + 12) !== 0;
-    if (isBootFlagSane && isUsed) return "MBR partition table";
+    if (isBootFlagSane && isUsed) return "an MBR partition table";
   }
   return null;
 }

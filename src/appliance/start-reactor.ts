@@ -14,6 +14,11 @@ export interface ReactorOptions {
   readonly allowFaultInjection: boolean;
   /** False: arrays are assembled by `start-array` alone. */
   readonly autoAssemble: boolean;
+  /**
+   * Files of the daemon, and folders whose files are: none of them is ever opened as a drive, under
+   * whatever name. The executable always is one. Absent: it alone.
+   */
+  readonly protectedPaths?: readonly string[];
 }
 
 export interface StartedReactor {

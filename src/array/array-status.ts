@@ -47,7 +47,7 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   if (probe.kind === "none") {
     const { signature } = drive.info;
     if (signature === null || drive.isOurs) return { ...common, state: "available" };
-    return { ...common, state: "foreign", detail: `it holds a ${signature}` };
+    return { ...common, state: "foreign", detail: `it holds ${signature}` };
   }
   const record = registry.recordOf(drive);
   if (record === null) {

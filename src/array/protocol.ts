@@ -11,7 +11,18 @@ import type { MismatchList } from "../raid5/mismatch-ranges.ts";
 
 // Drives ----------------------------------------------------------------------------------------
 
-/** A drive that the helper thread has opened. The reactor never opens or closes a file itself. */
+/** What a device is, whatever its path is today. Each is null where the host cannot tell. */
+export interface DriveIdentity {
+  /** The whole path of its most lasting link: "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4". */
+  readonly byId: string | null;
+  /** As the kernel says it ("naa.5000c500a1b2c3d4"); of a partition with "-part1" behind it. */
+  readonly wwn: string | null;
+  /** As the kernel says it; of a partition with "-part1" behind it. */
+  readonly serial: string | null;
+  readonly model: string | null;
+}
+
+/** A drive that a helper thread has opened. The reactor never opens or closes a file itself. */
 export interface OpenDrive {
   readonly name: string;
   readonly path: string;
@@ -28,8 +39,17 @@ export interface OpenDrive {
   readonly readsZeros: boolean;
   /** A regular file: a hole that is punched reads zeros. Absent: no. */
   readonly canPunchHoles?: boolean;
-  /** What a known signature on the device says ("ext4 file system"), found by the helper. */
+  /**
+   * What is on it, found by the helper, as a noun with its article where it takes one ("an ext4
+   * file system", "data that is not zero"). Null: nothing that anybody could miss.
+   */
   readonly signature: string | null;
+  /** Absent: nobody looked. All null for a file. */
+  readonly identity?: DriveIdentity;
+  /** What a file takes of its file system; less than `sizeBytes`: sparse. Absent: no file. */
+  readonly allocatedBytes?: number;
+  /** A file whose file system copies on write: space that is allocated is no promise there. */
+  readonly isCopyOnWrite?: boolean;
 }
 
 export type DriveState =

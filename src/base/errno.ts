@@ -23,7 +23,9 @@ export const EFBIG = 27;
 export const ENOSPC = 28;
 export const EROFS = 30;
 export const EPIPE = 32;
+export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
+export const ELOOP = 40;
 export const ENODATA = 61;
 export const ENOLINK = 67;
 export const EOVERFLOW = 75;
@@ -62,7 +64,9 @@ const NAMES: Readonly<Record<number, string>> = {
   [ENOSPC]: "ENOSPC",
   [EROFS]: "EROFS",
   [EPIPE]: "EPIPE",
+  [ENAMETOOLONG]: "ENAMETOOLONG",
   [ENOSYS]: "ENOSYS",
+  [ELOOP]: "ELOOP",
   [ENODATA]: "ENODATA",
   [ENOLINK]: "ENOLINK",
   [EOVERFLOW]: "EOVERFLOW",

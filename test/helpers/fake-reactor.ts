@@ -5,7 +5,7 @@
  * Resyncs end at once. A rebuild or scrub runs until the test calls `finishJob`.
  */
 
-import type { DriveOpener, OpenRequest } from "../../src/appliance/drive-opener.ts";
+import type { DriveOpener, LookResult, OpenRequest } from "../../src/appliance/drive-opener.ts";
 import type { ReactorChannel } from "../../src/appliance/reactor-client.ts";
 import type {
   ArrayEvent,
@@ -484,6 +484,14 @@ export class FakeOpener implements DriveOpener {
 
   async punchHole(): Promise<Result<null, CommandError>> {
     return ok(null);
+  }
+
+  async allocate(): Promise<Result<null, CommandError>> {
+    return ok(null);
+  }
+
+  async look(): Promise<LookResult> {
+    return { found: [], unanswered: [], isCut: false };
   }
 }
 

@@ -1,9 +1,11 @@
 /**
  * Goal: content that somebody may want back is recognised, and an empty drive is not taken for any.
  * Method: each magic number at its place, on drives of several sizes; then each byte of it broken.
- * Places and values: the on-disk format documents and blkid's superblock probers.
+ * Places and values: the on-disk format documents and blkid's superblock probers. What the tools
+ * themselves write is in drive-content.test.ts.
  */
 import { expect, test } from "bun:test";
+import { MAGIC_NUMBERS } from "../../src/appliance/magic-numbers.ts";
 import { findSignature, PROBE_BYTES } from "../../src/appliance/signatures.ts";
 import { KIB, MIB, roundDown } from "../../src/base/units.ts";
 
@@ -36,43 +38,58 @@ const EXT_MAGIC: Patch = [0x438, [0x53, 0xef]];
 const BOOT: Patch = [510, [0x55, 0xaa]];
 
 const CASES: readonly (readonly [string, readonly Patch[]])[] = [
-  [`Linux RAID superblock of version 1.1 at its start; ${OTHER}`, [[0, [...MD, ...u32(1)]]]],
-  ["Linux RAID superblock of version 1.2 at 4 KiB", [[4096, [...MD, ...u32(1)]]]],
-  [`Linux RAID superblock of version 1.0 at its end; ${OTHER}`, [[-8 * KIB, [...MD, ...u32(1)]]]],
-  [`Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD]]],
-  [`Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD.toReversed()]]],
-  ["LUKS encrypted volume", [[0, text("LUKS\xba\xbe")]]],
+  [`a Linux RAID superblock of version 1.1 at its start; ${OTHER}`, [[0, [...MD, ...u32(1)]]]],
+  ["a Linux RAID superblock of version 1.2 at 4 KiB", [[4096, [...MD, ...u32(1)]]]],
+  [`a Linux RAID superblock of version 1.0 at its end; ${OTHER}`, [[-8 * KIB, [...MD, ...u32(1)]]]],
+  [`a Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD]]],
+  [`a Linux RAID superblock of version 0.90 at its end; ${OTHER}`, [[-64 * KIB, MD.toReversed()]]],
+  ["a LUKS encrypted volume", [[0, text("LUKS\xba\xbe")]]],
   [
-    "LVM physical volume",
+    "an LVM physical volume",
     [
       [512, text("LABELONE")],
       [536, text("LVM2 001")],
     ],
   ],
-  ["ZFS pool member", [[128 * KIB + 5 * KIB, u32(0x00bab10c)]]],
-  ["ZFS pool member", [[-128 * KIB + 4, [0x00, 0xba, 0xb1, 0x0c]]]],
-  ["ext2 file system", [EXT_MAGIC]],
-  ["ext3 file system", [EXT_MAGIC, [0x45c, [4]]]],
-  ["ext4 file system", [EXT_MAGIC, [0x45c, [4]], [0x460, [0x40]]]],
-  ["ext4 file system", [EXT_MAGIC, [0x464, [0x08]]]],
-  ["XFS file system", [[0, text("XFSB")]]],
-  ["btrfs file system", [[0x10040, text("_BHRfS_M")]]],
+  ["a ZFS pool member", [[128 * KIB + 5 * KIB, u32(0x00bab10c)]]],
+  ["a ZFS pool member", [[-128 * KIB + 4, [0x00, 0xba, 0xb1, 0x0c]]]],
+  ["an ext2 file system", [EXT_MAGIC]],
+  ["an ext3 file system", [EXT_MAGIC, [0x45c, [4]]]],
+  ["an ext4 file system", [EXT_MAGIC, [0x45c, [4]], [0x460, [0x40]]]],
+  ["an ext4 file system", [EXT_MAGIC, [0x464, [0x08]]]],
+  ["an XFS file system", [[0, text("XFSB")]]],
+  ["a btrfs file system", [[0x10040, text("_BHRfS_M")]]],
   ["swap space", [[4086, text("SWAPSPACE2")]]],
   ["swap space", [[65_526, text("SWAP-SPACE")]]],
-  ["Intel firmware RAID member", [[-1024, text("Intel Raid ISM Cfg Sig.")]]],
-  ["DDF RAID member", [[-512, [0xde, 0x11, 0xde, 0x11]]]],
-  ["GPT partition table", [[512, text("EFI PART")]]],
-  ["GPT partition table", [[4096, text("EFI PART")]]],
-  ["GPT partition table", [[-512, text("EFI PART")]]],
-  ["NTFS file system", [[3, text("NTFS    ")], BOOT]],
-  ["exFAT file system", [[3, text("EXFAT   ")], BOOT]],
-  ["FAT file system", [[54, text("FAT16   ")], BOOT]],
-  ["FAT file system", [[82, text("FAT32   ")], BOOT]],
-  ["MBR partition table", [[446, [0x80]], [450, [0x83]], [458, u32(2048)], BOOT]],
-  ["MBR partition table", [[494, [0x00]], [498, [0x07]], [506, u32(63)], BOOT]],
+  ["an Intel firmware RAID member", [[-1024, text("Intel Raid ISM Cfg Sig.")]]],
+  ["a DDF RAID member", [[-512, [0xde, 0x11, 0xde, 0x11]]]],
+  ["a GPT partition table", [[512, text("EFI PART")]]],
+  ["a GPT partition table", [[4096, text("EFI PART")]]],
+  ["a GPT partition table", [[-512, text("EFI PART")]]],
+  ["an NTFS file system", [[3, text("NTFS    ")], BOOT]],
+  ["an exFAT file system", [[3, text("EXFAT   ")], BOOT]],
+  ["a FAT file system", [[54, text("FAT16   ")], BOOT]],
+  ["a FAT file system", [[82, text("FAT32   ")], BOOT]],
+  ["DRBD metadata", [[60 - 4096, [0x83, 0x74, 0x02, 0x6b]]]],
+  ["DRBD metadata", [[60 - 4096, [0x83, 0x74, 0x02, 0x6d]]]],
+  [
+    "a Windows executable",
+    [
+      [0, text("MZ")],
+      [60, u32(128)],
+      [128, text("PE\0\0")],
+    ],
+  ],
+  ["an MBR partition table", [[446, [0x80]], [450, [0x83]], [458, u32(2048)], BOOT]],
+  ["an MBR partition table", [[494, [0x00]], [498, [0x07]], [506, u32(63)], BOOT]],
 ];
 
-for (const [expected, patches] of CASES) {
+/** Each row of the table at each of its places. */
+const ROWS = MAGIC_NUMBERS.flatMap(([expected, places, magic]) =>
+  places.map((place) => [expected, [[place, text(magic)]]] as const),
+);
+
+for (const [expected, patches] of [...CASES, ...ROWS]) {
   test(`signatures: ${expected} (at ${patches[0]![0]}): is named on drives of any size`, () => {
     for (const sizeBytes of [MIB, 3 * MIB, 64 * MIB]) {
       expect(probe(sizeBytes, patches)).toBe(expected);
@@ -81,7 +98,7 @@ for (const [expected, patches] of CASES) {
 }
 
 test("signatures: any byte of a magic number broken: another answer", () => {
-  for (const [expected, patches] of CASES) {
+  for (const [expected, patches] of [...CASES, ...ROWS]) {
     const [offset, bytes] = patches[0]!;
     for (const [index, byte] of bytes.entries()) {
       const broken = bytes.with(index, byte ^ 0xff);

@@ -51,7 +51,7 @@ function readMember(path: string, crc32c: Crc32c): Result<MemberReport, string> 
     const report = examineMember({ path, deviceBytes, read, crc32c, geometryOf });
     if (report.ok) return report;
     const signature = signatureOf(device, deviceBytes);
-    return signature === null ? report : err(`${report.error} It holds a ${signature}.`);
+    return signature === null ? report : err(`${report.error} It holds ${signature}.`);
   } catch (error) {
     return err(error instanceof Error ? error.message : String(error));
   } finally {

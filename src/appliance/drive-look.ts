@@ -1,0 +1,89 @@
+/**
+ * Looks what is where: finds drives again whose path has changed, and members nobody has named yet.
+ *
+ * A look is in no hurry. It asks for one path at a time, so that it takes one thread from those
+ * that open, never waits for a drive that has something else to do, and ends early where too many
+ * paths do not answer: each of them keeps a thread.
+ */
+import type { FoundDevice, LookRequest, LookResult } from "./drive-opener.ts";
+import type { HelperCallKind, HelperCallOf, HelperResult } from "./helper-protocol.ts";
+import type { HelperThreads } from "./helper-threads.ts";
+
+/** Paths that one look goes through. */
+export const LOOK_MAX = 1024;
+const LOOK_DEADLINE_MS = 5_000;
+export const STUCK_LOOKS_MAX = 4;
+const BLOCK_CLASS = "/sys/class/block";
+
+export class DriveLook {
+  private readonly threads: HelperThreads;
+  private readonly claimedIdentities: () => readonly string[];
+  /** Calls of looks that are past their deadline. */
+  private stuckCount = 0;
+
+  constructor(options: {
+    threads: HelperThreads;
+    claimedIdentities: () => readonly string[];
+  }) {
+    this.threads = options.threads;
+    this.claimedIdentities = options.claimedIdentities;
+  }
+
+  async look(request: LookRequest): Promise<LookResult> {
+    const unanswered = new Set<string>();
+    const paths = await this.listPaths(request, unanswered);
+    const found = new Map<string, FoundDevice>();
+    for (const path of paths.slice(0, LOOK_MAX)) {
+      const inUse = this.claimedIdentities();
+      const seen = await this.ask<"look">({ kind: "look", path, inUse }, path);
+      if (seen === null) unanswered.add(path);
+      if (seen === null || !seen.ok || seen.value === null) continue;
+      const { identity, device } = seen.value;
+      if (!found.has(identity)) found.set(identity, device);
+    }
+    return {
+      found: [...found.values()],
+      unanswered: [...unanswered],
+      isCut: paths.length > LOOK_MAX,
+    };
+  }
+
+  private async listPaths(request: LookRequest, unanswered: Set<string>): Promise<string[]> {
+    const paths = new Set(request.paths);
+    const limit = LOOK_MAX + 1;
+    for (const folder of new Set(request.folders)) {
+      const listed = await this.ask<"list-folder">({ kind: "list-folder", folder, limit }, folder);
+      if (listed === null) unanswered.add(folder);
+      else if (listed.ok) for (const path of listed.value) paths.add(path);
+    }
+    if (!request.blockDevices) return [...paths];
+    const inUse = this.claimedIdentities();
+    const call = { kind: "list-block-devices", inUse, limit } as const;
+    const listed = await this.ask<"list-block-devices">(call, BLOCK_CLASS);
+    if (listed === null) unanswered.add(BLOCK_CLASS);
+    else if (listed.ok) for (const path of listed.value) paths.add(path);
+    return [...paths];
+  }
+
+  /** Null: no answer in time, or not asked: it or too many others did not answer before. */
+  private async ask<K extends HelperCallKind>(
+    call: HelperCallOf<K>,
+    key: string,
+  ): Promise<HelperResult<K> | null> {
+    if (this.stuckCount >= STUCK_LOOKS_MAX) return null;
+    let hasEnded = false;
+    let isCounted = false;
+    const onEnd = () => {
+      hasEnded = true;
+      if (isCounted) this.stuckCount -= 1;
+    };
+    const options = { key, deadlineMs: LOOK_DEADLINE_MS, isImpatient: true, onEnd };
+    const answer = await this.threads.call<K>(call, options);
+    if (!hasEnded) {
+      isCounted = true;
+      this.stuckCount += 1;
+    }
+    const isNoAnswer = !answer.ok && ["drive-timeout", "drive-busy"].includes(answer.error.code);
+    return isNoAnswer ? null : answer;
+  }
+}
