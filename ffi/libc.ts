@@ -29,6 +29,9 @@ const DEFINITIONS = {
   fdatasync: { args: ["i32"], returns: "i32" },
   flock: { args: ["i32", "i32"], returns: "i32" },
   fstatfs: { args: ["i32", "ptr"], returns: "i32" },
+  getpeername: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  getrlimit: { args: ["i32", "ptr"], returns: "i32" },
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
   getsockname: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
   ioctl: { args: ["i32", "usize", "ptr"], returns: "i32" },
@@ -40,6 +43,7 @@ const DEFINITIONS = {
   read: { args: ["i32", "ptr", "usize"], returns: "i32" },
   recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
   sendmsg: { args: ["i32", "ptr", "i32"], returns: "i32" },
+  setrlimit: { args: ["i32", "ptr"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
@@ -69,6 +73,15 @@ export interface Libc {
   fdatasync(fd: number): number;
   flock(fd: number, operation: number): number;
   fstatfs(fd: number, to: Address): number;
+  getpeername(fd: number, address: Address, lengthAddress: Address): number;
+  getrlimit(resource: number, limit: Address): number;
+  getsockopt(
+    fd: number,
+    level: number,
+    option: number,
+    value: Address,
+    lengthAddress: Address,
+  ): number;
   getsockname(fd: number, address: Address, lengthAddress: Address): number;
   inet_pton(family: number, text: Address, to: Address): number;
   ioctl(fd: number, request: number, argument: Address): number;
@@ -80,6 +93,7 @@ export interface Libc {
   read(fd: number, to: Address, bytes: number): number;
   recv(fd: number, to: number, bytes: number, flags: number): number;
   sendmsg(fd: number, message: number, flags: number): number;
+  setrlimit(resource: number, limit: Address): number;
   setsockopt(fd: number, level: number, option: number, value: Address, bytes: number): number;
   socket(family: number, type: number, protocol: number): number;
   socketpair(family: number, type: number, protocol: number, fds: Address): number;

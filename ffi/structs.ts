@@ -64,6 +64,8 @@ export const Socket = {
   reuseAddress: 2,
   sendBuffer: 7,
   keepAlive: 9,
+  /** The peer of a Unix socket, as it was when it connected: struct ucred. */
+  peerCredentials: 17,
   sendBufferForce: 32,
   levelTcp: 6,
   tcpNoDelay: 1,
@@ -88,6 +90,12 @@ export const SOCKADDR_INET6_BYTES = 28;
 
 /** struct msghdr on 64-bit Linux. */
 export const MessageHeader = { bytes: 56, iov: 16, iovCount: 24 } as const;
+
+/** struct ucred: i32 pid, u32 uid, u32 gid. */
+export const Credentials = { bytes: 12, pid: 0, uid: 4 } as const;
+
+/** struct rlimit: u64 soft, u64 hard. `openFiles` is RLIMIT_NOFILE. */
+export const ResourceLimit = { bytes: 16, soft: 0, hard: 8, openFiles: 7 } as const;
 
 export const Epoll = {
   closeOnExec: 0o2000000,

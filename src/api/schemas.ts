@@ -34,7 +34,7 @@ const flag = z
   .transform((text) => text === "true");
 
 export const forceQuery = z.strictObject({ force: flag });
-export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag });
+export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag, force: flag });
 const waitSeconds = z.coerce.number("must be a number of seconds").int().min(0).max(86_400);
 export const waitQuery = z.strictObject({ wait: waitSeconds.default(0) });
 export const eventsQuery = z.strictObject({
@@ -251,6 +251,7 @@ export const exportSchema = z.object({
   readOnly: z.boolean(),
   uris: z.array(z.string()),
   connections: count,
+  isServed: z.boolean(),
 });
 
 export const eventSchema = z.object({

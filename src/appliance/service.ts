@@ -105,6 +105,7 @@ export class Appliance {
       const outcome = started.ok ? "started without a drive" : started.error.detail;
       this.log.write("warn", "array was waiting for a drive", { array: name, outcome });
     }
+    await this.client.call({ kind: "exports-settle" });
   }
 
   /** Refuses what comes from now on. The reactor drains and stops every array clean. */
@@ -215,10 +216,13 @@ export class Appliance {
     return changed;
   }
 
-  async deleteArray(array: string, zeroSuperblocks: boolean): Answer<null> {
+  async deleteArray(
+    array: string,
+    { zeroSuperblocks, force }: { zeroSuperblocks: boolean; force: boolean },
+  ): Answer<null> {
     const before = await this.getArray(array);
     if (!before.ok) return before;
-    const deleted = await this.client.call({ kind: "delete-array", array, zeroSuperblocks });
+    const deleted = await this.client.call({ kind: "delete-array", array, zeroSuperblocks, force });
     if (!deleted.ok) return deleted;
     this.db.deleteArraySettings(before.value.uuid);
     for (const entry of this.db.listExports()) {
@@ -250,7 +254,7 @@ export class Appliance {
     const waiting = this.db.listExports().filter((entry) => !names.has(entry.name));
     const views = [
       ...offered.value.map((entry) => this.exportView(entry)),
-      ...waiting.map((entry) => ({ ...entry, connections: 0, uris: [] })),
+      ...waiting.map((entry) => ({ ...entry, connections: 0, isServed: false, uris: [] })),
     ];
     return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
@@ -338,7 +342,9 @@ export class Appliance {
 
   private exportView(entry: ExportStatus): ExportView {
     const uris = this.nbdAddresses.map((address) => nbdUri(address, entry.name));
-    return { ...entry, uris };
+    // The reactor knows the uuid; what is shown is the name that the export was made with.
+    const stored = this.db.listExports().find(({ name }) => name === entry.name);
+    return { ...entry, array: stored?.array ?? entry.array, uris };
   }
 }
 

@@ -215,9 +215,12 @@ export interface JobStatus {
 
 export interface ExportStatus {
   readonly name: string;
+  /** The uuid of its array: names of arrays can change hands, and an export never does. */
   readonly array: string;
   readonly readOnly: boolean;
   readonly connections: number;
+  /** Its array runs. False: clients wait while that is starting, and are refused otherwise. */
+  readonly isServed: boolean;
 }
 
 export type NbdAddress =
@@ -349,9 +352,16 @@ export interface CommandMap {
   };
   /** The name on the members; needs the array to run. */
   "write-name": { request: { array: string; name: string }; value: ArrayStatus };
-  "stop-array": { request: { array: string }; value: ArrayStatus };
-  /** Stops it and forgets it; its drives become available (or foreign, with superblocks kept). */
-  "delete-array": { request: { array: string; zeroSuperblocks: boolean }; value: null };
+  /** Refused while NBD clients are connected to an export of it, unless forced. */
+  "stop-array": { request: { array: string; force?: boolean }; value: ArrayStatus };
+  /**
+   * Stops it and forgets it; its drives become available (or foreign, with superblocks kept).
+   * Refused while NBD clients are connected, as a stop is.
+   */
+  "delete-array": {
+    request: { array: string; zeroSuperblocks: boolean; force?: boolean };
+    value: null;
+  };
   "set-array": {
     request: {
       array: string;
@@ -396,11 +406,20 @@ export interface CommandMap {
     request: { fd: number; isSecure: boolean; isWithoutZeroes: boolean };
     value: null;
   };
+  /**
+   * `array` is a uuid, of an array that need not be here yet, or the name of one that is. The
+   * export serves that array or nothing.
+   */
   "put-export": {
     request: { name: string; array: string; readOnly: boolean };
     value: { created: boolean; export: ExportStatus };
   };
   "delete-export": { request: { name: string; force: boolean }; value: null };
+  /**
+   * The start is over: what has not come until now is not awaited any more. Before it, clients of
+   * every export that is not served wait (bounded) for its array.
+   */
+  "exports-settle": { request: object; value: null };
   "nbd-stats": { request: object; value: NbdStats };
   "list-exports": { request: object; value: readonly ExportStatus[] };
   "add-fault": { request: { fault: FaultSpec }; value: FaultStatus };

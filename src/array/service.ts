@@ -36,7 +36,13 @@ type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], Comm
 /** The commands that are about exports are carried out above this layer. */
 export type ArrayCommandKind = Exclude<
   CommandKind,
-  "listen-nbd" | "adopt-nbd" | "nbd-stats" | "put-export" | "delete-export" | "list-exports"
+  | "listen-nbd"
+  | "adopt-nbd"
+  | "nbd-stats"
+  | "put-export"
+  | "delete-export"
+  | "list-exports"
+  | "exports-settle"
 >;
 export type ArrayCommand = { [K in ArrayCommandKind]: CommandOf<K> }[ArrayCommandKind];
 
@@ -136,10 +142,6 @@ export class ArrayService {
   frontOf(array: string): ArrayFront | null {
     const running = this.registry.find(array)?.running ?? null;
     return running?.hasStarted === true ? running.front : null;
-  }
-
-  hasArray(array: string): boolean {
-    return this.registry.find(array) !== null;
   }
 
   // Drives -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-/** The Linux errno values that parityd names (asm-generic/errno*.h), and their spelling. */
+/** The Linux errno values that parityd uses, and the names of all (asm-generic/errno*.h). */
 
 export const EPERM = 1;
 export const ENOENT = 2;
@@ -17,6 +17,7 @@ export const ENODEV = 19;
 export const ENOTDIR = 20;
 export const EISDIR = 21;
 export const EINVAL = 22;
+export const ENFILE = 23;
 export const EMFILE = 24;
 export const ENOTTY = 25;
 export const EFBIG = 27;
@@ -32,7 +33,9 @@ export const EOVERFLOW = 75;
 export const EILSEQ = 84;
 export const ENOTSOCK = 88;
 export const EOPNOTSUPP = 95;
+export const EAFNOSUPPORT = 97;
 export const EADDRINUSE = 98;
+export const EADDRNOTAVAIL = 99;
 export const ECONNRESET = 104;
 export const ESHUTDOWN = 108;
 export const ETIMEDOUT = 110;
@@ -40,55 +43,33 @@ export const EINPROGRESS = 115;
 export const EREMOTEIO = 121;
 export const EDQUOT = 122;
 
-const NAMES: Readonly<Record<number, string>> = {
-  [EPERM]: "EPERM",
-  [ENOENT]: "ENOENT",
-  [EINTR]: "EINTR",
-  [EIO]: "EIO",
-  [ENXIO]: "ENXIO",
-  [EBADF]: "EBADF",
-  [EAGAIN]: "EAGAIN",
-  [ENOMEM]: "ENOMEM",
-  [EACCES]: "EACCES",
-  [EFAULT]: "EFAULT",
-  [ENOTBLK]: "ENOTBLK",
-  [EBUSY]: "EBUSY",
-  [EEXIST]: "EEXIST",
-  [ENODEV]: "ENODEV",
-  [ENOTDIR]: "ENOTDIR",
-  [EISDIR]: "EISDIR",
-  [EINVAL]: "EINVAL",
-  [EMFILE]: "EMFILE",
-  [ENOTTY]: "ENOTTY",
-  [EFBIG]: "EFBIG",
-  [ENOSPC]: "ENOSPC",
-  [EROFS]: "EROFS",
-  [EPIPE]: "EPIPE",
-  [ENAMETOOLONG]: "ENAMETOOLONG",
-  [ENOSYS]: "ENOSYS",
-  [ELOOP]: "ELOOP",
-  [ENODATA]: "ENODATA",
-  [ENOLINK]: "ENOLINK",
-  [EOVERFLOW]: "EOVERFLOW",
-  [EILSEQ]: "EILSEQ",
-  [ENOTSOCK]: "ENOTSOCK",
-  [EOPNOTSUPP]: "EOPNOTSUPP",
-  [EADDRINUSE]: "EADDRINUSE",
-  [ECONNRESET]: "ECONNRESET",
-  [ESHUTDOWN]: "ESHUTDOWN",
-  [ETIMEDOUT]: "ETIMEDOUT",
-  [EINPROGRESS]: "EINPROGRESS",
-  [EREMOTEIO]: "EREMOTEIO",
-  [EDQUOT]: "EDQUOT",
-};
+/** From 1 on; a number that Linux does not use is a dash. */
+const NAMES: readonly string[] = `
+  EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT
+  ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG
+  ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY
+  ELOOP - ENOMSG EIDRM ECHRNG EL2NSYNC EL3HLT EL3RST ELNRNG EUNATCH ENOCSI EL2HLT EBADE EBADR
+  EXFULL ENOANO EBADRQC EBADSLT - EBFONT ENOSTR ENODATA ETIME ENOSR ENONET ENOPKG EREMOTE
+  ENOLINK EADV ESRMNT ECOMM EPROTO EMULTIHOP EDOTDOT EBADMSG EOVERFLOW ENOTUNIQ EBADFD EREMCHG
+  ELIBACC ELIBBAD ELIBSCN ELIBMAX ELIBEXEC EILSEQ ERESTART ESTRPIPE EUSERS ENOTSOCK
+  EDESTADDRREQ EMSGSIZE EPROTOTYPE ENOPROTOOPT EPROTONOSUPPORT ESOCKTNOSUPPORT EOPNOTSUPP
+  EPFNOSUPPORT EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL ENETDOWN ENETUNREACH ENETRESET
+  ECONNABORTED ECONNRESET ENOBUFS EISCONN ENOTCONN ESHUTDOWN ETOOMANYREFS ETIMEDOUT
+  ECONNREFUSED EHOSTDOWN EHOSTUNREACH EALREADY EINPROGRESS ESTALE EUCLEAN ENOTNAM ENAVAIL
+  EISNAM EREMOTEIO EDQUOT ENOMEDIUM EMEDIUMTYPE ECANCELED ENOKEY EKEYEXPIRED EKEYREVOKED
+  EKEYREJECTED EOWNERDEAD ENOTRECOVERABLE ERFKILL EHWPOISON
+`
+  .trim()
+  .split(/\s+/);
 
-/** `EIO` for 5; `errno 131` for one that has no name here. Takes the positive number. */
+/** `EIO` for 5; `errno 134` for one that has no name. Takes the positive number. */
 export function errnoName(errno: number): string {
-  return NAMES[errno] ?? `errno ${errno}`;
+  const name = NAMES[errno - 1] ?? "-";
+  return name === "-" ? `errno ${errno}` : name;
 }
 
 /** 5 for `EIO`, or undefined for a name that is not known. */
 export function errnoByName(name: string): number | undefined {
-  for (const [errno, known] of Object.entries(NAMES)) if (known === name) return Number(errno);
-  return undefined;
+  const index = name === "-" ? -1 : NAMES.indexOf(name);
+  return index < 0 ? undefined : index + 1;
 }

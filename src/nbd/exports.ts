@@ -26,6 +26,7 @@ export interface Attachment {
 export interface NbdExport {
   readonly name: string;
   readonly nameBytes: Uint8Array;
+  /** The array's uuid. */
   array: string;
   isReadOnly: boolean;
   attachment: Attachment | null;
@@ -37,7 +38,7 @@ export interface NbdExport {
 
 export interface ExportSettings {
   readonly name: string;
-  /** The array's name. */
+  /** The array's uuid. */
   readonly array: string;
   /** Null while the array is stopped. */
   readonly front: ArrayFront | null;
@@ -85,7 +86,9 @@ export class ExportTable {
       this.byName.set(name, entry);
     } else if (entry.array !== array && entry.connections > 0) {
       // Other data under a client that caches the old ones would be corruption.
-      const detail = `clients of array ${entry.array} are connected; delete the export first`;
+      const detail =
+        `${entry.connections} clients of another array (${entry.array}) are connected: ` +
+        "disconnect them, or delete the export first";
       return err({ kind: "conflict", code: "export-in-use", detail });
     }
     entry.array = array;
@@ -105,26 +108,15 @@ export class ExportTable {
   }
 
   status(): ExportStatus[] {
-    const list: ExportStatus[] = [];
-    for (const entry of this.byName.values()) {
-      const { name, array, isReadOnly, connections } = entry;
-      list.push({ name, array, readOnly: isReadOnly, connections });
-    }
-    return list;
+    return [...this.byName.values()].map(statusOf);
   }
 
   answerCounts(): NbdAnswerCount[] {
     return [...this.byName.values()].flatMap((entry) => entry.answers.list(entry.name));
   }
 
-  /** The exports whose array runs. */
-  offers(): ExportOffer[] {
-    const list: ExportOffer[] = [];
-    for (const entry of this.byName.values()) {
-      const offer = this.offerOf(entry);
-      if (offer !== undefined) list.push(offer);
-    }
-    return list;
+  all(): IterableIterator<NbdExport> {
+    return this.byName.values();
   }
 
   find(name: Uint8Array): ExportOffer | undefined {
@@ -151,7 +143,8 @@ export class ExportTable {
     for (const entry of this.byName.values()) this.replaceFront(entry, null);
   }
 
-  private resolve(name: Uint8Array): NbdExport | undefined {
+  /** The export that clients mean by `name`. */
+  resolve(name: Uint8Array): NbdExport | undefined {
     if (name.length === 0) {
       if (this.byName.size !== 1) return undefined;
       for (const entry of this.byName.values()) return entry;
@@ -187,4 +180,9 @@ export class ExportTable {
     entry.attachment =
       front === null ? null : { front, handle: front.attach(this.onComplete), inFlight: 0 };
   }
+}
+
+export function statusOf(entry: NbdExport): ExportStatus {
+  const { name, array, isReadOnly, connections, attachment } = entry;
+  return { name, array, readOnly: isReadOnly, connections, isServed: attachment !== null };
 }

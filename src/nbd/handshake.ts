@@ -36,10 +36,20 @@ export interface ExportOffer {
 export interface Catalog {
   readonly isStopping: boolean;
   readonly maxRequestBytes: number;
-  /** The exports that can be opened now. */
-  offers(): readonly ExportOffer[];
+  /** The names of the exports that can be opened now, or as soon as their array is there. */
+  names(): readonly Uint8Array[];
   /** The export of that name; the empty name is the only export there is. */
   find(name: Uint8Array): ExportOffer | undefined;
+  /** What keeps the export of that name from being opened now; null: there is none. */
+  obstacle(name: Uint8Array): ExportObstacle | null;
+}
+
+/** Why a known export is not served. */
+export interface ExportObstacle {
+  /** Its array is on its way: that passes by itself. */
+  readonly isPassing: boolean;
+  /** A sentence for the client. */
+  readonly reason: string;
 }
 
 /** What one client has negotiated so far. */
@@ -48,6 +58,8 @@ export interface Negotiation {
   /** What the client says comes through TLS, which ends before it gets here. */
   isSecure: boolean;
   isStructured: boolean;
+  /** The client has waited for an array for as long as it may. */
+  hasWaited: boolean;
   /** The export whose contexts were set last, and whether base:allocation is among them. */
   contextExport: string | null;
   optionCount: number;
@@ -55,6 +67,11 @@ export interface Negotiation {
 }
 
 export type OptionOutcome =
+  | OptionAnswer
+  /** No answer yet: the same option is to be answered again when something has changed. */
+  | { readonly kind: "await-array"; readonly reply: Uint8Array };
+
+export type OptionAnswer =
   | { readonly kind: "continue"; readonly reply: Uint8Array }
   /** The transmission phase begins behind `reply`. */
   | {
@@ -79,6 +96,7 @@ export function createNegotiation(): Negotiation {
     isWithoutZeroes: false,
     isSecure: false,
     isStructured: false,
+    hasWaited: false,
     contextExport: null,
     optionCount: 0,
     optionBytes: 0,
@@ -142,7 +160,7 @@ export function answerOption(
 }
 
 /** The answer to an option whose data were too long to keep, after they were read and dropped. */
-export function answerOversizedOption(negotiation: Negotiation, option: number): OptionOutcome {
+export function answerOversizedOption(negotiation: Negotiation, option: number): OptionAnswer {
   switch (option) {
     case OptionCode.exportName:
       return { kind: "close", reply: NOTHING };
@@ -180,8 +198,28 @@ export function transmissionFlags(offer: ExportOffer, isStructured: boolean): nu
   return flags;
 }
 
-function refuse(option: number, type: number, message: string): OptionOutcome {
+function refuse(option: number, type: number, message: string): OptionAnswer {
   return { kind: "continue", reply: encodeOptionReply(option, type, ENCODER.encode(message)) };
+}
+
+/**
+ * The answer to an option that names an export which cannot be opened now. "Not available" is for
+ * good, and clients give up; an array that is on its way is worth a wait, and after it the answer
+ * that says "later" (as ESHUTDOWN does to requests), which is no word against the name.
+ */
+function refuseExport(
+  negotiation: Negotiation,
+  option: number,
+  name: Uint8Array,
+  catalog: Catalog,
+): OptionOutcome {
+  const obstacle = catalog.obstacle(name);
+  const isPassing = obstacle?.isPassing === true;
+  if (isPassing && !negotiation.hasWaited) return { kind: "await-array", reply: NOTHING };
+  // EXPORT_NAME has no way to say no but to hang up.
+  if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
+  const type = isPassing ? OptionReply.errorShutdown : OptionReply.errorUnknown;
+  return refuse(option, type, obstacle?.reason ?? "there is no export of that name");
 }
 
 function acknowledge(option: number): OptionOutcome {
@@ -190,12 +228,12 @@ function acknowledge(option: number): OptionOutcome {
 
 function answerExportName(
   negotiation: Negotiation,
-  _option: number,
+  option: number,
   data: Uint8Array,
   catalog: Catalog,
 ): OptionOutcome {
   const offer = catalog.find(data);
-  if (offer === undefined) return { kind: "close", reply: NOTHING };
+  if (offer === undefined) return refuseExport(negotiation, option, data, catalog);
   const padding = negotiation.isWithoutZeroes ? 0 : EXPORT_NAME_PADDING_BYTES;
   const reply = new Uint8Array(10 + padding);
   const view = new DataView(reply.buffer);
@@ -209,7 +247,7 @@ function open(negotiation: Negotiation, offer: ExportOffer, reply: Uint8Array): 
   return { kind: "open", reply, offer, hasAllocationContext };
 }
 
-function answerAbort(_negotiation: Negotiation, option: number): OptionOutcome {
+function answerAbort(_negotiation: Negotiation, option: number): OptionAnswer {
   return { kind: "close", reply: encodeOptionReply(option, OptionReply.ack, NOTHING) };
 }
 
@@ -221,8 +259,8 @@ function answerList(
 ): OptionOutcome {
   if (data.length !== 0) return refuse(option, OptionReply.errorInvalid, "LIST takes no data");
   const parts: Uint8Array[] = [];
-  for (const offer of catalog.offers()) {
-    parts.push(encodeOptionReply(option, OptionReply.server, prefixLength(offer.nameBytes)));
+  for (const name of catalog.names()) {
+    parts.push(encodeOptionReply(option, OptionReply.server, prefixLength(name)));
   }
   parts.push(encodeOptionReply(option, OptionReply.ack, NOTHING));
   return { kind: "continue", reply: concatenate(parts) };
@@ -305,9 +343,7 @@ function answerInfoOrGo(
   }
   if (!reader.isAtEnd) return refuse(option, OptionReply.errorInvalid, "malformed option data");
   const offer = catalog.find(name);
-  if (offer === undefined) {
-    return refuse(option, OptionReply.errorUnknown, "no such export, or its array is stopped");
-  }
+  if (offer === undefined) return refuseExport(negotiation, option, name, catalog);
 
   const parts: Uint8Array[] = [];
   parts.push(encodeOptionReply(option, OptionReply.info, exportInfo(negotiation, offer)));
@@ -367,9 +403,7 @@ function answerMetaContext(
   }
   if (!reader.isAtEnd) return refuse(option, OptionReply.errorInvalid, "malformed option data");
   const offer = catalog.find(name);
-  if (offer === undefined) {
-    return refuse(option, OptionReply.errorUnknown, "no such export, or its array is stopped");
-  }
+  if (offer === undefined) return refuseExport(negotiation, option, name, catalog);
   if (!isWanted) return acknowledge(option);
   if (isSet) negotiation.contextExport = offer.name;
   const context = prefixNumber(isSet ? ALLOCATION_CONTEXT_ID : 0, ALLOCATION_BYTES);

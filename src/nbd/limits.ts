@@ -7,8 +7,15 @@
 import { KIB, MIB } from "../base/units.ts";
 
 export interface NbdLimits {
-  /** For another one the oldest that is still in its handshake goes; without one it is closed. */
+  /**
+   * For another one a connection that is silent in its handshake goes; without one it is closed.
+   * Lowered to what the process has descriptors for, and the two below with it (admission.ts).
+   */
   readonly maxConnections: number;
+  /** Of one host, or of one process on this one. */
+  readonly maxConnectionsPerPeer: number;
+  /** Connections that are silent in their handshake. */
+  readonly maxHandshakes: number;
   /** Requests under way per connection; at the limit the connection is not read. */
   readonly maxRequestsPerConnection: number;
   /**
@@ -32,6 +39,8 @@ export interface NbdLimits {
   /** All option data of one handshake together. */
   readonly maxOptionBytes: number;
   readonly handshakeTimeoutMs: number;
+  /** How long one client waits in all, beyond its handshake, for arrays that are on their way. */
+  readonly exportWaitMs: number;
   /**
    * While others wait for payload memory, a client that holds some must move `minStallBytes` in
    * this time (read its replies, or send the rest of its write), or it is dropped.
@@ -44,6 +53,8 @@ export interface NbdLimits {
 
 export const DEFAULT_NBD_LIMITS: NbdLimits = {
   maxConnections: 256,
+  maxConnectionsPerPeer: 128,
+  maxHandshakes: 64,
   maxRequestsPerConnection: 128,
   maxPayloadBytesPerConnection: 64 * MIB,
   freePayloadShare: 4,
@@ -54,6 +65,7 @@ export const DEFAULT_NBD_LIMITS: NbdLimits = {
   maxOptions: 64,
   maxOptionBytes: 64 * KIB,
   handshakeTimeoutMs: 10_000,
+  exportWaitMs: 60_000,
   stallTimeoutMs: 10_000,
   minStallBytes: MIB,
   shutdownTimeoutMs: 5_000,

@@ -10,6 +10,8 @@ import type { Command, CommandError, CommandMap, CommandResult } from "../array/
 import { type ArrayCommand, ArrayService } from "../array/service.ts";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { isUuid } from "../md/uuid.ts";
+import type { ExportObstacle } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS } from "./limits.ts";
 import { NbdServer } from "./server.ts";
 
@@ -28,29 +30,68 @@ export function createService(context: ReactorContext): ReactorService & { serve
     maxConnections * maxRequestsPerConnection <= FRONT_REQUESTS_MAX,
     "an array has room for all requests of all connections",
   );
+  let isStartOver = false;
   const server = new NbdServer({
     ...{ loop, memory, carver, payloadPool, log },
     limits: { maxPayloadBytesPerConnection },
+    obstacleOf,
   });
-  arrays.registry.onRunningChanged = ({ name, running }) => {
-    for (const entry of server.exports()) {
-      if (entry.array !== name) continue;
-      const front = running?.front ?? null;
-      server.setExport({ name: entry.name, array: name, front, readOnly: entry.readOnly });
+  arrays.registry.onRunningChanged = ({ uuid, running }) => {
+    for (const { name, array, readOnly } of server.exports()) {
+      if (array === uuid)
+        server.setExport({ name, array, front: running?.front ?? null, readOnly });
     }
   };
 
   function putExport(
     request: CommandMap["put-export"]["request"],
   ): Result<CommandMap["put-export"]["value"], CommandError> {
-    const { name, array, readOnly } = request;
-    if (!arrays.hasArray(array)) {
+    const { name, readOnly } = request;
+    const array = arrays.registry.find(request.array)?.uuid ?? request.array;
+    // A name that nobody has is no identity: which array would it be that comes later?
+    if (!isUuid(array)) {
       const detail = `there is no array ${array}: create it, or connect its drives`;
       return err({ kind: "not-found", code: "unknown-array", detail });
     }
     const created = server.exports().every((entry) => entry.name !== name);
     const set = server.setExport({ name, array, front: arrays.frontOf(array), readOnly });
     return set.ok ? ok({ created, export: set.value }) : set;
+  }
+
+  /** Asked only for an array that has no front. */
+  function obstacleOf(uuid: string): ExportObstacle {
+    const record = arrays.registry.arrays.get(uuid);
+    if (record === undefined) {
+      return { isPassing: !isStartOver, reason: `array ${uuid} is not here` };
+    }
+    const { name, isHeld, reason } = record;
+    const isChanging = arrays.registry.isBusy(record);
+    // What an operator has stopped comes back only when asked.
+    if (isHeld && !isChanging) return { isPassing: false, reason: `array ${name} is stopped` };
+    const isPassing = isChanging || !isStartOver;
+    return { isPassing, reason: `array ${name} does not run: ${reason || "it is starting"}` };
+  }
+
+  /** Each command may have ended a start or a stop that clients wait for. */
+  async function handleForArrays(command: ArrayCommand): Promise<CommandResult> {
+    const result = await arrays.handle(command);
+    server.reviewWaits();
+    return result;
+  }
+
+  /** Why an array must not be taken from under its clients; null where there are none. */
+  function clientsOf(array: string): CommandError | null {
+    const record = arrays.registry.find(array);
+    const count = record === null ? 0 : server.connectionsOf(record.uuid);
+    if (count === 0) return null;
+    const used = server
+      .exports()
+      .filter((entry) => entry.array === record!.uuid && entry.connections > 0)
+      .map(({ name }) => name);
+    const detail =
+      `${count} ${count === 1 ? "client is" : "clients are"} connected to export ` +
+      `${used.join(", ")} of array ${record!.name}: disconnect them, or say force=true`;
+    return { kind: "conflict", code: "clients-connected", detail };
   }
 
   async function handle(command: Command): Promise<CommandResult> {
@@ -72,13 +113,22 @@ export function createService(context: ReactorContext): ReactorService & { serve
       }
       case "list-exports":
         return ok(server.exports());
+      case "exports-settle":
+        isStartOver = true;
+        server.reviewWaits();
+        return ok(null);
       case "nbd-stats":
         return ok(server.stats());
+      case "stop-array":
+      case "delete-array": {
+        const obstacle = command.force === true ? null : clientsOf(command.array);
+        return obstacle === null ? handleForArrays(command) : err(obstacle);
+      }
       case "shutdown":
         await server.shutdown();
         return arrays.handle(command);
       default:
-        return arrays.handle(command as ArrayCommand);
+        return handleForArrays(command as ArrayCommand);
     }
   }
 

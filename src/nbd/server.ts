@@ -10,22 +10,25 @@
 
 import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
-import { EAGAIN, errnoName } from "../base/errno.ts";
+import { EAGAIN } from "../base/errno.ts";
 import type { Log } from "../base/log.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { SlabPool } from "../block/pool.ts";
-import { Ready, type SocketKernel } from "../reactor/kernel.ts";
+import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
-import { type ExportSettings, ExportTable, type NbdExport } from "./exports.ts";
-import type { Catalog, ExportOffer } from "./handshake.ts";
+import { Admission } from "./admission.ts";
+import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
+import type { Catalog, ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
+import { type Listener, Listeners } from "./listeners.ts";
+import type { Greeted } from "./negotiator.ts";
 import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
 import { RequestTable } from "./request-table.ts";
-import { type Greeted, Session, type SessionHost } from "./session.ts";
+import { Session, type SessionHost } from "./session.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -36,15 +39,11 @@ export interface NbdServerOptions {
   readonly payloadPool: SlabPool;
   readonly log: Log;
   readonly limits?: Partial<NbdLimits>;
+  /** What keeps an array (its uuid) from being served; asked only while it is not. */
+  readonly obstacleOf?: (array: string) => ExportObstacle;
 }
 
-interface Listener {
-  readonly fd: number;
-  readonly token: number;
-}
-
-/** How long a listener rests when the process is out of file descriptors. */
-const ACCEPT_BACK_OFF_MS = 100;
+const STOPPED: ExportObstacle = { isPassing: false, reason: "its array is stopped" };
 /** New connections per listener and turn. */
 const ACCEPTS_PER_TURN = 16;
 
@@ -62,8 +61,10 @@ export class NbdServer implements SessionHost, Catalog {
 
   private readonly loop: EventLoop;
   private readonly table: ExportTable;
+  private readonly obstacleOf: (array: string) => ExportObstacle;
   private readonly buffersAddress: number;
-  private readonly listeners: Listener[] = [];
+  private readonly listeners: Listeners;
+  private readonly admission: Admission<Session>;
   /** By index; made on first use, then reused. */
   private readonly sessions: Session[] = [];
   private readonly freeSessions: Session[] = [];
@@ -86,7 +87,12 @@ export class NbdServer implements SessionHost, Catalog {
     this.memory = memory;
     this.pool = payloadPool;
     this.log = log;
-    this.limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
+    const limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
+    const { descriptorLimit } = this.kernel;
+    this.admission = new Admission({ limits, descriptorLimit, clock: loop.timers.clock, log });
+    this.limits = { ...limits, maxConnections: this.admission.maxConnections };
+    this.listeners = new Listeners({ loop, log, onReady: (listener) => this.accept(listener) });
+    this.obstacleOf = options.obstacleOf ?? (() => STOPPED);
     const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
     assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
     this.buffersAddress = carver.carve({
@@ -127,28 +133,13 @@ export class NbdServer implements SessionHost, Catalog {
   /** Listens there too. `mode` is that of a Unix socket's file. The answer has the real port. */
   listen(address: NbdAddress, mode: number): Result<NbdAddress, CommandError> {
     if (this.isStopping) return err(stopping());
-    const fd =
-      address.kind === "unix"
-        ? this.kernel.listenUnix({ path: address.path, mode })
-        : this.kernel.listenTcp({ host: address.host, port: address.port });
-    if (fd < 0) {
-      const where = address.kind === "unix" ? address.path : `${address.host}:${address.port}`;
-      const detail = `cannot listen on ${where}: ${errnoName(-fd)}`;
-      return err({ kind: "io", code: "nbd-listen-failed", detail });
-    }
-    let token = 0;
-    token = this.loop.addHandler(() => this.accept({ fd, token }));
-    this.listeners.push({ fd, token });
-    this.kernel.watch(fd, token, Ready.read);
-    if (address.kind === "unix") return ok(address);
-    return ok({ ...address, port: this.kernel.localPort(fd) });
+    return this.listeners.add(address, mode);
   }
 
   /** Serves a client that was greeted elsewhere. The socket is the server's from now on. */
   adopt(fd: number, greeted: Greeted): Result<undefined, CommandError> {
-    const session = this.isStopping ? undefined : this.takeSession();
+    const session = this.admit(fd, greeted.peer ?? "");
     if (session === undefined) {
-      this.refuseConnection(fd);
       if (this.isStopping) return err(stopping());
       return err({ kind: "busy", code: "too-many-connections", detail: "all are taken" });
     }
@@ -166,9 +157,8 @@ export class NbdServer implements SessionHost, Catalog {
     const result = this.table.set(settings);
     if (!result.ok) return result;
     this.settleExports();
-    this.ensureTurn();
-    const { name, array, isReadOnly, connections } = result.value;
-    return ok({ name, array, readOnly: isReadOnly, connections });
+    this.reviewWaits();
+    return ok(statusOf(result.value));
   }
 
   /** Forgets an export. While clients are connected only with `force`, which drops them. */
@@ -187,12 +177,27 @@ export class NbdServer implements SessionHost, Catalog {
     }
     this.table.remove(entry);
     this.settleExports();
-    this.ensureTurn();
+    this.reviewWaits();
     return ok();
+  }
+
+  /** Clients that wait for an array are answered where that is there, or no more on its way. */
+  reviewWaits(): void {
+    for (const session of this.sessions) {
+      if (session.waiting === "array") this.markRunnable(session);
+    }
+    this.ensureTurn();
   }
 
   exports(): ExportStatus[] {
     return this.table.status();
+  }
+
+  /** Clients of an array, over all its exports. */
+  connectionsOf(array: string): number {
+    let count = 0;
+    for (const entry of this.table.status()) if (entry.array === array) count += entry.connections;
+    return count;
   }
 
   stats(): NbdStats {
@@ -227,12 +232,7 @@ export class NbdServer implements SessionHost, Catalog {
       this.onStopped.push(resolve);
       if (this.isStopping) return;
       this.isStopping = true;
-      for (const listener of this.listeners) {
-        this.kernel.unwatch(listener.fd);
-        this.kernel.close(listener.fd);
-        this.loop.removeHandler(listener.token);
-      }
-      this.listeners.length = 0;
+      this.listeners.close();
       // Requests that wait for anything are now refused, which takes neither memory nor a front.
       for (const session of this.sessions) this.markRunnable(session);
       const { timers } = this.loop;
@@ -245,8 +245,15 @@ export class NbdServer implements SessionHost, Catalog {
 
   // For sessions: Catalog and SessionHost -------------------------------------------------------
 
-  offers(): readonly ExportOffer[] {
-    return this.table.offers();
+  names(): Uint8Array[] {
+    return [...this.table.all()]
+      .filter((entry) => entry.attachment !== null || this.obstacleOf(entry.array).isPassing)
+      .map(({ nameBytes }) => nameBytes);
+  }
+
+  obstacle(name: Uint8Array): ExportObstacle | null {
+    const entry = this.table.resolve(name);
+    return entry === undefined ? null : this.obstacleOf(entry.array);
   }
 
   find(name: Uint8Array): ExportOffer | undefined {
@@ -262,6 +269,15 @@ export class NbdServer implements SessionHost, Catalog {
 
   leaveExport(nbdExport: NbdExport): void {
     nbdExport.connections -= 1;
+  }
+
+  limitWait(session: Session): void {
+    // Once per connection: one that names exports one after the other waits no longer in all.
+    if (session.waitTimer !== 0) return;
+    const { timers } = this.loop;
+    const { exportWaitMs, handshakeTimeoutMs } = this.limits;
+    session.waitTimer = timers.scheduleAfter(exportWaitMs, () => session.endWait());
+    this.endHandshakeAfter(session, exportWaitMs + handshakeTimeoutMs);
   }
 
   markDirty(session: Session): void {
@@ -285,46 +301,46 @@ export class NbdServer implements SessionHost, Catalog {
   private accept(listener: Listener): void {
     for (let count = 0; count < ACCEPTS_PER_TURN; count += 1) {
       // The place is free at the end of the turn, and the listener is then still ready.
-      if (!this.hasFreeSession && (count > 0 || this.dropOldestHandshake())) return;
+      if (!this.hasFreeSession && (count > 0 || this.makeRoom())) return;
       const fd = this.kernel.accept(listener.fd);
       if (fd === -EAGAIN) return;
       if (fd < 0) {
-        this.restListener(listener, -fd);
+        this.listeners.rest(listener, -fd);
         return;
       }
-      const session = this.takeSession();
-      if (session === undefined) {
-        this.refuseConnection(fd);
-        continue;
-      }
-      session.begin(fd);
+      const peer = this.kernel.peerOf(fd);
+      const session = this.admit(fd, peer);
+      if (session === undefined) continue;
+      session.begin(fd, peer);
       this.limitHandshake(session);
+      if (this.admission.hasTooManySilent(this.sessions)) this.makeRoom();
     }
   }
 
-  private refuseConnection(fd: number): void {
+  /** A place for the client; without one its socket is closed. */
+  private admit(fd: number, peer: string): Session | undefined {
+    const isWelcome = this.admission.isWelcome(peer, this.sessions);
+    const session = isWelcome && !this.isStopping ? this.takeSession() : undefined;
+    if (session !== undefined) return session;
     this.kernel.close(fd);
-    if (this.isStopping) return;
-    const connections = this.limits.maxConnections;
-    this.log.write("warn", "nbd connection refused: too many", { connections });
+    if (this.isStopping) return undefined;
+    this.admission.noteRefusal(isWelcome ? "too many" : "too many of this peer", peer);
+    return undefined;
   }
 
   private limitHandshake(session: Session): void {
-    const { timers } = this.loop;
     this.handshakeCount += 1;
     session.serial = this.handshakeCount;
-    timers.cancel(session.handshakeTimer);
-    session.handshakeTimer = timers.scheduleAfter(this.limits.handshakeTimeoutMs, () => {
-      if (session.isNegotiating) session.close("the handshake took too long");
-    });
+    this.loop.timers.cancel(session.waitTimer);
+    session.waitTimer = 0;
+    this.endHandshakeAfter(session, this.limits.handshakeTimeoutMs);
   }
 
-  /** Level-triggered readiness of a listener that cannot accept would spin. */
-  private restListener(listener: Listener, errno: number): void {
-    this.log.write("warn", "nbd accept failed", { errno: errnoName(errno) });
-    this.kernel.watch(listener.fd, listener.token, 0);
-    this.loop.timers.scheduleAfter(ACCEPT_BACK_OFF_MS, () => {
-      if (!this.isStopping) this.kernel.watch(listener.fd, listener.token, Ready.read);
+  private endHandshakeAfter(session: Session, delayMs: number): void {
+    const { timers } = this.loop;
+    timers.cancel(session.handshakeTimer);
+    session.handshakeTimer = timers.scheduleAfter(delayMs, () => {
+      if (session.isNegotiating) session.close("the handshake took too long");
     });
   }
 
@@ -333,14 +349,10 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   /** Silent clients must not keep others out until their time is over. False: there is none. */
-  private dropOldestHandshake(): boolean {
-    let oldest: Session | undefined;
-    for (const session of this.sessions) {
-      if (!session.isNegotiating) continue;
-      if (oldest === undefined || session.serial < oldest.serial) oldest = session;
-    }
-    oldest?.close("it was still in its handshake, and another client came");
-    return oldest !== undefined;
+  private makeRoom(): boolean {
+    const victim = this.admission.victim(this.sessions);
+    victim?.close("it was still in its handshake, and another client came");
+    return victim !== undefined;
   }
 
   private takeSession(): Session | undefined {

@@ -16,25 +16,10 @@ import type { Log } from "../base/log.ts";
 import { KIB } from "../base/units.ts";
 import { Ready, type SocketKernel } from "../reactor/kernel.ts";
 import type { NbdExport } from "./exports.ts";
-import {
-  acceptClientFlags,
-  answerOption,
-  answerOversizedOption,
-  countOption,
-  createNegotiation,
-  type ExportOffer,
-  type Negotiation,
-  type OptionOutcome,
-} from "./handshake.ts";
+import type { ExportOffer, OptionAnswer } from "./handshake.ts";
+import { type Greeted, Negotiator } from "./negotiator.ts";
 import { Outbox, type OutboxTools } from "./outbox.ts";
-import {
-  CLIENT_FLAGS_BYTES,
-  encodeGreeting,
-  OPTION_HEADER_BYTES,
-  OPTION_MAGIC_HIGH,
-  OPTION_MAGIC_LOW,
-  REQUEST_BYTES,
-} from "./protocol.ts";
+import { encodeGreeting, REQUEST_BYTES } from "./protocol.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
 import {
   hasSocket,
@@ -55,6 +40,8 @@ export interface SessionHost extends TransmissionTools {
   openExport(offer: ExportOffer): NbdExport;
   /** A connection of the export has ended. */
   leaveExport(nbdExport: NbdExport): void;
+  /** The client waits for an array that is on its way. */
+  limitWait(session: Session): void;
   /** The session has something to send. */
   markDirty(session: Session): void;
   /** What the session waited for has come. */
@@ -63,20 +50,12 @@ export interface SessionHost extends TransmissionTools {
   markClosed(session: Session): void;
 }
 
-/** What a client and the part of the server that greeted it have agreed on. */
-export interface Greeted {
-  /** The client's side of the socket is behind TLS. */
-  readonly isSecure: boolean;
-  readonly isWithoutZeroes: boolean;
-}
-
-/** Why a session does not go on reading. */
-export type Waiting = "nothing" | "own-limit" | "payload" | "export" | "output";
+/** Why a session does not go on with what it has received. */
+export type Waiting = "nothing" | "own-limit" | "payload" | "export" | "array" | "output";
 
 /** Below this a payload takes the way through the buffer: one recv then brings several requests. */
 const MIN_DIRECT_BYTES = 8 * KIB;
-/** Option data are kept up to this share of the buffer; longer ones are dropped and refused. */
-const OPTION_DATA_SHARE = 2;
+const NEWCOMER: Greeted = { isSecure: false, isWithoutZeroes: false };
 
 export class Session {
   readonly index: number;
@@ -88,18 +67,20 @@ export class Session {
   isDirty = false;
   isRunnable = false;
   handshakeTimer = 0;
+  waitTimer = 0;
   serial = 0;
+  /** Who the client is: see SocketKernel. */
+  peer = "";
   sampledBytes = 0;
   wasHolding = false;
 
   private readonly host: SessionHost;
   private readonly outbox: Outbox;
   private readonly buffer: ReceiveBuffer;
-  private negotiation: Negotiation = createNegotiation();
+  private readonly negotiator: Negotiator;
   private fd = -1;
   private interest = 0;
-  private option = 0;
-  /** Bytes of option data or payload that are still to come. */
+  /** Bytes of payload that are still to come. */
   private leftBytes = 0;
   private receivedBytes = 0;
 
@@ -111,6 +92,8 @@ export class Session {
     const { memory, limits } = host;
     const bytes = limits.receiveBufferBytes;
     this.buffer = new ReceiveBuffer({ memory, address: bufferAddress, bytes });
+    const { catalog } = host;
+    this.negotiator = new Negotiator({ memory, buffer: this.buffer, limits, catalog });
     this.outbox = new Outbox(host.outboxTools, (slot) => this.transmission.release(slot));
     this.transmission = new Transmission({
       tools: host,
@@ -125,9 +108,9 @@ export class Session {
   // Life ----------------------------------------------------------------------------------------
 
   /** Takes over a connected socket and greets the client. */
-  begin(fd: number): void {
+  begin(fd: number, peer: string): void {
     this.enter("accepted");
-    this.takeOver(fd);
+    this.takeOver(fd, { ...NEWCOMER, peer });
     this.outbox.pushHandshake(encodeGreeting());
     this.host.markDirty(this);
   }
@@ -135,14 +118,13 @@ export class Session {
   /** Takes over the socket of a client that was greeted elsewhere: its options come next. */
   adopt(fd: number, greeted: Greeted): void {
     this.enter("adopted");
-    this.takeOver(fd);
-    this.negotiation.isSecure = greeted.isSecure;
-    this.negotiation.isWithoutZeroes = greeted.isWithoutZeroes;
+    this.takeOver(fd, greeted);
   }
 
-  private takeOver(fd: number): void {
+  private takeOver(fd: number, greeted: Greeted): void {
     this.fd = fd;
-    this.negotiation = createNegotiation();
+    this.peer = greeted.peer ?? "";
+    this.negotiator.begin(greeted);
     this.interest = Ready.read;
     this.host.kernel.watch(fd, this.token, this.interest);
   }
@@ -166,6 +148,12 @@ export class Session {
     this.stopWaiting();
     this.advance();
     this.updateInterest();
+  }
+
+  /** The client has waited for an array for as long as it may: now it is told. */
+  endWait(): void {
+    this.negotiator.negotiation.hasWaited = true;
+    if (this.waiting === "array") this.host.markRunnable(this);
   }
 
   /** Sends what is queued; ends a connection that has nothing left to do. */
@@ -202,6 +190,11 @@ export class Session {
 
   get isNegotiating(): boolean {
     return isNegotiating(this.phase);
+  }
+
+  /** In its handshake, and not waiting for an array: it may have nothing to ask for. */
+  get isSilent(): boolean {
+    return this.isNegotiating && this.waiting !== "array";
   }
 
   get hasSocket(): boolean {
@@ -267,8 +260,14 @@ export class Session {
     this.waiting = "nothing";
   }
 
-  private canReceive(): boolean {
+  private canAdvance(): boolean {
     return isReading(this.phase) && this.waiting === "nothing";
+  }
+
+  private canReceive(): boolean {
+    if (this.canAdvance()) return true;
+    // Whoever waits for an array may leave, and only a read tells of an end of the stream.
+    return this.waiting === "array" && this.buffer.usedBytes < this.buffer.capacityBytes;
   }
 
   private updateInterest(): void {
@@ -316,20 +315,17 @@ export class Session {
 
   /** Takes from the buffer what is complete, until something is missing or must wait. */
   private advance(): void {
-    while (this.canReceive() && this.step());
+    while (this.canAdvance() && this.step());
   }
 
   /** One step of the phase; false when it needs more bytes or cannot go on. */
   private step(): boolean {
     switch (this.phase) {
       case "client-flags":
-        return this.readClientFlags();
       case "option":
-        return this.readOptionHeader();
       case "option-data":
-        return this.readOptionData();
       case "option-skip":
-        return this.skipOptionData();
+        return this.negotiate();
       case "request":
         return this.readRequest();
       case "payload":
@@ -365,54 +361,31 @@ export class Session {
 
   // Negotiation ---------------------------------------------------------------------------------
 
-  private readClientFlags(): boolean {
-    if (this.buffer.usedBytes < CLIENT_FLAGS_BYTES) return false;
-    const flags = this.host.memory.view.getUint32(this.buffer.readAddress);
-    this.buffer.consume(CLIENT_FLAGS_BYTES);
-    if (!acceptClientFlags(this.negotiation, flags)) return this.violate("unknown client flags");
-    this.enter("flags-read");
-    return true;
-  }
-
-  private readOptionHeader(): boolean {
+  private negotiate(): boolean {
     // One answer at a time, so that what is queued stays bounded.
-    if (this.outbox.hasHandshake) return this.wait("output");
-    if (this.buffer.usedBytes < OPTION_HEADER_BYTES) return false;
-    const view = this.host.memory.view;
-    const address = this.buffer.readAddress;
-    const isMagicRight =
-      view.getUint32(address) === OPTION_MAGIC_HIGH &&
-      view.getUint32(address + 4) === OPTION_MAGIC_LOW;
-    if (!isMagicRight) return this.violate("bad option magic");
-    this.option = view.getUint32(address + 8);
-    this.leftBytes = view.getUint32(address + 12);
-    this.buffer.consume(OPTION_HEADER_BYTES);
-    if (!countOption(this.negotiation, this.leftBytes, this.host.limits)) {
-      return this.violate("too many options, or too much option data");
+    const step = this.negotiator.step(this.phase, !this.outbox.hasHandshake);
+    switch (step.kind) {
+      case "more":
+        return false;
+      case "output":
+        return this.wait("output");
+      case "await-array":
+        this.host.limitWait(this);
+        return this.wait("array");
+      case "violation":
+        return this.violate(step.reason);
+      case "passed":
+        this.enter(step.event);
+        return true;
+      case "answered":
+        this.applyOutcome(step.outcome);
+        return true;
+      default:
+        return unreachable(step);
     }
-    const isKept = this.leftBytes <= this.buffer.capacityBytes / OPTION_DATA_SHARE;
-    this.enter(isKept ? "option-announced" : "option-refused");
-    return true;
   }
 
-  private readOptionData(): boolean {
-    if (this.buffer.usedBytes < this.leftBytes) return false;
-    const address = this.buffer.readAddress;
-    // A copy of its own: the buffer is used again.
-    const data = this.host.memory.bytes.slice(address, address + this.leftBytes);
-    this.buffer.consume(this.leftBytes);
-    this.leftBytes = 0;
-    this.applyOutcome(answerOption(this.negotiation, this.option, data, this.host.catalog));
-    return true;
-  }
-
-  private skipOptionData(): boolean {
-    if (!this.dropLeft()) return false;
-    this.applyOutcome(answerOversizedOption(this.negotiation, this.option));
-    return true;
-  }
-
-  private applyOutcome(outcome: OptionOutcome): void {
+  private applyOutcome(outcome: OptionAnswer): void {
     this.outbox.pushHandshake(outcome.reply);
     this.host.markDirty(this);
     switch (outcome.kind) {
@@ -426,7 +399,7 @@ export class Session {
         this.transmission.open({
           nbdExport: this.host.openExport(outcome.offer),
           offer: outcome.offer,
-          isStructured: this.negotiation.isStructured,
+          isStructured: this.negotiator.negotiation.isStructured,
           hasAllocationContext: outcome.hasAllocationContext,
         });
         this.enter("export-opened");

@@ -36,17 +36,29 @@ export const Ready = { read: 1, write: 2, hangUp: 4, edge: 8 } as const;
 
 export interface SocketKernel {
   readonly baseAddress: number;
+  /** How many files and sockets the process may have open at once. */
+  readonly descriptorLimit: number;
   /**
    * A listening, non-blocking Unix stream socket. A stale socket file is removed first; -EADDRINUSE
-   * where a server still answers on it, -EEXIST where the path is another kind of file.
+   * where a server still answers on it, -EEXIST where the path is another kind of file,
+   * -ENAMETOOLONG where it has more than 107 bytes.
    */
   listenUnix(options: { path: string; mode: number }): number;
   /** A listening, non-blocking TCP socket on a literal address. `port` 0 takes any. */
   listenTcp(options: { host: string; port: number }): number;
+  /** What is at `path`, as a word by which files are told apart; "" where nothing is. */
+  fileAt(path: string): string;
+  /** Removes what is at `path` where that is still `file`. */
+  removeFile(path: string, file: string): void;
   /** The port a TCP listener got. */
   localPort(fd: number): number;
   /** A connected, non-blocking, close-on-exec socket, or -errno (-EAGAIN when there is none). */
   accept(fd: number): number;
+  /**
+   * Who is at the other end: the address of a host (an IPv6 network of 64 bits, which one customer
+   * has), or the user and process of a Unix socket. "" where that cannot be told.
+   */
+  peerOf(fd: number): string;
   /** Bytes received to `address`; 0 at the end of the stream; -EAGAIN when there is nothing. */
   recv(fd: number, address: number, bytes: number): number;
   /**

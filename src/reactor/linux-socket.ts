@@ -12,10 +12,20 @@ import { type Address, baseAddressOf, cString } from "../../ffi/arena.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import * as Linux from "../../ffi/structs.ts";
 import { assert } from "../base/assert.ts";
-import { EADDRINUSE, EEXIST, EINTR, EINVAL, ENOENT } from "../base/errno.ts";
+import {
+  EADDRINUSE,
+  EEXIST,
+  EINTR,
+  EINVAL,
+  ENAMETOOLONG,
+  ENOENT,
+  ENOTDIR,
+  errnoName,
+} from "../base/errno.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { MIB } from "../base/units.ts";
 import { Ready, type SocketKernel } from "./kernel.ts";
+import { raiseDescriptorLimit } from "./linux-descriptors.ts";
 
 const { Socket, Epoll } = Linux;
 const EVENTS_MAX = 256;
@@ -30,6 +40,7 @@ const STREAM_TYPE = Socket.stream | Socket.nonBlock | Socket.closeOnExec;
 
 export class LinuxSockets implements SocketKernel {
   readonly baseAddress: number;
+  readonly descriptorLimit = raiseDescriptorLimit();
   private readonly memory: SharedMemory;
   private readonly epollFd: number;
   private readonly eventsAddress: number;
@@ -48,7 +59,8 @@ export class LinuxSockets implements SocketKernel {
 
   listenUnix({ path, mode }: { path: string; mode: number }): number {
     const pathBytes = cString(path);
-    if (pathBytes === null || pathBytes.length - 1 > Linux.UNIX_PATH_BYTES_MAX) return -EINVAL;
+    if (pathBytes === null) return -EINVAL;
+    if (pathBytes.length - 1 > Linux.UNIX_PATH_BYTES_MAX) return -ENAMETOOLONG;
     const address = new Uint8Array(Linux.SOCKADDR_UNIX_BYTES);
     address[0] = Socket.unix;
     address.set(pathBytes, 2);
@@ -79,6 +91,18 @@ export class LinuxSockets implements SocketKernel {
     return isListening ? fd : closeAfterError(fd);
   }
 
+  fileAt(path: string): string {
+    const pathBytes = cString(path);
+    const status = pathBytes === null ? -EINVAL : statusOf(pathBytes);
+    if (typeof status !== "number") return identityOf(status);
+    return status === -ENOENT || status === -ENOTDIR ? "" : errnoName(-status);
+  }
+
+  removeFile(path: string, file: string): void {
+    const pathBytes = cString(path);
+    if (pathBytes !== null && this.fileAt(path) === file) libc.unlink(pathBytes);
+  }
+
   localPort(fd: number): number {
     const address = new Uint8Array(Linux.SOCKADDR_INET6_BYTES);
     const length = new Uint8Array(4);
@@ -105,6 +129,21 @@ export class LinuxSockets implements SocketKernel {
       }
       return accepted;
     }
+  }
+
+  peerOf(fd: number): string {
+    const address = new Uint8Array(Linux.SOCKADDR_UNIX_BYTES);
+    const length = new Uint8Array([address.length, 0, 0, 0]);
+    if (libc.getpeername(fd, address, length) !== 0) return "";
+    if (address[0] === Socket.inet) return address.subarray(4, 8).join(".");
+    if (address[0] === Socket.inet6) return networkOf(address.subarray(8, 16));
+    const peer = new Uint8Array(Linux.Credentials.bytes);
+    length[0] = peer.length;
+    const option = Socket.peerCredentials;
+    if (libc.getsockopt(fd, Socket.levelSocket, option, peer, length) !== 0) return "";
+    const view = new DataView(peer.buffer);
+    const pid = view.getInt32(Linux.Credentials.pid, true);
+    return `process ${pid} of user ${view.getUint32(Linux.Credentials.uid, true)}`;
   }
 
   recv(fd: number, address: number, bytes: number): number {
@@ -207,13 +246,9 @@ function closeAfterError(fd: number): number {
  */
 function removeStaleSocket(path: Address, address: Uint8Array): number {
   const { Statx, FileType } = Linux;
-  const status = new Uint8Array(Statx.bytes);
-  const flags = Statx.atSymlinkNoFollow;
-  if (libc.statx(Statx.atCurrentDirectory, path, flags, Statx.maskBasic, status) !== 0) {
-    const errno = lastErrno();
-    return errno === ENOENT ? 0 : -errno;
-  }
-  const mode = new DataView(status.buffer).getUint16(Statx.mode, true);
+  const status = statusOf(path);
+  if (typeof status === "number") return status === -ENOENT ? 0 : status;
+  const mode = status.getUint16(Statx.mode, true);
   if ((mode & FileType.mask) !== FileType.socket) return -EEXIST;
   const fd = libc.socket(Socket.unix, STREAM_TYPE, 0);
   if (fd < 0) return -lastErrno();
@@ -221,7 +256,38 @@ function removeStaleSocket(path: Address, address: Uint8Array): number {
   libc.close(fd);
   // Anything but a refusal (a full backlog is EAGAIN) means that somebody listens there.
   if (errno !== Socket.connectionRefused) return errno === ENOENT ? 0 : -EADDRINUSE;
+  // Another one may have come to the path while the old one was asked.
+  const now = statusOf(path);
+  if (typeof now !== "number" && identityOf(now) !== identityOf(status)) return -EADDRINUSE;
   return libc.unlink(path) === 0 || lastErrno() === ENOENT ? 0 : -lastErrno();
+}
+
+/** The struct statx of what is at `path` itself, or -errno. */
+function statusOf(path: Address): DataView | number {
+  const { Statx } = Linux;
+  const status = new Uint8Array(Statx.bytes);
+  const flags = Statx.atSymlinkNoFollow;
+  return libc.statx(Statx.atCurrentDirectory, path, flags, Statx.maskBasic, status) === 0
+    ? new DataView(status.buffer)
+    : -lastErrno();
+}
+
+/**
+ * Device and inode. A socket holds on to the inode that it was bound to, so as long as it is open
+ * no other file gets the same.
+ */
+function identityOf(status: DataView): string {
+  const { Statx } = Linux;
+  const major = status.getUint32(Statx.deviceMajor, true);
+  const minor = status.getUint32(Statx.deviceMinor, true);
+  return `${major}:${minor}:${status.getBigUint64(Statx.inode, true)}`;
+}
+
+/** The upper half of an IPv6 address, as text. */
+function networkOf(bytes: Uint8Array): string {
+  const groups: string[] = [];
+  for (let at = 0; at < 8; at += 2) groups.push((bytes[at]! * 256 + bytes[at + 1]!).toString(16));
+  return `${groups.join(":")}::/64`;
 }
 
 /** A sockaddr_in or sockaddr_in6 for a literal address or "localhost"; null for anything else. */

@@ -214,7 +214,7 @@ export class FakeReactor implements ReactorChannel {
     "adopt-nbd": () => ok(null),
     "put-export": ({ name, array, readOnly }) => {
       const created = !this.exports.has(name);
-      const entry = { name, array, readOnly, connections: 0 };
+      const entry = { name, array, readOnly, connections: 0, isServed: true };
       this.exports.set(name, entry);
       return ok({ created, export: entry });
     },
@@ -227,6 +227,7 @@ export class FakeReactor implements ReactorChannel {
       this.exports.delete(name);
       return ok(null);
     },
+    "exports-settle": () => ok(null),
     "nbd-stats": () => ok(this.nbdStats),
     "list-exports": () => ok([...this.exports.values()]),
     "add-fault": ({ fault }) => {

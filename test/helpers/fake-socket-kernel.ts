@@ -7,7 +7,7 @@
  * Pointers in iovecs carry a base address with high bits set, so a lost half of a pointer fails.
  */
 import { assert } from "../../src/base/assert.ts";
-import { EAGAIN, ECONNRESET, EMFILE, EPIPE } from "../../src/base/errno.ts";
+import { EADDRINUSE, EAGAIN, ECONNRESET, EPIPE } from "../../src/base/errno.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import type { NbdTransport } from "../../src/nbd/client.ts";
 import { concatenate } from "../../src/nbd/protocol.ts";
@@ -21,6 +21,8 @@ const BASE_ADDRESS = 0x7f12_3400_0000;
 /** The other end of a connection, in the hands of the test. */
 export class FakePeer {
   readonly fd: number;
+  /** As `peerOf` tells it. */
+  name: string;
   /** At most so many bytes per recv of the server. */
   fragmentBytes = Number.POSITIVE_INFINITY;
   /** At most so many bytes per send of the server. */
@@ -40,6 +42,7 @@ export class FakePeer {
 
   constructor(fd: number) {
     this.fd = fd;
+    this.name = `peer ${fd}`;
   }
 
   /** Sends to the server. The bytes are copied. */
@@ -138,6 +141,10 @@ export class FakeSocketKernel implements SocketKernel {
   /** The errno of the next listen and of the next accepts; 0 for none. */
   listenErrno = 0;
   acceptErrno = 0;
+  acceptCalls = 0;
+  descriptorLimit = 1_000_000;
+  /** What is at each path: the files of listeners, and what a test puts there. */
+  readonly files = new Map<string, string>();
   /** The longest list of iovecs so far. */
   mostIovecs = 0;
   private readonly memory: SharedMemory;
@@ -151,10 +158,11 @@ export class FakeSocketKernel implements SocketKernel {
   }
 
   /** A new connection to a listener. */
-  connect(listenerFd: number): FakePeer {
+  connect(listenerFd: number, name?: string): FakePeer {
     const backlog = this.backlogs.get(listenerFd);
     assert(backlog !== undefined, "there is such a listener");
     const peer = new FakePeer(this.nextFd);
+    if (name !== undefined) peer.name = name;
     this.nextFd += 1;
     backlog.push(peer);
     return peer;
@@ -169,8 +177,23 @@ export class FakeSocketKernel implements SocketKernel {
     return this.watches.get(fd)?.interest ?? -1;
   }
 
-  listenUnix(_options: { path: string; mode: number }): number {
-    return this.listen();
+  listenUnix({ path }: { path: string; mode: number }): number {
+    if (this.files.has(path)) return -EADDRINUSE;
+    const fd = this.listen();
+    if (fd > 0) this.files.set(path, `file ${fd}`);
+    return fd;
+  }
+
+  fileAt(path: string): string {
+    return this.files.get(path) ?? "";
+  }
+
+  removeFile(path: string, file: string): void {
+    if (this.fileAt(path) === file) this.files.delete(path);
+  }
+
+  peerOf(fd: number): string {
+    return this.peer(fd).name;
   }
 
   listenTcp(_options: { host: string; port: number }): number {
@@ -182,6 +205,7 @@ export class FakeSocketKernel implements SocketKernel {
   }
 
   accept(fd: number): number {
+    this.acceptCalls += 1;
     if (this.acceptErrno !== 0) return -this.acceptErrno;
     const peer = this.backlogs.get(fd)!.shift();
     if (peer === undefined) return -EAGAIN;
@@ -248,7 +272,7 @@ export class FakeSocketKernel implements SocketKernel {
   private readiness(fd: number, interest: number): number {
     const backlog = this.backlogs.get(fd);
     if (backlog !== undefined) {
-      const isReady = backlog.length > 0 || this.acceptErrno === EMFILE;
+      const isReady = backlog.length > 0 || this.acceptErrno !== 0;
       return isReady ? interest & Ready.read : 0;
     }
     const peer = this.peer(fd);

@@ -5,6 +5,7 @@ import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { SLAB_BYTES, SlabPool } from "../../src/block/pool.ts";
 import { NbdClient } from "../../src/nbd/client.ts";
+import type { ExportObstacle } from "../../src/nbd/handshake.ts";
 import type { NbdLimits } from "../../src/nbd/limits.ts";
 import {
   Command,
@@ -27,6 +28,8 @@ export interface BenchOptions {
   readonly poolBytes?: number;
   readonly sizeBytes?: number;
   readonly readOnly?: boolean;
+  readonly descriptorLimit?: number;
+  readonly obstacleOf?: (array: string) => ExportObstacle;
 }
 
 export class NbdBench {
@@ -44,11 +47,15 @@ export class NbdBench {
 
   constructor(options: BenchOptions = {}) {
     const { limits = {}, poolBytes = 4 * MIB, sizeBytes = MIB, readOnly = false } = options;
+    if (options.descriptorLimit !== undefined) {
+      this.kernel.descriptorLimit = options.descriptorLimit;
+    }
     const slabCount = poolBytes / SLAB_BYTES;
     this.pool = new SlabPool({ startAddress: CONTROL_BYTES, slabCount });
     const log: Log = {
       write: (_level, message, fields) => {
-        this.messages.push(`${message}: ${fields?.["reason"] ?? ""}`);
+        const detail = fields?.["reason"] ?? fields?.["trouble"] ?? fields?.["peer"] ?? "";
+        this.messages.push(`${message}: ${detail}`);
       },
     };
     this.server = new NbdServer({
@@ -58,6 +65,7 @@ export class NbdBench {
       payloadPool: this.pool,
       log,
       limits: { maxConnections: 8, ...limits },
+      ...(options.obstacleOf === undefined ? {} : { obstacleOf: options.obstacleOf }),
     });
     this.front = new FakeArrayFront({ memory: this.memory, sizeBytes });
     const set = this.server.setExport({ name: "a", array: "md0", front: this.front, readOnly });
@@ -67,15 +75,15 @@ export class NbdBench {
   }
 
   /** A connection that has said nothing yet. */
-  peer(): FakePeer {
-    const peer = this.kernel.connect(this.listener);
+  peer(name?: string): FakePeer {
+    const peer = this.kernel.connect(this.listener, name);
     this.loop.turns(2);
     return peer;
   }
 
   /** A raw peer in the transmission phase. */
-  opened({ structured = false }: { structured?: boolean } = {}): FakePeer {
-    const peer = this.peer();
+  opened({ structured = false, name }: { structured?: boolean; name?: string } = {}): FakePeer {
+    const peer = this.peer(name);
     assert(peer.take().length === GREETING_BYTES, "the server greets");
     peer.send(CLIENT_FLAGS);
     if (structured) peer.send(encodeOption(OptionCode.structuredReply, new Uint8Array(0)));

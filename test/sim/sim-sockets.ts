@@ -52,6 +52,7 @@ interface SimTransport extends NbdTransport {
 
 export class SimSocketKernel implements SocketKernel {
   readonly baseAddress = BASE_ADDRESS;
+  readonly descriptorLimit = 1_000_000;
   private readonly simulation: Simulation;
   private readonly memory: SharedMemory;
   private readonly random: SeededRandom;
@@ -97,6 +98,17 @@ export class SimSocketKernel implements SocketKernel {
 
   listenUnix(_options: { path: string; mode: number }): number {
     return this.listen();
+  }
+
+  fileAt(path: string): string {
+    return path;
+  }
+
+  removeFile(_path: string, _file: string): void {}
+
+  /** Each client is a process of its own. */
+  peerOf(fd: number): string {
+    return `client ${fd}`;
   }
 
   listenTcp(_options: { host: string; port: number }): number {

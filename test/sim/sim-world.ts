@@ -44,9 +44,9 @@ import { inBackground } from "../../src/base/background.ts";
 import { EIO } from "../../src/base/errno.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
-import type { Result } from "../../src/base/result.ts";
+import { ok, type Result } from "../../src/base/result.ts";
 import { ROW_BYTES } from "../../src/base/units.ts";
-import { NbdClient } from "../../src/nbd/client.ts";
+import { NbdClient, type NbdClientError } from "../../src/nbd/client.ts";
 import { createService } from "../../src/nbd/reactor-service.ts";
 import type { NbdServer } from "../../src/nbd/server.ts";
 import { createParityKernels, type ParityKernels } from "../../src/parity/kernels.ts";
@@ -118,6 +118,7 @@ export class SimWorld {
   private readonly open = new Map<string, SimDrive>();
   private kernel: SimSocketKernel | null = null;
   private isExported = false;
+  private isListening = false;
   private isTurnDue = false;
   private wasActive = false;
   private idleTurns = 0;
@@ -390,11 +391,8 @@ export class SimWorld {
 
   /** A client over a socket of its own. */
   async nbdClient(array: string = ARRAY_NAME): Promise<SocketClient> {
-    assert(this.kernel !== null && this.arrays === null, "this world has an NBD server");
     if (!this.isExported) {
       this.isExported = true;
-      const address = { kind: "unix", path: "nbd.sock" } as const;
-      await this.command<"listen-nbd">({ kind: "listen-nbd", address, mode: 0o600 });
       await this.command<"put-export">({
         kind: "put-export",
         name: array,
@@ -403,15 +401,27 @@ export class SimWorld {
       });
     }
     for (;;) {
-      const transport = new CuttableTransport(this.kernel.connect());
-      const connected = await NbdClient.connect(transport, { exportName: array });
-      if (connected.ok) return new SocketClient(connected.value, transport);
+      const connected = await this.dial(array);
+      if (connected.ok) return connected.value;
       // The array is stopped: a client tries again.
       if (connected.error.kind !== "refused") {
         this.simulation.fail(`connect: ${JSON.stringify(connected.error)}`);
       }
       await this.context.timers.sleep(POLL_MS);
     }
+  }
+
+  /** One try of a client to open an export. */
+  async dial(exportName: string): Promise<Result<SocketClient, NbdClientError>> {
+    assert(this.kernel !== null && this.arrays === null, "this world has an NBD server");
+    if (!this.isListening) {
+      this.isListening = true;
+      const address = { kind: "unix", path: "nbd.sock" } as const;
+      await this.command<"listen-nbd">({ kind: "listen-nbd", address, mode: 0o600 });
+    }
+    const transport = new CuttableTransport(this.kernel.connect());
+    const connected = await NbdClient.connect(transport, { exportName });
+    return connected.ok ? ok(new SocketClient(connected.value, transport)) : connected;
   }
 
   /** The server of a world with NBD. */

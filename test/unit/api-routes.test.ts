@@ -161,6 +161,7 @@ test("api: exports: 201 then 200, listed with their URI, withdrawn", async () =>
     array: "raid_test",
     readOnly: false,
     connections: 0,
+    isServed: true,
     uris: ["nbd+unix:///e1?socket=/run/parityd/nbd.sock"],
   };
   expect(await body(created)).toEqual(view);

@@ -60,7 +60,10 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
   ]);
   expect(drives.value[1]?.detail).toContain("ENOENT");
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([
-    { name: "e", array: "raid_test", readOnly: false, connections: 0, uris: [] },
+    {
+      ...{ name: "e", array: "raid_test", readOnly: false },
+      ...{ connections: 0, isServed: false, uris: [] },
+    },
   ]);
 
   opener.present.add("/dev/b");

@@ -85,7 +85,7 @@ test("client: unknown export: refused with the server's message; list: the names
     error: {
       kind: "refused",
       reply: OptionReply.errorUnknown,
-      detail: "no such export, or its array is stopped",
+      detail: "there is no export of that name",
     },
   });
   const front = bench.front;

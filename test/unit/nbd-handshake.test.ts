@@ -43,7 +43,8 @@ function catalog(offers: readonly ExportOffer[], isStopping = false): Catalog {
   return {
     isStopping,
     maxRequestBytes: 1 << 25,
-    offers: () => offers,
+    names: () => offers.map(({ nameBytes }) => nameBytes),
+    obstacle: () => null,
     find: (name) => {
       const text = new TextDecoder().decode(name);
       if (text === "") return offers.length === 1 ? offers[0] : undefined;

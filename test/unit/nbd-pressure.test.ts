@@ -363,7 +363,7 @@ test("export: read-only under a client: writes are EPERM, other arrays refused",
   const alone = bench.server.setExport({ name: "a", array: "md1", front, readOnly: false });
   expect(alone).toEqual({
     ok: true,
-    value: { name: "a", array: "md1", readOnly: false, connections: 0 },
+    value: { name: "a", array: "md1", readOnly: false, connections: 0, isServed: true },
   });
 });
 
@@ -373,7 +373,7 @@ test("export: removed: refused while connected, unless forced", () => {
   peer.send(read(4096));
   bench.loop.turn();
   expect(bench.server.exports()).toEqual([
-    { name: "a", array: "md0", readOnly: false, connections: 1 },
+    { name: "a", array: "md0", readOnly: false, connections: 1, isServed: true },
   ]);
   const refused = bench.server.removeExport("a", { force: false });
   expect(!refused.ok && refused.error.kind).toBe("conflict");

@@ -3,11 +3,20 @@
  * and clients in one thread, driven by `poll`; socket files of every kind in a temporary directory.
  */
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { Socket } from "../../ffi/structs.ts";
-import { EADDRINUSE, EAGAIN, EEXIST, EINVAL, EPIPE } from "../../src/base/errno.ts";
+import { EADDRINUSE, EAGAIN, EEXIST, EINVAL, ENAMETOOLONG, EPIPE } from "../../src/base/errno.ts";
 import { Ready } from "../../src/reactor/kernel.ts";
 import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { startTestReactor } from "../helpers/reactor.ts";
@@ -90,6 +99,43 @@ test("sockets: a stale socket file: is replaced; one that answers is not", () =>
   sockets.close(second);
 });
 
+test("sockets: a socket's file: told from another's at its path, which is never removed", () => {
+  const path = join(directory, "own");
+  expect(sockets.fileAt(path)).toBe("");
+  expect(sockets.fileAt(join(path, "below", "nothing"))).toBe("");
+  const first = sockets.listenUnix({ path, mode: 0o600 });
+  const file = sockets.fileAt(path);
+  expect(file).not.toBe("");
+  unlinkSync(path);
+  // While the first is open its inode is not given to anybody else.
+  const second = sockets.listenUnix({ path, mode: 0o600 });
+  const other = sockets.fileAt(path);
+  expect([second > 0, other === file]).toEqual([true, false]);
+  sockets.removeFile(path, file);
+  expect(sockets.fileAt(path)).toBe(other);
+  sockets.removeFile(path, other);
+  expect(existsSync(path)).toBe(false);
+  for (const fd of [first, second]) sockets.close(fd);
+});
+
+test("sockets: who is at the other end: the process of a Unix socket, the address of TCP", () => {
+  const path = join(directory, "who");
+  const listener = sockets.listenUnix({ path, mode: 0o600 });
+  const client = connectUnix(path);
+  const server = accepted(listener);
+  const self = `process ${process.pid} of user ${process.getuid!()}`;
+  expect(sockets.peerOf(server)).toBe(self);
+  for (const fd of [client, server, listener]) sockets.close(fd);
+  expect(sockets.peerOf(server)).toBe("");
+});
+
+test("sockets: the limit of open files: the hard one, and held to by the kernel", () => {
+  const limits = readFileSync("/proc/self/limits", "utf8");
+  const [, soft, hard] = /^Max open files +(\S+) +(\S+)/m.exec(limits)!;
+  expect(soft).toBe(hard!);
+  expect(sockets.descriptorLimit).toBe(Math.min(Number(hard), 2 ** 20));
+});
+
 test("sockets: a path that is a file, a directory or a link: is left alone", () => {
   const file = join(directory, "file");
   writeFileSync(file, "mine");
@@ -102,8 +148,9 @@ test("sockets: a path that is a file, a directory or a link: is left alone", () 
   expect(existsSync(link)).toBe(true);
 });
 
-test("sockets: a path that is too long or holds a zero byte: EINVAL", () => {
-  expect(sockets.listenUnix({ path: `/tmp/${"x".repeat(104)}`, mode: 0o600 })).toBe(-EINVAL);
+test("sockets: a path that is too long, or holds a zero byte: ENAMETOOLONG, EINVAL", () => {
+  const path = `/tmp/${"x".repeat(103)}`;
+  expect(sockets.listenUnix({ path, mode: 0o600 })).toBe(-ENAMETOOLONG);
   expect(sockets.listenUnix({ path: "/tmp/a\0b", mode: 0o600 })).toBe(-EINVAL);
 });
 
@@ -141,6 +188,7 @@ for (const host of ["127.0.0.1", "localhost", "::1", "[::1]"]) {
     expect(send(server, ["ping"])).toBe(4);
     sockets.watch(client, 1, Ready.read);
     while (sockets.poll(100, () => {}) === 0);
+    expect(sockets.peerOf(server)).toBe(isIpv6 ? "0:0:0:0::/64" : "127.0.0.1");
     expect(receive(client)).toBe("ping");
     expect(sockets.listenTcp({ host, port })).toBe(-EADDRINUSE);
     for (const fd of [client, server, listener]) sockets.close(fd);

@@ -12,6 +12,7 @@ import {
   createArrayBody,
   deleteArrayQuery,
   emptyBody,
+  forceQuery,
   patchArrayBody,
   startArrayBody,
 } from "../schemas.ts";
@@ -50,12 +51,13 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       path: "/v1/arrays/{name}/stop",
       summary: "Stop an array; its members are marked clean",
       params: arrayParams,
-      // `force` is taken so that start and stop have one body; a stop is never forced.
+      query: forceQuery,
+      // `force` is taken so that start and stop have one body; what forces a stop is the query.
       body: z.union([emptyBody, z.strictObject({ force: z.literal(false) })]),
       answers: oneArray,
     },
-    async ({ params }) =>
-      arrayAnswer(await appliance.client.call({ kind: "stop-array", array: params.name })),
+    async ({ params: { name: array }, query: { force } }) =>
+      arrayAnswer(await appliance.client.call({ kind: "stop-array", array, force })),
   );
   addRoute(
     app,
@@ -85,8 +87,7 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       query: deleteArrayQuery,
       answers: { 204: { description: "The array is gone" } },
     },
-    async ({ params, query }) =>
-      emptyAnswer(await appliance.deleteArray(params.name, query.zeroSuperblocks)),
+    async ({ params, query }) => emptyAnswer(await appliance.deleteArray(params.name, query)),
   );
 }
 

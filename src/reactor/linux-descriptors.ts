@@ -1,0 +1,22 @@
+/**
+ * How many files and sockets the process may have open. The soft limit is there for programs that
+ * still use select(); it is raised to the hard one, once, by whoever asks first.
+ */
+import { libc } from "../../ffi/libc.ts";
+import { ResourceLimit } from "../../ffi/structs.ts";
+
+/** What a host without a limit is taken to have. */
+const PLENTY = 2 ** 20;
+/** What POSIX lets every process have; where the limit cannot be read. */
+const LEAST = 20;
+
+export function raiseDescriptorLimit(): number {
+  const limit = new Uint8Array(ResourceLimit.bytes);
+  const view = new DataView(limit.buffer);
+  if (libc.getrlimit(ResourceLimit.openFiles, limit) !== 0) return LEAST;
+  const soft = view.getBigUint64(ResourceLimit.soft, true);
+  const hard = view.getBigUint64(ResourceLimit.hard, true);
+  view.setBigUint64(ResourceLimit.soft, hard, true);
+  const isRaised = soft < hard && libc.setrlimit(ResourceLimit.openFiles, limit) === 0;
+  return Math.min(Number(isRaised ? hard : soft), PLENTY);
+}
