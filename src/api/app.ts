@@ -53,7 +53,7 @@ export function createApp(options: ApiOptions): ApiApp {
       return problemResponse({ kind: "bad-values", issues });
     },
   });
-  const keys = new IdempotencyKeys(appliance.db);
+  const keys = new IdempotencyKeys(appliance.store);
   const routes = new RouteIndex(app);
 
   app.use(async (context, next) => {

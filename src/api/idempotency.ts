@@ -2,10 +2,11 @@
  * Idempotency-Key: the same POST sent twice is carried out once, and answered twice.
  *
  * Only answers of success are kept (24 h): a refused request changed nothing, so that its
- * repetition is judged anew. Order: the answer is in state.db before the client sees it.
+ * repetition is judged anew. The answer is on its way to state.db before the client sees it.
  */
 import { createHash } from "node:crypto";
-import type { StateDb, StoredAnswer } from "../appliance/state-db.ts";
+import type { StoredAnswer } from "../appliance/state.ts";
+import type { StateStore } from "../appliance/state-store.ts";
 import { problemResponse } from "./problem.ts";
 
 export interface KeyedRequest {
@@ -17,19 +18,19 @@ export interface KeyedRequest {
 }
 
 export class IdempotencyKeys {
-  private readonly db: StateDb;
+  private readonly store: StateStore;
   private readonly underWay = new Set<string>();
 
-  constructor(db: StateDb) {
-    this.db = db;
+  constructor(store: StateStore) {
+    this.store = store;
   }
 
   async answerOnce(request: KeyedRequest, carryOut: () => Promise<Response>): Promise<Response> {
     const { key } = request;
     if (this.underWay.has(key)) return problemResponse({ kind: "key-in-use" });
     const fingerprint = fingerprintOf(request);
-    const known = this.db.getAnswer(key);
-    if (known !== null) {
+    const known = this.store.state.answers.get(key)?.answer;
+    if (known !== undefined) {
       if (known.fingerprint !== fingerprint) return problemResponse({ kind: "key-reused" });
       return storedResponse(known);
     }
@@ -44,7 +45,7 @@ export class IdempotencyKeys {
         contentType: response.headers.get("content-type"),
         body: await response.text(),
       };
-      this.db.putAnswer({ key, answer, nowMs: Date.now() });
+      this.store.note({ kind: "put-answer", key, answer, atMs: Date.now() });
       return storedResponse(answer);
     } finally {
       this.underWay.delete(key);

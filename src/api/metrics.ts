@@ -2,7 +2,8 @@
  * The Prometheus text (exposition format 0.0.4) from statuses: names and shapes after
  * node_exporter's `node_md_*`, sizes in bytes.
  */
-import type { ExportView } from "../appliance/service.ts";
+import type { ExportView } from "../appliance/export-book.ts";
+import type { RecordingHealth } from "../appliance/state-store.ts";
 import {
   ARRAY_STATES,
   type ArrayStatus,
@@ -16,6 +17,7 @@ export interface MetricsInput {
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
   readonly nbd: NbdStats;
+  readonly recording: RecordingHealth;
 }
 
 type Labels = Readonly<Record<string, string | number>>;
@@ -29,7 +31,8 @@ const MEMBER_STATES: readonly MemberState[] = [
   "missing",
 ];
 
-export function renderMetrics({ version, arrays, exports, nbd }: MetricsInput): string {
+export function renderMetrics(input: MetricsInput): string {
+  const { version, arrays, exports, nbd, recording } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -101,6 +104,10 @@ export function renderMetrics({ version, arrays, exports, nbd }: MetricsInput): 
       "Requests of clients that were answered.",
       nbd.answers.map(({ count, ...labels }) => [labels, count]),
     ),
+    gauge("parityd_state_recording", "1 while state.db takes what happens.", [
+      [{}, recording.reason === null ? 1 : 0],
+    ]),
+    gauge("parityd_state_waiting", "Changes that wait for state.db.", [[{}, recording.waiting]]),
     gauge("parityd_pool_free_bytes", "Free payload memory.", [
       [{ pool: "payload" }, nbd.payloadPoolFreeBytes],
     ]),

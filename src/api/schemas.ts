@@ -24,6 +24,11 @@ export const arrayNameSchema = z
   .regex(/^[a-zA-Z0-9._-]{1,32}$/, `must be 1 to 32 characters: ${nameRule}`)
   .refine((name) => name !== "." && name !== "..", "a path cannot hold . or ..");
 
+/** An array as calls name it: by its label or its UUID. */
+const arrayReferenceSchema = z
+  .string()
+  .regex(/^[a-zA-Z0-9._:-]{1,64}$/, "must be the name or the UUID of an array");
+
 const count = z.int().min(0);
 /** Sizes and offsets are exact up to 2^53. */
 const bytes = z.int().min(0);
@@ -34,17 +39,19 @@ const flag = z
   .transform((text) => text === "true");
 
 export const forceQuery = z.strictObject({ force: flag });
+export const dryRunQuery = z.strictObject({ dryRun: flag });
 export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag, force: flag });
 const waitSeconds = z.coerce.number("must be a number of seconds").int().min(0).max(86_400);
 export const waitQuery = z.strictObject({ wait: waitSeconds.default(0) });
+export const scrubQuery = z.strictObject({ wait: waitSeconds.default(0), strict: flag });
 export const eventsQuery = z.strictObject({
   since: z.coerce.number("must be the id of an event").int().min(0).optional(),
   limit: z.coerce.number("must be a number").int().min(1).max(1_000).default(1_000),
 });
 
 export const nameParams = z.object({ name: nameSchema });
-export const arrayParams = z.object({ name: arrayNameSchema });
-export const memberParams = z.object({ name: arrayNameSchema, drive: nameSchema });
+export const arrayParams = z.object({ name: arrayReferenceSchema });
+export const memberParams = z.object({ name: arrayReferenceSchema, drive: nameSchema });
 export const idParams = z.object({
   id: z.coerce.number("must be an id, a whole number").int().min(1),
 });
@@ -96,17 +103,25 @@ export const startArrayBody = z.strictObject({
   readOnly: z.boolean().default(false),
 });
 
+export const stopArrayBody = z.strictObject({ force: z.boolean().default(false) });
+
 export const emptyBody = z.strictObject({});
 
 export const patchArrayBody = z
   .strictObject({
+    name: arrayNameSchema.optional(),
     syncSpeedMin: bytes.optional(),
     syncSpeedMax: bytes.optional(),
     readDeadlineMs: z.int().min(10).max(3_600_000).optional(),
     writeDeadlineMs: z.int().min(100).max(3_600_000).optional(),
     consistencyPolicy: consistencyPolicy.optional(),
   })
-  .refine((body) => Object.keys(body).length > 0, "name at least one setting to change");
+  .refine((body) => Object.keys(body).length > 0, "name at least one setting to change")
+  .refine(
+    ({ syncSpeedMin: min, syncSpeedMax: max }) =>
+      min === undefined || max === undefined || min <= max,
+    { path: ["syncSpeedMin"], message: "is above syncSpeedMax" },
+  );
 
 export const addMemberBody = z.strictObject({
   drive: nameSchema,
@@ -120,7 +135,7 @@ export const scrubBody = z.strictObject({
 });
 
 export const putExportBody = z.strictObject({
-  array: arrayNameSchema,
+  array: arrayReferenceSchema,
   readOnly: z.boolean().default(false),
 });
 
@@ -201,6 +216,10 @@ export const arraySchema = z.object({
   degraded: count,
   reason: z.string().nullable(),
   isHeld: z.boolean().openapi({ description: "Stopped by request: does not start by itself" }),
+  startNeeds: z
+    .enum(["nothing", "force", "drives"])
+    .nullable()
+    .openapi({ description: "What a start of it takes; null: it runs" }),
   members: z.array(memberSchema),
   spares: z.array(z.string()),
   sync: z.object({
@@ -220,6 +239,8 @@ export const arraySchema = z.object({
   readDeadlineMs: count,
   writeDeadlineMs: count,
 }) satisfies z.ZodType<ArrayStatus>;
+
+export const createPlanSchema = z.object({ sizeBytes: bytes });
 
 const mismatchListSchema = z.object({
   ranges: z
@@ -247,11 +268,12 @@ export const jobSchema = z.object({
 
 export const exportSchema = z.object({
   name: z.string(),
-  array: z.string(),
+  array: z.string().openapi({ description: "The name of its array" }),
+  arrayUuid: z.string().nullable(),
+  isServed: z.boolean().openapi({ description: "False: its array is not there, or not running" }),
   readOnly: z.boolean(),
   uris: z.array(z.string()),
   connections: count,
-  isServed: z.boolean(),
 });
 
 export const eventSchema = z.object({
@@ -259,6 +281,7 @@ export const eventSchema = z.object({
   kind: z.string(),
   severity: z.enum(["critical", "warning", "info"]),
   array: z.string(),
+  arrayUuid: z.string().nullable(),
   drive: z.string().nullable(),
   job: count.nullable(),
   at: z.string(),

@@ -1,12 +1,13 @@
 /**
- * The event log: stores each event, then tells whoever listens.
+ * The event log: gives each event its id, keeps it, then tells whoever listens.
  *
- * Order: an event is in state.db before any subscriber hears of it, so that an id once seen can be
- * replayed from (`Last-Event-ID`) also after a crash.
+ * An event is in memory before any subscriber hears of it, and in state.db as soon as that takes
+ * it. Ids are never given twice, so that one that was seen can be replayed from (`Last-Event-ID`).
  */
 import type { ArrayEvent, Severity } from "../array/protocol.ts";
 import type { Log, LogLevel } from "../base/log.ts";
-import type { StateDb, StoredEvent } from "./state-db.ts";
+import type { StoredEvent } from "./state.ts";
+import type { StateStore } from "./state-store.ts";
 
 const LEVEL: Readonly<Record<Severity, LogLevel>> = {
   critical: "error",
@@ -15,17 +16,18 @@ const LEVEL: Readonly<Record<Severity, LogLevel>> = {
 };
 
 export class EventLog {
-  private readonly db: StateDb;
+  private readonly store: StateStore;
   private readonly log: Log;
   private readonly subscribers = new Set<(event: StoredEvent) => void>();
 
-  constructor({ db, log }: { db: StateDb; log: Log }) {
-    this.db = db;
+  constructor({ store, log }: { store: StateStore; log: Log }) {
+    this.store = store;
     this.log = log;
   }
 
   append(event: ArrayEvent): StoredEvent {
-    const stored = this.db.addEvent(event);
+    const stored: StoredEvent = { ...event, id: this.store.takeEventId() };
+    this.store.note({ kind: "add-event", event: stored });
     const drive = event.drive === null ? {} : { drive: event.drive };
     const job = event.job === null ? {} : { job: event.job };
     this.log.write(LEVEL[event.severity], event.message, {
@@ -40,11 +42,11 @@ export class EventLog {
 
   /** Events above `id`, oldest first, at most `limit`. */
   since(id: number, limit: number): StoredEvent[] {
-    return this.db.eventsSince(id, limit);
+    return this.store.eventsSince(id, limit);
   }
 
   get lastId(): number {
-    return this.db.lastEventId();
+    return this.store.state.lastEventId;
   }
 
   /** Calls `subscriber` for each later event; the answer ends that. */

@@ -3,12 +3,14 @@
  *
  * The reactor says when a job begins and ends; progress in between is asked for. A job that was
  * still under way when the last run ended can never end any more: it is closed as cancelled, with
- * the reason (a rebuild or resync goes on as a new job, from its checkpoint).
+ * the reason (a rebuild or resync goes on as a new job, from its checkpoint). A paused scrub stays.
  */
 import type { CommandError, JobStatus } from "../array/protocol.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import type { Alarms } from "./alarms.ts";
+import { isPausedScrub } from "./array-book.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { StateDb } from "./state-db.ts";
+import type { StateStore } from "./state-store.ts";
 
 export interface WaitOptions {
   readonly timeoutMs: number;
@@ -21,21 +23,23 @@ export function isFinished(job: JobStatus): boolean {
 }
 
 export class JobBook {
-  private readonly db: StateDb;
+  private readonly store: StateStore;
   private readonly client: ReactorClient;
+  private readonly alarms: Alarms;
   private readonly waiters = new Map<number, Set<() => void>>();
 
-  constructor({ db, client }: { db: StateDb; client: ReactorClient }) {
-    this.db = db;
-    this.client = client;
-    client.onJob((job) => this.record(job));
+  constructor(options: { store: StateStore; client: ReactorClient; alarms: Alarms }) {
+    this.store = options.store;
+    this.client = options.client;
+    this.alarms = options.alarms;
+    this.client.onJob((job) => this.record(job));
   }
 
   /** Closes what a former run left open. Called once, before the reactor can begin a job. */
   closeFormerRun(nowIso: string): void {
-    for (const job of this.db.listJobs()) {
-      if (isFinished(job)) continue;
-      this.db.putJob({
+    for (const job of this.kept.values()) {
+      if (isFinished(job) || isPausedScrub(job, job.arrayUuid)) continue;
+      this.store.putJob({
         ...job,
         state: "cancelled",
         error: "parityd ended before the job did; a rebuild or resync goes on as a new job",
@@ -46,26 +50,30 @@ export class JobBook {
     }
   }
 
+  private get kept(): ReadonlyMap<number, JobStatus> {
+    return this.store.state.jobs;
+  }
+
   /** Stores what the reactor said of a job and wakes who waits for its end. */
   record(job: JobStatus): void {
-    const known = this.db.getJob(job.id);
+    const known = this.kept.get(job.id);
     // A reply made before the end may be read after the message that tells of the end.
-    if (known !== null && isFinished(known) && !isFinished(job)) return;
-    this.db.putJob(job);
+    if (known !== undefined && isFinished(known) && !isFinished(job)) return;
+    this.store.putJob(job);
     if (!isFinished(job)) return;
     for (const wake of this.waiters.get(job.id) ?? []) wake();
   }
 
   async get(id: number): Promise<Result<JobStatus, CommandError>> {
-    const stored = this.db.getJob(id);
-    if (stored !== null && isFinished(stored)) return ok(stored);
+    const stored = this.kept.get(id);
+    if (stored !== undefined && isFinished(stored)) return ok(stored);
     const live = await this.client.call({ kind: "get-job", id });
     if (live.ok) {
       if (isFinished(live.value)) this.record(live.value);
       return live;
     }
-    const last = this.db.getJob(id);
-    if (last !== null) return ok(last);
+    const last = this.kept.get(id);
+    if (last !== undefined) return ok(last);
     return err({
       kind: "not-found",
       code: "job-not-found",
@@ -77,7 +85,7 @@ export class JobBook {
   async list(): Promise<Result<JobStatus[], CommandError>> {
     const live = await this.client.call({ kind: "list-jobs" });
     if (!live.ok) return live;
-    const jobs = new Map(this.db.listJobs().map((job) => [job.id, job]));
+    const jobs = new Map(this.kept);
     for (const job of live.value) {
       const stored = jobs.get(job.id);
       if (stored === undefined || !isFinished(stored)) jobs.set(job.id, job);
@@ -101,11 +109,11 @@ export class JobBook {
   private nextEnd(id: number, options: WaitOptions): { promise: Promise<void>; cancel(): void } {
     let cancel: () => void = () => {};
     const promise = new Promise<void>((resolve) => {
-      const timer = setTimeout(() => cancel(), options.timeoutMs);
+      const stopTimer = this.alarms.after(options.timeoutMs, () => cancel());
       const waiters = this.waiters.get(id) ?? new Set();
       this.waiters.set(id, waiters);
       cancel = () => {
-        clearTimeout(timer);
+        stopTimer();
         options.signal?.removeEventListener("abort", cancel);
         waiters.delete(cancel);
         if (waiters.size === 0 && this.waiters.get(id) === waiters) this.waiters.delete(id);

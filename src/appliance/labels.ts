@@ -34,6 +34,10 @@ export function parseUuid(text: string): string | null {
   return uuid;
 }
 
+export function randomArrayUuid(): string {
+  return parseUuid(crypto.randomUUID())!;
+}
+
 /** The label for an array that has none yet. `isTaken` is asked of labels only. */
 export function labelFor(
   array: { nameOnDisk: string; uuid: string },

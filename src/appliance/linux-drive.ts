@@ -25,6 +25,7 @@ import type { OpenRequest } from "./drive-opener.ts";
 import type { OpenedDevice } from "./helper-protocol.ts";
 import { hasNoExtent, probeContent } from "./linux-content.ts";
 import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
+import { readMember } from "./linux-look.ts";
 import {
   deviceQueue,
   type FileKind,
@@ -276,6 +277,7 @@ function lockAndDescribe(options: {
     readsZeros: isFile && hasNoExtent(fd),
     canPunchHoles: isFile && !request.readOnly,
     signature: probeContent({ fd, sizeBytes, blockBytes, isFile }),
+    deviceUuid: readMember(fd, sizeBytes)?.deviceUuid ?? null,
     identity: isFile ? NO_IDENTITY : tree.identityOf(status.deviceNumber),
     ...(isFile ? storage(fd, now.value) : {}),
   });

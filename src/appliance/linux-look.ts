@@ -88,7 +88,8 @@ function blockDeviceSize(fd: number): number {
   return Number(arena.view.getBigUint64(0, true));
 }
 
-function readMember(fd: number, sizeBytes: number): FoundMember | null {
+/** Null: it carries no superblock that can be used. */
+export function readMember(fd: number, sizeBytes: number): FoundMember | null {
   const count = libc.pread(fd, arena.baseAddress, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES);
   if (Number(count) !== SUPERBLOCK_BYTES) return null;
   const decoded = decodeSuperblock(arena.bytes.slice(), { deviceBytes: sizeBytes });

@@ -1,134 +1,161 @@
 /**
  * The appliance as its faces see it: drives, arrays, exports and jobs, over the reactor, the helper
- * and state.db.
+ * threads and what is remembered.
  *
- * Who knows what: an array is what its members' superblocks say, so arrays are never stored here
- * and come back by themselves as their drives attach. state.db names the drives to open and the
- * exports to offer. A drive whose path cannot be opened is `missing`; it is tried again when it is
- * added again and at every `start` of an array.
+ * Who knows what: an array is what its members' superblocks say. The state (state.ts) names the
+ * drives to open, the arrays with their labels, and the exports to offer. Calls name an array by
+ * its label or UUID; from here down it is the UUID alone.
  *
- * Order: the reactor accepts first, then state.db remembers. A crash in between leaves a change
- * that was not acknowledged undone after the restart, never one that was acknowledged.
+ * Order: what a call changes in the state is recorded before the reactor is asked, and taken back
+ * where the reactor refuses; so a change that cannot be recorded (507) has changed nothing.
  */
+
 import type {
   ArrayEvent,
   ArrayStatus,
   CommandError,
+  CommandKind,
   CommandMap,
+  CommandOf,
   CommandResult,
   DriveStatus,
-  ExportStatus,
   JobStatus,
-  NbdAddress,
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import type { Alarms } from "./alarms.ts";
+import { ArrayBook } from "./array-book.ts";
+import { CallOrder } from "./call-order.ts";
+import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
 import type { DriveOpener } from "./drive-opener.ts";
 import type { EventLog } from "./event-log.ts";
+import { ExportBook } from "./export-book.ts";
 import type { JobBook } from "./jobs.ts";
+import { isLabel } from "./labels.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { ArrayPatch, StateDb, StoredDrive, StoredExport } from "./state-db.ts";
+import type { ArraySettings, StateChange, StoredArray } from "./state.ts";
+import type { RecordingHealth, StateStore } from "./state-store.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
 
-export interface ExportView extends ExportStatus {
-  /** Empty while the array is not there. */
-  readonly uris: readonly string[];
+/** What a PATCH may change: the label, settings that are remembered, what the superblocks say. */
+export interface ArrayPatch extends ArraySettings {
+  readonly name?: string;
+  readonly consistencyPolicy?: CommandMap["set-array"]["request"]["consistencyPolicy"];
 }
+
+/** Commands about one array, which calls name by label or UUID. */
+type ArrayCommandOf<K extends CommandKind> = CommandOf<K> & { readonly array: string };
 
 export interface ApplianceParts {
   readonly client: ReactorClient;
   readonly opener: DriveOpener;
-  readonly db: StateDb;
+  readonly store: StateStore;
   readonly events: EventLog;
   readonly jobs: JobBook;
+  readonly alarms: Alarms;
   readonly log: Log;
+  readonly newUuid: () => string;
   readonly allowFaultInjection: boolean;
 }
+
+/** What happens to an array is looked at once for all events of so long. */
+const OBSERVE_MS = 50;
 
 export class Appliance {
   readonly client: ReactorClient;
   readonly events: EventLog;
   readonly jobs: JobBook;
-  readonly db: StateDb;
+  readonly store: StateStore;
+  readonly drives: DriveKeeper;
+  readonly arrays: ArrayBook;
+  readonly exports: ExportBook;
   readonly allowFaultInjection: boolean;
-  private readonly opener: DriveOpener;
+  private readonly alarms: Alarms;
   private readonly log: Log;
-  private nbdAddresses: readonly NbdAddress[] = [];
-  /** Why a drive of state.db is not attached. */
-  private readonly missing = new Map<string, string>();
-  /** Names between open and attach or between detach and close: nobody else may use them. */
-  private readonly busyDrives = new Set<string>();
+  private readonly newUuid: () => string;
+  private readonly calls: CallOrder;
+  private readonly toObserve = new Set<string>();
   private phase: "starting" | "ready" | "stopping" = "starting";
 
   constructor(parts: ApplianceParts) {
-    this.client = parts.client;
-    this.opener = parts.opener;
-    this.db = parts.db;
+    const { client, opener, store, alarms, log } = parts;
+    this.client = client;
     this.events = parts.events;
     this.jobs = parts.jobs;
-    this.log = parts.log;
+    this.store = store;
+    this.alarms = alarms;
+    this.log = log;
+    this.newUuid = parts.newUuid;
     this.allowFaultInjection = parts.allowFaultInjection;
-    this.client.onEvent((event) => this.onEvent(event));
+    this.arrays = new ArrayBook({ store, client, log });
+    this.calls = new CallOrder(this.arrays);
+    this.exports = new ExportBook({ store, client, arrays: this.arrays, calls: this.calls, log });
+    const onAttached = async ({ superblock }: DriveStatus): Promise<void> => {
+      if (superblock !== undefined) await this.arrays.learn(superblock);
+    };
+    this.drives = new DriveKeeper({ client, opener, store, alarms, log, onAttached });
+    client.onEvent((event) => this.onEvent(event));
   }
 
   get state(): "starting" | "ready" | "stopping" {
     return this.phase;
   }
 
-  /** Opens the known drives, lets arrays assemble, and offers the exports again. */
+  get recording(): RecordingHealth {
+    return this.store.health;
+  }
+
+  /**
+   * Opens the known drives; each array starts as soon as its own members are there. Answers when
+   * all drives have answered or were given up.
+   */
   async restore(): Promise<void> {
-    const drives = this.db.listDrives();
-    await Promise.all(drives.map((drive) => this.attachStored(drive)));
-    for (const [name, reason] of this.missing) {
-      this.log.write("warn", "drive is missing", { drive: name, reason });
-    }
-    const arrays = await this.client.call({ kind: "list-arrays" });
-    if (arrays.ok) for (const array of arrays.value) await this.applySettings(array);
-    await this.offerExports(() => true);
-    this.phase = "ready";
+    await this.arrays.introduceAll();
+    await this.exports.offerAll();
+    await this.drives.attachAll();
+    await this.exports.bindOld();
+    this.arrays.forgetUnfinished();
+    if (this.phase === "starting") this.phase = "ready";
+    this.drives.watch();
   }
 
   /**
    * Starts the arrays that still wait for a drive without it, where that can be done safely: a host
    * that comes up with a dead drive serves its arrays, degraded. One that is dirty too, or that was
-   * stopped by the user, stays as it is.
+   * stopped or deleted by the user, stays as it is. From now on clients of what is not served are
+   * refused.
    */
   async startLacking(): Promise<void> {
-    await this.retryMissing();
+    await this.drives.retryMissing();
     const arrays = await this.client.call({ kind: "list-arrays" });
-    if (!arrays.ok || this.phase !== "ready") return;
-    for (const { name, state, isHeld } of arrays.value) {
-      if (state !== "inactive" || isHeld) continue;
-      const request = { array: name, force: false, readOnly: false };
-      const started = await this.client.call({ kind: "start-array", ...request });
-      const outcome = started.ok ? "started without a drive" : started.error.detail;
-      this.log.write("warn", "array was waiting for a drive", { array: name, outcome });
-    }
+    if (!arrays.ok || this.phase === "stopping") return;
+    await Promise.all(
+      arrays.value.map(async ({ name, uuid, state, isHeld }) => {
+        if (state !== "inactive" || isHeld || this.arrays.isDeleted(uuid)) return;
+        const request = { array: uuid, force: false, readOnly: false };
+        const started = await this.client.call({ kind: "start-array", ...request });
+        const outcome = started.ok ? "started without a drive" : started.error.detail;
+        this.log.write("warn", "array was waiting for a drive", { array: name, outcome });
+      }),
+    );
     await this.client.call({ kind: "exports-settle" });
   }
 
   /** Refuses what comes from now on. The reactor drains and stops every array clean. */
   async shutdown(): Promise<void> {
     this.phase = "stopping";
+    this.drives.stop();
     const answer = await this.client.call({ kind: "shutdown" });
     if (!answer.ok)
       this.log.write("error", "the reactor did not stop cleanly", { ...answer.error });
   }
 
-  setNbdAddresses(addresses: readonly NbdAddress[]): void {
-    this.nbdAddresses = addresses;
-  }
-
   // Drives --------------------------------------------------------------------------------------
 
   async listDrives(): Answer<DriveStatus[]> {
-    const attached = await this.client.call({ kind: "list-drives" });
-    if (!attached.ok) return attached;
-    const names = new Set(attached.value.map((drive) => drive.name));
-    const rest = this.db.listDrives().filter((drive) => !names.has(drive.name));
-    const all = [...attached.value, ...rest.map((drive) => this.missingStatus(drive))];
-    return ok(all.sort((left, right) => (left.name < right.name ? -1 : 1)));
+    const drives = await this.drives.list();
+    return drives.ok ? ok(drives.value.map((drive) => this.driveView(drive))) : drives;
   }
 
   async getDrive(name: string): Answer<DriveStatus> {
@@ -138,233 +165,281 @@ export class Appliance {
     return drive === undefined ? err(driveNotFound(name)) : ok(drive);
   }
 
-  /** Opens and attaches a drive. The same name and path again retries one that is missing. */
-  async addDrive(drive: StoredDrive): Answer<DriveStatus> {
-    if (this.busyDrives.has(drive.name)) return err(driveBusy(drive.name));
-    const stored = this.db.listDrives();
-    const same = stored.find((known) => known.name === drive.name);
-    const isRetry = same !== undefined && this.missing.has(drive.name) && same.path === drive.path;
-    if (same !== undefined && !isRetry) {
-      return err({
-        kind: "conflict",
-        code: "drive-exists",
-        detail:
-          `a drive named ${drive.name} is there already (${same.path}): ` +
-          "choose another name, or remove that one first",
-      });
-    }
-    const twin = stored.find((known) => known.path === drive.path && known.name !== drive.name);
-    if (twin !== undefined) {
-      return err({
-        kind: "conflict",
-        code: "path-in-use",
-        detail: `${drive.path} is there already, as drive ${twin.name}`,
-      });
-    }
-    const attached = await this.attach(drive);
-    if (!attached.ok) return attached;
-    this.db.putDrive(drive);
-    this.missing.delete(drive.name);
-    return attached;
+  async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
+    const added = await this.drives.add(drive);
+    return added.ok ? ok(this.driveView(added.value)) : added;
   }
 
   async removeDrive(name: string, force: boolean): Answer<null> {
-    if (this.busyDrives.has(name)) return err(driveBusy(name));
-    this.busyDrives.add(name);
-    try {
-      const detached = await this.client.call({ kind: "detach-drive", name, force });
-      if (detached.ok) await this.opener.close(detached.value.fd);
-      else if (!this.missing.has(name) || detached.error.kind !== "not-found") return detached;
-      this.db.deleteDrive(name);
-      this.missing.delete(name);
-      return ok(null);
-    } finally {
-      this.busyDrives.delete(name);
-    }
+    return this.drives.remove(name, force);
   }
 
-  /** Tries to open every missing drive again. */
-  async retryMissing(): Promise<void> {
-    const stored = this.db.listDrives().filter((drive) => this.missing.has(drive.name));
-    await Promise.all(stored.map((drive) => this.attachStored(drive)));
+  /** A drive of a deleted array says so, and a missing one where it belongs. */
+  private driveView(drive: DriveStatus): DriveStatus {
+    const uuid =
+      drive.superblock?.arrayUuid ?? this.store.state.drives.get(drive.name)?.arrayUuid ?? null;
+    if (uuid === null) return drive;
+    const label = this.arrays.labelOf(uuid);
+    if (drive.state === "missing") {
+      return { ...drive, detail: `of array ${label}: ${drive.detail ?? "not there"}` };
+    }
+    if (!this.arrays.isDeleted(uuid) || drive.superblock === undefined) return drive;
+    const { member: _member, ...rest } = drive;
+    const detail =
+      `of the deleted array ${label} (${uuid}): start that to have it back, or say force where ` +
+      "you use the drive";
+    return { ...rest, state: "foreign", detail };
   }
 
   // Arrays --------------------------------------------------------------------------------------
 
-  createArray(request: CommandMap["create-array"]["request"]): Answer<ArrayStatus> {
-    return this.client.call({ kind: "create-array", ...request });
+  async createArray(
+    request: Omit<CommandMap["create-array"]["request"], "uuid">,
+  ): Answer<ArrayStatus> {
+    const { name } = request;
+    if (!isLabel(name)) return err(badLabel(name));
+    return this.calls.holding([`label:${name}`], async () => {
+      const holder = this.arrays.holderOf(name);
+      const obstacle = await this.nameObstacle(holder, request.force);
+      if (obstacle !== null) return err(obstacle);
+      const uuid = this.newUuid();
+      const array: StoredArray = {
+        ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
+      };
+      const givenUp = holder === null ? [] : this.givingUp(holder);
+      const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
+      if (!recorded.ok) return recorded;
+      if (holder !== null) await this.arrays.introduceAnew(holder.uuid);
+      const created = await this.client.call({ kind: "create-array", ...request, uuid });
+      if (!created.ok) {
+        this.store.note({ kind: "forget-array", uuid });
+        return created;
+      }
+      this.store.note({ kind: "put-array", array: { ...array, standing: "known" } });
+      await this.arrays.introduceAnew(uuid);
+      return created;
+    });
   }
 
-  listArrays(): Promise<CommandResult<"list-arrays">> {
-    return this.client.call({ kind: "list-arrays" });
+  /** What `createArray` would answer, without doing it. */
+  async checkCreate(
+    request: Omit<CommandMap["create-array"]["request"], "uuid">,
+  ): Answer<{ sizeBytes: number }> {
+    const { name } = request;
+    if (!isLabel(name)) return err(badLabel(name));
+    const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
+    if (obstacle !== null) return err(obstacle);
+    return this.client.call({ kind: "check-create", ...request });
   }
 
-  getArray(array: string): Answer<ArrayStatus> {
-    return this.client.call({ kind: "get-array", array });
+  /** Why a new array may not take this label; with force it takes that of an absent one. */
+  private async nameObstacle(
+    holder: StoredArray | null,
+    force: boolean,
+  ): Promise<CommandError | null> {
+    if (holder === null) return null;
+    const here = await this.client.call({ kind: "get-array", array: holder.uuid });
+    if (here.ok) return nameInUse(holder, "rename it, or delete it");
+    if (here.error.kind !== "not-found") return here.error;
+    return force ? null : nameInUse(holder, 'it is absent: "force": true gives it up');
+  }
+
+  /** An array is remembered as deleted, and nothing is offered of it any more. */
+  private givingUp(array: StoredArray): StateChange[] {
+    const exports = this.exports.of(array.uuid);
+    return [
+      { kind: "put-array", array: { ...array, standing: "deleted" } },
+      ...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),
+    ];
+  }
+
+  /** Those that are here, and those that ought to be. */
+  async listArrays(): Answer<ArrayStatus[]> {
+    const listed = await this.client.call({ kind: "list-arrays" });
+    if (!listed.ok) return listed;
+    const here = listed.value.filter(
+      ({ uuid, state }) => state !== "inactive" || !this.arrays.isDeleted(uuid),
+    );
+    const absent = this.arrays.absent(new Set(listed.value.map(({ uuid }) => uuid)));
+    return ok([...here, ...absent].sort((left, right) => (left.name < right.name ? -1 : 1)));
+  }
+
+  async getArray(reference: string): Answer<ArrayStatus> {
+    const uuid = this.arrays.resolve(reference);
+    if (!uuid.ok) return uuid;
+    const found = await this.client.call({ kind: "get-array", array: uuid.value });
+    if (found.ok || found.error.kind !== "not-found") return found;
+    const absent = this.arrays.absent(new Set()).find((array) => array.uuid === uuid.value);
+    return absent === undefined ? found : ok(absent);
   }
 
   async startArray(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
-    await this.retryMissing();
-    return this.client.call({ kind: "start-array", ...request });
+    await this.drives.retryMissing();
+    return this.calls.withArray(request.array, async (uuid) => {
+      const before = this.arrays.get(uuid)!;
+      if (before.standing === "deleted") {
+        const revived = await this.revive(before);
+        if (!revived.ok) return revived;
+      }
+      const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
+      const started = await this.client.call(command);
+      if (!started.ok && before.standing === "deleted") await this.restand(before);
+      return started;
+    });
   }
 
-  /** The consistency policy stands in the superblocks; the settings are remembered here. */
-  async patchArray(array: string, wanted: ArrayPatch): Answer<ArrayStatus> {
-    const changed = await this.client.call({ kind: "set-array", array, ...wanted });
-    const { consistencyPolicy: _, ...settings } = wanted;
-    if (changed.ok) this.db.putArraySettings(changed.value.uuid, settings);
-    return changed;
+  /** A deleted array is known again, under its old label where that is free. */
+  private async revive(array: StoredArray): Answer<null> {
+    const holder = array.label === null ? null : this.arrays.holderOf(array.label);
+    if (holder !== null) return err(nameInUse(holder, "rename that one first"));
+    const recorded = await this.store.commit({
+      kind: "put-array",
+      array: { ...array, standing: "known" },
+    });
+    if (recorded.ok) await this.arrays.introduceAnew(array.uuid);
+    return recorded;
   }
 
-  async deleteArray(
-    array: string,
-    { zeroSuperblocks, force }: { zeroSuperblocks: boolean; force: boolean },
-  ): Answer<null> {
-    const before = await this.getArray(array);
-    if (!before.ok) return before;
-    const deleted = await this.client.call({ kind: "delete-array", array, zeroSuperblocks, force });
-    if (!deleted.ok) return deleted;
-    this.db.deleteArraySettings(before.value.uuid);
-    for (const entry of this.db.listExports()) {
-      if (entry.array === array) await this.deleteExport(entry.name, true);
+  private async restand(array: StoredArray): Promise<void> {
+    this.store.note({ kind: "put-array", array });
+    await this.arrays.introduceAnew(array.uuid);
+  }
+
+  /** The policy and the name on disk stand in the superblocks; the rest is remembered here. */
+  async patchArray(reference: string, wanted: ArrayPatch): Answer<ArrayStatus> {
+    const { name, consistencyPolicy, ...settings } = wanted;
+    return this.calls.withArray(reference, async (uuid) => {
+      const known = this.arrays.get(uuid)!;
+      if (name !== undefined && name !== known.label) {
+        const renamed = await this.rename(known, name);
+        if (!renamed.ok) return renamed;
+      }
+      return this.patchSettings(uuid, settings, consistencyPolicy);
+    });
+  }
+
+  private async patchSettings(
+    uuid: string,
+    settings: ArraySettings,
+    policy: ArrayPatch["consistencyPolicy"],
+  ): Answer<ArrayStatus> {
+    const known = this.arrays.get(uuid)!;
+    const isRemembered = Object.keys(settings).length > 0;
+    if (isRemembered) {
+      const array = { ...known, settings: { ...known.settings, ...settings } };
+      const recorded = await this.store.commit({ kind: "put-array", array });
+      if (!recorded.ok) return recorded;
+      await this.arrays.introduceAnew(uuid);
     }
-    return deleted;
+    if (policy === undefined) return this.getArray(uuid);
+    return this.client.call({ kind: "set-array", array: uuid, consistencyPolicy: policy });
+  }
+
+  private async rename(known: StoredArray, name: string): Answer<null> {
+    const { uuid } = known;
+    if (!isLabel(name)) return err(badLabel(name));
+    const holder = this.arrays.holderOf(name);
+    if (holder !== null && holder.uuid !== uuid) return err(nameInUse(holder, "take another"));
+    const array: StoredArray = { ...known, label: name };
+    const recorded = await this.store.commit({ kind: "put-array", array });
+    if (!recorded.ok) return recorded;
+    await this.arrays.introduceAnew(uuid);
+    const written = await this.client.call({ kind: "write-name", array: uuid, name });
+    // An array that does not run has its new name here alone.
+    if (written.ok || written.error.kind !== "io") return ok(null);
+    return written;
+  }
+
+  async stopArray(request: CommandMap["stop-array"]["request"]): Answer<ArrayStatus> {
+    return this.calls.withArray(request.array, (uuid) =>
+      this.client.call({ kind: "stop-array", ...request, array: uuid }),
+    );
+  }
+
+  /** Of an array of which nothing is here: it is forgotten. */
+  async deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
+    return this.calls.withArray(request.array, async (uuid) => {
+      const known = this.arrays.get(uuid)!;
+      const exports = this.exports.of(uuid);
+      const recorded = await this.store.commit(...this.givingUp(known));
+      if (!recorded.ok) return recorded;
+      const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
+      const deleted = await this.client.call(command);
+      const isGone = deleted.ok || deleted.error.kind === "not-found";
+      if (!isGone) {
+        const kept: StateChange[] = exports.map((entry) => ({ kind: "put-export", entry }));
+        this.store.note({ kind: "put-array", array: known }, ...kept);
+        return deleted;
+      }
+      for (const { name } of exports) {
+        await this.client.call({ kind: "delete-export", name, force: true });
+      }
+      await this.arrays.introduceAnew(uuid);
+      return ok(null);
+    });
   }
 
   async addMember(
     request: CommandMap["add-member"]["request"],
   ): Promise<CommandResult<"add-member">> {
-    const added = await this.client.call({ kind: "add-member", ...request });
+    const added = await this.arrayCommand<"add-member">({ kind: "add-member", ...request });
     if (added.ok && added.value.role === "rebuild") this.jobs.record(added.value.job);
     return added;
   }
 
   async startScrub(request: CommandMap["start-scrub"]["request"]): Answer<JobStatus> {
-    const job = await this.client.call({ kind: "start-scrub", ...request });
+    const job = await this.arrayCommand<"start-scrub">({ kind: "start-scrub", ...request });
     if (job.ok) this.jobs.record(job.value);
     return job;
   }
 
-  // Exports -------------------------------------------------------------------------------------
+  async pauseScrub(array: string): Answer<JobStatus> {
+    const paused = await this.arrayCommand<"pause-scrub">({ kind: "pause-scrub", array });
+    if (paused.ok) this.jobs.record(paused.value);
+    return paused;
+  }
 
-  async listExports(): Answer<ExportView[]> {
-    const offered = await this.client.call({ kind: "list-exports" });
-    if (!offered.ok) return offered;
-    const names = new Set(offered.value.map((entry) => entry.name));
-    const waiting = this.db.listExports().filter((entry) => !names.has(entry.name));
-    const views = [
-      ...offered.value.map((entry) => this.exportView(entry)),
-      ...waiting.map((entry) => ({ ...entry, connections: 0, isServed: false, uris: [] })),
-    ];
-    return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
+  /** A command about one array that changes nothing which is remembered here. */
+  async arrayCommand<K extends CommandKind>(command: ArrayCommandOf<K>): Promise<CommandResult<K>> {
+    const uuid = this.arrays.resolve(command.array);
+    if (!uuid.ok) return uuid as CommandResult<K>;
+    return this.client.call<K>({ ...command, array: uuid.value });
   }
 
   nbdStats(): Promise<CommandResult<"nbd-stats">> {
     return this.client.call({ kind: "nbd-stats" });
   }
 
-  async putExport(entry: StoredExport): Answer<{ created: boolean; view: ExportView }> {
-    const put = await this.client.call({ kind: "put-export", ...entry });
-    if (!put.ok) return put;
-    this.db.putExport(entry);
-    return ok({ created: put.value.created, view: this.exportView(put.value.export) });
-  }
-
-  async deleteExport(name: string, force: boolean): Answer<null> {
-    const isStored = this.db.listExports().some((entry) => entry.name === name);
-    const deleted = await this.client.call({ kind: "delete-export", name, force });
-    // One that waits for its array is known here alone.
-    if (!deleted.ok && !(isStored && deleted.error.kind === "not-found")) return deleted;
-    this.db.deleteExport(name);
-    return ok(null);
-  }
-
   // Inside --------------------------------------------------------------------------------------
 
   private onEvent(event: ArrayEvent): void {
     this.events.append(event);
-    if (event.kind === "array.assembled" && this.phase === "ready") {
-      void this.onAssembled(event.array);
+    if (event.arrayUuid === null) return;
+    if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());
+    this.toObserve.add(event.arrayUuid);
+  }
+
+  /** Remembers how arrays stand after an event, and which disks their drives are. */
+  private async observe(): Promise<void> {
+    const uuids = [...this.toObserve];
+    this.toObserve.clear();
+    for (const array of uuids) {
+      const status = await this.client.call({ kind: "get-array", array });
+      if (status.ok) this.arrays.observe(status.value);
     }
-  }
-
-  private async onAssembled(name: string): Promise<void> {
-    const array = await this.getArray(name);
-    if (array.ok) await this.applySettings(array.value);
-    await this.offerExports((entry) => entry.array === name);
-  }
-
-  private async applySettings(array: ArrayStatus): Promise<void> {
-    const settings = this.db.arraySettings(array.uuid);
-    if (Object.keys(settings).length === 0) return;
-    const changed = await this.client.call({ kind: "set-array", array: array.name, ...settings });
-    if (!changed.ok) {
-      this.log.write("warn", "settings not applied", { array: array.name, ...changed.error });
-    }
-  }
-
-  private async offerExports(isWanted: (entry: StoredExport) => boolean): Promise<void> {
-    const offered = await this.client.call({ kind: "list-exports" });
-    const names = new Set(offered.ok ? offered.value.map((entry) => entry.name) : []);
-    for (const entry of this.db.listExports()) {
-      if (names.has(entry.name) || !isWanted(entry)) continue;
-      const put = await this.client.call({ kind: "put-export", ...entry });
-      if (put.ok) continue;
-      this.log.write("warn", "export waits for its array", { export: entry.name, ...put.error });
-    }
-  }
-
-  private async attachStored(drive: StoredDrive): Promise<void> {
-    const attached = await this.attach(drive);
-    if (attached.ok) this.missing.delete(drive.name);
-    else this.missing.set(drive.name, attached.error.detail);
-  }
-
-  private async attach(drive: StoredDrive): Answer<DriveStatus> {
-    if (this.busyDrives.has(drive.name)) return err(driveBusy(drive.name));
-    this.busyDrives.add(drive.name);
-    try {
-      const opened = await this.opener.open({ ...drive, readOnly: false });
-      if (!opened.ok) return opened;
-      const attached = await this.client.call({ kind: "attach-drive", drive: opened.value });
-      if (!attached.ok) await this.opener.close(opened.value.fd);
-      return attached;
-    } finally {
-      this.busyDrives.delete(drive.name);
-    }
-  }
-
-  private missingStatus(drive: StoredDrive): DriveStatus {
-    const reason = this.missing.get(drive.name) ?? "not open yet";
-    const status = { name: drive.name, path: drive.path, sizeBytes: 0, logicalBlockBytes: 0 };
-    return { ...status, state: "missing", detail: reason };
-  }
-
-  private exportView(entry: ExportStatus): ExportView {
-    const uris = this.nbdAddresses.map((address) => nbdUri(address, entry.name));
-    // The reactor knows the uuid; what is shown is the name that the export was made with.
-    const stored = this.db.listExports().find(({ name }) => name === entry.name);
-    return { ...entry, array: stored?.array ?? entry.array, uris };
+    const drives = await this.client.call({ kind: "list-drives" });
+    if (drives.ok) for (const drive of drives.value) this.drives.observe(drive);
   }
 }
 
-/** Names are `[a-zA-Z0-9._-]`, so only the socket's path may need escaping. */
-export function nbdUri(address: NbdAddress, exportName: string): string {
-  if (address.kind === "unix") {
-    const path = encodeURIComponent(address.path).replaceAll("%2F", "/");
-    return `nbd+unix:///${exportName}?socket=${path}`;
-  }
-  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-  const scheme = address.isSecure === true ? "nbds" : "nbd";
-  return `${scheme}://${host}:${address.port}/${exportName}`;
+function nameInUse({ label, uuid }: StoredArray, wayOut: string): CommandError {
+  const detail = `there is an array ${label} already (${uuid}): ${wayOut}`;
+  return { kind: "conflict", code: "name-in-use", detail };
 }
 
-function driveNotFound(name: string): CommandError {
-  const detail = `there is no drive named ${name}; GET /v1/drives lists those that are known`;
-  return { kind: "not-found", code: "drive-not-found", detail };
-}
-
-function driveBusy(name: string): CommandError {
-  const detail = `drive ${name} is being opened or closed at this moment; try again`;
-  return { kind: "busy", code: "drive-busy", detail };
+function badLabel(name: string): CommandError {
+  const detail =
+    `${JSON.stringify(name)} is no name for an array: 1 to 32 of the characters a-z A-Z 0-9 . _ -, ` +
+    "not a UUID";
+  return { kind: "invalid", code: "bad-name", detail };
 }

@@ -17,6 +17,7 @@ import type {
 } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
 import type { ArrayRecord, Registry } from "./registry.ts";
+import { startNeeds } from "./start-needs.ts";
 
 const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
 const NO_IO: MemberStatus["io"] = {
@@ -121,6 +122,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     degraded: array.members.degradedCount,
     reason: array.readOnlyReason,
     isHeld: false,
+    startNeeds: null,
     members: array.roles.map((_, role) => memberStatus(array, role)),
     spares: array.spares.map(({ name }) => name),
     sync: syncStatus(array),
@@ -229,12 +231,13 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     degraded: members.filter(({ state }) => state === "missing").length,
     reason: record.reason === "" ? null : record.reason,
     isHeld: record.isHeld,
+    startNeeds: startNeeds(registry, record),
     members,
     spares: [],
     sync: IDLE,
-    mismatchBytes: 0,
+    mismatchBytes: record.scrub.mismatchBytes,
     lostBytes: 0,
-    lastScrub: null,
+    lastScrub: record.scrub.last,
   };
 }
 

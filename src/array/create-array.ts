@@ -55,6 +55,17 @@ export async function createArray(
   return ok(record);
 }
 
+/** What a create would answer, without doing it: the size that the array would have. */
+export function checkCreate(
+  registry: Registry,
+  request: CreateArrayRequest,
+): Result<{ sizeBytes: number }, CommandError> {
+  const chosen = check(registry, request);
+  if (!chosen.ok) return chosen;
+  const { sizeSectors, drives } = chosen.value;
+  return ok({ sizeBytes: sizeSectors * SECTOR_BYTES * (drives.length - 1) });
+}
+
 function check(registry: Registry, request: CreateArrayRequest): Result<Chosen, CommandError> {
   const refused = checkNumbers(registry, request);
   if (refused !== null) return err(refused);

@@ -22,7 +22,7 @@ export class Job {
   readonly kind: JobKind;
   readonly array: string;
   readonly arrayUuid: string;
-  readonly startedAtMs: number;
+  readonly startedAt: string;
   readonly total: number;
   state: JobState = "running";
   done = 0;
@@ -35,13 +35,13 @@ export class Job {
   private windowDone = 0;
   private rate = 0;
 
-  constructor(options: JobOptions & { id: number; clock: Clock }) {
+  constructor(options: JobOptions & { id: number; clock: Clock; startedAt?: string }) {
     this.id = options.id;
     this.kind = options.kind;
     this.array = options.array.name;
     this.arrayUuid = options.array.uuid;
     this.total = options.total;
-    this.startedAtMs = options.clock.wallMs();
+    this.startedAt = options.startedAt ?? isoTime(options.clock.wallMs());
     this.windowStartMs = options.clock.nowMs();
   }
 
@@ -80,7 +80,7 @@ export class Job {
       etaSeconds: this.etaSeconds,
       error: this.error,
       result: { ...this.result },
-      startedAt: isoTime(this.startedAtMs),
+      startedAt: this.startedAt,
       finishedAt: this.finishedAtMs === null ? null : isoTime(this.finishedAtMs),
     };
   }
@@ -108,6 +108,21 @@ export class JobTable {
     this.jobs.set(job.id, job);
     this.dropOldest();
     this.post({ kind: "job", job: job.status() });
+    return job;
+  }
+
+  /** A paused job of before, as this run knows it: under its own id. */
+  takeUp(status: JobStatus): Job {
+    const known = this.jobs.get(status.id);
+    if (known !== undefined) return known;
+    const { id, kind, total, startedAt } = status;
+    const array = { name: status.array, uuid: status.arrayUuid };
+    const job = new Job({ id, kind, array, total, startedAt, clock: this.clock });
+    job.state = "paused";
+    job.done = status.done;
+    Object.assign(job.result, status.result);
+    this.jobs.set(id, job);
+    this.nextId = Math.max(this.nextId, id + 1);
     return job;
   }
 

@@ -39,9 +39,9 @@ import { FRONT_REQUESTS_MAX } from "./front.ts";
 import type { JobTable } from "./jobs.ts";
 import { lostBytesOf } from "./lost-bytes.ts";
 import type { PplAreas } from "./ppl-areas.ts";
-import type { EventKind, Severity } from "./protocol.ts";
+import type { ArrayTuning, EventKind, ScrubMemory, Severity } from "./protocol.ts";
 import { beginResync, seatAtStart } from "./seats-at-start.ts";
-import type { ArrayHooks, ArrayTuning, RoleSlot, StartPlan } from "./start-plan.ts";
+import type { ArrayHooks, RoleSlot, StartPlan } from "./start-plan.ts";
 import { SuperblockState } from "./superblock-state.ts";
 import { SuperblockWriter } from "./superblock-writer.ts";
 import { Synchronizer } from "./synchronizer.ts";
@@ -91,6 +91,7 @@ export class RaidArray {
     hooks: ArrayHooks;
     areas: PplAreas;
     tuning: ArrayTuning;
+    scrub: ScrubMemory;
     plan: StartPlan;
   }) {
     const { context, router, plan } = options;
@@ -157,7 +158,8 @@ export class RaidArray {
       pool: enginePool,
       timers,
     });
-    this.synchronizer = new Synchronizer({ array: this, jobs: options.jobs });
+    const { jobs, scrub } = options;
+    this.synchronizer = new Synchronizer({ array: this, jobs, scrub });
     this.policy = new ArrayPolicy({ array: this, areas: options.areas, bitmap: plan.bitmap });
     if (plan.isReadOnly) this.makeReadOnly("it was started read-only");
   }
@@ -446,8 +448,7 @@ export class RaidArray {
     this.members.finishRebuild(role);
     this.policy.syncEnds(true);
     // What this rebuild has filled is the XOR of the others: there, parity is right. What an
-    // earlier
-    // one had filled before a crash is not known to be, and its resync comes next.
+    // earlier one had filled before a crash is not known to be, and its resync comes next.
     if (this.members.resyncEnd === Number.POSITIVE_INFINITY) this.members.endResync();
     return true;
   }

@@ -18,9 +18,15 @@ import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
 import { LeaseTable } from "./leases.ts";
 import { PplAreas } from "./ppl-areas.ts";
-import type { ArrayEvent, CommandError } from "./protocol.ts";
+import type {
+  ArrayEvent,
+  ArrayIntroduction,
+  ArrayTuning,
+  CommandError,
+  ScrubMemory,
+} from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
-import type { ArrayTuning, StartPlan } from "./start-plan.ts";
+import type { StartPlan } from "./start-plan.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
 export const DEFAULT_READ_DEADLINE_MS = 5_000;
@@ -38,13 +44,17 @@ export interface ArrayRecord {
   /** Stopped by the user: it is not started again by itself. */
   isHeld: boolean;
   readonly tuning: ArrayTuning;
+  /** Of its scrubs, while it does not run. */
+  scrub: ScrubMemory;
 }
 
-/** What control says of an array: the label that it has here, and whether it may start. */
-export interface Introduction {
-  readonly name: string;
-  readonly mayStart: boolean;
-}
+export const DEFAULT_TUNING: ArrayTuning = {
+  syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
+  syncSpeedMax: Number.MAX_SAFE_INTEGER,
+  readDeadlineMs: DEFAULT_READ_DEADLINE_MS,
+  writeDeadlineMs: DEFAULT_WRITE_DEADLINE_MS,
+};
+const NO_SCRUB: ScrubMemory = { mismatchBytes: 0, last: null, paused: null };
 
 export class Registry {
   readonly context: ReactorContext;
@@ -57,7 +67,7 @@ export class Registry {
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
   /** By uuid: what control said of an array, also before its first drive is here. */
-  private readonly introductions = new Map<string, Introduction>();
+  private readonly introductions = new Map<string, ArrayIntroduction>();
   /** Commands hold `drive:NAME` and `array:UUID` while they run. */
   readonly leases = new LeaseTable();
   isStopping = false;
@@ -156,18 +166,17 @@ export class Registry {
     return this.leases.holderOf([arrayKey(uuid)]) !== null;
   }
 
-  introduce(uuid: string, introduction: Introduction): ArrayRecord | null {
+  introduce(uuid: string, introduction: ArrayIntroduction): ArrayRecord | null {
     this.introductions.set(uuid, introduction);
-    const record = this.arrays.get(uuid);
-    if (record === undefined) return null;
-    this.rename(record, introduction.name);
-    record.mayStart = introduction.mayStart;
-    return record;
-  }
-
-  private rename(record: ArrayRecord, name: string): void {
+    const record = this.arrays.get(uuid) ?? this.recordOfDrives(uuid);
+    if (record === null) return null;
+    const { name, mayStart, tuning, scrub } = introduction;
     record.name = name;
-    if (record.running !== null) record.running.name = name;
+    record.mayStart = mayStart;
+    Object.assign(record.tuning, tuning);
+    if (record.running === null) record.scrub = scrub;
+    else record.running.name = name;
+    return record;
   }
 
   /** The record of the array that this drive's superblock names; made when it is new. */
@@ -177,11 +186,16 @@ export class Registry {
     if (known !== undefined) return known;
     const introduced = this.introductions.get(superblock.arrayUuid);
     if (introduced !== undefined) return this.addRecord(superblock.arrayUuid, introduced);
+    const mayStart = this.startsByThemselves;
     const name = this.freeName(arrayNameOf(setNameOf(superblock)), superblock.arrayUuid);
-    return this.addRecord(superblock.arrayUuid, { name, mayStart: this.startsByThemselves });
+    return this.addRecord(superblock.arrayUuid, { name, mayStart });
   }
 
-  addRecord(uuid: string, { name, mayStart }: Introduction): ArrayRecord {
+  addRecord(
+    uuid: string,
+    introduction: Partial<ArrayIntroduction> & Pick<ArrayIntroduction, "name" | "mayStart">,
+  ): ArrayRecord {
+    const { name, mayStart, tuning, scrub } = introduction;
     const record: ArrayRecord = {
       uuid,
       name,
@@ -189,15 +203,17 @@ export class Registry {
       running: null,
       reason: "",
       isHeld: false,
-      tuning: {
-        syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
-        syncSpeedMax: Number.MAX_SAFE_INTEGER,
-        readDeadlineMs: DEFAULT_READ_DEADLINE_MS,
-        writeDeadlineMs: DEFAULT_WRITE_DEADLINE_MS,
-      },
+      tuning: { ...DEFAULT_TUNING, ...tuning },
+      scrub: scrub ?? NO_SCRUB,
     };
     this.arrays.set(uuid, record);
     return record;
+  }
+
+  /** Of an array that was forgotten while its drives stayed. */
+  private recordOfDrives(uuid: string): ArrayRecord | null {
+    const [drive] = this.drivesOf(uuid);
+    return drive === undefined ? null : this.ensureRecord(drive);
   }
 
   /** What a command holds that changes the arrays to which this drive belongs. */
@@ -231,6 +247,7 @@ export class Registry {
       hooks: { emit: (event) => this.emit(event) },
       areas: this.areas,
       tuning: record.tuning,
+      scrub: record.scrub,
       plan,
     });
     const { zeroes } = array.engine;

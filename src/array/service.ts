@@ -12,7 +12,7 @@ import { arrayStatus, driveStatus } from "./array-status.ts";
 import { takeRun } from "./buffers.ts";
 import { changePolicy } from "./change-policy.ts";
 import type { ReactorContext } from "./context.ts";
-import { createArray } from "./create-array.ts";
+import { checkCreate, createArray } from "./create-array.ts";
 import { Drive } from "./drive.ts";
 import { FaultBook } from "./fault-commands.ts";
 import type { ArrayFront } from "./front.ts";
@@ -65,6 +65,7 @@ export class ArrayService {
       "list-drives": async () =>
         ok([...registry.drives.values()].map((drive) => driveStatus(registry, drive))),
       "create-array": (command) => this.createArray(command),
+      "check-create": async (command) => checkCreate(registry, command),
       "list-arrays": async () =>
         ok([...registry.arrays.values()].map((record) => arrayStatus(registry, record))),
       "get-array": async ({ array }) => {
@@ -242,14 +243,12 @@ export class ArrayService {
     });
   }
 
-  private introduceArray({
-    array,
-    name,
-    mayStart,
-  }: CommandOf<"introduce-array">): Answer<"introduce-array"> {
+  private introduceArray(command: CommandOf<"introduce-array">): Answer<"introduce-array"> {
     const { registry } = this;
-    return this.holding(`introducing array ${name}`, [arrayKey(array)], async () => {
-      const record = registry.introduce(array, { name, mayStart });
+    const { array, kind: _kind, ...introduction } = command;
+    const holder = `introducing array ${introduction.name}`;
+    return this.holding(holder, [arrayKey(array)], async () => {
+      const record = registry.introduce(array, introduction);
       if (record === null) return ok(null);
       await autoStart(registry, record);
       return ok(arrayStatus(registry, record));

@@ -7,13 +7,14 @@
  * that it can never come back as current.
  */
 import { err, ok, type Result } from "../base/result.ts";
-import { type AssemblyPlan, judgeAssembly } from "../md/assemble.ts";
+import type { AssemblyPlan } from "../md/assemble.ts";
 import { Role } from "../md/superblock.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { recoverConsistency } from "./start-consistency.ts";
+import { judgeStart } from "./start-needs.ts";
 import type { StartPlan } from "./start-plan.ts";
 
 export interface StartOptions {
@@ -24,7 +25,7 @@ export interface StartOptions {
 /** Starts `record` if all its listed members are there; otherwise says in it what is lacking. */
 export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
   if (record.running !== null || !record.mayStart || record.isHeld || registry.isStopping) return;
-  const judged = judge(registry, record, { force: false });
+  const judged = judgeStart(registry, record, { force: false });
   if (!judged.ok) {
     record.reason = judged.error.detail;
     return;
@@ -74,7 +75,7 @@ export async function startArray(
     record.reason = unreadable;
     return err(commandError("io", "drive-unreadable", unreadable));
   }
-  const judged = judge(registry, record, options);
+  const judged = judgeStart(registry, record, options);
   if (!judged.ok) {
     record.reason = judged.error.detail;
     return err(commandError("conflict", judged.error.kind, judged.error.detail));
@@ -94,6 +95,7 @@ export async function stopArray(registry: Registry, record: ArrayRecord): Promis
   // What was refused in this turn is answered before the front goes.
   running.front.turn();
   record.running = null;
+  record.scrub = running.synchronizer.memory;
   record.reason = "stopped";
   registry.onRunningChanged(record);
   running.emit("array.stopped", "info", `array ${record.name} is stopped`);
@@ -157,23 +159,6 @@ async function readAgain(registry: Registry, record: ArrayRecord): Promise<strin
     unreadable = probed.error.detail;
   }
   return drives.every(({ isUnreadable }) => isUnreadable) ? unreadable : null;
-}
-
-function judge(
-  registry: Registry,
-  record: ArrayRecord,
-  { force }: { force: boolean },
-): ReturnType<typeof judgeAssembly> {
-  const readable = registry.drivesOf(record.uuid).filter(({ isUnreadable, outstanding }) => {
-    return !isUnreadable && outstanding === 0;
-  });
-  const candidates = readable.map((drive) => ({
-    drive: drive.name,
-    superblock: drive.superblock!,
-    deviceBytes: drive.info.sizeBytes,
-    logicalBlockBytes: drive.info.logicalBlockBytes,
-  }));
-  return judgeAssembly(candidates, { force });
 }
 
 /** Roles that the freshest superblock lists and no drive fills. */

@@ -32,10 +32,3 @@ export interface StartPlan {
 export interface ArrayHooks {
   emit(event: ArrayEvent): void;
 }
-
-export interface ArrayTuning {
-  syncSpeedMin: number;
-  syncSpeedMax: number;
-  readDeadlineMs: number;
-  writeDeadlineMs: number;
-}

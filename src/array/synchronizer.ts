@@ -13,13 +13,14 @@
 import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
-import { type MismatchList, MismatchRanges } from "../raid5/mismatch-ranges.ts";
+import { MismatchRanges } from "../raid5/mismatch-ranges.ts";
 import { StripeSync } from "../raid5/stripe-sync.ts";
 import { SyncProgress } from "../raid5/sync-progress.ts";
 import { takeRun } from "./buffers.ts";
 import type { Job, JobTable } from "./jobs.ts";
-import type { ScrubSummary, SyncAction } from "./protocol.ts";
+import type { JobStatus, ScrubMemory, ScrubSummary, SyncAction } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
+import { scrubText } from "./scrub-text.ts";
 import { SpareSeat } from "./spare-seat.ts";
 import { Sweep } from "./sweep.ts";
 
@@ -53,10 +54,13 @@ export class Synchronizer {
   private isCheckpointing = false;
   private running: Promise<void> = Promise.resolve();
 
-  constructor(options: { array: RaidArray; jobs: JobTable }) {
-    const { array } = options;
+  constructor(options: { array: RaidArray; jobs: JobTable; scrub: ScrubMemory }) {
+    const { array, scrub } = options;
     this.array = array;
     this.jobs = options.jobs;
+    this.mismatchBytes = scrub.mismatchBytes;
+    this.lastScrub = scrub.last;
+    if (scrub.paused !== null) this.takeUpPaused(scrub.paused);
     this.seats = new SpareSeat(array);
     this.stripes = new StripeSync({
       engine: array.engine,
@@ -101,8 +105,20 @@ export class Synchronizer {
   async stop(): Promise<void> {
     this.isStopping = true;
     await this.running;
-    if (this.pausedScrub !== null) this.jobs.end(this.pausedScrub, "cancelled", "array stopped");
-    this.pausedScrub = null;
+  }
+
+  /** What the next run of the array is to know of its scrubs. */
+  get memory(): ScrubMemory {
+    const { mismatchBytes, lastScrub: last, pausedScrub } = this;
+    return { mismatchBytes, last, paused: pausedScrub?.status() ?? null };
+  }
+
+  private takeUpPaused(status: JobStatus): void {
+    const { chunkBytes, stripeCount } = this.array.geometry;
+    this.pausedScrub = this.jobs.takeUp(status);
+    this.scrubStripe = Math.min(Math.floor(status.done / chunkBytes), stripeCount);
+    const list = status.result["mismatchRanges"];
+    if (typeof list === "object") this.scrubRanges = new MismatchRanges(list);
   }
 
   /**
@@ -471,20 +487,4 @@ export class Synchronizer {
     for (const drive of this.array.drives()) count += drive.io.counters.retried;
     return count;
   }
-}
-
-/** "check finished: 8192 bytes in rows that do not match, the first at member sector 16". */
-function scrubText(
-  mode: string,
-  mismatchBytes: number,
-  { ranges, truncated }: MismatchList,
-): string {
-  const text = `${mode} finished: ${mismatchBytes} bytes in rows that do not match`;
-  const [first] = ranges;
-  if (first === undefined) return text;
-  const count = `${ranges.length}${truncated ? " and more" : ""}`;
-  return (
-    `${text}, ranges: ${count}, the first of ${first.sectorCount} sectors from sector ` +
-    `${first.firstSector} of each member's data`
-  );
 }

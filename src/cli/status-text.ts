@@ -2,6 +2,8 @@
  * What `parityd status` prints: two lines (`status:` what happened, `action:` what to do) whenever
  * something is not clean, then the sync under way and the members with their error counters. Pure.
  */
+
+import type { RecordingHealth } from "../appliance/state-store.ts";
 import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
 import { formatBytes } from "../base/units.ts";
@@ -16,7 +18,7 @@ export interface Finding {
   readonly action: string;
 }
 
-/** As `mdadm --detail --test` judges: with losses or without a member it is not fine. */
+/** As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine. */
 export function healthOf(array: ArrayStatus): Health {
   switch (array.state) {
     case "absent":
@@ -29,86 +31,118 @@ export function healthOf(array: ArrayStatus): Health {
       return "degraded";
     case "read-only":
     case "active":
-    case "clean":
-      return array.degraded > 0 || array.lostBytes > 0 ? "degraded" : "fine";
+    case "clean": {
+      const { degraded, lostBytes, mismatchBytes } = array;
+      return degraded > 0 || lostBytes > 0 || mismatchBytes > 0 ? "degraded" : "fine";
+    }
     default:
       return unreachable(array.state);
   }
 }
 
 /** The exit code of `status --check` over everything that is known. */
-export function checkExit(arrays: readonly ArrayStatus[], drives: readonly DriveStatus[]): number {
+export function checkExit(
+  arrays: readonly ArrayStatus[],
+  drives: readonly DriveStatus[],
+  recording: RecordingHealth = { reason: null, waiting: 0, problems: [] },
+): number {
   const healths = arrays.map(healthOf);
   if (healths.includes("unusable")) return CheckExit.unusable;
   const hasLostDrive = drives.some(({ state }) => state === "missing" || state === "faulty");
-  return healths.includes("degraded") || hasLostDrive ? CheckExit.degraded : CheckExit.fine;
+  const isBad = healths.includes("degraded") || hasLostDrive || recording.reason !== null;
+  return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
-/** What is wrong with an array and what to do, or null. */
-export function findingOf(array: ArrayStatus): Finding | null {
+/** All that is wrong with an array, the weightiest first, each with what to do. */
+export function findingsOf(array: ArrayStatus, drives: readonly DriveStatus[] = []): Finding[] {
   const { name } = array;
   const reason = array.reason === null ? "" : `: ${array.reason}`;
+  const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
   switch (array.state) {
     case "absent":
-      return {
-        status: `nothing of the array is present${reason}.`,
-        action: `connect its drives; to forget it: parityd array delete ${name} --yes ${name}`,
-      };
+      return [
+        {
+          status: `nothing of the array is present${reason}.`,
+          action: `connect its drives; to forget it: parityd array delete ${name} --yes ${name}`,
+        },
+      ];
     case "broken":
-      return {
-        status: `a defect of parityd stopped the array${reason}.`,
-        action: "report it with the log; restart parityd to start the array again",
-      };
+      return [
+        {
+          status: `a defect of parityd stopped the array${reason}.`,
+          action: "report it with the log; restart parityd to start the array again",
+        },
+      ];
     case "fenced":
-      return {
-        status: `another host has taken the array over${reason}.`,
-        action: `when it has let go of it: parityd array stop ${name} && parityd array start ${name}`,
-      };
+      return [
+        {
+          status: `another host has taken the array over${reason}.`,
+          action: `when that has let go of it: ${restart}`,
+        },
+      ];
     case "inactive":
-      return {
-        status: `the array is not running${reason}.`,
-        action: `start it: parityd array start ${name}`,
-      };
+      return [inactiveFinding(array, reason)];
     case "failed":
-      return {
-        status: `two or more members are missing${reason}; only what can be proved is served.`,
-        action: `bring the members back, then: parityd array start ${name}`,
-      };
+      return [
+        {
+          status: `two or more members are missing${reason}; only what can be proved is served.`,
+          action: `connect the drives again, then: ${restart}`,
+        },
+      ];
     case "read-only":
-      return readOnlyFinding(array, reason);
+      return [
+        {
+          status: `the array takes no writes${reason}.`,
+          action: `when the cause is gone: ${restart}`,
+        },
+        ...lossFindings(array, drives),
+      ];
     case "degraded":
     case "active":
     case "clean":
-      return lossFinding(array) ?? memberFinding(array) ?? mismatchFinding(array);
+      return lossFindings(array, drives);
     default:
       return unreachable(array.state);
   }
 }
 
-function readOnlyFinding(array: ArrayStatus, reason: string): Finding {
-  const { name } = array;
-  return {
-    status: `the array takes no writes${reason}.`,
-    action: `when the cause is gone: parityd array stop ${name} && parityd array start ${name}`,
-  };
+function lossFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
+  const findings = [lostFinding(array), memberFinding(array, drives), mismatchFinding(array)];
+  return findings.filter((finding) => finding !== null);
 }
 
-function lossFinding(array: ArrayStatus): Finding | null {
+function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Finding {
+  const status = `the array is not running${reason}.`;
+  switch (startNeeds) {
+    case "drives":
+      return { status, action: `connect its other drives, then: parityd array start ${name}` };
+    case "force": {
+      const action = `where that may be: parityd array start ${name} --force`;
+      return { status, action };
+    }
+    default:
+      return { status, action: `start it: parityd array start ${name}` };
+  }
+}
+
+function lostFinding(array: ArrayStatus): Finding | null {
   if (array.lostBytes === 0) return null;
   return {
     status: `${formatBytes(array.lostBytes)} cannot be read from any member.`,
-    action: "restore those files from a backup: writing the sectors anew cures them",
+    action:
+      `try the sectors again: parityd scrub start ${array.name} --wait; what stays, restore ` +
+      "from a backup: writing it anew cures it",
   };
 }
 
-function memberFinding(array: ArrayStatus): Finding | null {
+function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Finding | null {
   const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
   if (lost !== undefined) {
     const who = lost.drive === null ? `role ${lost.role}` : `${lost.drive} (role ${lost.role})`;
     const verb = lost.state === "faulty" ? "failed" : "is missing";
     return {
       status: `member ${who} ${verb}${errorText(lost)}.`,
-      action: `replace it: parityd member add ${array.name} NEW_DRIVE`,
+      action: replaceAction(array, drives),
     };
   }
   const target = array.members.find(({ state }) => state === "rebuilding");
@@ -119,6 +153,16 @@ function memberFinding(array: ArrayStatus): Finding | null {
   };
 }
 
+/** With the drive that is at hand for it, where one is. */
+function replaceAction({ name, uuid }: ArrayStatus, drives: readonly DriveStatus[]): string {
+  const own = drives.find(
+    ({ state, superblock }) => state === "stale" && superblock?.arrayUuid === uuid,
+  );
+  if (own !== undefined) return `take its drive back: parityd member add ${name} ${own.name}`;
+  const free = drives.find(({ state }) => state === "available");
+  return `replace it: parityd member add ${name} ${free?.name ?? "NEW_DRIVE"}`;
+}
+
 function mismatchFinding(array: ArrayStatus): Finding | null {
   if (array.mismatchBytes === 0) return null;
   const { name } = array;
@@ -126,6 +170,19 @@ function mismatchFinding(array: ArrayStatus): Finding | null {
     status: `the last scrub found ${formatBytes(array.mismatchBytes)} whose parity does not match.`,
     action: `check the data; to make parity match it: parityd scrub start ${name} --mode repair`,
   };
+}
+
+/** Why what happens is not written down, with the way out. */
+export function renderRecording({ reason, waiting, problems }: RecordingHealth): string[] {
+  const lines: string[] = [];
+  if (reason !== null) {
+    lines.push(
+      ` status: state.db is not written (${reason}); ${waiting} changes wait in memory.`,
+      " action: make room in the state directory, or give it back to parityd",
+    );
+  }
+  for (const problem of problems) lines.push(` status: state.db at the start: ${problem}.`);
+  return lines;
 }
 
 /** ": 3 write errors (EIO)". */
@@ -140,21 +197,25 @@ function errorText(member: MemberStatus): string {
 
 export function renderArray(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
   const present = array.members.length - array.degraded;
-  const members = array.degraded > 0 ? ` (${present} of ${array.members.length} members)` : "";
+  const members =
+    array.degraded > 0 && array.members.length > 0
+      ? ` (${present} of ${array.members.length} members)`
+      : "";
   const facts = [
-    `array: ${array.name}`,
+    `array: ${array.name}${array.nameOnDisk === null ? "" : ` (on disk: ${array.nameOnDisk})`}`,
     `state: ${array.state}${members}`,
     `size: ${formatBytes(array.sizeBytes)}`,
     `policy: ${array.consistencyPolicy}`,
   ];
   const lines = [`  ${facts.join("   ")}`];
-  const finding = findingOf(array);
-  if (finding !== null) lines.push(` status: ${finding.status}`, ` action: ${finding.action}`);
+  for (const { status, action } of findingsOf(array, drives)) {
+    lines.push(` status: ${status}`, ` action: ${action}`);
+  }
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
   }
-  return [...lines, ...renderMembers(array, drives)];
+  return array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
 }
 
 function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
@@ -183,7 +244,11 @@ function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): stri
 /** Drives that belong to no array but should: shown under the arrays. */
 export function renderLostDrives(drives: readonly DriveStatus[]): string[] {
   return drives
-    .filter(({ state }) => state === "missing" || state === "faulty" || state === "stale")
+    .filter(
+      ({ state, superblock }) =>
+        ["missing", "faulty", "stale"].includes(state) ||
+        (state === "foreign" && superblock !== undefined),
+    )
     .map(({ name, path, state, detail }) => {
       const why = detail === undefined ? "" : `: ${detail}`;
       return `  drive: ${name} (${path}) is ${state}${why}`;

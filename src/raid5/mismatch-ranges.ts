@@ -29,6 +29,15 @@ export class MismatchRanges {
   /** Nothing from this sector on is listed. */
   private limit = Number.POSITIVE_INFINITY;
 
+  /** `before`: what an interrupted scrub had found. */
+  constructor(before: MismatchList = { ranges: [], truncated: false }) {
+    for (const { firstSector, sectorCount } of before.ranges) {
+      this.firsts.push(firstSector);
+      this.ends.push(firstSector + sectorCount);
+    }
+    if (before.truncated) this.limit = this.ends.at(-1) ?? 0;
+  }
+
   get list(): MismatchList {
     const ranges = this.firsts.map((firstSector, index) => ({
       firstSector,

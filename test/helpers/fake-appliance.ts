@@ -2,18 +2,22 @@
 import { createApp } from "../../src/api/app.ts";
 import type { TcpGuard } from "../../src/api/auth.ts";
 import type { ApiApp } from "../../src/api/route.ts";
+import { processAlarms } from "../../src/appliance/alarms.ts";
 import { EventLog } from "../../src/appliance/event-log.ts";
 import { JobBook } from "../../src/appliance/jobs.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { Appliance } from "../../src/appliance/service.ts";
-import { openStateDb, type StateDb } from "../../src/appliance/state-db.ts";
+import { State } from "../../src/appliance/state.ts";
+import type { LoadedState, StateFile } from "../../src/appliance/state-file.ts";
+import { StateStore } from "../../src/appliance/state-store.ts";
 import { silentLog } from "../../src/base/log.ts";
-import { FakeOpener, FakeReactor } from "./fake-reactor.ts";
+import { ok } from "../../src/base/result.ts";
+import { FakeOpener, FakeReactor, fakeUuid } from "./fake-reactor.ts";
 
 export interface FakeAppliance {
   readonly reactor: FakeReactor;
   readonly opener: FakeOpener;
-  readonly db: StateDb;
+  readonly store: StateStore;
   readonly appliance: Appliance;
   readonly client: ReactorClient;
   readonly app: ApiApp;
@@ -27,7 +31,7 @@ export interface FakeAppliance {
 }
 
 export interface FakeApplianceOptions {
-  readonly db?: StateDb;
+  readonly store?: StateStore;
   readonly reactor?: FakeReactor;
   readonly opener?: FakeOpener;
   readonly allowFaultInjection?: boolean;
@@ -36,10 +40,18 @@ export interface FakeApplianceOptions {
   readonly onDefect?: (error: unknown) => void;
 }
 
-export function memoryDb(): StateDb {
-  const opened = openStateDb(":memory:");
-  if (!opened.ok) throw new Error(opened.error);
-  return opened.value;
+/** A state that is in no file. */
+export function memoryStore(file: Partial<StateFile> = {}): StateStore {
+  const loaded: LoadedState = { state: new State(), problems: [], readOnlyReason: null };
+  const noFile: StateFile = {
+    hasRoom: () => ok(null),
+    write: () => ok(null),
+    remake: () => ok(null),
+    eventsBetween: () => [],
+    close: () => {},
+  };
+  const log = silentLog;
+  return new StateStore({ loaded, file: { ...noFile, ...file }, alarms: processAlarms, log });
 }
 
 export async function startFakeAppliance(
@@ -47,20 +59,28 @@ export async function startFakeAppliance(
 ): Promise<FakeAppliance> {
   const reactor = options.reactor ?? new FakeReactor();
   const opener = options.opener ?? new FakeOpener(DRIVE_PATHS);
-  const db = options.db ?? memoryDb();
+  const store = options.store ?? memoryStore();
+  const alarms = processAlarms;
+  let arrayCount = 0;
+  const newUuid = (): string => {
+    arrayCount += 1;
+    return fakeUuid(arrayCount === 1 ? "raid_test" : `array${arrayCount}`);
+  };
   const client = new ReactorClient({ channel: reactor, log: silentLog });
-  const events = new EventLog({ db, log: silentLog });
-  const jobs = new JobBook({ db, client });
+  const events = new EventLog({ store, log: silentLog });
+  const jobs = new JobBook({ store, client, alarms });
   const appliance = new Appliance({
     client,
     opener,
-    db,
+    store,
     events,
     jobs,
+    alarms,
+    newUuid,
     log: silentLog,
     allowFaultInjection: options.allowFaultInjection ?? true,
   });
-  appliance.setNbdAddresses([{ kind: "unix", path: "/run/parityd/nbd.sock" }]);
+  appliance.exports.setNbdAddresses([{ kind: "unix", path: "/run/parityd/nbd.sock" }]);
   await appliance.restore();
   const app = createApp({
     appliance,
@@ -85,7 +105,7 @@ export async function startFakeAppliance(
     };
     return app.request(path, init, { transport: "unix" });
   };
-  return { reactor, opener, db, appliance, client, app, call };
+  return { reactor, opener, store, appliance, client, app, call };
 }
 
 export const DRIVE_PATHS = ["/dev/a", "/dev/b", "/dev/c", "/dev/d"];

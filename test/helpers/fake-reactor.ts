@@ -5,7 +5,12 @@
  * Resyncs end at once. A rebuild or scrub runs until the test calls `finishJob`.
  */
 
-import type { DriveOpener, LookResult, OpenRequest } from "../../src/appliance/drive-opener.ts";
+import type {
+  DriveOpener,
+  LookRequest,
+  LookResult,
+  OpenRequest,
+} from "../../src/appliance/drive-opener.ts";
 import type { ReactorChannel } from "../../src/appliance/reactor-client.ts";
 import type {
   ArrayEvent,
@@ -31,6 +36,7 @@ import type {
 } from "../../src/array/protocol.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 
+const NO_IDENTITY = { byId: null, wwn: null, serial: null, model: null };
 const STARTED_AT = "2026-01-02T03:04:05.000Z";
 
 type Handlers = {
@@ -58,7 +64,7 @@ export class FakeReactor implements ReactorChannel {
   /** Names of arrays that come to life once all of these drives are attached. */
   readonly onDisk = new Map<string, readonly string[]>();
   /** By uuid: what control said of arrays. */
-  readonly introduced = new Map<string, { name: string; mayStart: boolean }>();
+  readonly introduced = new Map<string, { name: string; mayStart: boolean; tuning: object }>();
   nextJobId = 1;
   /** While true, nothing is answered. */
   isHung = false;
@@ -141,12 +147,12 @@ export class FakeReactor implements ReactorChannel {
       const { name, drives, spares, chunkBytes } = request;
       return ok({ ...this.newArray(name, drives, chunkBytes, request.uuid), spares });
     },
-    "introduce-array": ({ array, name, mayStart }) => {
-      this.introduced.set(array, { name, mayStart });
+    "introduce-array": ({ array, name, mayStart, tuning }) => {
+      this.introduced.set(array, { name, mayStart, tuning });
       const known = this.array(array);
       if (!known.ok) return this.startOnDisk(array, mayStart);
       this.arrays.delete(known.value.name);
-      this.arrays.set(name, { ...known.value, name });
+      this.arrays.set(name, { ...known.value, ...tuning, name });
       return ok(this.arrays.get(name)!);
     },
     "write-name": ({ array, name }) => this.change(array, { nameOnDisk: name }),
@@ -214,7 +220,8 @@ export class FakeReactor implements ReactorChannel {
     "adopt-nbd": () => ok(null),
     "put-export": ({ name, array, readOnly }) => {
       const created = !this.exports.has(name);
-      const entry = { name, array, readOnly, connections: 0, isServed: true };
+      const isServed = this.array(array).ok;
+      const entry = { name, array: this.uuidOf(array), readOnly, connections: 0, isServed };
       this.exports.set(name, entry);
       return ok({ created, export: entry });
     },
@@ -227,9 +234,19 @@ export class FakeReactor implements ReactorChannel {
       this.exports.delete(name);
       return ok(null);
     },
-    "exports-settle": () => ok(null),
     "nbd-stats": () => ok(this.nbdStats),
-    "list-exports": () => ok([...this.exports.values()]),
+    "list-exports": () =>
+      ok(
+        [...this.exports.values()].map((entry) => {
+          const array = this.array(entry.array);
+          return { ...entry, isServed: array.ok && array.value.state !== "inactive" };
+        }),
+      ),
+    "exports-settle": () => ok(null),
+    "check-create": ({ name, drives }) =>
+      this.arrays.has(name)
+        ? conflict("array-exists", "choose another name")
+        : ok({ sizeBytes: (drives.length - 1) * 1_048_576 }),
     "add-fault": ({ fault }) => {
       if (!this.drives.has(fault.drive)) return notFound("drive", fault.drive);
       const added = { ...fault, id: this.nextFaultId, injected: 0 };
@@ -255,7 +272,7 @@ export class FakeReactor implements ReactorChannel {
     for (const [array, drives] of this.onDisk) {
       if (!drives.includes(name)) continue;
       this.carry(name, array, drives.indexOf(name));
-      this.startOnDisk(fakeUuid(array), this.introduced.get(fakeUuid(array))?.mayStart ?? false);
+      this.startOnDisk(fakeUuid(array), this.introduced.get(fakeUuid(array))?.mayStart ?? true);
     }
     return ok(this.drives.get(name)!.status);
   }
@@ -268,6 +285,7 @@ export class FakeReactor implements ReactorChannel {
       const label = this.introduced.get(uuid)?.name ?? name;
       if (this.arrays.has(label)) continue;
       const array = this.newArray(label, drives, 65_536, uuid);
+      Object.assign(array, this.introduced.get(uuid)?.tuning);
       this.emit("array.assembled", { array: label, arrayUuid: uuid });
       return ok(array);
     }
@@ -420,6 +438,7 @@ export function fakeArray(
     degraded: 0,
     reason: null,
     isHeld: false,
+    startNeeds: null,
     members: drives.map((drive, role) => ({
       role,
       drive,
@@ -491,8 +510,11 @@ export class FakeOpener implements DriveOpener {
     return ok(null);
   }
 
-  async look(): Promise<LookResult> {
-    return { found: [], unanswered: [], isCut: false };
+  async look({ paths }: LookRequest): Promise<LookResult> {
+    const found = paths
+      .filter((path) => this.present.has(path))
+      .map((path) => ({ path, sizeBytes: 1_048_576, member: null, ...NO_IDENTITY }));
+    return { found, unanswered: [], isCut: false };
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { type FakeAppliance, startFakeAppliance } from "../helpers/fake-appliance.ts";
+import { fakeUuid } from "../helpers/fake-reactor.ts";
 
 /** Reads a stream until `done` says so, then hangs up. */
 async function readUntil(response: Response, done: (text: string) => boolean): Promise<string> {
@@ -41,6 +42,7 @@ test("events: as JSON: those after `since`, oldest first, with ISO times", async
       kind: "member.failed",
       severity: "critical",
       array: "raid_test",
+      arrayUuid: fakeUuid("raid_test"),
       drive: "a",
       job: null,
       at: "2026-01-02T03:04:05.000Z",

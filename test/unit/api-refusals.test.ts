@@ -41,8 +41,8 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
   for (const [kind, status] of Object.entries(statuses)) {
     const detail = "do this and that instead";
     const error = { kind: kind as CommandError["kind"], code: "some-code", detail };
-    reactor.refusals.set("get-array", error);
-    const answer = await problem(call("GET", "/v1/arrays/x"));
+    reactor.refusals.set("list-arrays", error);
+    const answer = await problem(call("GET", "/v1/arrays"));
     expect(answer).toMatchObject({ status, detail, type: "urn:parityd:problem:some-code" });
     expect(problemResponse(error).status).toBe(status);
   }

@@ -4,6 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { addTestArray, type FakeAppliance, startFakeAppliance } from "../helpers/fake-appliance.ts";
+import { fakeUuid } from "../helpers/fake-reactor.ts";
 
 async function withArray(): Promise<FakeAppliance> {
   const fake = await startFakeAppliance();
@@ -16,7 +17,7 @@ async function body(answer: Response | Promise<Response>): Promise<Record<string
 }
 
 test("api: adding a drive: 201, a Location, and it is listed, shown and remembered", async () => {
-  const { call, db, reactor } = await startFakeAppliance();
+  const { call, store, reactor } = await startFakeAppliance();
   const added = await call("POST", "/v1/drives", { name: "d0", path: "/dev/a" });
   expect(added.status).toBe(201);
   expect(added.headers.get("location")).toBe("/v1/drives/d0");
@@ -24,19 +25,19 @@ test("api: adding a drive: 201, a Location, and it is listed, shown and remember
   expect(await body(added)).toMatchObject(drive);
   expect(await body(call("GET", "/v1/drives/d0"))).toMatchObject(drive);
   expect(await (await call("GET", "/v1/drives")).json()).toHaveLength(1);
-  expect(db.listDrives()).toEqual([{ name: "d0", path: "/dev/a", direct: true }]);
+  expect(store.state.drives.get("d0")).toMatchObject({ path: "/dev/a", direct: true });
   expect(reactor.drives.get("d0")?.open.isDirect).toBe(true);
 });
 
 test("api: removing a drive: 204, its fd is closed and it is forgotten", async () => {
-  const { call, db, opener } = await startFakeAppliance();
+  const { call, store, opener } = await startFakeAppliance();
   await call("POST", "/v1/drives", { name: "d0", path: "/dev/a", direct: false });
   expect(opener.openFds.size).toBe(1);
   const removed = await call("DELETE", "/v1/drives/d0");
   expect(removed.status).toBe(204);
   expect(await removed.text()).toBe("");
   expect(opener.openFds.size).toBe(0);
-  expect(db.listDrives()).toEqual([]);
+  expect(store.state.drives.size).toBe(0);
   expect((await call("GET", "/v1/drives/d0")).status).toBe(404);
 });
 
@@ -65,6 +66,7 @@ test("api: creating an array: 201 with Location, ETag and sizes in bytes", async
   expect(created.headers.get("location")).toBe("/v1/arrays/x");
   expect(created.headers.get("etag")).toBe('"7"');
   expect(reactor.commands.findLast((command) => command.kind === "create-array")).toEqual({
+    uuid: expect.any(String),
     kind: "create-array",
     name: "x",
     drives: ["a", "b", "c"],
@@ -89,7 +91,7 @@ test("api: stop and start: 200 without any body, with an empty one, and with val
   await call("POST", "/v1/arrays/raid_test/start", { force: true, readOnly: true });
   expect(reactor.commands.at(-1)).toEqual({
     kind: "start-array",
-    array: "raid_test",
+    array: fakeUuid("raid_test"),
     force: true,
     readOnly: true,
   });
@@ -99,20 +101,17 @@ test("api: patching speeds and deadlines: 200, and only what was named is sent",
   const { call, reactor } = await withArray();
   const patched = await call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 900 });
   expect([patched.status, (await body(patched))["readDeadlineMs"]]).toEqual([200, 900]);
-  expect(reactor.commands.at(-1)).toEqual({
-    kind: "set-array",
-    array: "raid_test",
-    readDeadlineMs: 900,
-  });
+  const introduced = reactor.commands.findLast(({ kind }) => kind === "introduce-array");
+  expect(introduced).toMatchObject({ name: "raid_test", tuning: { readDeadlineMs: 900 } });
 });
 
 test("api: deleting an array: 204, its exports go with it", async () => {
-  const { call, db, reactor } = await withArray();
+  const { call, store, reactor } = await withArray();
   await call("PUT", "/v1/exports/e", { array: "raid_test" });
   expect((await call("DELETE", "/v1/arrays/raid_test?zeroSuperblocks=true")).status).toBe(204);
   const deletion = reactor.commands.find((command) => command.kind === "delete-array");
   expect(deletion).toMatchObject({ zeroSuperblocks: true });
-  expect([db.listExports(), reactor.exports.size]).toEqual([[], 0]);
+  expect([store.state.exports.size, reactor.exports.size]).toEqual([0, 0]);
   expect((await call("GET", "/v1/arrays/raid_test")).status).toBe(404);
 });
 
@@ -162,6 +161,7 @@ test("api: exports: 201 then 200, listed with their URI, withdrawn", async () =>
     readOnly: false,
     connections: 0,
     isServed: true,
+    arrayUuid: fakeUuid("raid_test"),
     uris: ["nbd+unix:///e1?socket=/run/parityd/nbd.sock"],
   };
   expect(await body(created)).toEqual(view);

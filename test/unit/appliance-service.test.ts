@@ -4,17 +4,17 @@
  * Method: two runs of the service over one state.db, each with a fake reactor of its own.
  */
 import { expect, test } from "bun:test";
+import { nbdUri } from "../../src/appliance/export-book.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import { nbdUri } from "../../src/appliance/service.ts";
 import type { ReactorMessage } from "../../src/array/protocol.ts";
 import { silentLog } from "../../src/base/log.ts";
 import {
   addTestArray,
   DRIVE_PATHS,
-  memoryDb,
+  memoryStore,
   startFakeAppliance,
 } from "../helpers/fake-appliance.ts";
-import { FakeOpener, FakeReactor } from "../helpers/fake-reactor.ts";
+import { FakeOpener, FakeReactor, fakeUuid } from "../helpers/fake-reactor.ts";
 
 function reactorWithArray(): FakeReactor {
   const reactor = new FakeReactor();
@@ -23,29 +23,32 @@ function reactorWithArray(): FakeReactor {
 }
 
 test("restore: drives, their array, its settings and its export come back", async () => {
-  const db = memoryDb();
-  const first = await startFakeAppliance({ db });
+  const store = memoryStore();
+  const first = await startFakeAppliance({ store });
   await addTestArray(first);
   await first.call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
   await first.call("PUT", "/v1/exports/e", { array: "raid_test", readOnly: true });
 
-  const second = await startFakeAppliance({ db, reactor: reactorWithArray() });
+  const second = await startFakeAppliance({ store, reactor: reactorWithArray() });
   expect([...second.reactor.drives.keys()].sort()).toEqual(["a", "b", "c", "d"]);
   expect(second.reactor.arrays.get("raid_test")?.readDeadlineMs).toBe(1_234);
-  expect(second.reactor.exports.get("e")).toMatchObject({ array: "raid_test", readOnly: true });
+  expect(second.reactor.exports.get("e")).toMatchObject({
+    array: fakeUuid("raid_test"),
+    readOnly: true,
+  });
   expect(second.appliance.state).toBe("ready");
 });
 
 test("restore: a path that is gone: missing, the rest comes up, its export waits", async () => {
-  const db = memoryDb();
-  const first = await startFakeAppliance({ db });
+  const store = memoryStore();
+  const first = await startFakeAppliance({ store });
   await addTestArray(first);
   await first.call("PUT", "/v1/exports/e", { array: "raid_test" });
   await first.call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
 
   const opener = new FakeOpener(DRIVE_PATHS.filter((path) => path !== "/dev/b"));
   const { appliance, call, reactor } = await startFakeAppliance({
-    db,
+    store,
     reactor: reactorWithArray(),
     opener,
   });
@@ -53,15 +56,15 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
   if (!drives.ok) throw new Error(drives.error.detail);
   const states = drives.value.map(({ name, state }) => [name, state]);
   expect(states).toEqual([
-    ["a", "available"],
+    ["a", "member"],
     ["b", "missing"],
-    ["c", "available"],
+    ["c", "member"],
     ["d", "available"],
   ]);
   expect(drives.value[1]?.detail).toContain("ENOENT");
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([
     {
-      ...{ name: "e", array: "raid_test", readOnly: false },
+      ...{ name: "e", array: "raid_test", arrayUuid: fakeUuid("raid_test"), readOnly: false },
       ...{ connections: 0, isServed: false, uris: [] },
     },
   ]);
@@ -78,10 +81,14 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
 });
 
 test("start of an array: missing drives are tried again first", async () => {
-  const db = memoryDb();
-  await addTestArray(await startFakeAppliance({ db }));
+  const store = memoryStore();
+  await addTestArray(await startFakeAppliance({ store }));
   const opener = new FakeOpener([]);
-  const { call, reactor } = await startFakeAppliance({ db, reactor: reactorWithArray(), opener });
+  const { call, reactor } = await startFakeAppliance({
+    store,
+    reactor: reactorWithArray(),
+    opener,
+  });
   expect(reactor.drives.size).toBe(0);
   for (const path of DRIVE_PATHS) opener.present.add(path);
   expect((await call("POST", "/v1/arrays/raid_test/start")).status).toBe(200);
@@ -89,15 +96,15 @@ test("start of an array: missing drives are tried again first", async () => {
 });
 
 test("removing a missing drive: forgotten without the reactor", async () => {
-  const db = memoryDb();
-  await addTestArray(await startFakeAppliance({ db }));
-  const { call } = await startFakeAppliance({ db, opener: new FakeOpener([]) });
+  const store = memoryStore();
+  await addTestArray(await startFakeAppliance({ store }));
+  const { call } = await startFakeAppliance({ store, opener: new FakeOpener([]) });
   expect((await call("DELETE", "/v1/drives/b")).status).toBe(204);
-  expect(db.listDrives().map(({ name }) => name)).toEqual(["a", "c", "d"]);
+  expect([...store.state.drives.keys()]).toEqual(["a", "c", "d"]);
 });
 
 test("adding a drive: in use is refused, a failure leaves no fd open", async () => {
-  const { call, opener, reactor, db } = await startFakeAppliance();
+  const { call, opener, reactor, store } = await startFakeAppliance();
   await call("POST", "/v1/drives", { name: "a", path: "/dev/a" });
   for (const body of [
     { name: "a", path: "/dev/b" },
@@ -108,7 +115,7 @@ test("adding a drive: in use is refused, a failure leaves no fd open", async () 
   expect((await call("POST", "/v1/drives", { name: "x", path: "/dev/none" })).status).toBe(404);
   reactor.refusals.set("attach-drive", { kind: "io", code: "io", detail: "it cannot be read" });
   expect((await call("POST", "/v1/drives", { name: "b", path: "/dev/b" })).status).toBe(500);
-  expect([opener.openFds.size, db.listDrives().length]).toEqual([1, 1]);
+  expect([opener.openFds.size, store.state.drives.size]).toEqual([1, 1]);
 });
 
 test("two requests for one drive at once: the second is told that it is busy", async () => {
@@ -122,16 +129,16 @@ test("two requests for one drive at once: the second is told that it is busy", a
 });
 
 test("jobs: of a former run: answered, and cancelled where they were left open", async () => {
-  const db = memoryDb();
-  const first = await startFakeAppliance({ db });
+  const store = memoryStore();
+  const first = await startFakeAppliance({ store });
   await addTestArray(first);
   await first.call("POST", "/v1/arrays/raid_test/scrub");
   first.reactor.finishJob(1, "done", { result: { mismatchBytes: 0 } });
   await first.call("POST", "/v1/arrays/raid_test/scrub");
 
   const reactor = reactorWithArray();
-  reactor.nextJobId = db.nextJobId();
-  const second = await startFakeAppliance({ db, reactor });
+  reactor.nextJobId = store.firstJobId;
+  const second = await startFakeAppliance({ store, reactor });
   second.appliance.jobs.closeFormerRun("2026-02-02T00:00:00.000Z");
   expect(await (await second.call("GET", "/v1/jobs/1")).json()).toMatchObject({ state: "done" });
   expect(await (await second.call("GET", "/v1/jobs/2?wait=5")).json()).toMatchObject({
@@ -149,7 +156,7 @@ test("jobs: a reply that is read after the end of its job: the end stays on reco
   const running = fake.reactor.jobs.get(1)!;
   fake.reactor.finishJob(1);
   fake.appliance.jobs.record(running);
-  expect(fake.db.getJob(1)?.state).toBe("done");
+  expect(fake.store.state.jobs.get(1)?.state).toBe("done");
 });
 
 test("jobs: a waiter that hangs up: answered at once with the job as it is", async () => {

@@ -5,7 +5,7 @@
  */
 import { expect, test } from "bun:test";
 import type { ArrayState, ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
-import { checkExit, findingOf, healthOf, renderArray } from "../../src/cli/status-text.ts";
+import { checkExit, findingsOf, healthOf, renderArray } from "../../src/cli/status-text.ts";
 import { addTestArray, startFakeAppliance } from "../helpers/fake-appliance.ts";
 import { runCli } from "../helpers/fake-host.ts";
 import { fakeArray } from "../helpers/fake-reactor.ts";
@@ -47,7 +47,7 @@ test("health: every state of an array", () => {
     const array = { ...CLEAN, state: state as ArrayState };
     expect([state, healthOf(array)]).toEqual([state, health as "fine"]);
     const isQuiet = state === "active" || state === "clean" || state === "degraded";
-    expect([state, findingOf(array) === null]).toEqual([state, isQuiet]);
+    expect([state, findingsOf(array).length === 0]).toEqual([state, isQuiet]);
   }
   expect(healthOf({ ...CLEAN, lostBytes: 512 })).toBe("degraded");
   expect(healthOf({ ...CLEAN, state: "read-only", degraded: 1 })).toBe("degraded");
@@ -100,13 +100,16 @@ test("findings: losses before members before mismatches, each with a command to 
     { ...CLEAN, mismatchBytes: 512 },
     { ...CLEAN, state: "inactive", reason: "stopped" } as const,
     { ...CLEAN, state: "read-only", reason: "a record could not be made durable" } as const,
-  ].map((array) => findingOf(array)?.status);
+  ].map((array) => findingsOf(array).map(({ status }) => status));
+  const lost = "4.0 KiB cannot be read from any member.";
+  const failed = "member drive2 (role 2) failed: 3 write errors (EIO).";
+  const mismatch = "the last scrub found 512 B whose parity does not match.";
   expect(findings).toEqual([
-    "4.0 KiB cannot be read from any member.",
-    "member drive2 (role 2) failed: 3 write errors (EIO).",
-    "the last scrub found 512 B whose parity does not match.",
-    "the array is not running: stopped.",
-    "the array takes no writes: a record could not be made durable.",
+    [lost, failed, mismatch],
+    [failed, mismatch],
+    [mismatch],
+    ["the array is not running: stopped."],
+    ["the array takes no writes: a record could not be made durable."],
   ]);
 });
 

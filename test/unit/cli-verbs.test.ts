@@ -23,7 +23,7 @@ test("drive: add, list, remove; a refusal is the API's own sentence", async () =
   const daemon = await startFakeAppliance();
   const added = await runCli("drive add d0 /dev/a --no-direct", { daemon });
   expect(added).toMatchObject({ exitCode: 0, stdout: "d0 (1.0 MiB) is available" });
-  expect(daemon.db.listDrives()[0]?.direct).toBe(false);
+  expect(daemon.store.state.drives.get("d0")?.direct).toBe(false);
   const list = await runCli("drive list", { daemon });
   expect(list.stdout.split("\n")[1]).toBe("d0     available  -       1.0 MiB  /dev/a");
   expect(JSON.parse((await runCli("drive list --json", { daemon })).stdout)).toHaveLength(1);
@@ -31,7 +31,7 @@ test("drive: add, list, remove; a refusal is the API's own sentence", async () =
   expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
   expect(refused.stderr).toBe("parityd: /dev/none cannot be opened (ENOENT): check the path");
   expect((await runCli("drive remove d0", { daemon })).exitCode).toBe(0);
-  expect(daemon.db.listDrives()).toEqual([]);
+  expect(daemon.store.state.drives.size).toBe(0);
 });
 
 test("array: create with its sizes, dry run, list, show, stop, start", async () => {

@@ -10,11 +10,13 @@ import {
   arrayParams,
   arraySchema,
   createArrayBody,
+  createPlanSchema,
   deleteArrayQuery,
-  emptyBody,
+  dryRunQuery,
   forceQuery,
   patchArrayBody,
   startArrayBody,
+  stopArrayBody,
 } from "../schemas.ts";
 
 export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
@@ -49,22 +51,23 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "post",
       path: "/v1/arrays/{name}/stop",
-      summary: "Stop an array; its members are marked clean",
+      summary: "Stop an array; its members are marked clean. Refused while clients are connected",
       params: arrayParams,
       query: forceQuery,
-      // `force` is taken so that start and stop have one body; what forces a stop is the query.
-      body: z.union([emptyBody, z.strictObject({ force: z.literal(false) })]),
+      body: stopArrayBody,
       answers: oneArray,
     },
-    async ({ params: { name: array }, query: { force } }) =>
-      arrayAnswer(await appliance.client.call({ kind: "stop-array", array, force })),
+    async ({ params, query, body }) => {
+      const force = query.force || body.force;
+      return arrayAnswer(await appliance.stopArray({ array: params.name, force }));
+    },
   );
   addRoute(
     app,
     {
       method: "patch",
       path: "/v1/arrays/{name}",
-      summary: "Change speeds (bytes per second), deadlines, or the consistency policy",
+      summary: "Change the name, speeds (bytes per second), deadlines, the consistency policy",
       params: arrayParams,
       body: patchArrayBody,
       answers: oneArray,
@@ -82,12 +85,13 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "delete",
       path: "/v1/arrays/{name}",
-      summary: "Stop an array and forget it",
+      summary: "Stop an array and forget it; one that is absent is forgotten",
       params: arrayParams,
       query: deleteArrayQuery,
       answers: { 204: { description: "The array is gone" } },
     },
-    async ({ params, query }) => emptyAnswer(await appliance.deleteArray(params.name, query)),
+    async ({ params, query }) =>
+      emptyAnswer(await appliance.deleteArray({ array: params.name, ...query })),
   );
 }
 
@@ -98,13 +102,19 @@ function addCollectionRoutes(app: ApiApp, appliance: Appliance): void {
       method: "post",
       path: "/v1/arrays",
       summary: "Create an array; usable at once, the first resync runs in the background",
+      query: dryRunQuery,
       body: createArrayBody,
-      answers: { 201: { description: "The array", schema: arraySchema } },
+      answers: {
+        200: { description: "?dryRun=true: what it would be", schema: createPlanSchema },
+        201: { description: "The array", schema: arraySchema },
+      },
     },
-    async ({ body }) => {
+    async ({ query, body }) => {
       const { chunkKiB, sizeKiB, ...rest } = body;
       const size = sizeKiB === undefined ? {} : { memberSizeBytes: sizeKiB * KIB };
-      const created = await appliance.createArray({ ...rest, chunkBytes: chunkKiB * KIB, ...size });
+      const request = { ...rest, chunkBytes: chunkKiB * KIB, ...size };
+      if (query.dryRun) return answer(await appliance.checkCreate(request));
+      const created = await appliance.createArray(request);
       if (!created.ok) return problemResponse(created.error);
       const headers = { Location: `/v1/arrays/${body.name}`, ETag: etag(created.value) };
       return json(created.value, { status: 201, headers });

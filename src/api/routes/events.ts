@@ -8,7 +8,7 @@
 import { z } from "@hono/zod-openapi";
 import type { EventLog } from "../../appliance/event-log.ts";
 import type { Appliance } from "../../appliance/service.ts";
-import type { StoredEvent } from "../../appliance/state-db.ts";
+import type { StoredEvent } from "../../appliance/state.ts";
 import { type ApiApp, addRoute, json } from "../route.ts";
 import { eventSchema, eventsQuery } from "../schemas.ts";
 

@@ -20,7 +20,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       },
     },
     async ({ params, body }) => {
-      const put = await appliance.putExport({ name: params.name, ...body });
+      const put = await appliance.exports.put({ name: params.name, ...body });
       if (!put.ok) return problemResponse(put.error);
       if (!put.value.created) return json(put.value.view);
       const headers = { Location: `/v1/exports/${params.name}` };
@@ -35,7 +35,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       summary: "Every export; one without URIs waits for its array",
       answers: { 200: { description: "The exports", schema: z.array(exportSchema) } },
     },
-    async () => answer(await appliance.listExports()),
+    async () => answer(await appliance.exports.list()),
   );
   addRoute(
     app,
@@ -48,6 +48,6 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 204: { description: "The export is gone" } },
     },
     async ({ params, query }) =>
-      emptyAnswer(await appliance.deleteExport(params.name, query.force)),
+      emptyAnswer(await appliance.exports.remove(params.name, query.force)),
   );
 }

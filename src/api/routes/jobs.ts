@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { isFinished } from "../../appliance/jobs.ts";
 import type { Appliance } from "../../appliance/service.ts";
-import type { JobStatus } from "../../array/protocol.ts";
+import type { CommandError, JobStatus } from "../../array/protocol.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, json } from "../route.ts";
 import { idParams, jobSchema, waitQuery } from "../schemas.ts";
@@ -58,11 +58,17 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
 /**
  * The answer to a call that began a job: 202 with the job. With a wait, 200 once it is done; a job
  * that failed or was cancelled is a problem here, where it was asked for, so that `curl --fail` in
- * a cron line reports it.
+ * a cron line reports it. Where it is strict, so is what a scrub found, and a scrub that has not
+ * ended when the time is up.
  */
 export async function startedJobAnswer(
   appliance: Appliance,
-  { job, waitSeconds, signal }: { job: JobStatus; waitSeconds: number; signal: AbortSignal },
+  {
+    job,
+    waitSeconds,
+    signal,
+    isStrict = false,
+  }: { job: JobStatus; waitSeconds: number; signal: AbortSignal; isStrict?: boolean },
 ): Promise<Response> {
   const headers = { Location: `/v1/jobs/${job.id}` };
   if (waitSeconds === 0) return json(job, { status: 202, headers });
@@ -74,5 +80,22 @@ export async function startedJobAnswer(
   if (state === "cancelled") {
     return problemResponse({ kind: "conflict", code: "job-cancelled", detail: why });
   }
+  const finding = isStrict ? strictFinding(waited.value) : null;
+  if (finding !== null) return problemResponse(finding);
   return json(waited.value, { status: state === "done" ? 200 : 202, headers });
+}
+
+/** What keeps a scrub from being a success where only a faultless one is. */
+function strictFinding({ id, kind, state, result }: JobStatus): CommandError | null {
+  const found = (code: string, what: string): CommandError => {
+    const detail = `${kind} job ${id} ${what}; GET /v1/jobs/${id} has the ranges`;
+    return { kind: "conflict", code, detail };
+  };
+  if (state !== "done") return found("scrub-not-ended", `is ${state}: the time is up`);
+  const mismatchBytes = Number(result["mismatchBytes"] ?? 0);
+  const lostBytes = Number(result["lostBytes"] ?? 0);
+  if (lostBytes > 0) return found("sectors-lost", `found ${lostBytes} bytes that no member gives`);
+  if (mismatchBytes === 0) return null;
+  const repaired = kind === "repair" ? "repaired" : "found";
+  return found("mismatches-found", `${repaired} ${mismatchBytes} bytes whose parity did not match`);
 }

@@ -56,7 +56,9 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params }) => {
       const { name: array, drive } = params;
-      return arrayAnswer(await appliance.client.call({ kind: "fail-member", array, drive }));
+      return arrayAnswer(
+        await appliance.arrayCommand<"fail-member">({ kind: "fail-member", array, drive }),
+      );
     },
   );
   addRoute(
@@ -70,7 +72,9 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params }) => {
       const { name: array, drive } = params;
-      return emptyAnswer(await appliance.client.call({ kind: "remove-member", array, drive }));
+      return emptyAnswer(
+        await appliance.arrayCommand<"remove-member">({ kind: "remove-member", array, drive }),
+      );
     },
   );
 }

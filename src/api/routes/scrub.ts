@@ -2,7 +2,7 @@
 import type { Appliance } from "../../appliance/service.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer } from "../route.ts";
-import { arrayParams, emptyBody, jobSchema, scrubBody, waitQuery } from "../schemas.ts";
+import { arrayParams, emptyBody, jobSchema, scrubBody, scrubQuery } from "../schemas.ts";
 import { startedJobAnswer } from "./jobs.ts";
 
 export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
@@ -11,9 +11,9 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "post",
       path: "/v1/arrays/{name}/scrub",
-      summary: "Start a scrub, or resume the paused one",
+      summary: "Start a scrub, or resume the paused one; ?strict=true: what it finds is a failure",
       params: arrayParams,
-      query: waitQuery,
+      query: scrubQuery,
       body: scrubBody,
       answers: {
         200: { description: "?wait=: the scrub that has ended", schema: jobSchema },
@@ -23,11 +23,9 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
     async ({ params, query, body, context }) => {
       const started = await appliance.startScrub({ array: params.name, ...body });
       if (!started.ok) return problemResponse(started.error);
-      return startedJobAnswer(appliance, {
-        job: started.value,
-        waitSeconds: query.wait,
-        signal: context.req.raw.signal,
-      });
+      const { wait: waitSeconds, strict: isStrict } = query;
+      const { signal } = context.req.raw;
+      return startedJobAnswer(appliance, { job: started.value, waitSeconds, signal, isStrict });
     },
   );
   addRoute(
@@ -41,9 +39,7 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 200: { description: "The paused job", schema: jobSchema } },
     },
     async ({ params }) => {
-      const paused = await appliance.client.call({ kind: "pause-scrub", array: params.name });
-      if (paused.ok) appliance.jobs.record(paused.value);
-      return answer(paused);
+      return answer(await appliance.pauseScrub(params.name));
     },
   );
   addRoute(
@@ -56,6 +52,8 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 204: { description: "No scrub is under way" } },
     },
     async ({ params }) =>
-      emptyAnswer(await appliance.client.call({ kind: "cancel-scrub", array: params.name })),
+      emptyAnswer(
+        await appliance.arrayCommand<"cancel-scrub">({ kind: "cancel-scrub", array: params.name }),
+      ),
   );
 }

@@ -8,7 +8,7 @@ import { type ApiApp, json } from "../route.ts";
 const READY_TIMEOUT_MS = 5_000;
 
 export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
-  app.get("/-/healthy", () => json({ status: "ok" }));
+  app.get("/-/healthy", () => json({ status: "ok", recording: appliance.recording }));
   app.get("/-/ready", async () => {
     const isAnswering = await answersInTime(appliance);
     if (appliance.state === "ready" && isAnswering) return json({ status: "ready" });
@@ -23,7 +23,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
   app.get("/metrics", async () => {
     const arrays = await appliance.listArrays();
     if (!arrays.ok) return problemResponse(arrays.error);
-    const exports = await appliance.listExports();
+    const exports = await appliance.exports.list();
     if (!exports.ok) return problemResponse(exports.error);
     const nbd = await appliance.nbdStats();
     if (!nbd.ok) return problemResponse(nbd.error);
@@ -32,6 +32,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       arrays: arrays.value,
       exports: exports.value,
       nbd: nbd.value,
+      recording: appliance.recording,
     });
     return new Response(text, {
       headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },

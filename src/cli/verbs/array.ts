@@ -1,4 +1,5 @@
 /** `parityd array create|list|show|start|stop|delete`. */
+import type { ExportView } from "../../appliance/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { formatBytes, KIB } from "../../base/units.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
@@ -11,6 +12,10 @@ import { renderTable } from "../table-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const DRY_RUN = { "dry-run": { type: "boolean", help: "print the plan, change nothing" } } as const;
+
+const FORCE_CLIENTS: CommandSpec["options"] = {
+  force: { type: "boolean", help: "also while clients are connected: their requests fail" },
+};
 
 export const arrayCommands: readonly CommandSpec[] = [
   {
@@ -78,14 +83,19 @@ export const arrayCommands: readonly CommandSpec[] = [
     path: ["array", "stop"],
     summary: "Stop an array; its members are marked clean",
     operands: [{ name: "NAME" }],
-    options: RUN_DIR,
-    run: (invocation, host) => changeArray(invocation, host, { action: "stop", body: {} }),
+    options: { ...FORCE_CLIENTS, ...RUN_DIR },
+    run: (invocation, host) =>
+      changeArray(invocation, host, {
+        action: "stop",
+        body: { force: invocation.isSet("force") },
+      }),
   },
   {
     path: ["array", "set"],
-    summary: "Change an array's consistency policy, speeds or deadlines",
+    summary: "Change an array's name, consistency policy, speeds or deadlines",
     operands: [{ name: "NAME" }],
     options: {
+      name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
       policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync" },
       "sync-min": { type: "string", value: "SIZE", help: "sync speed a second beside clients" },
       "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
@@ -102,6 +112,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
       "zero-superblocks": { type: "boolean", help: "erase what makes the drives members" },
+      ...FORCE_CLIENTS,
       ...DRY_RUN,
       ...RUN_DIR,
     },
@@ -143,6 +154,8 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
 
 async function setArray(invocation: Invocation, host: CliHost): Promise<number> {
   const body: Record<string, string | number> = {};
+  const newName = invocation.text("name");
+  if (newName !== undefined) body["name"] = newName;
   const policy = invocation.text("policy");
   if (policy !== undefined) body["consistencyPolicy"] = policy;
   for (const [option, key] of [
@@ -167,29 +180,31 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   if (Object.keys(body).length === 0) return usageFailure(host, "name a setting to change");
   const name = invocation.operands[0]!;
   const client = new DaemonClient(host, invocation);
-  const changed = await client.call<ArrayStatus>("PATCH", `/v1/arrays/${name}`, body);
+  const path = `/v1/arrays/${encodeURIComponent(name)}`;
+  const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
-  host.print(`${name}: policy ${changed.value.value.consistencyPolicy}`);
+  host.print(`${changed.value.value.name}: policy ${changed.value.value.consistencyPolicy}`);
   return Exit.ok;
 }
 
+/** What the call itself would answer, and what it would overwrite. */
 async function printCreatePlan(
   client: DaemonClient,
   host: CliHost,
   plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
+  const judged = await client.call<{ sizeBytes: number }>("POST", "/v1/arrays?dryRun=true", plan);
+  if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
-  host.print(`would create ${plan.name}, RAID5 of ${plan.drives.length} drives, overwriting:`);
+  const size = formatBytes(judged.value.value.sizeBytes);
+  host.print(`would create ${plan.name}, ${size}, RAID5 of ${plan.drives.length} drives:`);
   for (const name of [...plan.drives, ...plan.spares]) {
     const drive = known.value.value.find((candidate) => candidate.name === name);
-    if (drive === undefined) {
-      return fail(host, { exitCode: Exit.failed, message: `there is no drive ${name}` });
-    }
     const role = plan.spares.includes(name) ? "spare" : `role ${plan.drives.indexOf(name)}`;
-    host.print(
-      `  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${drive.state})`,
-    );
+    if (drive === undefined) continue;
+    const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
+    host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
   }
   return Exit.ok;
 }
@@ -230,7 +245,13 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
   const erase = doesZero ? " and erase the superblocks of its members" : "";
   const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
+  const isForced = invocation.isSet("force");
   if (invocation.isSet("dry-run")) {
+    const clients = isForced ? 0 : await clientsOf(client, array.value.value.uuid);
+    if (clients > 0) {
+      const message = `it would be refused: ${clients} clients are connected (--force drops them)`;
+      return fail(host, { exitCode: Exit.failed, message });
+    }
     host.print(`would ${plan}`);
     return Exit.ok;
   }
@@ -240,11 +261,18 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   if (confirmed !== name) {
     return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
   }
-  const query = doesZero ? "?zeroSuperblocks=true" : "";
+  const query = `?zeroSuperblocks=${doesZero}&force=${isForced}`;
   const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
   return deleted.ok ? Exit.ok : fail(host, deleted.error);
 }
 
 function arrayPath(invocation: Invocation): string {
   return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
+}
+
+async function clientsOf(client: DaemonClient, arrayUuid: string): Promise<number> {
+  const exports = await client.get<ExportView[]>("/v1/exports");
+  if (!exports.ok) return 0;
+  const own = exports.value.value.filter((entry) => entry.arrayUuid === arrayUuid);
+  return own.reduce((count, { connections }) => count + connections, 0);
 }

@@ -5,9 +5,9 @@
  * it was dirty. With --read-only the members are opened read-only and not one byte is written.
  */
 import { resolve } from "node:path";
+import { nbdUri } from "../../appliance/export-book.ts";
 import { type Logger, stderrLogger } from "../../appliance/logger.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
-import { nbdUri } from "../../appliance/service.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
 import type { ArrayStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";

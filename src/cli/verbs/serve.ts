@@ -2,7 +2,9 @@
  * `parityd serve`: the daemon.
  *
  * Order of the start: locks (two daemons never share a directory), state.db, reactor, NBD sockets,
- * drives and arrays, API. `ready` is printed when all of that is there. The stop is the reverse:
+ * API, then drives and arrays, each array as soon as its own drives are there. `ready` is printed
+ * when all drives have answered, or after a moment: a drive that hangs keeps nothing else away, and
+ * NBD clients of an array that is still awaited wait. The stop is the reverse:
  * refuse changes, drain and mark clean, close. A second signal leaves at once, dirty: that is safe.
  */
 import { mkdirSync } from "node:fs";
@@ -10,9 +12,11 @@ import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
 import { openTokenFile, type TcpGuard } from "../../api/auth.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
+import { processAlarms, sleep } from "../../appliance/alarms.ts";
 import { type Config, type ConfigInput, isNbdExposed, loadConfig } from "../../appliance/config.ts";
 import { EventLog } from "../../appliance/event-log.ts";
 import { JobBook } from "../../appliance/jobs.ts";
+import { randomArrayUuid } from "../../appliance/labels.ts";
 import { takeLock } from "../../appliance/linux-lock.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
 import { type Logger, stderrLogger } from "../../appliance/logger.ts";
@@ -20,7 +24,8 @@ import { listenNbdTls, type NbdTlsListener } from "../../appliance/nbd-tls.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import { Appliance } from "../../appliance/service.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
-import { openStateDb, type StateDb } from "../../appliance/state-db.ts";
+import { SqliteStateFile } from "../../appliance/state-file.ts";
+import { StateStore } from "../../appliance/state-store.ts";
 import { Systemd } from "../../appliance/systemd.ts";
 import { loadTlsFiles, type TlsFiles } from "../../appliance/tls-files.ts";
 import type { NbdAddress } from "../../array/protocol.ts";
@@ -31,6 +36,8 @@ import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 
 const NBD_SOCKET_MODE = 0o660;
+/** Drives that have not answered by then are awaited by their own arrays alone. */
+const READY_WAIT_MS = 5_000;
 
 export const CONFIG_OPTIONS: CommandSpec["options"] = {
   config: { type: "string", value: "FILE", help: "TOML file; flags win over it" },
@@ -89,17 +96,20 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const stop = stopSignal(host);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
-  const parts = { config: config.value, log, db: opened.value, host, tls: tls.value };
+  const store = openState(config.value, log);
+  const parts = { config: config.value, log, store, host, tls: tls.value };
   const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
   const { appliance, systemd, apiPath, nbdPath } = daemon.value;
-  host.print(`ready api=${apiPath} nbd=${nbdPath}`);
-  systemd.ready(`serving on ${apiPath} and ${nbdPath}`);
   systemd.watch(appliance.client);
   const lastResort = setTimeout(
     () => void appliance.startLacking(),
     config.value.degradedStartSeconds * 1000,
   );
+  const restored = appliance.restore();
+  await Promise.race([restored, sleep(processAlarms, READY_WAIT_MS), stop]);
+  host.print(`ready api=${apiPath} nbd=${nbdPath}`);
+  systemd.ready(`serving on ${apiPath} and ${nbdPath}`);
   await stop;
   clearTimeout(lastResort);
   log.write("info", "stopping: draining requests and marking arrays clean");
@@ -109,7 +119,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   await appliance.shutdown();
   await daemon.value.nbdTls?.close();
   for (const server of daemon.value.servers) await server.close();
-  opened.value.close();
+  store.close();
   log.write("info", "stopped");
   return Exit.ok;
 }
@@ -126,8 +136,8 @@ export function stopSignal(host: CliHost): Promise<void> {
   });
 }
 
-/** Directories, locks and the database. */
-function prepare(config: Config): Result<StateDb, CallError> {
+/** Directories and locks. */
+function prepare(config: Config): Result<undefined, CallError> {
   for (const directory of new Set([resolve(config.stateDir), resolve(config.runDir)])) {
     try {
       mkdirSync(directory, { recursive: true, mode: 0o750 });
@@ -146,10 +156,14 @@ function prepare(config: Config): Result<StateDb, CallError> {
         "stop that one, or choose --state-dir and --run-dir",
     );
   }
-  const umask = process.umask(0o077);
-  const db = openStateDb(join(config.stateDir, "state.db"));
-  process.umask(umask);
-  return db.ok ? db : unavailable(db.error);
+  return ok();
+}
+
+/** What is remembered, whatever has become of the file. */
+function openState(config: Config, log: Logger): StateStore {
+  const path = join(config.stateDir, "state.db");
+  const file = new SqliteStateFile({ path, scratch: config.runDir });
+  return new StateStore({ loaded: file.load(), file, alarms: processAlarms, log });
 }
 
 interface Daemon {
@@ -165,39 +179,41 @@ interface Daemon {
 interface DaemonParts {
   readonly config: Config;
   readonly log: Logger;
-  readonly db: StateDb;
+  readonly store: StateStore;
   readonly host: CliHost;
   /** Null: NBD over TCP is plain, or there is none. */
   readonly tls: TlsFiles | null;
 }
 
 async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError>> {
-  const { config, log, db, host } = parts;
+  const { config, log, store, host } = parts;
+  const alarms = processAlarms;
   const started = await host.startReactor({
     memoryMib: config.memoryMib,
-    firstJobId: db.nextJobId(),
+    firstJobId: store.firstJobId,
     allowFaultInjection: config.allowFaultInjection,
-    autoAssemble: true,
+    autoAssemble: false,
   });
   if (!started.ok) return unavailable(started.error);
   const reactor = started.value;
   const client = new ReactorClient({ ...reactor, log });
-  const jobs = new JobBook({ db, client });
+  const jobs = new JobBook({ store, client, alarms });
   jobs.closeFormerRun(new Date().toISOString());
   const appliance = new Appliance({
     client,
     opener: reactor.opener,
-    db,
-    events: new EventLog({ db, log }),
+    store,
+    events: new EventLog({ store, log }),
     jobs,
+    alarms,
     log,
+    newUuid: randomArrayUuid,
     allowFaultInjection: config.allowFaultInjection,
   });
   const nbdPath = join(config.runDir, "nbd.sock");
   const nbd = await listenNbd(parts, client, nbdPath);
   if (!nbd.ok) return nbd;
-  appliance.setNbdAddresses(nbd.value.addresses);
-  await appliance.restore();
+  appliance.exports.setNbdAddresses(nbd.value.addresses);
   const apiPath = join(config.runDir, "api.sock");
   const servers = await listenApi(parts, appliance, apiPath);
   if (!servers.ok) {

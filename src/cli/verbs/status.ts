@@ -1,10 +1,17 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
+import type { RecordingHealth } from "../../appliance/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CheckExit, Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { checkExit, findingOf, renderArray, renderLostDrives } from "../status-text.ts";
+import {
+  checkExit,
+  findingsOf,
+  renderArray,
+  renderLostDrives,
+  renderRecording,
+} from "../status-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 export const statusCommand: CommandSpec = {
@@ -28,21 +35,28 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const client = new DaemonClient(host, invocation);
   const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
   const drives = arrays.ok ? await client.get<DriveStatus[]>("/v1/drives") : arrays;
-  if (!arrays.ok || !drives.ok) {
-    const error = arrays.ok ? drives : arrays;
-    const exitCode = error.ok ? Exit.failed : fail(host, error.error);
+  const health = drives.ok
+    ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
+    : drives;
+  if (!arrays.ok || !drives.ok || !health.ok) {
+    const failed = [arrays, drives, health].find((answer) => !answer.ok);
+    const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
   const name = invocation.operands[0];
-  const wanted = arrays.value.value.filter((array) => name === undefined || array.name === name);
+  const { recording } = health.value.value;
+  const wanted = arrays.value.value.filter(
+    (array) => name === undefined || array.name === name || array.uuid === name,
+  );
   if (name !== undefined && wanted.length === 0) {
     const exitCode = isCheck ? CheckExit.cannotTell : Exit.failed;
     return fail(host, { exitCode, message: `there is no array ${name}` });
   }
   // The drives of other arrays are no concern of a question about one.
   const judged = name === undefined ? drives.value.value : [];
-  show(invocation, host, { wanted, drives: drives.value.value, judged });
-  return isCheck ? checkExit(wanted, judged) : Exit.ok;
+  show(invocation, host, { wanted, drives: drives.value.value, judged, recording });
+  if (!isCheck) return Exit.ok;
+  return name === undefined ? checkExit(wanted, judged, recording) : checkExit(wanted, judged);
 }
 
 function show(
@@ -52,16 +66,20 @@ function show(
     readonly wanted: readonly ArrayStatus[];
     readonly drives: readonly DriveStatus[];
     readonly judged: readonly DriveStatus[];
+    readonly recording: RecordingHealth;
   },
 ): void {
+  const { drives, recording } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
-  const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingOf(array) !== null);
+  const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
   if (invocation.isSet("json")) {
-    const document = { schema: "parityd.status/1", arrays: shown, drives: known.drives };
+    const document = { schema: "parityd.status/1", arrays: shown, drives, recording };
     host.print(JSON.stringify(document));
     return;
   }
-  const blocks = shown.map((array) => renderArray(array, known.drives).join("\n"));
+  const blocks = shown.map((array) => renderArray(array, drives).join("\n"));
+  const notWritten = renderRecording(recording);
+  if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
   const lost = renderLostDrives(known.judged);
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) host.print(blocks.join("\n\n"));

@@ -1,0 +1,303 @@
+/**
+ * The drives that this host was told about: opens and closes them, and looks for those that are
+ * missing.
+ *
+ * A drive is what its superblock says (the device UUID), else its hardware's identity, else its
+ * path; its name follows the disk. So where a path leads to another known drive's disk, that drive
+ * gets it. Drives that are missing are looked for every few seconds: at their paths, in the folder
+ * where a file was, and now and then on all block devices.
+ */
+import { dirname } from "node:path";
+import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts";
+import type { Log } from "../base/log.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import type { Alarms } from "./alarms.ts";
+import type { DriveOpener, FoundDevice } from "./drive-opener.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import type { StoredDrive } from "./state.ts";
+import type { StateStore } from "./state-store.ts";
+
+const LOOK_MS = 3_000;
+/** Every so many looks all block devices are read: that wakes sleeping disks. */
+const DEEP_LOOK_EVERY = 10;
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export interface DriveKeeperParts {
+  readonly client: ReactorClient;
+  readonly opener: DriveOpener;
+  readonly store: StateStore;
+  readonly alarms: Alarms;
+  readonly log: Log;
+  /** Told of each drive that has been attached. */
+  readonly onAttached: (drive: DriveStatus) => Promise<void>;
+}
+
+export class DriveKeeper {
+  private readonly parts: DriveKeeperParts;
+  /** Why a drive that is known is not attached. */
+  private readonly missing = new Map<string, string>();
+  /** Names between open and attach or between detach and close: nobody else may use them. */
+  private readonly busy = new Set<string>();
+  private looks = 0;
+  private isStopped = false;
+
+  constructor(parts: DriveKeeperParts) {
+    this.parts = parts;
+  }
+
+  get known(): readonly StoredDrive[] {
+    return [...this.parts.store.state.drives.values()];
+  }
+
+  /** Opens all known drives, each as soon as it answers. */
+  async attachAll(): Promise<void> {
+    const { log } = this.parts;
+    await Promise.all(this.known.map((drive) => this.attachKnown(drive)));
+    for (const [drive, reason] of this.missing) {
+      log.write("warn", "drive is missing", { drive, reason });
+    }
+  }
+
+  /** From now on missing drives are looked for. */
+  watch(): void {
+    this.parts.alarms.after(LOOK_MS, () => {
+      if (this.isStopped) return;
+      void this.lookForMissing().then(() => this.watch());
+    });
+  }
+
+  stop(): void {
+    this.isStopped = true;
+  }
+
+  async list(): Answer<DriveStatus[]> {
+    const attached = await this.parts.client.call({ kind: "list-drives" });
+    if (!attached.ok) return attached;
+    const names = new Set(attached.value.map((drive) => drive.name));
+    const rest = this.known.filter((drive) => !names.has(drive.name));
+    const all = [...attached.value, ...rest.map((drive) => this.missingStatus(drive))];
+    return ok(all.sort((left, right) => (left.name < right.name ? -1 : 1)));
+  }
+
+  /** Opens and attaches a drive. The same name and path again retries one that is missing. */
+  async add(wanted: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
+    const { store } = this.parts;
+    const { name, path } = wanted;
+    const same = store.state.drives.get(name);
+    const isRetry = same !== undefined && this.missing.has(name) && same.path === path;
+    const obstacle = this.obstacleTo(name, path, isRetry);
+    if (obstacle !== null) return err(obstacle);
+    if (isRetry) return this.attach({ ...same, direct: wanted.direct });
+    const drive: StoredDrive = { ...wanted, byId: null, deviceUuid: null, arrayUuid: null };
+    // Order: recorded first, so that what cannot be recorded is never attached.
+    this.busy.add(name);
+    const recorded = await store.commit({ kind: "put-drive", drive });
+    this.busy.delete(name);
+    if (!recorded.ok) return recorded;
+    const attached = await this.attach(drive);
+    if (!attached.ok) store.note({ kind: "delete-drive", name });
+    return attached;
+  }
+
+  async remove(name: string, force: boolean): Answer<null> {
+    const { client, opener, store } = this.parts;
+    const known = store.state.drives.get(name);
+    if (known === undefined) return err(driveNotFound(name));
+    if (this.busy.has(name)) return err(driveBusy(name));
+    this.busy.add(name);
+    try {
+      // Order: what cannot be forgotten durably is not let go of.
+      const recorded = await store.commit({ kind: "delete-drive", name });
+      if (!recorded.ok) return recorded;
+      const detached = await client.call({ kind: "detach-drive", name, force });
+      if (detached.ok) await opener.close(detached.value.fd);
+      else if (!this.missing.has(name) || detached.error.kind !== "not-found") {
+        store.note({ kind: "put-drive", drive: known });
+        return detached;
+      }
+      this.missing.delete(name);
+      return ok(null);
+    } finally {
+      this.busy.delete(name);
+    }
+  }
+
+  /** Tries the paths of all missing drives again. */
+  async retryMissing(): Promise<void> {
+    const drives = this.known.filter(({ name }) => this.missing.has(name));
+    await Promise.all(drives.map((drive) => this.attachKnown(drive)));
+  }
+
+  /** What the reactor says of a drive is remembered: by it the disk is known again. */
+  observe({ name, superblock }: DriveStatus): void {
+    const { store } = this.parts;
+    const known = store.state.drives.get(name);
+    if (known === undefined || superblock === undefined) return;
+    const { deviceUuid, arrayUuid } = superblock;
+    if (known.deviceUuid === deviceUuid && known.arrayUuid === arrayUuid) return;
+    store.note({ kind: "put-drive", drive: { ...known, deviceUuid, arrayUuid } });
+  }
+
+  // Attaching -----------------------------------------------------------------------------------
+
+  private obstacleTo(name: string, path: string, isRetry: boolean): CommandError | null {
+    if (this.busy.has(name)) return driveBusy(name);
+    const same = this.known.find((known) => known.name === name);
+    if (same !== undefined && !isRetry) {
+      const detail =
+        `a drive named ${name} is there already (${same.path}): ` +
+        "choose another name, or remove that one first";
+      return { kind: "conflict", code: "drive-exists", detail };
+    }
+    const twin = this.known.find((known) => known.path === path && known.name !== name);
+    if (twin === undefined) return null;
+    const detail = `${path} is there already, as drive ${twin.name}`;
+    return { kind: "conflict", code: "path-in-use", detail };
+  }
+
+  private async attachKnown(drive: StoredDrive): Promise<void> {
+    const attached = await this.attach(drive);
+    if (!attached.ok) this.missing.set(drive.name, attached.error.detail);
+  }
+
+  private async attach(drive: StoredDrive): Answer<DriveStatus> {
+    if (this.busy.has(drive.name)) return err(driveBusy(drive.name));
+    this.busy.add(drive.name);
+    try {
+      const opened = await this.open(drive);
+      if (!opened.ok) return opened;
+      return await this.attachOpen(drive, opened.value);
+    } finally {
+      this.busy.delete(drive.name);
+    }
+  }
+
+  private async attachOpen(drive: StoredDrive, opened: OpenDrive): Answer<DriveStatus> {
+    const { client, opener, store, onAttached } = this.parts;
+    const attached = await client.call({ kind: "attach-drive", drive: opened });
+    if (!attached.ok) {
+      await opener.close(opened.fd);
+      return attached;
+    }
+    const wasMissing = this.missing.delete(drive.name);
+    const byId = opened.identity?.byId ?? drive.byId;
+    const { path } = opened;
+    if (wasMissing || path !== drive.path || byId !== drive.byId) {
+      store.note({ kind: "put-drive", drive: { ...drive, path, byId } });
+    }
+    this.observe(attached.value);
+    await onAttached(attached.value);
+    // The array may have started in the meantime.
+    const now = await this.list();
+    return ok((now.ok && now.value.find(({ name }) => name === drive.name)) || attached.value);
+  }
+
+  /** Opens the disk that the drive is, where its paths lead, or where it has gone to. */
+  private async open(drive: StoredDrive): Answer<OpenDrive> {
+    const { opener } = this.parts;
+    let failure: CommandError = driveNotFound(drive.name);
+    for (const path of pathsOf(drive)) {
+      const opened = await opener.open({ ...drive, path, readOnly: false });
+      if (!opened.ok) {
+        failure = opened.error;
+        continue;
+      }
+      const stranger = await this.strangerAt(drive, opened.value);
+      if (stranger === null) return opened;
+      await opener.close(opened.value.fd);
+      failure = stranger;
+    }
+    return err(failure);
+  }
+
+  /** Why what is open is not this drive's disk, or null. */
+  private async strangerAt(drive: StoredDrive, opened: OpenDrive): Promise<CommandError | null> {
+    const { deviceUuid = null, path, identity } = opened;
+    if (deviceUuid !== null) {
+      const owner = this.known.find((known) => known.deviceUuid === deviceUuid);
+      if (owner !== undefined && owner.name !== drive.name) {
+        return notThisDrive(`${path} holds drive ${owner.name}, or a copy of it`);
+      }
+    }
+    if (drive.deviceUuid === null || drive.deviceUuid === deviceUuid) return null;
+    // Its superblock is not there: the same disk without it, or another one in its place.
+    const { byId } = drive;
+    if (byId !== null && (identity?.byId ?? null) !== null && identity!.byId !== byId) {
+      return notThisDrive(`${path} is another disk (${identity!.byId})`);
+    }
+    const found = await this.look([drive], { isDeep: false });
+    const itself = found.find(({ member }) => member?.deviceUuid === drive.deviceUuid);
+    return itself === undefined
+      ? null
+      : notThisDrive(`${path} holds something else; the drive is at ${itself.path}`);
+  }
+
+  // Looking for what is missing -----------------------------------------------------------------
+
+  private async lookForMissing(): Promise<void> {
+    const drives = this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
+    if (drives.length === 0) return;
+    this.looks += 1;
+    const found = await this.look(drives, { isDeep: this.looks % DEEP_LOOK_EVERY === 0 });
+    await Promise.all(
+      drives.map(async (drive) => {
+        const device = found.find((candidate) => this.isAt(drive, candidate));
+        if (device === undefined || !this.missing.has(drive.name) || this.isStopped) return;
+        await this.attachKnown({ ...drive, path: device.path });
+        if (this.missing.has(drive.name)) return;
+        const { path } = device;
+        this.parts.log.write("info", "a missing drive is there again", { drive: drive.name, path });
+      }),
+    );
+  }
+
+  /** What is where these drives may be. */
+  private async look(
+    drives: readonly StoredDrive[],
+    { isDeep }: { isDeep: boolean },
+  ): Promise<readonly FoundDevice[]> {
+    const isDevice = (path: string): boolean => path.startsWith("/dev/");
+    const files = drives.filter(({ path }) => !isDevice(path));
+    const { found } = await this.parts.opener.look({
+      paths: drives.flatMap(pathsOf),
+      folders: [...new Set(files.map(({ path }) => dirname(path)))],
+      blockDevices: isDeep && drives.some(({ path }) => isDevice(path)),
+    });
+    return found;
+  }
+
+  private isAt(drive: StoredDrive, { path, member, byId }: FoundDevice): boolean {
+    if (drive.deviceUuid !== null && member !== null) return member.deviceUuid === drive.deviceUuid;
+    // Another known drive's disk is never taken for this one.
+    if (member !== null && this.known.some((known) => known.deviceUuid === member.deviceUuid)) {
+      return false;
+    }
+    if (drive.byId !== null && byId !== null) return drive.byId === byId;
+    return path === drive.path;
+  }
+
+  private missingStatus(drive: StoredDrive): DriveStatus {
+    const detail = this.missing.get(drive.name) ?? "not open yet";
+    const status = { name: drive.name, path: drive.path, sizeBytes: 0, logicalBlockBytes: 0 };
+    return { ...status, state: "missing", detail };
+  }
+}
+
+function pathsOf({ path, byId }: StoredDrive): string[] {
+  return byId === null || byId === path ? [path] : [byId, path];
+}
+
+function notThisDrive(detail: string): CommandError {
+  return { kind: "conflict", code: "another-drive", detail };
+}
+
+export function driveNotFound(name: string): CommandError {
+  const detail = `there is no drive named ${name}; GET /v1/drives lists those that are known`;
+  return { kind: "not-found", code: "drive-not-found", detail };
+}
+
+function driveBusy(name: string): CommandError {
+  const detail = `drive ${name} is being opened or closed at this moment; try again`;
+  return { kind: "busy", code: "drive-busy", detail };
+}

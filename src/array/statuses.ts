@@ -1,0 +1,278 @@
+/**
+ * What the outside sees of drives, arrays, jobs, exports and faults, as values: they cross from the
+ * reactor to the control thread and are what the API answers. Offsets and sizes are bytes.
+ */
+import type { MismatchList } from "../raid5/mismatch-ranges.ts";
+
+// Drives ----------------------------------------------------------------------------------------
+
+/** What a device is, whatever its path is today. Each is null where the host cannot tell. */
+export interface DriveIdentity {
+  /** The whole path of its most lasting link: "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4". */
+  readonly byId: string | null;
+  /** As the kernel says it ("naa.5000c500a1b2c3d4"); of a partition with "-part1" behind it. */
+  readonly wwn: string | null;
+  /** As the kernel says it; of a partition with "-part1" behind it. */
+  readonly serial: string | null;
+  readonly model: string | null;
+}
+
+/** A drive that a helper thread has opened. The reactor never opens or closes a file itself. */
+export interface OpenDrive {
+  readonly name: string;
+  readonly path: string;
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  /** False: opened without O_DIRECT; writes go through the page cache. */
+  readonly isDirect: boolean;
+  readonly isReadOnly: boolean;
+  readonly isRotational: boolean;
+  /** Files always; block devices by their queue. */
+  readonly hasVolatileCache: boolean;
+  /** True only where every byte is known to read as zero (a file without any allocated extent). */
+  readonly readsZeros: boolean;
+  /** A regular file: a hole that is punched reads zeros. Absent: no. */
+  readonly canPunchHoles?: boolean;
+  /**
+   * What is on it, found by the helper, as a noun with its article where it takes one ("an ext4
+   * file system", "data that is not zero"). Null: nothing that anybody could miss.
+   */
+  readonly signature: string | null;
+  /** Of the md superblock that it carries; null: none that can be used. */
+  readonly deviceUuid?: string | null;
+  /** Absent: nobody looked. All null for a file. */
+  readonly identity?: DriveIdentity;
+  /** What a file takes of its file system; less than `sizeBytes`: sparse. Absent: no file. */
+  readonly allocatedBytes?: number;
+  /** A file whose file system copies on write: space that is allocated is no promise there. */
+  readonly isCopyOnWrite?: boolean;
+}
+
+export type DriveState =
+  | "available"
+  | "member"
+  | "spare"
+  | "stale"
+  | "foreign"
+  | "missing"
+  | "faulty";
+
+export interface DriveSuperblock {
+  readonly arrayUuid: string;
+  readonly deviceUuid: string;
+  /** The array's own name on disk, without a host. */
+  readonly arrayName: string;
+  /** Null: a spare, or faulty. */
+  readonly role: number | null;
+  readonly eventCount: number;
+}
+
+export interface DriveStatus {
+  readonly name: string;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly logicalBlockBytes: number;
+  readonly state: DriveState;
+  readonly member?: { readonly array: string; readonly role: number };
+  /** What its superblock says, where it carries one that can be used. */
+  readonly superblock?: DriveSuperblock;
+  /** One sentence on how the drive came to be in this state, where that is not plain. */
+  readonly detail?: string;
+}
+
+// Arrays ----------------------------------------------------------------------------------------
+
+export type ConsistencyPolicy = "resync" | "bitmap" | "ppl";
+
+/**
+ * The first that applies: `absent` (known here, nothing of it present), `inactive`, `broken` (an
+ * invariant broke in it: stopped until the daemon starts again), `fenced` (another host took it
+ * over), `failed` (two or more members missing), `read-only`, `degraded`, `active`, `clean`.
+ */
+export const ARRAY_STATES = [
+  "absent",
+  "inactive",
+  "broken",
+  "fenced",
+  "failed",
+  "read-only",
+  "degraded",
+  "active",
+  "clean",
+] as const;
+export type ArrayState = (typeof ARRAY_STATES)[number];
+
+export type MemberState = "in-sync" | "rebuilding" | "spare" | "faulty" | "missing";
+
+export type SyncAction = "idle" | "resync" | "rebuild" | "check" | "repair";
+
+export interface MemberErrors {
+  readonly read: number;
+  readonly write: number;
+  readonly fixed: number;
+  readonly slow: number;
+  readonly retried: number;
+}
+
+export interface MemberStatus {
+  readonly role: number;
+  /** Null where no drive is known for this role. */
+  readonly drive: string | null;
+  readonly state: MemberState;
+  readonly recoveredBytes?: number;
+  readonly errors: MemberErrors;
+  /** Completions by errno name or kind ("short"), as judged by the retry filter. */
+  readonly errorKinds: Readonly<Record<string, number>>;
+  readonly io: {
+    readonly reads: number;
+    readonly writes: number;
+    readonly flushes: number;
+    readonly bytesRead: number;
+    readonly bytesWritten: number;
+  };
+}
+
+export interface SyncStatus {
+  readonly action: SyncAction;
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly rateBytesPerSecond: number;
+  readonly etaSeconds: number | null;
+}
+
+export interface ScrubSummary {
+  readonly mode: "check" | "repair";
+  readonly finishedAt: string;
+  readonly mismatchBytes: number;
+}
+
+export interface ArrayStatus {
+  readonly name: string;
+  readonly uuid: string;
+  readonly state: ArrayState;
+  readonly level: "raid5";
+  readonly layout: string;
+  readonly chunkBytes: number;
+  readonly sizeBytes: number;
+  readonly consistencyPolicy: ConsistencyPolicy;
+  readonly eventCount: number;
+  /** The name on the members, where it is not the label. */
+  readonly nameOnDisk: string | null;
+  /** Missing members. */
+  readonly degraded: number;
+  /** Why the array is in this state, where it is not plain ("stopped", "dirty and degraded: …"). */
+  readonly reason: string | null;
+  /** Stopped by the user: it does not start by itself. */
+  readonly isHeld: boolean;
+  /** What a start of it takes; null: it runs. */
+  readonly startNeeds: "nothing" | "force" | "drives" | null;
+  readonly members: readonly MemberStatus[];
+  readonly spares: readonly string[];
+  readonly sync: SyncStatus;
+  readonly mismatchBytes: number;
+  readonly lostBytes: number;
+  readonly lastScrub: ScrubSummary | null;
+  readonly syncSpeedMin: number;
+  readonly syncSpeedMax: number;
+  readonly readDeadlineMs: number;
+  readonly writeDeadlineMs: number;
+}
+
+// Jobs ------------------------------------------------------------------------------------------
+
+export type JobKind = "resync" | "rebuild" | "check" | "repair";
+export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
+
+/**
+ * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive. A
+ * scrub lists where it found mismatches as well.
+ */
+export interface JobResult {
+  readonly [fact: string]: number | string | MismatchList;
+}
+
+export interface JobStatus {
+  readonly id: number;
+  readonly kind: JobKind;
+  /** Its label, and what it is. */
+  readonly array: string;
+  readonly arrayUuid: string;
+  readonly state: JobState;
+  readonly done: number;
+  readonly total: number;
+  readonly unit: "bytes";
+  readonly rateBytesPerSecond: number;
+  readonly etaSeconds: number | null;
+  readonly error: string | null;
+  readonly result: JobResult;
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+}
+
+// Exports ---------------------------------------------------------------------------------------
+
+export interface ExportStatus {
+  readonly name: string;
+  /** The uuid of its array: names of arrays can change hands, and an export never does. */
+  readonly array: string;
+  readonly readOnly: boolean;
+  readonly connections: number;
+  /** Its array runs. False: clients wait while that is starting, and are refused otherwise. */
+  readonly isServed: boolean;
+}
+
+export type NbdAddress =
+  | { readonly kind: "unix"; readonly path: string }
+  | {
+      readonly kind: "tcp";
+      readonly host: string;
+      readonly port: number;
+      /** Clients speak TLS there. */
+      readonly isSecure?: true;
+    };
+
+/** Requests of NBD clients that were answered, since the export was made. */
+export interface NbdAnswerCount {
+  readonly export: string;
+  /** "read", "write", "write_zeroes", or "unknown". */
+  readonly op: string;
+  /** "none", or the name of the errno. */
+  readonly error: string;
+  readonly count: number;
+}
+
+export interface NbdStats {
+  /** Those without an export yet among them. */
+  readonly connections: number;
+  readonly answers: readonly NbdAnswerCount[];
+  readonly payloadPoolBytes: number;
+  readonly payloadPoolFreeBytes: number;
+}
+
+// Faults ----------------------------------------------------------------------------------------
+
+export interface FaultSpec {
+  readonly drive: string;
+  readonly op: "read" | "write" | "flush" | "any";
+  readonly at: "submit" | "completion";
+  /** The positive errno to answer with; absent when only `delayMs` or `resultBytes` is meant. */
+  readonly errno?: number;
+  /** Only requests that touch [offset, offset + bytes) of the device. */
+  readonly offset?: number;
+  readonly bytes?: number;
+  /** How many requests it hits; absent: every one until it is cleared. */
+  readonly count?: number;
+  /** Hits one request in `every` (default 1). */
+  readonly every?: number;
+  /** Bad sectors: reads fail until the range has been written. */
+  readonly untilWritten?: boolean;
+  readonly delayMs?: number;
+  /** Pretends that so many bytes were moved: fewer, or more, than asked. */
+  readonly resultBytes?: number;
+}
+
+export interface FaultStatus extends FaultSpec {
+  readonly id: number;
+  readonly injected: number;
+}
