@@ -218,14 +218,22 @@ describe.skipIf(!CAN_RUN)("with one daemon", () => {
     [
       "a folder",
       () => folder,
-      { status: 422, type: "not-a-drive", detail: /neither a regular file nor a block device/ },
+      {
+        status: 422,
+        type: "not-a-drive",
+        detail: /is a folder: a drive is a regular file or a block device/,
+      },
     ],
     [
       "a character device",
       () => "/dev/null",
-      { status: 422, type: "not-a-drive", detail: /neither/ },
+      { status: 422, type: "not-a-drive", detail: /is a character device/ },
     ],
-    ["a socket", () => daemon.apiSocket, { status: 422, type: "not-a-drive", detail: /neither/ }],
+    [
+      "a socket",
+      () => daemon.apiSocket,
+      { status: 422, type: "not-a-drive", detail: /is a socket/ },
+    ],
     [
       "a relative path",
       () => "member0.img",

@@ -4,6 +4,8 @@
  * `find` occurs exactly once in `file`; `test` are the words for `bun test`. What is broken is a
  * write rule (src/raid5/README.md) or one of the faults that a storage engine is known for.
  */
+import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
+
 export interface Mutation {
   readonly name: string;
   /** The number of the write rule that it breaks; null: none of them. */
@@ -790,4 +792,5 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (isDirtyAndDegraded && freshest === null) return",
     test: named(WRITES, "reconstruct-write"),
   },
+  ...DRIVE_MUTATIONS,
 ];

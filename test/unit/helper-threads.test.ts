@@ -221,32 +221,42 @@ async function mustOpen(helper: Helper, path: string): Promise<OpenDrive> {
   return opened.value;
 }
 
+/** Nothing here takes time: what does not end by itself has failed. */
+function bounded(name: string, run: () => Promise<void>): void {
+  test(name, run, 10_000);
+}
+
 const TIMED_OUT = { ok: false, error: { kind: "io", code: "drive-timeout" } } as const;
 
 for (const kind of ["identify", "open"]) {
   for (const hungCount of [1, 3, 8, 20]) {
-    test(`helper: ${hungCount} of 24 drives hang in ${kind}: the others wait for none of them`, async () => {
-      const { host, time, helper } = setUp();
-      const paths = Array.from({ length: 24 }, (_, index) => `/dev/${index}`);
-      // The hung ones first: the worst order.
-      for (const path of paths.slice(0, hungCount)) host.hanging.add(`${kind} ${path}`);
-      const opens = paths.map((path) => helper.open(request(path)));
-      const delayMs = Math.floor(hungCount / QUICK_MAX) * SLOW_MS;
-      await time.advance(delayMs);
-      for (const open of opens.slice(hungCount))
-        expect(await stateOf(open)).toMatchObject({ ok: true });
-      for (const open of opens.slice(0, hungCount)) expect(await stateOf(open)).toBe("pending");
-      await time.advance(2 * DEADLINE_MS);
-      for (const open of opens.slice(0, hungCount))
-        expect(await stateOf(open)).toMatchObject(TIMED_OUT);
-      expect(helper.stuckCount).toBe(hungCount);
-      expect(host.liveCount).toBe(hungCount + Math.min(IDLE_MAX, host.threads.length - hungCount));
-      expect(time.timerCount).toBe(0);
-    });
+    bounded(
+      `helper: ${hungCount} of 24 drives hang in ${kind}: the others wait for none of them`,
+      async () => {
+        const { host, time, helper } = setUp();
+        const paths = Array.from({ length: 24 }, (_, index) => `/dev/${index}`);
+        // The hung ones first: the worst order.
+        for (const path of paths.slice(0, hungCount)) host.hanging.add(`${kind} ${path}`);
+        const opens = paths.map((path) => helper.open(request(path)));
+        const delayMs = Math.floor(hungCount / QUICK_MAX) * SLOW_MS;
+        await time.advance(delayMs);
+        for (const open of opens.slice(hungCount))
+          expect(await stateOf(open)).toMatchObject({ ok: true });
+        for (const open of opens.slice(0, hungCount)) expect(await stateOf(open)).toBe("pending");
+        await time.advance(2 * DEADLINE_MS);
+        for (const open of opens.slice(0, hungCount))
+          expect(await stateOf(open)).toMatchObject(TIMED_OUT);
+        expect(helper.stuckCount).toBe(hungCount);
+        expect(host.liveCount).toBe(
+          hungCount + Math.min(IDLE_MAX, host.threads.length - hungCount),
+        );
+        expect(time.timerCount).toBe(0);
+      },
+    );
   }
 }
 
-test("helper: 24 drives that answer: few threads, and fewer are kept", async () => {
+bounded("helper: 24 drives that answer: few threads, and fewer are kept", async () => {
   const { host, helper } = setUp();
   const paths = Array.from({ length: 24 }, (_, index) => `/dev/${index}`);
   await Promise.all(paths.map((path) => mustOpen(helper, path)));
@@ -257,7 +267,7 @@ test("helper: 24 drives that answer: few threads, and fewer are kept", async () 
   expect(host.liveCount).toBe(0);
 });
 
-test("helper: calls for one drive: in order, one at a time, whatever others do", async () => {
+bounded("helper: calls for one drive: in order, one at a time, whatever others do", async () => {
   const { host, helper } = setUp();
   const { fd } = await mustOpen(helper, "/dev/1");
   host.log.length = 0;
@@ -282,28 +292,31 @@ test("helper: calls for one drive: in order, one at a time, whatever others do",
   expect(host.log).toEqual(expected);
 });
 
-test("helper: a drive that hangs: asked for again, refused at once, by one thread in all", async () => {
-  const { host, time, helper } = setUp();
-  host.hanging.add("open /dev/1");
-  const first = helper.open(request("/dev/1"));
-  const second = helper.open(request("/dev/1"));
-  await time.advance(DEADLINE_MS);
-  expect(await stateOf(first)).toMatchObject(TIMED_OUT);
-  expect(await stateOf(second)).toMatchObject({ ok: false, error: { code: "drive-in-use" } });
-  for (let retry = 0; retry < 10; retry += 1) {
-    expect(await stateOf(helper.open(request("/dev/1")))).toMatchObject(TIMED_OUT);
-    await time.advance(5_000);
-  }
-  expect(host.threads.length).toBe(1);
-  // It comes back: what was opened for nobody is closed, and then it can be had.
-  host.release("open /dev/1");
-  await settle();
-  expect(host.openFds.size).toBe(0);
-  expect((await helper.open(request("/dev/1"))).ok).toBe(true);
-  expect(host.threads.length).toBe(1);
-});
+bounded(
+  "helper: a drive that hangs: asked for again, refused at once, by one thread in all",
+  async () => {
+    const { host, time, helper } = setUp();
+    host.hanging.add("open /dev/1");
+    const first = helper.open(request("/dev/1"));
+    const second = helper.open(request("/dev/1"));
+    await time.advance(DEADLINE_MS);
+    expect(await stateOf(first)).toMatchObject(TIMED_OUT);
+    expect(await stateOf(second)).toMatchObject({ ok: false, error: { code: "drive-in-use" } });
+    for (let retry = 0; retry < 10; retry += 1) {
+      expect(await stateOf(helper.open(request("/dev/1")))).toMatchObject(TIMED_OUT);
+      await time.advance(5_000);
+    }
+    expect(host.threads.length).toBe(1);
+    // It comes back: what was opened for nobody is closed, and then it can be had.
+    host.release("open /dev/1");
+    await settle();
+    expect(host.openFds.size).toBe(0);
+    expect((await helper.open(request("/dev/1"))).ok).toBe(true);
+    expect(host.threads.length).toBe(1);
+  },
+);
 
-test("helper: a device whose open hangs: not opened under another name meanwhile", async () => {
+bounded("helper: a device whose open hangs: not opened under another name meanwhile", async () => {
   const { host, time, helper } = setUp();
   for (const path of ["/dev/1", "/dev/by-id/1"]) host.devices.set(path, "block:8:1");
   host.hanging.add("open /dev/1");
@@ -321,24 +334,27 @@ test("helper: a device whose open hangs: not opened under another name meanwhile
   expect(opens).toEqual(["open /dev/1", "open /dev/by-id/1"]);
 });
 
-test("helper: one device under many names at once: opened once, in any order of answers", async () => {
-  const paths = Array.from({ length: 6 }, (_, index) => `/dev/${index}`);
-  for (let first = 0; first < paths.length; first += 1) {
-    const { host, time, helper } = setUp();
-    for (const path of paths) host.devices.set(path, "block:8:1");
-    for (const path of paths) host.hanging.add(`identify ${path}`);
-    const opens = paths.map((path) => helper.open(request(path)));
-    await time.advance(2 * SLOW_MS);
-    const order = [...paths.slice(first), ...paths.slice(0, first)];
-    for (const path of order) host.release(`identify ${path}`);
-    const results = await Promise.all(opens);
-    expect(results.filter((result) => result.ok).length).toBe(1);
-    expect(results[first]!.ok).toBe(true);
-    expect(host.openFds.size).toBe(1);
-  }
-});
+bounded(
+  "helper: one device under many names at once: opened once, in any order of answers",
+  async () => {
+    const paths = Array.from({ length: 6 }, (_, index) => `/dev/${index}`);
+    for (let first = 0; first < paths.length; first += 1) {
+      const { host, time, helper } = setUp();
+      for (const path of paths) host.devices.set(path, "block:8:1");
+      for (const path of paths) host.hanging.add(`identify ${path}`);
+      const opens = paths.map((path) => helper.open(request(path)));
+      await time.advance(2 * SLOW_MS);
+      const order = [...paths.slice(first), ...paths.slice(0, first)];
+      for (const path of order) host.release(`identify ${path}`);
+      const results = await Promise.all(opens);
+      expect(results.filter((result) => result.ok).length).toBe(1);
+      expect(results[first]!.ok).toBe(true);
+      expect(host.openFds.size).toBe(1);
+    }
+  },
+);
 
-test("helper: an open that fails: its device can be had under another name", async () => {
+bounded("helper: an open that fails: its device can be had under another name", async () => {
   const { host, helper } = setUp();
   for (const path of ["/dev/1", "/dev/2"]) host.devices.set(path, "block:8:1");
   const thread = () => host.threads.find(({ calls }) => calls.at(-1)?.call.kind === "open")!;
@@ -350,43 +366,49 @@ test("helper: an open that fails: its device can be had under another name", asy
   expect((await helper.open(request("/dev/2"))).ok).toBe(true);
 });
 
-test("helper: a number that is given again before its close is answered: the new drive's", async () => {
-  const { host, time, helper } = setUp();
-  const { fd } = await mustOpen(helper, "/dev/1");
-  host.hanging.add(`close ${fd}`);
-  const closing = helper.close(fd);
-  await settle();
-  // The kernel has closed it; the answer is on its way.
-  host.openFds.delete(fd);
-  const next = await mustOpen(helper, "/dev/2");
-  expect(next.fd).toBe(fd);
-  host.openFds.add(99);
-  host.release(`close ${fd}`);
-  await closing;
-  expect(await helper.punchHole(fd, { offset: 0, bytes: 1 })).toEqual(ok(null));
-  await time.advance(0);
-  await helper.close(next.fd);
-});
+bounded(
+  "helper: a number that is given again before its close is answered: the new drive's",
+  async () => {
+    const { host, time, helper } = setUp();
+    const { fd } = await mustOpen(helper, "/dev/1");
+    host.hanging.add(`close ${fd}`);
+    const closing = helper.close(fd);
+    await settle();
+    // The kernel has closed it; the answer is on its way.
+    host.openFds.delete(fd);
+    const next = await mustOpen(helper, "/dev/2");
+    expect(next.fd).toBe(fd);
+    host.openFds.add(99);
+    host.release(`close ${fd}`);
+    await closing;
+    expect(await helper.punchHole(fd, { offset: 0, bytes: 1 })).toEqual(ok(null));
+    await time.advance(0);
+    await helper.close(next.fd);
+  },
+);
 
-test("helper: a close behind a call that hangs: answered, and done when that has ended", async () => {
-  const { host, time, helper } = setUp();
-  const { fd } = await mustOpen(helper, "/dev/1");
-  host.hanging.add(`punch ${fd} 0`);
-  const punching = helper.punchHole(fd, { offset: 0, bytes: 1 });
-  const closing = helper.close(fd);
-  await time.advance(DEADLINE_MS);
-  expect(await punching).toMatchObject(TIMED_OUT);
-  await closing;
-  // Nobody lets go of a drive that still works on something (write-rules 10).
-  expect(host.openFds).toContain(fd);
-  expect(await helper.open(request("/dev/1"))).toMatchObject({ ok: false });
-  host.release(`punch ${fd} 0`);
-  await settle();
-  expect(host.openFds.size).toBe(0);
-  expect((await helper.open(request("/dev/1"))).ok).toBe(true);
-});
+bounded(
+  "helper: a close behind a call that hangs: answered, and done when that has ended",
+  async () => {
+    const { host, time, helper } = setUp();
+    const { fd } = await mustOpen(helper, "/dev/1");
+    host.hanging.add(`punch ${fd} 0`);
+    const punching = helper.punchHole(fd, { offset: 0, bytes: 1 });
+    const closing = helper.close(fd);
+    await time.advance(DEADLINE_MS);
+    expect(await punching).toMatchObject(TIMED_OUT);
+    await closing;
+    // Nobody lets go of a drive that still works on something (write-rules 10).
+    expect(host.openFds).toContain(fd);
+    expect(await helper.open(request("/dev/1"))).toMatchObject({ ok: false });
+    host.release(`punch ${fd} 0`);
+    await settle();
+    expect(host.openFds.size).toBe(0);
+    expect((await helper.open(request("/dev/1"))).ok).toBe(true);
+  },
+);
 
-test("helper: all threads stuck: refused, until one comes back", async () => {
+bounded("helper: all threads stuck: refused, until one comes back", async () => {
   const { host, time, helper } = setUp();
   const paths = Array.from({ length: THREADS_MAX }, (_, index) => `/dev/${index}`);
   for (const path of paths) host.hanging.add(`identify ${path}`);
@@ -395,7 +417,8 @@ test("helper: all threads stuck: refused, until one comes back", async () => {
   for (const open of hung) expect(await open).toMatchObject(TIMED_OUT);
   // One way is left, and it is enough for all the others.
   const healthy = ["/dev/a", "/dev/b", "/dev/c"];
-  for (const path of healthy) expect((await helper.open(request(path))).ok).toBe(true);
+  const opens = await Promise.all(healthy.map((path) => helper.open(request(path))));
+  expect(opens.map((open) => open.ok)).toEqual([true, true, true]);
   const last = helper.open(request("/dev/0"));
   const behind = helper.open(request("/dev/d"));
   await time.advance(2 * DEADLINE_MS);
@@ -407,26 +430,29 @@ test("helper: all threads stuck: refused, until one comes back", async () => {
   expect((await helper.open(request("/dev/d"))).ok).toBe(true);
 });
 
-test("helper: a thread that ends by itself: its call fails, the next one has another thread", async () => {
-  const { host, time, helper } = setUp();
-  host.hanging.add("identify /dev/1");
-  const failing = helper.open(request("/dev/1"));
-  const behind = helper.open(request("/dev/1"));
-  await settle();
-  host.hanging.clear();
-  host.threads[0]!.die("no memory for a thread");
-  const result = await failing;
-  expect(result).toMatchObject({ ok: false, error: { kind: "io", code: "helper-ended" } });
-  if (!result.ok) expect(result.error.detail).toContain("no memory for a thread");
-  expect((await behind).ok).toBe(true);
-  // An idle one that ends is not used again.
-  host.threads[1]!.die("killed");
-  expect((await helper.open(request("/dev/2"))).ok).toBe(true);
-  expect(host.threads.length).toBe(3);
-  expect(time.timerCount).toBe(0);
-});
+bounded(
+  "helper: a thread that ends by itself: its call fails, the next one has another thread",
+  async () => {
+    const { host, time, helper } = setUp();
+    host.hanging.add("identify /dev/1");
+    const failing = helper.open(request("/dev/1"));
+    const behind = helper.open(request("/dev/1"));
+    await settle();
+    host.hanging.clear();
+    host.threads[0]!.die("no memory for a thread");
+    const result = await failing;
+    expect(result).toMatchObject({ ok: false, error: { kind: "io", code: "helper-ended" } });
+    if (!result.ok) expect(result.error.detail).toContain("no memory for a thread");
+    expect((await behind).ok).toBe(true);
+    // An idle one that ends is not used again.
+    host.threads[1]!.die("killed");
+    expect((await helper.open(request("/dev/2"))).ok).toBe(true);
+    expect(host.threads.length).toBe(3);
+    expect(time.timerCount).toBe(0);
+  },
+);
 
-test("helper: allocate: in steps, and none of them into another drive's file", async () => {
+bounded("helper: allocate: in steps, and none of them into another drive's file", async () => {
   const { host, helper } = setUp();
   const { fd } = await mustOpen(helper, "/dev/1");
   expect(await helper.allocate(fd, 40 * GIB)).toEqual(ok(null));
@@ -445,44 +471,50 @@ test("helper: allocate: in steps, and none of them into another drive's file", a
   expect(host.log.filter((what) => what.startsWith("allocate")).length).toBe(4);
 });
 
-test("helper: a look: every place once, nothing that is open here, one path at a time", async () => {
-  const { host, helper } = setUp();
-  await mustOpen(helper, "/srv/b");
-  host.devices.set("/dev/by-id/x", "block:/dev/sdx");
-  host.log.length = 0;
-  const paths = ["/dev/by-id/x", "/dev/by-id/x"];
-  const result = await helper.look({ paths, folders: ["/srv", "/srv"], blockDevices: true });
-  expect(result.found.map(({ path }) => path)).toEqual(["/dev/by-id/x", "/srv/a"]);
-  expect(result).toMatchObject({ unanswered: [], isCut: false });
-  const looks = ["look /dev/by-id/x", "look /srv/a", "look /srv/b", "look /dev/sdx"];
-  expect(host.log).toEqual(["list /srv", "list-block-devices", ...looks]);
-});
+bounded(
+  "helper: a look: every place once, nothing that is open here, one path at a time",
+  async () => {
+    const { host, helper } = setUp();
+    await mustOpen(helper, "/srv/b");
+    host.devices.set("/dev/by-id/x", "block:/dev/sdx");
+    host.log.length = 0;
+    const paths = ["/dev/by-id/x", "/dev/by-id/x"];
+    const result = await helper.look({ paths, folders: ["/srv", "/srv"], blockDevices: true });
+    expect(result.found.map(({ path }) => path)).toEqual(["/dev/by-id/x", "/srv/a"]);
+    expect(result).toMatchObject({ unanswered: [], isCut: false });
+    const looks = ["look /dev/by-id/x", "look /srv/a", "look /srv/b", "look /dev/sdx"];
+    expect(host.log).toEqual(["list /srv", "list-block-devices", ...looks]);
+  },
+);
 
-test("helper: a look among paths that hang: the others wait for nobody, and it ends", async () => {
-  const { host, time, helper } = setUp();
-  const paths = Array.from({ length: 40 }, (_, index) => `/net/${index}`);
-  for (const path of paths.slice(1)) host.hanging.add(`look ${path}`);
-  const looking = helper.look({ paths, folders: [], blockDevices: false });
-  await time.advance(1_000);
-  for (let index = 0; index < 20; index += 1) await mustOpen(helper, `/dev/${index}`);
-  await time.advance(60_000);
-  const result = await looking;
-  expect(result.found.map(({ path }) => path)).toEqual(["/net/0"]);
-  expect(result.unanswered).toEqual(paths.slice(1));
-  expect(helper.stuckCount).toBe(STUCK_LOOKS_MAX);
-  // Looking again asks nobody else, and drives are opened all the same.
-  const again = await helper.look({ paths, folders: [], blockDevices: true });
-  expect(again.found.length).toBe(0);
-  expect(helper.stuckCount).toBe(STUCK_LOOKS_MAX);
-  expect((await helper.open(request("/dev/x"))).ok).toBe(true);
-  // They come back: the next look sees them.
-  for (const path of paths.slice(1, 1 + STUCK_LOOKS_MAX)) host.release(`look ${path}`);
-  host.hanging.clear();
-  await settle();
-  expect((await helper.look({ paths, folders: [], blockDevices: false })).found.length).toBe(40);
-});
+bounded(
+  "helper: a look among paths that hang: the others wait for nobody, and it ends",
+  async () => {
+    const { host, time, helper } = setUp();
+    const paths = Array.from({ length: 40 }, (_, index) => `/net/${index}`);
+    for (const path of paths.slice(1)) host.hanging.add(`look ${path}`);
+    const looking = helper.look({ paths, folders: [], blockDevices: false });
+    await time.advance(1_000);
+    for (let index = 0; index < 20; index += 1) await mustOpen(helper, `/dev/${index}`);
+    await time.advance(60_000);
+    const result = await looking;
+    expect(result.found.map(({ path }) => path)).toEqual(["/net/0"]);
+    expect(result.unanswered).toEqual(paths.slice(1));
+    expect(helper.stuckCount).toBe(STUCK_LOOKS_MAX);
+    // Looking again asks nobody else, and drives are opened all the same.
+    const again = await helper.look({ paths, folders: [], blockDevices: true });
+    expect(again.found.length).toBe(0);
+    expect(helper.stuckCount).toBe(STUCK_LOOKS_MAX);
+    expect((await helper.open(request("/dev/x"))).ok).toBe(true);
+    // They come back: the next look sees them.
+    for (const path of paths.slice(1, 1 + STUCK_LOOKS_MAX)) host.release(`look ${path}`);
+    host.hanging.clear();
+    await settle();
+    expect((await helper.look({ paths, folders: [], blockDevices: false })).found.length).toBe(40);
+  },
+);
 
-test("helper: a look at a drive that is busy: left out at once", async () => {
+bounded("helper: a look at a drive that is busy: left out at once", async () => {
   const { host, helper } = setUp();
   host.hanging.add("open /dev/1");
   const opening = helper.open(request("/dev/1"));
@@ -493,7 +525,7 @@ test("helper: a look at a drive that is busy: left out at once", async () => {
   expect((await opening).ok).toBe(true);
 });
 
-test("helper: a look at more than it goes through: says that it was cut", async () => {
+bounded("helper: a look at more than it goes through: says that it was cut", async () => {
   const { helper } = setUp();
   const paths = Array.from({ length: 1025 }, (_, index) => `/dev/${index}`);
   const result = await helper.look({ paths, folders: [], blockDevices: false });
