@@ -2,8 +2,8 @@
  * parityd: the composition root of the control thread, and the only file that makes workers.
  *
  * It makes the one shared memory, the eventfd and the channel to the reactor, and hands them to the
- * verbs as `startReactor`. A worker that ends without having been told to takes the process with it
- * (exit 70): the arrays stay dirty, which is safe.
+ * verbs as `startReactor`. A reactor that ends without having been told to takes the process with it
+ * (exit 70): the arrays stay dirty, which is safe. A helper that ends costs the call it was in.
  */
 import { createInterface } from "node:readline/promises";
 import { MessageChannel, Worker } from "node:worker_threads";

@@ -1,8 +1,8 @@
 /**
  * What main.ts, the only file that makes workers, hands to the verbs that serve arrays themselves.
  *
- * Both workers run when `startReactor` answers. When one of them ends without having been told to,
- * main ends the process (exit 70): nobody here needs to watch them.
+ * The reactor runs when `startReactor` answers. When it ends without having been told to, main ends
+ * the process (exit 70): nobody here needs to watch it. A helper thread that ends costs its call.
  */
 import type { Result } from "../base/result.ts";
 import type { DriveOpener } from "./drive-opener.ts";

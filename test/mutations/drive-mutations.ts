@@ -202,4 +202,20 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
     replace: "inUse.includes(path)",
     test: LOOK,
   },
+  {
+    name: "drives: what an own array left on a drive needs force",
+    rule: null,
+    file: "src/array/array-status.ts",
+    find: "if (signature === null || drive.isOurs) return",
+    replace: "if (signature === null) return",
+    test: ["./test/interop/somebodys-data.test.ts"],
+  },
+  {
+    name: "drives: a drive with content is available",
+    rule: null,
+    file: "src/array/array-status.ts",
+    find: "if (signature === null || drive.isOurs) return",
+    replace: "if (signature !== undefined) return",
+    test: ["./test/interop/somebodys-data.test.ts"],
+  },
 ];
