@@ -10,18 +10,21 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { z } from "zod";
 import { err, ok, type Result } from "../base/result.ts";
+import { parseNbdAddress } from "./nbd-address.ts";
 
 export interface TcpAddress {
   readonly host: string;
   readonly port: number;
 }
 
-const tcpAddress = z.string().transform((text, context): TcpAddress => {
-  const parsed = parseTcpAddress(text);
-  if (parsed.ok) return parsed.value;
-  context.addIssue({ code: "custom", message: parsed.error });
-  return z.NEVER;
-});
+function addressBy(parse: (text: string) => Result<TcpAddress, string>) {
+  return z.string().transform((text, context): TcpAddress => {
+    const parsed = parse(text);
+    if (parsed.ok) return parsed.value;
+    context.addIssue({ code: "custom", message: parsed.error });
+    return z.NEVER;
+  });
+}
 
 /** Absolute from here on: clients of the sockets have working directories of their own. */
 const directory = z
@@ -33,10 +36,10 @@ const settings = z.strictObject({
   stateDir: directory.default("/var/lib/parityd"),
   runDir: directory.default("/run/parityd"),
   memoryMib: z.int().min(64).max(4096).default(256),
-  apiTcp: tcpAddress.optional(),
+  apiTcp: addressBy(parseTcpAddress).optional(),
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */
   apiHosts: z.array(z.string().min(1)).default([]),
-  nbdTcp: tcpAddress.optional(),
+  nbdTcp: addressBy(parseNbdAddress).optional(),
   /** Whether clients over TCP must, or may, negotiate TLS. Then with certificate and key. */
   nbdTls: z.enum(["required", "optional"]).optional(),
   nbdTlsCert: z.string().min(1).optional(),

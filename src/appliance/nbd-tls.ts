@@ -14,13 +14,18 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
-import type { NbdAddress } from "../array/protocol.ts";
+import type { CommandError, NbdAddress } from "../array/protocol.ts";
+import { errnoByName } from "../base/errno.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { Admission, type Place } from "../nbd/admission.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "../nbd/limits.ts";
+import { listenError } from "../nbd/listen-problem.ts";
 import { encodeGreeting } from "../nbd/protocol.ts";
-import { TlsFront, type TlsMode } from "../nbd/tls-front.ts";
+import { TlsFront } from "../nbd/tls-front.ts";
+import { raiseDescriptorLimit } from "../reactor/linux-descriptors.ts";
 import { createSocketPair } from "./linux-socket-pair.ts";
+import { listenEverywhere, peerOfAddress } from "./nbd-address.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { contextOptions, type TlsFiles } from "./tls-files.ts";
 
@@ -45,65 +50,112 @@ export interface NbdTlsListener {
   close(): Promise<void>;
 }
 
-export function listenNbdTls(options: NbdTlsOptions): Promise<Result<NbdTlsListener, string>> {
-  const { host, port } = options.address;
+export async function listenNbdTls(
+  options: NbdTlsOptions,
+): Promise<Result<NbdTlsListener, string>> {
   const limits = { ...DEFAULT_NBD_LIMITS, ...options.limits };
-  const connections = new Set<TlsConnection>();
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+  const front = new ConnectionSet(options, limits);
+  const servers: Server[] = [];
+  const bound = await listenEverywhere(options.address, async (address) => {
+    const listening = await listenOn(address, (socket) => front.take(socket));
+    if (!listening.ok) return listening;
+    servers.push(listening.value);
+    return ok({ ...address, port: portOf(listening.value) });
+  });
+  const stopListening = (): void => {
+    for (const server of servers) server.close();
+  };
+  if (!bound.ok) {
+    stopListening();
+    return bound;
+  }
+  const secure = bound.value.map((address) => ({ ...address, isSecure: true }) as NbdAddress);
+  const addresses = options.tls.mode === "required" ? secure : [...secure, ...bound.value];
+  return ok({ addresses, stopListening, close: () => front.close() });
+}
+
+function listenOn(
+  address: NbdAddress & { kind: "tcp" },
+  onSocket: (socket: Socket) => void,
+): Promise<Result<Server, CommandError>> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, onSocket);
+  return new Promise((resolve) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const errno = errnoByName(error.code ?? "");
+      if (errno !== undefined) resolve(err(listenError(address, errno)));
+      else resolve(err({ kind: "io", code: "nbd-listen-failed", detail: error.message }));
+    });
+    server.listen(address.port, address.host, () => resolve(ok(server)));
+  });
+}
+
+function portOf(server: Server): number {
+  const bound = server.address();
+  return typeof bound === "object" && bound !== null ? bound.port : 0;
+}
+
+/** Those that are here. Who may be is judged as the reactor judges its own (nbd/admission.ts). */
+class ConnectionSet {
+  private readonly options: NbdTlsOptions;
+  private readonly limits: NbdLimits;
+  private readonly connections = new Set<TlsConnection>();
+  private readonly admission: Admission<TlsConnection>;
+  private count = 0;
+
+  constructor(options: NbdTlsOptions, limits: NbdLimits) {
+    this.options = options;
+    this.limits = limits;
+    this.admission = new Admission({
+      limits,
+      descriptorLimit: raiseDescriptorLimit(),
+      clock: { nowMs: () => performance.now(), wallMs: () => Date.now() },
+      log: options.log,
+    });
+  }
+
+  take(socket: Socket): void {
     socket.setKeepAlive(true, KEEP_IDLE_MS);
-    if (connections.size >= limits.maxConnections) dropOldestWaiting(connections);
-    if (connections.size >= limits.maxConnections) {
-      options.log.write("warn", "nbd connection refused: too many", {
-        connections: limits.maxConnections,
-      });
+    const peer = peerOfAddress(socket.remoteAddress);
+    const { maxConnections } = this.admission;
+    const isWelcome = this.admission.isWelcome(peer, this.connections);
+    if (isWelcome && this.connections.size >= maxConnections) this.dropSilent();
+    if (!isWelcome || this.connections.size >= maxConnections) {
+      this.admission.noteRefusal(isWelcome ? "too many" : "too many of this peer", peer);
+      // A socket that fails while it is ended is no news.
+      socket.on("error", () => {});
       socket.destroy();
       return;
     }
-    const connection = new TlsConnection({ ...options, limits, socket }, () =>
-      connections.delete(connection),
-    );
-    connections.add(connection);
-  });
-  return new Promise((resolve) => {
-    server.once("error", (error) => resolve(err(`cannot listen on ${host}:${port}: ${error}`)));
-    server.listen(port, host, () => {
-      const addresses = addressesOf(server, host, options.tls.mode);
-      const stopListening = (): void => {
-        server.close();
-      };
-      const close = async (): Promise<void> => {
-        const endMs = Date.now() + limits.shutdownTimeoutMs;
-        while (connections.size > 0 && Date.now() < endMs) await sleep(CLOSE_POLL_MS);
-        for (const connection of [...connections]) connection.close(null);
-      };
-      resolve(ok({ addresses, stopListening, close }));
-    });
-  });
-}
-
-/** Silent clients must not keep others out until their time is over. */
-function dropOldestWaiting(connections: ReadonlySet<TlsConnection>): void {
-  // A set goes through its elements in the order in which they came.
-  for (const connection of connections) {
-    if (!connection.isWaiting) continue;
-    connection.close("it had asked for nothing yet, and another client came");
-    return;
+    this.count += 1;
+    const parts = { ...this.options, limits: this.limits, socket, peer, serial: this.count };
+    const connection = new TlsConnection(parts, () => this.connections.delete(connection));
+    this.connections.add(connection);
+    if (this.admission.hasTooManySilent(this.connections)) this.dropSilent();
   }
-}
 
-function addressesOf(server: Server, host: string, mode: TlsMode): NbdAddress[] {
-  const bound = server.address();
-  const port = typeof bound === "object" && bound !== null ? bound.port : 0;
-  const secure: NbdAddress = { kind: "tcp", host, port, isSecure: true };
-  return mode === "required" ? [secure] : [secure, { kind: "tcp", host, port }];
+  async close(): Promise<void> {
+    const endMs = Date.now() + this.limits.shutdownTimeoutMs;
+    while (this.connections.size > 0 && Date.now() < endMs) await sleep(CLOSE_POLL_MS);
+    for (const connection of [...this.connections]) connection.close(null);
+  }
+
+  /** Silent clients must not keep others out until their time is over. */
+  private dropSilent(): void {
+    const victim = this.admission.victim(this.connections);
+    victim?.close("it had asked for nothing yet, and another client came");
+  }
 }
 
 interface ConnectionOptions extends NbdTlsOptions {
   readonly limits: NbdLimits;
   readonly socket: Socket;
+  readonly peer: string;
+  readonly serial: number;
 }
 
-class TlsConnection {
+class TlsConnection implements Place {
+  readonly peer: string;
+  readonly serial: number;
   private readonly options: ConnectionOptions;
   private readonly onClosed: () => void;
   private readonly front: TlsFront;
@@ -121,6 +173,8 @@ class TlsConnection {
 
   constructor(options: ConnectionOptions, onClosed: () => void) {
     this.options = options;
+    this.peer = options.peer;
+    this.serial = options.serial;
     this.onClosed = onClosed;
     this.client = options.socket;
     this.front = new TlsFront({
@@ -139,9 +193,13 @@ class TlsConnection {
     this.client.write(encodeGreeting());
   }
 
+  get hasSocket(): boolean {
+    return !this.isClosed;
+  }
+
   /** No session of the reactor stands behind it yet. */
-  get isWaiting(): boolean {
-    return this.session === null;
+  get isSilent(): boolean {
+    return this.session === null && !this.isClosed;
   }
 
   private limitHandshake(): ReturnType<typeof setTimeout> {
@@ -230,8 +288,8 @@ class TlsConnection {
 
   private async adopt(session: Socket, fd: number, isSecure: boolean): Promise<void> {
     const { isWithoutZeroes } = this.front;
-    const { client } = this.options;
-    const adopted = await client.call({ kind: "adopt-nbd", fd, isSecure, isWithoutZeroes });
+    const { client, peer } = this.options;
+    const adopted = await client.call({ kind: "adopt-nbd", fd, isSecure, isWithoutZeroes, peer });
     if (session !== this.session || this.isFinishing) return;
     // From here the reactor's own limit counts.
     if (adopted.ok) clearTimeout(this.timer);

@@ -173,10 +173,11 @@ export interface CommandMap {
   };
   /**
    * Serves an NBD client that control has greeted, and perhaps put behind TLS. `fd` is one end of a
-   * socket pair. It is the reactor's with the command, even where the command is refused.
+   * socket pair. It is the reactor's with the command, even where the command is refused. `peer` is
+   * who the client is, as it counts for the places that one may have.
    */
   "adopt-nbd": {
-    request: { fd: number; isSecure: boolean; isWithoutZeroes: boolean };
+    request: { fd: number; isSecure: boolean; isWithoutZeroes: boolean; peer: string };
     value: null;
   };
   /**

@@ -2,7 +2,7 @@
  * Why a listener cannot be opened, in a sentence with the errno's name, what it means here, and
  * what to do.
  */
-import type { NbdAddress } from "../array/protocol.ts";
+import type { CommandError, NbdAddress } from "../array/protocol.ts";
 import {
   EACCES,
   EADDRINUSE,
@@ -21,13 +21,28 @@ import {
   errnoName,
 } from "../base/errno.ts";
 
+export const ADDRESS_TAKEN = "nbd-address-taken";
+export const ADDRESS_ABSENT = "nbd-address-absent";
+export const LISTEN_FAILED = "nbd-listen-failed";
+
 /** Ports below it are for whoever administers the host. */
 const FIRST_FREE_PORT = 1024;
+
+export function listenError(address: NbdAddress, errno: number): CommandError {
+  const code = address.kind === "tcp" ? codeOf(errno) : LISTEN_FAILED;
+  return { kind: "io", code, detail: listenProblem(address, errno) };
+}
 
 export function listenProblem(address: NbdAddress, errno: number): string {
   const meaning = address.kind === "unix" ? unixMeaning(errno) : tcpMeaning(address, errno);
   const cause = meaning === null ? errnoName(errno) : `${errnoName(errno)}: ${meaning}`;
   return `cannot listen on ${textOf(address)}: ${cause}`;
+}
+
+/** What the caller may do something about has a code of its own. */
+function codeOf(errno: number): string {
+  if (errno === EADDRINUSE) return ADDRESS_TAKEN;
+  return errno === EADDRNOTAVAIL || errno === EAFNOSUPPORT ? ADDRESS_ABSENT : LISTEN_FAILED;
 }
 
 /** As it is written in a configuration. */

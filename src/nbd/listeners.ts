@@ -13,7 +13,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo } from "../base/units.ts";
 import { Ready } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
-import { listenProblem } from "./listen-problem.ts";
+import { listenError, listenProblem } from "./listen-problem.ts";
 
 export interface Listener {
   fd: number;
@@ -52,10 +52,7 @@ export class Listeners {
   add(address: NbdAddress, mode: number): Result<NbdAddress, CommandError> {
     const { sockets } = this.loop;
     const fd = this.open(address, mode);
-    if (fd < 0) {
-      const detail = listenProblem(address, -fd);
-      return err({ kind: "io", code: "nbd-listen-failed", detail });
-    }
+    if (fd < 0) return err(listenError(address, -fd));
     const token = this.loop.addHandler(() => this.onReady(listener));
     const file = address.kind === "unix" ? sockets.fileAt(address.path) : "";
     const rest = { stranger: "", trouble: "", isResting: false };

@@ -30,7 +30,8 @@ export function createService(context: ReactorContext): ReactorService & { serve
     maxConnections * maxRequestsPerConnection <= FRONT_REQUESTS_MAX,
     "an array has room for all requests of all connections",
   );
-  let isStartOver = false;
+  // Where arrays start only when asked, whoever asks is done before anything is exported.
+  let isStartOver = context.config.autoAssemble === false;
   const server = new NbdServer({
     ...{ loop, memory, carver, payloadPool, log },
     limits: { maxPayloadBytesPerConnection },
@@ -101,8 +102,8 @@ export function createService(context: ReactorContext): ReactorService & { serve
         return bound.ok ? ok({ address: bound.value }) : bound;
       }
       case "adopt-nbd": {
-        const { fd, isSecure, isWithoutZeroes } = command;
-        const adopted = server.adopt(fd, { isSecure, isWithoutZeroes });
+        const { fd, ...greeted } = command;
+        const adopted = server.adopt(fd, greeted);
         return adopted.ok ? ok(null) : adopted;
       }
       case "put-export":

@@ -71,7 +71,9 @@ export interface Opened {
   readonly maxRequestBytes: number;
 }
 
-export type Where = { readonly path: string } | { readonly host: string; readonly port: number };
+export type Where =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number; readonly localAddress?: string };
 
 export function rawRequest(request: RawRequest): Uint8Array {
   const { command, flags = 0, offset = 0, bytes = 0, cookie = 1n, magic = REQUEST_MAGIC } = request;

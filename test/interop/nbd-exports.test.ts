@@ -132,7 +132,15 @@ describe.skipIf(!CAN_RUN)("exports", () => {
     await put("a", "one");
     const raw = await connect("a");
     expect(await writeError(raw)).toBe(0);
-    await daemon.must("POST", "/v1/arrays/one/stop", {});
+    const refused = await daemon.call("POST", "/v1/arrays/one/stop", {});
+    expect([refused.status, refused.body.type, refused.body.detail]).toEqual([
+      409,
+      "urn:parityd:problem:clients-connected",
+      "1 client is connected to export a of array one: disconnect them, or say force=true",
+    ]);
+    expect((await daemon.call("DELETE", "/v1/arrays/one?zeroSuperblocks=true")).status).toBe(409);
+    expect(await writeError(raw)).toBe(0);
+    await daemon.must("POST", "/v1/arrays/one/stop?force=true", {});
     expect(await writeError(raw)).toBe(ESHUTDOWN);
     await expect(connect("a")).rejects.toThrow("export a opens");
     await daemon.must("POST", "/v1/arrays/one/start", {});

@@ -5,6 +5,7 @@
  * write rule (src/raid5/README.md) or one of the faults that a storage engine is known for.
  */
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
+import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 
 export interface Mutation {
   readonly name: string;
@@ -181,10 +182,10 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "of those in their handshake the last one is dropped",
     rule: null,
-    file: "src/nbd/server.ts",
-    find: "session.serial < oldest.serial",
-    replace: "session.serial > oldest.serial",
-    test: ["./test/unit/nbd-server.test.ts"],
+    file: "src/nbd/admission.ts",
+    find: "place.serial > victim.serial",
+    replace: "place.serial < victim.serial",
+    test: ["./test/unit/nbd-server.test.ts", "./test/unit/nbd-admission.test.ts"],
   },
   {
     name: "a role is taken for another",
@@ -444,7 +445,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "an array starts on a drive that still owes an answer",
     rule: 10,
-    file: "src/array/start-array.ts",
+    file: "src/array/start-needs.ts",
     find: "return !isUnreadable && outstanding === 0;",
     replace: "return !isUnreadable || outstanding > 0;",
     test: named(RULES, "rule 10: a request of before"),
@@ -793,4 +794,5 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(WRITES, "reconstruct-write"),
   },
   ...DRIVE_MUTATIONS,
+  ...NBD_MUTATIONS,
 ];

@@ -144,7 +144,7 @@ function stopAndStart(run: Run): void {
   admin(run, "stop");
   run.load.mayBeStopped = true;
   run.faults.isProven = false;
-  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME, force: true });
   if (!stopped.ok) run.fail(`stop: ${stopped.error.detail}`);
   world.simulation.runFor(nextBelow(run.random, 20));
   run.mustStart({ force: false });

@@ -130,7 +130,7 @@ function readWhatIsThere(run: Run, { members }: ArrayStatus): void {
 function reconnect(run: Run, victims: readonly SimDevice[]): void {
   const { world, random } = run;
   run.load.mayBeStopped = true;
-  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME, force: true });
   if (!stopped.ok) run.fail(`stop: ${stopped.error.detail}`);
   if (run.submittedCount !== 0) run.fail("the stop of a failed array wrote something");
   if (nextBelow(random, 2) === 0) {

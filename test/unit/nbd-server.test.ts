@@ -459,7 +459,7 @@ test("server: a listener that cannot be opened: an error that names it", () => {
     ok: false,
     error: {
       kind: "io",
-      code: "nbd-listen-failed",
+      code: "nbd-address-taken",
       detail: expect.stringMatching(/^cannot listen on 127\.0\.0\.1:10809: EADDRINUSE: another/),
     },
   });

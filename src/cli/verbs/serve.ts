@@ -20,6 +20,7 @@ import { randomArrayUuid } from "../../appliance/labels.ts";
 import { takeLock } from "../../appliance/linux-lock.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
 import { type Logger, stderrLogger } from "../../appliance/logger.ts";
+import { listenEverywhere } from "../../appliance/nbd-address.ts";
 import { listenNbdTls, type NbdTlsListener } from "../../appliance/nbd-tls.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import { Appliance } from "../../appliance/service.ts";
@@ -28,7 +29,7 @@ import { SqliteStateFile } from "../../appliance/state-file.ts";
 import { StateStore } from "../../appliance/state-store.ts";
 import { Systemd } from "../../appliance/systemd.ts";
 import { loadTlsFiles, type TlsFiles } from "../../appliance/tls-files.ts";
-import type { NbdAddress } from "../../array/protocol.ts";
+import type { CommandError, NbdAddress } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type CallError, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -44,7 +45,7 @@ export const CONFIG_OPTIONS: CommandSpec["options"] = {
   "state-dir": { type: "string", value: "DIR", help: "state.db, tokens (/var/lib/parityd)" },
   "run-dir": { type: "string", value: "DIR", help: "api.sock, nbd.sock (/run/parityd)" },
   "api-tcp": { type: "string", value: "ADDR:PORT", help: "the API over TCP too, with a token" },
-  "nbd-tcp": { type: "string", value: "ADDR:PORT", help: "NBD over TCP too" },
+  "nbd-tcp": { type: "string", value: "ADDR[:PORT]", help: "NBD over TCP too (a name, or *)" },
   "nbd-tls": { type: "string", value: "MODE", help: "TLS for --nbd-tcp: required or optional" },
   "nbd-tls-cert": { type: "string", value: "FILE", help: "the server's certificate (PEM)" },
   "nbd-tls-key": { type: "string", value: "FILE", help: "its key (PEM)" },
@@ -244,15 +245,19 @@ async function listenNbd(
     const { host } = config.nbdTcp!;
     log.write("warn", "NBD without TLS: whoever reaches it reads and writes the arrays", { host });
   }
-  const wanted: NbdAddress[] = [{ kind: "unix", path }];
-  if (config.nbdTcp !== undefined && tls === null) wanted.push({ kind: "tcp", ...config.nbdTcp });
-  const addresses: NbdAddress[] = [];
-  for (const address of wanted) {
-    const listening = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
-    if (!listening.ok) return unavailable(listening.error.detail);
-    addresses.push(listening.value.address);
+  const listen = async (address: NbdAddress): Promise<Result<NbdAddress, CommandError>> => {
+    const bound = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
+    return bound.ok ? ok(bound.value.address) : bound;
+  };
+  const local = await listen({ kind: "unix", path });
+  if (!local.ok) return unavailable(local.error.detail);
+  const addresses = [local.value];
+  if (config.nbdTcp === undefined) return ok({ addresses, nbdTls: null });
+  if (tls === null) {
+    const plain = await listenEverywhere(config.nbdTcp, listen);
+    if (!plain.ok) return unavailable(plain.error);
+    return ok({ addresses: [...addresses, ...plain.value], nbdTls: null });
   }
-  if (config.nbdTcp === undefined || tls === null) return ok({ addresses, nbdTls: null });
   const secure = await listenNbdTls({ address: config.nbdTcp, tls, client, log });
   if (!secure.ok) return unavailable(secure.error);
   return ok({ addresses: [...addresses, ...secure.value.addresses], nbdTls: secure.value });
