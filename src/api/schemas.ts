@@ -76,6 +76,11 @@ const chunkKib = z
 
 const consistencyPolicy = z.enum(["resync", "bitmap", "ppl"]);
 
+const allocate = z
+  .boolean()
+  .default(true)
+  .openapi({ description: "Members that are files get all their space now" });
+
 export const createArrayBody = z
   .strictObject({
     name: arrayNameSchema,
@@ -84,6 +89,7 @@ export const createArrayBody = z
     chunkKiB: chunkKib,
     consistencyPolicy: consistencyPolicy.default("ppl"),
     assumeClean: z.boolean().default(false),
+    allocate,
     sizeKiB: z.int().min(1).optional(),
     force: z.boolean().default(false),
   })
@@ -125,6 +131,7 @@ export const patchArrayBody = z
 
 export const addMemberBody = z.strictObject({
   drive: nameSchema,
+  allocate,
   force: z.boolean().default(false),
 });
 
@@ -180,6 +187,11 @@ export const driveSchema = z.object({
       eventCount: count,
     })
     .exactOptional(),
+  byId: z.string().nullable().exactOptional(),
+  wwn: z.string().nullable().exactOptional(),
+  serial: z.string().nullable().exactOptional(),
+  model: z.string().nullable().exactOptional(),
+  isSparse: z.boolean().exactOptional(),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<DriveStatus>;
 

@@ -37,6 +37,8 @@ export class DriveKeeper {
   private readonly parts: DriveKeeperParts;
   /** Why a drive that is known is not attached. */
   private readonly missing = new Map<string, string>();
+  /** By name: what is attached, as it was opened. */
+  private readonly opened = new Map<string, OpenDrive>();
   /** Names between open and attach or between detach and close: nobody else may use them. */
   private readonly busy = new Set<string>();
   private looks = 0;
@@ -76,7 +78,8 @@ export class DriveKeeper {
     if (!attached.ok) return attached;
     const names = new Set(attached.value.map((drive) => drive.name));
     const rest = this.known.filter((drive) => !names.has(drive.name));
-    const all = [...attached.value, ...rest.map((drive) => this.missingStatus(drive))];
+    const here = attached.value.map((drive) => ({ ...drive, ...this.facts(drive.name) }));
+    const all = [...here, ...rest.map((drive) => this.missingStatus(drive))];
     return ok(all.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
@@ -111,8 +114,10 @@ export class DriveKeeper {
       const recorded = await store.commit({ kind: "delete-drive", name });
       if (!recorded.ok) return recorded;
       const detached = await client.call({ kind: "detach-drive", name, force });
-      if (detached.ok) await opener.close(detached.value.fd);
-      else if (!this.missing.has(name) || detached.error.kind !== "not-found") {
+      if (detached.ok) {
+        this.opened.delete(name);
+        await opener.close(detached.value.fd);
+      } else if (!this.missing.has(name) || detached.error.kind !== "not-found") {
         store.note({ kind: "put-drive", drive: known });
         return detached;
       }
@@ -137,6 +142,28 @@ export class DriveKeeper {
     const { deviceUuid, arrayUuid } = superblock;
     if (known.deviceUuid === deviceUuid && known.arrayUuid === arrayUuid) return;
     store.note({ kind: "put-drive", drive: { ...known, deviceUuid, arrayUuid } });
+  }
+
+  /**
+   * Gives files all of their space, so that a full file system cannot refuse their writes later. A
+   * file system that cannot do it leaves them sparse, which is shown.
+   */
+  async giveSpace(names: readonly string[]): Answer<null> {
+    for (const name of names) {
+      const drive = this.opened.get(name);
+      if (drive === undefined || !isSparse(drive)) continue;
+      const given = await this.parts.opener.allocate(drive.fd, drive.sizeBytes);
+      if (given.ok) this.opened.set(name, { ...drive, allocatedBytes: drive.sizeBytes });
+      else if (given.error.kind !== "unsupported") return given;
+    }
+    return ok(null);
+  }
+
+  /** What only the helper knows of a drive. */
+  private facts(name: string): Partial<DriveStatus> {
+    const drive = this.opened.get(name);
+    if (drive === undefined) return {};
+    return { ...drive.identity, ...(isSparse(drive) ? { isSparse: true } : {}) };
   }
 
   // Attaching -----------------------------------------------------------------------------------
@@ -180,6 +207,7 @@ export class DriveKeeper {
       await opener.close(opened.fd);
       return attached;
     }
+    this.opened.set(drive.name, opened);
     const wasMissing = this.missing.delete(drive.name);
     const byId = opened.identity?.byId ?? drive.byId;
     const { path } = opened;
@@ -282,6 +310,10 @@ export class DriveKeeper {
     const status = { name: drive.name, path: drive.path, sizeBytes: 0, logicalBlockBytes: 0 };
     return { ...status, state: "missing", detail };
   }
+}
+
+function isSparse({ allocatedBytes, sizeBytes }: OpenDrive): boolean {
+  return allocatedBytes !== undefined && allocatedBytes < sizeBytes;
 }
 
 function pathsOf({ path, byId }: StoredDrive): string[] {

@@ -157,15 +157,16 @@ export class ExportBook {
   }
 }
 
-/** Names are `[a-zA-Z0-9._-]`, so only the socket's path may need escaping. */
+/** A name that was read from a member may be anything. */
 export function nbdUri(address: NbdAddress, exportName: string): string {
+  const name = encodeURIComponent(exportName);
   if (address.kind === "unix") {
     const path = encodeURIComponent(address.path).replaceAll("%2F", "/");
-    return `nbd+unix:///${exportName}?socket=${path}`;
+    return `nbd+unix:///${name}?socket=${path}`;
   }
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   const scheme = address.isSecure === true ? "nbds" : "nbd";
-  return `${scheme}://${host}:${address.port}/${exportName}`;
+  return `${scheme}://${host}:${address.port}/${name}`;
 }
 
 function isDeletedArray(reference: string): CommandError {

@@ -44,6 +44,8 @@ export interface ArrayPatch extends ArraySettings {
   readonly consistencyPolicy?: CommandMap["set-array"]["request"]["consistencyPolicy"];
 }
 
+type CreateRequest = Omit<CommandMap["create-array"]["request"], "uuid">;
+
 /** Commands about one array, which calls name by label or UUID. */
 type ArrayCommandOf<K extends CommandKind> = CommandOf<K> & { readonly array: string };
 
@@ -193,8 +195,10 @@ export class Appliance {
 
   // Arrays --------------------------------------------------------------------------------------
 
+  /** `allocate`: its files get all their space first. */
   async createArray(
-    request: Omit<CommandMap["create-array"]["request"], "uuid">,
+    request: CreateRequest,
+    { allocate }: { allocate: boolean } = { allocate: false },
   ): Answer<ArrayStatus> {
     const { name } = request;
     if (!isLabel(name)) return err(badLabel(name));
@@ -202,6 +206,11 @@ export class Appliance {
       const holder = this.arrays.holderOf(name);
       const obstacle = await this.nameObstacle(holder, request.force);
       if (obstacle !== null) return err(obstacle);
+      const judged = await this.client.call({ kind: "check-create", ...request });
+      if (!judged.ok) return judged;
+      const drives = allocate ? [...request.drives, ...request.spares] : [];
+      const given = await this.drives.giveSpace(drives);
+      if (!given.ok) return given;
       const uuid = this.newUuid();
       const array: StoredArray = {
         ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
@@ -222,9 +231,7 @@ export class Appliance {
   }
 
   /** What `createArray` would answer, without doing it. */
-  async checkCreate(
-    request: Omit<CommandMap["create-array"]["request"], "uuid">,
-  ): Answer<{ sizeBytes: number }> {
+  async checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
     const { name } = request;
     if (!isLabel(name)) return err(badLabel(name));
     const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
@@ -381,7 +388,10 @@ export class Appliance {
 
   async addMember(
     request: CommandMap["add-member"]["request"],
+    { allocate }: { allocate: boolean } = { allocate: false },
   ): Promise<CommandResult<"add-member">> {
+    const given = await this.drives.giveSpace(allocate ? [request.drive] : []);
+    if (!given.ok) return given;
     const added = await this.arrayCommand<"add-member">({ kind: "add-member", ...request });
     if (added.ok && added.value.role === "rebuild") this.jobs.record(added.value.job);
     return added;

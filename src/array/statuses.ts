@@ -77,6 +77,13 @@ export interface DriveStatus {
   readonly member?: { readonly array: string; readonly role: number };
   /** What its superblock says, where it carries one that can be used. */
   readonly superblock?: DriveSuperblock;
+  /** What the device is, whatever its path; null where the host cannot tell. Absent: not open. */
+  readonly byId?: string | null;
+  readonly wwn?: string | null;
+  readonly serial?: string | null;
+  readonly model?: string | null;
+  /** A file that has not all of its space: a full file system will refuse its writes. */
+  readonly isSparse?: boolean;
   /** One sentence on how the drive came to be in this state, where that is not plain. */
   readonly detail?: string;
 }

@@ -211,6 +211,13 @@ export function renderArray(array: ArrayStatus, drives: readonly DriveStatus[]):
   for (const { status, action } of findingsOf(array, drives)) {
     lines.push(` status: ${status}`, ` action: ${action}`);
   }
+  const sparse = drives.filter(
+    ({ isSparse, superblock }) => isSparse === true && superblock?.arrayUuid === array.uuid,
+  );
+  if (sparse.length > 0) {
+    const names = sparse.map(({ name }) => name).join(", ");
+    lines.push(`   note: sparse files, whose writes a full file system refuses: ${names}`);
+  }
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);

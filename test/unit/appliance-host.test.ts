@@ -164,7 +164,8 @@ test("systemd: the watchdog is fed only while the reactor answers", async () => 
   await Bun.sleep(60);
   expect(sent).toEqual([]);
   systemd.stopping();
-  expect(sent).toEqual(["STOPPING=1\nSTATUS=draining"]);
+  expect(sent).toEqual(["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=30000000"]);
+  systemd.stopped();
 });
 
 test("systemd: the watchdog is not fed for a reactor that has ended", async () => {
@@ -175,5 +176,6 @@ test("systemd: the watchdog is not fed for a reactor that has ended", async () =
   systemd.watch(client);
   await Bun.sleep(40);
   systemd.stopping();
-  expect(sent).toEqual(["STOPPING=1\nSTATUS=draining"]);
+  expect(sent).toEqual(["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=30000000"]);
+  systemd.stopped();
 });

@@ -110,11 +110,11 @@ function addCollectionRoutes(app: ApiApp, appliance: Appliance): void {
       },
     },
     async ({ query, body }) => {
-      const { chunkKiB, sizeKiB, ...rest } = body;
+      const { chunkKiB, sizeKiB, allocate, ...rest } = body;
       const size = sizeKiB === undefined ? {} : { memberSizeBytes: sizeKiB * KIB };
       const request = { ...rest, chunkBytes: chunkKiB * KIB, ...size };
       if (query.dryRun) return answer(await appliance.checkCreate(request));
-      const created = await appliance.createArray(request);
+      const created = await appliance.createArray(request, { allocate });
       if (!created.ok) return problemResponse(created.error);
       const headers = { Location: `/v1/arrays/${body.name}`, ETag: etag(created.value) };
       return json(created.value, { status: 201, headers });

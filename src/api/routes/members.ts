@@ -31,7 +31,8 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
       },
     },
     async ({ params, query, body, context }) => {
-      const added = await appliance.addMember({ array: params.name, ...body });
+      const { allocate, ...rest } = body;
+      const added = await appliance.addMember({ array: params.name, ...rest }, { allocate });
       if (!added.ok) return problemResponse(added.error);
       if (added.value.role === "rebuild") {
         return startedJobAnswer(appliance, {

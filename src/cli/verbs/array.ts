@@ -27,6 +27,7 @@ export const arrayCommands: readonly CommandSpec[] = [
       chunk: { type: "string", value: "SIZE", help: "4KiB to 1MiB, a power of two (64KiB)" },
       policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync (ppl)" },
       size: { type: "string", value: "SIZE", help: "bytes used of each drive (all that fits)" },
+      sparse: { type: "boolean", help: "leave members that are files without their space" },
       "assume-clean": { type: "boolean", help: "no first resync: drives that read as zeros" },
       force: { type: "boolean", help: "overwrite known signatures" },
       ...DRY_RUN,
@@ -143,6 +144,7 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
     spares: invocation.texts("spare"),
     ...(policy === undefined ? {} : { consistencyPolicy: policy }),
     assumeClean: invocation.isSet("assume-clean"),
+    ...(invocation.isSet("sparse") ? { allocate: false } : {}),
     force: invocation.isSet("force"),
   };
   if (invocation.isSet("dry-run")) return printCreatePlan(client, host, body);

@@ -97,8 +97,8 @@ async function serveFiles(
   }
   const array = await onlyArray(client);
   if (!array.ok) return array;
-  const { name } = array.value;
-  const assembled = await client.call({ kind: "start-array", array: name, force, readOnly });
+  const { name, uuid } = array.value;
+  const assembled = await client.call({ kind: "start-array", array: uuid, force, readOnly });
   if (!assembled.ok) return err(assembled.error.detail);
   const address = { kind: "unix", path: options.socket } as const;
   const listening = await client.call({ kind: "listen-nbd", address, mode: NBD_SOCKET_MODE });
@@ -107,7 +107,7 @@ async function serveFiles(
   const offered = await client.call({
     kind: "put-export",
     name: exportName,
-    array: name,
+    array: uuid,
     readOnly,
   });
   return offered.ok ? ok(nbdUri(address, exportName)) : err(offered.error.detail);

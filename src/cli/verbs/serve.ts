@@ -107,10 +107,13 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
     () => void appliance.startLacking(),
     config.value.degradedStartSeconds * 1000,
   );
+  systemd.starting("waiting for drives");
   const restored = appliance.restore();
   await Promise.race([restored, sleep(processAlarms, READY_WAIT_MS), stop]);
   host.print(`ready api=${apiPath} nbd=${nbdPath}`);
-  systemd.ready(`serving on ${apiPath} and ${nbdPath}`);
+  const serving = `serving on ${apiPath} and ${nbdPath}`;
+  systemd.ready(serving);
+  void restored.then(() => systemd.status(serving));
   await stop;
   clearTimeout(lastResort);
   log.write("info", "stopping: draining requests and marking arrays clean");
@@ -121,6 +124,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   await daemon.value.nbdTls?.close();
   for (const server of daemon.value.servers) await server.close();
   store.close();
+  systemd.stopped();
   log.write("info", "stopped");
   return Exit.ok;
 }
@@ -194,6 +198,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     firstJobId: store.firstJobId,
     allowFaultInjection: config.allowFaultInjection,
     autoAssemble: false,
+    protectedPaths: protectedPaths(config),
   });
   if (!started.ok) return unavailable(started.error);
   const reactor = started.value;
@@ -229,6 +234,12 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
   });
   const { nbdTls } = nbd.value;
   return ok({ appliance, reactor, systemd, servers: servers.value, apiPath, nbdPath, nbdTls });
+}
+
+/** None of these is ever a drive. */
+function protectedPaths({ stateDir, runDir, nbdTlsCert, nbdTlsKey, nbdTlsCa }: Config): string[] {
+  const files = [nbdTlsCert, nbdTlsKey, nbdTlsCa].filter((path) => path !== undefined);
+  return [stateDir, runDir, ...files].map((path) => resolve(path));
 }
 
 interface NbdListeners {
