@@ -119,16 +119,43 @@ export function openFirst(
   return null;
 }
 
-function openLibc(): Libc {
-  const symbols = openFirst(LIBRARY_NAMES, DEFINITIONS);
-  if (symbols === null) throw new Error(`no C library found (tried ${LIBRARY_NAMES.join(", ")})`);
-  return symbols as Libc;
+const NO_EXECUTABLE_MEMORY =
+  "this process may not make executable memory (the runtime needs it to call the C library): " +
+  "look for MemoryDenyWriteExecute= in the unit, execmem of SELinux, PR_SET_MDWE, BUN_JSC_useJIT, " +
+  "or a limit of the address space below 4 GB (ulimit -v, LimitAS=)";
+
+/** Why the C library cannot be called; it lies in every host that runs this program. */
+function whyNone(): string {
+  for (const name of LIBRARY_NAMES) {
+    try {
+      dlopen(name, { getpid: { args: [], returns: "i32" } });
+    } catch (error) {
+      if (error instanceof Error && error.message.includes("JIT")) return NO_EXECUTABLE_MEMORY;
+    }
+  }
+  return `no C library found (tried ${LIBRARY_NAMES.join(", ")})`;
 }
 
-export const libc: Libc = openLibc();
+const found = openFirst(LIBRARY_NAMES, DEFINITIONS);
+
+/** Why nothing here can be called, or null: the root of the program says so before it calls. */
+export const libcProblem: string | null = found === null ? whyNone() : null;
+
+/** Stands in where there is none: to import this module fails nobody who calls nothing. */
+const noLibc = new Proxy(
+  {},
+  {
+    get: () => {
+      throw new Error(libcProblem ?? "");
+    },
+  },
+);
+
+export const libc: Libc = (found ?? noLibc) as Libc;
 
 // One errno per thread: this module is evaluated in each worker anew, and so is the view.
-const errnoView = new Int32Array(toArrayBuffer(libc.__errno_location(), 0, 4));
+const errnoView =
+  found === null ? new Int32Array(1) : new Int32Array(toArrayBuffer(libc.__errno_location(), 0, 4));
 
 /** The errno of this thread's last failed call. */
 export function lastErrno(): number {

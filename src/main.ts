@@ -7,6 +7,7 @@
  */
 import { createInterface } from "node:readline/promises";
 import { MessageChannel, Worker } from "node:worker_threads";
+import { libcProblem } from "../ffi/libc.ts";
 import { Helper, type HelperThread } from "./appliance/helper.ts";
 import type { HelperReply } from "./appliance/helper-protocol.ts";
 import { createWakeUp } from "./appliance/linux-eventfd.ts";
@@ -19,6 +20,7 @@ import { SLAB_BYTES } from "./block/pool.ts";
 import { Exit } from "./cli/exit.ts";
 import type { CliHost, HttpRequest } from "./cli/host.ts";
 import { runCommandLine } from "./cli/run.ts";
+import { SERVED_SIGNALS } from "./cli/signals.ts";
 import { COMMANDS } from "./cli/table.ts";
 
 let hasWorkers = false;
@@ -140,13 +142,15 @@ async function ask(question: string): Promise<string | null> {
   return answer.trim();
 }
 
-function send(socketPath: string, { method, path, headers, body }: HttpRequest): Promise<Response> {
+function send(socketPath: string, request: HttpRequest): Promise<Response> {
+  const { method, path, headers, body, signal } = request;
   return fetch(`http://parityd${path}`, {
     unix: socketPath,
     method,
     ...(headers === undefined ? {} : { headers }),
     ...(body === undefined ? {} : { body }),
-    // Creating or stopping an array may take long, and an event stream never ends.
+    ...(signal === undefined ? {} : { signal }),
+    // The client has limits of its own, by what it asks for.
     timeout: false,
   } as BunFetchRequestInit);
 }
@@ -159,9 +163,8 @@ const host: CliHost = {
   ask,
   send,
   startReactor,
-  onStop: (listener) => {
-    process.on("SIGTERM", listener);
-    process.on("SIGINT", listener);
+  onSignal: (listener) => {
+    for (const signal of SERVED_SIGNALS) process.on(signal, () => listener(signal));
   },
   exit: (code) => process.exit(code),
 };
@@ -180,7 +183,15 @@ process.on("unhandledRejection", (error) =>
   leave(error instanceof Error ? (error.stack ?? error.message) : String(error)),
 );
 
-const exitCode = await runCommandLine(COMMANDS, process.argv.slice(2), host);
+/** These call the C library themselves; the other verbs need no more than HTTP. */
+const CALLS_LIBC: ReadonlySet<string> = new Set(["serve", "attach", "drill", "examine"]);
+
+const words = process.argv.slice(2);
+if (libcProblem !== null && CALLS_LIBC.has(words[0] ?? "")) {
+  process.stderr.write(`parityd: ${libcProblem}\n`);
+  process.exit(Exit.unavailable);
+}
+const exitCode = await runCommandLine(COMMANDS, words, host);
 // Workers would keep the process alive. Without any, it ends by itself when stdout has been taken.
 if (hasWorkers) process.exit(exitCode);
 process.exitCode = exitCode;

@@ -6,13 +6,14 @@
  * ends the worker with an error, which main answers with exit 70: the arrays stay dirty, which is
  * safe.
  */
+import { readFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { ReactorService } from "./array/context.ts";
-import { createLinuxReactor } from "./array/linux-context.ts";
+import { AIO_EVENT_COUNT, createLinuxReactor } from "./array/linux-context.ts";
 import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
-import { errnoName } from "./base/errno.ts";
 import type { Log } from "./base/log.ts";
 import { createService } from "./nbd/reactor-service.ts";
+import { type AioCounts, aioRefusal } from "./reactor/aio-refusal.ts";
 import { PortMailbox } from "./reactor/linux-mailbox.ts";
 
 /** What main starts this worker with. */
@@ -35,7 +36,7 @@ async function main({ config, port, parityModule }: ReactorWorkerData): Promise<
     post: (message) => mailbox.post(message),
     onWake: () => takeCommands(),
   });
-  if (!built.ok) throw new Error(`the kernel offers no AIO: ${errnoName(built.error)}`);
+  if (!built.ok) throw new Error(aioRefusal(built.error, aioCounts()));
   const { context, reactor } = built.value;
   const service: ReactorService = createService(context);
 
@@ -59,6 +60,17 @@ async function main({ config, port, parityModule }: ReactorWorkerData): Promise<
   takeCommands();
   await reactor.run();
   port.close();
+}
+
+function aioCounts(): AioCounts {
+  const read = (name: string): number | null => {
+    try {
+      return Number(readFileSync(`/proc/sys/fs/${name}`, "utf8"));
+    } catch {
+      return null; // No /proc here: the sentence does without.
+    }
+  };
+  return { used: read("aio-nr"), max: read("aio-max-nr"), wanted: AIO_EVENT_COUNT };
 }
 
 await main(workerData as ReactorWorkerData);

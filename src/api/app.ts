@@ -1,6 +1,7 @@
 /**
  * The HTTP API: what every request passes before its route, in this order.
  *
+ *   0 can the URL be read                            400
  *   1 over TCP: token, scope, Host and Origin        401 403
  *   2 is there such a path, with such a method       404 405
  *   3 the body: size, media type, JSON               413 415 400
@@ -16,6 +17,7 @@ import { AssertionError } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import { refuseTcp, type TcpGuard } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
+import { arrayOf, CallEvents } from "./call-events.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import { problemResponse, type ValueIssue } from "./problem.ts";
 import type { ApiApp, ApiContext, ApiEnvironment } from "./route.ts";
@@ -55,20 +57,35 @@ export function createApp(options: ApiOptions): ApiApp {
   });
   const keys = new IdempotencyKeys(appliance.store);
   const routes = new RouteIndex(app);
+  const callEvents = new CallEvents(appliance.events);
 
   app.use(async (context, next) => {
     const { path, method } = context.req;
+    const url = new URL(context.req.url);
+    if (!canDecode(url)) return problemResponse(BAD_ESCAPE);
+    const call = {
+      method,
+      path: url.pathname,
+      peer: context.env?.peer ?? context.env?.transport ?? "tcp",
+    };
     if (context.env?.transport !== "unix" && !OPEN_PATHS.has(path)) {
       const guard = options.tcpGuard ?? { scopeOf: () => null, hosts: [] };
       const refusal = refuseTcp(context.req.raw, guard);
-      if (refusal !== null) return problemResponse(refusal);
+      if (refusal !== null) {
+        callEvents.loginFailed(call, "code" in refusal ? refusal.code : refusal.kind);
+        return problemResponse(refusal);
+      }
+      context.env.onKnown?.();
     }
     const methods = routes.methodsOf(path);
     if (methods.length === 0) return problemResponse({ kind: "no-route", path });
     if (!methods.includes(method)) {
       return problemResponse({ kind: "method-not-allowed", method, allow: methods.join(", ") });
     }
-    return MUTATING.has(method) ? changeSomething(context, next, { appliance, keys }) : next();
+    if (!MUTATING.has(method)) return next();
+    const refusal = await changeSomething(context, next, { appliance, keys });
+    callEvents.called(call, (refusal ?? context.res).status);
+    return refusal;
   });
 
   addDriveRoutes(app, appliance);
@@ -130,11 +147,27 @@ function withBody(request: Request, body: string): Request {
   return new Request(request.url, { method, headers, signal, body });
 }
 
+const BAD_ESCAPE = {
+  kind: "bad-request",
+  code: "bad-escape",
+  detail: "the URL holds a % that is no escape of UTF-8: write a percent sign as %25",
+} as const;
+
+function canDecode({ pathname, search }: URL): boolean {
+  try {
+    decodeURIComponent(pathname);
+    decodeURIComponent(search);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function staleMatch(context: ApiContext, appliance: Appliance): Promise<Response | null> {
   const given = context.req.header("if-match");
-  const name = /^\/v1\/arrays\/([^/]+)/.exec(context.req.path)?.[1];
-  if (given === undefined || name === undefined) return null;
-  const array = await appliance.getArray(decodeURIComponent(name));
+  const name = arrayOf(new URL(context.req.url).pathname);
+  if (given === undefined || name === "") return null;
+  const array = await appliance.getArray(name);
   if (!array.ok) return problemResponse(array.error);
   const current = etag(array.value);
   const wanted = given.split(",").map((tag) => tag.trim().replace(/^W\//, ""));

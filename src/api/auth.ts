@@ -3,14 +3,24 @@
  *
  * The token file (0400, in the state directory) holds one `SCOPE TOKEN` a line, scope `admin` or
  * `read`; two lines of one scope are both good, so that a token can be rotated without a gap. It is
- * read again when it has changed.
+ * read again when it has changed, and holds no token while others may write it or a line is broken.
  *
  * `Host` and `Origin` are checked on calls that change something, so that a page in a browser
  * cannot make them, not even by a name that it has pointed at this address.
  */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  type Stats,
+  writeSync,
+} from "node:fs";
 import { isIP } from "node:net";
+import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { ApiError } from "./problem.ts";
 
@@ -52,35 +62,122 @@ export function findScope(tokens: readonly Token[], given: string): Scope | null
   return found;
 }
 
-/** Opens the token file, made with one admin token where there is none. */
-export function openTokenFile(path: string): Result<(token: string) => Scope | null, string> {
-  try {
-    createTokenFile(path);
-    let changedMs = -1;
-    let tokens: readonly Token[] = [];
-    const reload = (): Result<undefined, string> => {
-      const { mtimeMs } = statSync(path);
-      if (mtimeMs === changedMs) return ok();
-      const parsed = parseTokens(readFileSync(path, "utf8"));
-      if (!parsed.ok) return parsed;
-      tokens = parsed.value;
-      changedMs = mtimeMs;
-      return ok();
-    };
-    const first = reload();
-    if (!first.ok) return err(`${path}: ${first.error}`);
-    return ok((token) => {
-      // A file that is being written is read at the next call; until then the old tokens hold.
-      try {
-        reload();
-      } catch {
-        return null;
-      }
-      return findScope(tokens, token);
-    });
-  } catch (error) {
-    return err(`cannot use ${path}: ${error instanceof Error ? error.message : String(error)}`);
+/** Beyond this it is no token file. */
+const TOKEN_FILE_BYTES_MAX = 64 * 1024;
+/** A change within so short a time after another may leave all that `stat` tells as it was. */
+const SETTLED_MS = 2_000;
+const WRITABLE_BY_OTHERS = 0o022;
+const READABLE_BY_OTHERS = 0o044;
+
+/**
+ * The token file, read again whenever it has changed. A file that cannot be trusted (a broken line,
+ * others may write it, it is gone) holds no token: what it held before opens nothing any more. The
+ * log says so once, with the reason, and once that it is good again.
+ */
+export class TokenFile {
+  private readonly path: string;
+  private readonly log: Log;
+  private readonly nowMs: () => number;
+  private tokens: readonly Token[] = [];
+  private problem: string | null = null;
+  /** What `stat` said of the file as it was read; null: read it in any case. */
+  private version: string | null = null;
+  private isToldReadable = false;
+
+  private constructor(path: string, { log, nowMs }: { log: Log; nowMs: () => number }) {
+    this.path = path;
+    this.log = log;
+    this.nowMs = nowMs;
   }
+
+  /** Opens it, made with one admin token where there is none. */
+  static open(
+    path: string,
+    { log, nowMs = Date.now }: { log: Log; nowMs?: () => number },
+  ): Result<TokenFile, string> {
+    const file = new TokenFile(path, { log, nowMs });
+    try {
+      createTokenFile(path);
+    } catch (error) {
+      return err(`cannot make ${path}: ${messageOf(error)}`);
+    }
+    const first = file.read();
+    return first.ok ? ok(file) : err(`${path}: ${first.error}`);
+  }
+
+  /** The scope of a token of the file as it is now. */
+  scopeOf(token: string): Scope | null {
+    this.refresh();
+    return findScope(this.tokens, token);
+  }
+
+  /** Reads it also where it has not changed; the answer is how many tokens it holds. */
+  readAgain(): Result<number, string> {
+    this.version = null;
+    this.refresh();
+    return this.problem === null ? ok(this.tokens.length) : err(this.problem);
+  }
+
+  private refresh(): void {
+    const read = this.read();
+    const problem = read.ok ? null : read.error;
+    if (problem !== null) this.tokens = [];
+    if (problem === this.problem) return;
+    this.problem = problem;
+    const file = this.path;
+    if (problem === null) {
+      this.log.write("info", "the token file is good again", { file, tokens: this.tokens.length });
+    } else this.log.write("error", "no token is good until the token file is", { file, problem });
+  }
+
+  private read(): Result<undefined, string> {
+    let fd: number | null = null;
+    try {
+      // Not to wait for the other end of a pipe that lies there.
+      fd = openSync(this.path, constants.O_RDONLY | constants.O_NONBLOCK);
+      const stats = fstatSync(fd);
+      const { dev, ino, size, mode, uid, mtimeMs, ctimeMs } = stats;
+      const version = [dev, ino, size, mode, uid, mtimeMs, ctimeMs].join(" ");
+      if (version === this.version) return ok();
+      this.version = null;
+      const untrusted = trustProblem(stats);
+      if (untrusted !== null) return err(untrusted);
+      const parsed = parseTokens(readFileSync(fd, "utf8"));
+      if (!parsed.ok) return parsed;
+      if (parsed.value.length === 0) return err("it holds no token: remove it, and one is made");
+      this.tokens = parsed.value;
+      if (this.nowMs() - ctimeMs > SETTLED_MS) this.version = version;
+      this.warnOfReaders(mode);
+      return ok();
+    } catch (error) {
+      this.version = null;
+      return err(`it cannot be read: ${messageOf(error)}`);
+    } finally {
+      if (fd !== null) closeSync(fd);
+    }
+  }
+
+  private warnOfReaders(mode: number): void {
+    const isReadable = (mode & READABLE_BY_OTHERS) !== 0;
+    if (isReadable && !this.isToldReadable) {
+      const file = this.path;
+      this.log.write("warn", "other users may read the API's tokens: chmod 0400", { file });
+    }
+    this.isToldReadable = isReadable;
+  }
+}
+
+/** Why somebody else may have written what the file says, or null. */
+function trustProblem(stats: Stats): string | null {
+  if (!stats.isFile()) return "it is no regular file";
+  if (stats.size > TOKEN_FILE_BYTES_MAX) return `it has more than ${TOKEN_FILE_BYTES_MAX} bytes`;
+  if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {
+    const mode = (stats.mode & 0o7777).toString(8).padStart(4, "0");
+    return `other users may write it (mode ${mode}): look at its tokens, then chmod 0400`;
+  }
+  const own = process.geteuid?.() ?? 0;
+  if (stats.uid === 0 || stats.uid === own) return null;
+  return `it belongs to user ${stats.uid}, not to root or user ${own}: chown it`;
 }
 
 function createTokenFile(path: string): void {
@@ -130,4 +227,8 @@ function isKnownHost(host: string, hosts: readonly string[]): boolean {
 
 function sha256(text: string): Buffer {
   return createHash("sha256").update(text).digest();
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -24,6 +24,8 @@ export type HttpError =
   | { readonly kind: "stale"; readonly etag: string; readonly given: string }
   | { readonly kind: "too-large"; readonly limitBytes: number }
   | { readonly kind: "media-type"; readonly given: string | null }
+  | { readonly kind: "bad-request"; readonly code: string; readonly detail: string }
+  | { readonly kind: "head-too-large"; readonly limitBytes: number }
   | { readonly kind: "bad-values"; readonly issues: readonly ValueIssue[] }
   | { readonly kind: "unauthorized" }
   | { readonly kind: "forbidden"; readonly code: string; readonly detail: string }
@@ -53,8 +55,9 @@ const TITLES: Readonly<Record<number, string>> = {
   415: "Unsupported media type",
   422: "Bad values",
   423: "Busy",
+  431: "Headers too large",
   500: "Failed",
-  503: "Stopping",
+  503: "Not available now",
   507: "Cannot be recorded",
 };
 
@@ -130,6 +133,12 @@ function httpProblem(error: Exclude<HttpError, { kind: "forbidden" }>): Problem 
       const given = error.given === null ? "none was sent" : `"${error.given}" was sent`;
       const detail = `say that the body is JSON: -H 'Content-Type: application/json' (${given})`;
       return { status: 415, code: "media-type", detail, headers: { Accept: "application/json" } };
+    }
+    case "bad-request":
+      return { status: 400, code: error.code, detail: error.detail };
+    case "head-too-large": {
+      const detail = `the URL and the headers of a request hold at most ${error.limitBytes} bytes`;
+      return { status: 431, code: "head-too-large", detail };
     }
     case "bad-values": {
       const first = error.issues[0];

@@ -17,7 +17,13 @@ import { problemSchema } from "./schemas.ts";
 
 /** Who called: decided by the listener that took the connection. */
 export interface ApiEnvironment {
-  Bindings: { readonly transport: "unix" | "tcp" };
+  Bindings: {
+    readonly transport: "unix" | "tcp";
+    /** The address of the caller, or "unix". */
+    readonly peer?: string;
+    /** Called once the caller has shown a good token. */
+    readonly onKnown?: () => void;
+  };
 }
 
 export type ApiApp = OpenAPIHono<ApiEnvironment>;

@@ -2,88 +2,156 @@
  * Where the API listens: `<run-dir>/api.sock`, and TCP only where it was asked for.
  *
  * The socket is 0660 from its birth (umask), not by a later chmod: in between anybody could
- * connect. A stale socket file is removed; one that still answers is another daemon's.
+ * connect. One that nobody listens on is removed; another daemon's never is. A file that is gone
+ * (cleaners of /tmp and /run, a removed directory) is made again within seconds; who is connected
+ * stays so.
  */
-import { unlinkSync } from "node:fs";
-import { connect } from "node:net";
+import { randomBytes } from "node:crypto";
+import { readFileSync, unlinkSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { dirname, join } from "node:path";
 import type { TcpAddress } from "../appliance/config.ts";
+import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { limitsFor } from "./connection-budget.ts";
+import { HttpFront } from "./http-front.ts";
 import type { ApiApp } from "./route.ts";
+import { occupantOf, publish, type SocketFile } from "./socket-file.ts";
 
 const SOCKET_UMASK = 0o117;
-const LIMITS = {
-  // A `?wait=` is silent until its job ends.
-  idleTimeout: 0,
-  // The API's own limit (64 KiB) answers with a reason, this one only with a status.
-  maxRequestBodySize: 16 * 1024 * 1024,
-};
+const LOOK_MS = 2_000;
+const OPEN_FILES_UNKNOWN = 1_024;
 
 export interface ApiServer {
   /** Stops accepting and ends what is still open, such as event streams. */
   close(): Promise<void>;
 }
 
-export async function listenUnix(app: ApiApp, path: string): Promise<Result<ApiServer, string>> {
-  if (await isAnswering(path)) {
+export interface UnixOptions {
+  readonly path: string;
+  readonly log: Log;
+  /** Makes the directory of the socket again, where it is gone. */
+  readonly claimDirectory: () => Result<undefined, string>;
+  readonly lookMs?: number;
+}
+
+export async function listenUnix(
+  app: ApiApp,
+  { path, log, claimDirectory, lookMs = LOOK_MS }: UnixOptions,
+): Promise<Result<ApiServer, string>> {
+  const front = new HttpFront({ app, transport: "unix", limits: ownLimits(), log });
+  const first = await openSocket(path, front);
+  if (!first.ok) return first;
+  let current = first.value;
+  let problem: string | null = null;
+  let isLooking = false;
+  const look = async (): Promise<void> => {
+    if (isLooking || current.file.isThere() === true) return;
+    isLooking = true;
+    const claimed = claimDirectory();
+    const again = claimed.ok ? await openSocket(path, front) : claimed;
+    isLooking = false;
+    if (again.ok) {
+      current.server.close();
+      current = again.value;
+      log.write("warn", "the API's socket was gone: it was made again", { path });
+    } else if (again.error !== problem) {
+      log.write("error", "the API's socket is gone and cannot be made again", { why: again.error });
+    }
+    problem = again.ok ? null : again.error;
+  };
+  const timer = setInterval(() => void look(), lookMs);
+  return ok({
+    close: async () => {
+      clearInterval(timer);
+      current.file.remove();
+      current.server.close();
+      front.close();
+    },
+  });
+}
+
+interface OpenSocket {
+  readonly server: Server;
+  readonly file: SocketFile;
+}
+
+async function openSocket(path: string, front: HttpFront): Promise<Result<OpenSocket, string>> {
+  const occupant = await occupantOf(path);
+  if (occupant === "listening") {
     return err(`${path} is in use: another parityd runs there (stop it, or choose --run-dir)`);
   }
-  removeStale(path);
+  if (occupant === "no-socket") {
+    return err(`${path} is no socket: it is left alone (move it away, or choose --run-dir)`);
+  }
+  // Shorter than the public name, so that it fits wherever that does.
+  const bound = join(dirname(path), `.${randomBytes(3).toString("hex")}`);
+  const server = createServer((socket) => front.accept(socket));
   const umask = process.umask(SOCKET_UMASK);
-  try {
-    const options: Bun.Serve.Options<undefined, never> = {
-      unix: path,
-      fetch: (request: Request) => app.fetch(request, { transport: "unix" }),
-    };
-    // The types know `idleTimeout` for TCP only; the runtime heeds it here too (after 10 s of
-    // silence it would cut a `?wait=`).
-    const server = Bun.serve(Object.assign(options, LIMITS));
-    return ok({
-      close: async () => {
-        await server.stop(true);
-        removeStale(path);
-      },
-    });
-  } catch (error) {
-    return err(`cannot listen on ${path}: ${messageOf(error)}`);
-  } finally {
-    process.umask(umask);
-  }
+  const listening = listen(server, (done) => server.listen({ path: bound }, done));
+  process.umask(umask);
+  const why = await listening;
+  if (why !== null) return err(`cannot listen on ${path}: ${why}`);
+  if (occupant === "stale") removeStale(path);
+  const file = publish(bound, path);
+  if (file.ok) return ok({ server, file: file.value });
+  server.close();
+  return err(`cannot listen on ${path}: ${file.error}`);
 }
 
-export function listenTcp(app: ApiApp, address: TcpAddress): Result<ApiServer, string> {
-  try {
-    const server = Bun.serve({
-      hostname: address.host,
-      port: address.port,
-      ...LIMITS,
-      fetch: (request) => app.fetch(request, { transport: "tcp" }),
-    });
-    return ok({ close: () => server.stop(true) });
-  } catch (error) {
-    return err(`cannot listen on ${address.host}:${address.port}: ${messageOf(error)}`);
-  }
+export interface TcpServer extends ApiServer {
+  readonly port: number;
 }
 
-/** True where somebody accepts connections on this socket. */
-function isAnswering(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
+export async function listenTcp(
+  app: ApiApp,
+  { host, port, log }: TcpAddress & { readonly log: Log },
+): Promise<Result<TcpServer, string>> {
+  const front = new HttpFront({ app, transport: "tcp", limits: ownLimits(), log });
+  const accept = (socket: Socket): void => front.accept(socket);
+  const server = createServer({ noDelay: true }, accept);
+  const why = await listen(server, (done) => server.listen(port, host, done));
+  if (why !== null) return err(`cannot listen on ${host}:${port}: ${why}`);
+  const bound = server.address();
+  return ok({
+    port: typeof bound === "object" && bound !== null ? bound.port : port,
+    close: async () => {
+      server.close();
+      front.close();
+    },
   });
+}
+
+/** Null when it listens, or why it does not. */
+function listen(server: Server, start: (done: () => void) => void): Promise<string | null> {
+  return new Promise((resolve) => {
+    server.once("error", (error) => resolve(error.message));
+    try {
+      start(() => resolve(null));
+    } catch (error) {
+      resolve(error instanceof Error ? error.message : String(error));
+    }
+  });
+}
+
+/** By the descriptors that this process may have: the runtime raises that to the hard limit. */
+function ownLimits() {
+  return limitsFor(openFilesMax());
+}
+
+function openFilesMax(): number {
+  try {
+    const line = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+    return line === null ? OPEN_FILES_UNKNOWN : Number(line[1]);
+  } catch {
+    return OPEN_FILES_UNKNOWN;
+  }
 }
 
 function removeStale(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // It was not there, or `listen` says what is wrong with it.
+    // It has gone by itself, or the link to it says what is wrong.
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

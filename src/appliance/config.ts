@@ -7,7 +7,7 @@
  * It holds addresses, limits and memory; never what an array is.
  */
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { z } from "zod";
 import { err, ok, type Result } from "../base/result.ts";
 import { parseNbdAddress } from "./nbd-address.ts";
@@ -32,9 +32,25 @@ const directory = z
   .min(1)
   .transform((path) => resolve(path));
 
+/** sun_path of a socket address, less its final zero. */
+export const SOCKET_PATH_BYTES_MAX = 107;
+
+/** Why no client could connect to a socket of this path, or null. */
+export function socketPathProblem(path: string): string | null {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= SOCKET_PATH_BYTES_MAX) return null;
+  return `a socket path holds at most ${SOCKET_PATH_BYTES_MAX} bytes, and ${path} has ${bytes}`;
+}
+
+const runDirectory = directory.superRefine((path, context) => {
+  // api.sock is as long as nbd.sock.
+  const message = socketPathProblem(join(path, "api.sock"));
+  if (message !== null) context.addIssue({ code: "custom", message: `${message}: take another` });
+});
+
 const settings = z.strictObject({
   stateDir: directory.default("/var/lib/parityd"),
-  runDir: directory.default("/run/parityd"),
+  runDir: runDirectory.default("/run/parityd"),
   memoryMib: z.int().min(64).max(4096).default(256),
   apiTcp: addressBy(parseTcpAddress).optional(),
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */

@@ -6,15 +6,20 @@
  *   --log-format json  {"time":"...","level":"warn","msg":"...","array":"raid_test"}
  *
  * `<N>` is the syslog priority (sd-daemon(3)). journald is known by JOURNAL_STREAM, which systemd
- * sets where it has connected stderr to the journal.
+ * sets where it has connected stderr to the journal. Control characters of names and messages are
+ * escaped in every form (\u001b): no name makes a line of its own, or moves a terminal's cursor.
  */
 import type { Log, LogFields, LogLevel } from "../base/log.ts";
 
 export type LogFormat = "logfmt" | "json";
 
-export interface LoggerOptions {
+/** What can be changed while the daemon runs. */
+export interface LogSettings {
   readonly format: LogFormat;
   readonly level: LogLevel;
+}
+
+export interface LoggerOptions extends LogSettings {
   readonly isUnderJournald: boolean;
   readonly now: () => Date;
   readonly writeLine: (line: string) => void;
@@ -29,10 +34,14 @@ const SYSLOG_PRIORITY: Readonly<Record<LogLevel, number>> = {
 const RANK: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
 export class Logger implements Log {
-  private readonly options: LoggerOptions;
+  private options: LoggerOptions;
 
   constructor(options: LoggerOptions) {
     this.options = options;
+  }
+
+  configure({ format, level }: LogSettings): void {
+    this.options = { ...this.options, format, level };
   }
 
   write(level: LogLevel, message: string, fields: LogFields = {}): void {
@@ -42,7 +51,7 @@ export class Logger implements Log {
 }
 
 /** A logger on this process's stderr. */
-export function stderrLogger(options: { format: LogFormat; level: LogLevel }): Logger {
+export function stderrLogger(options: LogSettings): Logger {
   return new Logger({
     ...options,
     isUnderJournald: process.env["JOURNAL_STREAM"] !== undefined,
@@ -59,7 +68,7 @@ function formatLine(
   const prefix = options.isUnderJournald ? `<${SYSLOG_PRIORITY[entry.level]}>` : "";
   if (options.format === "json") {
     const record = { time, level: entry.level, msg: entry.message, ...entry.fields };
-    return prefix + JSON.stringify(record);
+    return prefix + toJson(record);
   }
   const parts = options.isUnderJournald ? [] : [`time=${time}`, `level=${entry.level}`];
   parts.push(`msg=${quote(entry.message)}`);
@@ -70,5 +79,13 @@ function formatLine(
 /** A bare word stays bare; anything else is quoted, so that a line stays one line. */
 function quote(value: string | number | boolean): string {
   if (typeof value !== "string") return String(value);
-  return /^[\w./:@%+,-]+$/.test(value) ? value : JSON.stringify(value);
+  return /^[\w./:@%+,-]+$/.test(value) ? value : toJson(value);
+}
+
+/** JSON escapes the controls of ASCII; here also DEL, those of Latin-1 and of text direction. */
+function toJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

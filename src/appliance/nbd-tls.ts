@@ -44,6 +44,8 @@ export interface NbdTlsOptions {
 export interface NbdTlsListener {
   /** With the real port; twice where clients may come with TLS and without. */
   readonly addresses: readonly NbdAddress[];
+  /** New clients get these files; those that are here go on with theirs. The mode stays. */
+  setFiles(files: TlsFiles): void;
   /** No more clients; those that are here go on. */
   stopListening(): void;
   /** Waits until all have got what the reactor sent them before it stopped, or until a limit. */
@@ -71,7 +73,8 @@ export async function listenNbdTls(
   }
   const secure = bound.value.map((address) => ({ ...address, isSecure: true }) as NbdAddress);
   const addresses = options.tls.mode === "required" ? secure : [...secure, ...bound.value];
-  return ok({ addresses, stopListening, close: () => front.close() });
+  const setFiles = (files: TlsFiles): void => front.setFiles(files);
+  return ok({ addresses, setFiles, stopListening, close: () => front.close() });
 }
 
 function listenOn(
@@ -101,16 +104,23 @@ class ConnectionSet {
   private readonly connections = new Set<TlsConnection>();
   private readonly admission: Admission<TlsConnection>;
   private count = 0;
+  private tls: TlsFiles;
 
   constructor(options: NbdTlsOptions, limits: NbdLimits) {
     this.options = options;
     this.limits = limits;
+    this.tls = options.tls;
     this.admission = new Admission({
       limits,
       descriptorLimit: raiseDescriptorLimit(),
       clock: { nowMs: () => performance.now(), wallMs: () => Date.now() },
       log: options.log,
     });
+  }
+
+  /** Whether clients need TLS stays. */
+  setFiles(files: TlsFiles): void {
+    this.tls = { ...files, mode: this.options.tls.mode };
   }
 
   take(socket: Socket): void {
@@ -127,7 +137,8 @@ class ConnectionSet {
       return;
     }
     this.count += 1;
-    const parts = { ...this.options, limits: this.limits, socket, peer, serial: this.count };
+    const { tls, limits, count: serial } = this;
+    const parts = { ...this.options, tls, limits, socket, peer, serial };
     const connection = new TlsConnection(parts, () => this.connections.delete(connection));
     this.connections.add(connection);
     if (this.admission.hasTooManySilent(this.connections)) this.dropSilent();

@@ -109,12 +109,20 @@ export class Appliance {
   }
 
   /**
+   * Tells the reactor what is remembered: before anybody can connect, so that clients of a known
+   * export wait, and before any drive is there, so that no array starts under a wrong name.
+   */
+  async announce(): Promise<void> {
+    await this.arrays.introduceAll();
+    await this.exports.offerAll();
+  }
+
+  /**
    * Opens the known drives; each array starts as soon as its own members are there. Answers when
    * all drives have answered or were given up.
    */
   async restore(): Promise<void> {
-    await this.arrays.introduceAll();
-    await this.exports.offerAll();
+    await this.announce();
     await this.drives.attachAll();
     await this.exports.bindOld();
     this.arrays.forgetUnfinished();

@@ -252,7 +252,9 @@ export type EventKind =
   | "scrub.finished"
   | "sector.repaired"
   | "sector.lost"
-  | "io.error";
+  | "io.error"
+  | "api.call"
+  | "api.login-failed";
 
 export type Severity = "critical" | "warning" | "info";
 

@@ -2,14 +2,17 @@
  * The daemon as the client verbs see it: HTTP over `<run-dir>/api.sock`.
  *
  * A refusal carries the API's own `detail`, which says what to do. An answer that is not of the API
- * is an error as well: something else listens there.
+ * is an error as well: something else listens there. No call waits for ever: what only reads has a
+ * deadline, what may take long goes on while the daemon answers probes. --timeout limits both.
  */
 import { join } from "node:path";
+import { socketPathProblem } from "../appliance/config.ts";
 import type { JobStatus } from "../array/protocol.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
-import type { CliHost } from "./host.ts";
+import type { CliHost, HttpRequest } from "./host.ts";
+import { beginWait, DEFAULT_TIMES, type Patience, type PatienceTimes } from "./patience.ts";
 
 export const DEFAULT_RUN_DIR = "/run/parityd";
 
@@ -26,10 +29,16 @@ export interface Answered<T> {
 export class DaemonClient {
   private readonly host: CliHost;
   private readonly socketPath: string;
+  private readonly times: PatienceTimes;
+  /** What --timeout says, for the whole of the verb; null: nothing. */
+  private readonly timeout: string | null;
+  private readonly begunMs = performance.now();
 
-  constructor(host: CliHost, invocation: Invocation) {
+  constructor(host: CliHost, invocation: Invocation, times: PatienceTimes = DEFAULT_TIMES) {
     this.host = host;
     this.socketPath = join(invocation.text("run-dir") ?? DEFAULT_RUN_DIR, "api.sock");
+    this.times = times;
+    this.timeout = invocation.text("timeout") ?? null;
   }
 
   get<T>(path: string): Promise<Result<Answered<T>, CallError>> {
@@ -37,20 +46,28 @@ export class DaemonClient {
   }
 
   /** Calls the API and reads a JSON answer (null for an empty one). */
-  async call<T>(
-    method: string,
-    path: string,
+  call<T>(method: string, path: string, body?: object): Promise<Result<Answered<T>, CallError>> {
+    const patience = method === "GET" ? "brief" : "patient";
+    return this.ask<T>({ method, path, patience }, body);
+  }
+
+  private async ask<T>(
+    { method, path, patience }: { method: string; path: string; patience: Patience },
     body?: object,
   ): Promise<Result<Answered<T>, CallError>> {
     const json = { Accept: "application/json" };
-    const response = await this.open(method, path, {
+    const request: HttpRequest = {
+      ...{ method, path },
       headers: body === undefined ? json : { ...json, "Content-Type": "application/json" },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    if (!response.ok) return response;
-    const { status } = response.value;
+    };
+    const answered = await this.within(request, patience, async (response) => ({
+      status: response.status,
+      text: await response.text(),
+    }));
+    if (!answered.ok) return answered;
+    const { status, text } = answered.value;
     try {
-      const text = await response.value.text();
       const value: unknown = text === "" ? null : JSON.parse(text);
       if (status < 400) return ok({ status, value: value as T });
       return err(refusal(status, value));
@@ -60,25 +77,68 @@ export class DaemonClient {
   }
 
   /** A call whose answer is read by the caller, such as a stream of events. */
-  async open(
+  open(
     method: string,
     path: string,
     rest: { headers: Record<string, string>; body?: string },
   ): Promise<Result<Response, CallError>> {
-    try {
-      return ok(await this.host.send(this.socketPath, { method, path, ...rest }));
-    } catch (error) {
-      const message =
-        `no daemon answers at ${this.socketPath} (${messageOf(error)}): ` +
-        "start parityd serve, or name its --run-dir";
-      return err({ exitCode: Exit.unavailable, message });
-    }
+    return this.within({ method, path, ...rest }, "brief", async (response) => response);
   }
 
   job(id: number, waitSeconds: number): Promise<Result<Answered<JobStatus>, CallError>> {
-    return this.get<JobStatus>(`/v1/jobs/${id}?wait=${waitSeconds}`);
+    const path = `/v1/jobs/${id}?wait=${waitSeconds}`;
+    return this.ask<JobStatus>({ method: "GET", path, patience: "patient" });
+  }
+
+  /** Sends it and reads the answer, and gives up where nothing comes of it. */
+  private async within<T>(
+    request: HttpRequest,
+    patience: Patience,
+    read: (response: Response) => Promise<T>,
+  ): Promise<Result<T, CallError>> {
+    const { timeout } = this;
+    const allMs = timeout === null ? null : Number(timeout) * 1_000;
+    if (allMs !== null && !(allMs > 0 && allMs <= LIMIT_MS_MAX)) {
+      return err({ exitCode: Exit.usage, message: `--timeout ${timeout} is no time in seconds` });
+    }
+    const limitMs = allMs === null ? null : Math.max(1, this.begunMs + allMs - performance.now());
+    const { host, socketPath, times } = this;
+    const what = `${request.method} ${request.path.split("?")[0]}`;
+    const wait = beginWait({ host, socketPath, patience, limitMs, times, what });
+    const leaving = new AbortController();
+    const sent = host
+      .send(socketPath, { ...request, signal: leaving.signal })
+      .then(read)
+      .then(ok<T>, (error: unknown) => err(this.unreachable(error)));
+    const late = wait.over.then((seconds) => err(this.late(what, { seconds, patience })));
+    const outcome = await Promise.race([sent, late]);
+    wait.end();
+    if (!outcome.ok) leaving.abort();
+    return outcome;
+  }
+
+  private unreachable(error: unknown): CallError {
+    const where = socketPathProblem(this.socketPath) ?? `no daemon answers at ${this.socketPath}`;
+    const why = messageOf(error);
+    const message = `${where} (${why}): start parityd serve, or name its --run-dir`;
+    return { exitCode: Exit.unavailable, message };
+  }
+
+  private late(
+    what: string,
+    { seconds, patience }: { seconds: number; patience: Patience },
+  ): CallError {
+    const rest = patience === "brief" ? "" : "; what was asked for may still be done";
+    const message =
+      `the daemon at ${this.socketPath} has not answered ${what} within ` +
+      `${Number(seconds.toPrecision(2))} s: it is stopped, hangs or is overloaded; ` +
+      `its log may say why${rest}`;
+    return { exitCode: Exit.unavailable, message };
   }
 }
+
+/** The longest that a timer of the runtime takes. */
+const LIMIT_MS_MAX = 0x7fffffff;
 
 /** Says why a call was refused, on stderr; the answer is the exit code. */
 export function fail(host: CliHost, error: CallError): number {

@@ -15,8 +15,8 @@ export interface CliHost {
   /** Sends an HTTP request to a Unix socket; rejects where nobody answers. */
   send(socketPath: string, request: HttpRequest): Promise<Response>;
   readonly startReactor: StartReactor;
-  /** Calls back for each SIGTERM and SIGINT. */
-  onStop(listener: () => void): void;
+  /** Calls back for each of SERVED_SIGNALS (signals.ts), which then end nothing by themselves. */
+  onSignal(listener: (signal: string) => void): void;
   /** Ends the process at once. */
   exit(code: number): never;
 }
@@ -26,4 +26,6 @@ export interface HttpRequest {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Gives the request up. */
+  readonly signal?: AbortSignal;
 }

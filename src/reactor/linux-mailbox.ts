@@ -4,6 +4,7 @@ import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { EventFdFlag } from "../../ffi/structs.ts";
 import { assert } from "../base/assert.ts";
+import { errnoName } from "../base/errno.ts";
 import type { Mailbox } from "./mailbox.ts";
 import type { LoopHost } from "./reactor.ts";
 
@@ -26,7 +27,10 @@ export class PortMailbox<Incoming, Outgoing> implements Mailbox<Incoming, Outgoi
 /** An eventfd: non-blocking, close-on-exec. */
 export function openEventFd(): number {
   const fd = libc.eventfd(0, EventFdFlag.nonBlock | EventFdFlag.closeOnExec);
-  assert(fd >= 0, `the process can open an eventfd (errno ${fd < 0 ? lastErrno() : 0})`);
+  assert(
+    fd >= 0,
+    `the process can open an eventfd (${fd < 0 ? errnoName(lastErrno()) : "no error"})`,
+  );
   return fd;
 }
 

@@ -152,7 +152,7 @@ async function drillHere(parts: DrillParts): Promise<Outcome> {
         timeout: false,
       } as BunFetchRequestInit),
     startReactor: async () => err("the daemon is another process"),
-    onStop: () => {},
+    onSignal: () => {},
     exit: (code) => {
       throw new Error(`exit ${code}`);
     },

@@ -39,7 +39,7 @@ export async function runCli(line: string, options: FakeHostOptions = {}): Promi
       return options.daemon.app.request(path, init, { transport: "unix" });
     },
     startReactor: async () => err("there is no AIO here"),
-    onStop: () => {},
+    onSignal: () => {},
     exit: (code) => {
       throw new Error(`exit ${code}`);
     },

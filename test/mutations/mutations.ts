@@ -6,6 +6,7 @@
  */
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
+import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 
 export interface Mutation {
   readonly name: string;
@@ -795,4 +796,5 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   ...DRIVE_MUTATIONS,
   ...NBD_MUTATIONS,
+  ...SERVICE_MUTATIONS,
 ];

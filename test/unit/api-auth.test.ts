@@ -4,10 +4,20 @@
  * Method: every combination of scope and method, then the headers one by one.
  */
 import { expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findScope, openTokenFile, parseTokens } from "../../src/api/auth.ts";
+import { findScope, parseTokens, TokenFile } from "../../src/api/auth.ts";
+import type { Log } from "../../src/base/log.ts";
 import { startFakeAppliance } from "../helpers/fake-appliance.ts";
 
 const ADMIN = "admin-token-0123456789";
@@ -85,25 +95,115 @@ test("auth: the token file: lines, comments, two live tokens, and errors by line
   }
 });
 
-test("auth: the token file: made with mode 0400, and read again when it changes", () => {
+interface Line {
+  readonly level: string;
+  readonly message: string;
+  readonly problem: unknown;
+}
+
+/** A folder with a token file, the clock that it is read by, and what is logged. */
+function withTokenFile(
+  text: string | null,
+  use: (given: {
+    path: string;
+    lines: Line[];
+    open: () => ReturnType<typeof TokenFile.open>;
+    mustOpen: () => TokenFile;
+  }) => void,
+): void {
   const directory = mkdtempSync(join(tmpdir(), "parityd-token-"));
-  try {
-    const path = join(directory, "api-token");
-    const opened = openTokenFile(path);
+  const path = join(directory, "api-token");
+  const lines: Line[] = [];
+  const log: Log = {
+    write: (level, message, fields = {}) =>
+      lines.push({ level, message, problem: fields["problem"] }),
+  };
+  const open = () => TokenFile.open(path, { log });
+  const mustOpen = (): TokenFile => {
+    const opened = open();
     if (!opened.ok) throw new Error(opened.error);
-    expect(statSync(path).mode & 0o777).toBe(0o400);
-    const token = /^admin (\S+)\n$/.exec(readFileSync(path, "utf8"))?.[1] ?? "";
-    expect(opened.value(token)).toBe("admin");
-    expect(openTokenFile(path)).toMatchObject({ ok: true });
-    chmodSync(path, 0o600);
-    writeFileSync(path, `read ${READ}\n`);
-    expect([opened.value(READ), opened.value(token)]).toEqual(["read", null]);
-    writeFileSync(path, "nonsense\n");
-    expect(opened.value(READ)).toBe("read");
-    expect(openTokenFile(path)).toMatchObject({ ok: false });
-    rmSync(path);
-    expect(opened.value(READ)).toBeNull();
+    return opened.value;
+  };
+  try {
+    if (text !== null) writeFileSync(path, text, { mode: 0o600 });
+    use({ path, lines, open, mustOpen });
   } finally {
     rmSync(directory, { recursive: true });
   }
+}
+
+test("auth: the token file: made with mode 0400, and read again when it changes", () => {
+  withTokenFile(null, ({ path, lines, open, mustOpen }) => {
+    const file = mustOpen();
+    expect(statSync(path).mode & 0o777).toBe(0o400);
+    const token = /^admin (\S+)\n$/.exec(readFileSync(path, "utf8"))?.[1] ?? "";
+    expect(file.scopeOf(token)).toBe("admin");
+    expect(open()).toMatchObject({ ok: true });
+    chmodSync(path, 0o600);
+    writeFileSync(path, `read ${READ}\n`);
+    expect([file.scopeOf(READ), file.scopeOf(token)]).toEqual(["read", null]);
+    expect(lines).toEqual([]);
+  });
+});
+
+test("auth: a token file that cannot be trusted: no token is good, said once, mended again", () => {
+  const spoil: readonly [RegExp, (path: string) => void][] = [
+    [/line 2 is not/, (path) => writeFileSync(path, `read ${READ}\nadmim ${ADMIN}\n`)],
+    [/mode 0622/, (path) => chmodSync(path, 0o622)],
+    [/mode 0660/, (path) => chmodSync(path, 0o660)],
+    [/holds no token/, (path) => writeFileSync(path, "# none\n")],
+    [/65536 bytes/, (path) => writeFileSync(path, `read ${READ}\n${"#".repeat(65_536)}\n`)],
+    [/ENOENT/, (path) => rmSync(path)],
+    [
+      /no regular file/,
+      (path) => {
+        rmSync(path);
+        mkdirSync(path);
+      },
+    ],
+  ];
+  for (const [reason, change] of spoil) {
+    withTokenFile(`read ${READ}\n`, ({ path, lines, open, mustOpen }) => {
+      const file = mustOpen();
+      expect(file.scopeOf(READ)).toBe("read");
+      change(path);
+      expect([file.scopeOf(READ), file.scopeOf(READ), file.scopeOf(ADMIN)]).toEqual([
+        ...[null, null, null],
+      ]);
+      expect(lines).toEqual([
+        { level: "error", message: expect.any(String), problem: expect.stringMatching(reason) },
+      ]);
+      expect(file.readAgain()).toMatchObject({ ok: false });
+      // A missing one is made anew at a start; nothing else is overlooked there.
+      if (!reason.test("ENOENT")) {
+        expect(open()).toEqual({ ok: false, error: expect.stringMatching(reason) });
+      }
+      rmSync(path, { recursive: true, force: true });
+      writeFileSync(path, `admin ${ADMIN}\n`, { mode: 0o600 });
+      expect(file.scopeOf(ADMIN)).toBe("admin");
+      expect(file.scopeOf(READ)).toBeNull();
+      expect(lines.map(({ level }) => level)).toEqual(["error", "info"]);
+      expect(file.readAgain()).toEqual({ ok: true, value: 1 });
+    });
+  }
+});
+
+test("auth: a token file that other users may read: a warning, once", () => {
+  withTokenFile(`read ${READ}\n`, ({ path, lines, mustOpen }) => {
+    chmodSync(path, 0o644);
+    const file = mustOpen();
+    expect([file.scopeOf(READ), file.scopeOf(READ)]).toEqual(["read", "read"]);
+    expect(lines.map(({ level }) => level)).toEqual(["warn"]);
+  });
+});
+
+test("auth: a change that leaves size and time as they were is seen", () => {
+  withTokenFile(`read ${READ}\n`, ({ path, mustOpen }) => {
+    const file = mustOpen();
+    expect(file.scopeOf(READ)).toBe("read");
+    const { atime, mtime } = statSync(path);
+    writeFileSync(path, `read ${READ.replace("a", "b")}\n`);
+    utimesSync(path, atime, mtime);
+    expect(file.scopeOf(READ)).toBeNull();
+  });
 });

@@ -48,6 +48,27 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
   }
 });
 
+test("api: a broken escape in a URL: 400, in path and query, with and without If-Match", async () => {
+  const { call } = await startFakeAppliance();
+  for (const bad of ["%zz", "%", "%c3%28", "%ff"]) {
+    for (const [method, path] of [
+      ["GET", `/v1/arrays/${bad}`],
+      ["POST", `/v1/arrays/${bad}/stop`],
+      ["GET", `/v1/drives/x${bad}`],
+      ["GET", `/v1/events?since=${bad}`],
+      ["GET", `/${bad}`],
+    ] as const) {
+      const answer = await problem(call(method, path, undefined, { "If-Match": "1" }));
+      expect(answer).toMatchObject({ status: 400, type: "urn:parityd:problem:bad-escape" });
+    }
+  }
+  // An escaped percent sign is one, and is taken for one only once.
+  for (const name of ["%2525", "a%25zz"]) {
+    const stale = call("POST", `/v1/arrays/${name}/stop`, undefined, { "If-Match": "1" });
+    expect((await stale).status).toBeOneOf([404, 422]);
+  }
+});
+
 test("api: a path that is not there: 404, also with a body that nobody reads", async () => {
   const { call } = await startFakeAppliance();
   for (const [method, path] of [

@@ -97,6 +97,45 @@ test("log: logfmt, journald and JSON: one line each, levels above the limit left
   });
 });
 
+test("log: control characters of names and messages: escaped in every form", () => {
+  const hostile = "a\u001b[2J\r\nlevel=error\u007f\u009b\u2028\u202e\u200f\ufeffz\0";
+  for (const format of ["logfmt", "json"] as const) {
+    for (const isUnderJournald of [false, true]) {
+      const lines: string[] = [];
+      const options = { format, isUnderJournald, level: "info" as const, now: () => new Date(0) };
+      const logger = new Logger({ ...options, writeLine: (line) => lines.push(line) });
+      logger.write("info", hostile, { array: hostile });
+      const [line = ""] = lines;
+      expect(lines).toHaveLength(1);
+      expect(line).toMatch(/^[ -~]+$/);
+      const quoted = /array"?[=:](".*")/.exec(line)?.[1] ?? "";
+      expect(JSON.parse(quoted)).toBe(hostile);
+    }
+  }
+});
+
+test("log: level and format change while it runs", () => {
+  const lines: string[] = [];
+  const logger = new Logger({
+    ...{ format: "logfmt", level: "info", isUnderJournald: true, now: () => new Date(0) },
+    writeLine: (line) => lines.push(line),
+  });
+  logger.write("debug", "a");
+  logger.configure({ format: "json", level: "debug" });
+  logger.write("debug", "b");
+  expect(lines).toEqual(['<7>{"time":"1970-01-01T00:00:00.000Z","level":"debug","msg":"b"}']);
+});
+
+test("config: a run directory whose sockets no client could reach is refused", () => {
+  const longest = `/${"r".repeat(97)}`;
+  expect(parseConfig(null, { runDir: longest })).toMatchObject({ ok: true });
+  expect(parseConfig(null, { runDir: `${longest}r` })).toEqual({
+    ok: false,
+    error: expect.stringMatching(/^runDir: a socket path holds at most 107 bytes, .* has 108/),
+  });
+  expect(parseConfig(null, { runDir: `/${"ü".repeat(50)}` })).toMatchObject({ ok: false });
+});
+
 test("lock: held by one, refused to a second, free again when released", () => {
   const directory = mkdtempSync(join(tmpdir(), "parityd-lock-"));
   const path = join(directory, "lock");

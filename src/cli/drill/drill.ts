@@ -7,12 +7,15 @@
  * It ends the daemon that it started and removes what it made, whatever happens, also on a signal.
  */
 import { join } from "node:path";
+import { stderrLogger } from "../../appliance/logger.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import { DaemonClient } from "../client.ts";
 import { Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
+import { DEFAULT_TIMES } from "../patience.ts";
+import { watchSignals } from "../signals.ts";
 import { DrillDaemon, ownCommand } from "./daemon.ts";
 import { within } from "./deadline.ts";
 import { DrillApi } from "./drill-api.ts";
@@ -50,6 +53,9 @@ interface Preparation {
   readonly parts: DrillParts;
 }
 
+/** A drill loads its host on purpose. */
+const SLOW_HOST = { ...DEFAULT_TIMES, answerMs: 60_000 };
+
 export async function runDrill(
   options: DrillOptions,
   host: CliHost,
@@ -61,10 +67,13 @@ export async function runDrill(
   const outcome = newOutcome();
   const ground = new Ground(options.directory);
   const plan = planDrill(options);
-  host.onStop(() => {
-    host.warn("parityd: the drill was interrupted; it removes what it made");
-    void ground.clear().then(() => host.exit(Exit.failed));
-  });
+  void watchSignals(host, "stop", stderrLogger({ format: "logfmt", level: "info" })).stop.then(
+    async () => {
+      host.warn("parityd: the drill was interrupted; it removes what it made");
+      await ground.clear();
+      host.exit(Exit.failed);
+    },
+  );
   let played: Result<undefined, string>;
   try {
     const prepared = ground.prepare(plan);
@@ -117,7 +126,7 @@ async function setUp(given: Preparation, daemon: DrillDaemon): Promise<Result<St
   const { plan, ground, timeline, host, ledger, outcome, nowMs, parts } = given;
   const { directory } = ground;
   const api = new DrillApi(
-    new DaemonClient(host, new Invocation({ "run-dir": ground.runDir }, [])),
+    new DaemonClient(host, new Invocation({ "run-dir": ground.runDir }, []), SLOW_HOST),
   );
   for (const name of plan.driveNames) {
     const added = await api.addDrive(name, join(directory, `${name}.img`));

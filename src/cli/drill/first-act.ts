@@ -4,6 +4,7 @@
  * come from below.
  */
 import type { ArrayStatus } from "../../array/protocol.ts";
+import { errnoName } from "../../base/errno.ts";
 import { SeededRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
@@ -31,7 +32,7 @@ export async function playFirstAct(stage: Stage): Promise<Result<undefined, stri
   await within(load.value.disconnect(), { seconds: DRAIN_SECONDS, what: "disconnecting" });
   const flushed = await within(stage.reader.flush(), { seconds: DRAIN_SECONDS, what: "FLUSH" });
   if (!flushed.ok) return flushed;
-  if (!flushed.value.ok) return err(`FLUSH was refused with errno ${flushed.value.error}`);
+  if (!flushed.value.ok) return err(`FLUSH was refused with ${errnoName(flushed.value.error)}`);
   stage.timeline.note(
     `the writers have stopped: ${formatBytes(stage.ledger.bytesWritten)} acknowledged`,
   );

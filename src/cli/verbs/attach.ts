@@ -15,7 +15,7 @@ import { fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { stopSignal } from "./serve.ts";
+import { watchSignals } from "../signals.ts";
 
 const ATTACH_MEMORY_MIB = 256;
 const NBD_SOCKET_MODE = 0o660;
@@ -59,7 +59,7 @@ async function attach(invocation: Invocation, host: CliHost): Promise<number> {
     direct: !invocation.isSet("no-direct"),
   };
   const log = stderrLogger({ format: "logfmt", level: "info" });
-  const stop = stopSignal(host);
+  const { stop } = watchSignals(host, "ignore", log);
   const started = await host.startReactor({
     memoryMib: ATTACH_MEMORY_MIB,
     firstJobId: 1,

@@ -5,12 +5,12 @@
  * API, then drives and arrays, each array as soon as its own drives are there. `ready` is printed
  * when all drives have answered, or after a moment: a drive that hangs keeps nothing else away, and
  * NBD clients of an array that is still awaited wait. The stop is the reverse:
- * refuse changes, drain and mark clean, close. A second signal leaves at once, dirty: that is safe.
+ * refuse changes, drain and mark clean, close. What signals do is in ../signals.ts.
  */
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
-import { openTokenFile, type TcpGuard } from "../../api/auth.ts";
+import { TokenFile } from "../../api/auth.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
 import { processAlarms, sleep } from "../../appliance/alarms.ts";
 import { type Config, type ConfigInput, isNbdExposed, loadConfig } from "../../appliance/config.ts";
@@ -35,10 +35,13 @@ import { type CallError, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
+import { readAgain } from "../read-again.ts";
+import { watchSignals } from "../signals.ts";
 
 const NBD_SOCKET_MODE = 0o660;
 /** Drives that have not answered by then are awaited by their own arrays alone. */
 const READY_WAIT_MS = 5_000;
+const LOCK_NAME = "parityd.lock";
 
 export const CONFIG_OPTIONS: CommandSpec["options"] = {
   config: { type: "string", value: "FILE", help: "TOML file; flags win over it" },
@@ -94,11 +97,12 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const log = stderrLogger({ format: config.value.logFormat, level: config.value.logLevel });
   const tls = loadTlsFiles(config.value);
   if (!tls.ok) return fail(host, { exitCode: Exit.configuration, message: tls.error });
-  const stop = stopSignal(host);
+  const signals = watchSignals(host, "read-again", log);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
   const store = openState(config.value, log);
-  const parts = { config: config.value, log, store, host, tls: tls.value };
+  const readConfig = (): Result<Config, string> => configOf(invocation);
+  const parts = { config: config.value, readConfig, log, store, host, tls: tls.value };
   const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
   const { appliance, systemd, apiPath, nbdPath } = daemon.value;
@@ -109,12 +113,13 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   );
   systemd.starting("waiting for drives");
   const restored = appliance.restore();
-  await Promise.race([restored, sleep(processAlarms, READY_WAIT_MS), stop]);
+  await Promise.race([restored, sleep(processAlarms, READY_WAIT_MS), signals.stop]);
   host.print(`ready api=${apiPath} nbd=${nbdPath}`);
   const serving = `serving on ${apiPath} and ${nbdPath}`;
   systemd.ready(serving);
   void restored.then(() => systemd.status(serving));
-  await stop;
+  signals.onReadAgain(() => daemon.value.readAgain());
+  await signals.stop;
   clearTimeout(lastResort);
   log.write("info", "stopping: draining requests and marking arrays clean");
   systemd.stopping();
@@ -129,37 +134,11 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   return Exit.ok;
 }
 
-/** Resolves at the first signal; the second one ends the process. */
-export function stopSignal(host: CliHost): Promise<void> {
-  return new Promise((resolve) => {
-    let isStopping = false;
-    host.onStop(() => {
-      if (isStopping) host.exit(Exit.failed);
-      isStopping = true;
-      resolve();
-    });
-  });
-}
-
 /** Directories and locks. */
 function prepare(config: Config): Result<undefined, CallError> {
   for (const directory of new Set([resolve(config.stateDir), resolve(config.runDir)])) {
-    try {
-      mkdirSync(directory, { recursive: true, mode: 0o750 });
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      return unavailable(`cannot make ${directory}: ${why}`);
-    }
-    // Never released: the kernel does that when the process has ended.
-    const lock = takeLock(join(directory, "parityd.lock"));
-    if (lock.ok) continue;
-    if (lock.error !== "held") {
-      return unavailable(`cannot lock ${directory} (${lock.error.errno})`);
-    }
-    return unavailable(
-      `${directory} is in use by another parityd: ` +
-        "stop that one, or choose --state-dir and --run-dir",
-    );
+    const claimed = claimDirectory(directory);
+    if (!claimed.ok) return unavailable(claimed.error);
   }
   return ok();
 }
@@ -171,7 +150,31 @@ function openState(config: Config, log: Logger): StateStore {
   return new StateStore({ loaded: file.load(), file, alarms: processAlarms, log });
 }
 
+/** Makes a directory where it is missing, and takes it for this process alone. */
+function claimDirectory(directory: string): Result<undefined, string> {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o750 });
+  } catch (error) {
+    return err(`cannot make ${directory}: ${error instanceof Error ? error.message : error}`);
+  }
+  // Never released: the kernel does that when the process has ended.
+  const lock = takeLock(join(directory, LOCK_NAME));
+  if (lock.ok) return ok();
+  if (lock.error !== "held") return err(`cannot lock ${directory} (${lock.error.errno})`);
+  return err(
+    `${directory} is in use by another parityd: ` +
+      "stop that one, or choose --state-dir and --run-dir",
+  );
+}
+
+/** For a run directory that was claimed, and may have been removed since. */
+function claimAgain(directory: string): Result<undefined, string> {
+  return existsSync(join(directory, LOCK_NAME)) ? ok() : claimDirectory(directory);
+}
+
 interface Daemon {
+  /** What SIGHUP does. */
+  readAgain(): void;
   readonly appliance: Appliance;
   readonly reactor: StartedReactor;
   readonly systemd: Systemd;
@@ -183,6 +186,7 @@ interface Daemon {
 
 interface DaemonParts {
   readonly config: Config;
+  readonly readConfig: () => Result<Config, string>;
   readonly log: Logger;
   readonly store: StateStore;
   readonly host: CliHost;
@@ -216,6 +220,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     newUuid: randomArrayUuid,
     allowFaultInjection: config.allowFaultInjection,
   });
+  await appliance.announce();
   const nbdPath = join(config.runDir, "nbd.sock");
   const nbd = await listenNbd(parts, client, nbdPath);
   if (!nbd.ok) return nbd;
@@ -233,7 +238,11 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     watchdogMicroseconds: watchdog === undefined ? undefined : Number(watchdog),
   });
   const { nbdTls } = nbd.value;
-  return ok({ appliance, reactor, systemd, servers: servers.value, apiPath, nbdPath, nbdTls });
+  return ok({
+    ...{ appliance, reactor, systemd, apiPath, nbdPath, nbdTls },
+    servers: servers.value.servers,
+    readAgain: () => readAgain({ ...parts, nbdTls, tokens: servers.value.tokens }),
+  });
 }
 
 /** None of these is ever a drive. */
@@ -274,28 +283,36 @@ async function listenNbd(
   return ok({ addresses: [...addresses, ...secure.value.addresses], nbdTls: secure.value });
 }
 
+interface ApiListeners {
+  readonly servers: readonly ApiServer[];
+  /** Null: nothing is let in over TCP. */
+  readonly tokens: TokenFile | null;
+}
+
 async function listenApi(
   { config, log, host }: DaemonParts,
   appliance: Appliance,
   apiPath: string,
-): Promise<Result<ApiServer[], CallError>> {
-  let tcpGuard: TcpGuard | undefined;
+): Promise<Result<ApiListeners, CallError>> {
+  let tokens: TokenFile | null = null;
   if (config.apiTcp !== undefined) {
-    const scopeOf = openTokenFile(join(config.stateDir, "api-token"));
-    if (!scopeOf.ok) return err({ exitCode: Exit.configuration, message: scopeOf.error });
-    tcpGuard = { scopeOf: scopeOf.value, hosts: [config.apiTcp.host, ...config.apiHosts] };
+    const opened = TokenFile.open(join(config.stateDir, "api-token"), { log });
+    if (!opened.ok) return err({ exitCode: Exit.configuration, message: opened.error });
+    tokens = opened.value;
   }
+  const hosts = [...(config.apiTcp === undefined ? [] : [config.apiTcp.host]), ...config.apiHosts];
   const app = createApp({
     appliance,
     log,
-    ...(tcpGuard === undefined ? {} : { tcpGuard }),
+    ...(tokens === null ? {} : { tcpGuard: { scopeOf: (token) => tokens.scopeOf(token), hosts } }),
     onDefect: () => host.exit(Exit.internal),
   });
-  const unix = await listenUnix(app, apiPath);
+  const claim = (): Result<undefined, string> => claimAgain(config.runDir);
+  const unix = await listenUnix(app, { path: apiPath, log, claimDirectory: claim });
   if (!unix.ok) return unavailable(unix.error);
-  if (config.apiTcp === undefined) return ok([unix.value]);
-  const tcp = listenTcp(app, config.apiTcp);
-  if (tcp.ok) return ok([unix.value, tcp.value]);
+  if (config.apiTcp === undefined) return ok({ servers: [unix.value], tokens });
+  const tcp = await listenTcp(app, { ...config.apiTcp, log });
+  if (tcp.ok) return ok({ servers: [unix.value, tcp.value], tokens });
   await unix.value.close();
   return unavailable(tcp.error);
 }

@@ -3,11 +3,17 @@ import type { OptionSpec } from "../command.ts";
 
 type Options = Readonly<Record<string, OptionSpec>>;
 
+/** What every verb takes that asks the daemon. */
 export const RUN_DIR: Options = {
   "run-dir": {
     type: "string",
     value: "DIR",
     help: "where the daemon's sockets are (/run/parityd)",
+  },
+  timeout: {
+    type: "string",
+    value: "SECONDS",
+    help: "give up after so long (10 for what only reads)",
   },
 };
 export const JSON_OUTPUT: Options = {

@@ -1,0 +1,64 @@
+/**
+ * The trail of the API: every call that changed something, and every login that failed.
+ *
+ *   api.call          after the answer, with method, path, status and where it came from; a refused
+ *                     call changed nothing and leaves none
+ *   api.login-failed  over TCP; per peer at the first and at each power of two
+ *
+ * Never the token, the query or the body.
+ */
+import type { Appliance } from "../appliance/service.ts";
+import type { ArrayEvent } from "../array/protocol.ts";
+
+const PATH_CHARACTERS_MAX = 200;
+/** Peers whose failures are counted; the longest forgotten one makes room. */
+const PEERS_MAX = 1_024;
+
+export interface Call {
+  readonly method: string;
+  /** As it was sent, escapes and all. */
+  readonly path: string;
+  readonly peer: string;
+}
+
+export class CallEvents {
+  private readonly events: Pick<Appliance["events"], "append">;
+  private readonly failures = new Map<string, number>();
+
+  constructor(events: Pick<Appliance["events"], "append">) {
+    this.events = events;
+  }
+
+  called(call: Call, status: number): void {
+    if (status >= 400 && status < 500) return;
+    const message = `${call.method} ${shortened(call.path)}: ${status} (${call.peer})`;
+    this.append({ kind: "api.call", severity: "info", array: arrayOf(call.path), message });
+  }
+
+  loginFailed(call: Call, reason: string): void {
+    const count = (this.failures.get(call.peer) ?? 0) + 1;
+    this.failures.delete(call.peer);
+    this.failures.set(call.peer, count);
+    const oldest = this.failures.keys().next().value;
+    if (this.failures.size > PEERS_MAX && oldest !== undefined) this.failures.delete(oldest);
+    if ((count & (count - 1)) !== 0) return;
+    const times = count === 1 ? "" : `, ${count} times so far`;
+    const message = `login failed from ${call.peer}: ${reason}${times}`;
+    this.append({ kind: "api.login-failed", severity: "warning", array: "", message });
+  }
+
+  private append(event: Pick<ArrayEvent, "kind" | "severity" | "array" | "message">): void {
+    this.events.append({ ...event, arrayUuid: null, drive: null, job: null, atMs: Date.now() });
+  }
+}
+
+function shortened(path: string): string {
+  if (path.length <= PATH_CHARACTERS_MAX) return path;
+  return `${path.slice(0, PATH_CHARACTERS_MAX)}...`;
+}
+
+/** The array that a path is about, or "". */
+export function arrayOf(path: string): string {
+  const name = /^\/v1\/arrays\/([^/]+)/.exec(path)?.[1];
+  return name === undefined ? "" : decodeURIComponent(name);
+}

@@ -1,0 +1,62 @@
+/**
+ * SIGHUP to `serve`: the files that may change under a running daemon are read again.
+ *
+ *   log level and format   from the configuration file
+ *   certificates of NBD    for clients that come from now on
+ *   the token file         also read at each call when it has changed; here the log says how it is
+ *
+ * What cannot be used is told as an error, and the former stays, except tokens: a token that the
+ * file does not hold any more opens nothing. Other settings need a restart, and are named.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { TokenFile } from "../api/auth.ts";
+import type { Config } from "../appliance/config.ts";
+import type { Logger } from "../appliance/logger.ts";
+import type { NbdTlsListener } from "../appliance/nbd-tls.ts";
+import { loadTlsFiles } from "../appliance/tls-files.ts";
+import type { Result } from "../base/result.ts";
+
+const TAKEN_AT_ONCE: ReadonlySet<string> = new Set([
+  ...["logLevel", "logFormat"],
+  ...["nbdTlsCert", "nbdTlsKey", "nbdTlsCa"],
+]);
+
+export interface ReadAgainParts {
+  readonly config: Config;
+  /** File and flags, as at the start. */
+  readonly readConfig: () => Result<Config, string>;
+  readonly log: Logger;
+  readonly nbdTls: Pick<NbdTlsListener, "setFiles"> | null;
+  readonly tokens: Pick<TokenFile, "readAgain"> | null;
+}
+
+export function readAgain({ config, readConfig, log, nbdTls, tokens }: ReadAgainParts): void {
+  const done: string[] = [];
+  const refuse = (what: string, why: string): void =>
+    log.write("error", `SIGHUP: ${what}: the former stay in use`, { why });
+  const read = readConfig();
+  const wanted = read.ok ? read.value : config;
+  if (read.ok) {
+    log.configure({ format: wanted.logFormat, level: wanted.logLevel });
+    done.push(`log (level ${wanted.logLevel}, format ${wanted.logFormat})`);
+  } else refuse("the configuration cannot be used", read.error);
+  if (nbdTls !== null) {
+    // Whether clients need TLS is settled at the start, with the addresses.
+    const files = loadTlsFiles({ ...wanted, nbdTls: wanted.nbdTls ?? config.nbdTls });
+    if (files.ok && files.value !== null) {
+      nbdTls.setFiles(files.value);
+      done.push("certificates of NBD");
+    } else refuse("the certificates of NBD cannot be used", files.ok ? "none set" : files.error);
+  }
+  const count = tokens?.readAgain();
+  if (count?.ok) done.push(`token file (${count.value})`);
+  const waiting = Object.keys({ ...config, ...wanted }).filter((key) => !isTaken(key));
+  const rest = waiting.length === 0 ? {} : { needsRestart: waiting.join(",") };
+  const level = done.length > 0 ? "info" : "warn";
+  log.write(level, `SIGHUP: read again: ${done.join(", ") || "nothing"}`, rest);
+
+  function isTaken(key: string): boolean {
+    if (TAKEN_AT_ONCE.has(key)) return true;
+    return isDeepStrictEqual(config[key as keyof Config], wanted[key as keyof Config]);
+  }
+}

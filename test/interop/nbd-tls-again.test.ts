@@ -1,0 +1,90 @@
+/**
+ * Goal: SIGHUP brings new certificates to new clients; who is connected goes on, and files that
+ * cannot be used change nothing.
+ * Method: one daemon whose CA changes under it, and two clients, each of one of the CAs.
+ */
+import { expect, test } from "bun:test";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { OptionCode } from "../../src/nbd/protocol.ts";
+import { Daemon, mustRun } from "../helpers/daemon.ts";
+import { needs, toolPath } from "../helpers/needs.ts";
+import { RawNbd } from "../helpers/raw-nbd.ts";
+import { makeTempDir } from "../helpers/temp.ts";
+
+const CAN_RUN = needs("libaio", "direct-io") && toolPath("openssl") !== undefined;
+
+/** Two CAs, each with a server's and a client's certificate. */
+async function makeCertificates(folder: string): Promise<void> {
+  const openssl = toolPath("openssl")!;
+  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+  for (const ca of ["old", "new"]) {
+    for (const name of [ca, `${ca}-server`, `${ca}-client`]) {
+      const files = ["-keyout", `${name}-key.pem`, "-out", `${name}-cert.pem`];
+      const signer = ["-CA", `${ca}-cert.pem`, "-CAkey", `${ca}-key.pem`];
+      const noCa = ["-addext", "basicConstraints=critical,CA:FALSE"];
+      const names = ["-addext", "subjectAltName=DNS:localhost"];
+      const isCa = ["-addext", "keyUsage=keyCertSign,cRLSign"];
+      const words = name === ca ? isCa : [...signer, ...noCa, ...names];
+      await mustRun([openssl, "req", "-x509", "-subj", `/CN=${name}`, ...key, ...files, ...words], {
+        cwd: folder,
+      });
+    }
+  }
+}
+
+test.skipIf(!CAN_RUN)(
+  "tls: SIGHUP: new files for new clients, broken ones for nobody [needs libaio, direct-io, openssl]",
+  async () => {
+    const pki = makeTempDir("pki2");
+    await makeCertificates(pki);
+    const inUse = (part: string): string => join(pki, `${part}.pem`);
+    const use = (ca: string): void => {
+      copyFileSync(join(pki, `${ca}-server-cert.pem`), inUse("cert"));
+      copyFileSync(join(pki, `${ca}-server-key.pem`), inUse("key"));
+      copyFileSync(join(pki, `${ca}-cert.pem`), inUse("ca"));
+    };
+    use("old");
+    const files = ["cert", "key", "ca"].flatMap((part) => [`--nbd-tls-${part}`, inUse(part)]);
+    const flags = ["--nbd-tcp", "127.0.0.1:0", "--nbd-tls", "required", ...files];
+    const daemon = await Daemon.start(makeTempDir("again"), { flags });
+    const listed = await daemon.must("GET", "/v1/exports");
+    expect(listed).toEqual([]);
+    const port = portOf(daemon.child.pid);
+    const pem = (name: string): string => readFileSync(join(pki, `${name}.pem`), "utf8");
+
+    /** Whether a client of this CA gets through, and its connection. */
+    async function come(ca: string): Promise<RawNbd | null> {
+      const raw = await RawNbd.greeted({ host: "127.0.0.1", port });
+      const own = { cert: pem(`${ca}-client-cert`), key: pem(`${ca}-client-key`) };
+      if (!(await raw.startTls({ ca: pem(`${ca}-cert`), ...own }))) return null;
+      return (await raw.option(OptionCode.list)).length > 0 ? raw : null;
+    }
+
+    const first = await come("old");
+    expect(first).not.toBeNull();
+    use("new");
+    daemon.child.kill("SIGHUP");
+    while (!daemon.stderr.includes("certificates of NBD")) await Bun.sleep(5);
+    expect(await come("old").catch(() => null)).toBeNull();
+    expect(await come("new")).not.toBeNull();
+    expect((await first!.option(OptionCode.list)).length).toBeGreaterThan(0);
+    writeFileSync(inUse("cert"), "half a certificate");
+    daemon.child.kill("SIGHUP");
+    while (!daemon.stderr.includes("cannot be used")) await Bun.sleep(5);
+    expect(await come("new")).not.toBeNull();
+    expect(await daemon.stop()).toBe(0);
+  },
+  60_000,
+);
+
+/** The one TCP port that the process listens on. */
+function portOf(pid: number): number {
+  const ports = readFileSync(`/proc/${pid}/net/tcp`, "utf8")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields[3] === "0A");
+  const listed = Bun.spawnSync(["ls", "-l", `/proc/${pid}/fd`]).stdout.toString();
+  const own = ports.find((fields) => listed.includes(`socket:[${fields[9]}]`));
+  return Number.parseInt(own?.[1]?.split(":")[1] ?? "0", 16);
+}
