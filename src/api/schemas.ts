@@ -244,7 +244,12 @@ export const arraySchema = z.object({
   mismatchBytes: bytes,
   lostBytes: bytes,
   lastScrub: z
-    .object({ mode: z.enum(["check", "repair"]), finishedAt: z.string(), mismatchBytes: bytes })
+    .object({
+      mode: z.enum(["check", "repair"]),
+      finishedAt: z.string(),
+      mismatchBytes: bytes,
+      lostBytes: bytes,
+    })
     .nullable(),
   syncSpeedMin: bytes,
   syncSpeedMax: bytes,

@@ -36,7 +36,7 @@ export interface DriveKeeperParts {
 export class DriveKeeper {
   private readonly parts: DriveKeeperParts;
   /** Why a drive that is known is not attached. */
-  private readonly missing = new Map<string, string>();
+  private readonly missing = new Map<string, CommandError>();
   /** By name: what is attached, as it was opened. */
   private readonly opened = new Map<string, OpenDrive>();
   /** Names between open and attach or between detach and close: nobody else may use them. */
@@ -56,7 +56,7 @@ export class DriveKeeper {
   async attachAll(): Promise<void> {
     const { log } = this.parts;
     await Promise.all(this.known.map((drive) => this.attachKnown(drive)));
-    for (const [drive, reason] of this.missing) {
+    for (const [drive, { detail: reason }] of this.missing) {
       log.write("warn", "drive is missing", { drive, reason });
     }
   }
@@ -134,6 +134,16 @@ export class DriveKeeper {
     await Promise.all(drives.map((drive) => this.attachKnown(drive)));
   }
 
+  /**
+   * Whether a drive that was of this array is another host's: its array must not start without it,
+   * or the host that has the drives would find one stale (write-rules 21).
+   */
+  isFenced(arrayUuid: string): boolean {
+    return this.known.some(
+      (drive) => drive.arrayUuid === arrayUuid && this.missing.get(drive.name)?.code === "fenced",
+    );
+  }
+
   /** What the reactor says of a drive is remembered: by it the disk is known again. */
   observe({ name, superblock }: DriveStatus): void {
     const { store } = this.parts;
@@ -185,7 +195,7 @@ export class DriveKeeper {
 
   private async attachKnown(drive: StoredDrive): Promise<void> {
     const attached = await this.attach(drive);
-    if (!attached.ok) this.missing.set(drive.name, attached.error.detail);
+    if (!attached.ok) this.missing.set(drive.name, attached.error);
   }
 
   private async attach(drive: StoredDrive): Answer<DriveStatus> {
@@ -306,7 +316,7 @@ export class DriveKeeper {
   }
 
   private missingStatus(drive: StoredDrive): DriveStatus {
-    const detail = this.missing.get(drive.name) ?? "not open yet";
+    const detail = this.missing.get(drive.name)?.detail ?? "not open yet";
     const status = { name: drive.name, path: drive.path, sizeBytes: 0, logicalBlockBytes: 0 };
     return { ...status, state: "missing", detail };
   }

@@ -143,6 +143,7 @@ export class Appliance {
     await Promise.all(
       arrays.value.map(async ({ name, uuid, state, isHeld }) => {
         if (state !== "inactive" || isHeld || this.arrays.isDeleted(uuid)) return;
+        if (this.drives.isFenced(uuid)) return;
         const request = { array: uuid, force: false, readOnly: false };
         const started = await this.client.call({ kind: "start-array", ...request });
         const outcome = started.ok ? "started without a drive" : started.error.detail;
@@ -296,6 +297,7 @@ export class Appliance {
         const revived = await this.revive(before);
         if (!revived.ok) return revived;
       }
+      if (this.drives.isFenced(uuid)) return err(isFenced(before));
       const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
       const started = await this.client.call(command);
       if (!started.ok && before.standing === "deleted") await this.restand(before);
@@ -460,4 +462,11 @@ function badLabel(name: string): CommandError {
     `${JSON.stringify(name)} is no name for an array: 1 to 32 of the characters a-z A-Z 0-9 . _ -, ` +
     "not a UUID";
   return { kind: "invalid", code: "bad-name", detail };
+}
+
+function isFenced({ label, uuid }: StoredArray): CommandError {
+  const detail =
+    `another host holds the reservation of a drive of array ${label ?? uuid}: start it there, or ` +
+    "here when that host has let go of it";
+  return { kind: "conflict", code: "fenced", detail };
 }

@@ -61,7 +61,7 @@ const scrubSummarySchema = z.object({
   mode: z.enum(["check", "repair"]),
   finishedAt: z.string(),
   mismatchBytes: count,
-  lostBytes: count.optional(),
+  lostBytes: count.default(0),
 });
 
 const storedArraySchema = z.object({

@@ -1,6 +1,6 @@
 /** The ArrayFront of a running array: answers requests itself or hands them to the engine. */
 import { assert } from "../base/assert.ts";
-import { EPERM, ESHUTDOWN } from "../base/errno.ts";
+import { EIO, EPERM, ESHUTDOWN } from "../base/errno.ts";
 import type { StripeEngine } from "../raid5/engine.ts";
 import {
   type ArrayFront,
@@ -81,6 +81,10 @@ export class RaidArrayFront implements ArrayFront {
     this.requestCount += 1;
     if (this.isStopping) {
       this.answerLater(handle, tag, ESHUTDOWN);
+      return;
+    }
+    if (this.engine.members.isFenced) {
+      this.answerLater(handle, tag, EIO);
       return;
     }
     const isWrite = op !== FrontOp.read && op !== FrontOp.flush;

@@ -120,7 +120,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     state: arrayStateOf(array),
     eventCount: array.events,
     degraded: array.members.degradedCount,
-    reason: array.readOnlyReason,
+    reason: array.fence.reason ?? array.readOnlyReason,
     isHeld: false,
     startNeeds: null,
     members: array.roles.map((_, role) => memberStatus(array, role)),
@@ -133,6 +133,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
 }
 
 export function arrayStateOf(array: RaidArray): ArrayState {
+  if (array.fence.reason !== null) return "fenced";
   if (array.isFailed) return "failed";
   if (array.readOnlyReason !== null) return "read-only";
   if (array.members.degradedCount > 0) return "degraded";

@@ -23,6 +23,7 @@ export function superblockHostOf(array: RaidArray): SuperblockHost {
 
 /** The superblock of this drive cannot be written: it leaves the array. */
 function superblockFailed(array: RaidArray, drive: Drive, errno: number): void {
+  if (array.members.isFenced) return;
   const cause = `superblock write: ${errnoName(errno)}`;
   const role = array.roleOf(drive);
   if (role >= 0) {

@@ -10,12 +10,13 @@ import { errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
-import { type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
+import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
 import type { BadRows } from "../raid5/member-set.ts";
 import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import { admit } from "./fence.ts";
 import type { RaidArray } from "./raid-array.ts";
 
 export interface BadBlocksHost {
@@ -56,12 +57,16 @@ export class BadBlocks implements BadRows {
     return this.log.overlaps(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
   }
 
-  async enter(offset: number, bytes: number): Promise<boolean> {
+  isUnread(offset: number, bytes: number): boolean {
+    return this.log.isUnread(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+  }
+
+  async enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean> {
     const { badBlockLogOffsetSectors } = this.drive.superblock!;
     if (badBlockLogOffsetSectors === 0) return false;
     const wasEmpty = this.log.isEmpty;
     const wasBad = this.has(offset, bytes);
-    if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
+    if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES, cause)) return false;
     if (await this.write()) return wasEmpty ? this.host.recordFlag() : true;
     if (!wasBad) this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
     return false;
@@ -96,7 +101,7 @@ export class BadBlocks implements BadRows {
 
 /** Seats the log of a drive that takes a role. */
 export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): void {
-  drive.io.accepts = "all";
+  admit(drive);
   array.members.badRows[role] = new BadBlocks({
     context: array.context,
     asyncIo: array.asyncIo,

@@ -34,6 +34,7 @@ export async function changePolicy(
 }
 
 function obstacleTo(array: RaidArray): string | null {
+  if (array.fence.obstacle !== null) return array.fence.obstacle.detail;
   const { name, members, synchronizer, readOnlyReason } = array;
   if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
   if (members.degradedCount > 0) {

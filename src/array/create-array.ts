@@ -214,6 +214,7 @@ function layOut(
     leaveOldArray(registry, drive);
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
+    drive.io.accepts = "all";
   }
   return {
     name: request.name,
@@ -263,6 +264,9 @@ async function write(
   if (running !== null) await stopArray(registry, record);
   const failed = [...drives, ...spares].find(({ failure }) => failure !== "");
   for (const drive of [...drives, ...spares]) drive.probe = { kind: "none" };
+  if (!result.ok && result.error.code === "fenced") {
+    return err(commandError("conflict", "fenced", `${result.error.detail}, or take other drives`));
+  }
   const detail = `drive ${failed?.name ?? "unknown"} cannot be written (${failed?.failure ?? "?"})`;
   return err(commandError("io", "drive-write-failed", `${detail}: take another one`));
 }

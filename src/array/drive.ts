@@ -44,6 +44,7 @@ export interface ReadFailure {
 
 const ANSWER_WAIT_MS = 10_000;
 const ANSWER_POLL_MS = 5;
+const GIVE_UP_MS = 100;
 
 export class Drive {
   readonly info: OpenDrive;
@@ -91,6 +92,14 @@ export class Drive {
     const limitMs = clock.nowMs() + ANSWER_WAIT_MS;
     while (this.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(ANSWER_POLL_MS);
     return this.outstanding === 0;
+  }
+
+  /** What it still owes as a failed member is given up after a moment, so that nobody waits. */
+  giveUp({ timers, clock }: ReactorContext): void {
+    const failedMs = clock.nowMs();
+    timers.scheduleAfter(GIVE_UP_MS, () => {
+      this.io.abandon("all", clock.nowMs() - failedMs, Outcome.memberLost);
+    });
   }
 
   get name(): string {

@@ -30,6 +30,7 @@ export class ErrorNotes {
 
   /** `roles` are the bits of the roles that cannot give this row. */
   lost(stripe: number, row: number, roles: number): void {
+    if (this.array.members.isFenced) return;
     this.lostCount += 1;
     if (!isPowerOfTwo(this.lostCount)) return;
     const names: string[] = [];

@@ -5,6 +5,7 @@
  * and a write that cures a row takes it out.
  */
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { lostDataBytes } from "../raid5/row-cure.ts";
 import type { RaidArray } from "./raid-array.ts";
 
 export function lostBytesOf({ members, geometry, engine, roles }: RaidArray): number {
@@ -22,21 +23,9 @@ export function lostBytesOf({ members, geometry, engine, roles }: RaidArray): nu
         if (stripe >= geometry.stripeCount || seen.has(memberRow)) continue;
         seen.add(memberRow);
         const place = { stripe, row: memberRow % rowsPerChunk };
-        bytes += lostIn(engine.rows.unknownRoles(place), geometry.parityRole(stripe));
+        bytes += lostDataBytes(engine.rows.unknownRoles(place), geometry.parityRole(stripe));
       }
     }
   }
   return bytes;
-}
-
-/** Of one row: the unknown data chunks, when there are too many unknown roles to have them back. */
-function lostIn(unknown: number, parityRole: number): number {
-  let roles = 0;
-  let dataRoles = 0;
-  for (let role = 0; unknown >>> role !== 0; role += 1) {
-    if ((unknown & (1 << role)) === 0) continue;
-    roles += 1;
-    if (role !== parityRole) dataRoles += 1;
-  }
-  return roles > 1 ? dataRoles * ROW_BYTES : 0;
 }

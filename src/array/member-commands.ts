@@ -5,6 +5,7 @@ import { Role, roleOf } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
+import { holderText, isShut } from "./fence.ts";
 import type { Job } from "./jobs.ts";
 import type { CommandError, CommandMap } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -73,7 +74,10 @@ async function joinArray(
   const failed = err(
     commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
   );
-  if (!(await writeEmptyLog(registry, drive, superblock.value))) return failed;
+  if (!(await writeEmptyLog(registry, drive, superblock.value))) {
+    if (!isShut(drive)) return failed;
+    return err(commandError("conflict", "fenced", `${holderText(drive)}: take another one`));
+  }
   drive.isOurs = true;
   const { timers } = registry.context;
   let role = seats.freeRole();
@@ -83,6 +87,7 @@ async function joinArray(
     await timers.sleep(POLL_MS);
     role = seats.freeRole();
   }
+  if (array.fence.obstacle !== null) return err(array.fence.obstacle);
   if (role < 0) {
     if (!(await array.addSpare(drive, superblock.value))) return failed;
     return ok("spare");
@@ -163,6 +168,7 @@ function checkNewMember(
   drive: Drive,
   force: boolean,
 ): CommandError | null {
+  if (array.fence.obstacle !== null) return array.fence.obstacle;
   if (array.isFailed || array.readOnlyReason !== null) {
     const detail = `array ${record.name} is not writable: ${array.readOnlyReason ?? "it has failed"}`;
     return commandError("conflict", "not-writable", detail);
@@ -240,7 +246,7 @@ export async function failMember(
     const detail = `drive ${drive.name} is no working member of array ${record.name}`;
     return err(commandError("conflict", "not-a-member", detail));
   }
-  const obstacle = removalObstacle(array, drive);
+  const obstacle = array.fence.obstacle ?? removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
   array.failMember(role, "failed by request");
   await array.record();

@@ -239,6 +239,7 @@ export type EventKind =
   | "array.degraded"
   | "array.failed"
   | "array.read-only"
+  | "array.fenced"
   | "spare.failed"
   | "spares.missing"
   | "resync.started"

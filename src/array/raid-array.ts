@@ -10,6 +10,7 @@
  * | a drive is added           | superblocks name it with recovery_offset 0; then it rebuilds  |
  * | a rebuild comes to the end | flush, then one superblock update: that is the commit point   |
  * | the target of one fails    | it is recorded as faulty; degraded as before; the next spare  |
+ * | another host has a drive   | nothing is submitted, recorded or answered (fence.ts)         |
  */
 
 import { assert } from "../base/assert.ts";
@@ -35,6 +36,7 @@ import { DeadlineWatch } from "./deadline-watch.ts";
 import { DirtyMark, dirtyMarkHostOf } from "./dirty-mark.ts";
 import type { Drive } from "./drive.ts";
 import { ErrorNotes } from "./error-notes.ts";
+import { admit, Fence } from "./fence.ts";
 import { FRONT_REQUESTS_MAX } from "./front.ts";
 import type { JobTable } from "./jobs.ts";
 import { lostBytesOf } from "./lost-bytes.ts";
@@ -47,7 +49,6 @@ import { SuperblockWriter } from "./superblock-writer.ts";
 import { Synchronizer } from "./synchronizer.ts";
 
 const OUTSTANDING_POLL_MS = 2;
-const GIVE_UP_MS = 100;
 /** md's default limit, the size of its stripe cache. */
 const READ_ERRORS_IN_A_ROW_MAX = 256;
 
@@ -69,6 +70,7 @@ export class RaidArray {
   readonly state: SuperblockState;
   private readonly deadlines = new DeadlineWatch(this);
   private readonly notes = new ErrorNotes(this);
+  readonly fence = new Fence(this);
   readonly context: ReactorContext;
   readonly asyncIo: AsyncIo;
   readonly environment: EngineEnvironment;
@@ -232,7 +234,7 @@ export class RaidArray {
   /** A member request failed for good: decides at once what that means for the member. */
   memberError(error: MemberError): void {
     const { role, op, outcome, errno } = error;
-    if (!this.members.isPresent(role)) return;
+    if (!this.members.isPresent(role) || this.members.isFenced) return;
     const drive = this.roles[role]!.drive!;
     const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
     const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
@@ -269,8 +271,12 @@ export class RaidArray {
     this.failMember(role, `${readErrorsInARow} read errors in a row`);
   }
 
-  /** Takes a member out of the array and records that in the others. */
+  /**
+   * Takes a member out of the array and records that in the others. Of a fenced array no member
+   * fails: who holds it now tells what they are.
+   */
   failMember(role: number, cause: string): void {
+    if (this.members.isFenced) return;
     const slot = this.roles[role]!;
     const drive = slot.drive!;
     const wasRebuilding = slot.state === "rebuilding";
@@ -279,7 +285,7 @@ export class RaidArray {
     slot.state = "faulty";
     drive.failure = cause;
     drive.io.accepts = "nothing";
-    this.giveUpOn(drive);
+    drive.giveUp(this.context);
     const message = `drive ${drive.name} (role ${role}) failed: ${cause}`;
     this.emit("member.failed", "critical", message, { drive: drive.name });
     this.synchronizer.memberFailed(message);
@@ -298,15 +304,6 @@ export class RaidArray {
     const { memberCount } = this.geometry;
     const text = `running with ${memberCount - 1} of ${memberCount} members`;
     this.emit("array.degraded", "critical", text);
-  }
-
-  /** What a failed member still owes is given up after a moment, so that nobody waits for it. */
-  private giveUpOn(drive: Drive): void {
-    const { timers, clock } = this.context;
-    const failedMs = clock.nowMs();
-    timers.scheduleAfter(GIVE_UP_MS, () => {
-      drive.io.abandon("all", clock.nowMs() - failedMs, Outcome.memberLost);
-    });
   }
 
   /** Takes a drive out that the user removes. Requests may still be outstanding on it. */
@@ -365,12 +362,12 @@ export class RaidArray {
     isPartial: boolean,
   ): Promise<boolean> {
     const { policy } = this;
-    if (!(await policy.prepareMember(drive, superblock))) return false;
+    if (this.isFailed || !(await policy.prepareMember(drive, superblock))) return false;
     const taken = await policy.takeSeat(superblock);
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = new BadBlockLog();
-    drive.io.accepts = "all";
+    admit(drive);
     const slot = this.roles[role]!;
     const isDurable = await this.superblocks.update(() => {
       slot.drive = drive;
@@ -399,7 +396,7 @@ export class RaidArray {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = new BadBlockLog();
-    drive.io.accepts = "all";
+    admit(drive);
     return this.superblocks.update(() => {
       this.spares.push(drive);
       this.state.setDevRole(drive, Role.spare);
@@ -428,7 +425,8 @@ export class RaidArray {
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
     this.engine.close();
-    for (const drive of this.drives()) drive.io.accepts = "all";
+    // What is fenced stays shut until it is probed again.
+    for (const drive of this.drives()) admit(drive);
   }
 
   // Recording --------------------------------------------------------------------------------

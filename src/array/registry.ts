@@ -14,6 +14,7 @@ import { arrayNameOf, setNameOf } from "../md/create.ts";
 import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import { shut } from "./fence.ts";
 import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
 import { LeaseTable } from "./leases.ts";
@@ -130,6 +131,23 @@ export class Registry {
     );
     this.probing = result;
     return result;
+  }
+
+  /**
+   * Another host has the drive. Its array is fenced; one that is only just starting has nothing
+   * more written to any of its drives, and whoever starts it says so.
+   */
+  fenced(drive: Drive): void {
+    shut(drive);
+    const holder = this.holderOf(drive);
+    if (holder !== null) {
+      holder.running!.fence.raise(drive);
+      return;
+    }
+    const record = this.recordOf(drive);
+    // A drive that left the running array speaks for itself alone.
+    if (record === null || record.running !== null) return;
+    for (const each of this.drivesOf(record.uuid)) shut(each);
   }
 
   /** The running array that has this drive as a member or spare, faulty ones included. */

@@ -15,6 +15,7 @@ import type { ReactorContext } from "./context.ts";
 import { checkCreate, createArray } from "./create-array.ts";
 import { Drive } from "./drive.ts";
 import { FaultBook } from "./fault-commands.ts";
+import { holderText, isShut } from "./fence.ts";
 import type { ArrayFront } from "./front.ts";
 import type { Job } from "./jobs.ts";
 import {
@@ -156,9 +157,11 @@ export class ArrayService {
         return err(commandError("conflict", "name-in-use", detail));
       }
       const drive = new Drive(registry.context, registry.router, info);
+      drive.io.onFenced = () => registry.fenced(drive);
       const probed = await registry.probe(drive);
       if (!probed.ok) {
         drive.device.close();
+        if (isShut(drive)) return err(commandError("conflict", "fenced", holderText(drive)));
         return err(commandError("io", "drive-unreadable", probed.error.detail));
       }
       registry.drives.set(info.name, drive);
@@ -258,6 +261,11 @@ export class ArrayService {
   private deleteArray(command: CommandOf<"delete-array">): Answer<"delete-array"> {
     return this.withRecord(command, async (record) => {
       const { registry } = this;
+      const held = registry.drivesOf(record.uuid).find(isShut);
+      if (command.zeroSuperblocks && held !== undefined) {
+        const detail = `${holderText(held)}: leave its superblocks, and those of its fellows, alone`;
+        return err(commandError("conflict", "fenced", detail));
+      }
       await stopArray(registry, record);
       const failed: string[] = [];
       for (const drive of registry.drivesOf(record.uuid)) {

@@ -5,12 +5,16 @@
  * that was asked for also does without one. Order: where a member is left out that the superblocks
  * still list as active, its absence is recorded on the others before anything else is written, so
  * that it can never come back as current.
+ *
+ * A drive that another host holds ends the start, wherever it is met: to start without it would
+ * record it as missing on the others (write-rules 21).
  */
 import { err, ok, type Result } from "../base/result.ts";
 import type { AssemblyPlan } from "../md/assemble.ts";
 import { Role } from "../md/superblock.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
+import { holderText, isShut } from "./fence.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { recoverConsistency } from "./start-consistency.ts";
@@ -71,6 +75,8 @@ export async function startArray(
     const detail = `no drive carries a superblock of array ${record.name} any more`;
     return err(commandError("conflict", "no-members", detail));
   }
+  const fenced = fencedAtStart(registry, record);
+  if (fenced !== null) return err(fenced);
   if (unreadable !== null) {
     record.reason = unreadable;
     return err(commandError("io", "drive-unreadable", unreadable));
@@ -101,6 +107,17 @@ export async function stopArray(registry: Registry, record: ArrayRecord): Promis
   running.emit("array.stopped", "info", `array ${record.name} is stopped`);
 }
 
+/** Why the array cannot start, where a drive of it has answered that another host has it. */
+function fencedAtStart(registry: Registry, record: ArrayRecord): CommandError | null {
+  const drive = registry.drivesOf(record.uuid).find(isShut);
+  return drive === undefined ? null : fencedError(record, holderText(drive));
+}
+
+function fencedError(record: ArrayRecord, holder: string): CommandError {
+  record.reason = `${holder}. Try again when that host has let go of it`;
+  return commandError("conflict", "fenced", record.reason);
+}
+
 /** Puts a plan into effect: registers the running array and records what changed. */
 export async function runPlan(
   registry: Registry,
@@ -121,12 +138,17 @@ export async function runPlan(
   if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
   if (mustRecord && !plan.isReadOnly) {
     const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
-    if (!isDurable) {
+    if (!isDurable && !array.members.isFenced) {
       await stopArray(registry, record);
       const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
       record.reason = detail;
       return err(commandError("io", "superblock-write-failed", detail));
     }
+  }
+  const { reason } = array.fence;
+  if (reason !== null) {
+    await stopArray(registry, record);
+    return err(fencedError(record, reason));
   }
   record.reason = "";
   array.start();
@@ -183,6 +205,10 @@ async function begin(
     return err(commandError("conflict", "no-memory", lacking));
   }
   const consistency = await recoverConsistency(registry, plan, options);
+  const fenced = fencedAtStart(registry, record);
+  if (fenced !== null) {
+    return err(fenced);
+  }
   if (!consistency.ok) {
     record.reason = consistency.error.detail;
     return consistency;

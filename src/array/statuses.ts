@@ -152,6 +152,8 @@ export interface ScrubSummary {
   readonly mode: "check" | "repair";
   readonly finishedAt: string;
   readonly mismatchBytes: number;
+  /** Data that no member could give, after all that could be cured was. */
+  readonly lostBytes: number;
 }
 
 export interface ArrayStatus {
@@ -193,7 +195,8 @@ export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
 /**
  * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive. A
- * scrub lists where it found mismatches as well.
+ * scrub also has lostBytes, and lists where it found mismatches (mismatchRanges) and rows with
+ * losses (lostRanges).
  */
 export interface JobResult {
   readonly [fact: string]: number | string | MismatchList;

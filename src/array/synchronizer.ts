@@ -13,14 +13,13 @@
 import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
-import { MismatchRanges } from "../raid5/mismatch-ranges.ts";
 import { StripeSync } from "../raid5/stripe-sync.ts";
 import { SyncProgress } from "../raid5/sync-progress.ts";
 import { takeRun } from "./buffers.ts";
 import type { Job, JobTable } from "./jobs.ts";
 import type { JobStatus, ScrubMemory, ScrubSummary, SyncAction } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
-import { scrubText } from "./scrub-text.ts";
+import { ScrubReport } from "./scrub-report.ts";
 import { SpareSeat } from "./spare-seat.ts";
 import { Sweep } from "./sweep.ts";
 
@@ -43,7 +42,7 @@ export class Synchronizer {
   /** A scrub that was paused: where it goes on. */
   private pausedScrub: Job | null = null;
   private scrubStripe = 0;
-  private scrubRanges = new MismatchRanges();
+  private findings = new ScrubReport();
   private scrubLimit = Number.POSITIVE_INFINITY;
   private isStopping = false;
   private isHeld = false;
@@ -117,8 +116,7 @@ export class Synchronizer {
     const { chunkBytes, stripeCount } = this.array.geometry;
     this.pausedScrub = this.jobs.takeUp(status);
     this.scrubStripe = Math.min(Math.floor(status.done / chunkBytes), stripeCount);
-    const list = status.result["mismatchRanges"];
-    if (typeof list === "object") this.scrubRanges = new MismatchRanges(list);
+    this.findings = new ScrubReport(status.result);
   }
 
   /**
@@ -142,6 +140,14 @@ export class Synchronizer {
   /** Every kind of work here needs all members that it began with. */
   memberFailed(message: string): void {
     if (this.job !== null) this.abortReason ??= message;
+  }
+
+  /** The array is fenced: what runs ends with that, and what is paused does not go on. */
+  endAll(reason: string): void {
+    // Whatever else was about to end it: the fence says what becomes of the array.
+    if (this.job !== null) this.abortReason = reason;
+    if (this.pausedScrub !== null) this.jobs.end(this.pausedScrub, "failed", reason);
+    this.pausedScrub = null;
   }
 
   // Rebuild ----------------------------------------------------------------------------------
@@ -269,6 +275,8 @@ export class Synchronizer {
   /** Why a scrub cannot start now, or null. */
   scrubObstacle(): string | null {
     if (this.array.isReadOnlyStart) return "the array was started read-only";
+    const { obstacle } = this.array.fence;
+    if (obstacle !== null) return obstacle.detail;
     if (this.array.members.degradedCount > 0) {
       return "a scrub needs all members and the array is degraded: add a drive and let it rebuild";
     }
@@ -289,9 +297,8 @@ export class Synchronizer {
       if (paused !== null) this.jobs.end(paused, "cancelled", "a new scrub was started");
       this.scrubStripe = 0;
       this.begin(options.mode, this.array.geometry.memberSizeBytes);
-      this.scrubRanges = new MismatchRanges();
-      this.job!.result["mismatchBytes"] = 0;
-      this.job!.result["mismatchRanges"] = this.scrubRanges.list;
+      this.findings = new ScrubReport();
+      Object.assign(this.job!.result, this.findings.result);
     }
     const job = this.job!;
     this.array.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
@@ -326,13 +333,14 @@ export class Synchronizer {
       async (stripe, buffer) => {
         const held = await this.holdFor(stripe);
         if (held < 0) return false;
-        const result = await this.stripes.compare(stripe, mode, buffer, this.scrubRanges);
+        const result = await this.stripes.compare(stripe, mode, buffer, this.findings);
         array.engine.releaseStripe(held);
         if (result.kind !== "done") {
           this.abortReason ??= this.reasonOf(result);
           return false;
         }
-        if (result.mismatchBytes > 0) this.countMismatch(job, result.mismatchBytes);
+        this.findings.mismatchBytes += result.mismatchBytes;
+        if (this.findings.isAny) Object.assign(job.result, this.findings.result);
         finished.add(stripe);
         while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
         this.advance(this.scrubStripe);
@@ -342,21 +350,17 @@ export class Synchronizer {
     await this.endScrub(job, mode, isComplete);
   }
 
-  private countMismatch(job: Job, bytes: number): void {
-    job.result["mismatchBytes"] = Number(job.result["mismatchBytes"]) + bytes;
-    job.result["mismatchRanges"] = this.scrubRanges.list;
-  }
-
   private async endScrub(job: Job, mode: "check" | "repair", isComplete: boolean): Promise<void> {
     const { array } = this;
-    const mismatchBytes = Number(job.result["mismatchBytes"] ?? 0);
+    const { mismatchBytes, lostBytes } = this.findings;
+    Object.assign(job.result, this.findings.result);
     if (isComplete && this.abortReason === null && (await array.engine.flush())) {
       this.mismatchBytes = mode === "check" ? mismatchBytes : 0;
       const finishedAt = isoTime(array.context.clock.wallMs());
-      this.lastScrub = { mode, finishedAt, mismatchBytes };
+      this.lastScrub = { mode, finishedAt, mismatchBytes, lostBytes };
       this.finish(job, "done", null);
-      const text = scrubText(mode, mismatchBytes, this.scrubRanges.list);
-      array.emit("scrub.finished", mismatchBytes > 0 ? "warning" : "info", text, { job: job.id });
+      const text = this.findings.text(mode);
+      array.emit("scrub.finished", this.findings.severity, text, { job: job.id });
       return;
     }
     if (this.abortReason === null && job.wish === "pause") {

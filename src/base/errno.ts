@@ -27,6 +27,7 @@ export const EPIPE = 32;
 export const ENAMETOOLONG = 36;
 export const ENOSYS = 38;
 export const ELOOP = 40;
+export const EBADE = 52;
 export const ENODATA = 61;
 export const ENOLINK = 67;
 export const EOVERFLOW = 75;

@@ -12,12 +12,17 @@
  * | -ETIMEDOUT                        | timed-out   | from parity   | fail member             |
  * | -ENOSPC -EDQUOT, not on read      | no-space    |               | ENOSPC                  |
  * | -EOPNOTSUPP, discard, writeZeroes | unsupported |               | write zeros             |
+ * | -EBADE                            | fenced      | fence array   | fence array             |
  * | -EFAULT -EBADF                    | (our bug)   | assert        | assert                  |
  * | -EINVAL -ENODEV -ENXIO, any other | member-lost | fail member   | fail member             |
  *
  * A flush that fails at completion is member-lost whatever the errno: the drive's promise is
  * broken and it is never retried. One that io_submit refused never ran: the errnos of "transient"
- * are that here too, and any other is member-lost. So a flush has three outcomes.
+ * are that here too, and any other is member-lost. EBADE is fenced wherever it comes from. So a
+ * flush has four outcomes.
+ *
+ * EBADE is how Linux spells a reservation conflict of SCSI or NVMe: another host has taken the
+ * drive. The drive is sound, so it is never a fault of its member (write-rules 21).
  *
  * Codes are numbers, not objects: this runs for every I/O. An errno that is not listed is a lost
  * member, because guessing "transient" for an unknown fault risks acknowledging lost data.
@@ -25,6 +30,7 @@
 import { assert } from "../base/assert.ts";
 import {
   EAGAIN,
+  EBADE,
   EBADF,
   EBUSY,
   EDQUOT,
@@ -50,6 +56,7 @@ export const Outcome = {
   noSpace: 5,
   unsupported: 6,
   memberLost: 7,
+  fenced: 8,
 } as const;
 export type OutcomeCode = (typeof Outcome)[keyof typeof Outcome];
 
@@ -62,6 +69,7 @@ export const OUTCOME_NAMES = [
   "no-space",
   "unsupported",
   "member-lost",
+  "fenced",
 ] as const;
 
 /** A result at or below this came from io_submit: the request never ran. */
@@ -95,6 +103,7 @@ export function classifyCompletion(
 function classifyFlush(result: number): OutcomeCode {
   assert(result <= 0, "a flush moves no bytes");
   if (result === 0) return Outcome.done;
+  if (errnoOf(result) === EBADE) return Outcome.fenced;
   if (result > NEVER_RAN) return Outcome.memberLost;
   const outcome = classifyErrno(Op.flush, errnoOf(result));
   return outcome === Outcome.transient ? Outcome.transient : Outcome.memberLost;
@@ -119,6 +128,8 @@ function classifyErrno(op: OpCode, errno: number): OutcomeCode {
       return op === Op.read ? Outcome.memberLost : Outcome.noSpace;
     case EOPNOTSUPP:
       return op === Op.discard || op === Op.writeZeroes ? Outcome.unsupported : Outcome.memberLost;
+    case EBADE:
+      return Outcome.fenced;
     case EFAULT:
     case EBADF:
       assert(false, "buffers and file descriptors are valid");

@@ -9,10 +9,12 @@
  * - `accepts` says what is submitted at all, retries included. A member that was failed gets nothing
  *   more, and an array that lost two members writes nothing more (write-rules 15): whoever was in
  *   the middle of something when that happened meets this gate, whatever it is about to write.
+ * - The first answer that says "fenced" is told to whoever has the drive before its owner gets it, so
+ *   that all gates of the array are shut by then (write-rules 21).
  * - A request that does not answer can be abandoned: its owner gets an outcome at once, while the
  *   request itself and its buffer stay as they are until the drive answers (write-rules 10).
  */
-import { EIO, ETIMEDOUT, errnoName } from "../base/errno.ts";
+import { EBADE, EIO, ETIMEDOUT, errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
@@ -33,8 +35,8 @@ export const DEFAULT_RETRY_LIMITS: RetryLimits = {
   backOffMsMax: 128,
 };
 
-/** Which requests reach the drive; the others end as a lost member. */
-export type Accepts = "all" | "reads" | "nothing";
+/** Which requests reach the drive; the others end as a lost member, or as fenced. */
+export type Accepts = "all" | "reads" | "nothing" | "fenced";
 
 export interface RetryCounters {
   read: number;
@@ -63,6 +65,8 @@ export class RetryFilter {
     kinds: {},
   };
   accepts: Accepts = "all";
+  /** Told at each answer that says that another host has the drive, before its owner is. */
+  onFenced: () => void = () => {};
   /** What reads find in place of what the drive holds; null: nothing. */
   overlay: ReadOverlay | null = null;
   private readonly next: BlockDevice;
@@ -175,6 +179,7 @@ export class RetryFilter {
       this.requestTotal -= 1;
       this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
       this.table.free(request);
+      if (errnoOf(result) === EBADE) this.onFenced();
       return;
     }
     this.state[request] = State.waiting;
@@ -189,6 +194,7 @@ export class RetryFilter {
   private judge(request: number, op: OpCode, result: number, outcome: OutcomeCode): void {
     const errno = errnoOf(result);
     this.count(op, outcome, errno);
+    if (outcome === Outcome.fenced) this.onFenced();
     if (outcome === Outcome.short) this.resume(request, result);
     else if (outcome === Outcome.transient) this.retryTransient(request, errno);
     else if (outcome === Outcome.mediaError) this.retryMedia(request, errno);
@@ -201,6 +207,7 @@ export class RetryFilter {
     const kind = outcome === Outcome.short ? "short" : errnoName(errno);
     this.counters.kinds[kind] = (this.counters.kinds[kind] ?? 0) + 1;
     if (outcome === Outcome.short || outcome === Outcome.transient) return;
+    if (outcome === Outcome.fenced) return;
     if (op === Op.read) this.counters.read += 1;
     else this.counters.write += 1;
   }
@@ -252,6 +259,7 @@ export class RetryFilter {
   /** `errno` is what the last try ended with. */
   private submitAgain(request: number, errno: number): void {
     if (this.isAccepted(request)) this.send(request);
+    else if (this.accepts === "fenced") this.finish(request, Outcome.fenced, EBADE);
     else this.finish(request, Outcome.memberLost, errno);
   }
 
@@ -263,7 +271,9 @@ export class RetryFilter {
   /** Answers as a drive would, not from within the call that submits. */
   private refuse(request: number): void {
     this.state[request] = State.waiting;
-    this.timers.scheduleAfter(0, () => this.finish(request, Outcome.memberLost, EIO));
+    const isFenced = this.accepts === "fenced";
+    const outcome = isFenced ? Outcome.fenced : Outcome.memberLost;
+    this.timers.scheduleAfter(0, () => this.finish(request, outcome, isFenced ? EBADE : EIO));
   }
 
   private finish(request: number, outcome: OutcomeCode, errno: number): void {

@@ -9,6 +9,12 @@
  *
  * In memory: maximal ranges, sorted, never touching each other. They are cut into entries of 511
  * sectors only when written, so the number of entries, not of ranges, is what the log can hold.
+ * Sectors come onto the log for one of two causes. An `unread` one holds what belongs there, and
+ * could only not be read: when it reads again it is believed. An `unwritten` one missed a write, or
+ * was never filled: it is not believed, whatever it reads. md has no room for that in an entry, so
+ * the unread ones are listed once more behind the end of its list (unread-list.ts); an area without
+ * that list, as Linux writes it, has none.
+ *
  * A change that does not fit changes nothing. Feature bit 8 is set exactly while the log has an
  * entry; a log without one need not have valid content on disk. Source: super_1_load() and
  * super_1_sync() in the Linux kernel's md.c.
@@ -16,17 +22,21 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
+import { readUnreadList, writeUnreadList } from "./unread-list.ts";
 
 export const BAD_BLOCK_LOG_ENTRIES_MAX = 512;
 const ENTRY_BYTES = 8;
 const ENTRY_SECTORS_MAX = 511;
 /** The length takes the low 10 bits of an entry. */
 const LENGTH_SPAN = 1024;
+const SECTORS_PER_HIGH = 2 ** 32 / LENGTH_SPAN;
 
 export interface SectorRange {
   readonly sector: number;
   readonly lengthSectors: number;
 }
+
+export type BadBlockCause = "unread" | "unwritten";
 
 export interface BadBlockLogError {
   readonly kind: "bad-entry" | "too-many-entries";
@@ -39,6 +49,8 @@ export class BadBlockLog {
   private starts: number[] = [];
   private ends: number[] = [];
   private entries = 0;
+  /** Those of them that are unread; null: none. */
+  private unread: BadBlockLog | null = null;
 
   constructor(entryCountMax: number = BAD_BLOCK_LOG_ENTRIES_MAX) {
     assert(entryCountMax > 0, "a log has room for entries");
@@ -64,8 +76,40 @@ export class BadBlockLog {
     return this.starts.reduce((sum, start, index) => sum + this.ends[index]! - start, 0);
   }
 
-  /** Enters sectors as bad. False, and nothing changed, where the log has no room for them. */
-  add(sector: number, lengthSectors: number): boolean {
+  get unreadRanges(): readonly SectorRange[] {
+    return this.unread?.ranges ?? [];
+  }
+
+  /** Whether all of these sectors are on the log, and hold what belongs there. */
+  isUnread(sector: number, lengthSectors: number): boolean {
+    return this.unread?.covers(sector, lengthSectors) === true;
+  }
+
+  /**
+   * Enters sectors as bad. False, and nothing changed, where the log has no room for them. What is
+   * on it already does not become unread by another try to read it.
+   */
+  add(sector: number, lengthSectors: number, cause: BadBlockCause = "unwritten"): boolean {
+    const isNew = !this.overlaps(sector, lengthSectors);
+    if (!this.enter(sector, lengthSectors)) return false;
+    if (cause === "unwritten") this.doubt(sector, lengthSectors);
+    else if (isNew) this.believe(sector, lengthSectors);
+    return true;
+  }
+
+  /** What a list of unread sectors says of these, which are on the log. */
+  believe(sector: number, lengthSectors: number): void {
+    if (!this.covers(sector, lengthSectors)) return;
+    this.unread ??= new BadBlockLog(this.entryCountMax);
+    this.unread.enter(sector, lengthSectors);
+  }
+
+  /** They are not believed any more; nor is any other where the list of those cannot be cut. */
+  private doubt(sector: number, lengthSectors: number): void {
+    if (this.unread?.remove(sector, lengthSectors) === false) this.unread = null;
+  }
+
+  private enter(sector: number, lengthSectors: number): boolean {
     checkRange(sector, lengthSectors);
     // Ranges that touch the new one join it.
     const first = firstAtOrAbove(this.ends, sector);
@@ -102,7 +146,9 @@ export class BadBlockLog {
       }
       last += 1;
     }
-    return this.replace({ first, last }, starts, ends);
+    if (!this.replace({ first, last }, starts, ends)) return false;
+    this.doubt(sector, lengthSectors);
+    return true;
   }
 
   /** Whether any of these sectors is bad. Allocates nothing. */
@@ -125,6 +171,12 @@ export class BadBlockLog {
     const index = firstAtOrAbove(this.ends, sector + 1);
     const isBad = index < this.starts.length && this.starts[index]! <= sector;
     return isBad ? this.ends[index]! : sector;
+  }
+
+  private covers(sector: number, lengthSectors: number): boolean {
+    const index = firstAtOrAbove(this.ends, sector + 1);
+    if (index === this.starts.length) return false;
+    return this.starts[index]! <= sector && this.ends[index]! >= sector + lengthSectors;
   }
 
   private replace(
@@ -150,12 +202,12 @@ export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlo
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const entryCountMax = Math.floor(bytes.length / ENTRY_BYTES);
   const log = new BadBlockLog(entryCountMax);
-  for (let index = 0; index < log.entryCountMax; index += 1) {
+  let index = 0;
+  for (; index < log.entryCountMax; index += 1) {
     const low = view.getUint32(ENTRY_BYTES * index, true);
     const high = view.getUint32(ENTRY_BYTES * index + 4, true);
     if (low === 0xffffffff && high === 0xffffffff) break;
-    const lengthSectors = low % LENGTH_SPAN;
-    const sector = high * (2 ** 32 / LENGTH_SPAN) + Math.floor(low / LENGTH_SPAN);
+    const { sector, lengthSectors } = rangeOf(low, high);
     if (lengthSectors === 0 || sector > Number.MAX_SAFE_INTEGER / SECTOR_BYTES) {
       const detail =
         `Entry ${index} of the bad-block log (sector ${sector}, length ${lengthSectors}) makes ` +
@@ -167,6 +219,10 @@ export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlo
       return err({ kind: "too-many-entries", detail });
     }
   }
+  for (const [low, high] of readUnreadList(bytes, index + 1)) {
+    const { sector, lengthSectors } = rangeOf(low, high);
+    if (lengthSectors > 0) log.believe(sector, lengthSectors);
+  }
   return ok(log);
 }
 
@@ -174,21 +230,35 @@ export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlo
 export function encodeBadBlockLog(log: BadBlockLog): Uint8Array {
   const bytes = new Uint8Array(log.entryCountMax * ENTRY_BYTES).fill(0xff);
   const view = new DataView(bytes.buffer);
-  let offset = 0;
-  for (const range of log.ranges) {
+  const words = wordsOf(log.ranges);
+  for (const [index, [low, high]] of words.entries()) {
+    view.setUint32(index * ENTRY_BYTES, low, true);
+    view.setUint32(index * ENTRY_BYTES + 4, high, true);
+  }
+  assert(words.length === log.entryCount, "the entries were counted right");
+  writeUnreadList(bytes, words.length + 1, wordsOf(log.unreadRanges));
+  return bytes;
+}
+
+/** Low and high word of each entry that these ranges take. */
+function wordsOf(ranges: readonly SectorRange[]): (readonly [low: number, high: number])[] {
+  const words: (readonly [number, number])[] = [];
+  for (const range of ranges) {
     let done = 0;
     while (done < range.lengthSectors) {
       const length = Math.min(range.lengthSectors - done, ENTRY_SECTORS_MAX);
       const sector = range.sector + done;
-      const sectorsPerHigh = 2 ** 32 / LENGTH_SPAN;
-      view.setUint32(offset, (sector % sectorsPerHigh) * LENGTH_SPAN + length, true);
-      view.setUint32(offset + 4, Math.floor(sector / sectorsPerHigh), true);
-      offset += ENTRY_BYTES;
+      const low = (sector % SECTORS_PER_HIGH) * LENGTH_SPAN + length;
+      words.push([low, Math.floor(sector / SECTORS_PER_HIGH)]);
       done += length;
     }
   }
-  assert(offset === log.entryCount * ENTRY_BYTES, "the entries were counted right");
-  return bytes;
+  return words;
+}
+
+function rangeOf(low: number, high: number): SectorRange {
+  const sector = high * SECTORS_PER_HIGH + Math.floor(low / LENGTH_SPAN);
+  return { sector, lengthSectors: low % LENGTH_SPAN };
 }
 
 function entriesFor(lengthSectors: number): number {

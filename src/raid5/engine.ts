@@ -487,6 +487,8 @@ export class StripeEngine {
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;
       }
+      // Rule 21: nor once it is fenced, and what was read may be half of another host's write.
+      if (status === 0 && this.members.isFenced) status = EIO;
       const address = requests.movedTo[request]!;
       requests.free(request);
       if (client === INNER_CLIENT) this.zeroes.writeFinished(tag, status);

@@ -8,6 +8,7 @@
 import { assert } from "../base/assert.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
+import type { BadBlockCause } from "../md/bad-block-log.ts";
 import { RowSet } from "./row-set.ts";
 import { type StripeRanges, SyncProgress } from "./sync-progress.ts";
 
@@ -18,8 +19,10 @@ export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
 export interface BadRows {
   readonly isEmpty: boolean;
   has(offset: number, bytes: number): boolean;
-  /** True when the rows are durably on record as bad. */
-  enter(offset: number, bytes: number): Promise<boolean>;
+  /** Whether all of them hold what belongs there, and could only not be read. */
+  isUnread(offset: number, bytes: number): boolean;
+  /** True when the rows are durably on record as bad, for this cause. */
+  enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean>;
   /** The rows have been written durably. True when the record is gone. */
   clear(offset: number, bytes: number): Promise<boolean>;
 }
@@ -48,6 +51,8 @@ export class MemberSet {
   resyncEnd = Number.POSITIVE_INFINITY;
   /** During the first resync of a new array: rows written since the create. */
   provenRows: RowSet | null = null;
+  /** Another host has taken the drives: for good, as long as this set lives. */
+  isFenced = false;
   readonly badRows: (BadRows | null)[];
   private readonly chunkBytes: number;
   private missingBits = 0;
@@ -80,8 +85,12 @@ export class MemberSet {
     return this.missingCount + (this.rebuildingRole >= 0 ? 1 : 0);
   }
 
+  /**
+   * Nothing is written or acknowledged any more: two members are gone (write-rules 15), or another
+   * host has the drives (write-rules 21).
+   */
   get isFailed(): boolean {
-    return this.degradedCount > 1;
+    return this.isFenced || this.degradedCount > 1;
   }
 
   set(

@@ -65,6 +65,32 @@ export class RowIo {
     return moved;
   }
 
+  /**
+   * Reads a row that is on record as bad into its slot. Where it still is, that tells nothing new
+   * about its member, and does not count among its errors in a row.
+   */
+  async loadAgain(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
+    const { members } = this;
+    const device = members.devices[role];
+    if (!members.isPresent(role) || device === null || device === undefined) return false;
+    const { counters } = device;
+    const before = counters.readErrorsInARow;
+    const range = { offset: this.offsetOf(place, role), bytes: ROW_BYTES, address: rows.of(role) };
+    const epoch = members.epoch[role]!;
+    const { outcome, errno } = await this.asyncIo.read(device, range);
+    if (outcome === Outcome.done) return members.epoch[role] === epoch;
+    if (outcome === Outcome.mediaError) {
+      counters.readErrorsInARow = Math.min(before, counters.readErrorsInARow);
+      return false;
+    }
+    const { offset, bytes } = range;
+    if (members.epoch[role] === epoch) {
+      this.memberFailed({ role, op: Op.read, outcome, errno, offset, bytes });
+    }
+    await rows.renew(role);
+    return false;
+  }
+
   /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
   async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
     const isResult = address === rows.result;
@@ -102,7 +128,7 @@ export class RowIo {
     this.memberFailed({ role, op, outcome, errno, offset: range.offset, bytes: ROW_BYTES });
     // The array may have failed meanwhile: then its members that are there take no writes either.
     const isLost = outcome === Outcome.memberLost || errno === ETIMEDOUT;
-    if (isLost || !members.isPresent(role)) return "gone";
+    if (isLost || members.isFenced || !members.isPresent(role)) return "gone";
     return outcome === Outcome.noSpace ? "no-space" : "bad";
   }
 }

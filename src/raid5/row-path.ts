@@ -28,6 +28,7 @@ import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
+import type { BadBlockCause } from "../md/bad-block-log.ts";
 import { Op } from "../reactor/io-table.ts";
 import { DegradedRows } from "./degraded-rows.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
@@ -35,6 +36,7 @@ import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import type { PplTicket } from "./ppl-logs.ts";
 import { RowBuffers } from "./row-buffers.ts";
+import { RowCure } from "./row-cure.ts";
 import { type Moved, RowIo, type RowPlace } from "./row-io.ts";
 
 export type { RowPlace } from "./row-io.ts";
@@ -69,6 +71,7 @@ export class RowPath {
   private readonly host: RowHost;
   private readonly policy: WritePolicy;
   private readonly sources = new Uint32Array(16);
+  readonly cures: RowCure;
 
   constructor(options: {
     environment: EngineEnvironment;
@@ -97,6 +100,17 @@ export class RowPath {
       isRestKnown: (place, role) => (this.unknownRoles(place) & ~(1 << role)) === 0,
       enterOrLose: (place, role) => this.enterOrLose(place, role),
     });
+    this.cures = new RowCure({
+      ...options,
+      io: this.io,
+      unknownRoles: (place) => this.unknownRoles(place),
+      isProven: (place) => this.isProven(place),
+      readOthers: (place, without, rows) => this.readOthers(place, without, rows),
+      repair: (place, role, address, rows) => this.repair(place, role, address, rows),
+      logParity: (place, role) => this.log(place, role, 0),
+      enterBad: (place, role, cause) => this.enterBad(place, role, cause),
+      lost: ({ stripe, row }, roles) => options.host.lost(stripe, row, roles),
+    });
   }
 
   takeBuffers(): Promise<RowBuffers> {
@@ -120,7 +134,7 @@ export class RowPath {
     }
     if (!(await this.reconstruct(place, role, unknown, target, rows))) {
       // Degraded, or two unreadable: the sector is entered, the member stays.
-      if (isNew && this.isProven(place)) await this.enterBad(place, role);
+      if (isNew && this.isProven(place)) await this.enterBad(place, role, "unread");
       this.host.lost(place.stripe, place.row, unknown);
       return EIO;
     }
@@ -162,9 +176,11 @@ export class RowPath {
       const unknown = this.unknownRoles(place) | rows.failed;
       if ((unknown & ~own & ~parity) === 0) {
         if (await this.readOthers(place, own | parity, rows)) {
+          if (!(await this.doubt(place, own | parity))) return EIO;
           return this.writeWithNewParity(place, role, part, rows);
         }
       } else if (hasOld) {
+        if (!(await this.doubt(place, own | parity))) return EIO;
         return this.writeBesideUnknown(place, role, unknown, part, rows);
       } else {
         hasOld = true;
@@ -189,42 +205,12 @@ export class RowPath {
     const lost = unknown | rows.failed | (1 << target);
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
       if ((lost & (1 << role)) === 0 || !this.members.isPresent(role)) continue;
-      if (!(await this.enterBad(place, role))) return false;
+      // The target was never filled; of the others nothing is missing but that they could be read.
+      const cause = role === target ? "unwritten" : "unread";
+      if (!(await this.enterBad(place, role, cause))) return false;
     }
     this.host.lost(place.stripe, place.row, lost);
     return this.members.isPresent(target);
-  }
-
-  /** Cures a row with bad sectors in a scrub or resync. False: it stays bad. */
-  async cure(place: RowPlace, mode: "resync" | "scrub", rows: RowBuffers): Promise<boolean> {
-    rows.failed = 0;
-    await this.readOthers(place, 0, rows);
-    const unknown = this.unknownRoles(place) | rows.failed;
-    if (unknown === 0) return true;
-    // A member left in between: that is no bad sector, and this work is over.
-    if (this.members.unavailableRoles(place.stripe) !== 0) return false;
-    const role = 31 - Math.clz32(unknown);
-    const isParity = role === this.geometry.parityRole(place.stripe);
-    const isOne = (unknown & (unknown - 1)) === 0;
-    // Where parity proves nothing yet, only parity itself can be had from the rest. A bad sector of
-    // data keeps the parity that it has, as md does: unless that very row was being written in the
-    // crash it is right, and to drop it would lose what was at rest.
-    const isUnproven = mode === "resync" && !this.isProven(place);
-    if (!isOne || (isUnproven && !isParity)) {
-      for (let bad = 0; bad < this.geometry.memberCount; bad += 1) {
-        if ((unknown & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;
-        await this.enterBad(place, bad);
-      }
-      if (!isOne) this.host.lost(place.stripe, place.row, unknown);
-      return false;
-    }
-    this.io.xorOthers(1 << role, rows.result, rows);
-    if (!isParity) return this.repair(place, role, rows.result, rows);
-    const ticket = await this.log(place, role, 0);
-    if (ticket === null) return false;
-    const isCured = await this.repair(place, role, rows.result, rows);
-    this.policy.logs?.giveBack(ticket);
-    return isCured;
   }
 
   /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
@@ -311,7 +297,8 @@ export class RowPath {
       this.host.repaired(role, ROW_BYTES);
       return true;
     }
-    if (read === "bad") await this.enterBad(place, role);
+    const cause = written === "done" ? "unread" : "unwritten";
+    if (read === "bad") await this.enterBad(place, role, cause);
     return false;
   }
 
@@ -470,10 +457,28 @@ export class RowPath {
     this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
   }
 
-  private enterBad(place: RowPlace, role: number): Promise<boolean> {
+  /**
+   * Order: before a row is written that is on record as unread, the record says that it is not to
+   * be believed: the write may fail, or a crash may leave the row old and parity new.
+   */
+  private async doubt(place: RowPlace, roles: number): Promise<boolean> {
+    if (!this.members.hasBadRows) return true;
+    for (let role = 0; roles >>> role !== 0; role += 1) {
+      const log = (roles & (1 << role)) === 0 ? null : this.members.badRows[role];
+      if (log?.isUnread(this.io.offsetOf(place, role), ROW_BYTES) !== true) continue;
+      if (!(await this.enterBad(place, role))) return false;
+    }
+    return true;
+  }
+
+  private enterBad(
+    place: RowPlace,
+    role: number,
+    cause: BadBlockCause = "unwritten",
+  ): Promise<boolean> {
     const log = this.members.badRows[role];
     if (log === null || log === undefined) return Promise.resolve(false);
-    return log.enter(this.io.offsetOf(place, role), ROW_BYTES);
+    return log.enter(this.io.offsetOf(place, role), ROW_BYTES, cause);
   }
 
   private clearBad(place: RowPlace, role: number): Promise<boolean> {

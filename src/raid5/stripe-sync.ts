@@ -8,6 +8,8 @@
  * | check   | all members          | rows whose XOR is not zero are counted, nothing else   |
  * | repair  | all members          | the same, and parity is computed anew                  |
  *
+ * Rows on a bad-block log are tried again one by one (row-cure.ts); what stays lost is counted.
+ *
  * A long chunk is worked through in pieces, so that the buffers stay small; the lock is held for
  * the whole stripe, because a stripe is either done or not.
  */
@@ -35,7 +37,15 @@ interface ComparedPart {
   /** Its first byte within the chunks. */
   readonly column: number;
   readonly mode: CheckMode;
-  readonly ranges: MismatchRanges | null;
+  readonly findings: ScrubFindings | null;
+}
+
+/** What a scrub adds up over its stripes. */
+export interface ScrubFindings {
+  readonly mismatches: MismatchRanges;
+  readonly losses: MismatchRanges;
+  /** Data that cannot be had from any member. */
+  lostBytes: number;
 }
 
 const DONE: StripeResult = { kind: "done", mismatchBytes: 0 };
@@ -125,20 +135,20 @@ export class StripeSync {
 
   /**
    * Compares parity with data, and writes parity anew unless the mode is check. Rows that do not
-   * match are noted in `ranges`, where it is given.
+   * match, and rows that are lost, are noted in `findings`, where it is given.
    */
   async compare(
     stripe: number,
     mode: CheckMode,
     buffer: number,
-    ranges: MismatchRanges | null = null,
+    findings: ScrubFindings | null = null,
   ): Promise<StripeResult> {
     const io = this.takePiece();
     const { chunkBytes } = this.engine.geometry;
     let mismatchBytes = 0;
     for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
       io.begin(stripe, column);
-      const result = await this.comparePart(io, { stripe, column, mode, ranges }, buffer);
+      const result = await this.comparePart(io, { stripe, column, mode, findings }, buffer);
       if (typeof result !== "number") {
         this.idlePieces.push(io);
         return { kind: "member-error", error: result };
@@ -193,7 +203,10 @@ export class StripeSync {
     for (let byte = 0; byte < this.pieceBytes && members.degradedCount === 0; byte += ROW_BYTES) {
       const place = { stripe, row: (column + byte) / ROW_BYTES };
       const kind = mode === "resync" ? "resync" : "scrub";
-      if (!(await rows.cure(place, kind, buffers))) continue;
+      if (!(await rows.cures.cure(place, kind, buffers))) {
+        this.noteLost(part, byte);
+        continue;
+      }
       if (await rows.compare(place, mode !== "check", buffers)) continue;
       mismatchBytes += ROW_BYTES;
       this.noteRow(part, byte);
@@ -249,8 +262,18 @@ export class StripeSync {
   }
 
   /** The row `byte` bytes into a part does not match. */
-  private noteRow({ stripe, column, ranges }: ComparedPart, byte: number): void {
-    ranges?.note(stripe * this.engine.geometry.chunkBytes + column + byte, ROW_BYTES);
+  private noteRow({ stripe, column, findings }: ComparedPart, byte: number): void {
+    const memberByte = stripe * this.engine.geometry.chunkBytes + column + byte;
+    findings?.mismatches.note(memberByte, ROW_BYTES);
+  }
+
+  /** The row `byte` bytes into a part could not be cured: perhaps some of it is lost. */
+  private noteLost({ stripe, column, findings }: ComparedPart, byte: number): void {
+    if (findings === null) return;
+    const bytes = this.engine.rows.cures.lostBytes({ stripe, row: (column + byte) / ROW_BYTES });
+    if (bytes === 0) return;
+    findings.lostBytes += bytes;
+    findings.losses.note(stripe * this.engine.geometry.chunkBytes + column + byte, ROW_BYTES);
   }
 
   private xor(target: number, buffer: number, count: number): void {

@@ -113,7 +113,8 @@ export class StripeZero {
   }
 
   get canPunch(): boolean {
-    return this.puncher.canPunch && this.members.degradedCount === 0;
+    const { members } = this;
+    return this.puncher.canPunch && members.degradedCount === 0 && !members.isFenced;
   }
 
   /** The status of a request that changes nothing, or -1 for one that is to be run. */

@@ -44,6 +44,18 @@ function untilIdle({ world }: CrashLoad): void {
   while (world.status().sync.action !== "idle") world.simulation.runFor(20);
 }
 
+/** Another host takes all drives, one after the other; a write meets it. */
+function preempt(load: CrashLoad, names: readonly string[], seed: number): void {
+  const { world } = load;
+  for (const [turn] of names.entries()) {
+    const name = names[(turn + seed) % names.length]!;
+    world.device(name).reserve(seed % 2 === 0 ? "reads" : "nothing");
+    world.simulation.runFor(0.07 * (seed % 4));
+  }
+  world.run(load.write(75, 3));
+  if (world.status().state !== "fenced") world.simulation.fail("it goes on under a reservation");
+}
+
 export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
   const three: Shape = { memberCount: 3, chunkKib: 4, stripes: 4, policy };
   const four: Shape = { memberCount: 4, chunkKib: 4, stripes: 5, policy };
@@ -164,6 +176,40 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         world.run(load.write(12, 6));
         world.run(load.flush());
         untilIdle(load);
+        rest(load);
+      },
+    },
+    {
+      name: "another host takes the drives under writes, and gives them back",
+      base: () => cleanBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const all = [load.write(0, 8), load.write(30, 5, { fua: true }), load.write(56, 8)];
+        world.simulation.runFor(0.1 * (seed % 12));
+        preempt(load, driveNames(four), seed);
+        world.run(Promise.all([...all, load.flush()]));
+        rest(load);
+        stop(world);
+        for (const name of driveNames(four)) world.device(name).reserve(null);
+        const started = world.startArray();
+        if (!started.ok) world.simulation.fail(started.error.detail);
+        world.run(load.write(40, 9, { fua: true }));
+        rest(load);
+      },
+    },
+    {
+      name: "another host takes the drives in a rebuild",
+      base: (seed) => rebuildBase(four, seed % 4),
+      body: (load, seed) => {
+        const { world } = load;
+        world.startArray();
+        setSpeed(world, 8 * KIB);
+        addNew(world);
+        const written = load.write(30, 8);
+        world.simulation.runFor(20 + 90 * (seed % 8));
+        const left = driveNames(four).filter((_, role) => role !== seed % 4);
+        preempt(load, [...left, NEW], seed);
+        world.run(Promise.all([written, load.flush()]));
         rest(load);
       },
     },

@@ -5,6 +5,7 @@
  * write rule (src/raid5/README.md) or one of the faults that a storage engine is known for.
  */
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
+import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 
@@ -342,9 +343,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a resync gives up the parity of a row with a bad sector",
     rule: 8,
-    file: "src/raid5/row-path.ts",
-    find: "if ((unknown & (1 << bad)) === 0 || !this.members.isPresent(bad)) continue;",
-    replace: "if (!this.members.isPresent(bad)) continue;",
+    file: "src/raid5/row-cure.ts",
+    find: "if ((roles & (1 << role)) === 0 || !members.isPresent(role)) continue;",
+    replace: "if (!members.isPresent(role)) continue;",
     test: named(LIFE, "a bad sector at rest"),
   },
   {
@@ -399,8 +400,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "writes go out although two members are gone",
     rule: 15,
     file: "src/raid5/member-set.ts",
-    find: "return this.degradedCount > 1;",
-    replace: "return this.degradedCount > 2;",
+    find: "return this.isFenced || this.degradedCount > 1;",
+    replace: "return this.isFenced || this.degradedCount > 2;",
     test: named(RULES, "rule 15"),
   },
   {
@@ -636,8 +637,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a cure of parity is not logged",
     rule: 8,
-    file: "src/raid5/row-path.ts",
-    find: "const ticket = await this.log(place, role, 0);",
+    file: "src/raid5/row-cure.ts",
+    find: "const ticket = await tools.logParity(place, role);",
     replace: "const ticket: PplTicket | null = [];",
     test: named(POLICY, "rule 8"),
   },
@@ -797,4 +798,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DRIVE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...FENCE_MUTATIONS,
 ];

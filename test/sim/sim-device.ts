@@ -22,6 +22,8 @@
  * | bit rot                | `rot`: the bytes change at rest, without an error      | 1 member   |
  * | lost, misdirected      | plans `lose` and `misdirect`                           | 1 member   |
  * | two members            | any of these on two                                    | 2          |
+ * | reserved by another    | `reserve`: EBADE for all but reads, or for all; what   | any number |
+ * | host                   | is in flight was carried out before that, or is not    |            |
  *
  * It also checks the layer above, with assertions: whole rows, inside the drive, a request
  * outstanding once, no two writes in flight over the same bytes, the buffer of a write unchanged
@@ -29,7 +31,7 @@
  * poison has to be there when the answer lands, however late.
  */
 import { assert } from "../../src/base/assert.ts";
-import { EIO, ENXIO, EOPNOTSUPP } from "../../src/base/errno.ts";
+import { EBADE, EIO, ENXIO, EOPNOTSUPP } from "../../src/base/errno.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
@@ -83,7 +85,14 @@ interface InFlight {
   readonly answer: ((result: number) => void) | null;
   /** The drive was gone at some time since the submit. */
   isDoomed: boolean;
+  /** It came too late for the reservation of another host: nothing of it is carried out. */
+  isBarred: boolean;
+  /** The media know of it, and wait for its end. */
+  isOnMedia: boolean;
 }
+
+/** What another host's reservation leaves to this one: "write exclusive", "exclusive access". */
+export type Reservation = "reads" | "nothing";
 
 export class SimDevice implements BlockDevice {
   onComplete: CompletionHandler = () => {};
@@ -107,6 +116,9 @@ export class SimDevice implements BlockDevice {
   private isHung = false;
   private isGone = false;
   private isDead = false;
+  private reservation: Reservation | null = null;
+  /** Requests that came, reads not among them. */
+  changesSubmitted = 0;
 
   constructor(options: SimDeviceOptions) {
     this.simulation = options.simulation;
@@ -158,8 +170,11 @@ export class SimDevice implements BlockDevice {
       copy: isWrite ? this.memory.bytes.slice(shape.address, shape.address + shape.bytes) : null,
       answer: null,
       isDoomed: this.isGone,
+      isBarred: this.isBarred(shape.op),
+      isOnMedia: false,
     };
     this.nextId += 1;
+    if (entry.op !== Op.read) this.changesSubmitted += 1;
     if (changesBytes(entry.op)) this.checkOverlap(entry);
     this.inFlight.set(request, entry);
     this.note("submit", entry, fault === null ? 0 : 1);
@@ -182,8 +197,11 @@ export class SimDevice implements BlockDevice {
       copy: null,
       answer,
       isDoomed: this.isGone,
+      isBarred: this.isBarred(shape.op),
+      isOnMedia: false,
     };
     this.nextId += 1;
+    this.changesSubmitted += 1;
     this.checkOverlap(entry);
     this.inFlight.set(entry.request, entry);
     this.note("punch", entry, fault === null ? 0 : 1);
@@ -229,6 +247,20 @@ export class SimDevice implements BlockDevice {
   /** It is plugged in again, with what it had when it went. */
   comeBack(): void {
     this.isGone = false;
+  }
+
+  /** Another host takes the drive; null: it lets go of it. */
+  reserve(reservation: Reservation | null): void {
+    this.reservation = reservation;
+    if (reservation === null) return;
+    this.faults.count("reserved");
+    for (const entry of this.inFlight.values()) {
+      if (this.isBarred(entry.op) && this.coin() === 0) entry.isBarred = true;
+    }
+  }
+
+  private isBarred(op: OpCode): boolean {
+    return this.reservation === "nothing" || (this.reservation === "reads" && op !== Op.read);
   }
 
   /** The machine stops. The drive answers nothing any more; the image is what it holds. */
@@ -299,7 +331,8 @@ export class SimDevice implements BlockDevice {
       this.latency.minMs +
       this.latency.tailMs * -Math.log(1 - nextFraction(this.random)) +
       (fault?.kind === "slow" ? fault.delayMs : 0);
-    if (fault?.kind !== "refuse" && !entry.isDoomed) this.beginOnMedia(entry);
+    const isTaken = fault?.kind !== "refuse" && !entry.isDoomed && !entry.isBarred;
+    if (isTaken) this.beginOnMedia(entry);
     if (fault?.kind === "hang") this.held.push(entry);
     else this.simulation.scheduleAfter(delayMs, () => this.finish(entry));
   }
@@ -309,6 +342,7 @@ export class SimDevice implements BlockDevice {
     if (op === Op.flush) this.change({ kind: "flush-submit", flush: id });
     if (!this.reachesMedia(entry)) return;
     const offset = fault?.kind === "misdirect" ? fault.toOffset : entry.offset;
+    entry.isOnMedia = true;
     this.change({ kind: "submit", write: id, offset, length: bytes, bytes: entry.copy });
   }
 
@@ -337,6 +371,7 @@ export class SimDevice implements BlockDevice {
     const { op, fault, bytes } = entry;
     if (fault?.kind === "refuse") return submitFailure(fault.errno);
     if (entry.isDoomed) return -ENXIO;
+    if (entry.isBarred) return this.turnAway(entry);
     if (fault?.kind === "dead") return -fault.errno;
     const result = fault?.kind === "result" ? fault.result : op === Op.flush ? 0 : bytes;
     if (op === Op.read) return this.carryOutRead(entry, result);
@@ -356,6 +391,15 @@ export class SimDevice implements BlockDevice {
       });
     }
     return result;
+  }
+
+  /** Nothing of it lands, also where it was on its way when the reservation came. */
+  private turnAway(entry: InFlight): number {
+    if (entry.isOnMedia) {
+      const landed = new Uint8Array(entry.bytes / this.media.sectorBytes);
+      this.change({ kind: "complete", write: entry.id, landed, isFua: false });
+    }
+    return this.coin() === 0 ? -EBADE : submitFailure(EBADE);
   }
 
   /** Null: all of it. Of a short write the part that was moved; of a failed one, by chance. */

@@ -238,6 +238,13 @@ export class SimWorld {
     return device;
   }
 
+  /** Writes, zeroings, flushes and punches that have come to any drive. */
+  get changesSubmitted(): number {
+    let count = 0;
+    for (const device of this.devices.values()) count += device.changesSubmitted;
+    return count;
+  }
+
   /** What control tells the reactor about a drive that the helper has opened. */
   openDriveOf(name: string): OpenDrive {
     const { sizeBytes, logicalBlockBytes, hasCache } = this.device(name);

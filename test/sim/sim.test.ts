@@ -44,6 +44,12 @@ const MUST_HAPPEN = [
   "lose",
   "misdirect",
   "flush lie",
+  "reserved",
+  "fenced",
+  "taken over",
+  "given back",
+  "passes in a rebuild",
+  "lost beside a write",
 ];
 const counts = new RunCounts();
 const chosen = process.env["SEED"];

@@ -59,6 +59,8 @@ const LATE_FEATURES = [
   "return", // Drives that were removed come back as members.
   "crash-in-start", // Another crash, while the array starts.
   "no-cache", // Drives without a volatile cache: all, or some.
+  "fence", // At the end: another host takes the drives, one after the other.
+  "passing", // At the end: rebuilds over faults that pass.
 ] as const;
 export type Feature = FaultKind | (typeof OTHER_FEATURES)[number] | (typeof LATE_FEATURES)[number];
 

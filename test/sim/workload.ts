@@ -37,7 +37,9 @@ import { administrate, newDrive, policyCommand, replace } from "./workload-admin
 import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
 import { canLoseTwo, loseTwo } from "./workload-double.ts";
 import { FaultActor, hasBadBlocks } from "./workload-faults.ts";
+import { beFenced } from "./workload-fence.ts";
 import { Load, type Range } from "./workload-load.ts";
+import { passFaults } from "./workload-passing.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
 import { Seat } from "./workload-seat.ts";
 
@@ -73,6 +75,8 @@ export class Run {
   hasFailed = false;
   /** What had reached the drives by then: writes and flushes. */
   private submittedAtFailure = 0;
+  /** What had come to the drives when the array was fenced; -1: it was not. */
+  changesAtFence = -1;
   /** Attached drives. */
   present: string[] = [];
   /** Attached no more, and still there. */
@@ -125,6 +129,8 @@ export class Run {
     this.verify();
     if (plan.features.has("silent")) harmSilently(this);
     if (plan.features.has("lies")) lieAboutFlushes(this);
+    if (plan.features.has("fence")) beFenced(this);
+    if (plan.features.has("passing")) passFaults(this);
     this.count();
     return this.world.simulation.traceHash;
   }
@@ -137,7 +143,7 @@ export class Run {
   }
 
   /** Crashes come at any time, and where they hurt most: see each case. */
-  private liveUntilCrash(): void {
+  liveUntilCrash(): void {
     const { random, world } = this;
     const isAfterClean = nextBelow(random, 3) === 0;
     // The first writes after the array was clean: the dirty mark is just being written.
@@ -269,6 +275,7 @@ export class Run {
     this.removed = [];
     this.faults.restarted();
     this.hasFailed = false;
+    this.changesAtFence = -1;
     let found = kept;
     while (this.plan.features.has("crash-in-start") && nextBelow(random, 3) === 0) {
       found = this.crashInStart(found, policyOf);
@@ -507,7 +514,9 @@ export class Run {
     const seed = this.random.nextU32();
     const areFiles = plan.features.has("files");
     const onEvent = ({ kind }: ArrayEvent) => {
-      if (kind !== "array.failed" || this.hasFailed) return;
+      const isFenced = kind === "array.fenced";
+      if (isFenced) this.changesAtFence = this.world.changesSubmitted;
+      if (this.hasFailed || (kind !== "array.failed" && !isFenced)) return;
       this.hasFailed = true;
       this.submittedAtFailure = trace.events.length;
     };

@@ -30,6 +30,7 @@ const LISTED: Readonly<Record<number, readonly [Name, Name, Name]>> = {
   14: ["assert", "assert", "assert"], // EFAULT
   16: ["transient", "transient", "transient"], // EBUSY
   28: ["member-lost", "no-space", "no-space"], // ENOSPC
+  52: ["fenced", "fenced", "fenced"], // EBADE
   61: ["media-error", "media-error", "media-error"], // ENODATA
   84: ["media-error", "media-error", "media-error"], // EILSEQ
   95: ["member-lost", "member-lost", "unsupported"], // EOPNOTSUPP
@@ -43,6 +44,7 @@ function expectedFor(op: OpCode, errno: number, { isRefused }: { isRefused: bool
   if (op === Op.read) return row[0];
   if (op === Op.write) return row[1];
   if (op !== Op.flush) return row[2];
+  if (row[1] === "fenced") return "fenced";
   if (!isRefused) return "member-lost";
   return row[1] === "transient" || row[1] === "assert" ? row[1] : "member-lost";
 }

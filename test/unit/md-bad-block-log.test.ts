@@ -160,3 +160,77 @@ test("bad-block log: every add and remove on many states: as one boolean a secto
     }
   }
 });
+
+test("bad-block log: why a sector is on it: kept on disk, behind md's list, where Linux stops", () => {
+  const log = new BadBlockLog();
+  log.add(800, 8, "unread");
+  log.add(808, 8);
+  log.add(4000, 16, "unread");
+  const bytes = encodeBadBlockLog(log);
+  expect(bytes.slice(0, 24)).toEqual(area(entry(800, 16), entry(4000, 16)).slice(0, 24));
+  const again = decoded(bytes);
+  expect(again.ranges).toEqual(log.ranges);
+  expect(again.unreadRanges).toEqual([
+    { sector: 800, lengthSectors: 8 },
+    { sector: 4000, lengthSectors: 16 },
+  ]);
+  expect([again.isUnread(800, 8), again.isUnread(800, 16), again.isUnread(808, 8)]).toEqual([
+    true,
+    false,
+    false,
+  ]);
+});
+
+test("bad-block log: a sector that missed a write: another try to read it does not make it unread", () => {
+  const log = new BadBlockLog();
+  log.add(8, 8);
+  log.add(8, 8, "unread");
+  expect(log.isUnread(8, 8)).toBe(false);
+  log.add(16, 8, "unread");
+  expect(log.isUnread(16, 8)).toBe(true);
+  log.add(16, 8);
+  expect(log.isUnread(16, 8)).toBe(false);
+  log.remove(16, 8);
+  log.add(16, 8, "unread");
+  expect(log.isUnread(16, 8)).toBe(true);
+});
+
+test("bad-block log: many entries: all or none of the unread ones have room, and the others stay", () => {
+  for (let count = 1; count <= BAD_BLOCK_LOG_ENTRIES_MAX; count += 1) {
+    const log = new BadBlockLog();
+    for (let at = 0; at < count; at += 1)
+      log.add(at * 16, 8, at % 2 === 0 ? "unread" : "unwritten");
+    const again = decoded(encodeBadBlockLog(log));
+    expect(again.ranges).toEqual(log.ranges);
+    const unread = Math.ceil(count / 2);
+    const hasRoom = count + 1 + unread + 2 <= BAD_BLOCK_LOG_ENTRIES_MAX;
+    expect([count, again.unreadRanges.length]).toEqual([count, hasRoom ? unread : 0]);
+  }
+});
+
+test("bad-block log: an area that is half an old and half a new one: none is believed", () => {
+  const random = new SeededRandom(11);
+  for (let turn = 0; turn < 300; turn += 1) {
+    const log = new BadBlockLog();
+    const draw = () =>
+      log.add(nextBelow(random, 2000) * 8, 8, turn % 2 === 0 ? "unread" : "unwritten");
+    for (let count = 1 + nextBelow(random, 160); count > 0; count -= 1) {
+      log.add(nextBelow(random, 2000) * 8, 8, "unread");
+    }
+    const before = encodeBadBlockLog(log);
+    for (let count = 1 + nextBelow(random, 8); count > 0; count -= 1) draw();
+    log.remove(nextBelow(random, 2000) * 8, 8);
+    const after = encodeBadBlockLog(log);
+    const torn = before.slice();
+    for (let at = 0; at < torn.length; at += 512) {
+      if (nextBelow(random, 2) === 0) torn.set(after.subarray(at, at + 512), at);
+    }
+    const result = decodeBadBlockLog(torn);
+    if (!result.ok || result.value.unreadRanges.length === 0) continue;
+    // Then it is one of the two to the end of its list.
+    const { ranges, unreadRanges } = result.value;
+    const wholes = [before, after].map((bytes) => decoded(bytes));
+    const known = wholes.map((each) => JSON.stringify([each.ranges, each.unreadRanges]));
+    expect(known).toContain(JSON.stringify([ranges, unreadRanges]));
+  }
+});

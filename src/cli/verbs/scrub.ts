@@ -98,19 +98,20 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     return ScrubExit.notDone;
   }
   host.print(jobSummary(job.value));
-  for (const line of mismatchLines(job.value)) host.print(line);
+  for (const line of rangeLines(job.value, "mismatch")) host.print(line);
+  for (const line of rangeLines(job.value, "lost")) host.print(line);
   return scrubExit(job.value);
 }
 
 /** "mismatch: sectors 16 to 31 of each member's data", a line for each range that is listed. */
-function mismatchLines({ result }: JobStatus): string[] {
-  const list = result["mismatchRanges"];
+function rangeLines({ result }: JobStatus, what: "mismatch" | "lost"): string[] {
+  const list = result[`${what}Ranges`];
   if (typeof list !== "object") return [];
   const lines = list.ranges.map(({ firstSector, sectorCount }) => {
     const lastSector = firstSector + sectorCount - 1;
-    return `mismatch: sectors ${firstSector} to ${lastSector} of each member's data`;
+    return `${what}: sectors ${firstSector} to ${lastSector} of each member's data`;
   });
-  return list.truncated ? [...lines, "mismatch: more behind these"] : lines;
+  return list.truncated ? [...lines, `${what}: more behind these`] : lines;
 }
 
 export function scrubExit(job: JobStatus): number {
