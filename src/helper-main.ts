@@ -21,6 +21,7 @@ import {
 import { listFilesIn, listUnclaimed, lookAt } from "./appliance/linux-look.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
+import { tellDefects } from "./reactor/linux-defect.ts";
 
 function answer(call: HelperCall): HelperResult {
   switch (call.kind) {
@@ -49,6 +50,11 @@ function answer(call: HelperCall): HelperResult {
 
 const port = parentPort;
 assert(port !== null, "the helper runs as a worker");
+const defect = tellDefects((met) => port.postMessage(met));
 port.on("message", ({ id, call }: HelperEnvelope) => {
-  port.postMessage({ id, result: answer(call) } satisfies HelperReply);
+  try {
+    port.postMessage({ id, result: answer(call) } satisfies HelperReply);
+  } catch (error) {
+    defect(error);
+  }
 });

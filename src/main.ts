@@ -22,6 +22,10 @@ import type { CliHost, HttpRequest } from "./cli/host.ts";
 import { runCommandLine } from "./cli/run.ts";
 import { SERVED_SIGNALS } from "./cli/signals.ts";
 import { COMMANDS } from "./cli/table.ts";
+import type { Defect } from "./reactor/linux-defect.ts";
+
+/** Messages of a worker that has ended may still be on their way. */
+const LAST_WORDS_MS = 200;
 
 let hasWorkers = false;
 
@@ -53,8 +57,15 @@ async function startReactor(options: ReactorOptions): Promise<Result<StartedReac
       else if (!isExpected) leave(why);
     };
     worker.on("error", (error) => onEnd(`the reactor failed: ${describe(error)}`));
-    worker.on("exit", (code) => onEnd(`the reactor ended (${code})`));
+    // What it has posted before comes first.
+    worker.on("exit", (code) => {
+      setTimeout(() => onEnd(`the reactor ended (${code})`), LAST_WORDS_MS);
+    });
     port.on("message", (message: ReactorMessage) => {
+      if (message.kind === "defect") {
+        onEnd(`the reactor failed: ${isReady ? message.stack : message.message}`);
+        return;
+      }
       if (listener === null) early.push(message);
       else listener(message);
       if (message.kind !== "ready") return;
@@ -112,7 +123,10 @@ function startHelperThread(): HelperThread {
   return {
     post: (envelope) => worker.postMessage(envelope),
     onReply: (listener) => {
-      worker.on("message", (reply: HelperReply) => listener(reply));
+      worker.on("message", (message: HelperReply | Defect) => {
+        if ("kind" in message) end(message.stack);
+        else listener(message);
+      });
     },
     onEnd: (listener) => {
       onEnd = listener;

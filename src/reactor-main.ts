@@ -2,18 +2,20 @@
  * The reactor worker: the composition root of the data path.
  *
  * The worker never returns to its event loop while it serves. It takes commands from a MessagePort
- * when the wake eventfd is written, and posts answers, events and log lines back. A throw anywhere
- * ends the worker with an error, which main answers with exit 70: the arrays stay dirty, which is
- * safe.
+ * when the wake eventfd is written, and posts answers, events and log lines back. A defect that no
+ * array or session keeps to itself is told to main (linux-defect.ts), which answers with exit 70:
+ * the arrays stay dirty, which is safe.
  */
 import { readFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { ReactorService } from "./array/context.ts";
 import { AIO_EVENT_COUNT, createLinuxReactor } from "./array/linux-context.ts";
 import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
+import { watchBackground } from "./base/background.ts";
 import type { Log } from "./base/log.ts";
 import { createService } from "./nbd/reactor-service.ts";
 import { type AioCounts, aioRefusal } from "./reactor/aio-refusal.ts";
+import { tellDefects } from "./reactor/linux-defect.ts";
 import { PortMailbox } from "./reactor/linux-mailbox.ts";
 
 /** What main starts this worker with. */
@@ -24,8 +26,12 @@ export interface ReactorWorkerData {
   readonly parityModule?: WebAssembly.Module;
 }
 
-async function main({ config, port, parityModule }: ReactorWorkerData): Promise<void> {
-  const mailbox = new PortMailbox<Envelope, ReactorMessage>(port);
+const { config, port, parityModule } = workerData as ReactorWorkerData;
+const mailbox = new PortMailbox<Envelope, ReactorMessage>(port);
+const defect = tellDefects((met) => mailbox.post(met));
+watchBackground(defect);
+
+async function main(): Promise<void> {
   const log: Log = {
     write: (level, message, fields = {}) => mailbox.post({ kind: "log", level, message, fields }),
   };
@@ -50,8 +56,7 @@ async function main({ config, port, parityModule }: ReactorWorkerData): Promise<
     for (;;) {
       const envelope = mailbox.receive();
       if (envelope === undefined) return;
-      // A rejection is a bug; left unhandled, it ends the worker.
-      void answer(envelope);
+      answer(envelope).catch(defect);
     }
   }
 
@@ -73,4 +78,4 @@ function aioCounts(): AioCounts {
   return { used: read("aio-nr"), max: read("aio-max-nr"), wanted: AIO_EVENT_COUNT };
 }
 
-await main(workerData as ReactorWorkerData);
+await main().catch(defect);

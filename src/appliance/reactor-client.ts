@@ -107,6 +107,9 @@ export class ReactorClient {
       case "punch-hole":
         void this.punchHole(message);
         return;
+      case "defect":
+        // Main has ended the process.
+        return;
       case "log":
         this.log.write(message.level, message.message, message.fields);
         return;

@@ -4,6 +4,7 @@ import { arrayNameOf, setNameOf } from "../md/create.ts";
 import { layoutName } from "../md/layout.ts";
 import { Role, roleOf, type Superblock } from "../md/superblock.ts";
 import { policyOf } from "./array-policy.ts";
+import type { Broken } from "./broken-arrays.ts";
 import type { Drive } from "./drive.ts";
 import type {
   ArrayState,
@@ -41,7 +42,15 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
   const common = { name, path, sizeBytes, logicalBlockBytes, ...told };
   const holder = registry.holderOf(drive);
-  if (holder !== null) return { ...common, ...heldStatus(holder, drive) };
+  if (holder !== null) {
+    try {
+      return { ...common, ...heldStatus(holder, drive) };
+    } catch (error) {
+      if (holder.running === null) throw error;
+      holder.running.guard.caught(error);
+      return driveStatus(registry, drive);
+    }
+  }
   if (drive.failure !== "") return { ...common, state: "faulty", detail: drive.failure };
   const { probe } = drive;
   if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.detail };
@@ -71,7 +80,12 @@ function superblockStatus(superblock: Superblock): DriveSuperblock {
 }
 
 function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof CommonDrive> {
-  const running = record.running!;
+  const { running, broken } = record;
+  if (running === null) {
+    const detail = `array ${record.name} is broken and keeps it: restart parityd`;
+    const member = { array: record.name, role: broken?.array?.roleOf(drive) ?? -1 };
+    return member.role < 0 ? { state: "spare", detail } : { state: "member", member, detail };
+  }
   const role = running.roleOf(drive);
   if (role < 0) return { state: "spare" };
   const member = { array: record.name, role };
@@ -108,8 +122,32 @@ function idleStatus(
 }
 
 export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
-  const { running } = record;
-  return running === null ? inactiveStatus(registry, record) : runningStatus(record, running);
+  const { running, broken } = record;
+  if (broken !== null) return brokenStatus(registry, record, broken);
+  if (running === null) return inactiveStatus(registry, record);
+  try {
+    return runningStatus(record, running);
+  } catch (error) {
+    running.guard.caught(error);
+    return arrayStatus(registry, record);
+  }
+}
+
+/** An array that broke: what it is made of, and nothing of what it was doing. */
+function brokenStatus(
+  registry: Registry,
+  record: ArrayRecord,
+  { array, reason }: Broken,
+): ArrayStatus {
+  const inactive = inactiveStatus(registry, record);
+  const members =
+    array === null ? inactive.members : array.roles.map((_, role) => brokenMember(array, role));
+  return { ...inactive, state: "broken", reason, members };
+}
+
+function brokenMember(array: RaidArray, role: number): MemberStatus {
+  const { drive, state } = array.roles[role]!;
+  return { ...memberStatusOf(role, drive), state };
 }
 
 function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
@@ -142,17 +180,20 @@ export function arrayStateOf(array: RaidArray): ArrayState {
 
 function memberStatus(array: RaidArray, role: number): MemberStatus {
   const { drive, state } = array.roles[role]!;
-  const base: MemberStatus = {
+  const base: MemberStatus = { ...memberStatusOf(role, drive), state };
+  if (state !== "rebuilding") return base;
+  const cursor = array.members.rebuild?.cursor ?? 0;
+  return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };
+}
+
+function memberStatusOf(role: number, drive: Drive | null): Omit<MemberStatus, "state"> {
+  return {
     role,
     drive: drive?.name ?? null,
-    state,
     errors: drive?.errors() ?? NO_ERRORS,
     errorKinds: { ...drive?.io.counters.kinds },
     io: drive?.ioCounts() ?? NO_IO,
   };
-  if (state !== "rebuilding") return base;
-  const cursor = array.members.rebuild?.cursor ?? 0;
-  return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };
 }
 
 function syncStatus(array: RaidArray): SyncStatus {
@@ -212,7 +253,11 @@ function geometryStatus(
 function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   const drives = registry.drivesOf(record.uuid);
   const superblocks = drives.map((drive) => drive.superblock!);
-  const freshest = superblocks.reduce((one, other) => (other.events > one.events ? other : one));
+  // The last of its drives may just have left: then what was known of it stands.
+  const freshest = superblocks.reduce(
+    (one, other) => (other.events > one.events ? other : one),
+    superblocks[0] ?? record.lastSeen!,
+  );
   const members: MemberStatus[] = [];
   for (let role = 0; role < freshest.memberCount; role += 1) {
     const drive = seatedDrive(drives, freshest, role);
@@ -227,7 +272,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   }
   return {
     ...geometryStatus(record, freshest),
-    state: "inactive",
+    state: drives.length === 0 ? "absent" : "inactive",
     eventCount: freshest.events,
     degraded: members.filter(({ state }) => state === "missing").length,
     reason: record.reason === "" ? null : record.reason,

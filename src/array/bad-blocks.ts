@@ -13,6 +13,7 @@ import { SLAB_BYTES } from "../block/pool.ts";
 import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
 import type { BadRows } from "../raid5/member-set.ts";
+import type { ArrayContext } from "./array-guard.ts";
 import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
@@ -27,14 +28,14 @@ export interface BadBlocksHost {
 }
 
 export class BadBlocks implements BadRows {
-  private readonly context: ReactorContext;
+  private readonly context: ArrayContext;
   private readonly asyncIo: AsyncIo;
   private readonly drive: Drive;
   private readonly host: BadBlocksHost;
   private writing: Promise<boolean> = Promise.resolve(true);
 
   constructor(options: {
-    context: ReactorContext;
+    context: ArrayContext;
     asyncIo: AsyncIo;
     drive: Drive;
     host: BadBlocksHost;

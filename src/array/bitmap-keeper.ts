@@ -40,7 +40,7 @@ export class BitmapKeeper {
     if (this.isStopped) return;
     this.timer = timers.scheduleAfter(this.state.daemonSleepMs, () => {
       this.passing = this.pass().then(() => this.start());
-      inBackground(this.passing);
+      inBackground(this.passing, this.array.guard);
     });
   }
 
@@ -48,7 +48,7 @@ export class BitmapKeeper {
   requestBlocks(): void {
     if (this.isQueued) return;
     this.isQueued = true;
-    inBackground(this.writeBlocks({ urgentOnly: true }));
+    inBackground(this.writeBlocks({ urgentOnly: true }), this.array.guard);
   }
 
   /** Resolves when every block that was to be written is durable, or nothing may be written. */

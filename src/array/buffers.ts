@@ -1,11 +1,12 @@
 /** Runs of the engine's pool for work that can wait for them. */
-import type { ReactorContext } from "./context.ts";
+import type { BufferPool } from "../block/pool.ts";
+import type { Timers } from "../reactor/timers.ts";
 
 const WAIT_MS = 1;
 
 /** The address of `bytes` of the engine's pool, as soon as there are any. */
 export async function takeRun(
-  { enginePool, timers }: Pick<ReactorContext, "enginePool" | "timers">,
+  { enginePool, timers }: { readonly enginePool: BufferPool; readonly timers: Timers },
   bytes: number,
 ): Promise<number> {
   for (;;) {

@@ -18,6 +18,7 @@ import {
 import { LAYOUT_LEFT_SYMMETRIC } from "../md/layout.ts";
 import { decodeUuid } from "../md/uuid.ts";
 import { driveStatus } from "./array-status.ts";
+import { brokenError } from "./broken-arrays.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError, CreateArrayRequest } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
@@ -48,7 +49,7 @@ export async function createArray(
   const plan = layOut(registry, request, chosen.value, uuid);
   const result = await write(registry, record, plan, chosen.value);
   if (!result.ok) {
-    registry.arrays.delete(uuid);
+    if (record.broken === null) registry.arrays.delete(uuid);
     return result;
   }
   record.running!.emit("array.created", "info", `array ${record.name} is created`);
@@ -259,6 +260,8 @@ async function write(
   { drives, spares }: Chosen,
 ): Promise<Result<undefined, CommandError>> {
   const result = await runPlan(registry, record, plan, { mustRecord: true, clearLogs: true });
+  // Its drives are held, whatever is on them.
+  if (record.broken !== null) return err(brokenError(record));
   const running = record.running;
   if (result.ok && running !== null && running.members.degradedCount === 0) return ok();
   if (running !== null) await stopArray(registry, record);

@@ -12,12 +12,14 @@
  */
 import { inBackground } from "../base/background.ts";
 import { EIO, EPERM } from "../base/errno.ts";
+import type { Guard } from "../base/guard.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { RaidArray } from "./raid-array.ts";
 
 export const SAFE_MODE_DELAY_MS = 200;
 
 export interface DirtyMarkHost {
+  readonly guard: Guard;
   /** Marks the array dirty on all members. True when that is durable. */
   recordDirty(): Promise<boolean>;
   /** Marks the array clean on all members. True when that is durable. */
@@ -61,7 +63,8 @@ export class DirtyMark {
   }
 
   writeWaiting(): void {
-    if (this.current === "clean" && !this.isStopping && !this.isPaused) inBackground(this.mark());
+    if (this.current === "clean" && !this.isStopping && !this.isPaused)
+      inBackground(this.mark(), this.host.guard);
   }
 
   /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
@@ -83,7 +86,8 @@ export class DirtyMark {
     if (this.current === "dirty") {
       this.host.openGate();
       this.watch();
-    } else if (this.host.hasWaitingWrites() && !this.isStopping) inBackground(this.mark());
+    } else if (this.host.hasWaitingWrites() && !this.isStopping)
+      inBackground(this.mark(), this.host.guard);
   }
 
   private get isUnderWay(): boolean {
@@ -123,7 +127,7 @@ export class DirtyMark {
     this.timer = this.timers.scheduleAfter(SAFE_MODE_DELAY_MS, () => {
       if (this.isStopping || this.isPaused) return;
       if (this.host.activeWrites() > 0 || this.host.writeCount() !== seen) this.watch();
-      else inBackground(this.clean());
+      else inBackground(this.clean(), this.host.guard);
     });
   }
 
@@ -141,13 +145,14 @@ export class DirtyMark {
     }
     this.current = "clean";
     if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused)
-      inBackground(this.mark());
+      inBackground(this.mark(), this.host.guard);
   }
 }
 
 /** The array as its dirty mark sees it. */
 export function dirtyMarkHostOf(array: RaidArray): DirtyMarkHost {
   return {
+    guard: array.guard,
     recordDirty: () =>
       array.superblocks.update(() => {
         array.state.isMarkedDirty = true;

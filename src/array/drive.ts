@@ -95,7 +95,7 @@ export class Drive {
   }
 
   /** What it still owes as a failed member is given up after a moment, so that nobody waits. */
-  giveUp({ timers, clock }: ReactorContext): void {
+  giveUp({ timers, clock }: Pick<ReactorContext, "timers" | "clock">): void {
     const failedMs = clock.nowMs();
     timers.scheduleAfter(GIVE_UP_MS, () => {
       this.io.abandon("all", clock.nowMs() - failedMs, Outcome.memberLost);

@@ -10,6 +10,7 @@
  * array again before the daemon has been restarted (write-rules 10).
  */
 import { assert } from "../base/assert.ts";
+import type { Guard } from "../base/guard.ts";
 import type { HolePuncher, PunchOutcome } from "../raid5/stripe-zero.ts";
 import type { Drive } from "./drive.ts";
 import type { CommandError, ReactorMessage } from "./protocol.ts";
@@ -45,10 +46,12 @@ export class PunchCalls {
 export class MemberPuncher implements HolePuncher {
   private readonly roles: readonly RoleSlot[];
   private readonly calls: PunchCalls;
+  private readonly guard: Guard;
 
-  constructor(options: { roles: readonly RoleSlot[]; calls: PunchCalls }) {
+  constructor(options: { roles: readonly RoleSlot[]; calls: PunchCalls; guard: Guard }) {
     this.roles = options.roles;
     this.calls = options.calls;
+    this.guard = options.guard;
   }
 
   get canPunch(): boolean {
@@ -62,7 +65,8 @@ export class MemberPuncher implements HolePuncher {
     const error = await this.calls.call(drive.info.fd, range);
     const outcome = outcomeOf(error, drive);
     if (error?.code !== TIMEOUT_CODE) drive.punchesOutstanding -= 1;
-    return outcome;
+    // A broken array is frozen: nobody is there to take the answer.
+    return this.guard.isBroken ? new Promise(() => {}) : outcome;
   }
 }
 

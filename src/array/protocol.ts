@@ -238,6 +238,7 @@ export type EventKind =
   | "array.policy"
   | "array.degraded"
   | "array.failed"
+  | "array.broken"
   | "array.read-only"
   | "array.fenced"
   | "spare.failed"
@@ -288,6 +289,8 @@ export type ReactorMessage =
       readonly offset: number;
       readonly bytes: number;
     }
+  /** The reactor met a defect and stands still: main ends the process. Nothing follows it. */
+  | { readonly kind: "defect"; readonly message: string; readonly stack: string }
   | {
       readonly kind: "log";
       readonly level: LogLevel;

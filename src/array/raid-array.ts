@@ -19,7 +19,6 @@ import { EIO, EPERM, errnoName } from "../base/errno.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
-import type { OutcomeRouter } from "../block/outcome-router.ts";
 import { BadBlockLog } from "../md/bad-block-log.ts";
 import { Role, type Superblock } from "../md/superblock.ts";
 import { StripeEngine } from "../raid5/engine.ts";
@@ -28,10 +27,10 @@ import { Geometry } from "../raid5/geometry.ts";
 import { MemberSet } from "../raid5/member-set.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
+import type { ArrayContext, ArrayGuard } from "./array-guard.ts";
 import { ArrayPolicy } from "./array-policy.ts";
 import { superblockHostOf } from "./array-superblocks.ts";
 import { watchBadBlocks } from "./bad-blocks.ts";
-import type { ReactorContext } from "./context.ts";
 import { DeadlineWatch } from "./deadline-watch.ts";
 import { DirtyMark, dirtyMarkHostOf } from "./dirty-mark.ts";
 import type { Drive } from "./drive.ts";
@@ -71,7 +70,9 @@ export class RaidArray {
   private readonly deadlines = new DeadlineWatch(this);
   private readonly notes = new ErrorNotes(this);
   readonly fence = new Fence(this);
-  readonly context: ReactorContext;
+  /** Whatever is thrown in here stops this array alone: the doors are listed there. */
+  readonly guard: ArrayGuard;
+  readonly context: ArrayContext;
   readonly asyncIo: AsyncIo;
   readonly environment: EngineEnvironment;
   readonly tuning: ArrayTuning;
@@ -86,9 +87,7 @@ export class RaidArray {
   seating: Drive | null = null;
 
   constructor(options: {
-    context: ReactorContext;
-    router: OutcomeRouter;
-    asyncIo: AsyncIo;
+    guard: ArrayGuard;
     jobs: JobTable;
     hooks: ArrayHooks;
     areas: PplAreas;
@@ -96,10 +95,12 @@ export class RaidArray {
     scrub: ScrubMemory;
     plan: StartPlan;
   }) {
-    const { context, router, plan } = options;
+    const { guard, plan } = options;
+    const { context, router, asyncIo } = guard;
     const { superblock } = plan;
+    this.guard = guard;
     this.context = context;
-    this.asyncIo = options.asyncIo;
+    this.asyncIo = asyncIo;
     this.hooks = options.hooks;
     this.tuning = options.tuning;
     this.name = plan.name;
@@ -120,18 +121,8 @@ export class RaidArray {
     });
     this.isReadOnlyStart = plan.isReadOnly;
     this.roles = plan.roles.map((_, role) => seatAtStart(this, plan, role));
-    const { memory, table, enginePool, payloadPool, kernels, timers } = context;
-    const { asyncIo } = this;
-    this.environment = {
-      memory,
-      table,
-      router,
-      enginePool,
-      payloadPool,
-      kernels,
-      timers,
-      asyncIo,
-    };
+    const { memory, enginePool, timers } = context;
+    this.environment = { ...context, guard, router, asyncIo };
     this.engine = new StripeEngine({
       environment: this.environment,
       geometry: this.geometry,
@@ -140,13 +131,17 @@ export class RaidArray {
       hooks: {
         onWriteWaiting: () => this.dirtyMark.writeWaiting(),
         onMemberError: (error) => this.memberError(error),
-        onFinished: (client, tag, status, address) =>
-          this.front.finished(client, tag, status, address),
+        onFinished: (_, tag, status, address) => this.front.finished(tag, status, address),
         onRepaired: (role, bytes) => this.notes.repaired(role, bytes),
         onLost: (stripe, row, roles) => this.notes.lost(stripe, row, roles),
       },
     });
-    this.front = new RaidArrayFront({ name: this.name, engine: this.engine, roles: this.roles });
+    this.front = new RaidArrayFront({
+      name: this.name,
+      engine: this.engine,
+      roles: this.roles,
+      guard,
+    });
     beginResync(this, plan);
     this.dirtyMark = new DirtyMark({
       host: dirtyMarkHostOf(this),
@@ -158,6 +153,7 @@ export class RaidArray {
       asyncIo: this.asyncIo,
       memory,
       pool: enginePool,
+      guard,
       timers,
     });
     const { jobs, scrub } = options;
@@ -189,7 +185,7 @@ export class RaidArray {
   /** Begins background work and takes requests; call once, when the array is registered. */
   start(): void {
     this.hasStarted = true;
-    if (this.isReadOnlyStart) return;
+    if (this.isReadOnlyStart || this.guard.isBroken) return;
     this.dirtyMark.start();
     this.policy.start();
     this.deadlines.start();
@@ -217,6 +213,8 @@ export class RaidArray {
     message: string,
     more: { drive?: string; job?: number } = {},
   ): void {
+    // What a broken array was about to say is not known to be true.
+    if (this.guard.isBroken) return;
     this.hooks.emit({
       kind,
       severity,
@@ -425,6 +423,7 @@ export class RaidArray {
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
     this.engine.close();
+    this.guard.close();
     // What is fenced stays shut until it is probed again.
     for (const drive of this.drives()) admit(drive);
   }
@@ -463,7 +462,7 @@ export class RaidArray {
       this.engine.endRecord();
       this.synchronizer.schedule();
     };
-    inBackground(recorded.then(goOn));
+    inBackground(recorded.then(goOn), this.guard);
   }
 
   private failArray(cause: string): void {

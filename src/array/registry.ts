@@ -5,13 +5,17 @@
  * is known, and goes with its last drive unless it runs.
  */
 
-import { assert } from "../base/assert.ts";
+import { assert, SharedAssertionError } from "../base/assert.ts";
+import { err } from "../base/result.ts";
 import { MIB, ROW_BYTES } from "../base/units.ts";
 import { AsyncIo } from "../block/async-io.ts";
 import { OutcomeRouter } from "../block/outcome-router.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { arrayNameOf, setNameOf } from "../md/create.ts";
 import { crc32cThrough } from "../md/ppl-builder.ts";
+import type { Superblock } from "../md/superblock.ts";
+import { ArrayGuard } from "./array-guard.ts";
+import { type Broken, BrokenArrays, stackOf } from "./broken-arrays.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
 import { shut } from "./fence.ts";
@@ -44,6 +48,10 @@ export interface ArrayRecord {
   reason: string;
   /** Stopped by the user: it is not started again by itself. */
   isHeld: boolean;
+  /** The last superblock that was known of it, for where no drive of it is left. */
+  lastSeen: Superblock | null;
+  /** An invariant broke in it: it does not run, and its drives are held. */
+  broken: Broken | null;
   readonly tuning: ArrayTuning;
   /** Of its scrubs, while it does not run. */
   scrub: ScrubMemory;
@@ -64,6 +72,7 @@ export class Registry {
   readonly jobs: JobTable;
   readonly punchCalls: PunchCalls;
   readonly areas: PplAreas;
+  readonly brokenArrays: BrokenArrays;
   readonly drives = new Map<string, Drive>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
@@ -95,6 +104,7 @@ export class Registry {
       firstId: context.config.firstJobId,
       post: (message) => context.post(message),
     });
+    this.brokenArrays = new BrokenArrays({ registry: this, jobs: this.jobs });
     this.punchCalls = new PunchCalls((message) => context.post(message));
     const { memory, kernels, carver } = context;
     this.areas = new PplAreas({
@@ -111,11 +121,14 @@ export class Registry {
     assert(this.probeAddress !== 0, "the pool is free at the start");
     context.loop.onTurn(
       () => {
-        for (const { running } of this.arrays.values()) running?.turn();
+        for (const { running } of this.arrays.values()) running?.guard.turn(running);
+        this.brokenArrays.turn();
       },
       () => {
-        for (const { running } of this.arrays.values()) if (running?.isDue === true) return true;
-        return false;
+        for (const { running } of this.arrays.values()) {
+          if (running?.guard.isDue(running) === true) return true;
+        }
+        return this.brokenArrays.isDue;
       },
     );
   }
@@ -126,9 +139,19 @@ export class Registry {
 
   /** Probes one drive after the other: they share a buffer. */
   probe(drive: Drive): ReturnType<Drive["readProbe"]> {
-    const result = this.probing.then(() =>
-      drive.readProbe(this.context, this.asyncIo, this.probeAddress),
-    );
+    const result = this.probing.then(async () => {
+      try {
+        return await drive.readProbe(this.context, this.asyncIo, this.probeAddress);
+      } catch (error) {
+        // What this drive holds met a defect: the others are read all the same.
+        if (error instanceof SharedAssertionError) throw error;
+        this.context.log.write("error", `drive ${drive.name} was not understood by a defect`, {
+          error: stackOf(error),
+        });
+        const detail = `What drive ${drive.name} holds met a defect of parityd: report the log.`;
+        return err({ kind: "unreadable", detail } as const);
+      }
+    });
     this.probing = result;
     return result;
   }
@@ -153,6 +176,7 @@ export class Registry {
   /** The running array that has this drive as a member or spare, faulty ones included. */
   holderOf(drive: Drive): ArrayRecord | null {
     for (const record of this.arrays.values()) {
+      if (record.broken?.drives.has(drive) === true) return record;
       if (record.running === null) continue;
       for (const held of record.running.drives()) if (held === drive) return record;
     }
@@ -202,11 +226,18 @@ export class Registry {
     const superblock = drive.superblock!;
     const known = this.arrays.get(superblock.arrayUuid);
     if (known !== undefined) return known;
-    const introduced = this.introductions.get(superblock.arrayUuid);
-    if (introduced !== undefined) return this.addRecord(superblock.arrayUuid, introduced);
-    const mayStart = this.startsByThemselves;
+    const record = this.addRecord(
+      superblock.arrayUuid,
+      this.introductions.get(superblock.arrayUuid) ?? this.introductionOf(superblock),
+    );
+    record.lastSeen = superblock;
+    return record;
+  }
+
+  /** What an array that nobody has introduced is called, and whether it may start. */
+  private introductionOf(superblock: Superblock): Pick<ArrayIntroduction, "name" | "mayStart"> {
     const name = this.freeName(arrayNameOf(setNameOf(superblock)), superblock.arrayUuid);
-    return this.addRecord(superblock.arrayUuid, { name, mayStart });
+    return { name, mayStart: this.startsByThemselves };
   }
 
   addRecord(
@@ -221,6 +252,8 @@ export class Registry {
       running: null,
       reason: "",
       isHeld: false,
+      lastSeen: null,
+      broken: null,
       tuning: { ...DEFAULT_TUNING, ...tuning },
       scrub: scrub ?? NO_SCRUB,
     };
@@ -252,15 +285,20 @@ export class Registry {
 
   /** Forgets a record that nothing stands for any more. */
   dropIfEmpty(record: ArrayRecord): void {
-    if (record.running !== null || this.drivesOf(record.uuid).length > 0) return;
-    this.arrays.delete(record.uuid);
+    if (record.running !== null || record.broken !== null) return;
+    if (this.drivesOf(record.uuid).length === 0) this.arrays.delete(record.uuid);
   }
 
   createRunning(record: ArrayRecord, plan: StartPlan): RaidArray {
+    const { context, router } = this;
+    record.lastSeen = plan.superblock;
+    const onBroken = (error: unknown): void => {
+      if (record.running?.guard === guard) this.brokenArrays.break(record, error);
+      else this.tellLate(record, error);
+    };
+    const guard = new ArrayGuard({ context, router, onBroken });
     const array = new RaidArray({
-      context: this.context,
-      router: this.router,
-      asyncIo: this.asyncIo,
+      guard,
       jobs: this.jobs,
       hooks: { emit: (event) => this.emit(event) },
       areas: this.areas,
@@ -269,9 +307,20 @@ export class Registry {
       plan,
     });
     const { zeroes } = array.engine;
-    zeroes.stripes.puncher = new MemberPuncher({ roles: array.roles, calls: this.punchCalls });
+    zeroes.stripes.puncher = new MemberPuncher({
+      roles: array.roles,
+      calls: this.punchCalls,
+      guard,
+    });
     if (plan.isFirstResync && readsZeros(plan)) zeroes.allocation.noteEmpty();
     return array;
+  }
+
+  /** Of an array that has been stopped, or has not begun: there is nothing left to stop. */
+  private tellLate({ name }: ArrayRecord, error: unknown): void {
+    this.context.log.write("error", `a defect in array ${name}, which does not run`, {
+      error: stackOf(error),
+    });
   }
 
   private freeName(wanted: string, uuid: string): string {

@@ -11,6 +11,7 @@ import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
 import { takeRun } from "./buffers.ts";
 import { changePolicy } from "./change-policy.ts";
+import { CommandDoor } from "./command-door.ts";
 import type { ReactorContext } from "./context.ts";
 import { checkCreate, createArray } from "./create-array.ts";
 import { Drive } from "./drive.ts";
@@ -54,12 +55,14 @@ const LEASE_WAIT_MS = 60_000;
 export class ArrayService {
   readonly registry: Registry;
   private readonly faults: FaultBook;
+  private readonly door: CommandDoor;
   private readonly handlers: { [K in ArrayCommandKind]: (command: CommandOf<K>) => Answer<K> };
 
   constructor(context: ReactorContext, options: { autoAssemble: boolean }) {
     const registry = new Registry(context, { startsByThemselves: options.autoAssemble });
     this.registry = registry;
     this.faults = new FaultBook(registry);
+    this.door = new CommandDoor(registry);
     this.handlers = {
       "attach-drive": (command) => this.attachDrive(command),
       "detach-drive": (command) => this.detachDrive(command),
@@ -91,7 +94,10 @@ export class ArrayService {
         this.withRunning(command, async (record) => {
           record.isHeld = true;
           await stopArray(registry, record);
-          return ok(arrayStatus(registry, record));
+          const status = arrayStatus(registry, record);
+          // All its drives may have been removed while it ran.
+          registry.dropIfEmpty(record);
+          return ok(status);
         }),
       "delete-array": (command) => this.deleteArray(command),
       "set-array": (command) =>
@@ -137,12 +143,15 @@ export class ArrayService {
     if (this.registry.isStopping && command.kind !== "hole-punched") {
       return Promise.resolve(err(STOPPING));
     }
-    return this.handlers[command.kind](command);
+    const work = (): Answer<K> => this.handlers[command.kind](command);
+    return this.door.pass(command as unknown as ArrayCommand, work);
   }
 
   /** Null where the array does not run, and until its start is through. */
   frontOf(array: string): ArrayFront | null {
-    const running = this.registry.find(array)?.running ?? null;
+    const record = this.registry.find(array);
+    // One that broke has its front still, which answers EIO.
+    const running = record?.running ?? record?.broken?.array ?? null;
     return running?.hasStarted === true ? running.front : null;
   }
 
@@ -299,12 +308,15 @@ export class ArrayService {
     const { registry } = this;
     registry.isStopping = true;
     registry.leases.refuseWaiting();
-    const stopped = [...registry.arrays.values()].map(async (record) => {
-      const lease = await registry.leases.take([arrayKey(record.uuid)], "stopping");
-      await stopArray(registry, record);
-      lease?.release();
-    });
-    await Promise.all(stopped);
+    // One that breaks on the way keeps nobody from going.
+    const stops = [...registry.arrays.values()].map((record) =>
+      this.door.within(record, async () => {
+        const lease = await registry.leases.take([arrayKey(record.uuid)], "stopping");
+        await stopArray(registry, record);
+        lease?.release();
+      }),
+    );
+    await Promise.all(stops);
     return ok(null);
   }
 

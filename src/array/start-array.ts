@@ -18,7 +18,7 @@ import { holderText, isShut } from "./fence.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { recoverConsistency } from "./start-consistency.ts";
-import { judgeStart } from "./start-needs.ts";
+import { isUnusable, judgeStart } from "./start-needs.ts";
 import type { StartPlan } from "./start-plan.ts";
 
 export interface StartOptions {
@@ -29,6 +29,11 @@ export interface StartOptions {
 /** Starts `record` if all its listed members are there; otherwise says in it what is lacking. */
 export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
   if (record.running !== null || !record.mayStart || record.isHeld || registry.isStopping) return;
+  if (record.broken !== null) return;
+  if (registry.drivesOf(record.uuid).every(isUnusable)) {
+    record.reason = "none of its drives can be read; check them";
+    return;
+  }
   const judged = judgeStart(registry, record, { force: false });
   if (!judged.ok) {
     record.reason = judged.error.detail;

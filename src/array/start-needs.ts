@@ -1,16 +1,20 @@
 /** Whether an array that does not run could be started from the superblocks as they are known. */
 import { judgeAssembly } from "../md/assemble.ts";
+import type { Drive } from "./drive.ts";
 import type { ArrayStatus } from "./protocol.ts";
 import type { ArrayRecord, Registry } from "./registry.ts";
+
+/** Nothing is known of it, or what it still owes may land on what is written from now on. */
+export function isUnusable({ isUnreadable, outstanding }: Drive): boolean {
+  return isUnreadable || outstanding > 0;
+}
 
 export function judgeStart(
   registry: Registry,
   record: ArrayRecord,
   { force }: { force: boolean },
 ): ReturnType<typeof judgeAssembly> {
-  const readable = registry.drivesOf(record.uuid).filter(({ isUnreadable, outstanding }) => {
-    return !isUnreadable && outstanding === 0;
-  });
+  const readable = registry.drivesOf(record.uuid).filter((drive) => !isUnusable(drive));
   const candidates = readable.map((drive) => ({
     drive: drive.name,
     superblock: drive.superblock!,
@@ -25,6 +29,7 @@ export function startNeeds(
   registry: Registry,
   record: ArrayRecord,
 ): NonNullable<ArrayStatus["startNeeds"]> {
+  if (registry.drivesOf(record.uuid).every(isUnusable)) return "drives";
   if (judgeStart(registry, record, { force: false }).ok) return "nothing";
   return judgeStart(registry, record, { force: true }).ok ? "force" : "drives";
 }

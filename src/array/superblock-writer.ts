@@ -7,10 +7,11 @@
  * nothing more is written (write-rules 15).
  */
 import { inBackground } from "../base/background.ts";
+import type { Guard } from "../base/guard.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
-import type { SlabPool } from "../block/pool.ts";
+import type { BufferPool } from "../block/pool.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import {
   encodeSuperblock,
@@ -38,7 +39,8 @@ export class SuperblockWriter {
   private readonly host: SuperblockHost;
   private readonly asyncIo: AsyncIo;
   private readonly memory: SharedMemory;
-  private readonly pool: SlabPool;
+  private readonly pool: BufferPool;
+  private readonly guard: Guard;
   private readonly timers: Timers;
   private queue: { change: () => void; resolve: (isDurable: boolean) => void }[] = [];
   private isRunning = false;
@@ -47,13 +49,15 @@ export class SuperblockWriter {
     host: SuperblockHost;
     asyncIo: AsyncIo;
     memory: SharedMemory;
-    pool: SlabPool;
+    pool: BufferPool;
+    guard: Guard;
     timers: Timers;
   }) {
     this.host = options.host;
     this.asyncIo = options.asyncIo;
     this.memory = options.memory;
     this.pool = options.pool;
+    this.guard = options.guard;
     this.timers = options.timers;
   }
 
@@ -64,7 +68,7 @@ export class SuperblockWriter {
   /** Applies `change` and writes all superblocks. True when the update is durable. */
   update(change: () => void): Promise<boolean> {
     const result = new Promise<boolean>((resolve) => this.queue.push({ change, resolve }));
-    if (!this.isRunning) inBackground(this.run());
+    if (!this.isRunning) inBackground(this.run(), this.guard);
     return result;
   }
 
@@ -93,7 +97,7 @@ export class SuperblockWriter {
       for (const { resolve } of batch) resolve(isDurable);
     }
     this.isRunning = false;
-    if (this.queue.length > 0) inBackground(this.run());
+    if (this.queue.length > 0) inBackground(this.run(), this.guard);
   }
 
   private async takeBuffer(): Promise<number> {

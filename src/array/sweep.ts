@@ -6,7 +6,7 @@
  * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
  */
 import { MIB } from "../base/units.ts";
-import type { SlabPool } from "../block/pool.ts";
+import type { BufferPool } from "../block/pool.ts";
 import { SYNC_WINDOW_STRIPES } from "../raid5/sync-progress.ts";
 import type { Timers } from "../reactor/timers.ts";
 
@@ -42,7 +42,7 @@ export interface SweepOptions {
 
 /** Resolves when the last stripe under work has ended: true if all of them were done. */
 export class Sweep {
-  private readonly pool: SlabPool;
+  private readonly pool: BufferPool;
   private readonly timers: Timers;
   private readonly options: SweepOptions;
   private nextStripe: number;
@@ -52,7 +52,7 @@ export class Sweep {
   private budgetBytes = 0;
   private budgetAtMs: number;
 
-  constructor(options: SweepOptions & { pool: SlabPool; timers: Timers }) {
+  constructor(options: SweepOptions & { pool: BufferPool; timers: Timers }) {
     this.pool = options.pool;
     this.timers = options.timers;
     this.options = options;

@@ -82,10 +82,11 @@ export class Synchronizer {
     const { array } = this;
     if (this.isStopping || this.isHeld || this.job !== null) return;
     if (array.isFailed || array.isReadOnlyStart || array.seating !== null) return;
+    if (array.guard.isBroken) return;
     if (array.roles.some(({ state }) => state === "rebuilding")) {
       this.startRebuild();
     } else if (array.members.degradedCount > 0) {
-      if (array.spares.length > 0) inBackground(this.seats.promote());
+      if (array.spares.length > 0) inBackground(this.seats.promote(), array.guard);
       else this.startResync();
     } else this.startResync();
   }
@@ -167,7 +168,7 @@ export class Synchronizer {
       job: this.job!.id,
     });
     this.running = this.rebuild(role);
-    inBackground(this.running);
+    inBackground(this.running, this.array.guard);
   }
 
   private async rebuild(role: number): Promise<void> {
@@ -231,7 +232,7 @@ export class Synchronizer {
     this.begin("resync", array.geometry.memberSizeBytes);
     array.emit("resync.started", "info", "computing parity anew", { job: this.job!.id });
     this.running = this.resync();
-    inBackground(this.running);
+    inBackground(this.running, this.array.guard);
   }
 
   private async resync(): Promise<void> {
@@ -303,7 +304,7 @@ export class Synchronizer {
     const job = this.job!;
     this.array.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
     this.running = this.scrub(job);
-    inBackground(this.running);
+    inBackground(this.running, this.array.guard);
     return job;
   }
 
@@ -453,7 +454,7 @@ export class Synchronizer {
     if (nowMs < this.checkpointAtMs || this.isCheckpointing) return;
     this.checkpointAtMs = nowMs + CHECKPOINT_MS;
     const isScrub = this.job!.kind === "check" || this.job!.kind === "repair";
-    if (!isScrub) inBackground(this.checkpoint());
+    if (!isScrub) inBackground(this.checkpoint(), this.array.guard);
   }
 
   /** Records how far rebuild and resync have come, after a flush of all that. */

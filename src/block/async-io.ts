@@ -2,11 +2,12 @@
  * Member I/O for the slow path: one request as a promise, for superblocks, probes and the like; or
  * several whose answers go to one waiter, for rebuild and scrub. Never for clients' data.
  */
+import { EIO } from "../base/errno.ts";
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import { Op } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
 import { Outcome, type OutcomeCode } from "./io-error.ts";
-import type { OutcomeRouter } from "./outcome-router.ts";
+import type { OutcomeRegistrar } from "./outcome-router.ts";
 import type { RetryFilter } from "./retry-filter.ts";
 
 export interface IoAnswer {
@@ -22,6 +23,7 @@ export interface IoWaiter {
 }
 
 const FULL_TABLE_RETRY_MS = 1;
+const REFUSED: IoAnswer = { outcome: Outcome.memberLost, errno: EIO };
 
 export class AsyncIo {
   private readonly table: IoTable;
@@ -31,18 +33,37 @@ export class AsyncIo {
   private readonly waiters: (IoWaiter | null)[] = [];
   private readonly places: number[] = [];
   private readonly freeTickets: number[] = [];
+  private readonly router: OutcomeRegistrar;
+  private state: "open" | "closing" | "sealed" = "open";
 
-  constructor(options: { table: IoTable; timers: Timers; router: OutcomeRouter }) {
+  constructor(options: { table: IoTable; timers: Timers; router: OutcomeRegistrar }) {
     this.table = options.table;
     this.timers = options.timers;
+    this.router = options.router;
     this.owner = options.router.register((request, outcome, errno) => {
       const ticket = this.table.context[request]!;
       const waiter = this.waiters[ticket]!;
       this.waiters[ticket] = null;
       this.freeTickets.push(ticket);
       this.table.free(request);
+      if (this.state === "closing") this.leaveWhenIdle();
       waiter.answered(this.places[ticket]!, outcome, errno);
     });
+  }
+
+  /** What is started from now on is refused; what is under way is still answered. */
+  close(): void {
+    this.state = "closing";
+    this.leaveWhenIdle();
+  }
+
+  /** Nothing is started here any more, and nothing answered: whoever asks waits for ever. */
+  seal(): void {
+    this.state = "sealed";
+  }
+
+  private leaveWhenIdle(): void {
+    if (this.freeTickets.length === this.waiters.length) this.router.unregister(this.owner);
   }
 
   read(device: RetryFilter, range: Range): Promise<IoAnswer> {
@@ -77,6 +98,11 @@ export class AsyncIo {
     waiter: IoWaiter,
     place: number,
   ): boolean {
+    if (this.state === "sealed") return true;
+    if (this.state === "closing") {
+      this.timers.scheduleAfter(0, () => waiter.answered(place, REFUSED.outcome, REFUSED.errno));
+      return true;
+    }
     const request = this.table.allocate();
     if (request < 0) return false;
     this.submit(device, request, op, offset, bytes, address, false, waiter, place);
@@ -94,10 +120,13 @@ export class AsyncIo {
     range: Range,
     isFua: boolean,
   ): Promise<IoAnswer> {
-    let request = this.table.allocate();
-    while (request < 0) {
-      await this.waitForRoom();
+    let request = -1;
+    for (;;) {
+      if (this.state === "sealed") return new Promise(() => {});
+      if (this.state === "closing") return REFUSED;
       request = this.table.allocate();
+      if (request >= 0) break;
+      await this.waitForRoom();
     }
     return new Promise((resolve) => {
       const waiter: IoWaiter = { answered: (_, outcome, errno) => resolve({ outcome, errno }) };

@@ -27,7 +27,7 @@
  * Codes are numbers, not objects: this runs for every I/O. An errno that is not listed is a lost
  * member, because guessing "transient" for an unknown fault risks acknowledging lost data.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import {
   EAGAIN,
   EBADE,
@@ -93,7 +93,7 @@ export function classifyCompletion(
 ): OutcomeCode {
   if (op === Op.flush) return classifyFlush(result);
   // A longer transfer means that the iovec was longer than the request: our bug, no device error.
-  assert(result <= requestedBytes, "the kernel moved no more than was asked for");
+  assertShared(result <= requestedBytes, "the kernel moved no more than was asked for");
   if (result === requestedBytes) return Outcome.done;
   if (result > 0) return Outcome.short;
   if (result === 0) return Outcome.memberLost; // The device ends before its size.
@@ -101,7 +101,7 @@ export function classifyCompletion(
 }
 
 function classifyFlush(result: number): OutcomeCode {
-  assert(result <= 0, "a flush moves no bytes");
+  assertShared(result <= 0, "a flush moves no bytes");
   if (result === 0) return Outcome.done;
   if (errnoOf(result) === EBADE) return Outcome.fenced;
   if (result > NEVER_RAN) return Outcome.memberLost;
@@ -132,7 +132,7 @@ function classifyErrno(op: OpCode, errno: number): OutcomeCode {
       return Outcome.fenced;
     case EFAULT:
     case EBADF:
-      assert(false, "buffers and file descriptors are valid");
+      assertShared(false, "buffers and file descriptors are valid");
       return Outcome.memberLost;
     default:
       return Outcome.memberLost;

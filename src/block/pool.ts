@@ -8,17 +8,29 @@
  *
  * The lowest run that fits is taken: the same few slabs are used again and again, and are still in
  * the processor's cache. Handed out in turn, each buffer would come from memory.
+ *
+ * Each run in use has a holder: an array, or everybody else. What an array held that was stopped by
+ * a defect of its own is found by that, and given back without asking it.
  */
-import { assert } from "../base/assert.ts";
+import { assert, assertShared } from "../base/assert.ts";
 import { KIB } from "../base/units.ts";
 
 export const SLAB_BYTES = 64 * KIB;
+/** The holder of runs that belong to no array. */
+const NOBODY_IN_PARTICULAR = 1;
+
+/** What whoever needs buffers sees of a pool. */
+export interface BufferPool {
+  readonly totalBytes: number;
+  allocate(bytes: number): number;
+  free(address: number, bytes: number): void;
+}
 
 export class SlabPool {
   readonly startAddress: number;
   readonly slabCount: number;
-  /** 1 for a slab in use. */
-  private readonly used: Uint8Array;
+  /** The holder of a slab in use; 0: it is free. */
+  private readonly used: Uint16Array;
   /** How many hung requests still have each slab as a target. */
   private readonly pins: Uint16Array;
   /** 1 for a slab that was given back while it was pinned. */
@@ -29,11 +41,13 @@ export class SlabPool {
   /** No slab below it is free. */
   private firstFree = 0;
   private readonly listeners: (() => void)[] = [];
+  /** By holder, from NOBODY_IN_PARTICULAR on: 1 where it is given. */
+  private readonly holders = [0, 1];
 
   constructor({ startAddress, slabCount }: { startAddress: number; slabCount: number }) {
     this.startAddress = startAddress;
     this.slabCount = slabCount;
-    this.used = new Uint8Array(slabCount);
+    this.used = new Uint16Array(slabCount);
     this.pins = new Uint16Array(slabCount);
     this.orphaned = new Uint8Array(slabCount);
     this.freeSlabs = slabCount;
@@ -65,14 +79,14 @@ export class SlabPool {
   }
 
   /** The address of a free run of at least `bytes`, or 0 when there is none now. */
-  allocate(bytes: number): number {
+  allocate(bytes: number, holder = NOBODY_IN_PARTICULAR): number {
     const count = Math.ceil(bytes / SLAB_BYTES);
     assert(count >= 1 && count <= this.reservedFrom, "a run fits in the pool");
     if (count > this.freeSlabs) return 0;
     const slab = this.findRun(this.firstFree, this.reservedFrom, count);
     if (slab < 0) return 0;
     if (slab === this.firstFree) this.firstFree = slab + count;
-    return this.take(slab, count);
+    return this.take(slab, count, holder);
   }
 
   get hasReserved(): boolean {
@@ -83,11 +97,11 @@ export class SlabPool {
   allocateReserved(bytes: number): number {
     const count = Math.ceil(bytes / SLAB_BYTES);
     const slab = this.findRun(this.reservedFrom, this.slabCount, count);
-    return slab < 0 ? 0 : this.take(slab, count);
+    return slab < 0 ? 0 : this.take(slab, count, NOBODY_IN_PARTICULAR);
   }
 
-  private take(slab: number, count: number): number {
-    for (let index = slab; index < slab + count; index += 1) this.used[index] = 1;
+  private take(slab: number, count: number, holder: number): number {
+    for (let index = slab; index < slab + count; index += 1) this.used[index] = holder;
     this.freeSlabs -= count;
     return this.startAddress + slab * SLAB_BYTES;
   }
@@ -96,14 +110,53 @@ export class SlabPool {
   free(address: number, bytes: number): void {
     const slab = (address - this.startAddress) / SLAB_BYTES;
     const count = Math.ceil(bytes / SLAB_BYTES);
-    assert(Number.isInteger(slab) && slab >= 0, "a run starts on a slab");
-    assert(slab + count <= this.slabCount, "a run ends in the pool");
+    assertShared(Number.isInteger(slab) && slab >= 0, "a run starts on a slab");
+    assertShared(slab + count <= this.slabCount, "a run ends in the pool");
     for (let index = slab; index < slab + count; index += 1) {
-      assert(this.used[index] === 1 && this.orphaned[index] === 0, "a run is freed once");
+      assertShared(this.used[index] !== 0 && this.orphaned[index] === 0, "a run is freed once");
       if (this.pins[index] === 0) this.release(index);
       else this.orphaned[index] = 1;
     }
     this.notify();
+  }
+
+  /** A pool in which everything that is taken is held by one array. */
+  share(): PoolShare {
+    const free = this.holders.indexOf(0, NOBODY_IN_PARTICULAR);
+    const holder = free >= 0 ? free : this.holders.length;
+    assertShared(holder <= 0xffff, "holders fit in 16 bits");
+    this.holders[holder] = 1;
+    return new PoolShare(this, holder);
+  }
+
+  /** The holder has nothing any more, and takes nothing any more. */
+  endShare(holder: number): void {
+    // What it has left, by a mistake, must not be taken for somebody else's.
+    if (!this.used.includes(holder)) this.holders[holder] = 0;
+  }
+
+  /** The run is nobody's in particular from now on. */
+  handOver(address: number, bytes: number): void {
+    const [from, to] = this.slabsOf(address, bytes);
+    for (let slab = from; slab < to; slab += 1) this.used[slab] = NOBODY_IN_PARTICULAR;
+  }
+
+  /**
+   * Gives back all that a holder has and nobody will free, which nobody uses any more. Slabs that
+   * hung requests may still write to come back as those end: the answer is how many bytes they are.
+   */
+  reclaim(holder: number): number {
+    let keptBytes = 0;
+    for (let slab = 0; slab < this.slabCount; slab += 1) {
+      if (this.used[slab] !== holder) continue;
+      if (this.orphaned[slab] === 0) {
+        if (this.pins[slab] === 0) this.release(slab);
+        else this.orphaned[slab] = 1;
+      }
+      if (this.used[slab] !== 0) keptBytes += SLAB_BYTES;
+    }
+    this.notify();
+    return keptBytes;
   }
 
   contains(address: number): boolean {
@@ -121,7 +174,7 @@ export class SlabPool {
   unpin(address: number, bytes: number): void {
     const [from, to] = this.slabsOf(address, bytes);
     for (let slab = from; slab < to; slab += 1) {
-      assert(this.pins[slab]! > 0, "a slab is unpinned as often as it was pinned");
+      assertShared(this.pins[slab]! > 0, "a slab is unpinned as often as it was pinned");
       this.pins[slab]! -= 1;
       if (this.pins[slab] !== 0 || this.orphaned[slab] === 0) continue;
       this.orphaned[slab] = 0;
@@ -150,7 +203,7 @@ export class SlabPool {
   private findRun(from: number, to: number, count: number): number {
     let length = 0;
     for (let slab = from; slab < to; slab += 1) {
-      if (this.used[slab] === 1) {
+      if (this.used[slab] !== 0) {
         length = 0;
         continue;
       }
@@ -158,5 +211,45 @@ export class SlabPool {
       if (length === count) return slab - count + 1;
     }
     return -1;
+  }
+}
+
+/** A pool as one array has it. */
+export class PoolShare implements BufferPool {
+  private readonly pool: SlabPool;
+  private readonly holder: number;
+  private hasEnded = false;
+
+  constructor(pool: SlabPool, holder: number) {
+    this.pool = pool;
+    this.holder = holder;
+  }
+
+  get totalBytes(): number {
+    return this.pool.totalBytes;
+  }
+
+  allocate(bytes: number): number {
+    return this.hasEnded ? 0 : this.pool.allocate(bytes, this.holder);
+  }
+
+  free(address: number, bytes: number): void {
+    this.pool.free(address, bytes);
+  }
+
+  /** The run goes to somebody outside the array, who will free it. */
+  handOver(address: number, bytes: number): void {
+    this.pool.handOver(address, bytes);
+  }
+
+  /** See SlabPool.reclaim. There is nothing to be had here any more. */
+  reclaim(): number {
+    this.hasEnded = true;
+    return this.pool.reclaim(this.holder);
+  }
+
+  /** The array has ended and has given everything back. */
+  end(): void {
+    this.pool.endShare(this.holder);
   }
 }

@@ -54,7 +54,7 @@ export interface BufferPins {
   unpin(address: number, bytes: number): void;
 }
 
-const State = { idle: 0, outstanding: 1, waiting: 2, abandoned: 3 } as const;
+const State = { idle: 0, outstanding: 1, waiting: 2, abandoned: 3, sealed: 4 } as const;
 
 export class RetryFilter {
   readonly counters: RetryCounters = {
@@ -83,6 +83,7 @@ export class RetryFilter {
   private readonly startedMs: Float64Array;
   private readonly pins: BufferPins | null;
   private requestTotal = 0;
+  private isSealed = false;
 
   constructor(options: {
     next: BlockDevice;
@@ -168,6 +169,20 @@ export class RetryFilter {
     return count;
   }
 
+  /**
+   * Nothing is submitted here any more, for good. Whoever waits for what is under way may be gone,
+   * and its buffers with it: they stay pinned until the drive answers.
+   */
+  seal(): void {
+    this.isSealed = true;
+    for (let request = 0; request < this.table.capacity; request += 1) {
+      if (this.state[request] !== State.outstanding) continue;
+      this.restore(request);
+      this.state[request] = State.sealed;
+      this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);
+    }
+  }
+
   private send(request: number): void {
     this.state[request] = State.outstanding;
     this.next.submit(request);
@@ -180,6 +195,11 @@ export class RetryFilter {
       this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
       this.table.free(request);
       if (errnoOf(result) === EBADE) this.onFenced();
+      return;
+    }
+    if (this.state[request] === State.sealed) {
+      this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
+      this.finish(request, Outcome.memberLost, EIO);
       return;
     }
     this.state[request] = State.waiting;
@@ -264,6 +284,7 @@ export class RetryFilter {
   }
 
   private isAccepted(request: number): boolean {
+    if (this.isSealed) return false;
     if (this.accepts === "all") return true;
     return this.accepts === "reads" && this.table.op[request] === Op.read;
   }

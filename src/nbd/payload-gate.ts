@@ -9,7 +9,7 @@
  * Small runs are the exception: the pool keeps a reserve for them, out of which the head could not
  * be served anyway. So whoever wants little does not wait for those who want much.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
 
 const NOBODY = -1;
@@ -117,14 +117,14 @@ export class PayloadGate {
   }
 
   private pushFront(connection: number): void {
-    assert(this.count < this.queue.length, "a connection waits once");
+    assertShared(this.count < this.queue.length, "a connection waits once");
     this.head = (this.head + this.queue.length - 1) % this.queue.length;
     this.queue[this.head] = connection;
     this.count += 1;
   }
 
   private pushBack(connection: number): void {
-    assert(this.count < this.queue.length, "a connection waits once");
+    assertShared(this.count < this.queue.length, "a connection waits once");
     this.queue[(this.head + this.count) % this.queue.length] = connection;
     this.count += 1;
   }

@@ -10,7 +10,7 @@
  * the socket for a read. Its reply header lies at `headerAddress(slot)` in shared memory; the
  * cookie is put there when the request arrives.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
 
@@ -91,8 +91,8 @@ export class RequestTable {
   /** A free slot of the connection, in state `receiving` with no run. There must be one. */
   allocate(connection: number): number {
     const slot = this.freeHead[connection]!;
-    assert(slot !== NO_SLOT, "a connection at its limit is not read");
-    assert(this.state[slot] === SlotState.free, "a slot in the free list is free");
+    assertShared(slot !== NO_SLOT, "a connection at its limit is not read");
+    assertShared(this.state[slot] === SlotState.free, "a slot in the free list is free");
     this.freeHead[connection] = this.next[slot]!;
     this.state[slot] = SlotState.receiving;
     this.next[slot] = NO_SLOT;
@@ -111,8 +111,8 @@ export class RequestTable {
   }
 
   free(slot: number): void {
-    assert(this.state[slot] !== SlotState.free, "a slot is freed once");
-    assert(this.runAddress[slot] === 0, "a slot gives back its run before itself");
+    assertShared(this.state[slot] !== SlotState.free, "a slot is freed once");
+    assertShared(this.runAddress[slot] === 0, "a slot gives back its run before itself");
     const connection = this.connectionOf(slot);
     this.state[slot] = SlotState.free;
     this.next[slot] = this.freeHead[connection]!;

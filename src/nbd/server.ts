@@ -29,6 +29,7 @@ import { PayloadGate } from "./payload-gate.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
 import { RequestTable } from "./request-table.ts";
 import { Session, type SessionHost } from "./session.ts";
+import { SessionDoor } from "./session-door.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -71,7 +72,8 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly dirty: Session[] = [];
   private readonly runnable: Session[] = [];
   private readonly closed: Session[] = [];
-  private readonly resumeByIndex = (index: number) => this.sessions[index]!.resume();
+  private readonly door: SessionDoor;
+  private readonly resumeByIndex = (index: number) => this.door.resume(this.sessions[index]!);
   private readonly doNothing = () => {};
   private handshakeCount = 0;
   private isTurnSure = false;
@@ -93,6 +95,7 @@ export class NbdServer implements SessionHost, Catalog {
     this.limits = { ...limits, maxConnections: this.admission.maxConnections };
     this.listeners = new Listeners({ loop, log, onReady: (listener) => this.accept(listener) });
     this.obstacleOf = options.obstacleOf ?? (() => STOPPED);
+    this.door = new SessionDoor({ kernel: this.kernel, log });
     const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
     assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
     this.buffersAddress = carver.carve({
@@ -143,7 +146,7 @@ export class NbdServer implements SessionHost, Catalog {
       if (this.isStopping) return err(stopping());
       return err({ kind: "busy", code: "too-many-connections", detail: "all are taken" });
     }
-    session.adopt(fd, greeted);
+    this.door.adopt(session, fd, greeted);
     this.limitHandshake(session);
     return ok();
   }
@@ -311,7 +314,7 @@ export class NbdServer implements SessionHost, Catalog {
       const peer = this.kernel.peerOf(fd);
       const session = this.admit(fd, peer);
       if (session === undefined) continue;
-      session.begin(fd, peer);
+      this.door.begin(session, fd, peer);
       this.limitHandshake(session);
       if (this.admission.hasTooManySilent(this.sessions)) this.makeRoom();
     }
@@ -364,7 +367,7 @@ export class NbdServer implements SessionHost, Catalog {
     let session: Session | undefined;
     const token = this.loop.addHandler((ready) => {
       this.isTurnSure = true;
-      session!.onReady(ready);
+      this.door.onReady(session!, ready);
     });
     session = new Session({ host: this, index, token, bufferAddress });
     this.sessions.push(session);
@@ -374,7 +377,7 @@ export class NbdServer implements SessionHost, Catalog {
   private onCompleted(slot: number, status: number, address: number): void {
     this.ensureTurn();
     if (address !== 0) this.requests.moveRun(slot, address);
-    this.sessions[this.requests.connectionOf(slot)]!.onCompleted(slot, status);
+    this.door.onCompleted(this.sessions[this.requests.connectionOf(slot)]!, slot, status);
   }
 
   private closeAll(reason: string | null): void {
@@ -410,7 +413,7 @@ export class NbdServer implements SessionHost, Catalog {
     for (let index = 0; index < this.dirty.length; index += 1) {
       const session = this.dirty[index]!;
       session.isDirty = false;
-      session.flush();
+      this.door.flush(session);
     }
     this.dirty.length = 0;
   }
@@ -420,7 +423,7 @@ export class NbdServer implements SessionHost, Catalog {
     for (let index = 0; index < count; index += 1) {
       const session = this.runnable[index]!;
       session.isRunnable = false;
-      session.resume();
+      this.door.resume(session);
     }
     // Those that a resumed session marked come behind `count`: the next round is theirs.
     this.runnable.copyWithin(0, count);
@@ -429,7 +432,7 @@ export class NbdServer implements SessionHost, Catalog {
 
   private releaseClosed(): void {
     for (const session of this.closed) {
-      session.release();
+      this.door.release(session);
       this.freeSessions.push(session);
     }
     this.closed.length = 0;
@@ -475,14 +478,16 @@ export class NbdServer implements SessionHost, Catalog {
   // Shutdown ------------------------------------------------------------------------------------
 
   private goOnStopping(): void {
-    if (this.sessions.every((session) => session.isIdle)) {
+    // Nobody waits for one that met a defect: it may have lost count.
+    const counted = this.sessions.filter((session) => !this.door.isDefective(session));
+    if (counted.every((session) => session.isIdle)) {
       this.closeAll(null);
       this.releaseClosed();
       this.table.retireAll();
       this.table.settle();
     }
     if (!this.table.isSettled || this.connectionCount > 0) return;
-    if (this.sessions.some((session) => session.phase !== "free")) return;
+    if (counted.some((session) => session.phase !== "free")) return;
     this.loop.timers.cancel(this.shutdownTimer);
     for (const resolve of this.onStopped) resolve();
     this.onStopped.length = 0;

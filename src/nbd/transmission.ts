@@ -324,6 +324,16 @@ export class Transmission implements Negotiated {
     else this.queueReply(slot, wireError(status));
   }
 
+  /** What completed met a defect: the array has answered it all the same. */
+  forget(slot: number): void {
+    const place = slot - this.connection * this.tools.requests.perConnection;
+    const attachment = this.attachments[place];
+    if (attachment === null || attachment === undefined) return;
+    attachment.inFlight -= 1;
+    this.attachments[place] = null;
+    this.arraySlots -= 1;
+  }
+
   private queueReply(slot: number, error: number): void {
     const requests = this.tools.requests;
     const isRead = requests.command[slot] === Command.read;

@@ -43,7 +43,7 @@ export interface EngineHooks {
   onMemberError(error: MemberError): void;
   /**
    * Delivers a finished request: 0 or a positive errno. `address` is not 0 where the data of a read
-   * lies in another run than was given, which is the client's now (see FrontCompletion).
+   * lies in another run than was given, which is the client's after `handOver` (FrontCompletion).
    */
   onFinished(client: number, tag: number, status: number, address: number): void;
   /** See RowHost. */
@@ -111,7 +111,7 @@ export class StripeEngine {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
         readLate: (op) => this.readLate(op),
-        runSlow: (op) => inBackground(this.slow.run(op)),
+        runSlow: (op) => inBackground(this.slow.run(op), options.environment.guard),
         holdGranted: (op) => this.holds.granted(op),
         isRecordPending: () => this.recordsPending > 0,
       },
@@ -190,6 +190,9 @@ export class StripeEngine {
       },
     });
   }
+
+  /** The client takes the run at `address` in place of the one that it gave. */
+  readonly handOver = (address: number): void => this.late.handOver(address);
 
   /** Nothing is under way and nothing waits. */
   get isIdle(): boolean {

@@ -1,22 +1,26 @@
 /** What the engine is given, and how it tells of a member that fails. */
+
+import type { Guard } from "../base/guard.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import type { OutcomeCode } from "../block/io-error.ts";
-import type { OutcomeRouter } from "../block/outcome-router.ts";
-import type { SlabPool } from "../block/pool.ts";
+import type { OutcomeRegistrar } from "../block/outcome-router.ts";
+import type { BufferPool, PoolShare } from "../block/pool.ts";
 import type { ParityKernels } from "../parity/kernels.ts";
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
 
 /** What the engine needs from the reactor. */
 export interface EngineEnvironment {
+  /** For all that is thrown where nobody waits. */
+  readonly guard: Guard;
   readonly asyncIo: AsyncIo;
   /** Where the rows of clients' requests lie. */
-  readonly payloadPool: SlabPool;
+  readonly payloadPool: PoolShare;
   readonly memory: SharedMemory;
   readonly table: IoTable;
-  readonly router: OutcomeRouter;
-  readonly enginePool: SlabPool;
+  readonly router: OutcomeRegistrar;
+  readonly enginePool: BufferPool;
   readonly kernels: ParityKernels;
   readonly timers: Timers;
 }

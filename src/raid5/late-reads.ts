@@ -6,6 +6,7 @@
  * reconstructed into it, and the client gets the new run in place of its own, which stays pinned
  * until the drive answers (write-rules 10).
  */
+import { assert } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
 import { ROW_BYTES, roundUp } from "../base/units.ts";
 import type { EngineEnvironment } from "./environment.ts";
@@ -49,6 +50,8 @@ export class LateReads {
   private readonly locks: LateReadLocks;
   private readonly partFinished: (request: number, status: number) => void;
   private readonly waiting = new Map<number, LateRead[]>();
+  /** By where the data of a request lies now: the runs that are exchanged with its answer. */
+  private readonly moved = new Map<number, { oldRun: number; newRun: number; runBytes: number }>();
 
   constructor(options: {
     environment: EngineEnvironment;
@@ -78,7 +81,7 @@ export class LateReads {
     for (const [request, reads] of this.waiting) {
       if (this.requests.parts[request] !== reads.length) continue;
       this.waiting.delete(request);
-      inBackground(this.answer(request, reads));
+      inBackground(this.answer(request, reads), this.environment.guard);
     }
   }
 
@@ -98,9 +101,20 @@ export class LateReads {
     for (const read of reads) {
       status = Math.max(status, await this.reconstruct(read, newRun - oldRun));
     }
-    payloadPool.free(oldRun, runBytes);
-    requests.movedTo[request] = newRun + padBytes;
+    const movedTo = newRun + padBytes;
+    this.moved.set(movedTo, { oldRun, newRun, runBytes });
+    requests.movedTo[request] = movedTo;
     for (const _ of reads) this.partFinished(request, status);
+  }
+
+  /** With the answer, and not before: the new run is the client's, and the old one not any more. */
+  handOver(movedTo: number): void {
+    const { payloadPool } = this.environment;
+    const runs = this.moved.get(movedTo);
+    assert(runs !== undefined, "a run is handed over once");
+    this.moved.delete(movedTo);
+    payloadPool.handOver(runs.newRun, runs.runBytes);
+    payloadPool.free(runs.oldRun, runs.runBytes);
   }
 
   private async reconstruct(read: LateRead, shift: number): Promise<number> {

@@ -7,6 +7,7 @@
  * behind the reap that brought them.
  */
 import { inBackground } from "../base/background.ts";
+import type { Guard } from "../base/guard.ts";
 import type { AsyncIo, IoWaiter } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op, type OpCode } from "../reactor/io-table.ts";
@@ -18,6 +19,7 @@ export interface PieceTools {
   readonly members: MemberSet;
   readonly geometry: Geometry;
   readonly asyncIo: AsyncIo;
+  readonly guard: Guard;
   readonly memberFailed: (error: MemberError) => void;
   readonly pieceBytes: number;
 }
@@ -66,7 +68,7 @@ export class PieceIo implements IoWaiter {
     const isCurrent = members.epoch[role] === this.epoch[role];
     if (this.op[role] === Op.write && isCurrent) members.needsFlush[role] = 1;
     if (outcome === Outcome.done) this.finish();
-    else inBackground(this.judge(role, outcome, errno));
+    else inBackground(this.judge(role, outcome, errno), this.tools.guard);
   }
 
   /** The error of a member that is not there (any more). */
@@ -85,7 +87,7 @@ export class PieceIo implements IoWaiter {
     }
     this.epoch[role] = members.epoch[role]!;
     if (!asyncIo.start(device, op, this.offset(role), pieceBytes, address, this, role)) {
-      inBackground(this.submitLater(role, address));
+      inBackground(this.submitLater(role, address), this.tools.guard);
     }
   }
 

@@ -68,7 +68,8 @@ export class StripeSync {
     const { members, geometry } = options.engine;
     const { asyncIo, memberFailed } = options;
     const { pieceBytes } = this;
-    this.tools = { members, geometry, asyncIo, memberFailed, pieceBytes };
+    const { guard } = options.environment;
+    this.tools = { members, geometry, asyncIo, memberFailed, pieceBytes, guard };
   }
 
   get pieceBytes(): number {

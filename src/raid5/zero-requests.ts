@@ -111,7 +111,7 @@ export class ZeroRequests {
       return;
     }
     this.running += 1;
-    inBackground(this.run(request));
+    inBackground(this.run(request), this.environment.guard);
   }
 
   /** A write of the inner client is answered. */

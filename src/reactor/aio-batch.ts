@@ -4,7 +4,7 @@
  * Listeners frame the batch, so that a layer above can judge its completions together (write-rules
  * 15). What a handler makes complete at once belongs to the next batch.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 
 export class CompletionBatch {
   readonly startListeners: (() => void)[] = [];
@@ -30,7 +30,7 @@ export class CompletionBatch {
 
   /** Gives everything out, in order. Answers how many there were. */
   deliver(): number {
-    assert(!this.isDelivering, "a completion handler does not reap");
+    assertShared(!this.isDelivering, "a completion handler does not reap");
     const count = this.count;
     if (count === 0) return 0;
     this.isDelivering = true;

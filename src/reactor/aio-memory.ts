@@ -13,7 +13,7 @@
  * completion that does not belong to the slot's present use is found out. Everything the kernel
  * wrote is read with Atomics: the JIT may hoist plain loads out of a loop.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { KIB } from "../base/units.ts";
 
@@ -98,8 +98,8 @@ export class AioMemory {
     bytes: number,
     iovecCount: number,
   ): void {
-    assert(iovecCount >= 1 && iovecCount <= IOVECS_PER_SLOT, "a slot has 1 to 16 iovecs");
-    assert(this.sumOfIovecs(slot, iovecCount) === bytes, "sum(iov) == bytes");
+    assertShared(iovecCount >= 1 && iovecCount <= IOVECS_PER_SLOT, "a slot has 1 to 16 iovecs");
+    assertShared(this.sumOfIovecs(slot, iovecCount) === bytes, "sum(iov) == bytes");
     const word = this.setHead(slot, generation, fd, this.isSignalling);
     this.u32[word + 3] = isDurable ? RWF_DSYNC : 0;
     if (iovecCount === 1) {

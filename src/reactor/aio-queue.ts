@@ -16,7 +16,7 @@
  *
  * A request passes through as numbers in parallel arrays; nothing is allocated per I/O.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import { EAGAIN, EBUSY, EINTR, ENOMEM, EOPNOTSUPP } from "../base/errno.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { MIB } from "../base/units.ts";
@@ -161,7 +161,7 @@ export class AioQueue {
      */
     maxInFlight: number;
   }): number {
-    assert(options.maxInFlight >= 1, "a device takes at least one request at a time");
+    assertShared(options.maxInFlight >= 1, "a device takes at least one request at a time");
     const device: Device = { ...options, head: NONE, tail: NONE, inFlight: 0, outstanding: 0 };
     const unused = this.devices.indexOf(undefined);
     if (unused < 0) return this.devices.push(device) - 1;
@@ -171,7 +171,7 @@ export class AioQueue {
 
   /** Forgets a device that has nothing outstanding (write-rules 10). */
   closeDevice(handle: number): void {
-    assert(this.outstanding(handle) === 0, "a device is closed when nothing is outstanding");
+    assertShared(this.outstanding(handle) === 0, "a device is closed when nothing is outstanding");
     this.devices[handle] = undefined;
   }
 
@@ -183,7 +183,10 @@ export class AioQueue {
   /** Takes a request; it goes to the kernel in the next `submit` that has room for it. */
   enqueue(handle: number, request: number): void {
     const device = this.device(handle);
-    assert(this.state[request] === RequestState.idle, "a request is not reissued while it is out");
+    assertShared(
+      this.state[request] === RequestState.idle,
+      "a request is not reissued while it is out",
+    );
     checkRequest(this.table, request);
     this.deviceOf[request] = handle;
     this.isAlone[request] = 0;
@@ -247,7 +250,7 @@ export class AioQueue {
   reap(): number {
     for (;;) {
       const count = this.kernel.getEvents(this.arrays.eventsAddress, EVENTS_MAX);
-      assert(count >= 0 || count === -EINTR, "io_getevents fails only by our own mistake");
+      assertShared(count >= 0 || count === -EINTR, "io_getevents fails only by our own mistake");
       for (let index = 0; index < count; index += 1) this.finishEvent(index);
       if (count < EVENTS_MAX) break;
     }
@@ -256,7 +259,7 @@ export class AioQueue {
 
   private device(handle: number): Device {
     const device = this.devices[handle];
-    assert(device !== undefined, "the device is open");
+    assertShared(device !== undefined, "the device is open");
     return device;
   }
 
@@ -360,7 +363,7 @@ export class AioQueue {
     while (taken < count) {
       const answer = this.kernel.submit(this.arrays.listAddress + taken * 8, count - taken);
       if (answer > 0) {
-        assert(answer <= count - taken, "the kernel takes no more than it was given");
+        assertShared(answer <= count - taken, "the kernel takes no more than it was given");
         for (let index = taken; index < taken + answer; index += 1) {
           this.signals.taken(this.pending[index]!);
         }
@@ -399,8 +402,11 @@ export class AioQueue {
 
   private finishEvent(index: number): void {
     const slot = this.arrays.eventSlot(index);
-    assert(slot < this.arrays.slotCount && this.slotFirst[slot] !== NONE, "the slot is in use");
-    assert(
+    assertShared(
+      slot < this.arrays.slotCount && this.slotFirst[slot] !== NONE,
+      "the slot is in use",
+    );
+    assertShared(
       this.arrays.eventGeneration(index) === this.slotGeneration[slot],
       "a slot completes once",
     );

@@ -6,7 +6,7 @@
  * which completion handler it belongs to (see BlockDevice.onComplete), `context` is that owner's
  * own number.
  */
-import { assert } from "../base/assert.ts";
+import { assert, assertShared } from "../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 
 /** Operations of a block device. */
@@ -83,7 +83,7 @@ export class IoTable {
   }
 
   free(request: number): void {
-    assert(this.freeCount < this.capacity, "a request is freed once");
+    assertShared(this.freeCount < this.capacity, "a request is freed once");
     this.freeList[this.freeCount] = request;
     this.freeCount += 1;
   }

@@ -18,7 +18,7 @@
  * - A loop that never returns hides unhandled rejections from the engine. Now and then it yields,
  *   so that such a bug ends the process instead of being lost.
  */
-import { assert } from "../base/assert.ts";
+import { assertShared } from "../base/assert.ts";
 import type { AioQueue } from "./aio-queue.ts";
 import { Ready, type SocketKernel } from "./kernel.ts";
 import type { EventLoop } from "./loop.ts";
@@ -102,7 +102,7 @@ export class Reactor implements EventLoop {
   }
 
   removeHandler(token: number): void {
-    assert(this.handlers[token] !== undefined, "a handler is removed once");
+    assertShared(this.handlers[token] !== undefined, "a handler is removed once");
     this.handlers[token] = undefined;
     this.removedTokens.push(token);
   }

@@ -4,7 +4,9 @@
  * A handle names a timer until it fires or is cancelled. Handles are never reused, so cancelling
  * twice, or too late, does nothing.
  */
+import { SharedAssertionError } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
+import type { Guard } from "../base/guard.ts";
 
 interface Timer {
   readonly atMs: number;
@@ -113,5 +115,40 @@ export class Timers {
       index = child;
     }
     this.heap[index] = last;
+  }
+}
+
+/** The timers of a reactor as one array has them: what is due runs behind its guard. */
+export class GuardedTimers extends Timers {
+  private readonly inner: Timers;
+  private readonly guard: Guard;
+
+  constructor(inner: Timers, guard: Guard) {
+    super(inner.clock);
+    this.inner = inner;
+    this.guard = guard;
+  }
+
+  override schedule(atMs: number, callback: () => void): number {
+    return this.inner.schedule(atMs, () => {
+      if (this.guard.isBroken) return;
+      try {
+        callback();
+      } catch (error) {
+        this.guard.caught(error);
+      }
+    });
+  }
+
+  override cancel(handle: number): void {
+    this.inner.cancel(handle);
+  }
+
+  override nextDelayMs(): number {
+    return this.inner.nextDelayMs();
+  }
+
+  override runDue(): never {
+    throw new SharedAssertionError("the loop alone runs timers");
   }
 }

@@ -128,6 +128,7 @@ test.skipIf(!CAN_RUN)(
     const add = story.daemon.call("POST", `/v1/arrays/${NAME}/members`, { drive: "drive_new" });
     await add.catch(() => {});
     expect(await story.daemon.child.exited).toBe(70);
+    expect(story.daemon.stderr).toContain("the kernel moved no more than was asked for");
     const daemon = await Daemon.start(story.folder);
     await daemon.settle(NAME);
     await expectWhole({ ...story, daemon });

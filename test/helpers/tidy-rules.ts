@@ -49,7 +49,7 @@ const SWITCHED_OFF = new RegExp(
   "g",
 );
 
-const FILE_LINES_MAX = 500;
+const FILE_LINES_MAX = 560;
 const COLUMNS_MAX = 100;
 const LONG_STRING = /["'`][^"'`]{24,}/;
 

@@ -4,6 +4,8 @@
  * `find` occurs exactly once in `file`; `test` are the words for `bun test`. What is broken is a
  * write rule (src/raid5/README.md) or one of the faults that a storage engine is known for.
  */
+
+import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
@@ -320,8 +322,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "the buffer of a hung request is used again",
     rule: 10,
     file: "src/block/retry-filter.ts",
-    find: "this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);",
-    replace: "",
+    find: "this.state[request] = State.abandoned;\n      this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);",
+    replace: "this.state[request] = State.abandoned;",
     test: named(RULES, "rule 10"),
   },
   {
@@ -448,8 +450,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "an array starts on a drive that still owes an answer",
     rule: 10,
     file: "src/array/start-needs.ts",
-    find: "return !isUnreadable && outstanding === 0;",
-    replace: "return !isUnreadable || outstanding > 0;",
+    find: "return isUnreadable || outstanding > 0;",
+    replace: "return isUnreadable;",
     test: named(RULES, "rule 10: a request of before"),
   },
   {
@@ -670,8 +672,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a bug where nobody waits goes unseen",
     rule: null,
     file: "src/base/background.ts",
-    find: "(error: unknown) => report(error)",
-    replace: "() => {}",
+    find: "if (guard === null) return report(error);",
+    replace: "if (guard === null) return;",
     test: ["./test/sim/background.test.ts"],
   },
   {
@@ -799,4 +801,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...NBD_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...FENCE_MUTATIONS,
+  ...DEFECT_MUTATIONS,
 ];

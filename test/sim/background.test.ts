@@ -17,7 +17,7 @@ test("simulation: an exception where nobody waits: thrown at once by who turned"
     await simulation.timers.sleep(5);
     throw new TypeError("the bug");
   };
-  inBackground(work());
+  inBackground(work(), null);
   expect(() => simulation.runFor(1_000_000)).toThrow("the bug");
   expect(simulation.nowMs()).toBeLessThan(6);
 });

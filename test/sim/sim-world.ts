@@ -42,7 +42,7 @@ import { type ArrayCommand, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
 import { inBackground } from "../../src/base/background.ts";
 import { EIO } from "../../src/base/errno.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
 import { ok, type Result } from "../../src/base/result.ts";
 import { ROW_BYTES } from "../../src/base/units.ts";
@@ -87,6 +87,8 @@ export interface WorldOptions {
   readonly areFiles?: boolean;
   /** Default: all of them. */
   readonly hasCache?: (name: string) => boolean;
+  /** Default: nobody reads it. */
+  readonly log?: Log;
   /** Called when an event is posted, in the middle of the turn. */
   readonly onEvent?: (event: ArrayEvent) => void;
   /** Milliseconds by which the wall clock is ahead of its usual start: time before a restart. */
@@ -149,7 +151,7 @@ export class SimWorld {
       loop: simulation,
       clock: simulation,
       random: simulation.splitRandom(),
-      log: silentLog,
+      log: options.log ?? silentLog,
       kernels: sharedKernels,
       config: {
         firstJobId: 1,
@@ -275,7 +277,7 @@ export class SimWorld {
     command: CommandOf<K>,
   ): Promise<Result<CommandMap[K]["value"], CommandError>> {
     const result = this.reactorService.handle(command as unknown as Command);
-    inBackground(result);
+    inBackground(result, null);
     this.requestTurn();
     return result as Promise<Result<CommandMap[K]["value"], CommandError>>;
   }

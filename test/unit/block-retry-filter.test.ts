@@ -18,6 +18,7 @@ import {
 } from "../../src/base/errno.ts";
 import { Outcome, type OutcomeCode, submitFailure } from "../../src/block/io-error.ts";
 import { OutcomeRouter } from "../../src/block/outcome-router.ts";
+import { SLAB_BYTES, SlabPool } from "../../src/block/pool.ts";
 import { RetryFilter, type RetryLimits } from "../../src/block/retry-filter.ts";
 import { IoTable, OP_NAMES, Op, type OpCode } from "../../src/reactor/io-table.ts";
 import { Timers } from "../../src/reactor/timers.ts";
@@ -384,4 +385,49 @@ test("retry-filter: EBADE of a request that was given up: told all the same", ()
   device.answer(request, -EBADE);
   expect(told).toBe(1);
   expect(filter.outstanding).toBe(0);
+});
+
+test("rule 10: sealed with a request under way: its buffer is kept, and it ends as a lost member", () => {
+  const table = new IoTable(8);
+  const device = new ScriptedDevice(table);
+  const router = new OutcomeRouter(table);
+  const timers = new Timers(new ManualClock());
+  const pool = new SlabPool({ startAddress: ADDRESS, slabCount: 4 });
+  const filter = new RetryFilter({ next: device, table, timers, router, pins: pool });
+  const outcomes: OutcomeCode[] = [];
+  const request = table.allocate();
+  table.owner[request] = router.register((_, outcome) => outcomes.push(outcome));
+  table.op[request] = Op.read;
+  table.bytes[request] = BYTES;
+  table.address[request] = pool.allocate(BYTES);
+  filter.submit(request);
+  filter.seal();
+  pool.free(ADDRESS, BYTES);
+  // Its owner has given it back, and the drive may still write to it.
+  expect(pool.allocate(4 * SLAB_BYTES)).toBe(0);
+  expect(filter.outstanding).toBe(1);
+  device.answerLast(BYTES);
+  expect(outcomes).toEqual([Outcome.memberLost]);
+  expect(pool.allocate(4 * SLAB_BYTES)).toBe(ADDRESS);
+  filter.submit(request);
+  expect(device.submissions.length).toBe(1);
+});
+
+test("outcome router: a handler behind a broken guard: is not called, and the request is free", () => {
+  const table = new IoTable(8);
+  const router = new OutcomeRouter(table);
+  const caught: unknown[] = [];
+  const guard = { isBroken: false, caught: (error: unknown) => void caught.push(error) };
+  const owner = router.behind(guard).register(() => {
+    throw new Error("planted");
+  });
+  const [first, second] = [table.allocate(), table.allocate()];
+  table.owner[first] = owner;
+  table.owner[second] = owner;
+  router.dispatch(first, Outcome.done, 0);
+  expect(caught.length).toBe(1);
+  guard.isBroken = true;
+  router.dispatch(second, Outcome.done, 0);
+  expect(caught.length).toBe(1);
+  expect(table.available).toBe(table.capacity - 1);
 });

@@ -49,6 +49,12 @@ function setUp({ capacity = 8 } = {}) {
     asyncIo: new AsyncIo({ table, timers, router }),
     memberFailed: (error) => failed.push(error),
     pieceBytes: PIECE,
+    guard: {
+      isBroken: false,
+      caught: (error) => {
+        throw error;
+      },
+    },
   });
   piece.begin(5, PIECE);
   return { clock, timers, table, members, devices, failed, piece };

@@ -1,0 +1,143 @@
+/**
+ * What follows when an array breaks: an assertion, or anything else, was thrown in code that ran
+ * for it (array-guard.ts). Nobody knows what of its state still holds, so nothing of it is used.
+ *
+ *   at once      no drive of it takes anything more, for good; what is queued is taken back, and
+ *                the buffers of what is under way are pinned until it ends (write-rules 10). No
+ *                superblock is written: it stays dirty on disk, which is safe
+ *   one turn     its requests are answered EIO, its jobs end as failed, its commands are answered,
+ *   later        its buffers are given back; the log gets the stack, the event says what to do
+ *   until the    its drives are held, and commands about it are refused: what it left with its
+ *   daemon ends  drives may land at any time
+ */
+import { EIO } from "../base/errno.ts";
+import { MIB } from "../base/units.ts";
+import type { ReactorContext } from "./context.ts";
+import type { Drive } from "./drive.ts";
+import type { JobTable } from "./jobs.ts";
+import type { CommandError } from "./protocol.ts";
+import type { RaidArray } from "./raid-array.ts";
+import type { ArrayRecord, Registry } from "./registry.ts";
+
+export interface Broken {
+  readonly reason: string;
+  /** What ran; null: it had not come so far. */
+  readonly array: RaidArray | null;
+  readonly drives: ReadonlySet<Drive>;
+}
+
+/** Told of an array that broke: commands about it are under way. */
+export interface BreakListener {
+  /** Drives that a command was just bringing into the array. */
+  drivesFor(record: ArrayRecord): Iterable<Drive>;
+  /** Nothing of the array goes on: its commands are to be answered. */
+  broken(record: ArrayRecord): void;
+}
+
+export class BrokenArrays {
+  listener: BreakListener | null = null;
+  private readonly registry: Registry;
+  private readonly context: ReactorContext;
+  private readonly jobs: JobTable;
+  private readonly arrays: RaidArray[] = [];
+
+  constructor({ registry, jobs }: { registry: Registry; jobs: JobTable }) {
+    this.registry = registry;
+    this.context = registry.context;
+    this.jobs = jobs;
+  }
+
+  /** Their fronts have answers for the next turn. */
+  get isDue(): boolean {
+    for (const { front } of this.arrays) if (front.isDue) return true;
+    return false;
+  }
+
+  /** Once a turn: clients are told that there is nothing to be had. */
+  turn(): void {
+    for (const { front } of this.arrays) front.turn();
+  }
+
+  break(record: ArrayRecord, error: unknown): void {
+    if (record.broken !== null) return;
+    const { running } = record;
+    running?.guard.freeze();
+    const drives = new Set(this.registry.drivesOf(record.uuid));
+    if (running !== null) for (const drive of running.drives()) drives.add(drive);
+    for (const drive of this.listener?.drivesFor(record) ?? []) drives.add(drive);
+    for (const drive of drives) {
+      drive.io.seal();
+      drive.device.cancelQueuedWrites(EIO);
+    }
+    const reason =
+      `a defect of parityd stopped it: ${messageOf(error)}. Its data are as after a power cut. ` +
+      "Restart parityd to start it again, and report the lines of the log about this";
+    record.broken = { reason, array: running, drives };
+    record.running = null;
+    record.reason = reason;
+    this.context.timers.scheduleAfter(0, () => this.windUp(record, error));
+  }
+
+  /** A command about drives of no array met a defect: they take nothing any more. */
+  setAside(drives: readonly Drive[], error: unknown): CommandError {
+    for (const drive of drives) {
+      drive.io.seal();
+      drive.failure = `a defect of parityd: ${messageOf(error)}`;
+    }
+    const names = drives.map(({ name }) => name).join(", ");
+    const fields = { drives: names, error: stackOf(error) };
+    this.context.log.write("error", "a command about drives met a defect", fields);
+    const detail =
+      `a defect of parityd: ${messageOf(error)}. Drives ${names} are not used until parityd is ` +
+      "restarted: report the lines of the log about this";
+    return { kind: "conflict", code: "defect", detail };
+  }
+
+  private windUp(record: ArrayRecord, error: unknown): void {
+    const { array, reason, drives } = record.broken!;
+    let keptBytes = 0;
+    if (array !== null) {
+      this.arrays.push(array);
+      array.front.answerAll(EIO);
+      this.registry.areas.policies.delete(array.policy);
+      keptBytes = array.guard.reclaim();
+    }
+    for (const job of this.jobs.list()) {
+      const isOpen = job.state === "running" || job.state === "paused";
+      if (job.arrayUuid === record.uuid && isOpen) this.jobs.end(job, "failed", reason);
+    }
+    this.listener?.broken(record);
+    let outstanding = 0;
+    for (const drive of drives) outstanding += drive.outstanding;
+    this.context.log.write("error", `array ${record.name} is stopped by a defect`, {
+      array: record.name,
+      error: stackOf(error),
+      requestsOutstanding: outstanding,
+      keptMib: keptBytes / MIB,
+    });
+    this.registry.emit({
+      kind: "array.broken",
+      severity: "critical",
+      array: record.name,
+      arrayUuid: record.uuid,
+      drive: null,
+      job: null,
+      atMs: this.context.clock.wallMs(),
+      message: reason,
+    });
+  }
+}
+
+/** The answer to a command about an array that is broken. */
+export function brokenError({ name, broken }: ArrayRecord): CommandError {
+  const detail = `array ${name} is broken: ${broken?.reason ?? "a defect stopped it"}`;
+  return { kind: "conflict", code: "array-broken", detail };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
