@@ -13,6 +13,7 @@
  * never 0: from 0 a replay would call the array clean (write-rules 6).
  */
 import { assert } from "../base/assert.ts";
+import { inBackground } from "../base/background.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { SectorRange } from "../md/bad-block-log.ts";
@@ -33,6 +34,8 @@ import type { PplAreas } from "./ppl-areas.ts";
 import type { RaidArray } from "./raid-array.ts";
 
 const NOT_WRITTEN = "the superblocks cannot be written";
+/** Nothing tells that a file system has room again. */
+const ROOM_WAIT_MS = 500;
 /** Room for the bitmap of an array that had none: one block. */
 const BITMAP_SECTORS = 8;
 
@@ -48,6 +51,7 @@ export class ArrayPolicy {
   private logs: PplLogs | null = null;
   private keeper: BitmapKeeper | null = null;
   private current: ConsistencyPolicy;
+  private hasStopped = false;
 
   constructor(options: { array: RaidArray; areas: PplAreas; bitmap: BitmapState | null }) {
     const { array, bitmap } = options;
@@ -100,6 +104,7 @@ export class ArrayPolicy {
 
   /** No write is under way, and none will come. */
   async stop(): Promise<void> {
+    this.hasStopped = true;
     await this.rest();
     this.areas.policies.delete(this);
   }
@@ -109,9 +114,9 @@ export class ArrayPolicy {
     await this.keeper?.stop({ clears });
   }
 
-  /** Before each update of the superblocks, with the event count that it will have. */
-  async beforeUpdate(events: number): Promise<void> {
-    await this.keeper?.setEvents(events);
+  /** Before each update of the superblocks, with its event count. False: there is no room. */
+  async beforeUpdate(events: number): Promise<boolean> {
+    return this.keeper === null || this.keeper.setEvents(events);
   }
 
   // Members ----------------------------------------------------------------------------------
@@ -284,7 +289,14 @@ export class ArrayPolicy {
     if (this.array.members.degradedCount > 0) state.setDegraded(true);
     const keeper = new BitmapKeeper({ array: this.array, state });
     this.keeper = keeper;
-    this.array.engine.useBitmap(state, () => keeper.requestBlocks());
+    const intent = this.array.engine.useBitmap(state, () => keeper.requestBlocks());
+    keeper.onRefused = () => intent.refuseWaiting();
+  }
+
+  private async seatLogLater(role: number, drive: Drive): Promise<void> {
+    const isStill = this.array.roles[role]!.drive === drive && this.logs !== null;
+    if (!isStill || this.hasStopped || this.array.isFailed) return;
+    await this.seatLogAtStart(role);
   }
 
   /** Empties the log of a member that is there, and begins to use it. */
@@ -294,10 +306,18 @@ export class ArrayPolicy {
     if (drive === null || !array.members.isPresent(role)) return;
     const superblock = drive.superblock!;
     const isClear = await this.areas.clear(drive, superblock);
+    if (!isClear && this.areas.hasNoRoom(drive)) {
+      // No member's fault: what its log stands for is refused until there is room to empty it.
+      this.logs!.stick(role);
+      const later = () => inBackground(this.seatLogLater(role, drive), array.guard);
+      array.context.timers.scheduleAfter(ROOM_WAIT_MS, later);
+      return;
+    }
     const taken = isClear ? await this.takeSeat(superblock) : null;
     if (!array.members.isPresent(role)) this.giveUpSeat(taken);
     else if (taken === null) array.failMember(role, "its partial parity log cannot be used");
     else this.seated(role, taken);
+    this.logs!.unstick(role);
   }
 }
 

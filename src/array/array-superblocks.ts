@@ -16,6 +16,10 @@ export function superblockHostOf(array: RaidArray): SuperblockHost {
         keepsCheckpoint: array.policy.kind === "ppl",
         wallMs: array.context.clock.wallMs(),
       }),
+    isMember: (drive) => {
+      const role = array.roleOf(drive);
+      return role < 0 ? array.spares.includes(drive) : array.members.isPresent(role);
+    },
     mayNotWrite: () => array.members.isFailed || array.isReadOnlyStart,
     superblockFailed: (drive, errno) => superblockFailed(array, drive, errno),
   };

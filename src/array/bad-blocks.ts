@@ -4,11 +4,13 @@
  * Order: an entry is durable in the log area, and the superblock says that the log counts, before
  * `enter` answers true. In memory it holds from the moment it is asked for, so that nobody reads
  * the row in between. Where it cannot be made durable the member is failed, and the entry leaves
- * memory again: a drive that dies as a whole has no bad sectors.
+ * memory again: a drive that dies as a whole has no bad sectors. An entry that cannot be taken out
+ * for want of space stays.
  */
 import { errnoName } from "../base/errno.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { Outcome } from "../block/io-error.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
@@ -75,7 +77,10 @@ export class BadBlocks implements BadRows {
 
   async clear(offset: number, bytes: number): Promise<boolean> {
     if (!this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
-    if (!(await this.write())) return false;
+    if (!(await this.write())) {
+      this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+      return false;
+    }
     return this.log.isEmpty ? this.host.recordFlag() : true;
   }
 
@@ -95,7 +100,8 @@ export class BadBlocks implements BadRows {
     const range = { offset, bytes, address };
     const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
     enginePool.free(address, SLAB_BYTES);
-    if (!isDone(answer)) this.host.logFailed(answer.errno);
+    const isRefused = answer.outcome === Outcome.noSpace;
+    if (!isDone(answer) && !isRefused) this.host.logFailed(answer.errno);
     return isDone(answer);
   }
 }

@@ -11,7 +11,7 @@
  * (write-rules 7).
  */
 import { inBackground } from "../base/background.ts";
-import { EIO, EPERM } from "../base/errno.ts";
+import { EIO, ENOSPC, EPERM } from "../base/errno.ts";
 import type { Guard } from "../base/guard.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -31,6 +31,8 @@ export interface DirtyMarkHost {
   refuseWrites(): void;
   hasWaitingWrites(): boolean;
   activeWrites(): number;
+  /** Brings home what waits for room; false: it stays as after a crash, and the array dirty. */
+  closeWrites(): Promise<boolean>;
   /** Counts writes since the start: tells whether any came in a while. */
   writeCount(): number;
 }
@@ -102,6 +104,7 @@ export class DirtyMark {
     this.timers.cancel(this.timer);
     this.host.closeGate();
     if (this.current === "clean") return true;
+    if (!(await this.host.closeWrites())) return false;
     if (!(await this.host.flush())) return false;
     if (!(await this.host.recordClean())) return false;
     this.current = "clean";
@@ -149,24 +152,31 @@ export class DirtyMark {
   }
 }
 
+/** What could not be recorded, for want of space, is not what the next update says. */
+async function record({ state, superblocks }: RaidArray, isDirty: boolean): Promise<boolean> {
+  const isDurable = await superblocks.update(() => {
+    state.isMarkedDirty = isDirty;
+  });
+  if (!isDurable && superblocks.hasNoRoom) state.isMarkedDirty = !isDirty;
+  return isDurable;
+}
+
 /** The array as its dirty mark sees it. */
 export function dirtyMarkHostOf(array: RaidArray): DirtyMarkHost {
   return {
     guard: array.guard,
-    recordDirty: () =>
-      array.superblocks.update(() => {
-        array.state.isMarkedDirty = true;
-      }),
-    recordClean: () =>
-      array.superblocks.update(() => {
-        array.state.isMarkedDirty = false;
-      }),
+    recordDirty: () => record(array, true),
+    recordClean: () => record(array, false),
     flush: () => (array.members.isFailed ? Promise.resolve(false) : array.engine.flush()),
     openGate: () => array.engine.openGate(),
     closeGate: () => array.engine.closeGate(),
-    refuseWrites: () => array.engine.refuseGated(array.members.isFailed ? EIO : EPERM),
+    refuseWrites: () => {
+      const status = array.superblocks.hasNoRoom ? ENOSPC : EPERM;
+      array.engine.refuseGated(array.members.isFailed ? EIO : status);
+    },
     hasWaitingWrites: () => array.engine.hasGatedWrites,
     activeWrites: () => array.engine.activeWrites,
+    closeWrites: () => array.engine.rows.parked.close(),
     writeCount: () => array.front.writeCount,
   };
 }

@@ -3,7 +3,8 @@
  * is written to (write-rules 5).
  */
 import { MIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
-import { type AsyncIo, isDone } from "../block/async-io.ts";
+import { type AsyncIo, type IoAnswer, isDone } from "../block/async-io.ts";
+import { Outcome } from "../block/io-error.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import {
   type Crc32c,
@@ -31,6 +32,7 @@ export class PplAreas {
   readonly crc32c: Crc32c;
   /** Of all arrays that run. */
   readonly policies = new Set<{ readonly logCount: number }>();
+  private readonly withoutRoom = new WeakSet<Drive>();
 
   constructor(options: { context: ReactorContext; asyncIo: AsyncIo; crc32c: Crc32c }) {
     this.context = options.context;
@@ -85,11 +87,22 @@ export class PplAreas {
     const { offset, bytes } = areaOf(superblock);
     if (bytes === 0) return true;
     const behind = { offset: offset + PPL_HEADER_BYTES, bytes: bytes - PPL_HEADER_BYTES };
+    this.withoutRoom.delete(drive);
     return (
       (await this.writeEmpty(drive, superblock, Number.MAX_SAFE_INTEGER)) &&
-      isDone(await this.asyncIo.writeZeroes(drive.io, behind, { isFua: true })) &&
+      this.isWritten(drive, await this.asyncIo.writeZeroes(drive.io, behind, { isFua: true })) &&
       (await this.writeEmpty(drive, superblock, 0))
     );
+  }
+
+  /** The last `clear` of this drive was refused for want of space. */
+  hasNoRoom(drive: Drive): boolean {
+    return this.withoutRoom.has(drive);
+  }
+
+  private isWritten(drive: Drive, answer: IoAnswer): boolean {
+    if (answer.outcome === Outcome.noSpace) this.withoutRoom.add(drive);
+    return isDone(answer);
   }
 
   private async writeEmpty(
@@ -105,7 +118,7 @@ export class PplAreas {
     const range = { offset: areaOf(superblock).offset, bytes: PPL_HEADER_BYTES, address };
     const written = await this.asyncIo.write(drive.io, range, { isFua: true });
     this.context.enginePool.free(address, PPL_HEADER_BYTES);
-    return isDone(written);
+    return this.isWritten(drive, written);
   }
 
   /** The whole area, or null where it cannot be read. */

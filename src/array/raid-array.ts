@@ -367,12 +367,13 @@ export class RaidArray {
     drive.badBlocks = new BadBlockLog();
     admit(drive);
     const slot = this.roles[role]!;
-    const isDurable = await this.superblocks.update(() => {
+    const change = () => {
       slot.drive = drive;
       slot.state = "rebuilding";
       this.state.recoveryCheckpointSectors = 0;
       this.state.setDevRole(drive, role);
-    });
+    };
+    const isDurable = await this.superblocks.insist(change, () => this.isStopped);
     if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") {
       policy.giveUpSeat(taken);
       return false;
@@ -421,6 +422,8 @@ export class RaidArray {
     while (this.engine.activeRequests > 0) await timers.sleep(OUTSTANDING_POLL_MS);
     await this.policy.stop();
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
+    this.engine.rows.parked.dismiss();
+    this.superblocks.close();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
     this.engine.close();
     this.guard.close();
@@ -436,11 +439,11 @@ export class RaidArray {
   }
 
   /** The rebuild is complete and flushed: the member counts as in sync with this update. */
-  async commitRebuild(role: number): Promise<boolean> {
+  async commitRebuild(role: number, mayEnd: () => boolean): Promise<boolean> {
     const slot = this.roles[role]!;
-    const isDurable = await this.superblocks.update(() => {
+    const isDurable = await this.superblocks.insist(() => {
       if (slot.state === "rebuilding") slot.state = "in-sync";
-    });
+    }, mayEnd);
     if (!isDurable || slot.state !== "in-sync") return false;
     this.members.finishRebuild(role);
     this.policy.syncEnds(true);
@@ -454,7 +457,8 @@ export class RaidArray {
     // Order: the failure is durable in the other superblocks before any write that the member
     // missed is acknowledged.
     this.engine.beginRecord();
-    const recorded = this.superblocks.update(() => this.state.setDevRole(drive, Role.faulty));
+    const change = () => this.state.setDevRole(drive, Role.faulty);
+    const recorded = this.superblocks.insist(change, () => false);
     const goOn = (isDurable: boolean): void => {
       if (!isDurable && !this.members.isFailed) {
         this.makeReadOnly("the failure of a member could not be recorded");

@@ -15,6 +15,7 @@ const WINDOW_BYTES_MAX = 6 * MIB;
 const STRIPES_AT_ONCE_MAX = 64;
 const BUFFER_WAIT_MS = 5;
 const THROTTLE_STEP_MS = 5;
+const ROOM_WAIT_MS = 250;
 
 export interface SweepLimits {
   /** Bytes per second of one member while clients do I/O. */
@@ -31,8 +32,8 @@ export interface SweepOptions {
   readonly nextOf?: (stripe: number) => number;
   readonly chunkBytes: number;
   readonly bufferBytes: number;
-  /** Works on one stripe; false ends the sweep. */
-  readonly work: (stripe: number, buffer: number) => Promise<boolean>;
+  /** Works on one stripe; false ends the sweep. Without space it is tried again. */
+  readonly work: (stripe: number, buffer: number) => Promise<boolean | "no-space">;
   /** Looked at before each stripe. */
   readonly shouldStop: () => boolean;
   readonly limits: () => SweepLimits;
@@ -83,7 +84,7 @@ export class Sweep {
   }
 
   private async runLane(lane: number, buffer: number): Promise<void> {
-    const { toStripe, work, shouldStop } = this.options;
+    const { toStripe, shouldStop } = this.options;
     for (;;) {
       this.underWork[lane] = Number.POSITIVE_INFINITY;
       // The budget is for stripes that there are: a lane that has none left waits for nothing.
@@ -99,7 +100,18 @@ export class Sweep {
       const stripe = this.nextStripe;
       this.nextStripe = this.options.nextOf?.(stripe + 1) ?? stripe + 1;
       this.underWork[lane] = stripe;
-      if (!(await work(stripe, buffer))) this.isStopped = true;
+      if (!(await this.tryStripe(stripe, buffer))) this.isStopped = true;
+    }
+  }
+
+  private async tryStripe(stripe: number, buffer: number): Promise<boolean> {
+    const { work, shouldStop } = this.options;
+    for (;;) {
+      const answer = await work(stripe, buffer);
+      if (answer !== "no-space") return answer;
+      // Nothing tells that a file system has room again.
+      if (!this.isStopped && !shouldStop()) await this.timers.sleep(ROOM_WAIT_MS);
+      if (this.isStopped || shouldStop()) return false;
     }
   }
 

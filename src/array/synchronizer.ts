@@ -13,7 +13,8 @@
 import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
-import { StripeSync } from "../raid5/stripe-sync.ts";
+import { Outcome } from "../block/io-error.ts";
+import { type StripeResult, StripeSync } from "../raid5/stripe-sync.ts";
 import { SyncProgress } from "../raid5/sync-progress.ts";
 import { takeRun } from "./buffers.ts";
 import type { Job, JobTable } from "./jobs.ts";
@@ -188,6 +189,7 @@ export class Synchronizer {
         this.advance(progress.cursor);
       }
       array.engine.releaseStripe(held);
+      if (this.isRefused(result)) return "no-space";
       if (!isDone) this.abortReason ??= this.reasonOf(result);
       return isDone;
     });
@@ -220,7 +222,7 @@ export class Synchronizer {
   private async commit(role: number): Promise<boolean> {
     if (!(await this.array.engine.flush())) return false;
     if (this.abortReason !== null) return false;
-    return this.array.commitRebuild(role);
+    return this.array.commitRebuild(role, () => this.shouldStop());
   }
 
   // Resync -----------------------------------------------------------------------------------
@@ -251,6 +253,7 @@ export class Synchronizer {
         this.advance(progress.cursor);
       }
       array.engine.releaseStripe(held);
+      if (this.isRefused(result)) return "no-space";
       if (result.kind !== "done") this.abortReason ??= this.reasonOf(result);
       return result.kind === "done";
     });
@@ -258,7 +261,7 @@ export class Synchronizer {
     if (isComplete && this.abortReason === null && (await array.engine.flush())) {
       array.policy.syncEnds(true);
       const isDurable = await array.record(() => array.members.endResync());
-      if (isDurable) {
+      if (isDurable || array.superblocks.hasNoRoom) {
         this.finish(job, "done", null);
         array.emit("resync.finished", "info", "parity is in sync", { job: job.id });
         return;
@@ -336,6 +339,7 @@ export class Synchronizer {
         if (held < 0) return false;
         const result = await this.stripes.compare(stripe, mode, buffer, this.findings);
         array.engine.releaseStripe(held);
+        if (this.isRefused(result)) return "no-space";
         if (result.kind !== "done") {
           this.abortReason ??= this.reasonOf(result);
           return false;
@@ -410,7 +414,7 @@ export class Synchronizer {
 
   private sweep(
     progress: SyncProgress,
-    work: (stripe: number, buffer: number) => Promise<boolean>,
+    work: (stripe: number, buffer: number) => Promise<boolean | "no-space">,
   ): Promise<boolean> {
     const { array } = this;
     const { enginePool, timers } = array.context;
@@ -426,7 +430,7 @@ export class Synchronizer {
       chunkBytes: array.geometry.chunkBytes,
       bufferBytes: this.stripes.bufferBytes,
       work,
-      shouldStop: () => this.isStopping || this.abortReason !== null || this.job?.wish !== "go-on",
+      shouldStop: () => this.shouldStop(),
       limits: () => ({
         speedMin: array.tuning.syncSpeedMin,
         speedMax: Math.min(
@@ -436,6 +440,10 @@ export class Synchronizer {
       }),
       isBusy: () => this.isBusy(),
     }).run();
+  }
+
+  private shouldStop(): boolean {
+    return this.isStopping || this.abortReason !== null || this.job?.wish !== "go-on";
   }
 
   private isBusy(): boolean {
@@ -480,7 +488,15 @@ export class Synchronizer {
     this.isCheckpointing = false;
   }
 
-  private reasonOf(result: Awaited<ReturnType<StripeSync["rebuild"]>>): string {
+  /** A member has no room: no fault of its, and the work waits, for which the job says why. */
+  private isRefused(result: StripeResult): boolean {
+    const isRefused = result.kind !== "done" && result.error.outcome === Outcome.noSpace;
+    if (isRefused) this.job!.result["waits"] = `no space: ${this.reasonOf(result)}`;
+    else delete this.job?.result["waits"];
+    return isRefused;
+  }
+
+  private reasonOf(result: StripeResult): string {
     if (result.kind === "done") return "the member left the array";
     const { role, op, offset } = result.error;
     const drive = this.array.roles[role]?.drive?.name ?? `role ${role}`;

@@ -10,7 +10,7 @@
  * | -EAGAIN -EINTR -EBUSY -ENOMEM     | transient   | retry         | retry                   |
  * | -EIO -ENODATA -EILSEQ -EREMOTEIO  | media-error | retry, repair | retry, then log or fail |
  * | -ETIMEDOUT                        | timed-out   | from parity   | fail member             |
- * | -ENOSPC -EDQUOT, not on read      | no-space    |               | ENOSPC                  |
+ * | -ENOSPC -EDQUOT, not on read      | no-space    |               | ENOSPC, no member fails |
  * | -EOPNOTSUPP, discard, writeZeroes | unsupported |               | write zeros             |
  * | -EBADE                            | fenced      | fence array   | fence array             |
  * | -EFAULT -EBADF                    | (our bug)   | assert        | assert                  |

@@ -226,6 +226,8 @@ export class RetryFilter {
     if (outcome === Outcome.unsupported) return;
     const kind = outcome === Outcome.short ? "short" : errnoName(errno);
     this.counters.kinds[kind] = (this.counters.kinds[kind] ?? 0) + 1;
+    // A want of space is no fault of the drive either, and it is told by its kind.
+    if (outcome === Outcome.noSpace) return;
     if (outcome === Outcome.short || outcome === Outcome.transient) return;
     if (outcome === Outcome.fenced) return;
     if (op === Op.read) this.counters.read += 1;
@@ -301,14 +303,17 @@ export class RetryFilter {
     this.restore(request);
     this.state[request] = State.idle;
     this.requestTotal -= 1;
-    if (this.overlay !== null && outcome === Outcome.done) this.patch(request);
+    if (this.overlay !== null && outcome === Outcome.done) this.cover(request, this.overlay);
     this.router.dispatch(request, outcome, errno);
   }
 
-  private patch(request: number): void {
+  private cover(request: number, overlay: ReadOverlay): void {
     const { table } = this;
-    if (table.op[request] !== Op.read) return;
-    this.overlay!.patch(table.offset[request]!, table.bytes[request]!, table.address[request]!);
+    const op = table.op[request];
+    const offset = table.offset[request]!;
+    const bytes = table.bytes[request]!;
+    if (op === Op.read) overlay.patch(offset, bytes, table.address[request]!);
+    else if (op !== Op.flush) overlay.forget(offset, bytes);
   }
 
   /** The owner sees its request as it submitted it. */

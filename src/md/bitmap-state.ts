@@ -352,6 +352,18 @@ export class BitmapState {
     this.writing[block] = Writing.current;
   }
 
+  /** Some members hold the block, others what they held before: it is to be written again. */
+  refuseBlockWrite(block: number): void {
+    assert(this.writing[block] !== Writing.none, "the write of the block had begun");
+    this.writing[block] = Writing.none;
+    this.urgent[block] = 1;
+    const end = (block + 1) * BITMAP_BLOCK_BYTES;
+    for (let index = block * BITMAP_BLOCK_BYTES; index < end; index += 1) {
+      this.durable[index]! &= this.submitted[index]!;
+    }
+    if (block === 0) this.durableEventsCleared = -1;
+  }
+
   /** Every member holds the block durably; one that does not has been failed. */
   endBlockWrite(block: number): void {
     assert(this.writing[block] !== Writing.none, "the write of the block had begun");

@@ -7,7 +7,6 @@
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
-
 import { assert } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
 import { EIO } from "../base/errno.ts";
@@ -114,6 +113,7 @@ export class StripeEngine {
         runSlow: (op) => inBackground(this.slow.run(op), options.environment.guard),
         holdGranted: (op) => this.holds.granted(op),
         isRecordPending: () => this.recordsPending > 0,
+        isFull: () => this.rows.parked.isFull,
       },
     });
     this.rows = new RowPath({
@@ -123,6 +123,8 @@ export class StripeEngine {
       members: options.members,
       policy: this.policy,
       untilRecorded: () => this.untilRecorded(),
+      hold: (stripe) => this.holdStripe(stripe),
+      release: (op) => this.releaseStripe(op),
       host: {
         memberFailed,
         repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
@@ -200,9 +202,9 @@ export class StripeEngine {
     return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy && isLogIdle;
   }
 
-  /** Writes that are past the gate and not answered. */
+  /** Writes that are past the gate and not answered, and rows of some that are still under way. */
   get activeWrites(): number {
-    return this.writesActive;
+    return this.writesActive + this.rows.parked.count;
   }
 
   /** Requests that are not answered. */
@@ -247,6 +249,7 @@ export class StripeEngine {
       opCapacity: STRIPE_OP_CAPACITY,
       stripeOf: (op) => this.ops.stripe[op]!,
       marked: (op) => this.runner.marked(op),
+      refused: (op) => this.runner.refused(op),
       needsBlocks,
     });
     this.policy.intent = intent;
@@ -348,6 +351,7 @@ export class StripeEngine {
   turn(): void {
     this.runner.retryWaiting();
     this.holds.start();
+    this.rows.parked.turn();
     this.zeroes.turn();
     this.reads.turn();
     this.split();

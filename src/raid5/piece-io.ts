@@ -7,6 +7,7 @@
  * behind the reap that brought them.
  */
 import { inBackground } from "../base/background.ts";
+import { ENOSPC } from "../base/errno.ts";
 import type { Guard } from "../base/guard.ts";
 import type { AsyncIo, IoWaiter } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
@@ -75,6 +76,11 @@ export class PieceIo implements IoWaiter {
   goneError(op: OpCode, role: number): MemberError {
     const { pieceBytes: bytes } = this.tools;
     return { role, op, outcome: Outcome.memberLost, errno: 0, offset: this.offset(role), bytes };
+  }
+
+  /** The error of a member that has no room for the piece. */
+  refusedError(role: number): MemberError {
+    return { ...this.goneError(Op.write, role), outcome: Outcome.noSpace, errno: ENOSPC };
   }
 
   private submit(role: number, address: number): void {

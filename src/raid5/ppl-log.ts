@@ -8,6 +8,7 @@
  * |----------|----------------------------------------------------------------------------------|
  * | filling  | users put their entries into the next unit; nothing is on disk                   |
  * | writing  | the unit goes to the log. Its users write nothing yet                            |
+ * |          | (no room for it: they are refused, and have written nothing)                     |
  * | covering | the unit is durable: its users write data and parity                             |
  * | settled  | all of them are done; the unit may be superseded once that is durable            |
  *
@@ -52,6 +53,8 @@ export interface PplLogHost {
   logged(user: number): void;
   /** The log is gone, before the user has written anything; it need not call `done`. */
   dropped(user: number): void;
+  /** The log has no room for the user's entries, which has written nothing and may not. */
+  refused(user: number): void;
   memberFailed(error: MemberError): void;
   /** Makes every write that has completed durable. */
   flush(whenDone: (isDurable: boolean) => void): void;
@@ -83,6 +86,8 @@ export class PplLog {
   private unitOffset = 0;
   /** Where the last unit ends in the area; 0: none was written. */
   private endBytes = 0;
+  /** A unit at the start of the area was cut off: the next one goes there. */
+  private startsOver = false;
   private mustFlush = false;
   private isDropped = false;
 
@@ -179,6 +184,13 @@ export class PplLog {
     if (this.phase === Phase.idle) this.submit();
   }
 
+  /** The unit that covers will stand for long: those that wait for the next one are refused. */
+  refuseWaiting(): void {
+    if (this.isDropped) return;
+    this.refuse(this.filling);
+    this.refuse(this.queue);
+  }
+
   /** Memory goes back; for the end of the array, with nothing under way. */
   close(): void {
     if (this.isDropped) return;
@@ -231,10 +243,8 @@ export class PplLog {
     if (this.environment.table.available === 0) return;
     const { space } = this;
     this.unitBytes = this.builder.finish();
-    this.unitOffset = nextPplUnitOffset(space, {
-      endBytes: this.endBytes,
-      unitBytes: this.unitBytes,
-    });
+    const { endBytes, unitBytes, startsOver } = this;
+    this.unitOffset = startsOver ? 0 : nextPplUnitOffset(space, { endBytes, unitBytes });
     const { fillingAddress, filling } = this;
     this.fillingAddress = this.coveringAddress;
     this.coveringAddress = fillingAddress;
@@ -242,7 +252,7 @@ export class PplLog {
     this.covering = filling;
     const isHeaderFirst =
       this.unitBytes > PPL_HEADER_BYTES &&
-      needsHeaderFirst(space, { endBytes: this.endBytes, offset: this.unitOffset });
+      (startsOver || needsHeaderFirst(space, { endBytes, offset: this.unitOffset }));
     this.phase = isHeaderFirst ? Phase.header : Phase.body;
     this.write(0, isHeaderFirst ? PPL_HEADER_BYTES : this.unitBytes);
   }
@@ -274,6 +284,14 @@ export class PplLog {
     }
     const { role } = this;
     const isCurrent = this.members.epoch[role] === this.epoch;
+    if (outcome === Outcome.noSpace && this.isUsable) {
+      // The unit before it is settled, so what is there now is what a crash leaves in its place.
+      // The search begins at the start of the area: the next unit mends that first.
+      if (this.unitOffset === 0) this.startsOver = true;
+      this.phase = Phase.idle;
+      this.refuse(this.covering);
+      return;
+    }
     if (outcome !== Outcome.done || !this.isUsable) {
       this.phase = Phase.idle;
       const offset = this.space.offsetBytes + this.unitOffset;
@@ -289,6 +307,7 @@ export class PplLog {
       this.write(PPL_HEADER_BYTES, this.unitBytes - PPL_HEADER_BYTES);
       return;
     }
+    this.startsOver = false;
     this.endBytes = this.unitOffset + this.unitBytes;
     this.phase = Phase.covering;
     this.mustFlush = this.members.hasVolatileMember;
@@ -305,6 +324,11 @@ export class PplLog {
     // Nobody waits for the answer of its flush any more.
     if (this.phase === Phase.flushing) this.phase = Phase.idle;
     if (!this.isWriting) this.freeBuffers();
+  }
+
+  private refuse(users: IndexQueue): void {
+    // What a refusal frees may enter at once.
+    for (let left = users.length; left > 0; left -= 1) this.host.refused(users.shift());
   }
 
   private freeBuffers(): void {

@@ -35,6 +35,7 @@ export interface PplLogsHost {
   /** See PplLogHost. */
   logged(op: number): void;
   dropped(op: number): void;
+  refused(op: number): void;
   memberFailed(error: MemberError): void;
   flush(whenDone: (isDurable: boolean) => void): void;
 }
@@ -50,11 +51,13 @@ export type PplTicket = readonly number[];
 
 interface Waiter {
   readonly extents: readonly LoggedExtent[];
-  readonly resolve: () => void;
+  readonly resolve: (isRefused: boolean) => void;
 }
 
 /** The largest number of members that work at once on rows and stripes, beside the operations. */
 const TICKETS_MAX = 1088;
+/** In place of a user: there is no room in the log. */
+const REFUSED = -1;
 
 export class PplLogs {
   private readonly environment: EngineEnvironment;
@@ -77,6 +80,8 @@ export class PplLogs {
     parityRole: 0,
     checksum: 0,
   };
+  /** Roles (bits) whose unit stands until rows are home for which there is no room. */
+  private stuckRoles = 0;
   private generation = 0;
   private partialParityBytesMax = PPL_PARTIAL_PARITY_BYTES_MAX;
 
@@ -156,6 +161,21 @@ export class PplLogs {
     return this.logs[role]?.isUsable === true;
   }
 
+  /** Whoever would log here is refused for want of space. */
+  isStuck(role: number): boolean {
+    return (this.stuckRoles & (1 << role)) !== 0;
+  }
+
+  /** The unit that covers now stands until `unstick` (parked-rows.ts). */
+  stick(role: number): void {
+    this.stuckRoles |= 1 << role;
+    this.logs[role]?.refuseWaiting();
+  }
+
+  unstick(role: number): void {
+    this.stuckRoles &= ~(1 << role);
+  }
+
   enter(op: number, role: number): void {
     this.enterLog(op, role);
   }
@@ -172,16 +192,29 @@ export class PplLogs {
     log.done();
   }
 
+  /** The operation ends, and what it logged stands on until the answer is called. */
+  handOver(op: number): () => void {
+    const log = this.logOf[op]!;
+    assert(log !== null, "what stands was logged");
+    this.logOf[op] = null;
+    return () => log.done();
+  }
+
   // Rows and whole stripes -------------------------------------------------------------------
 
-  /** Resolves when the rows are durable in the log of their parity's member, if that is there. */
-  async logRows(extent: LoggedExtent): Promise<PplTicket> {
+  /**
+   * Resolves when the rows are durable in the log of their parity's member, if that is there. Null:
+   * there is no room for that.
+   */
+  async logRows(extent: LoggedExtent): Promise<PplTicket | null> {
     const role = this.geometry.parityRole(extent.stripe);
-    return this.hasLog(role) ? [await this.logExtents(role, [extent])] : [];
+    if (!this.hasLog(role)) return [];
+    const user = await this.logExtents(role, [extent]);
+    return user < 0 ? null : [user];
   }
 
   /** The same for all data of stripes [first, end), LOGGED_STRIPES_MAX at most. */
-  async logStripes(first: number, end: number): Promise<PplTicket> {
+  async logStripes(first: number, end: number): Promise<PplTicket | null> {
     assert(end - first <= LOGGED_STRIPES_MAX, "one unit of each member takes them");
     const byRole = new Map<number, LoggedExtent[]>();
     const rowCount = this.geometry.chunkBytes / ROW_BYTES;
@@ -194,7 +227,11 @@ export class PplLogs {
       list.push({ ...extent, partialParityAddress: 0 });
       byRole.set(role, list);
     }
-    return Promise.all([...byRole].map(([role, extents]) => this.logExtents(role, extents)));
+    const logging = [...byRole].map(([role, extents]) => this.logExtents(role, extents));
+    const users = await Promise.all(logging);
+    if (!users.includes(REFUSED)) return users;
+    this.giveBack(users.filter((user) => user !== REFUSED));
+    return null;
   }
 
   /** What the ticket stands for is written. */
@@ -206,10 +243,15 @@ export class PplLogs {
   }
 
   private logExtents(role: number, extents: readonly LoggedExtent[]): Promise<number> {
+    if (this.isStuck(role)) return Promise.resolve(REFUSED);
     const user = this.freeTickets.pop();
     assert(user !== undefined, "there is a ticket for each that works on rows");
     return new Promise((resolve) => {
-      this.waiters.set(user, { extents, resolve: () => resolve(user) });
+      const settle = (isRefused: boolean): void => {
+        if (isRefused) this.freeTickets.push(user);
+        resolve(isRefused ? REFUSED : user);
+      };
+      this.waiters.set(user, { extents, resolve: settle });
       this.enterLog(user, role);
     });
   }
@@ -240,12 +282,17 @@ export class PplLogs {
     },
     logged: (user) => {
       if (user < this.opCapacity) this.host.logged(user);
-      else this.resolve(user);
+      else this.resolve(user, false);
     },
     dropped: (user) => {
       this.logOf[user] = null;
       if (user < this.opCapacity) this.host.dropped(user);
-      else this.resolve(user);
+      else this.resolve(user, false);
+    },
+    refused: (user) => {
+      this.logOf[user] = null;
+      if (user < this.opCapacity) this.host.refused(user);
+      else this.resolve(user, true);
     },
     memberFailed: (error) => this.host.memberFailed(error),
     flush: (whenDone) => this.host.flush(whenDone),
@@ -255,10 +302,10 @@ export class PplLogs {
     },
   };
 
-  private resolve(user: number): void {
+  private resolve(user: number, isRefused: boolean): void {
     const { resolve } = this.waiters.get(user)!;
     this.waiters.delete(user);
-    resolve();
+    resolve(isRefused);
   }
 
   private addExtent(extent: LoggedExtent, unit: PplUnitBuilder): void {
@@ -277,6 +324,7 @@ export class PplLogs {
   private retire(role: number): void {
     const log = this.logs[role];
     if (log === null || log === undefined) return;
+    this.unstick(role);
     // Its member has left: that drops it.
     log.turn();
     if (log.isWriting) this.leaving.push(log);

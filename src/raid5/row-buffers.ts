@@ -14,6 +14,10 @@ const SLOTS_BESIDE_ROLES = 3;
 export class RowBuffers {
   /** Roles that could not be read since it was last set to 0. */
   failed = 0;
+  /** Roles that had no room for a row. */
+  refused = 0;
+  /** Roles of which a row is parked (parked-rows.ts). */
+  parked = 0;
   /** Slots: one for each role, then the old content, a result, and the partial parity. */
   readonly oldSlot: number;
   readonly resultSlot: number;

@@ -19,27 +19,26 @@
  * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
  * stripe's lock.
  */
+import { ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { BadBlockCause } from "../md/bad-block-log.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowIo, RowPlace } from "./row-io.ts";
-import type { WritePolicy } from "./write-policy.ts";
+import type { RowLog } from "./row-log.ts";
 
 /** Parts of the row path. */
 export interface CureTools {
   readonly io: RowIo;
   readonly geometry: Geometry;
   readonly members: MemberSet;
-  readonly policy: WritePolicy;
+  readonly rowLog: RowLog;
   unknownRoles(place: RowPlace): number;
   isProven(place: RowPlace): boolean;
   readOthers(place: RowPlace, without: number, rows: RowBuffers): Promise<boolean>;
   /** Puts content back and reads it again; its entry goes. */
   repair(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<boolean>;
-  /** Logs parity that is about to be computed from all data. False: it must not be written. */
-  logParity(place: RowPlace, role: number): Promise<readonly number[] | null>;
   enterBad(place: RowPlace, role: number, cause: BadBlockCause): Promise<boolean>;
   lost(place: RowPlace, roles: number): void;
 }
@@ -102,10 +101,13 @@ export class RowCure {
     if (role !== tools.geometry.parityRole(place.stripe)) {
       return tools.repair(place, role, rows.result, rows);
     }
-    const ticket = await tools.logParity(place, role);
-    if (ticket === null) return false;
+    const ticket = await tools.rowLog.log(place, role, 0);
+    if (typeof ticket === "number") {
+      if (ticket === ENOSPC) rows.refused |= 1 << role;
+      return false;
+    }
     const isCured = await tools.repair(place, role, rows.result, rows);
-    tools.policy.logs?.giveBack(ticket);
+    tools.rowLog.giveBack(ticket, role, rows);
     return isCured;
   }
 

@@ -15,7 +15,10 @@ export interface RowPlace {
   readonly row: number;
 }
 
-/** What became of a row: "bad" is a bad sector, "gone" a member that is missing or does not answer. */
+/**
+ * What became of a row: "bad" is a bad sector, "no-space" a write that its member has no room for,
+ * "gone" a member that is missing or does not answer.
+ */
 export type Moved = "done" | "bad" | "no-space" | "gone";
 
 export class RowIo {
@@ -58,10 +61,17 @@ export class RowIo {
     return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
   }
 
+  /** The row is on record as bad on the role's member. */
+  isBad(place: RowPlace, role: number): boolean {
+    const log = this.members.badRows[role];
+    if (log === null || log === undefined || log.isEmpty) return false;
+    return log.has(this.offsetOf(place, role), ROW_BYTES);
+  }
+
   /** Reads a role's row into a slot, which is renewed when the drive may still write there. */
   async load(place: RowPlace, role: number, slot: number, rows: RowBuffers): Promise<Moved> {
     const moved = await this.move(Op.read, place, role, rows.of(slot));
-    if (moved !== "done" && moved !== "bad") await rows.renew(slot);
+    if (moved === "gone") await rows.renew(slot);
     return moved;
   }
 
@@ -95,7 +105,8 @@ export class RowIo {
   async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
     const isResult = address === rows.result;
     const moved = await this.move(Op.write, place, role, address);
-    if (isResult && moved !== "done" && moved !== "bad") await rows.renew(rows.resultSlot);
+    if (isResult && moved === "gone") await rows.renew(rows.resultSlot);
+    if (moved === "no-space") rows.refused |= 1 << role;
     return moved;
   }
 

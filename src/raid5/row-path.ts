@@ -20,9 +20,10 @@
  * a cure of parity too, or an entry from before it would undo it in a replay. Beside an unknown
  * chunk parity is entered as bad, which replay knows to leave alone.
  *
- * A write that fails enters its row in that member's log if the row keeps redundancy, and answers
- * EIO (or ENOSPC) otherwise. All writes here are FUA: an entry is cleared only after the write that
- * cures it is durable. The caller holds the stripe's lock.
+ * What a member does not take is in degraded-rows.ts. A chunk with an entry is written home first,
+ * if its member takes it by now, when another chunk of its row is written (write-rules 22). All
+ * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
+ * caller holds the stripe's lock.
  */
 import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
@@ -30,18 +31,18 @@ import type { AsyncIo } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import type { BadBlockCause } from "../md/bad-block-log.ts";
 import { Op } from "../reactor/io-table.ts";
-import { DegradedRows } from "./degraded-rows.ts";
+import { DegradedRows, type ModifiedRow } from "./degraded-rows.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
-import type { PplTicket } from "./ppl-logs.ts";
+import { ParkedRows } from "./parked-rows.ts";
 import { RowBuffers } from "./row-buffers.ts";
 import { RowCure } from "./row-cure.ts";
-import { type Moved, RowIo, type RowPlace } from "./row-io.ts";
+import { RowIo, type RowPlace } from "./row-io.ts";
+import { RowLog } from "./row-log.ts";
+import type { WritePolicy } from "./write-policy.ts";
 
 export type { RowPlace } from "./row-io.ts";
-
-import type { WritePolicy } from "./write-policy.ts";
 
 export interface RowHost {
   memberFailed(error: MemberError): void;
@@ -69,7 +70,9 @@ export class RowPath {
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
   private readonly host: RowHost;
-  private readonly policy: WritePolicy;
+  private readonly rowLog: RowLog;
+  /** Parity that waits for room. */
+  readonly parked: ParkedRows;
   private readonly sources = new Uint32Array(16);
   readonly cures: RowCure;
 
@@ -80,6 +83,8 @@ export class RowPath {
     members: MemberSet;
     policy: WritePolicy;
     untilRecorded: () => Promise<void>;
+    hold: (stripe: number) => Promise<number>;
+    release: (held: number) => void;
     host: RowHost;
   }) {
     this.environment = options.environment;
@@ -92,13 +97,28 @@ export class RowPath {
     });
     this.geometry = options.geometry;
     this.members = options.members;
-    this.policy = options.policy;
     this.host = options.host;
+    this.parked = new ParkedRows({
+      ...options,
+      host: {
+        hold: options.hold,
+        release: options.release,
+        takeBuffers: () => this.takeBuffers(),
+        store: (place, role, address, rows) => this.io.store(place, role, address, rows),
+        enterBad: (place, role) => this.enterBad(place, role),
+      },
+    });
+    this.rowLog = new RowLog({ ...options, parked: this.parked });
     this.degraded = new DegradedRows({
       kernels: options.environment.kernels,
       io: this.io,
-      isRestKnown: (place, role) => (this.unknownRoles(place) & ~(1 << role)) === 0,
-      enterOrLose: (place, role) => this.enterOrLose(place, role),
+      host: {
+        isRestKnown: (place, role) => (this.unknownRoles(place) & ~(1 << role)) === 0,
+        isProven: (place) => this.isProven(place),
+        enterOrLose: (place, role) => this.enterOrLose(place, role),
+        clearBad: (place, role) => this.clearBad(place, role),
+        park: (place, role, address) => this.parked.park(place, role, address),
+      },
     });
     this.cures = new RowCure({
       ...options,
@@ -107,7 +127,7 @@ export class RowPath {
       isProven: (place) => this.isProven(place),
       readOthers: (place, without, rows) => this.readOthers(place, without, rows),
       repair: (place, role, address, rows) => this.repair(place, role, address, rows),
-      logParity: (place, role) => this.log(place, role, 0),
+      rowLog: this.rowLog,
       enterBad: (place, role, cause) => this.enterBad(place, role, cause),
       lost: ({ stripe, row }, roles) => options.host.lost(stripe, row, roles),
     });
@@ -138,6 +158,7 @@ export class RowPath {
       this.host.lost(place.stripe, place.row, unknown);
       return EIO;
     }
+    // Without room the sector stays as it is, and is found again.
     if (isNew) await this.repair(place, role, target, rows);
     return 0;
   }
@@ -170,6 +191,7 @@ export class RowPath {
       if (status !== 0) return status;
       this.complete(part, rows.old);
     }
+    await this.bringHome(place, own | parity, rows);
     let hasOld = isPartial;
     // Reads may show that more is unknown; each round knows one role less, so it ends.
     for (let round = 0; round <= geometry.memberCount + 1; round += 1) {
@@ -224,7 +246,7 @@ export class RowPath {
     this.io.xorOthers(1 << parityRole, rows.result, rows);
     const moved = await this.io.store(place, parityRole, rows.result, rows);
     // What was there is wrong: nobody may go by it.
-    if (moved === "bad" || moved === "no-space") await this.enterOrLose(place, parityRole);
+    if (moved === "bad") await this.enterOrLose(place, parityRole);
     return false;
   }
 
@@ -304,74 +326,58 @@ export class RowPath {
 
   // Writing ----------------------------------------------------------------------------------
 
+  /**
+   * An entry says what was, not what is: a chunk that only parity knows is written home, if its
+   * member takes it by now, before another chunk of its row is written (write-rules 22). `written`
+   * are the roles that are written anyhow.
+   */
+  private async bringHome(place: RowPlace, written: number, rows: RowBuffers): Promise<void> {
+    const { members } = this;
+    const unknown = this.unknownRoles(place) & ~written;
+    if (unknown === 0 || this.unknownRoles(place) !== unknown || !this.isProven(place)) return;
+    const isOne = (unknown & (unknown - 1)) === 0;
+    if (!isOne || members.badRoles(place.stripe, place.row, place.row + 1) !== unknown) return;
+    const role = 31 - Math.clz32(unknown);
+    if ((await this.readOthers(place, unknown, rows)) && (await this.doubt(place, unknown))) {
+      this.io.xorOthers(unknown, rows.result, rows);
+      await this.repair(place, role, rows.result, rows);
+    }
+    rows.failed = 0;
+  }
+
   private async writeWithNewParity(
     place: RowPlace,
     role: number,
     part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const { geometry, environment } = this;
+    const { geometry } = this;
     const parityRole = geometry.parityRole(place.stripe);
     const { address } = part;
-    environment.kernels.copy(rows.of(role), address, ROW_BYTES);
-    this.io.xorOthers(1 << parityRole, rows.result, rows);
-    let ticket: PplTicket | null = [];
-    if (!part.isLogged) {
-      const isOnly = geometry.dataCount === 1;
-      if (!isOnly) this.io.xorOthers((1 << parityRole) | (1 << role), rows.partialParity, rows);
-      ticket = await this.log(place, role, isOnly ? 0 : rows.partialParity);
-      if (ticket === null) return EIO;
-    }
-    const [data, parity] = await Promise.all([
-      this.io.storeIfThere(place, role, address, rows),
-      this.io.storeIfThere(place, parityRole, rows.result, rows),
-    ]);
-    const status = await this.settleBoth(place, role, { data, parity });
-    this.policy.logs?.giveBack(ticket);
+    const isOnly = geometry.dataCount === 1;
+    if (isOnly) this.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
+    else this.io.xorOthers((1 << parityRole) | (1 << role), rows.partialParity, rows);
+    const isMissing = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
+    const status = await this.writeLogged(place, { role, address, isMissing }, part, rows);
     if (status === 0) this.noteProven(place);
     return status;
   }
 
-  /** What became of a row's data and parity: entries are cleared, or made. */
-  private async settleBoth(
+  /** Logs the row unless an entry covers it, and writes it with the parity that it then has. */
+  private async writeLogged(
     place: RowPlace,
-    role: number,
-    { data, parity }: { readonly data: Moved; readonly parity: Moved },
+    modified: ModifiedRow,
+    { isLogged }: RowPart,
+    rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
-    if (data === "no-space" && parity === "no-space") return ENOSPC;
-    if (data !== "done" && parity !== "done") return EIO;
-    if (data === "done") await this.clearBad(place, role);
-    else if (data !== "gone" && !(await this.enterOrFail(place, role))) return EIO;
-    if (parity === "done") await this.clearBad(place, parityRole);
-    else if (parity !== "gone" && !(await this.enterOrFail(place, parityRole))) return EIO;
-    return 0;
-  }
-
-  /**
-   * Logs one row of a data chunk that is about to be written; without partial parity, that parity
-   * is about to be computed from all data. Null: it must not be written.
-   */
-  private async log(
-    { stripe, row }: RowPlace,
-    role: number,
-    partialParityAddress: number,
-  ): Promise<PplTicket | null> {
-    const { geometry, members } = this;
-    const { logs } = this.policy;
-    if (logs === null) return [];
-    const parityRole = geometry.parityRole(stripe);
-    if ((members.unavailableRoles(stripe) & (1 << parityRole)) !== 0) return [];
-    if (!logs.hasLog(parityRole)) return null;
-    const isAll = partialParityAddress === 0;
-    return logs.logRows({
-      stripe,
-      firstRow: row,
-      rowCount: 1,
-      firstDataIndex: isAll ? 0 : geometry.dataIndexOf(stripe, role),
-      dataCount: isAll ? geometry.dataCount : 1,
-      partialParityAddress,
-    });
+    const isOnly = this.geometry.dataCount === 1;
+    const partialParity = isOnly ? 0 : rows.partialParity;
+    const ticket = isLogged ? [] : await this.rowLog.log(place, modified.role, partialParity);
+    if (typeof ticket === "number") return ticket;
+    const status = await this.degraded.write(place, parityRole, [modified], rows);
+    this.rowLog.giveBack(ticket, parityRole, rows);
+    return status;
   }
 
   private async writeBesideUnknown(
@@ -416,12 +422,8 @@ export class RowPath {
     this.sources[0] = rows.result;
     this.sources[1] = rows.old;
     this.environment.kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
-    const ticket = part.isLogged ? [] : await this.log(place, role, rows.partialParity);
-    if (ticket === null) return EIO;
-    const modified = [{ role, address: part.address, isMissing: false }];
-    const status = await this.degraded.write(place, parityRole, modified, rows);
-    this.policy.logs?.giveBack(ticket);
-    return status;
+    const modified = { role, address: part.address, isMissing: false };
+    return this.writeLogged(place, modified, part, rows);
   }
 
   /** Puts the old bytes around the new ones. */
@@ -441,13 +443,6 @@ export class RowPath {
   }
 
   // The bad-block log ------------------------------------------------------------------------
-
-  /** Enters the row as bad where the rest of the row is known; fails the member if it cannot. */
-  private async enterOrFail(place: RowPlace, role: number): Promise<boolean> {
-    if ((this.unknownRoles(place) & ~(1 << role)) !== 0) return false;
-    await this.enterOrLose(place, role);
-    return true;
-  }
 
   /** Enters the row as bad, whatever else is known of it; fails the member if it cannot. */
   private async enterOrLose(place: RowPlace, role: number): Promise<void> {
@@ -477,8 +472,14 @@ export class RowPath {
     cause: BadBlockCause = "unwritten",
   ): Promise<boolean> {
     const log = this.members.badRows[role];
+    const offset = this.io.offsetOf(place, role);
+    const isBelieved = log?.isUnread(offset, ROW_BYTES) === true;
+    // On record already, and not with more faith than it deserves now.
+    if (this.io.isBad(place, role) && (cause === "unread" || !isBelieved)) {
+      return Promise.resolve(true);
+    }
     if (log === null || log === undefined) return Promise.resolve(false);
-    return log.enter(this.io.offsetOf(place, role), ROW_BYTES, cause);
+    return log.enter(offset, ROW_BYTES, cause);
   }
 
   private clearBad(place: RowPlace, role: number): Promise<boolean> {

@@ -9,9 +9,9 @@
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
  * entry does not cover is logged row by row, when it has been given back.
  */
-import { EIO } from "../base/errno.ts";
+import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import type { ModifiedRow } from "./degraded-rows.ts";
+import { type ModifiedRow, worse } from "./degraded-rows.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
@@ -69,28 +69,58 @@ export class SlowOps {
     if (isWrite && policy.intent !== null && ops.isMarked[op] === 0) {
       ops.isMarked[op] = 1;
       const stripe = ops.stripe[op]!;
-      if (!policy.intent.startWrite(stripe)) await policy.intent.untilDurable(stripe, stripe + 1);
+      if (!policy.intent.startWrite(stripe)) {
+        const isMarked = await policy.intent.untilDurable(stripe, stripe + 1);
+        if (!isMarked) {
+          this.finish(op, ENOSPC);
+          return;
+        }
+      }
     }
     const buffers = await this.rows.takeBuffers();
     let status = 0;
     if (ops.isHalfWritten[op] === 1) {
       ops.isHalfWritten[op] = 0;
       status = await this.mend(op, buffers);
-      if (policy.logs?.covers(op) === true) policy.logs.done(op);
+      this.endCover(op, buffers);
       if (this.segments.endUnit(op)) {
-        status = Math.max(status, await this.runAll(op, buffers, "waiting"));
+        status = worse(status, await this.runAll(op, buffers, "waiting"));
       }
     } else if (policy.logs?.covers(op) === true) {
       status = await this.runAll(op, buffers, "covered");
-      policy.logs.done(op);
+      this.endCover(op, buffers);
       if (this.segments.endUnit(op)) {
-        status = Math.max(status, await this.runAll(op, buffers, "waiting"));
+        status = worse(status, await this.runAll(op, buffers, "waiting"));
       }
     } else status = await this.runAll(op, buffers, "all");
+    this.endMark(op, buffers);
     buffers.give();
     // The failed member is recorded in the others before this write is acknowledged.
     await this.untilRecorded();
     this.finish(op, isWrite && this.members.isFailed ? EIO : status);
+  }
+
+  /** The rows of the operation's unit are written, or parked: then it stands until they are home. */
+  private endCover(op: number, { parked }: RowBuffers): void {
+    const { logs } = this.policy;
+    if (logs?.covers(op) !== true) return;
+    if (parked === 0) logs.done(op);
+    else this.rows.parked.cover(this.parityRole(op), logs.handOver(op));
+  }
+
+  /** The same for its bits in the bitmap: without a parked row they are given back at the end. */
+  private endMark(op: number, { parked }: RowBuffers): void {
+    const { ops } = this;
+    const { intent } = this.policy;
+    if (parked === 0 || intent === null || ops.isMarked[op] === 0) return;
+    ops.isMarked[op] = 0;
+    const stripe = ops.stripe[op]!;
+    const isWhole = ops.failed[op] === 0;
+    this.rows.parked.cover(this.parityRole(op), () => intent.endWrite(stripe, isWhole));
+  }
+
+  private parityRole(op: number): number {
+    return this.geometry.parityRole(this.ops.stripe[op]!);
   }
 
   /**
@@ -115,7 +145,7 @@ export class SlowOps {
         environment.kernels.xor(rows.partialParity, this.sources, count, ROW_BYTES);
         const place = { stripe, row };
         const answer = await this.rows.degraded.write(place, parityRole, modified, rows);
-        status = Math.max(status, answer);
+        status = worse(status, answer);
         const isNew = segments.strategy[slot] !== Strategy.readModifyWrite;
         if (isNew && answer === 0) this.rows.noteProven(place);
       }
@@ -140,7 +170,7 @@ export class SlowOps {
   private async runAll(op: number, buffers: RowBuffers, rows: RowChoice): Promise<number> {
     let status = 0;
     for (let part = op; part >= 0; part = this.ops.mergeNext[part]!) {
-      status = Math.max(status, await this.runPart(op, part, buffers, rows));
+      status = worse(status, await this.runPart(op, part, buffers, rows));
     }
     return status;
   }
@@ -173,14 +203,14 @@ export class SlowOps {
       const role = geometry.dataRole(stripe, Math.floor(linear / rowsPerChunk));
       const address = firstAddress + (linear - first) * ROW_BYTES;
       if (!isWrite) {
-        status = Math.max(status, await this.rows.read(place, role, address, buffers));
+        status = worse(status, await this.rows.read(place, role, address, buffers));
         continue;
       }
       const from = Math.max(0, ops.within[part]! - linear * ROW_BYTES);
       const end = ops.within[part]! + ops.bytes[part]! - linear * ROW_BYTES;
       const isLogged = rows === "covered";
       const range = { address, from, to: Math.min(ROW_BYTES, end), isLogged };
-      status = Math.max(status, await this.rows.write(place, role, range, buffers));
+      status = worse(status, await this.rows.write(place, role, range, buffers));
     }
     return status;
   }

@@ -18,13 +18,14 @@
  * own rows; nobody changes it from the computation of parity until all its writes have completed
  * (write-rules 4).
  */
-import { EIO, ETIMEDOUT } from "../base/errno.ts";
+import { EIO, ENOSPC, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
 import { Op, type OpCode } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
+import { OpBuffers } from "./op-buffers.ts";
 import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./plan.ts";
 import type { PplLogsHost } from "./ppl-logs.ts";
 import { IndexQueue } from "./request-table.ts";
@@ -47,6 +48,8 @@ export interface RunnerHost {
   holdGranted(op: number): void;
   /** True while a failed member is not yet recorded in the superblocks of the others. */
   isRecordPending(): boolean;
+  /** No write begins: too many rows wait for room already. */
+  isFull(): boolean;
 }
 
 export class StripeRunner {
@@ -57,6 +60,7 @@ export class StripeRunner {
   private readonly ops: StripeOps;
   private readonly host: RunnerHost;
   private readonly owner: number;
+  private readonly buffers: OpBuffers;
   private readonly memoryWaiters: IndexQueue;
   private readonly ioWaiters: IndexQueue;
   private readonly recordWaiters: IndexQueue;
@@ -90,6 +94,7 @@ export class StripeRunner {
       ops: options.ops,
       segments: this.segments,
     });
+    this.buffers = new OpBuffers({ ops: options.ops, pool: options.environment.enginePool });
     this.memoryWaiters = new IndexQueue(capacity);
     this.ioWaiters = new IndexQueue(capacity);
     this.recordWaiters = new IndexQueue(capacity);
@@ -152,7 +157,13 @@ export class StripeRunner {
       }
     },
     dropped: (op) => this.planAgain(op),
+    refused: (op) => this.refused(op),
   };
+
+  /** There is no room for what must be durable before this write: nothing of it is written. */
+  refused(op: number): void {
+    this.finish(op, ENOSPC);
+  }
 
   /** A reader that shared the stripe of `op` (borrowStripe) is done with it. */
   giveBack(op: number): void {
@@ -163,7 +174,7 @@ export class StripeRunner {
   retryWaiting(): void {
     while (this.memoryWaiters.length > 0) {
       const op = this.memoryWaiters.peek();
-      if (!this.reserve(op)) break;
+      if (!this.buffers.reserve(op)) break;
       this.memoryWaiters.shift();
       this.startReading(op);
     }
@@ -203,6 +214,10 @@ export class StripeRunner {
       this.host.holdGranted(op);
       return;
     }
+    if (this.ops.kind[op] === OpKind.write && this.host.isFull()) {
+      this.finish(op, ENOSPC);
+      return;
+    }
     if (this.ops.isSlow[op] === 1 || this.members.hasBadRowsIn(this.ops.stripe[op]!)) {
       this.host.runSlow(op);
       return;
@@ -213,7 +228,7 @@ export class StripeRunner {
   }
 
   private planAgain(op: number): void {
-    this.freeBuffers(op);
+    this.buffers.free(op);
     this.planAndStart(op);
   }
 
@@ -223,27 +238,12 @@ export class StripeRunner {
       this.finish(op, EIO);
       return;
     }
-    if (this.memoryWaiters.length > 0 || !this.reserve(op)) {
+    if (this.memoryWaiters.length > 0 || !this.buffers.reserve(op)) {
       this.ops.phase[op] = Phase.waitingMemory;
       this.memoryWaiters.push(op);
       return;
     }
     this.startReading(op);
-  }
-
-  private reserve(op: number): boolean {
-    const bytes = this.ops.bufferBytes[op]!;
-    if (bytes === 0) return true;
-    const address = this.environment.enginePool.allocate(bytes);
-    if (address === 0) return false;
-    this.ops.bufferAddress[op] = address;
-    return true;
-  }
-
-  private freeBuffers(op: number): void {
-    const bytes = this.ops.bufferBytes[op]!;
-    if (bytes > 0) this.environment.enginePool.free(this.ops.bufferAddress[op]!, bytes);
-    this.ops.bufferBytes[op] = 0;
   }
 
   /** Enough member requests for any phase of this operation. */
@@ -312,7 +312,8 @@ export class StripeRunner {
     if (logs !== null && isParityThere) {
       // Order: the partial parity is durable before any data of this stripe is written.
       ops.phase[op] = Phase.waitingPolicy;
-      if (logs.hasLog(parityRole)) logs.enter(op, parityRole);
+      if (logs.isStuck(parityRole)) this.refused(op);
+      else if (logs.hasLog(parityRole)) logs.enter(op, parityRole);
       else this.finish(op, EIO); // The log is never passed by.
       return;
     }
@@ -394,7 +395,7 @@ export class StripeRunner {
     const isCurrent = this.members.epoch[role] === table.epoch[request];
     if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;
     if (outcome !== Outcome.done) {
-      this.ops.failed[op]! |= 1 << role;
+      if (outcome !== Outcome.noSpace) this.ops.failed[op]! |= 1 << role;
       // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
       if (outcome === Outcome.mediaError || outcome === Outcome.noSpace) this.ops.isSlow[op] = 1;
       // A read that was given up may still write into the client's rows.
@@ -413,7 +414,7 @@ export class StripeRunner {
     ops.pending[op]! -= 1;
     if (ops.pending[op] !== 0) return;
     if (ops.isLate[op] === 1) {
-      this.freeBuffers(op);
+      this.buffers.free(op);
       this.host.readLate(op);
       this.release(op);
       return;
@@ -423,7 +424,7 @@ export class StripeRunner {
       // Parity may be new and data old, or torn: only these buffers still know what a chunk holds
       // whose member is missing, or is lost from here on.
       if (hasWritten && ops.missing[op] !== PARITY_MISSING) ops.isHalfWritten[op] = 1;
-      else this.freeBuffers(op);
+      else this.buffers.free(op);
       this.host.runSlow(op);
       return;
     }
@@ -477,11 +478,13 @@ export class StripeRunner {
 
   private finish(op: number, status: number): void {
     const { ops } = this;
-    this.freeBuffers(op);
+    this.buffers.free(op);
     if (this.policy.logs?.covers(op) === true) this.policy.logs.done(op);
     if (ops.isMarked[op] === 1) {
       ops.isMarked[op] = 0;
-      this.policy.intent!.endWrite(ops.stripe[op]!, status === 0 && ops.failed[op] === 0);
+      // What was refused for want of space has left its rows whole.
+      const isWhole = (status === 0 || status === ENOSPC) && ops.failed[op] === 0;
+      this.policy.intent!.endWrite(ops.stripe[op]!, isWhole);
     }
     let part = ops.mergeNext[op]!;
     this.host.partFinished(ops.request[op]!, status);

@@ -26,7 +26,10 @@ export const SYNC_PIECE_BYTES = 128 * 1024;
 
 export type StripeResult =
   | { readonly kind: "done"; readonly mismatchBytes: number }
-  /** A member could not be read or written; the array has been told. */
+  /**
+   * A member could not be read or written; the array has been told. With the outcome "no space" it
+   * is no member's fault, and the stripe can be tried again.
+   */
   | { readonly kind: "member-error"; readonly error: MemberError };
 
 export type CheckMode = "resync" | "check" | "repair";
@@ -92,8 +95,7 @@ export class StripeSync {
         error = await this.rebuildPiece(io, target, buffer);
         if (error === null || !isBadSector(error)) continue;
       }
-      const isFilled = await this.rebuildRows(stripe, column, target);
-      error = isFilled ? null : io.goneError(Op.write, target);
+      error = await this.rebuildRows(io, { stripe, column }, target);
     }
     this.idlePieces.push(io);
     return error === null ? DONE : { kind: "member-error", error };
@@ -119,10 +121,14 @@ export class StripeSync {
   }
 
   /**
-   * A piece with bad sectors, row by row: what cannot be had is entered as lost. False: the target
-   * is gone.
+   * A piece with bad sectors, row by row: what cannot be had is entered as lost. An error: the
+   * target is gone, or has no room.
    */
-  private async rebuildRows(stripe: number, column: number, target: number): Promise<boolean> {
+  private async rebuildRows(
+    io: PieceIo,
+    { stripe, column }: { readonly stripe: number; readonly column: number },
+    target: number,
+  ): Promise<MemberError | null> {
     const { rows } = this.engine;
     const buffers = await rows.takeBuffers();
     let isFilled = true;
@@ -131,7 +137,9 @@ export class StripeSync {
       isFilled = await rows.rebuild(place, target, buffers);
     }
     buffers.give();
-    return isFilled;
+    if (isFilled) return null;
+    const isRefused = (buffers.refused & (1 << target)) !== 0;
+    return isRefused ? io.refusedError(target) : io.goneError(Op.write, target);
   }
 
   /**
@@ -173,7 +181,7 @@ export class StripeSync {
       const result = await this.comparePiece(io, part, buffer);
       if (typeof result === "number" || !isBadSector(result)) return result;
     }
-    return (await this.compareRows(part)) ?? io.goneError(Op.read, 0);
+    return this.compareRows(io, part);
   }
 
   /** The bytes that did not match, or the error that it met. */
@@ -195,8 +203,8 @@ export class StripeSync {
     return (await io.wait()) ?? found;
   }
 
-  /** A piece with bad sectors, row by row: those are cured first. Null: a member is gone. */
-  private async compareRows(part: ComparedPart): Promise<number | null> {
+  /** A piece with bad sectors, row by row: those are cured first. */
+  private async compareRows(io: PieceIo, part: ComparedPart): Promise<number | MemberError> {
     const { stripe, column, mode } = part;
     const { rows, members } = this.engine;
     const buffers = await rows.takeBuffers();
@@ -213,7 +221,10 @@ export class StripeSync {
       this.noteRow(part, byte);
     }
     buffers.give();
-    return members.degradedCount === 0 ? mismatchBytes : null;
+    if (members.degradedCount > 0) return io.goneError(Op.read, 0);
+    const parityRole = this.engine.geometry.parityRole(stripe);
+    const isRefused = mode !== "check" && (buffers.refused & (1 << parityRole)) !== 0;
+    return isRefused ? io.refusedError(parityRole) : mismatchBytes;
   }
 
   private takePiece(): PieceIo {

@@ -25,7 +25,7 @@
  * A punch that did not work out on one member may have worked on others, so zeros are written over
  * all of them then, also for a trim.
  */
-import { EIO, EOPNOTSUPP } from "../base/errno.ts";
+import { EIO, ENOSPC, EOPNOTSUPP } from "../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../base/units.ts";
 import { isDone } from "../block/async-io.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
@@ -36,6 +36,7 @@ import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import { LOGGED_STRIPES_MAX, type PplTicket } from "./ppl-logs.ts";
 import { RANGE_STRIPES_MAX, type RangeHold } from "./range-hold.ts";
+import type { RowBuffers } from "./row-buffers.ts";
 import type { WritePolicy } from "./write-policy.ts";
 import type { ZeroRows } from "./zero-rows.ts";
 
@@ -290,19 +291,34 @@ export class StripeZero {
       for (let role = 0; role < this.geometry.memberCount; role += 1) {
         if (!logs.hasLog(role)) return NOT_BEGUN;
       }
-      ticket = await logs.logStripes(first, end);
+      const logged = await logs.logStripes(first, end);
+      if (logged === null) return ENOSPC;
+      ticket = logged;
     }
-    await intent?.startWrites(first, end);
+    if ((await intent?.startWrites(first, end)) === false) {
+      intent?.endWrites(first, end, true);
+      return ENOSPC;
+    }
     // With a log a missing member ends it here: see below.
     if (intent !== null) await this.host.untilRecorded();
     const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
-    const status = isStillWhole ? await this.zeroLogged(first, end, request) : NOT_BEGUN;
-    intent?.endWrites(first, end, status === 0 && !this.members.isFailed);
-    logs?.giveBack(ticket);
+    const buffers = await this.rows.takeBuffers();
+    const status = isStillWhole ? await this.zeroLogged(first, end, request, buffers) : NOT_BEGUN;
+    buffers.give();
+    const isWhole = (status === 0 || status === ENOSPC) && !this.members.isFailed;
+    this.rows.whenHome(buffers.parked, () => {
+      intent?.endWrites(first, end, isWhole);
+      logs?.giveBack(ticket);
+    });
     return status;
   }
 
-  private async zeroLogged(first: number, end: number, request: ZeroRequest): Promise<number> {
+  private async zeroLogged(
+    first: number,
+    end: number,
+    request: ZeroRequest,
+    buffers: RowBuffers,
+  ): Promise<number> {
     const unavailable = this.members.unavailableRoles(first);
     const mayPunch = request.isTrim || (request.flags & ZeroFlag.noHole) === 0;
     if (mayPunch && unavailable === 0 && this.canPunch) {
@@ -316,7 +332,7 @@ export class StripeZero {
     }
     if (this.members.isFailed) return EIO;
     const isFua = (request.flags & ZeroFlag.fua) !== 0;
-    const status = await this.writeAll(first, end, isFua);
+    const status = await this.writeAll(first, end, isFua, buffers);
     if (status === 0) this.noteDone(first, end, { isHole: false });
     return status;
   }
@@ -336,6 +352,8 @@ export class StripeZero {
     const epoch = members.epoch[role];
     const outcome = await this.puncher.punch(role, range);
     if (members.epoch[role] !== epoch) return true;
+    // What waited there for room is zeros now.
+    if (outcome === "punched") members.devices[role]?.overlay?.forget(range.offset, range.bytes);
     if (outcome !== "lost") return outcome === "punched";
     const error = { role, op: Op.discard, outcome: Outcome.memberLost, errno: 0, ...range };
     this.host.memberFailed(error);
@@ -343,7 +361,12 @@ export class StripeZero {
   }
 
   /** 0, or the errno of a row that is not zero. */
-  private async writeAll(first: number, end: number, isFua: boolean): Promise<number> {
+  private async writeAll(
+    first: number,
+    end: number,
+    isFua: boolean,
+    buffers: RowBuffers,
+  ): Promise<number> {
     const unavailable = this.members.unavailableRoles(first);
     const writes: Promise<OutcomeCode>[] = [];
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
@@ -351,10 +374,8 @@ export class StripeZero {
       writes.push(this.writeOne(role, first, end, isFua));
     }
     const outcomes = await Promise.all(writes);
-    const refused = outcomes.filter((outcome) => outcome !== Outcome.done);
-    if (refused.length === 0) return 0;
-    const isFull = refused.filter((outcome) => outcome === Outcome.noSpace).length > 1;
-    return this.rows.write(first, end, { isFull });
+    if (outcomes.every((outcome) => outcome === Outcome.done)) return 0;
+    return this.rows.write(first, end, buffers);
   }
 
   /** Not done: the member is there, but it did not take all of it. */

@@ -15,7 +15,7 @@ import { IndexQueue } from "./request-table.ts";
 interface WaitingRange {
   readonly first: number;
   readonly end: number;
-  readonly resolve: () => void;
+  readonly resolve: (isDurable: boolean) => void;
 }
 
 export class WriteIntent {
@@ -25,6 +25,7 @@ export class WriteIntent {
   /** A waiting write needs blocks to be written. */
   private readonly needsBlocks: () => void;
   private readonly marked: (op: number) => void;
+  private readonly refused: (op: number) => void;
   private readonly stripeOf: (op: number) => number;
   private readonly waiting: IndexQueue;
   private ranges: WaitingRange[] = [];
@@ -37,6 +38,8 @@ export class WriteIntent {
     stripeOf: (op: number) => number;
     /** The bits of an operation that waited are durable, or the array has failed. */
     marked: (op: number) => void;
+    /** There is no room for them: nothing may be written. */
+    refused: (op: number) => void;
     needsBlocks: () => void;
   }) {
     this.state = options.state;
@@ -44,6 +47,7 @@ export class WriteIntent {
     this.members = options.members;
     this.needsBlocks = options.needsBlocks;
     this.marked = options.marked;
+    this.refused = options.refused;
     this.stripeOf = options.stripeOf;
     this.waiting = new IndexQueue(options.opCapacity);
   }
@@ -63,24 +67,40 @@ export class WriteIntent {
     this.needsBlocks();
   }
 
-  /** The same as `startWrite` for stripes [first, end), for work that can wait. */
-  startWrites(first: number, end: number): Promise<void> {
+  /**
+   * The same as `startWrite` for stripes [first, end), for work that can wait. False: there is no
+   * room for the bits.
+   */
+  startWrites(first: number, end: number): Promise<boolean> {
     let isDurable = true;
     for (let stripe = first; stripe < end; stripe += 1) {
       if (!this.startWrite(stripe)) isDurable = false;
     }
-    return isDurable ? Promise.resolve() : this.untilDurable(first, end);
+    return isDurable ? Promise.resolve(true) : this.untilDurable(first, end);
   }
 
   endWrites(first: number, end: number, isWhole: boolean): void {
     for (let stripe = first; stripe < end; stripe += 1) this.endWrite(stripe, isWhole);
   }
 
-  untilDurable(first: number, end: number): Promise<void> {
+  untilDurable(first: number, end: number): Promise<boolean> {
     return new Promise((resolve) => {
       this.ranges.push({ first, end, resolve });
       this.needsBlocks();
     });
+  }
+
+  /** A member has no room for the blocks that these wait for. */
+  refuseWaiting(): void {
+    for (let count = this.waiting.length; count > 0; count -= 1) {
+      const op = this.waiting.shift();
+      const stripe = this.stripeOf(op);
+      if (this.mayGoOn(stripe, stripe + 1)) this.waiting.push(op);
+      else this.refused(op);
+    }
+    const { ranges } = this;
+    this.ranges = [];
+    for (const { first, end, resolve } of ranges) resolve(this.mayGoOn(first, end));
   }
 
   /** Whether a stripe may be out of sync (write-rules 1). */
@@ -107,7 +127,7 @@ export class WriteIntent {
     const waiting = this.ranges;
     this.ranges = [];
     for (const range of waiting) {
-      if (this.mayGoOn(range.first, range.end)) range.resolve();
+      if (this.mayGoOn(range.first, range.end)) range.resolve(true);
       else this.ranges.push(range);
     }
   }

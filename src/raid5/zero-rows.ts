@@ -3,10 +3,9 @@
  * under the hold of the zeroing and covered by its entry in the log. Some chunks are zeros by now
  * and parity is no one's, so that no write may go by what parity holds until this has been here.
  */
-import { ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { ParityKernels } from "../parity/kernels.ts";
-import type { ModifiedRow } from "./degraded-rows.ts";
+import { type ModifiedRow, worse } from "./degraded-rows.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
 import type { RowBuffers } from "./row-buffers.ts";
@@ -30,30 +29,29 @@ export class ZeroRows {
     this.members = options.members;
   }
 
-  /**
-   * Stripes [first, end): 0, or the errno of a row that is not zero. `isFull` says that several
-   * members have no room: what they hold then stays, and parity is made to fit.
-   */
-  async write(first: number, end: number, { isFull }: { isFull: boolean }): Promise<number> {
-    const buffers = await this.rows.takeBuffers();
-    const rowCount = this.geometry.chunkBytes / ROW_BYTES;
-    this.kernels.fill(buffers.old, 0, ROW_BYTES);
-    let status = isFull ? ENOSPC : 0;
-    for (let stripe = first; stripe < end; stripe += 1) {
-      for (let row = 0; row < rowCount && !this.members.isFailed; row += 1) {
-        const place = { stripe, row };
-        if (isFull && (await this.fit(place, buffers))) continue;
-        status = Math.max(status, await this.zero(place, buffers));
-      }
-    }
-    buffers.give();
-    return status;
+  takeBuffers(): Promise<RowBuffers> {
+    return this.rows.takeBuffers();
   }
 
-  /** False: not all of the row can be read. */
-  private async fit(place: RowPlace, buffers: RowBuffers): Promise<boolean> {
-    await this.rows.compare(place, true, buffers);
-    return buffers.failed === 0;
+  /** Calls back now, or when the rows are home that are parked on one of these roles (bits). */
+  whenHome(roles: number, callback: () => void): void {
+    this.rows.parked.coverAll(roles, callback);
+  }
+
+  /**
+   * Stripes [first, end): 0, or the errno of a row that is not zero. Where a member has no room,
+   * what it holds stays, and parity is made to fit.
+   */
+  async write(first: number, end: number, buffers: RowBuffers): Promise<number> {
+    const rowCount = this.geometry.chunkBytes / ROW_BYTES;
+    this.kernels.fill(buffers.old, 0, ROW_BYTES);
+    let status = 0;
+    for (let stripe = first; stripe < end; stripe += 1) {
+      for (let row = 0; row < rowCount && !this.members.isFailed; row += 1) {
+        status = worse(status, await this.zero({ stripe, row }, buffers));
+      }
+    }
+    return status;
   }
 
   private zero(place: RowPlace, buffers: RowBuffers): Promise<number> {

@@ -3,6 +3,7 @@ import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO, ENOSPC } from "../../src/base/errno.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { Op } from "../../src/reactor/io-table.ts";
+import { SimSpace } from "../sim/sim-space.ts";
 import { cleanBase, degradedBase, driveNames, type Shape, sectorCountOf } from "./bases.ts";
 import type { CrashLoad } from "./crash-load.ts";
 import type { Scenario } from "./matrix.ts";
@@ -128,6 +129,28 @@ export function writeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         faults.plan({ op: Op.writeZeroes, fault, count: 3 });
         const beside = load.write(16 + 3, 2, { fua: true });
         world.run(Promise.all([load.zero(0, 2 * 16, { fua: true }), beside]));
+        world.run(load.flush());
+        rest(load);
+      },
+    },
+    {
+      name: "no room",
+      base: () => cleanBase(three),
+      body: (load, seed) => {
+        const { world } = load;
+        const random = new SeededRandom(seed);
+        const space = new SimSpace({ random, kind: "copy-on-write", chance: 0.3 });
+        // Dirty, and with its bits set. Then any part of one chunk, of several, of a full stripe
+        // may be refused, and parity waits until there is room.
+        world.run(Promise.all([0, 1, 2].map((at) => load.write(stripe(three, at), 4))));
+        space.fill(world.devices.values());
+        world.run(load.write(stripe(three, seed % 3) + 8 * (seed % 2), 8));
+        for (let turn = 0; turn < 3; turn += 1) world.run(load.write(stripe(three, turn), 16));
+        rest(load);
+        world.run(load.flush());
+        SimSpace.giveRoom(world.devices.values());
+        world.simulation.runFor(3000);
+        world.run(load.write(0, 4));
         world.run(load.flush());
         rest(load);
       },

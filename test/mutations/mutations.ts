@@ -28,12 +28,111 @@ const SEEDS = "./test/sim/seeds.test.ts";
 const SWARM = "./test/sim/sim.test.ts";
 const POLICY = "./test/sim/policy-rules.test.ts";
 const UPDATES = "./test/crash/superblock-updates.test.ts";
+const NO_SPACE = "./test/sim/no-space.test.ts";
 
 function named(file: string, name: string): readonly string[] {
   return [file, "-t", name];
 }
 
 export const MUTATIONS: readonly Mutation[] = [
+  // Causes that are no drive's fault.
+  {
+    name: "a chunk without room is taken for a bad sector",
+    rule: 20,
+    file: "src/raid5/degraded-rows.ts",
+    find: 'if (moved === "no-space" || !isRestKnown) {',
+    replace: "if (!isRestKnown) {",
+    test: named(NO_SPACE, "rule 20: resync, whole"),
+  },
+  {
+    name: "parity without room is forgotten",
+    rule: 20,
+    file: "src/raid5/degraded-rows.ts",
+    find: "host.park(place, parityRole, rows.result);",
+    replace: "",
+    test: named(NO_SPACE, "a member is lost while parity waits"),
+  },
+  {
+    name: "a chunk that took a part of what fits is taken for what it was",
+    rule: 20,
+    file: "src/raid5/degraded-rows.ts",
+    find: 'return moved === "done" || this.isFittingInPart(write, chunk.role, rows);',
+    replace: 'return moved === "done";',
+    test: named(SEEDS, "seed 46"),
+  },
+  {
+    name: "a rebuild ends with the target that has no room",
+    rule: 20,
+    file: "src/array/sweep.ts",
+    find: 'if (answer !== "no-space") return answer;',
+    replace: 'return answer !== "no-space" && answer;',
+    test: named(NO_SPACE, "rule 20: resync, rebuilding"),
+  },
+  {
+    name: "a log without room fails its member",
+    rule: 20,
+    file: "src/raid5/ppl-log.ts",
+    find: "if (outcome === Outcome.noSpace && this.isUsable) {",
+    replace: "if (outcome === Outcome.noSpace && this.isDropped) {",
+    test: named(NO_SPACE, "rule 20: ppl, whole"),
+  },
+  {
+    name: "a bitmap without room fails its member",
+    rule: 20,
+    file: "src/array/bitmap-keeper.ts",
+    find: "if (answer.outcome === Outcome.noSpace) return false;",
+    replace: "",
+    test: named(NO_SPACE, "rule 20: bitmap, whole"),
+  },
+  {
+    name: "the next update goes out before the last one is on all",
+    rule: 20,
+    file: "src/array/superblock-writer.ts",
+    find: "(await this.host.beforeUpdate()) && (await this.bringUp(address));",
+    replace: "await this.host.beforeUpdate();",
+    test: named(NO_SPACE, "superblocks without room"),
+  },
+  {
+    name: "writes wait for a log that waits for room",
+    rule: 20,
+    file: "src/raid5/parked-rows.ts",
+    find: "this.policy.logs?.stick(role);",
+    replace: "",
+    test: named(NO_SPACE, "rule 20: ppl, whole"),
+  },
+  {
+    name: "the bits of parity that waits for room are given back",
+    rule: 20,
+    file: "src/raid5/slow-ops.ts",
+    find: "if (parked === 0 || intent === null || ops.isMarked[op] === 0) return;",
+    replace: "if (parked >= 0 || intent === null || ops.isMarked[op] === 0) return;",
+    test: named(NO_SPACE, "bitmap: a crash while parity waits"),
+  },
+  {
+    name: "an array is called clean while parity waits for room",
+    rule: 20,
+    file: "src/raid5/engine.ts",
+    find: "return this.writesActive + this.rows.parked.count;",
+    replace: "return this.writesActive;",
+    test: named(NO_SPACE, "a crash while parity waits"),
+  },
+  {
+    name: "the old parity is given up for a write beside the chunk that only it knows",
+    rule: 22,
+    file: "src/raid5/degraded-rows.ts",
+    find: "if (await this.isFitting(write, rows)) {",
+    replace: 'if (moved === "no-space" && (await this.isFitting(write, rows))) {',
+    test: named(NO_SPACE, "rule 22"),
+  },
+  {
+    name: "an entry is not tried again by the next write of its row",
+    rule: 22,
+    file: "src/raid5/row-path.ts",
+    find: "await this.bringHome(place, own | parity, rows);",
+    replace: "",
+    test: named(NO_SPACE, "rule 22"),
+  },
+
   // Each flush, one by one.
   {
     name: "no flush before the clean mark",
@@ -295,9 +394,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a row without redundancy is answered as written",
     rule: 9,
-    file: "src/raid5/row-path.ts",
-    find: 'if (data !== "done" && parity !== "done") return EIO;',
-    replace: 'if (data !== "done" && parity !== "done") return 0;',
+    file: "src/raid5/degraded-rows.ts",
+    find: 'const status = moved === "no-space" ? ENOSPC : EIO;',
+    replace: 'const status = moved === "no-space" ? ENOSPC : 0;',
     test: named(RULES, "rule 9"),
   },
 
@@ -378,8 +477,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "parity of a mended row is made without the data",
     rule: 9,
     file: "src/raid5/degraded-rows.ts",
-    find: "this.kernels.xor(rows.result, sources, sources.length, ROW_BYTES);",
-    replace: "this.kernels.xor(rows.result, sources, 1, ROW_BYTES);",
+    find: "this.kernels.xor(target, this.sources, others.length + 1, ROW_BYTES);",
+    replace: "this.kernels.xor(target, this.sources, 1, ROW_BYTES);",
     test: named("./test/interop/degraded-write-errors.test.ts", "ppl, 3 errors"),
   },
   {
@@ -434,7 +533,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "parity that a resync could not write is taken for right",
     rule: 9,
     file: "src/raid5/row-path.ts",
-    find: 'if (moved === "bad" || moved === "no-space") await this.enterOrLose(place, parityRole);',
+    find: 'if (moved === "bad") await this.enterOrLose(place, parityRole);',
     replace: "",
     test: named(RULES, "rule 9: a resync"),
   },
@@ -442,7 +541,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "stripes of which a member took no zeros are left to the normal write path",
     rule: 1,
     file: "src/raid5/stripe-zero.ts",
-    find: "return this.rows.write(first, end, { isFull });",
+    find: "return this.rows.write(first, end, buffers);",
     replace: "return NOT_BEGUN;",
     test: named(SEEDS, "seed 369401501"),
   },
@@ -640,8 +739,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a cure of parity is not logged",
     rule: 8,
     file: "src/raid5/row-cure.ts",
-    find: "const ticket = await tools.logParity(place, role);",
-    replace: "const ticket: PplTicket | null = [];",
+    find: "const ticket = await tools.rowLog.log(place, role, 0);",
+    replace: "const ticket: number | readonly number[] = [];",
     test: named(POLICY, "rule 8"),
   },
   {

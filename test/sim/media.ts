@@ -152,6 +152,16 @@ export class Media {
     return 0;
   }
 
+  /** Whether a page of the range was never written, or was punched out. */
+  hasHole(offset: number, bytes: number): boolean {
+    for (let at = offset; at < offset + bytes; at += PAGE_BYTES) {
+      const page = at / PAGE_BYTES;
+      const last = this.versions.get(page)?.findLast(({ landed }) => landed !== 0);
+      if ((last?.bytes ?? this.durable.get(page) ?? ZERO_PAGE) === ZERO_PAGE) return true;
+    }
+    return false;
+  }
+
   /** Copies what a read would see of one page. */
   readPage(page: number, target: Uint8Array, random: Random): void {
     target.set(this.durable.get(page) ?? ZERO_PAGE);

@@ -328,7 +328,6 @@ test("ppl: the log's member fails beside a bad sector and comes back: that chunk
     [0, 1],
     [1, 2],
   ]);
-  world.device("b").faults.quiet();
   disturb(world, "c", "ppl", { fault: GONE, op: Op.write });
   for (const name of DRIVES) {
     disturb(world, name, "superblock", { fault: { kind: "slow", delayMs: 50 }, op: Op.write });

@@ -17,6 +17,8 @@
  * | EINTR, short, ENOSPC,  | completion or as refused by io_submit; which sectors   |            |
  * | ENXIO, unknown errno   | of a failed write landed is chance                     |            |
  * | slow, hung             | plans and rates; `hang` and `release` for all requests | 1 member   |
+ * | no room for several    | `space` (sim-space.ts): a cause that they share, and   | all        |
+ * |                        | no fault of any                                        | members    |
  * | vanishes, comes back   | `vanish`: all I/O ENXIO, the cache is lost by chance;  | 1 member   |
  * |                        | `comeBack`: the content of then                        |            |
  * | bit rot                | `rot`: the bytes change at rest, without an error      | 1 member   |
@@ -41,6 +43,7 @@ import { type IoTable, OP_NAMES, Op, type OpCode } from "../../src/reactor/io-ta
 import type { DeviceTrace } from "./device-trace.ts";
 import { type DeviceImage, Fate, Media, type MediaEvent, PAGE_BYTES } from "./media.ts";
 import { checkFault, type SimFault, SimFaults } from "./sim-faults.ts";
+import type { SimSpace } from "./sim-space.ts";
 import type { Simulation } from "./simulation.ts";
 
 const POISON = Buffer.alloc(PAGE_BYTES, 0xd6);
@@ -99,6 +102,8 @@ export class SimDevice implements BlockDevice {
   readonly faults: SimFaults;
   /** A flush is answered, and nothing is made durable. */
   doesFlushLie = false;
+  /** Set while there is no room under it. */
+  space: SimSpace | null = null;
   private readonly simulation: Simulation;
   private readonly table: IoTable;
   private readonly memory: SharedMemory;
@@ -158,7 +163,8 @@ export class SimDevice implements BlockDevice {
   submit(request: number): void {
     if (this.isDead) return; // The machine has stopped: nothing is answered any more.
     const shape = this.checkRequest(request);
-    const fault = this.faults.take({ ...shape, sectorBytes: this.media.sectorBytes });
+    const sized = { ...shape, sectorBytes: this.media.sectorBytes };
+    const fault = this.refusalOf(shape) ?? this.faults.take(sized);
     if (fault !== null) checkFault(fault, { ...shape, sectorBytes: this.media.sectorBytes });
     const isWrite = shape.op === Op.write;
     const entry: InFlight = {
@@ -296,6 +302,13 @@ export class SimDevice implements BlockDevice {
       return nextBelow(this.random, candidates.length + extra) - extra;
     };
     return this.media.crashImage(pending, (index) => toFate(fateOf(index)), this.random);
+  }
+
+  private refusalOf({ op, offset, bytes }: Pick<InFlight, "op" | "offset" | "bytes">) {
+    if (this.space === null || !changesBytes(op) || op === Op.discard) return null;
+    const refusal = this.space.take({ isHole: this.media.hasHole(offset, bytes) });
+    if (refusal !== null) this.faults.count("no room");
+    return refusal;
   }
 
   private checkRequest(request: number) {

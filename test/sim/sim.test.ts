@@ -50,6 +50,10 @@ const MUST_HAPPEN = [
   "given back",
   "passes in a rebuild",
   "lost beside a write",
+  "full, holes",
+  "full, copy-on-write",
+  "refused, holes",
+  "refused, copy-on-write",
 ];
 const counts = new RunCounts();
 const chosen = process.env["SEED"];

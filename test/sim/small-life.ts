@@ -7,6 +7,7 @@
  * what a user would: it tries again, and then takes another drive.
  */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+import { ENOSPC } from "../../src/base/errno.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { SectorOracle } from "./oracle.ts";
 import type { SimClient } from "./sim-clients.ts";
@@ -34,11 +35,16 @@ export function liveSmallLife(
   victim: Victim,
   harm: (device: SimDevice) => void,
   policy: ConsistencyPolicy = "resync",
+  { mayRefuse = false }: { mayRefuse?: boolean } = {},
 ): LifeEnd {
-  return new SmallLife(victim, harm, policy).live();
+  const life = new SmallLife(victim, harm, policy);
+  life.mayRefuse = mayRefuse;
+  return life.live();
 }
 
 class SmallLife {
+  /** A write may be answered ENOSPC. */
+  mayRefuse = false;
   private readonly policy: ConsistencyPolicy;
   private readonly victim: Victim;
   private readonly harm: (device: SimDevice) => void;
@@ -233,8 +239,12 @@ class SmallLife {
     const data = new Uint8Array(sectors * SECTOR_BYTES);
     oracle.fill(data, lba, version);
     const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
-    if (status !== 0) this.fail(`a write of ${sectors} at ${lba} is answered ${status}`);
-    oracle.endWrite(version, fua ? "done-fua" : "done");
+    // No room is nobody's fault: what was refused is old or new, and the next write may succeed.
+    const isRefused = status === ENOSPC && this.mayRefuse;
+    if (status !== 0 && !isRefused) {
+      this.fail(`a write of ${sectors} at ${lba} is answered ${status}`);
+    }
+    oracle.endWrite(version, isRefused ? "failed" : fua ? "done-fua" : "done");
   }
 
   private async read(lba: number, sectors: number): Promise<void> {

@@ -17,8 +17,10 @@ export function administrate(run: Run, status: ArrayStatus): void {
   if (status.degraded > 0) {
     // A first resync that has not ended leaves its rows unproven at the next start.
     const mayStop = plan.features.has("restart") && !run.faults.isProven;
-    if (mayStop && nextBelow(random, 4) === 0) stopAndStart(run);
-    else if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) replace(run, status);
+    if (mayStop && nextBelow(random, 4) === 0) {
+      run.space.giveRoom();
+      stopAndStart(run);
+    } else if (status.sync.action !== "rebuild" && nextBelow(random, 2) === 0) replace(run, status);
     return;
   }
   const choices = (["fail-member", "spare", "scrub", "stop", "policy"] as const).filter((feature) =>
@@ -26,6 +28,8 @@ export function administrate(run: Run, status: ArrayStatus): void {
   );
   const choice = choices[nextBelow(random, choices.length)];
   if (choice === undefined || !isWhole) return;
+  // What is left dirty for want of space is not whole without it.
+  if (choice === "stop" || choice === "policy") run.space.giveRoom();
   if (choice === "stop") stopAndStart(run);
   else if (choice === "policy") changePolicy(run);
   else if (choice === "scrub") scrub(run, status);

@@ -5,7 +5,7 @@
  * It also remembers which sectors are not stable: written, and not yet known to be durable. After a
  * crash while a member was missing these rows are in the write hole (see workload.ts).
  */
-import { ECONNRESET, EIO, EOPNOTSUPP, ESHUTDOWN } from "../../src/base/errno.ts";
+import { ECONNRESET, EIO, ENOSPC, EOPNOTSUPP, ESHUTDOWN } from "../../src/base/errno.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
 import type { SectorOracle, WriteContent, WriteEnd } from "./oracle.ts";
@@ -36,6 +36,8 @@ export class Load {
   private lanes = 0;
   /** Requests are refused while the array is stopped. */
   mayBeStopped = false;
+  /** A member may have no room for a write. */
+  mayRefuse = false;
   /** Two members are faulty: EIO is an answer to anything. */
   mayFail = false;
   /** Whether two members are known to be gone. */
@@ -143,7 +145,8 @@ export class Load {
     const data = new Uint8Array(content === "stamp" ? sectors * SECTOR_BYTES : 0);
     oracle.fill(data, lba, version);
     const status = await send(data);
-    entry.isEnded = true;
+    // One that was refused for want of space may still wait for room: no flush ends that.
+    entry.isEnded = status !== ENOSPC;
     oracle.endWrite(version, endOf(status, fua, isHalf));
     if ((status === 0 && fua) || isHalf || status === EOPNOTSUPP) this.unstable.delete(version);
     this.judge(content === "stamp" ? "write" : content, lba, sectors, status);
@@ -283,6 +286,7 @@ export class Load {
       this.isLawless ||
       (status === ESHUTDOWN && this.mayBeStopped) ||
       (status === EIO && this.mayFail) ||
+      (status === ENOSPC && this.mayRefuse && what !== "read" && what !== "flush") ||
       (status === EOPNOTSUPP && what === "zero") ||
       (status === ECONNRESET && this.plan.features.has("disconnect"));
     if (isExpected) return;

@@ -61,6 +61,7 @@ const LATE_FEATURES = [
   "no-cache", // Drives without a volatile cache: all, or some.
   "fence", // At the end: another host takes the drives, one after the other.
   "passing", // At the end: rebuilds over faults that pass.
+  "full", // There is no room under the drives, for a while.
 ] as const;
 export type Feature = FaultKind | (typeof OTHER_FEATURES)[number] | (typeof LATE_FEATURES)[number];
 

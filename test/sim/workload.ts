@@ -42,6 +42,7 @@ import { Load, type Range } from "./workload-load.ts";
 import { passFaults } from "./workload-passing.ts";
 import { drawPlan, type Plan } from "./workload-plan.ts";
 import { Seat } from "./workload-seat.ts";
+import { SpaceActor } from "./workload-space.ts";
 
 const STEP_MS_MAX = 40;
 const DRAIN_MS = 3_600_000;
@@ -68,6 +69,7 @@ export class Run {
   readonly faults: FaultActor;
   readonly oracle: SectorOracle;
   readonly load: Load;
+  readonly space: SpaceActor;
   private trace = new SlimTrace();
   world: SimWorld;
   seats: Seat[] = [];
@@ -97,6 +99,8 @@ export class Run {
     const { plan, oracle } = this;
     const hasFailed = () => this.hasFailed;
     this.load = new Load({ plan, oracle, random: this.random.split(), hasFailed });
+    this.space = new SpaceActor(this);
+    this.load.mayRefuse = plan.features.has("no-space") || plan.features.has("full");
   }
 
   /** As `run`; what is thrown tells how to repeat it. */
@@ -175,6 +179,7 @@ export class Run {
       else world.simulation.runFor(stepMs - world.nowMs);
       this.check();
       this.jumpClock();
+      this.space.act();
       if (hasFailed()) return;
       const status = this.look();
       if (isToFail) this.faults.strike(world, status);
@@ -274,6 +279,7 @@ export class Run {
     this.present = kept.map(({ name }) => name);
     this.removed = [];
     this.faults.restarted();
+    this.space.restarted();
     this.hasFailed = false;
     this.changesAtFence = -1;
     let found = kept;
@@ -434,6 +440,7 @@ export class Run {
       world.call({ kind: "fail-member", array: ARRAY_NAME, drive });
     }
     this.faults.quiet(world);
+    this.space.giveRoom();
     this.faults.forgetLatent();
     const endMs = world.nowMs + HEAL_MS;
     for (;;) {
@@ -447,6 +454,7 @@ export class Run {
       }
       world.simulation.runFor(20);
     }
+    this.load.mayRefuse = false;
     this.check();
   }
 
