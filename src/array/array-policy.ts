@@ -22,7 +22,7 @@ import { newBitmap } from "../md/bitmap-load.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { ConsistencyPolicy } from "../md/create.ts";
 import { placeLog, type WantedLog } from "../md/log-place.ts";
-import type { Superblock, SuperblockLog } from "../md/superblock.ts";
+import type { Superblock } from "../md/superblock.ts";
 import type { Geometry } from "../raid5/geometry.ts";
 import { logBufferBytes, type PplSeat } from "../raid5/ppl-log.ts";
 import type { PplLogs } from "../raid5/ppl-logs.ts";
@@ -125,11 +125,15 @@ export class ArrayPolicy {
     this.keeper?.state.setDegraded(true);
   }
 
-  /** Where a drive that joins keeps its log, or why it cannot. */
-  logFor(superblock: Superblock): Result<SuperblockLog, string> {
-    const log = placeLog(superblock, wantedLog(this.current, this.bitmap));
-    if (log !== null) return ok(log);
-    return err(`there is no room for the log of the policy ${this.current} before its data`);
+  /** What each member keeps of it before its data. */
+  get wanted(): WantedLog {
+    return wantedLog(this.current, this.bitmap);
+  }
+
+  /** Why a drive of this layout cannot keep the log that it needs, or null. */
+  seatObstacle(superblock: Superblock): string | null {
+    const seat = this.current === "ppl" ? this.areas.seatOf(superblock) : null;
+    return typeof seat === "string" ? seat : null;
   }
 
   /** Before the superblocks name the drive as a member. False: it cannot be written. */
@@ -277,10 +281,11 @@ export class ArrayPolicy {
     for (const drive of [...array.drives()]) {
       const superblock = drive.superblock!;
       if (policyOf(superblock) === this.current) continue;
-      const log = this.logFor(superblock);
-      if (log.ok) drive.probe = { kind: "member", superblock: { ...superblock, log: log.value } };
+      const log = placeLog(superblock, this.wanted);
+      if (log !== null) drive.probe = { kind: "member", superblock: { ...superblock, log } };
       else if (array.members.isPresent(array.roleOf(drive))) {
-        array.failMember(array.roleOf(drive), log.error);
+        const cause = `there is no room for the log of the policy ${this.current} before its data`;
+        array.failMember(array.roleOf(drive), cause);
       }
     }
   }

@@ -1,8 +1,10 @@
 /** A running array as its superblock writer sees it. */
 import { errnoName } from "../base/errno.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
 import { Role } from "../md/superblock.ts";
 import type { Drive } from "./drive.ts";
 import type { RaidArray } from "./raid-array.ts";
+import type { SyncFacts } from "./superblock-state.ts";
 import type { SuperblockHost } from "./superblock-writer.ts";
 
 export function superblockHostOf(array: RaidArray): SuperblockHost {
@@ -12,8 +14,7 @@ export function superblockHostOf(array: RaidArray): SuperblockHost {
       array.state.next({
         roles: array.roles,
         spares: array.spares,
-        isResyncDue: array.members.resync !== null,
-        keepsCheckpoint: array.policy.kind === "ppl",
+        sync: syncFactsOf(array),
         wallMs: array.context.clock.wallMs(),
       }),
     isMember: (drive) => {
@@ -22,6 +23,17 @@ export function superblockHostOf(array: RaidArray): SuperblockHost {
     },
     mayNotWrite: () => array.members.isFailed || array.isReadOnlyStart,
     superblockFailed: (drive, errno) => superblockFailed(array, drive, errno),
+  };
+}
+
+/** What the superblocks have to say of rebuild and resync now. */
+export function syncFactsOf({ members, geometry, policy }: RaidArray): SyncFacts {
+  const chunkSectors = geometry.chunkBytes / SECTOR_BYTES;
+  const { inSyncBelowStripe, rebuiltBelowStripe } = members;
+  return {
+    inSyncBelowSector: inSyncBelowStripe === null ? null : inSyncBelowStripe * chunkSectors,
+    rebuiltBelowSector: rebuiltBelowStripe * chunkSectors,
+    keepsCheckpoint: policy.kind === "ppl",
   };
 }
 

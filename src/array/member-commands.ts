@@ -71,6 +71,7 @@ async function joinArray(
     return err(commandError("busy", "drive-busy", detail));
   }
   drive.io.accepts = "all";
+  array.dismissed.delete(superblock.value.deviceUuid);
   const failed = err(
     commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
   );
@@ -104,11 +105,19 @@ async function joinArray(
  * (write-rules 19): it was in sync in the role that is free, its superblock tells this array's own
  * history, and no bit was cleared after it had left.
  */
-function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
-  const { identity, policy, state } = array;
+export function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
+  const { bitmap } = array.policy;
   const { superblock } = drive;
-  if (policy.bitmap === null || superblock === null || superblock.log.kind !== "bitmap")
-    return false;
+  if (bitmap === null || superblock === null || superblock.log.kind !== "bitmap") return false;
+  if (!isFormerMember(array, drive) || hasOtherHistory(array, drive) !== false) return false;
+  return bitmap.allowsPartialRebuild(superblock.events);
+}
+
+/** A drive that was in sync, without a bad sector, in a role that is free now. */
+export function isFormerMember(array: RaidArray, drive: Drive): boolean {
+  const { identity, state } = array;
+  const { superblock } = drive;
+  if (superblock === null) return false;
   const role = roleOf(superblock, superblock.devNumber);
   const slot = array.roles[role];
   if (slot === undefined || (slot.state !== "missing" && slot.state !== "faulty")) return false;
@@ -121,16 +130,14 @@ function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
     !superblock.hasBadBlocks;
   if (!isSame || superblock.events > state.events) return false;
   const others = [...array.drives()].filter((other) => other !== drive);
-  if (others.some((other) => other.superblock!.devNumber === superblock.devNumber)) return false;
-  if (hasOtherHistory(array, drive) !== false) return false;
-  return policy.bitmap.allowsPartialRebuild(superblock.events);
+  return others.every((other) => other.superblock!.devNumber !== superblock.devNumber);
 }
 
 /**
  * Whether a drive with a superblock of this array was written to apart from it; null: no drive
  * here tells.
  */
-function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
+export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
   const others = [...array.drives()].filter((other) => other !== drive);
   const candidates = [drive, ...others].map((other) => ({
     drive: other.name,
@@ -138,7 +145,11 @@ function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
     deviceBytes: other.info.sizeBytes,
   }));
   const { events } = array.state;
-  const freshest = candidates.slice(1).find(({ superblock }) => superblock.events === events);
+  // An update may be on its way: what the members say now is one event older.
+  const [freshest] = candidates
+    .slice(1)
+    .filter(({ superblock }) => superblock.events >= events - 1)
+    .sort((one, another) => another.superblock.events - one.superblock.events);
   // The step from dirty to clean may count down by one: that says nothing.
   if (drive.superblock!.events > events + 1) return true;
   return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
@@ -217,8 +228,11 @@ async function waitForRebuild(
   }
 }
 
-/** A spare that comes after its array has started joins it again, under a number of its own. */
-export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void> {
+/**
+ * A spare that comes after its array has started joins it again, under a number of its own. False:
+ * it is none.
+ */
+export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<boolean> {
   const superblock = drive.superblock!;
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
@@ -226,12 +240,13 @@ export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<void>
     superblock.recoveryOffsetSectors === 0 &&
     superblock.events >= array.identity.events &&
     roleOf(array.identity, superblock.devNumber) === Role.spare;
-  if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return;
-  if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return;
+  if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return false;
+  if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return true;
   const fresh = new SpareSeat(array).superblockFor(drive);
-  if (!fresh.ok) return;
+  if (!fresh.ok) return true;
   await array.addSpare(drive, fresh.value);
   array.synchronizer.schedule();
+  return true;
 }
 
 export async function failMember(
@@ -248,6 +263,7 @@ export async function failMember(
   }
   const obstacle = array.fence.obstacle ?? removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
+  array.dismissed.add(drive.superblock!.deviceUuid);
   array.failMember(role, "failed by request");
   await array.record();
   return ok(arrayStatus(registry, record));
@@ -265,6 +281,7 @@ export async function removeMember(
   }
   const obstacle = removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
+  array.dismissed.add(drive.superblock!.deviceUuid);
   await array.removeDrive(drive, "removed by request");
   return ok(null);
 }

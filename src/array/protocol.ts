@@ -232,6 +232,7 @@ export interface Envelope {
 export type EventKind =
   | "member.failed"
   | "member.in-sync"
+  | "member.returned"
   | "array.created"
   | "array.assembled"
   | "array.stopped"

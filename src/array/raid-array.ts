@@ -25,6 +25,7 @@ import { StripeEngine } from "../raid5/engine.ts";
 import type { EngineEnvironment, MemberError } from "../raid5/environment.ts";
 import { Geometry } from "../raid5/geometry.ts";
 import { MemberSet } from "../raid5/member-set.ts";
+import { StripeRanges } from "../raid5/sync-progress.ts";
 import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import { RaidArrayFront } from "./array-front.ts";
 import type { ArrayContext, ArrayGuard } from "./array-guard.ts";
@@ -76,6 +77,8 @@ export class RaidArray {
   readonly asyncIo: AsyncIo;
   readonly environment: EngineEnvironment;
   readonly tuning: ArrayTuning;
+  /** Members failed or removed by request, by device UUID: they do not come back by themselves. */
+  readonly dismissed = new Set<string>();
   /** Why writes are refused although enough members are there; null: they are not. */
   readOnlyReason: string | null = null;
   private readonly hooks: ArrayHooks;
@@ -370,7 +373,6 @@ export class RaidArray {
     const change = () => {
       slot.drive = drive;
       slot.state = "rebuilding";
-      this.state.recoveryCheckpointSectors = 0;
       this.state.setDevRole(drive, role);
     };
     const isDurable = await this.superblocks.insist(change, () => this.isStopped);
@@ -384,11 +386,20 @@ export class RaidArray {
       dataOffset: superblock.dataOffsetSectors * SECTOR_BYTES,
       isVolatile: drive.info.hasVolatileCache,
       fromStripe: 0,
-      // What is written from here on reaches the drive; all before has its bits set.
-      ranges: isPartial ? policy.dirtyStripes("set") : null,
+      ranges: isPartial ? this.changedSince(superblock.events) : null,
     });
     policy.seated(role, taken);
     return true;
+  }
+
+  /**
+   * What a former member lacks; null: all. What is written from here on reaches it, all that was
+   * before is under bits or is nothing.
+   */
+  private changedSince(events: number): StripeRanges | null {
+    const isUnchanged = this.state.isUnchangedSince(events) && this.members.resync === null;
+    if (isUnchanged) return new StripeRanges([], this.geometry.stripeCount);
+    return this.policy.dirtyStripes("set");
   }
 
   async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
@@ -442,14 +453,15 @@ export class RaidArray {
   async commitRebuild(role: number, mayEnd: () => boolean): Promise<boolean> {
     const slot = this.roles[role]!;
     const isDurable = await this.superblocks.insist(() => {
-      if (slot.state === "rebuilding") slot.state = "in-sync";
+      if (slot.state !== "rebuilding") return;
+      slot.state = "in-sync";
+      // What a rebuild has filled is the XOR of the others: there, parity is right. What an earlier
+      // one had filled before a crash is not known to be, and its resync comes next.
+      if (!this.members.isResyncOfRebuilt) this.members.endResync();
     }, mayEnd);
     if (!isDurable || slot.state !== "in-sync") return false;
     this.members.finishRebuild(role);
     this.policy.syncEnds(true);
-    // What this rebuild has filled is the XOR of the others: there, parity is right. What an
-    // earlier one had filled before a crash is not known to be, and its resync comes next.
-    if (this.members.resyncEnd === Number.POSITIVE_INFINITY) this.members.endResync();
     return true;
   }
 

@@ -10,7 +10,7 @@ export function seatAtStart(array: RaidArray, plan: StartPlan, role: number): Ro
   const entry = plan.roles[role];
   if (entry === null || entry === undefined) return { drive: null, state: "missing" };
   const { drive, recoveryOffsetSectors } = entry;
-  const { members, state } = array;
+  const { members } = array;
   const seat = {
     device: drive.io,
     dataOffset: drive.superblock!.dataOffsetSectors * SECTOR_BYTES,
@@ -23,12 +23,11 @@ export function seatAtStart(array: RaidArray, plan: StartPlan, role: number): Ro
   }
   const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
   members.setRebuilding(role, { ...seat, fromStripe });
-  state.recoveryCheckpointSectors = fromStripe * plan.superblock.chunkSectors;
   return { drive, state: "rebuilding" };
 }
 
 export function beginResync(
-  { members, geometry, state }: RaidArray,
+  { members, geometry }: RaidArray,
   { resyncFromSector, isFirstResync, superblock, bitmap }: StartPlan,
 ): void {
   if (resyncFromSector === null) return;
@@ -38,12 +37,10 @@ export function beginResync(
     const filled = members.rebuild?.cursor ?? 0;
     if (filled === 0) return;
     members.beginResync({ fromStripe: 0, toStripe: filled, isFirst: false });
-    state.resyncCheckpointSectors = 0;
     return;
   }
   const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
   const ranges = bitmap === null ? null : stripesOf(bitmap.dirtyRanges("needed"), geometry);
   if (fromStripe >= geometry.stripeCount || ranges?.isEmpty === true) return;
   members.beginResync({ fromStripe, isFirst: isFirstResync, ranges });
-  state.resyncCheckpointSectors = fromStripe * superblock.chunkSectors;
 }

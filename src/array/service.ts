@@ -30,6 +30,7 @@ import {
 import type { CommandError, CommandKind, CommandMap, CommandOf, JobStatus } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
 import { type ArrayRecord, arrayKey, commandError, driveKey, Registry } from "./registry.ts";
+import { takeBack } from "./returning-member.ts";
 import { autoStart, startArray, stopArray } from "./start-array.ts";
 import { writeName } from "./write-name.ts";
 
@@ -190,8 +191,9 @@ export class ArrayService {
       return;
     }
     const record = registry.ensureRecord(drive);
-    if (record.running !== null) await rejoinSpare(record.running, drive);
-    else await autoStart(registry, record);
+    const { running } = record;
+    if (running === null) await autoStart(registry, record);
+    else if (!(await rejoinSpare(running, drive))) await takeBack(registry, running, drive);
   }
 
   /** An array that waits for a role says whether this drive, which cannot be used, has it. */
@@ -222,6 +224,10 @@ export class ArrayService {
     if (running !== null) {
       const obstacle = force ? null : removalObstacle(running, drive);
       if (obstacle !== null) return err(obstacle);
+      const isMember =
+        running.roleOf(drive) >= 0 && running.members.isPresent(running.roleOf(drive));
+      // One that had failed is only let go: it may come back.
+      if (isMember) running.dismissed.add(drive.superblock!.deviceUuid);
       await running.removeDrive(drive, "the drive was removed");
     }
     if (!(await drive.hasAnswered(registry.context))) {

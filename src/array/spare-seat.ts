@@ -4,8 +4,7 @@
  */
 import { fillRandom } from "../base/random.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { SECTOR_BYTES } from "../base/units.ts";
-import { chooseLayoutOnMember } from "../md/create.ts";
+import { layOutForJoining } from "../md/join-layout.ts";
 import type { Superblock } from "../md/superblock.ts";
 import { decodeUuid } from "../md/uuid.ts";
 import type { Drive } from "./drive.ts";
@@ -35,43 +34,47 @@ export class SpareSeat {
   /** The superblock with which a new drive enters the array, or why it cannot. */
   superblockFor(drive: Drive): Result<Superblock, string> {
     const { array } = this;
-    const { identity, geometry, context } = array;
-    const layout = chooseLayoutOnMember({
-      deviceBytes: drive.info.sizeBytes,
-      chunkBytes: geometry.chunkBytes,
-      policy: array.policy.kind,
+    const { identity, context, policy } = array;
+    const { sizeBytes: deviceBytes, logicalBlockBytes } = drive.info;
+    const layout = layOutForJoining({
+      ...{ deviceBytes, logicalBlockBytes, array: identity },
+      models: this.modelsFor(drive),
+      wanted: policy.wanted,
     });
-    const neededBytes = identity.sizeSectors * SECTOR_BYTES;
-    const hasRoom = layout.ok && layout.value.dataSizeSectors >= identity.sizeSectors;
-    if (!layout.ok || !hasRoom) {
+    if (!layout.ok) {
       return err(
-        `drive ${drive.name} has ${drive.info.sizeBytes} bytes, too few to hold ${neededBytes} ` +
-          "bytes of data beside the superblock: take a larger drive",
+        `drive ${drive.name} has ${deviceBytes} bytes; a member of array ${array.name} needs at ` +
+          `least ${layout.error}: take a larger drive`,
       );
     }
     const devNumber = array.state.freeDevNumber(array.drives());
     if (devNumber < 0) return err("the superblock has no device number left");
     const uuid = new Uint8Array(16);
     fillRandom(context.random, uuid);
-    const { value } = layout;
     const superblock: Superblock = {
       ...identity,
-      log: { kind: "none", word: 0 },
+      ...layout.value,
       devNumber,
       deviceUuid: decodeUuid(uuid, 0),
       deviceFlags: 0,
       correctedReadSectors: 0,
       hasBadBlocks: false,
       recoveryOffsetSectors: null,
-      dataOffsetSectors: value.dataOffsetSectors,
-      dataSizeSectors: value.dataSizeSectors,
       badBlockLogShift: 0,
-      badBlockLogSectors: value.badBlockLogSectors,
-      badBlockLogOffsetSectors: value.badBlockLogOffsetSectors,
     };
-    const log = array.policy.logFor(superblock);
-    return log.ok
-      ? ok({ ...superblock, log: log.value })
-      : err(`drive ${drive.name}: ${log.error}`);
+    const obstacle = policy.seatObstacle(superblock);
+    return obstacle === null ? ok(superblock) : err(`drive ${drive.name}: ${obstacle}`);
+  }
+
+  /** Its own layout, where it was of this array; then those of the members, most headroom first. */
+  private modelsFor(drive: Drive): Superblock[] {
+    const { array } = this;
+    const { superblock } = drive;
+    const isOurs = superblock?.arrayUuid === array.uuid;
+    const others = [...array.drives()]
+      .filter((other) => other !== drive)
+      .map((other) => other.superblock!)
+      .sort((one, other) => other.dataOffsetSectors - one.dataOffsetSectors);
+    return isOurs ? [superblock, ...others] : others;
   }
 }

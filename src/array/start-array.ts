@@ -12,6 +12,7 @@
 import { err, ok, type Result } from "../base/result.ts";
 import type { AssemblyPlan } from "../md/assemble.ts";
 import { Role } from "../md/superblock.ts";
+import { syncFactsOf } from "./array-superblocks.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import { holderText, isShut } from "./fence.ts";
@@ -72,9 +73,8 @@ export async function startArray(
   record: ArrayRecord,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
-  if (record.running !== null) {
-    return err(commandError("conflict", "already-running", `array ${record.name} is running`));
-  }
+  // Whoever wants it to run has that.
+  if (record.running !== null) return ok();
   const unreadable = await readAgain(registry, record);
   if (registry.drivesOf(record.uuid).length === 0) {
     const detail = `no drive carries a superblock of array ${record.name} any more`;
@@ -141,7 +141,11 @@ export async function runPlan(
   // Order: all members are at one event count before the next update begins.
   const lagging = array.state.lagging(plan.superblock, array.roles);
   if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
-  if (mustRecord && !plan.isReadOnly) {
+  // Also where nothing but the story on disk has changed: a resync that had come to its end, or
+  // one that has to begin before the checkpoint there (write-rules 23).
+  const isToldWell =
+    array.state.resyncOffset(syncFactsOf(array)) === plan.superblock.resyncOffsetSectors;
+  if ((mustRecord || !isToldWell) && !plan.isReadOnly) {
     const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
     if (!isDurable && !array.members.isFenced) {
       await stopArray(registry, record);

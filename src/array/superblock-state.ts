@@ -1,25 +1,45 @@
 /**
- * What the superblocks of a running array say next: event count, dev_roles, checkpoints, the dirty
- * mark. Changed only inside an update of the superblock writer, so that each update is one step.
+ * What the superblocks of a running array say next: event count, dev_roles, the dirty mark. Changed
+ * only inside an update of the superblock writer, so that each update is one step.
+ *
+ * How far rebuild and resync have come is kept in the member set alone, and each update says what
+ * that says then (write-rules 23): no way out of a sync action can leave another story on disk.
  */
+import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import { mdTimeOf } from "../md/create.ts";
 import { Role, type Superblock } from "../md/superblock.ts";
 import type { Drive } from "./drive.ts";
 import type { RoleSlot } from "./start-plan.ts";
 
+const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
+
+/** How far rebuild and resync have come, durably. */
+export interface SyncFacts {
+  /** Rows from this member sector on may await parity; null: none does. */
+  readonly inSyncBelowSector: number | null;
+  /** The member that is being rebuilt is valid below it. */
+  readonly rebuiltBelowSector: number;
+  /** An array with rows that await parity says how far it is also while dirty (write-rules 6). */
+  readonly keepsCheckpoint: boolean;
+}
+
 export class SuperblockState {
   events: number;
   isMarkedDirty: boolean;
-  /** The member sector below which the rebuild is durable. */
-  recoveryCheckpointSectors = 0;
-  /** The member sector below which the resync is durable. */
-  resyncCheckpointSectors = 0;
+  /** No data has been written since this event; null: some may just be. */
+  private unchangedSince: number | null;
   private readonly devRoles: number[];
 
   constructor(superblock: Superblock, { isMarkedDirty }: { isMarkedDirty: boolean }) {
     this.events = superblock.events;
     this.devRoles = [...superblock.devRoles];
     this.isMarkedDirty = isMarkedDirty;
+    this.unchangedSince = superblock.resyncOffsetSectors === null ? superblock.events : null;
+  }
+
+  /** Whether a member that was in sync and clean at this event still holds what it ought to. */
+  isUnchangedSince(events: number): boolean {
+    return this.unchangedSince !== null && events >= this.unchangedSince;
   }
 
   setDevRole(drive: Drive, role: number): void {
@@ -71,22 +91,23 @@ export class SuperblockState {
   next(options: {
     roles: readonly RoleSlot[];
     spares: readonly Drive[];
-    isResyncDue: boolean;
-    /** A dirty array whose resync is due says how far that is (write-rules 6). */
-    keepsCheckpoint: boolean;
+    sync: SyncFacts;
     wallMs: number;
   }): { drive: Drive; superblock: Superblock }[] {
     this.events += 1;
+    const resyncOffsetSectors = this.resyncOffset(options.sync);
+    if (resyncOffsetSectors !== null) this.unchangedSince = null;
+    else this.unchangedSince ??= this.events;
     const common = {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
       devRoles: [...this.devRoles],
-      resyncOffsetSectors: this.resyncOffset(options.isResyncDue, options.keepsCheckpoint),
+      resyncOffsetSectors,
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
     for (const { drive, state } of options.roles) {
       if (drive === null || (state !== "in-sync" && state !== "rebuilding")) continue;
-      const recoveryOffsetSectors = state === "rebuilding" ? this.recoveryCheckpointSectors : null;
+      const recoveryOffsetSectors = state === "rebuilding" ? options.sync.rebuiltBelowSector : null;
       const hasBadBlocks = !drive.badBlocks.isEmpty;
       const own = drive.superblock!;
       writes.push({
@@ -101,9 +122,11 @@ export class SuperblockState {
     return writes;
   }
 
-  private resyncOffset(isResyncDue: boolean, keepsCheckpoint: boolean): number | null {
-    const isCheckpointKept = isResyncDue && keepsCheckpoint && this.resyncCheckpointSectors > 0;
-    if (this.isMarkedDirty && !isCheckpointKept) return 0;
-    return isResyncDue ? this.resyncCheckpointSectors : null;
+  resyncOffset({ inSyncBelowSector, keepsCheckpoint }: SyncFacts): number | null {
+    if (inSyncBelowSector === null) return this.isMarkedDirty ? 0 : null;
+    // From 0 a replay of the logs would call the array clean. A resync begins at a whole chunk, so
+    // that this claims nothing.
+    if (keepsCheckpoint) return Math.max(inSyncBelowSector, ROW_SECTORS);
+    return this.isMarkedDirty ? 0 : inSyncBelowSector;
   }
 }

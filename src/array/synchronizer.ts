@@ -12,7 +12,6 @@
 
 import { inBackground } from "../base/background.ts";
 import { isoTime } from "../base/time.ts";
-import { SECTOR_BYTES } from "../base/units.ts";
 import { Outcome } from "../block/io-error.ts";
 import { type StripeResult, StripeSync } from "../raid5/stripe-sync.ts";
 import { SyncProgress } from "../raid5/sync-progress.ts";
@@ -20,7 +19,7 @@ import { takeRun } from "./buffers.ts";
 import type { Job, JobTable } from "./jobs.ts";
 import type { JobStatus, ScrubMemory, ScrubSummary, SyncAction } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
-import { ScrubReport } from "./scrub-report.ts";
+import { isLate, ScrubReport, uncheckedText } from "./scrub-report.ts";
 import { SpareSeat } from "./spare-seat.ts";
 import { Sweep } from "./sweep.ts";
 
@@ -51,7 +50,7 @@ export class Synchronizer {
   private seenRequests = 0;
   private busyUntilMs = 0;
   private checkpointAtMs = 0;
-  private isCheckpointing = false;
+  private checkpointing: Promise<void> = Promise.resolve();
   private running: Promise<void> = Promise.resolve();
 
   constructor(options: { array: RaidArray; jobs: JobTable; scrub: ScrubMemory }) {
@@ -136,7 +135,7 @@ export class Synchronizer {
     array.engine.releaseStripe(held);
     array.context.enginePool.free(buffer, this.stripes.bufferBytes);
     if (result.kind !== "done" || !(await array.engine.flush())) return;
-    array.state.resyncCheckpointSectors = array.geometry.chunkBytes / SECTOR_BYTES;
+    resync.durableStripe = resync.cursor;
   }
 
   /** Every kind of work here needs all members that it began with. */
@@ -332,33 +331,45 @@ export class Synchronizer {
     const { array } = this;
     const mode = job.kind === "repair" ? "repair" : "check";
     const finished = new Set<number>();
-    const isComplete = await this.sweep(
-      new SyncProgress(this.scrubStripe),
-      async (stripe, buffer) => {
-        const held = await this.holdFor(stripe);
-        if (held < 0) return false;
-        const result = await this.stripes.compare(stripe, mode, buffer, this.findings);
-        array.engine.releaseStripe(held);
-        if (this.isRefused(result)) return "no-space";
-        if (result.kind !== "done") {
-          this.abortReason ??= this.reasonOf(result);
-          return false;
-        }
-        this.findings.mismatchBytes += result.mismatchBytes;
-        if (this.findings.isAny) Object.assign(job.result, this.findings.result);
-        finished.add(stripe);
-        while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
-        this.advance(this.scrubStripe);
-        return true;
-      },
-    );
+    let isComplete = false;
+    let wasLate = false;
+    const work = async (stripe: number, buffer: number): Promise<boolean | "no-space"> => {
+      if (finished.has(stripe)) return true;
+      const held = await this.holdFor(stripe);
+      if (held < 0) return false;
+      const isPassed = array.members.avoidedRoles(stripe) !== 0;
+      const result = isPassed
+        ? null
+        : await this.stripes.compare(stripe, mode, buffer, this.findings);
+      array.engine.releaseStripe(held);
+      if (result !== null && this.isRefused(result)) return "no-space";
+      const isLateHere = isLate(result, array.members);
+      if (result?.kind === "done") this.findings.mismatchBytes += result.mismatchBytes;
+      else if (isPassed || isLateHere) this.findings.uncheckedBytes += array.geometry.chunkBytes;
+      else this.abortReason ??= this.reasonOf(result!);
+      if (this.findings.isAny) Object.assign(job.result, this.findings.result);
+      if (isLateHere) wasLate = true;
+      if (this.abortReason !== null) return false;
+      finished.add(stripe);
+      while (finished.delete(this.scrubStripe)) this.scrubStripe += 1;
+      this.advance(this.scrubStripe);
+      return !isLateHere;
+    };
+    // A read that was given up may still write into its buffer: the sweep goes on with others.
+    do {
+      wasLate = false;
+      isComplete = await this.sweep(new SyncProgress(this.scrubStripe), work);
+    } while (!isComplete && wasLate && !this.shouldStop());
     await this.endScrub(job, mode, isComplete);
   }
 
   private async endScrub(job: Job, mode: "check" | "repair", isComplete: boolean): Promise<void> {
     const { array } = this;
-    const { mismatchBytes, lostBytes } = this.findings;
+    const { mismatchBytes, lostBytes, uncheckedBytes } = this.findings;
     Object.assign(job.result, this.findings.result);
+    if (isComplete && this.abortReason === null && uncheckedBytes > 0) {
+      this.abortReason = uncheckedText(uncheckedBytes);
+    }
     if (isComplete && this.abortReason === null && (await array.engine.flush())) {
       this.mismatchBytes = mode === "check" ? mismatchBytes : 0;
       const finishedAt = isoTime(array.context.clock.wallMs());
@@ -385,6 +396,10 @@ export class Synchronizer {
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.
     this.seenRequests = this.array.front.requestCount;
+    this.checkpointLater();
+  }
+
+  private checkpointLater(): void {
     this.checkpointAtMs = this.array.context.clock.nowMs() + CHECKPOINT_MS;
   }
 
@@ -459,33 +474,38 @@ export class Synchronizer {
   private advance(cursor: number): void {
     const nowMs = this.array.context.clock.nowMs();
     this.job!.advance(cursor * this.array.geometry.chunkBytes, nowMs);
-    if (nowMs < this.checkpointAtMs || this.isCheckpointing) return;
-    this.checkpointAtMs = nowMs + CHECKPOINT_MS;
+    if (nowMs < this.checkpointAtMs) return;
+    // None while another one is under way, however long that takes.
+    this.checkpointAtMs = Number.POSITIVE_INFINITY;
     const isScrub = this.job!.kind === "check" || this.job!.kind === "repair";
-    if (!isScrub) inBackground(this.checkpoint(), this.array.guard);
+    if (isScrub) return;
+    inBackground(
+      this.checkpoint().then(() => this.checkpointLater()),
+      this.array.guard,
+    );
   }
 
   /** Records how far rebuild and resync have come, after a flush of all that. */
-  private async checkpoint(): Promise<void> {
+  private checkpoint(): Promise<void> {
+    // One that is under way knows less.
+    this.checkpointing = this.checkpointing.then(() => this.writeCheckpoint());
+    return this.checkpointing;
+  }
+
+  private async writeCheckpoint(): Promise<void> {
     const { array } = this;
-    if (this.isCheckpointing || array.isFailed) return;
-    this.isCheckpointing = true;
-    const sectorsPerChunk = array.geometry.chunkBytes / SECTOR_BYTES;
     const { rebuild, resync } = array.members;
-    const rebuilt = rebuild === null ? null : rebuild.cursor * sectorsPerChunk;
-    const resynced = resync === null ? null : resync.cursor * sectorsPerChunk;
-    if (await array.engine.flush()) {
-      const isDurable = await array.record(() => {
-        if (rebuilt !== null && array.members.rebuild === rebuild) {
-          array.state.recoveryCheckpointSectors = rebuilt;
-        }
-        if (resynced !== null) array.state.resyncCheckpointSectors = resynced;
-      });
-      if (isDurable && rebuild !== null && array.members.rebuild === rebuild) {
-        array.members.recordedRebuildStripe = rebuilt! / sectorsPerChunk;
-      }
+    if (array.isFailed || (rebuild === null && resync === null)) return;
+    const rebuilt = rebuild?.cursor ?? 0;
+    const resynced = resync?.cursor ?? 0;
+    // Order: what a superblock says to be done has been flushed on every member.
+    if (!(await array.engine.flush())) return;
+    if (rebuild !== null) rebuild.durableStripe = rebuilt;
+    if (resync !== null) resync.durableStripe = resynced;
+    if (!(await array.record())) return;
+    if (rebuild !== null && array.members.rebuild === rebuild) {
+      array.members.recordedRebuildStripe = rebuilt;
     }
-    this.isCheckpointing = false;
   }
 
   /** A member has no room: no fault of its, and the work waits, for which the job says why. */

@@ -44,6 +44,8 @@ export interface RetryCounters {
   retried: number;
   /** Reads that failed for good since one was good. */
   readErrorsInARow: number;
+  /** Reads that were given up since one was good. */
+  readsLateInARow: number;
   /** By errno name, and "short". */
   readonly kinds: Record<string, number>;
 }
@@ -62,6 +64,7 @@ export class RetryFilter {
     write: 0,
     retried: 0,
     readErrorsInARow: 0,
+    readsLateInARow: 0,
     kinds: {},
   };
   accepts: Accepts = "all";
@@ -164,6 +167,7 @@ export class RetryFilter {
       this.state[request] = State.abandoned;
       this.pins?.pin(this.table.address[request]!, this.table.bytes[request]!);
       count += 1;
+      if (this.table.op[request] === Op.read) this.counters.readsLateInARow += 1;
       this.router.dispatch(copy, outcome, ETIMEDOUT);
     }
     return count;
@@ -206,7 +210,7 @@ export class RetryFilter {
     const op = this.table.op[request] as OpCode;
     const outcome = classifyCompletion(op, result, this.table.bytes[request]!);
     if (outcome === Outcome.done) {
-      if (op === Op.read) this.counters.readErrorsInARow = 0;
+      if (op === Op.read) this.counters.readErrorsInARow = this.counters.readsLateInARow = 0;
       this.finish(request, outcome, 0);
     } else this.judge(request, op, result, outcome);
   }

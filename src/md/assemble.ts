@@ -347,10 +347,12 @@ function dirtyAndDegraded(
 ): AssemblyRefusal {
   const role = roles.findIndex(({ state }) => state !== "in-sync");
   const from = superblock.resyncOffsetSectors ?? 0;
+  // A stop in the middle of a resync is a clean one, and leaves how far that had come.
+  const what = from === 0 ? "was not stopped cleanly" : "had not ended its resync when it stopped";
   return refusal(
     "dirty-and-degraded",
     [drive],
-    `The array was not stopped cleanly (${drive}: in sync only below member sector ${from}) ` +
+    `The array ${what} (${drive}: in sync only below member sector ${from}) ` +
       `and role ${role} has no complete data, so what lay on it cannot be proved right. Connect ` +
       "the missing drive; or start with force, accept that chunks being written at the crash may " +
       "hold wrong data in places that nobody wrote, and check the file system.",

@@ -22,13 +22,13 @@ export const DEVICES_MAX = 128;
 
 const SET_NAME_BYTES = 32;
 const LOG_OFFSET_SECTORS = 8;
-const BAD_BLOCK_LOG_SECTORS = 8;
+export const BAD_BLOCK_LOG_SECTORS = 8;
 /** 1 MiB, two units of 132 KiB and more: feature bit 0x800. */
 export const PPL_SPACE_SECTORS = 2048;
 const HEADROOM_SECTORS_MAX = 262_144;
 /** Superblock area (to sector 16) and bad-block log. */
 const FIXED_SECTORS = 24;
-const DATA_ALIGNMENT_SECTORS = 2048;
+export const DATA_ALIGNMENT_SECTORS = 2048;
 
 export interface LayoutOnMemberOptions {
   readonly deviceBytes: number;

@@ -1,7 +1,6 @@
 /**
  * Where on a member a consistency policy keeps its log: in the room between superblock and data
- * that nothing else takes. Used where a member is there already, or joins an array whose log is
- * larger than what a new member reserves (create.ts).
+ * that nothing else takes. For members that are there already, and that join (join-layout.ts).
  *
  *   | superblock | free | bad-block log | free (headroom) | data ...
  */
@@ -25,7 +24,7 @@ export type WantedLog =
 /** The log of a member for this policy, or null where it has no room for it. */
 export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockLog | null {
   if (wanted.policy === "resync") return { kind: "none", word: 0 };
-  const needed = wanted.policy === "ppl" ? PPL_AREA_SECTORS_MIN : wanted.areaBytes / SECTOR_BYTES;
+  const needed = logSectorsNeeded(wanted);
   let best: Gap | null = null;
   for (const gap of gapsOf(superblock)) {
     const sectors = gap.end - gap.start;
@@ -39,6 +38,12 @@ export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockL
   const sizeSectors = Math.min(PPL_SPACE_SECTORS, best.end - best.start);
   const isMultiple = sizeSectors >= PPL_MULTIPLE_SECTORS_MIN;
   return { kind: "ppl", offsetSectors, sizeSectors, isMultiple };
+}
+
+/** The least that the log of this policy takes. */
+export function logSectorsNeeded(wanted: WantedLog): number {
+  if (wanted.policy === "resync") return 0;
+  return wanted.policy === "ppl" ? PPL_AREA_SECTORS_MIN : wanted.areaBytes / SECTOR_BYTES;
 }
 
 interface Gap {

@@ -109,7 +109,7 @@ export class StripeEngine {
       host: {
         memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
-        readLate: (op) => this.readLate(op),
+        readLate: (op) => this.late.addOp(this.ops, op),
         runSlow: (op) => inBackground(this.slow.run(op), options.environment.guard),
         holdGranted: (op) => this.holds.granted(op),
         isRecordPending: () => this.recordsPending > 0,
@@ -149,6 +149,7 @@ export class StripeEngine {
       requests: this.requests,
       rows: this.rows,
       geometry: options.geometry,
+      members: options.members,
       locks: {
         isHeld: (stripe) => this.ops.ownerOf(stripe) >= 0,
         hold: (stripe) => this.holdStripe(stripe),
@@ -408,7 +409,12 @@ export class StripeEngine {
     const unavailable = this.members.unavailableRoles(stripe);
     const isUnavailable =
       unavailable !== 0 && this.touchesRoles(stripe, within, bytes, unavailable);
-    if (isUnavailable || this.members.hasBadRowsIn(stripe)) {
+    const avoided = this.members.avoidedRoles(stripe);
+    const goesAround = avoided !== 0 && this.touchesRoles(stripe, within, bytes, avoided);
+    // Whoever has the stripe may itself wait for the member that does not answer.
+    const isBeside = goesAround && this.ops.ownerOf(stripe) >= 0;
+    if (isBeside) return this.late.takePart(request, stripe, within, bytes, address);
+    if (isUnavailable || goesAround || this.members.hasBadRowsIn(stripe)) {
       return this.startPart(OpKind.read, request, stripe, within, bytes, address);
     }
     return this.reads.start(request, stripe, within, bytes, address);
@@ -444,18 +450,6 @@ export class StripeEngine {
       if ((roles & (1 << geometry.dataRole(stripe, index))) !== 0) return true;
     }
     return false;
-  }
-
-  private readLate(op: number): void {
-    const { ops } = this;
-    this.late.add({
-      request: ops.request[op]!,
-      stripe: ops.stripe[op]!,
-      within: ops.within[op]!,
-      bytes: ops.bytes[op]!,
-      address: ops.address[op]!,
-      hungRole: -1,
-    });
   }
 
   private startReconstruction(read: FailedRead): boolean {

@@ -8,6 +8,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
+import { EIO } from "../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../base/units.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -47,6 +48,7 @@ export class LateReads {
   private readonly requests: RequestTable;
   private readonly rows: RowPath;
   private readonly geometry: Geometry;
+  private readonly members: MemberSet;
   private readonly locks: LateReadLocks;
   private readonly partFinished: (request: number, status: number) => void;
   private readonly waiting = new Map<number, LateRead[]>();
@@ -58,6 +60,7 @@ export class LateReads {
     requests: RequestTable;
     rows: RowPath;
     geometry: Geometry;
+    members: MemberSet;
     locks: LateReadLocks;
     partFinished: (request: number, status: number) => void;
   }) {
@@ -65,6 +68,7 @@ export class LateReads {
     this.requests = options.requests;
     this.rows = options.rows;
     this.geometry = options.geometry;
+    this.members = options.members;
     this.locks = options.locks;
     this.partFinished = options.partFinished;
   }
@@ -73,6 +77,35 @@ export class LateReads {
     const reads = this.waiting.get(read.request);
     if (reads === undefined) this.waiting.set(read.request, [read]);
     else reads.push(read);
+  }
+
+  /** A read operation that met late answers. */
+  addOp(ops: StripeOps, op: number): void {
+    this.add({
+      request: ops.request[op]!,
+      stripe: ops.stripe[op]!,
+      within: ops.within[op]!,
+      bytes: ops.bytes[op]!,
+      address: ops.address[op]!,
+      hungRole: -1,
+    });
+  }
+
+  /**
+   * The next part of a request, of a member that reads go around, in a stripe that somebody has.
+   * Always true.
+   */
+  takePart(
+    request: number,
+    stripe: number,
+    within: number,
+    bytes: number,
+    address: number,
+  ): boolean {
+    this.requests.parts[request]! += 1;
+    this.requests.splitBytes[request]! += bytes;
+    this.add({ request, stripe, within, bytes, address, hungRole: this.members.avoidedRole });
+    return true;
   }
 
   /** Once a turn: answers the requests of which only late parts are left. */
@@ -129,10 +162,10 @@ export class LateReads {
       const place = { stripe: read.stripe, row: linear % rowsPerChunk };
       const role = this.geometry.dataRole(read.stripe, Math.floor(linear / rowsPerChunk));
       const target = firstAddress + (linear - first) * ROW_BYTES;
-      const answer =
-        role === read.hungRole
-          ? await this.rows.readWithout(place, role, target, buffers)
-          : await this.rows.read(place, role, target, buffers);
+      const isHung = role === read.hungRole;
+      let answer = isHung ? await this.rows.readWithout(place, role, target, buffers) : EIO;
+      // Another member has left meanwhile: then only the late one has the row, and is waited for.
+      if (answer !== 0) answer = await this.rows.read(place, role, target, buffers);
       status = Math.max(status, answer);
     }
     buffers.give();

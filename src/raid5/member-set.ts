@@ -27,6 +27,13 @@ export interface BadRows {
   clear(offset: number, bytes: number): Promise<boolean>;
 }
 
+/** By operation: the roles that it does without, and that have failed in it. */
+export interface OpRoles {
+  readonly excluded: Uint16Array;
+  readonly failed: Uint16Array;
+  readonly stripe: Float64Array;
+}
+
 export class MemberSet {
   readonly memberCount: number;
   readonly devices: (RetryFilter | null)[];
@@ -55,6 +62,8 @@ export class MemberSet {
   isFenced = false;
   readonly badRows: (BadRows | null)[];
   private readonly chunkBytes: number;
+  /** The member that reads go around, because it does not answer; -1: none. */
+  avoidedRole = -1;
   private missingBits = 0;
   private rebuildingRole = -1;
 
@@ -131,6 +140,8 @@ export class MemberSet {
 
   /** No request is submitted to this member from now on. */
   remove(role: number): void {
+    // What a rebuild had filled and is in question: without its member there is nothing to compare.
+    if (this.rebuildingRole === role && this.isResyncOfRebuilt) this.endResync();
     this.changeMode(role, MemberMode.missing);
     this.epoch[role]! += 1;
     this.needsFlush[role] = 0;
@@ -138,6 +149,23 @@ export class MemberSet {
 
   isPresent(role: number): boolean {
     return this.mode[role] !== MemberMode.missing;
+  }
+
+  /**
+   * Of rows that await parity: below which stripe there are none, for the superblocks; null: there
+   * are no such rows. Where a member is lost in the first resync of a new array none are left:
+   * each row that was written since the create has parity that is right (write-rules 1), and in the
+   * others there is nothing that anybody acknowledged.
+   */
+  get inSyncBelowStripe(): number | null {
+    if (this.resync === null) return null;
+    if (this.provenRows !== null && this.degradedCount > 0) return null;
+    return this.resync.durableStripe;
+  }
+
+  /** The stripes of the member being rebuilt that are durable; 0 before it has begun. */
+  get rebuiltBelowStripe(): number {
+    return this.rebuild?.durableStripe ?? 0;
   }
 
   get hasVolatileMember(): boolean {
@@ -157,6 +185,21 @@ export class MemberSet {
   unavailableRoles(stripe: number): number {
     if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
     return this.missingBits | (1 << this.rebuildingRole);
+  }
+
+  /** Bits of the role that reads of this stripe go around: all the others can give it. */
+  avoidedRoles(stripe: number): number {
+    if (this.avoidedRole < 0 || this.unavailableRoles(stripe) !== 0) return 0;
+    return this.isInSync(stripe) ? 1 << this.avoidedRole : 0;
+  }
+
+  /**
+   * The roles that an operation does without, once more have failed. Where one has left the array,
+   * those that merely do not answer are needed again, and waited for.
+   */
+  excludedBy({ excluded, failed, stripe }: OpRoles, op: number): number {
+    if (this.unavailableRoles(stripe[op]!) !== 0) return failed[op]!;
+    return excluded[op]! | failed[op]!;
   }
 
   /** Whether any member has bad rows at all: almost always not. */
@@ -189,6 +232,11 @@ export class MemberSet {
     return this.resync === null || stripe >= this.resyncEnd || this.resync.isDone(stripe);
   }
 
+  /** The resync is about stripes that the rebuild under way has filled. */
+  get isResyncOfRebuilt(): boolean {
+    return this.resync !== null && this.resyncEnd !== Number.POSITIVE_INFINITY;
+  }
+
   /** `toStripe` absent: to the end. */
   beginResync(options: {
     fromStripe: number;
@@ -208,6 +256,7 @@ export class MemberSet {
   }
 
   private changeMode(role: number, mode: MemberModeCode): void {
+    if (this.avoidedRole === role) this.avoidedRole = -1;
     if (this.rebuildingRole === role && mode !== MemberMode.rebuilding) {
       this.rebuildingRole = -1;
       this.rebuild = null;

@@ -142,6 +142,8 @@ export class RowPath {
     rows.failed = 0;
     let unknown = this.unknownRoles(place);
     const bit = 1 << role;
+    const isAvoided = (this.members.avoidedRoles(place.stripe) & bit) !== 0;
+    if (isAvoided && (await this.readWithout(place, role, target, rows)) === 0) return 0;
     let isNew = false;
     if ((unknown & bit) === 0) {
       const moved = await this.io.load(place, role, role, rows);

@@ -222,6 +222,8 @@ export class StripeRunner {
       this.host.runSlow(op);
       return;
     }
+    // What is read goes around a member that does not answer; what is written waits for it.
+    this.ops.excluded[op]! |= this.members.avoidedRoles(this.ops.stripe[op]!);
     if (this.ops.kind[op] === OpKind.write) this.ops.mergeWaitingWrites(op);
     this.segments.build(op);
     this.planAndStart(op);
@@ -433,7 +435,7 @@ export class StripeRunner {
       return;
     }
     if (ops.failed[op] !== 0) {
-      ops.excluded[op]! |= ops.failed[op]!;
+      ops.excluded[op] = this.members.excludedBy(ops, op);
       ops.failed[op] = 0;
       this.planAgain(op);
     } else if (ops.kind[op] === OpKind.write) {

@@ -5,6 +5,7 @@
  *   done ....... cursor  x . x x .  (window)      not done
  *
  * A stripe is marked only while its lock is held, so a write that holds the lock sees the truth.
+ * What a superblock may say of it is less: the stripes below `durableStripe` have been flushed.
  * With a write-intent bitmap only the stripes under its bits are to be done; all others are done
  * from the start.
  */
@@ -65,6 +66,8 @@ export class StripeRanges {
 }
 
 export class SyncProgress {
+  /** All stripes below it are done, and durable on all members: what superblocks say. */
+  durableStripe: number;
   private nextStripe: number;
   private readonly doneAhead = new Uint8Array(SYNC_WINDOW_STRIPES);
   private readonly ranges: StripeRanges | null;
@@ -72,6 +75,7 @@ export class SyncProgress {
   /** `ranges` null: all stripes are to be done. */
   constructor(fromStripe: number, ranges: StripeRanges | null = null) {
     this.ranges = ranges;
+    this.durableStripe = fromStripe;
     this.nextStripe = this.nextOf(fromStripe);
   }
 

@@ -34,3 +34,23 @@ test("force: dirty in the middle of a rebuild: clean again only with parity that
   expect([status.degraded, status.state]).toEqual([0, "clean"]);
   expect(parityMismatches(viewMembers(after.images()))).toEqual([]);
 });
+
+test("force: dirty in the middle of a rebuild, and its target is lost: degraded as before", () => {
+  const { images } = degradedBase(SHAPE, { role: 0 });
+  const world = SimWorld.restart([...images, blankDrive(NEW, SHAPE)], { seed: 1 });
+  world.startArray();
+  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 4 * KIB });
+  world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
+  world.simulation.runFor(12_000);
+  world.run(world.client().write(0, new Uint8Array(ROW_BYTES).fill(9)));
+  const after = SimWorld.restart(world.crash("keep"), { seed: 2 });
+  expect(after.startArray({ force: true }).ok).toBe(true);
+  after.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 4 * KIB });
+  expect(after.status().sync.action).toBe("rebuild");
+  after.must<"detach-drive">({ kind: "detach-drive", name: NEW, force: true });
+  expect(after.settle()).toMatchObject({ state: "degraded", degraded: 1 });
+  expect(after.run(after.client().write(0, new Uint8Array(ROW_BYTES).fill(8)))).toBe(0);
+  after.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const left = after.images().filter(({ name }) => name !== NEW);
+  expect(SimWorld.restart(left, { seed: 3 }).startArrays()).toEqual([]);
+});

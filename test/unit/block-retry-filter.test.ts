@@ -310,6 +310,7 @@ test("retry-filter: errors and retries: counted by kind; a discard not offered i
     write: 0,
     retried: 3,
     readErrorsInARow: 0,
+    readsLateInARow: 0,
     kinds: { EAGAIN: 1, short: 1, EIO: 1 },
   });
   const discard = new Bench(Op.discard);
