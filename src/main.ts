@@ -5,6 +5,7 @@
  * verbs as `startReactor`. A reactor that ends without having been told to takes the process with it
  * (exit 70): the arrays stay dirty, which is safe. A helper that ends costs the call it was in.
  */
+
 import { createInterface } from "node:readline/promises";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { libcProblem } from "../ffi/libc.ts";
@@ -14,6 +15,7 @@ import { createWakeUp } from "./appliance/linux-eventfd.ts";
 import type { ReactorOptions, StartedReactor } from "./appliance/start-reactor.ts";
 import type { ReactorConfig, ReactorMessage } from "./array/protocol.ts";
 import { CONTROL_BYTES, createMemory, WASM_PAGE_BYTES } from "./base/memory.ts";
+import { printable, printableLines } from "./base/printable.ts";
 import { err, ok, type Result } from "./base/result.ts";
 import { MIB, roundDown } from "./base/units.ts";
 import { SLAB_BYTES } from "./block/pool.ts";
@@ -170,9 +172,10 @@ function send(socketPath: string, request: HttpRequest): Promise<Response> {
 }
 
 const host: CliHost = {
-  print: (line) => void process.stdout.write(`${line}\n`),
-  warn: (line) => void process.stderr.write(`${line}\n`),
-  redraw: (text) => void process.stderr.write(`\r\u001b[2K${text}`),
+  // What names and paths hold never reaches a terminal as it is, whoever has put it together.
+  print: (line) => void process.stdout.write(`${printableLines(line)}\n`),
+  warn: (line) => void process.stderr.write(`${printableLines(line)}\n`),
+  redraw: (text) => void process.stderr.write(`\r\u001b[2K${printable(text)}`),
   isTerminal: process.stderr.isTTY === true,
   ask,
   send,

@@ -13,6 +13,7 @@ import {
   checkLayers,
   checkLeftovers,
   checkPurity,
+  checkSets,
   checkShape,
   checkTopEntries,
   checkWorkers,
@@ -185,6 +186,26 @@ describe("purity", () => {
     expect(messages(checkPurity("src/md/x.ts", "/*\n*/\nconst t = Date.now();"))).toEqual([
       "3: md may not use Date",
     ]);
+  });
+});
+
+describe("sets", () => {
+  test("sets: bits of roles by the operators: refused in raid5 and array", () => {
+    for (const source of [
+      "const bits = 1 << role;",
+      "if ((unknown & ~(1<<(role))) !== 0) return;",
+      "const first = 31 - Math.clz32(bits);",
+    ]) {
+      for (const path of ["src/raid5/x.ts", "src/array/x.ts"]) {
+        expect(checkSets(path, source)).toHaveLength(1);
+      }
+      expect(checkSets("src/block/x.ts", source)).toEqual([]);
+    }
+  });
+
+  test("sets: a place in a word of a map, and text: allowed", () => {
+    const source = "words[index >>> 5]! |= 1 << (index & 31); // 1 << role";
+    expect(checkSets("src/raid5/x.ts", source)).toEqual([]);
   });
 });
 

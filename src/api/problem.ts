@@ -7,8 +7,10 @@
  * A value of the body is named by `pointer` (a JSON pointer as a URI fragment, "#/drives/1"), one
  * of the path or the query by `parameter`.
  */
+
 import type { CommandError } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
+import { printable } from "../base/printable.ts";
 
 export interface ValueIssue {
   readonly pointer?: string;
@@ -67,7 +69,8 @@ export function problemResponse(error: ApiError): Response {
     type: `urn:parityd:problem:${problem.code}`,
     title: TITLES[problem.status] ?? "Failed",
     status: problem.status,
-    detail: problem.detail,
+    // A sentence for people, which may name what a drive or a client brought.
+    detail: printable(problem.detail),
     ...(problem.issues === undefined ? {} : { errors: problem.issues }),
   };
   return new Response(`${JSON.stringify(body)}\n`, {

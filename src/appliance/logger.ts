@@ -9,7 +9,9 @@
  * sets where it has connected stderr to the journal. Control characters of names and messages are
  * escaped in every form (\u001b): no name makes a line of its own, or moves a terminal's cursor.
  */
+
 import type { Log, LogFields, LogLevel } from "../base/log.ts";
+import { printable } from "../base/printable.ts";
 
 export type LogFormat = "logfmt" | "json";
 
@@ -68,7 +70,7 @@ function formatLine(
   const prefix = options.isUnderJournald ? `<${SYSLOG_PRIORITY[entry.level]}>` : "";
   if (options.format === "json") {
     const record = { time, level: entry.level, msg: entry.message, ...entry.fields };
-    return prefix + toJson(record);
+    return prefix + printable(JSON.stringify(record));
   }
   const parts = options.isUnderJournald ? [] : [`time=${time}`, `level=${entry.level}`];
   parts.push(`msg=${quote(entry.message)}`);
@@ -79,13 +81,5 @@ function formatLine(
 /** A bare word stays bare; anything else is quoted, so that a line stays one line. */
 function quote(value: string | number | boolean): string {
   if (typeof value !== "string") return String(value);
-  return /^[\w./:@%+,-]+$/.test(value) ? value : toJson(value);
-}
-
-/** JSON escapes the controls of ASCII; here also DEL, those of Latin-1 and of text direction. */
-function toJson(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return /^[\w./:@%+,-]+$/.test(value) ? value : printable(JSON.stringify(value));
 }

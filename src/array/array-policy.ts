@@ -17,7 +17,12 @@ import { inBackground } from "../base/background.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { SectorRange } from "../md/bad-block-log.ts";
-import { BITMAP_BLOCK_BYTES, chooseBitmapChunkBytes, newBitmapHeader } from "../md/bitmap.ts";
+import {
+  BITMAP_BLOCK_BYTES,
+  checkBitmapArea,
+  chooseBitmapChunkBytes,
+  newBitmapHeader,
+} from "../md/bitmap.ts";
 import { newBitmap } from "../md/bitmap-load.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { ConsistencyPolicy } from "../md/create.ts";
@@ -138,6 +143,8 @@ export class ArrayPolicy {
 
   /** Before the superblocks name the drive as a member. False: it cannot be written. */
   async prepareMember(drive: Drive, superblock: Superblock): Promise<boolean> {
+    const { bitmap } = this;
+    if (bitmap !== null && !hasBitmapRoom(bitmap, superblock, drive)) return false;
     return this.current !== "ppl" || this.areas.clear(drive, superblock);
   }
 
@@ -146,7 +153,8 @@ export class ArrayPolicy {
     if (this.logs === null) return null;
     const seat = this.areas.seatOf(superblock);
     if (typeof seat === "string") return null;
-    return { seat, address: await takeRun(this.array.context, logBufferBytes(seat.space)) };
+    const bytes = logBufferBytes(seat.space);
+    return { seat, address: await takeRun(this.array.context, bytes, { staysLong: true }) };
   }
 
   /** The drive was not seated after all. */
@@ -334,6 +342,15 @@ export function stripesOf(ranges: readonly SectorRange[], geometry: Geometry): S
     end: Math.ceil((sector + lengthSectors) / chunkSectors),
   }));
   return new StripeRanges(stripes, geometry.stripeCount);
+}
+
+/** Whether a member keeps its bitmap where the blocks of this one fit. */
+export function hasBitmapRoom(bitmap: BitmapState, superblock: Superblock, drive: Drive): boolean {
+  const { sizeBytes } = drive.info;
+  return (
+    superblock.log.kind === "bitmap" &&
+    checkBitmapArea(bitmap.extent, superblock, sizeBytes) === null
+  );
 }
 
 export function policyOf({ log }: Pick<Superblock, "log">): ConsistencyPolicy {

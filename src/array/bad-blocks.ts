@@ -8,12 +8,13 @@
  * for want of space stays.
  */
 import { errnoName } from "../base/errno.ts";
-import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../md/bad-block-log.ts";
-import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../md/superblock.ts";
+import type { Superblock } from "../md/superblock.ts";
+import { badBlockLogArea } from "../md/superblock-areas.ts";
 import type { BadRows } from "../raid5/member-set.ts";
 import type { ArrayContext } from "./array-guard.ts";
 import { takeRun } from "./buffers.ts";
@@ -65,8 +66,7 @@ export class BadBlocks implements BadRows {
   }
 
   async enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean> {
-    const { badBlockLogOffsetSectors } = this.drive.superblock!;
-    if (badBlockLogOffsetSectors === 0) return false;
+    if (logArea(this.drive.superblock!).bytes === 0) return false;
     const wasEmpty = this.log.isEmpty;
     const wasBad = this.has(offset, bytes);
     if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES, cause)) return false;
@@ -123,10 +123,11 @@ export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): vo
   });
 }
 
-/** Where the log lies on the device, in whole rows. */
+/** Where the log lies on the device, in whole rows; 0 bytes: there is none. */
 export function logArea(superblock: Superblock): { offset: number; bytes: number } {
-  const offset = SUPERBLOCK_OFFSET_BYTES + superblock.badBlockLogOffsetSectors * SECTOR_BYTES;
-  return { offset, bytes: roundUp(superblock.badBlockLogSectors * SECTOR_BYTES, ROW_BYTES) };
+  const area = badBlockLogArea(superblock);
+  if (area === null) return { offset: 0, bytes: 0 };
+  return { offset: area.start * SECTOR_BYTES, bytes: (area.end - area.start) * SECTOR_BYTES };
 }
 
 /** Fills the log of a drive that joins an array with "no entry", as md does. */

@@ -4,13 +4,17 @@ import type { Timers } from "../reactor/timers.ts";
 
 const WAIT_MS = 1;
 
-/** The address of `bytes` of the engine's pool, as soon as there are any. */
+/**
+ * The address of `bytes` of the engine's pool, as soon as there are any. `staysLong`: for as long
+ * as its array runs.
+ */
 export async function takeRun(
   { enginePool, timers }: { readonly enginePool: BufferPool; readonly timers: Timers },
   bytes: number,
+  { staysLong = false }: { staysLong?: boolean } = {},
 ): Promise<number> {
   for (;;) {
-    const address = enginePool.allocate(bytes);
+    const address = staysLong ? enginePool.allocateLast(bytes) : enginePool.allocate(bytes);
     if (address !== 0) return address;
     await timers.sleep(WAIT_MS);
   }

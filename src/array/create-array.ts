@@ -6,6 +6,7 @@ import { assert } from "../base/assert.ts";
 import { fillRandom } from "../base/random.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes, isPowerOfTwo, KIB, MIB, roundDown, SECTOR_BYTES } from "../base/units.ts";
+import { emptyBadBlockLog } from "../md/bad-block-log.ts";
 import { chooseBitmapChunkBytes, newBitmapHeader } from "../md/bitmap.ts";
 import { newBitmap } from "../md/bitmap-load.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
@@ -24,6 +25,7 @@ import type { CommandError, CreateArrayRequest } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { runPlan, stopArray } from "./start-array.ts";
 import type { StartPlan } from "./start-plan.ts";
+import { stripeMemoryLacking } from "./stripe-memory.ts";
 
 export const MEMBERS_MIN = 3;
 export const MEMBERS_MAX = 16;
@@ -111,7 +113,10 @@ function checkNumbers(registry: Registry, request: CreateArrayRequest): CommandE
     return commandError("invalid", "bad-chunk", detail);
   }
   const isLogged = request.consistencyPolicy === "ppl";
-  const lacking = isLogged ? registry.areas.memoryLacking(drives.length) : null;
+  const stripe = { memberCount: drives.length, chunkSectors: chunkBytes / SECTOR_BYTES };
+  const lacking =
+    stripeMemoryLacking(registry.context.enginePool, stripe) ??
+    (isLogged ? registry.areas.memoryLacking(drives.length) : null);
   if (lacking !== null) return commandError("conflict", "no-memory", lacking);
   return null;
 }
@@ -214,6 +219,7 @@ function layOut(
     });
     leaveOldArray(registry, drive);
     drive.probe = { kind: "member", superblock };
+    drive.badBlocks = emptyBadBlockLog(superblock);
     drive.failure = "";
     drive.io.accepts = "all";
   }

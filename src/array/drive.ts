@@ -15,7 +15,7 @@ import type { OutcomeRouter } from "../block/outcome-router.ts";
 import type { SlabPool } from "../block/pool.ts";
 import { type BufferPins, RetryFilter } from "../block/retry-filter.ts";
 import { StatsFilter } from "../block/stats-filter.ts";
-import { BadBlockLog, decodeBadBlockLog } from "../md/bad-block-log.ts";
+import { BadBlockLog, decodeBadBlockLog, emptyBadBlockLog } from "../md/bad-block-log.ts";
 import {
   claimOf,
   decodeSuperblock,
@@ -150,6 +150,7 @@ export class Drive {
       return ok();
     }
     this.probe = { kind: "member", superblock: decoded.value };
+    this.badBlocks = emptyBadBlockLog(decoded.value);
     return decoded.value.hasBadBlocks
       ? this.readBadBlocks(context, asyncIo, decoded.value, address)
       : ok();

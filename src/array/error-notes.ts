@@ -1,4 +1,5 @@
 /** Events about single sectors: the first, and then at each power of two, so that no log fills. */
+import { hasBit } from "../base/bit-set.ts";
 import { isPowerOfTwo, ROW_BYTES } from "../base/units.ts";
 import type { Drive } from "./drive.ts";
 import type { RaidArray } from "./raid-array.ts";
@@ -28,14 +29,14 @@ export class ErrorNotes {
     this.array.emit("sector.repaired", "warning", `${message} (${count} so far)`, more);
   }
 
-  /** `roles` are the bits of the roles that cannot give this row. */
+  /** `roles` is the set of the roles that cannot give this row. */
   lost(stripe: number, row: number, roles: number): void {
     if (this.array.members.isFenced) return;
     this.lostCount += 1;
     if (!isPowerOfTwo(this.lostCount)) return;
     const names: string[] = [];
     for (const [role, { drive }] of this.array.roles.entries()) {
-      if ((roles & (1 << role)) !== 0) names.push(drive?.name ?? `role ${role}`);
+      if (hasBit(roles, role)) names.push(drive?.name ?? `role ${role}`);
     }
     const at = stripe * this.array.geometry.chunkBytes + row * ROW_BYTES;
     const message =

@@ -26,7 +26,8 @@ import { TurnClock } from "../reactor/turn-clock.ts";
 import type { ReactorContext } from "./context.ts";
 import type { OpenDrive, ReactorConfig, ReactorMessage } from "./protocol.ts";
 
-export const REQUEST_COUNT = 4096;
+/** For one stripe operation of the largest array (raid5/engine.ts) and others beside it. */
+export const REQUEST_COUNT = 8192;
 /** iocbs of one reactor with the kernel at most. */
 export const AIO_EVENT_COUNT = 2048;
 

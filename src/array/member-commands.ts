@@ -1,7 +1,9 @@
 /** Adding, failing and removing the drives of a running array. */
 import { err, ok, type Result } from "../base/result.ts";
 import { findSplitBrain } from "../md/assemble-history.ts";
-import { Role, roleOf } from "../md/superblock.ts";
+import { findUnfit } from "../md/assemble-match.ts";
+import { Role, roleOf, type Superblock } from "../md/superblock.ts";
+import { hasBitmapRoom } from "./array-policy.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
@@ -109,8 +111,15 @@ export function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
   const { bitmap } = array.policy;
   const { superblock } = drive;
   if (bitmap === null || superblock === null || superblock.log.kind !== "bitmap") return false;
+  if (!isFit(array, drive, superblock) || !hasBitmapRoom(bitmap, superblock, drive)) return false;
   if (!isFormerMember(array, drive) || hasOtherHistory(array, drive) !== false) return false;
   return bitmap.allowsPartialRebuild(superblock.events);
+}
+
+/** Its superblock stays as it is: nobody has judged it yet. */
+function isFit({ identity }: RaidArray, { name, info }: Drive, superblock: Superblock): boolean {
+  const candidate = { drive: name, superblock, deviceBytes: info.sizeBytes };
+  return findUnfit({ ...candidate, ...info }, identity) === null;
 }
 
 /** A drive that was in sync, without a bad sector, in a role that is free now. */

@@ -64,9 +64,13 @@ export class PplAreas {
     const { partialParityBytesMax } = space.value;
     const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
     if (chunkBytes / partialParityBytesMax > SPLITS_MAX) {
+      const wayOut =
+        partialParityBytesMax < PPL_PARTIAL_PARITY_BYTES_MAX
+          ? "make it larger with mdadm --assemble --update=no-ppl, then --update=ppl"
+          : "take it away with mdadm --assemble --update=no-ppl, or run the array with Linux";
       return (
         `The partial parity log has room for ${partialParityBytesMax} bytes at a time, too few ` +
-        `for chunks of ${chunkBytes}: make it larger with mdadm --update=no-ppl, then ppl.`
+        `for chunks of ${chunkBytes}: ${wayOut}.`
       );
     }
     return { space: space.value, signature: pplSignature(superblock.arrayUuid, this.crc32c) };

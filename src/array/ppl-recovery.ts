@@ -21,6 +21,7 @@ import {
   scanPplArea,
 } from "../md/ppl-replay.ts";
 import type { Superblock } from "../md/superblock.ts";
+import { PARITY_SOURCES_MAX } from "../parity/kernels.ts";
 import { Geometry } from "../raid5/geometry.ts";
 import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
@@ -53,7 +54,7 @@ export class PplReplayer {
   private readonly members: (Member | null)[];
   private readonly plan: AssemblyPlan;
   private readonly isReadOnly: boolean;
-  private readonly sources = new Uint32Array(16);
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
   private buffer = 0;
   private detail = "";
 

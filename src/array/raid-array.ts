@@ -19,7 +19,7 @@ import { EIO, EPERM, errnoName } from "../base/errno.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
 import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
-import { BadBlockLog } from "../md/bad-block-log.ts";
+import { emptyBadBlockLog } from "../md/bad-block-log.ts";
 import { Role, type Superblock } from "../md/superblock.ts";
 import { StripeEngine } from "../raid5/engine.ts";
 import type { EngineEnvironment, MemberError } from "../raid5/environment.ts";
@@ -367,7 +367,7 @@ export class RaidArray {
     const taken = await policy.takeSeat(superblock);
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
-    drive.badBlocks = new BadBlockLog();
+    drive.badBlocks = emptyBadBlockLog(superblock);
     admit(drive);
     const slot = this.roles[role]!;
     const change = () => {
@@ -405,7 +405,7 @@ export class RaidArray {
   async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
-    drive.badBlocks = new BadBlockLog();
+    drive.badBlocks = emptyBadBlockLog(superblock);
     admit(drive);
     return this.superblocks.update(() => {
       this.spares.push(drive);

@@ -21,6 +21,7 @@ import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { recoverConsistency } from "./start-consistency.ts";
 import { isUnusable, judgeStart } from "./start-needs.ts";
 import type { StartPlan } from "./start-plan.ts";
+import { stripeMemoryLacking } from "./stripe-memory.ts";
 
 export interface StartOptions {
   readonly force: boolean;
@@ -208,7 +209,9 @@ async function begin(
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
   const mayLog = plan.policy === "ppl" && !options.readOnly;
-  const lacking = mayLog ? registry.areas.memoryLacking(plan.freshest.memberCount) : null;
+  const lacking =
+    stripeMemoryLacking(registry.context.enginePool, plan.freshest) ??
+    (mayLog ? logLacking(registry, plan) : null);
   if (lacking !== null) {
     record.reason = lacking;
     return err(commandError("conflict", "no-memory", lacking));
@@ -236,6 +239,17 @@ async function begin(
   const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
   running.emit("array.assembled", missing > 0 ? "warning" : "info", text);
   return ok();
+}
+
+/** Why the partial parity logs of the members cannot be used, or null. */
+function logLacking({ areas }: Registry, { freshest, roles }: AssemblyPlan): string | null {
+  for (const entry of roles) {
+    // One that a change of policy did not reach gets its log before it is used.
+    if (entry.state === "missing" || entry.superblock.log.kind !== "ppl") continue;
+    const seat = areas.seatOf(entry.superblock);
+    if (typeof seat === "string") return `Drive ${entry.drive}: ${seat}`;
+  }
+  return areas.memoryLacking(freshest.memberCount);
 }
 
 /** A device number that claims a role which another drive, or none, fills now. */

@@ -15,6 +15,7 @@ import {
   type BitmapError,
   bitmapAreaBytes,
   bitmapOffsetBytes,
+  checkBitmapArea,
   decodeBitmapHeader,
 } from "../md/bitmap.ts";
 import { type LoadedBitmap, loadBitmap } from "../md/bitmap-load.ts";
@@ -122,6 +123,8 @@ async function loadFromMembers(
     return err(commandError("conflict", "bad-bitmap", detail));
   }
   const { state, wasStale } = best;
+  const misplaced = findMisplaced(registry, plan, state);
+  if (misplaced !== null) return err(misplaced);
   const isDirty = plan.resyncFromSector !== null || wasStale;
   if (!isDirty || plan.degraded > 0) {
     return ok({ resyncFromSector: plan.resyncFromSector, bitmap: state });
@@ -129,6 +132,25 @@ async function loadFromMembers(
   const isNeeded = state.dirtyRanges("needed").length > 0;
   const resyncFromSector = isNeeded ? (wasStale ? 0 : plan.resyncFromSector) : null;
   return ok({ resyncFromSector, bitmap: state });
+}
+
+/** Every member gets the blocks of this bitmap, also one whose own copy was not taken. */
+function findMisplaced(
+  { drives }: Registry,
+  { roles }: AssemblyPlan,
+  bitmap: BitmapState,
+): CommandError | null {
+  for (const entry of roles) {
+    if (entry.state === "missing" || entry.superblock.log.kind !== "bitmap") continue;
+    const { sizeBytes } = drives.get(entry.drive)!.info;
+    const fault = checkBitmapArea(bitmap.extent, entry.superblock, sizeBytes);
+    if (fault === null) continue;
+    const detail =
+      `Drive ${entry.drive}: ${fault.detail} Remove the drive and start the array without it, ` +
+      "then add it again.";
+    return commandError("conflict", "bad-bitmap", detail);
+  }
+  return null;
 }
 
 async function loadFrom(

@@ -77,7 +77,7 @@ export class Sweep {
 
   private async takeBuffer(bytes: number): Promise<number> {
     for (;;) {
-      const address = this.pool.allocate(bytes);
+      const address = this.pool.allocateLast(bytes);
       if (address !== 0) return address;
       await this.timers.sleep(BUFFER_WAIT_MS);
     }

@@ -23,6 +23,8 @@ const NOBODY_IN_PARTICULAR = 1;
 export interface BufferPool {
   readonly totalBytes: number;
   allocate(bytes: number): number;
+  /** The highest run: for what stays, so that long runs below are free again. */
+  allocateLast(bytes: number): number;
   free(address: number, bytes: number): void;
 }
 
@@ -87,6 +89,19 @@ export class SlabPool {
     if (slab < 0) return 0;
     if (slab === this.firstFree) this.firstFree = slab + count;
     return this.take(slab, count, holder);
+  }
+
+  /** As `allocate`, but the highest run: for what stays, so that long runs below are free again. */
+  allocateLast(bytes: number, holder = NOBODY_IN_PARTICULAR): number {
+    const count = Math.ceil(bytes / SLAB_BYTES);
+    assert(count >= 1 && count <= this.reservedFrom, "a run fits in the pool");
+    if (count > this.freeSlabs) return 0;
+    let length = 0;
+    for (let slab = this.reservedFrom - 1; slab >= 0; slab -= 1) {
+      length = this.used[slab] !== 0 ? 0 : length + 1;
+      if (length === count) return this.take(slab, count, holder);
+    }
+    return 0;
   }
 
   get hasReserved(): boolean {
@@ -231,6 +246,10 @@ export class PoolShare implements BufferPool {
 
   allocate(bytes: number): number {
     return this.hasEnded ? 0 : this.pool.allocate(bytes, this.holder);
+  }
+
+  allocateLast(bytes: number): number {
+    return this.hasEnded ? 0 : this.pool.allocateLast(bytes, this.holder);
   }
 
   free(address: number, bytes: number): void {

@@ -5,9 +5,11 @@
  * is an error as well: something else listens there. No call waits for ever: what only reads has a
  * deadline, what may take long goes on while the daemon answers probes. --timeout limits both.
  */
+
 import { join } from "node:path";
 import { socketPathProblem } from "../appliance/config.ts";
 import type { JobStatus } from "../array/protocol.ts";
+import { printable } from "../base/printable.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
@@ -155,7 +157,7 @@ function refusal(status: number, body: unknown): CallError {
   const problem = typeof body === "object" && body !== null ? body : {};
   const detail = "detail" in problem ? String(problem.detail) : `status ${status}`;
   const exitCode = status === 503 ? Exit.unavailable : Exit.failed;
-  return { exitCode, message: detail.replaceAll("\n", " ") };
+  return { exitCode, message: printable(detail.replaceAll("\n", " ")) };
 }
 
 function messageOf(error: unknown): string {

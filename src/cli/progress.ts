@@ -2,7 +2,9 @@
  * Waits for a job and shows how far it is: one line drawn over itself on a terminal, a line every
  * 10 % elsewhere (a cron mail stays short).
  */
+
 import type { JobStatus } from "../array/protocol.ts";
+import { printable } from "../base/printable.ts";
 import { ok, type Result } from "../base/result.ts";
 import type { CallError, DaemonClient } from "./client.ts";
 import type { CliHost } from "./host.ts";
@@ -42,5 +44,5 @@ export function jobSummary(job: JobStatus): string {
   );
   const why = job.error === null ? [] : [job.error];
   const facts = [job.state, ...why, ...found].join(", ");
-  return `${job.kind} job ${job.id} of ${job.array}: ${facts}`;
+  return printable(`${job.kind} job ${job.id} of ${job.array}: ${facts}`);
 }

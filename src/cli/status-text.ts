@@ -6,6 +6,7 @@
 import type { RecordingHealth } from "../appliance/state-store.ts";
 import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
+import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
 import { formatProgress } from "./quantity.ts";
@@ -222,7 +223,8 @@ export function renderArray(array: ArrayStatus, drives: readonly DriveStatus[]):
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
   }
-  return array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
+  const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
+  return all.map(printable);
 }
 
 function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
@@ -258,6 +260,6 @@ export function renderLostDrives(drives: readonly DriveStatus[]): string[] {
     )
     .map(({ name, path, state, detail }) => {
       const why = detail === undefined ? "" : `: ${detail}`;
-      return `  drive: ${name} (${path}) is ${state}${why}`;
+      return printable(`  drive: ${name} (${path}) is ${state}${why}`);
     });
 }

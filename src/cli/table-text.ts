@@ -1,4 +1,6 @@
 /** Columns of text: words to the left, numbers to the right, no trailing blanks. */
+import { printable } from "../base/printable.ts";
+
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly (string | number)[])[],
@@ -6,7 +8,7 @@ export function renderTable(
   const isNumeric = header.map((_title, column) =>
     rows.every((row) => typeof row[column] === "number"),
   );
-  const all = [header, ...rows.map((row) => row.map(String))];
+  const all = [header, ...rows.map((row) => row.map((cell) => printable(String(cell))))];
   const widths = header.map((_title, column) =>
     Math.max(...all.map((row) => (row[column] ?? "").length)),
   );

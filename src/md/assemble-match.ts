@@ -2,7 +2,7 @@
  * Whether superblocks describe an array that we can run, and all the same one (steps 2, 3 and 6
  * of assemble.ts).
  */
-import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { formatBytes, isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
 import {
   type AssemblyRefusal,
   type Candidate,
@@ -10,10 +10,15 @@ import {
   ownRole,
   refusal,
 } from "./assemble-plan.ts";
-import { isLayout, layoutName } from "./layout.ts";
+import { isInRange, rangeText, SUPERBLOCK_RANGES } from "./field-ranges.ts";
+import { layoutName } from "./layout.ts";
+import { pplSpaceOf } from "./ppl.ts";
 import { Feature, Role, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
 
-const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
+const {
+  members: { runs: MEMBERS },
+  chunk: { runs: CHUNK },
+} = SUPERBLOCK_RANGES;
 
 const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] = [
   {
@@ -63,21 +68,39 @@ export function findUnsupported(candidates: readonly Candidate[]): AssemblyRefus
         "so. Leave the drive out; if all members say the same, look at them with mdadm --examine.";
       return refusal("bad-geometry", [drive], detail);
     }
+    const beyond = beyondLimits(superblock);
+    if (beyond === null) continue;
+    const detail = `The array of drive ${drive} ${beyond}. Run it with Linux.`;
+    return refusal("unsupported", [drive], detail);
   }
   return null;
 }
 
+/** What no RAID5 array has, whoever runs it. */
 function badGeometry(superblock: Superblock): string | null {
   const { chunkSectors, layout, memberCount, sizeSectors, devRoles } = superblock;
-  if (chunkSectors < ROW_SECTORS || !isPowerOfTwo(chunkSectors)) {
+  if (chunkSectors < CHUNK.min || !isPowerOfTwo(chunkSectors)) {
     return `a chunk of ${chunkSectors} sectors`;
   }
-  if (!isLayout(layout)) return `layout ${layout}`;
-  if (memberCount < 2 || memberCount > devRoles.length) return `${memberCount} members`;
+  if (!isInRange(layout, SUPERBLOCK_RANGES.layout.runs)) return `layout ${layout}`;
+  if (memberCount < MEMBERS.min || memberCount > devRoles.length) return `${memberCount} members`;
   if (sizeSectors < chunkSectors) return `a member size of ${sizeSectors} sectors`;
   const arrayBytes = sizeSectors * SECTOR_BYTES * (memberCount - 1);
   if (!Number.isSafeInteger(arrayBytes)) return `a size of ${arrayBytes} bytes`;
   return null;
+}
+
+/** What Linux runs and parityd does not. */
+function beyondLimits({ memberCount, chunkSectors, events }: Superblock): string | null {
+  if (!isInRange(memberCount, MEMBERS)) {
+    return `has ${memberCount} members, and parityd runs arrays of ${rangeText(MEMBERS)}`;
+  }
+  if (!isInRange(chunkSectors, CHUNK)) {
+    const most = formatBytes(CHUNK.max * SECTOR_BYTES);
+    return `has chunks of ${formatBytes(chunkSectors * SECTOR_BYTES)}, and parityd runs arrays with chunks of ${most} at most`;
+  }
+  if (isInRange(events, SUPERBLOCK_RANGES.events.runs)) return null;
+  return `is at event ${events}, more than any array comes to, and parityd could not count on`;
 }
 
 /**
@@ -100,7 +123,7 @@ export function findDifference(
       if (read(candidate.superblock) === read(freshest.superblock)) continue;
       return differs(candidate, freshest, field, read);
     }
-    const unfit = findUnfit(candidate);
+    const unfit = findUnfit(candidate, freshest.superblock);
     if (unfit !== null) return unfit;
   }
   return null;
@@ -140,16 +163,36 @@ function differs(
   );
 }
 
-/** What makes one drive unfit for the array that it says it belongs to. */
-function findUnfit(candidate: Candidate): AssemblyRefusal | null {
+/** What makes one drive unfit for an array that uses so much of each member. */
+export function findUnfit(
+  candidate: Candidate,
+  { sizeSectors }: Pick<Superblock, "sizeSectors">,
+): AssemblyRefusal | null {
   const { drive, superblock, logicalBlockBytes = SECTOR_BYTES } = candidate;
-  const { dataSizeSectors, sizeSectors } = superblock;
+  const { dataSizeSectors } = superblock;
   if (dataSizeSectors < sizeSectors) {
     return refusal(
       "member-too-small",
       [drive],
       `Drive ${drive} has ${dataSizeSectors} sectors for data where the array uses ` +
         `${sizeSectors} of each member. Replace it by a drive that is large enough.`,
+    );
+  }
+  if (!isInRange(superblock.devNumber, SUPERBLOCK_RANGES.devNumber.runs)) {
+    return refusal(
+      "bad-geometry",
+      [drive],
+      `Drive ${drive} has device number ${superblock.devNumber}, for which the superblock has no ` +
+        "place. Add it again to have it used under another one.",
+    );
+  }
+  const space = superblock.log.kind === "ppl" ? pplSpaceOf(superblock) : null;
+  if (space?.ok === false) {
+    return refusal(
+      "unusable-log",
+      [drive],
+      `Drive ${drive}: ${space.error.detail} Make it anew on Linux: mdadm --assemble ` +
+        "--update=no-ppl, then --update=ppl.",
     );
   }
   if (logicalBlockBytes <= SECTOR_BYTES) return null;

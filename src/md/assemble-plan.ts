@@ -57,6 +57,7 @@ export type AssemblyRefusalKind =
   | "superblocks-differ"
   | "member-too-small"
   | "misaligned"
+  | "unusable-log"
   | "duplicate-member"
   | "split-brain"
   | "too-few-members"

@@ -22,7 +22,7 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { findSplitBrain } from "./assemble-history.ts";
-import { findDifference, findUnsupported } from "./assemble-match.ts";
+import { findDifference, findUnfit, findUnsupported } from "./assemble-match.ts";
 import {
   type AssemblyPlan,
   type AssemblyRefusal,
@@ -145,6 +145,11 @@ function sortByRole(
     if (twin !== undefined && isSpare && !isCurrent(superblock, freshest.superblock)) {
       // A spare that was away: its number has been given to another drive since.
       sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      continue;
+    }
+    const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;
+    if (unfit !== null) {
+      sorted.stale.push(leftOut(candidate, unfit.detail));
       continue;
     }
     if (twin !== undefined) return err(duplicate(candidate, twin));

@@ -22,6 +22,8 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
+import { BAD_BLOCK_RANGES, isInRange } from "./field-ranges.ts";
+import type { Superblock } from "./superblock-fields.ts";
 import { readUnreadList, writeUnreadList } from "./unread-list.ts";
 
 export const BAD_BLOCK_LOG_ENTRIES_MAX = 512;
@@ -197,6 +199,12 @@ export class BadBlockLog {
   }
 }
 
+/** An empty log of the size that the superblock gives it. */
+export function emptyBadBlockLog({ badBlockLogSectors }: Superblock): BadBlockLog {
+  if (badBlockLogSectors === 0) return new BadBlockLog();
+  return new BadBlockLog((badBlockLogSectors * SECTOR_BYTES) / ENTRY_BYTES);
+}
+
 /** `bytes` is the whole area, as long as the superblock says. Only for feature bit 8. */
 export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlockLogError> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -208,7 +216,10 @@ export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlo
     const high = view.getUint32(ENTRY_BYTES * index + 4, true);
     if (low === 0xffffffff && high === 0xffffffff) break;
     const { sector, lengthSectors } = rangeOf(low, high);
-    if (lengthSectors === 0 || sector > Number.MAX_SAFE_INTEGER / SECTOR_BYTES) {
+    if (
+      !isInRange(sector, BAD_BLOCK_RANGES.sector) ||
+      !isInRange(lengthSectors, BAD_BLOCK_RANGES.length)
+    ) {
       const detail =
         `Entry ${index} of the bad-block log (sector ${sector}, length ${lengthSectors}) makes ` +
         "no sense: the log is damaged.";

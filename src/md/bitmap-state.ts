@@ -111,6 +111,11 @@ export class BitmapState {
     return this.header.events;
   }
 
+  /** What says how much room its blocks take on a member. */
+  get extent(): Pick<BitmapHeader, "syncSizeSectors" | "chunkBytes" | "sectorsReserved"> {
+    return this.header;
+  }
+
   get eventsCleared(): number {
     return this.header.eventsCleared;
   }

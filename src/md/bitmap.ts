@@ -22,8 +22,10 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, MIB, ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { BITMAP_RANGES, findBitmapFault } from "./field-ranges.ts";
 import { readU64, viewOf, writeU64 } from "./little-endian.ts";
-import { SUPERBLOCK_OFFSET_SECTORS, type Superblock, superblockBytes } from "./superblock.ts";
+import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
+import { fixedAreas } from "./superblock-areas.ts";
 import { decodeUuid, encodeUuid } from "./uuid.ts";
 
 export const BITMAP_MAGIC = 0x6d746962;
@@ -36,16 +38,19 @@ const VERSION_HOST_ENDIAN = 3;
 const VERSION = 4;
 const VERSION_CLUSTERED = 5;
 const VERSION_LOCKLESS = 6;
-const CHUNK_BYTES_MIN = 512;
 /** mdadm's smallest. */
 const NEW_CHUNK_BYTES_MIN = 4096;
 const NEW_CHUNK_BYTES = 64 * MIB;
 const DAEMON_SLEEP_SECONDS = 5;
-const WRITE_BEHIND_MAX = 16_383;
 /** mdadm never makes one beyond 128 KiB; more than this we do not keep in memory. */
 const AREA_BYTES_MAX = MIB;
 const NEW_SPACE_SECTORS_MAX = 256;
-const NUMBER_MAX = Math.floor(Number.MAX_SAFE_INTEGER / SECTOR_BYTES);
+/** What a number out of its range is told as. */
+const FAULT_KINDS: Readonly<Record<string, BitmapErrorKind>> = {
+  [BITMAP_RANGES.chunk.field]: "bad-chunk-size",
+  [BITMAP_RANGES.daemonSleep.field]: "bad-daemon-sleep",
+  [BITMAP_RANGES.writeBehind.field]: "bad-write-behind",
+};
 
 export interface BitmapHeader {
   readonly arrayUuid: string;
@@ -132,7 +137,7 @@ export function decodeBitmapHeader(
   bytes: Uint8Array,
   { superblock, deviceBytes }: { superblock: Superblock; deviceBytes: number },
 ): Result<BitmapHeader, BitmapError> {
-  const unusable = checkEnvelope(bytes, superblock);
+  const unusable = checkEnvelope(bytes, superblock) ?? checkNumbers(viewOf(bytes));
   if (unusable !== null) return err(unusable);
   const view = viewOf(bytes);
   const header: BitmapHeader = {
@@ -147,7 +152,7 @@ export function decodeBitmapHeader(
     sectorsReserved: view.getUint32(64, true),
     restBytes: bytes.slice(72, BITMAP_HEADER_BYTES),
   };
-  const wrong = checkFields(header, superblock) ?? checkArea(header, superblock, deviceBytes);
+  const wrong = checkSize(header, superblock) ?? checkBitmapArea(header, superblock, deviceBytes);
   return wrong === null ? ok(header) : err(wrong);
 }
 
@@ -205,27 +210,15 @@ function checkVersion(version: number, nodes: number): BitmapError | null {
   }
 }
 
-function checkFields(header: BitmapHeader, superblock: Superblock): BitmapError | null {
-  const { chunkBytes, daemonSleepSeconds, writeBehind, syncSizeSectors } = header;
-  if (!isPowerOfTwo(chunkBytes) || chunkBytes < CHUNK_BYTES_MIN) {
-    return fault(
-      "bad-chunk-size",
-      `A bit of the write-intent bitmap would stand for ${chunkBytes} bytes; it must be a power ` +
-        `of two, at least ${CHUNK_BYTES_MIN}.`,
-    );
-  }
-  if (daemonSleepSeconds === 0) {
-    return fault("bad-daemon-sleep", "The write-intent bitmap has a clearing period of 0 s.");
-  }
-  if (writeBehind > WRITE_BEHIND_MAX) {
-    return fault("bad-write-behind", `The bitmap allows ${writeBehind} writes behind.`);
-  }
-  const large = [header.events, header.eventsCleared, syncSizeSectors].find(
-    (value) => value > NUMBER_MAX,
-  );
-  if (large !== undefined) {
-    return fault("number-too-large", `The bitmap has a number (${large}) beyond any real device.`);
-  }
+function checkNumbers(view: DataView): BitmapError | null {
+  const wrong = findBitmapFault(view);
+  if (wrong === null) return null;
+  const kind = FAULT_KINDS[wrong.row.field] ?? "number-too-large";
+  return fault(kind, `The write-intent bitmap has ${wrong.text}.`);
+}
+
+function checkSize(header: BitmapHeader, superblock: Superblock): BitmapError | null {
+  const { syncSizeSectors } = header;
   // The kernel masks a size that is not in whole chunks down, and then writes that.
   const { sizeSectors, chunkSectors } = superblock;
   const inChunks = chunkSectors === 0 ? sizeSectors : roundDown(sizeSectors, chunkSectors);
@@ -237,9 +230,12 @@ function checkFields(header: BitmapHeader, superblock: Superblock): BitmapError 
   );
 }
 
-/** Stricter than md, which checks only the data: we write these blocks. */
-function checkArea(
-  header: BitmapHeader,
+/**
+ * Whether the blocks of this bitmap have room where a member keeps its own. Stricter than md, which
+ * checks only the data: we write these blocks.
+ */
+export function checkBitmapArea(
+  header: Pick<BitmapHeader, "syncSizeSectors" | "chunkBytes" | "sectorsReserved">,
   superblock: Superblock,
   deviceBytes: number,
 ): BitmapError | null {
@@ -261,36 +257,14 @@ function checkArea(
   }
   const start = bitmapOffsetBytes(superblock) / SECTOR_BYTES;
   const end = start + areaBytes / SECTOR_BYTES;
-  const name = overlapped(superblock, { start, end });
+  const name = fixedAreas(superblock).find((area) => start < area.end && area.start < end)?.name;
   const isBeyond = start < 0 || end * SECTOR_BYTES > deviceBytes;
-  if (name === null && !isBeyond) return null;
+  if (name === undefined && !isBeyond) return null;
   return fault(
     "areas-overlap",
     `The write-intent bitmap takes sectors ${start} to ${end - 1} and runs into the ` +
       `${name ?? "end of the device"}; writing it would destroy that.`,
   );
-}
-
-function overlapped(
-  superblock: Superblock,
-  { start, end }: { start: number; end: number },
-): string | null {
-  const { dataOffsetSectors, badBlockLogOffsetSectors, badBlockLogSectors } = superblock;
-  const hasLog = badBlockLogSectors > 0 && badBlockLogOffsetSectors !== 0;
-  const logStart = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors;
-  const areas = [
-    {
-      name: "superblock",
-      from: SUPERBLOCK_OFFSET_SECTORS,
-      sectors: superblockBytes(superblock) / SECTOR_BYTES,
-    },
-    { name: "data", from: dataOffsetSectors, sectors: superblock.dataSizeSectors },
-    { name: "bad-block log", from: logStart, sectors: hasLog ? badBlockLogSectors : 0 },
-  ];
-  const hit = areas.find(({ from, sectors }) => {
-    return sectors > 0 && start < from + sectors && from < end;
-  });
-  return hit?.name ?? null;
 }
 
 /** The 256 bytes before the bits. */

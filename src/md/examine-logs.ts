@@ -3,6 +3,7 @@
  * `mdadm --examine-bitmap` prints it, the bad blocks as `mdadm --examine-badblocks` does, and the
  * partial parity log, for which mdadm has nothing.
  */
+import { printable } from "../base/printable.ts";
 import { GIB, KIB, SECTOR_BYTES, TIB } from "../base/units.ts";
 import type { BadBlockLog, SectorRange } from "./bad-block-log.ts";
 import { BITMAP_HEADER_BYTES, BITMAP_MAGIC, type BitmapHeader, bitmapBitCount } from "./bitmap.ts";
@@ -87,7 +88,8 @@ export function badBlocksReport(
 }
 
 /** As `mdadm --examine-badblocks`; neighbouring entries are one range here. */
-export function renderBadBlocks({ path, hasLog, ranges }: BadBlocksReport): string {
+export function renderBadBlocks({ path: found, hasLog, ranges }: BadBlocksReport): string {
+  const path = printable(found);
   if (!hasLog) return `No bad-blocks list configured on ${path}`;
   if (ranges.length === 0) return `Bad-blocks list is empty in ${path}`;
   const lines = ranges.map(({ sector, lengthSectors }) => {
@@ -174,7 +176,7 @@ function countSetBits(area: Uint8Array, bitCount: number): number {
 }
 
 function labelled(lines: readonly (readonly [string, string])[]): string {
-  return lines.map(([label, value]) => `${label.padStart(16)} : ${value}`).join("\n");
+  return lines.map(([label, value]) => `${label.padStart(16)} : ${printable(value)}`).join("\n");
 }
 
 /** "64 KB": mdadm divides by 1024 as long as something is left, and drops the rest. */

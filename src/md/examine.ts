@@ -2,6 +2,7 @@
  * What one superblock says, for programs (`examineReport`, exact and versioned) and for people
  * (`renderExamine`, with the labels of `mdadm --examine`; times in UTC).
  */
+import { printable } from "../base/printable.ts";
 import { isoTime, TIME_MS_MAX } from "../base/time.ts";
 import { GIB, SECTOR_BYTES, TIB } from "../base/units.ts";
 import { arrayState } from "./assemble-history.ts";
@@ -152,7 +153,7 @@ export function renderExamine(report: ExamineReport): string {
     ["Version", report.version],
     ["Feature Map", `0x${report.featureMap.toString(16)}`],
     ["Array UUID", report.arrayUuid],
-    ["Name", report.setName],
+    ["Name", printable(report.setName)],
     ["Creation Time", report.createdAt],
     ["Raid Level", `raid${report.level}`],
     ["Raid Devices", String(report.memberCount)],
@@ -198,7 +199,7 @@ export function renderExamine(report: ExamineReport): string {
   const text = lines.map((line) => {
     return line === null ? "" : `${line[0].padStart(15)} : ${line[1]}`;
   });
-  return [`${report.path}:`, ...text].join("\n");
+  return [`${printable(report.path)}:`, ...text].join("\n");
 }
 
 function unusedText({ unusedBeforeSectors, unusedAfterSectors }: ExamineReport): string {

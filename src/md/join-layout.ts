@@ -11,14 +11,14 @@
  * none, and the first bad sector costs the drive, as with md.
  */
 import { err, ok, type Result } from "../base/result.ts";
-import { ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { ROW_BYTES, roundDown, SECTOR_BYTES } from "../base/units.ts";
 import { BAD_BLOCK_LOG_SECTORS, DATA_ALIGNMENT_SECTORS } from "./create.ts";
 import { logSectorsNeeded, placeLog, type WantedLog } from "./log-place.ts";
 import {
+  SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_SECTORS,
   type Superblock,
   type SuperblockLog,
-  superblockBytes,
 } from "./superblock.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
@@ -54,7 +54,7 @@ export function layOutForJoining(options: JoinOptions): Result<JoinLayout, numbe
     }
   }
   const { array, wanted } = options;
-  const leastSectors = superblockEnd(array) + logSectorsNeeded(wanted);
+  const leastSectors = superblockEnd() + logSectorsNeeded(wanted);
   return err((leastSectors + array.sizeSectors) * SECTOR_BYTES);
 }
 
@@ -66,7 +66,7 @@ function dataOffsetsOf(options: JoinOptions): number[] {
   const wanted = models.map(({ dataOffsetSectors }) => roundDown(dataOffsetSectors, ROW_SECTORS));
   wanted.push(roundDown(last, DATA_ALIGNMENT_SECTORS), roundDown(last, ROW_SECTORS));
   if (logicalBlockBytes === SECTOR_BYTES) wanted.push(last);
-  const first = superblockEnd(array);
+  const first = superblockEnd();
   return wanted.filter((offset) => offset >= first && offset <= last);
 }
 
@@ -78,7 +78,7 @@ interface Place {
 const NOWHERE: Place = { offsetSectors: 0, sectors: 0 };
 
 function badBlockLogPlaces(
-  { array, models }: JoinOptions,
+  { models }: JoinOptions,
   dataOffsetSectors: number,
   hasBadBlockLog: boolean,
 ): Place[] {
@@ -88,7 +88,7 @@ function badBlockLogPlaces(
     .map(({ badBlockLogOffsetSectors }) => badBlockLogOffsetSectors);
   const end = roundDown(dataOffsetSectors, ROW_SECTORS) - SUPERBLOCK_OFFSET_SECTORS;
   places.push(end - BAD_BLOCK_LOG_SECTORS);
-  const first = superblockEnd(array) - SUPERBLOCK_OFFSET_SECTORS;
+  const first = superblockEnd() - SUPERBLOCK_OFFSET_SECTORS;
   return places
     .filter((place) => place >= first && place % ROW_SECTORS === 0)
     .filter((place) => place + BAD_BLOCK_LOG_SECTORS <= end)
@@ -112,6 +112,6 @@ function layOut(
 }
 
 /** In sectors of the device: the superblock is written as whole rows. */
-function superblockEnd(array: Superblock): number {
-  return SUPERBLOCK_OFFSET_SECTORS + roundUp(superblockBytes(array) / SECTOR_BYTES, ROW_SECTORS);
+function superblockEnd(): number {
+  return SUPERBLOCK_OFFSET_SECTORS + SUPERBLOCK_BYTES / SECTOR_BYTES;
 }

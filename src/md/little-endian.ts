@@ -1,4 +1,4 @@
-/** Numbers of the logs' on-disk structures: 64-bit fields as plain numbers. */
+/** Numbers of the on-disk structures: 64-bit fields as plain numbers. */
 import { assert } from "../base/assert.ts";
 
 /** Exact below 2^53; what lies above is only ever compared and refused. */

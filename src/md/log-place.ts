@@ -8,11 +8,12 @@ import { ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { PPL_SPACE_SECTORS } from "./create.ts";
 import { PPL_AREA_SECTORS_MIN, PPL_MULTIPLE_SECTORS_MIN } from "./ppl.ts";
 import {
+  SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_SECTORS,
   type Superblock,
   type SuperblockLog,
-  superblockBytes,
 } from "./superblock.ts";
+import { badBlockLogArea } from "./superblock-areas.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
 
@@ -53,15 +54,12 @@ interface Gap {
 
 /** Free sectors of the device between superblock and data, in whole rows. */
 function gapsOf(superblock: Superblock): Gap[] {
-  const { badBlockLogOffsetSectors, badBlockLogSectors, dataOffsetSectors } = superblock;
-  const superblockEnd = SUPERBLOCK_OFFSET_SECTORS + superblockBytes(superblock) / SECTOR_BYTES;
-  const start = roundUp(Math.max(superblockEnd, SUPERBLOCK_OFFSET_SECTORS + 8), ROW_SECTORS);
-  const end = roundDown(dataOffsetSectors, ROW_SECTORS);
-  if (badBlockLogSectors === 0 || badBlockLogOffsetSectors <= 0) return [{ start, end }];
-  const logStart = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors;
-  const logEnd = logStart + badBlockLogSectors;
+  const start = SUPERBLOCK_OFFSET_SECTORS + SUPERBLOCK_BYTES / SECTOR_BYTES;
+  const end = roundDown(superblock.dataOffsetSectors, ROW_SECTORS);
+  const badBlocks = badBlockLogArea(superblock);
+  if (badBlocks === null) return [{ start, end }];
   return [
-    { start, end: Math.min(end, roundDown(logStart, ROW_SECTORS)) },
-    { start: Math.max(start, roundUp(logEnd, ROW_SECTORS)), end },
+    { start, end: Math.min(end, roundDown(badBlocks.start, ROW_SECTORS)) },
+    { start: Math.max(start, roundUp(badBlocks.end, ROW_SECTORS)), end },
   ];
 }

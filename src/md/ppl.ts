@@ -25,12 +25,18 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { KIB, ROW_BYTES, roundDown, SECTOR_BYTES } from "../base/units.ts";
+import {
+  isInRange,
+  PPL_ENTRY_RANGES,
+  PPL_HEADER_RANGES,
+  SUPERBLOCK_RANGES,
+} from "./field-ranges.ts";
 import { readU64, viewOf, writeU64 } from "./little-endian.ts";
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
 import { uuidBytes } from "./uuid.ts";
 
 export const PPL_HEADER_BYTES = 4096;
-export const PPL_ENTRIES_MAX = 148;
+export const PPL_ENTRIES_MAX = PPL_HEADER_RANGES.entriesCount.format.max;
 /** Partial parity of one unit, at most. */
 export const PPL_PARTIAL_PARITY_BYTES_MAX = 128 * KIB;
 export const PPL_RESERVED_BYTES = 512;
@@ -44,7 +50,6 @@ export const PPL_MULTIPLE_SECTORS_MIN = MULTIPLE_AREA_BYTES_MIN / SECTOR_BYTES;
 /** What we give a log at least: one unit with all the partial parity that it may have. */
 export const PPL_AREA_SECTORS_MIN =
   (PPL_PARTIAL_PARITY_BYTES_MAX + 2 * PPL_HEADER_BYTES + ROW_BYTES) / SECTOR_BYTES;
-const NUMBER_MAX = Number.MAX_SAFE_INTEGER;
 
 /** CRC32C without inversion at either end, as Linux's `crc32c(seed, data)`. */
 export type Crc32c = (seed: number, bytes: Uint8Array) => number;
@@ -134,11 +139,11 @@ export function decodePplHeader(
   }
   const entries = Array.from({ length: count }, (_, index) => readEntry(view, index));
   const generation = readU64(view, 520);
-  const large = [generation, ...entries.map(({ dataSector }) => dataSector)].find(
-    (value) => value > NUMBER_MAX,
-  );
-  if (large !== undefined) {
-    const detail = `The log has a number (${large}) beyond any real array.`;
+  const isSectorWrong = entries.some(({ dataSector }) => {
+    return !isInRange(dataSector, PPL_ENTRY_RANGES.dataSector.format);
+  });
+  if (isSectorWrong || !isInRange(generation, PPL_HEADER_RANGES.generation.format)) {
+    const detail = "The log has a number beyond any real array.";
     return err({ kind: "number-too-large", detail });
   }
   return ok({ signature, generation, entries });
@@ -300,11 +305,9 @@ export function pplSpaceOf(superblock: Superblock): Result<PplSpace, PplSpaceErr
   }
   const areaBytes = roundDown(log.sizeSectors * SECTOR_BYTES, ROW_BYTES);
   // Header, one row, and the row that unitBytesMax leaves free with one more to spare.
-  const leastBytes = PPL_HEADER_BYTES + ROW_BYTES + PPL_HEADER_BYTES + ROW_BYTES;
-  if (areaBytes < leastBytes) {
-    const detail =
-      `The partial parity log has ${log.sizeSectors} sectors; it needs at least ` +
-      `${leastBytes / SECTOR_BYTES}.`;
+  const { runs } = SUPERBLOCK_RANGES.pplSize;
+  if (!isInRange(log.sizeSectors, runs)) {
+    const detail = `The partial parity log has ${log.sizeSectors} sectors; it needs at least ${runs.min}.`;
     return err({ kind: "space-too-small", detail });
   }
   return ok({

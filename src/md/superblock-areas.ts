@@ -3,22 +3,25 @@
  *
  * The kernel checks the data area and the bad-block log. Overlaps are checked here as well, since
  * we write bitmap, partial parity log and bad-block log where the superblock puts them: a wrong
- * offset must never lead a metadata write into data.
+ * offset must never lead a metadata write into data. An area is what is written, in whole rows.
  */
-import { SECTOR_BYTES } from "../base/units.ts";
+import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import {
   superblockFault as fault,
+  SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_SECTORS,
   type Superblock,
   type SuperblockError,
-  superblockBytes,
 } from "./superblock-fields.ts";
 
 /** md does not take a member with less data than this. */
 const DATA_SECTORS_MIN = 10;
-const BAD_BLOCK_LOG_SECTORS_MAX = 8;
+const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
+/** It is written in one piece, whatever part of it is in use. */
+const SUPERBLOCK_END = SUPERBLOCK_OFFSET_SECTORS + SUPERBLOCK_BYTES / SECTOR_BYTES;
 
-interface Area {
+/** Sectors [start, end) of the device, as far as we write there. */
+export interface Area {
   readonly name: string;
   readonly start: number;
   readonly end: number;
@@ -27,8 +30,7 @@ interface Area {
 /** `deviceSectors` is the whole device. */
 export function checkAreas(superblock: Superblock, deviceSectors: number): SuperblockError | null {
   const { dataOffsetSectors, dataSizeSectors } = superblock;
-  const superblockEnd = SUPERBLOCK_OFFSET_SECTORS + superblockBytes(superblock) / SECTOR_BYTES;
-  if (dataOffsetSectors < superblockEnd || dataSizeSectors < DATA_SECTORS_MIN) {
+  if (dataOffsetSectors < SUPERBLOCK_END || dataSizeSectors < DATA_SECTORS_MIN) {
     return fault(
       "bad-data-area",
       `The superblock puts ${dataSizeSectors} sectors of data at sector ${dataOffsetSectors}, ` +
@@ -44,49 +46,46 @@ export function checkAreas(superblock: Superblock, deviceSectors: number): Super
   }
   const bad = checkBadBlockLog(superblock);
   if (bad !== null) return bad;
-  return checkOverlaps(
-    [
-      { name: "superblock", start: SUPERBLOCK_OFFSET_SECTORS, end: superblockEnd },
-      { name: "data", start: dataOffsetSectors, end: dataOffsetSectors + dataSizeSectors },
-      ...metadataAreas(superblock),
-    ],
-    deviceSectors,
-  );
+  return checkOverlaps([...fixedAreas(superblock), ...logAreas(superblock)], deviceSectors);
 }
 
 function checkBadBlockLog(superblock: Superblock): SuperblockError | null {
-  const { badBlockLogSectors, badBlockLogOffsetSectors, badBlockLogShift } = superblock;
-  const isMissing = badBlockLogSectors === 0 || badBlockLogOffsetSectors === 0;
-  const isBad =
-    badBlockLogSectors > BAD_BLOCK_LOG_SECTORS_MAX ||
-    badBlockLogShift !== 0 ||
-    (superblock.hasBadBlocks && isMissing);
-  if (!isBad) return null;
+  const { badBlockLogSectors, badBlockLogOffsetSectors } = superblock;
+  if (!superblock.hasBadBlocks || badBlockLogArea(superblock) !== null) return null;
   return fault(
     "bad-bad-block-log",
     `The superblock describes a bad-block log of ${badBlockLogSectors} sectors at offset ` +
-      `${badBlockLogOffsetSectors} with shift ${badBlockLogShift}, which cannot be read.`,
+      `${badBlockLogOffsetSectors}, which cannot be read.`,
   );
 }
 
-/** The areas that we write beside superblock and data, in sectors of the device. */
-function metadataAreas(superblock: Superblock): Area[] {
-  const areas: Area[] = [];
-  const { log, badBlockLogSectors, badBlockLogOffsetSectors } = superblock;
-  if (badBlockLogSectors > 0 && badBlockLogOffsetSectors !== 0) {
-    const start = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors;
-    areas.push({ name: "bad-block log", start, end: start + badBlockLogSectors });
-  }
-  if (log.kind === "bitmap") {
-    // Its length stands in its own header: here only that header, which is 256 bytes.
-    const start = SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors;
-    areas.push({ name: "bitmap", start, end: start + 1 });
-  }
+/** Null: the member has none. */
+export function badBlockLogArea(superblock: Superblock): Area | null {
+  const { badBlockLogSectors, badBlockLogOffsetSectors } = superblock;
+  if (badBlockLogSectors === 0 || badBlockLogOffsetSectors === 0) return null;
+  const start = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors;
+  return { name: "bad-block log", start, end: start + roundUp(badBlockLogSectors, ROW_SECTORS) };
+}
+
+/** The areas that every policy has. */
+export function fixedAreas(superblock: Superblock): Area[] {
+  const { dataOffsetSectors, dataSizeSectors } = superblock;
+  const badBlocks = badBlockLogArea(superblock);
+  return [
+    { name: "superblock", start: SUPERBLOCK_OFFSET_SECTORS, end: SUPERBLOCK_END },
+    { name: "data", start: dataOffsetSectors, end: dataOffsetSectors + dataSizeSectors },
+    ...(badBlocks === null ? [] : [badBlocks]),
+  ];
+}
+
+function logAreas({ log }: Superblock): Area[] {
+  if (log.kind === "none") return [];
+  const start = SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors;
   if (log.kind === "ppl") {
-    const start = SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors;
-    areas.push({ name: "partial parity log", start, end: start + log.sizeSectors });
+    return [{ name: "partial parity log", start, end: start + log.sizeSectors }];
   }
-  return areas;
+  // Its length stands in its own header, which lies in its first block.
+  return [{ name: "bitmap", start, end: start + ROW_SECTORS }];
 }
 
 function checkOverlaps(areas: Area[], deviceSectors: number): SuperblockError | null {

@@ -5,14 +5,14 @@
  * bits that say how a field is to be read are not kept apart from that field: they follow from
  * `log`, `recoveryOffsetSectors` and `hasBadBlocks`, so that they cannot disagree.
  */
-import { roundUp, SECTOR_BYTES } from "../base/units.ts";
-
 export const SUPERBLOCK_OFFSET_BYTES = 4096;
 export const SUPERBLOCK_OFFSET_SECTORS = 8;
-/** What is read to decode a superblock, and the most that one can take. */
+/**
+ * What is read and written as one superblock, and the most that one can take: nothing else may lie
+ * there.
+ */
 export const SUPERBLOCK_BYTES = 4096;
 export const MAGIC = 0xa92b4efc;
-export const DEV_ROLES_MAX = 1920;
 
 export const HEADER_BYTES = 256;
 
@@ -117,6 +117,7 @@ export type SuperblockErrorKind =
   | "unknown-feature"
   | "conflicting-features"
   | "number-too-large"
+  | "out-of-range"
   | "bad-data-area"
   | "data-beyond-device"
   | "bad-bad-block-log"
@@ -142,6 +143,7 @@ const ADVICE: Readonly<Record<SuperblockErrorKind, string>> = {
   "unknown-feature": "Run the array with the Linux that made it, or with a newer parityd.",
   "conflicting-features": LEAVE_OUT,
   "number-too-large": LEAVE_OUT,
+  "out-of-range": LEAVE_OUT,
   "bad-data-area": LEAVE_OUT,
   "data-beyond-device": "Find the device at its full size, or leave it out and add a larger one.",
   "bad-bad-block-log": LEAVE_OUT,
@@ -150,11 +152,6 @@ const ADVICE: Readonly<Record<SuperblockErrorKind, string>> = {
 
 export function superblockFault(kind: SuperblockErrorKind, detail: string): SuperblockError {
   return { kind, detail: `${detail} ${ADVICE[kind]}` };
-}
-
-/** Bytes of the superblock that matter, in whole sectors: what a writer must make durable. */
-export function superblockBytes(superblock: Superblock): number {
-  return roundUp(HEADER_BYTES + 2 * superblock.devRoles.length, SECTOR_BYTES);
 }
 
 export function featureMapOf(superblock: Superblock): number {

@@ -30,10 +30,17 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
+import {
+  DEV_ROLES_MAX,
+  findSuperblockFault,
+  isAllOnes,
+  SECTOR_MAX,
+  SUPERBLOCK_RANGES,
+} from "./field-ranges.ts";
+import { readU64, viewOf, writeU64 } from "./little-endian.ts";
 import { checkAreas } from "./superblock-areas.ts";
 import {
   DERIVED_FEATURES,
-  DEV_ROLES_MAX,
   Feature,
   superblockFault as fault,
   featureMapOf,
@@ -45,6 +52,7 @@ import {
   SUPERBLOCK_OFFSET_SECTORS,
   type Superblock,
   type SuperblockError,
+  type SuperblockErrorKind,
   type SuperblockLog,
 } from "./superblock-fields.ts";
 import { decodeUuid, encodeUuid } from "./uuid.ts";
@@ -63,11 +71,14 @@ export {
   type SuperblockError,
   type SuperblockErrorKind,
   type SuperblockLog,
-  superblockBytes,
 } from "./superblock-fields.ts";
 
-/** Numbers above this are beyond any real device and would not be exact as bytes. */
-const NUMBER_MAX = Math.floor(Number.MAX_SAFE_INTEGER / SECTOR_BYTES);
+/** What a number out of its range is told as, where that says more than that it is out of it. */
+const FAULT_KINDS: Readonly<Record<string, SuperblockErrorKind>> = {
+  [SUPERBLOCK_RANGES.badBlockShift.field]: "bad-bad-block-log",
+  [SUPERBLOCK_RANGES.badBlockSectors.field]: "bad-bad-block-log",
+  [SUPERBLOCK_RANGES.logicalBlock.field]: "bad-padding",
+};
 
 /** md's calc_sb_1_csum: over the header and dev_roles, with the checksum's own word taken as 0. */
 export function superblockChecksum(bytes: Uint8Array, devRoleCount: number): number {
@@ -95,7 +106,6 @@ export function decodeSuperblock(
   if (unusable !== null) return err(unusable);
   const view = viewOf(bytes);
   const superblock = readFields(bytes, view);
-  if ("kind" in superblock) return err(superblock);
   const misplaced = checkAreas(superblock, Math.floor(deviceBytes / SECTOR_BYTES));
   return misplaced === null ? ok(superblock) : err(misplaced);
 }
@@ -162,11 +172,17 @@ function checkMeaning(view: DataView): SuperblockError | null {
   if (view.getUint32(12, true) !== 0 || !isZero(view, 228, HEADER_BYTES)) {
     return fault("bad-padding", "The superblock has data where md v1.2 has only zeros.");
   }
-  const blockBytes = view.getUint32(224, true);
-  if (blockBytes !== 0 && blockBytes !== 512 && blockBytes !== 4096) {
-    return fault("bad-padding", `The superblock names ${blockBytes} as a logical block size.`);
-  }
-  return checkFeatures(view.getUint32(8, true), view.getInt32(72, true));
+  const features = view.getUint32(8, true);
+  return checkFeatures(features, view.getInt32(72, true)) ?? checkNumbers(view, features);
+}
+
+function checkNumbers(view: DataView, features: number): SuperblockError | null {
+  const wrong = findSuperblockFault(view, features);
+  if (wrong === null) return null;
+  const { field, type } = wrong.row;
+  const kind = FAULT_KINDS[field] ?? (type === "u64" ? "number-too-large" : "out-of-range");
+  const what = kind === "bad-bad-block-log" ? "describes a bad-block log with" : "has";
+  return fault(kind, `The superblock ${what} ${wrong.text}: it is damaged.`);
 }
 
 function checkFeatures(features: number, level: number): SuperblockError | null {
@@ -190,10 +206,10 @@ function checkFeatures(features: number, level: number): SuperblockError | null 
   return null;
 }
 
-function readFields(bytes: Uint8Array, view: DataView): Superblock | SuperblockError {
+function readFields(bytes: Uint8Array, view: DataView): Superblock {
   const features = view.getUint32(8, true);
   const hasRecovery = (features & Feature.recoveryOffset) !== 0;
-  const superblock: Superblock = {
+  return {
     otherFeatures: features & ~DERIVED_FEATURES,
     arrayUuid: decodeUuid(bytes, 16),
     setNameBytes: bytes.slice(32, 64),
@@ -223,19 +239,6 @@ function readFields(bytes: Uint8Array, view: DataView): Superblock | SuperblockE
     logicalBlockBytes: view.getUint32(224, true),
     devRoles: readRoles(view),
   };
-  const large = [
-    superblock.sizeSectors,
-    superblock.dataOffsetSectors,
-    superblock.dataSizeSectors,
-    superblock.recoveryOffsetSectors ?? 0,
-    superblock.events,
-    superblock.resyncOffsetSectors ?? 0,
-  ].find((value) => value > NUMBER_MAX);
-  if (large === undefined) return superblock;
-  return fault(
-    "number-too-large",
-    `The superblock has a number (${large}) beyond any real device.`,
-  );
 }
 
 /**
@@ -249,7 +252,7 @@ function readRecoveryOffset(view: DataView): number {
 /** The same word without bit 2. md leaves old values there; one that is not exact is dropped. */
 function readJournalTail(view: DataView): number {
   const word = readU64(view, 152);
-  return word > NUMBER_MAX ? 0 : word;
+  return word > SECTOR_MAX ? 0 : word;
 }
 
 function readLog(view: DataView, features: number): SuperblockLog {
@@ -336,32 +339,11 @@ function writeLog(view: DataView, log: SuperblockLog): void {
   }
 }
 
-function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function isAllOnes(view: DataView, offset: number): boolean {
-  return (
-    view.getUint32(offset, true) === 0xffffffff && view.getUint32(offset + 4, true) === 0xffffffff
-  );
-}
-
 function isZero(view: DataView, start: number, end: number): boolean {
   for (let offset = start; offset < end; offset += 1) {
     if (view.getUint8(offset) !== 0) return false;
   }
   return true;
-}
-
-/** Exact below 2^53; what lies above is only ever compared and refused. */
-function readU64(view: DataView, offset: number): number {
-  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
-}
-
-function writeU64(view: DataView, offset: number, value: number): void {
-  assert(Number.isSafeInteger(value) && value >= 0, "a field of the superblock is a whole number");
-  view.setUint32(offset, value % 2 ** 32, true);
-  view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
 }
 
 function readTime(view: DataView, offset: number): MdTime {

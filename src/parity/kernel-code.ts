@@ -4,20 +4,25 @@
  *   exported                                inside
  *   copy(destination, source, bytes)        xor<k>(destination, s0 .. s<k-1>, bytes)   k = 2..16
  *   fill(destination, value, bytes)         mismatch<k>(s0 .. s<k-1>, bytes) -> offset k = 1..16
- *   isZero(address, bytes) -> 0 or 1
- *   crc32c(seed, address, bytes) -> crc     memory 1
- *   xor(destination, count, bytes)          0      crc tables, 16 KiB
- *   mismatch(count, bytes) -> offset or -1  16384  source list: 16 u32 addresses
+ *   isZero(address, bytes) -> 0 or 1        xorList(destination, count, bytes)         k = 17..64
+ *   crc32c(seed, address, bytes) -> crc     mismatchList(count, bytes) -> offset       k = 17..64
+ *   xor(destination, count, bytes)          memory 1
+ *   mismatch(count, bytes) -> offset or -1  0      crc tables, 16 KiB
+ *                                           16384  source list: 64 u32 addresses
  *
  * The caller writes the addresses into the source list and calls `xor` or `mismatch`, which hands
- * them to the function for that k. A turn of these takes a group of 128 bytes in eight
+ * them to the function for that k; more than 16 are read from the list for each group, by one
+ * function for all k, since a function for each would make the module five times as large for
+ * arrays that are rare. A turn takes a group of 128 bytes in eight
  * accumulators, source by source: eight independent loads are in flight, and the accumulators stay
  * in registers (with 256 bytes they spill). All sources of a group are read before its first
  * store, so that the destination may be any of them.
  */
 import { CodeBuilder, OP, type WasmFunction } from "./assembler.ts";
 
-export const SOURCES_MAX = 16;
+/** Sources at most, and those up to which each number of them has a function of its own. */
+export const SOURCES_MAX = 64;
+export const FUSED_SOURCES_MAX = 16;
 export const GROUP_BYTES = 128;
 
 const VECTOR_BYTES = 16;
@@ -116,6 +121,86 @@ function mismatchFunction(sourceCount: number): WasmFunction {
   });
   body.constant(-1);
   return { exportName: undefined, parameterCount, returnsI32: true, body };
+}
+
+interface ListWalk {
+  /** Parameters of the function. */
+  readonly count: number;
+  readonly bytes: number;
+  readonly accumulators: readonly number[];
+  /** A local: how far into the sources the group lies. */
+  readonly offset: number;
+  /** What is done with the XOR of a group. */
+  readonly judge: () => void;
+}
+
+/** For each group: the XOR of all listed sources, in a loop over the list. */
+function walkList(body: CodeBuilder, { count, bytes, accumulators, offset, judge }: ListWalk) {
+  const cursor = body.local("i32");
+  const end = body.local("i32");
+  const source = body.local("i32");
+  body.get(count).constant(2).op(OP.i32Shl).set(end);
+  const addressAt = (): void => {
+    body.get(cursor).loadOwnI32(SOURCE_LIST_ADDRESS).get(offset).op(OP.i32Add).set(source);
+  };
+  body.loop(() => {
+    body.constant(0).set(cursor);
+    addressAt();
+    xorGroup(body, [source], accumulators);
+    body.constant(4).set(cursor);
+    body.loop(() => {
+      addressAt();
+      accumulators.forEach((accumulator, vector) => {
+        body
+          .get(source)
+          .loadVector(vector * VECTOR_BYTES)
+          .get(accumulator)
+          .xorVector()
+          .set(accumulator);
+      });
+      body.get(cursor).constant(4).op(OP.i32Add).tee(cursor);
+      body.get(end).op(OP.i32LtU).branchIf(0);
+    });
+    judge();
+    body.get(offset).constant(GROUP_BYTES).op(OP.i32Add).tee(offset);
+    body.get(bytes).op(OP.i32LtU).branchIf(0);
+  });
+}
+
+function xorListFunction(): WasmFunction {
+  const body = new CodeBuilder(3);
+  const offset = body.local("i32");
+  const accumulators = addAccumulators(body);
+  const judge = (): void => {
+    accumulators.forEach((accumulator, vector) => {
+      body
+        .get(0)
+        .get(offset)
+        .op(OP.i32Add)
+        .get(accumulator)
+        .storeVector(vector * VECTOR_BYTES);
+    });
+  };
+  walkList(body, { count: 1, bytes: 2, accumulators, offset, judge });
+  return { exportName: undefined, parameterCount: 3, returnsI32: false, body };
+}
+
+function mismatchListFunction(): WasmFunction {
+  const body = new CodeBuilder(2);
+  const offset = body.local("i32");
+  const accumulators = addAccumulators(body);
+  const judge = (): void => {
+    accumulators.forEach((accumulator, vector) => {
+      body.get(accumulator);
+      if (vector > 0) body.orVector();
+    });
+    body.anyTrue().when(() => {
+      body.get(offset).op(OP.return);
+    });
+  };
+  walkList(body, { count: 0, bytes: 1, accumulators, offset, judge });
+  body.constant(-1);
+  return { exportName: undefined, parameterCount: 2, returnsI32: true, body };
 }
 
 function copyFunction(): WasmFunction {
@@ -244,7 +329,7 @@ export function kernelFunctions(): WasmFunction[] {
   const functions = [copyFunction(), fillFunction(), isZeroFunction(), crcFunction()];
   const xor = new CodeBuilder(3);
   const mismatch = new CodeBuilder(2);
-  for (let sourceCount = 1; sourceCount <= SOURCES_MAX; sourceCount += 1) {
+  for (let sourceCount = 1; sourceCount <= FUSED_SOURCES_MAX; sourceCount += 1) {
     if (sourceCount > 1) {
       callForCount(xor, { sourceCount, callee: functions.length, operands: XOR_OPERANDS });
       functions.push(xorFunction(sourceCount));
@@ -252,9 +337,11 @@ export function kernelFunctions(): WasmFunction[] {
     callForCount(mismatch, { sourceCount, callee: functions.length, operands: MISMATCH_OPERANDS });
     functions.push(mismatchFunction(sourceCount));
   }
-  // The caller keeps the count in range: a wrong one must never pass for a result.
-  xor.op(OP.unreachable);
-  mismatch.op(OP.unreachable);
+  // The caller keeps the count in range.
+  xor.get(0).get(1).get(2).call(functions.length);
+  functions.push(xorListFunction());
+  mismatch.get(0).get(1).call(functions.length);
+  functions.push(mismatchListFunction());
   functions.push({ exportName: "xor", parameterCount: 3, returnsI32: false, body: xor });
   functions.push({ exportName: "mismatch", parameterCount: 2, returnsI32: true, body: mismatch });
   return functions;

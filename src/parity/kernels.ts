@@ -2,9 +2,9 @@
  * XOR, comparison, copy and checksum over the shared memory, by wasm SIMD.
  *
  * Addresses are byte offsets in the shared memory; lists of sources are `Uint32Array`s that the
- * caller keeps, so that a call allocates nothing. Every k from 1 to 16 has a fused kernel, which
- * reads each source once: composing k > 8 from two passes would store the first pass over a
- * source when the destination is one, and a comparison would need scratch space.
+ * caller keeps, so that a call allocates nothing. Every k from 1 to 16 has a fused kernel, and one
+ * takes any k above; each reads every source once: composing k > 8 from two passes would store the
+ * first pass over a source when the destination is one, and a comparison would need scratch space.
  */
 import { assert } from "../base/assert.ts";
 import { WASM_PAGE_BYTES } from "../base/memory.ts";
@@ -26,12 +26,12 @@ export const PARITY_GROUP_BYTES = GROUP_BYTES;
 
 export interface ParityKernels {
   /**
-   * destination = s0 ^ .. ^ s(count-1), count 1..16. The destination may equal any source, and
+   * destination = s0 ^ .. ^ s(count-1), count 1..64. The destination may equal any source, and
    * may not overlap one otherwise. `bytes` is a multiple of 128.
    */
   xor(destination: number, sources: Uint32Array, count: number, bytes: number): void;
   /**
-   * Offset of the first 128-byte group in which the XOR of all sources, 1..16, is not zero, or
+   * Offset of the first 128-byte group in which the XOR of all sources, 1..64, is not zero, or
    * -1. `bytes` is a multiple of 128.
    */
   findMismatch(sources: Uint32Array, count: number, bytes: number): number;
@@ -122,7 +122,7 @@ class WasmParityKernels implements ParityKernels {
 }
 
 function assertOperands(sources: Uint32Array, count: number, bytes: number): void {
-  assert(count >= 1 && count <= SOURCES_MAX, "there are 1 to 16 sources");
+  assert(count >= 1 && count <= SOURCES_MAX, "there are 1 to 64 sources");
   assert(count <= sources.length, "the list holds all sources");
   assert(bytes >= 0 && bytes % GROUP_BYTES === 0, "XOR works on whole 128-byte groups");
 }

@@ -2,14 +2,20 @@
  * The start-up self-test: every kernel against a plain loop, on a scratch area of the shared
  * memory. A processor or an engine that gets one wrong must not touch an array.
  *
- *   scratch: 17 slots of 384 bytes (three groups), sources in 0..15, destination in 16
+ *   scratch: 65 slots of 384 bytes (three groups), sources in 0..63, destination in 64
  */
 import type { SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { FUSED_SOURCES_MAX } from "./kernel-code.ts";
 import { PARITY_GROUP_BYTES, PARITY_SOURCES_MAX, type ParityKernels } from "./kernels.ts";
 
 const SLOT_BYTES = 3 * PARITY_GROUP_BYTES;
 const DESTINATION_SLOT = PARITY_SOURCES_MAX;
+/** Each kernel: those for one number of sources, and the one for any number, at both its ends. */
+const TESTED_COUNTS = [
+  ...Array.from({ length: FUSED_SOURCES_MAX + 1 }, (_, index) => index + 1),
+  PARITY_SOURCES_MAX,
+];
 
 /** What `verifyParityKernels` overwrites from its scratch address on. Any alignment will do. */
 export const PARITY_SCRATCH_BYTES = (PARITY_SOURCES_MAX + 1) * SLOT_BYTES;
@@ -147,7 +153,7 @@ export function verifyParityKernels(
   const scratch: Scratch = { bytes: memory.bytes, start: scratchAddress };
   const wrong = (kernel: keyof ParityKernels, sourceCount = 0): Result<undefined, WrongKernel> =>
     err({ kind: "wrong-kernel", kernel, sourceCount });
-  for (let sourceCount = 1; sourceCount <= PARITY_SOURCES_MAX; sourceCount += 1) {
+  for (const sourceCount of TESTED_COUNTS) {
     if (!isXorRight(kernels, scratch, sourceCount)) return wrong("xor", sourceCount);
     if (!isFindMismatchRight(kernels, scratch, sourceCount)) {
       return wrong("findMismatch", sourceCount);

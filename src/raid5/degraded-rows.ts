@@ -22,6 +22,7 @@
  *
  * Whoever reads a chunk that was not written gets its content or EIO, never something else.
  */
+import { withBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { ParityKernels } from "../parity/kernels.ts";
@@ -157,7 +158,7 @@ export class DegradedRows {
       // An unproven row is made right by the resync that is due for it.
       if (isAlone || host.isProven(place)) {
         host.park(place, parityRole, rows.result);
-        rows.parked |= 1 << parityRole;
+        rows.parked = withBit(rows.parked, parityRole);
       }
       return refusal;
     }

@@ -9,6 +9,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
+import { bitOf, hasBit } from "../base/bit-set.ts";
 import { EIO } from "../base/errno.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import { ChunkReads, type FailedRead } from "./chunk-reads.ts";
@@ -447,7 +448,7 @@ export class StripeEngine {
     const { geometry } = this;
     const last = Math.floor((within + bytes - 1) / geometry.chunkBytes);
     for (let index = Math.floor(within / geometry.chunkBytes); index <= last; index += 1) {
-      if ((roles & (1 << geometry.dataRole(stripe, index))) !== 0) return true;
+      if (hasBit(roles, geometry.dataRole(stripe, index))) return true;
     }
     return false;
   }
@@ -460,7 +461,7 @@ export class StripeEngine {
     this.ops.address[op] = read.address;
     this.ops.request[op] = read.request;
     if (read.isBadSector) this.ops.isSlow[op] = 1;
-    else this.ops.excluded[op] = 1 << read.role;
+    else this.ops.excluded[op] = bitOf(read.role);
     this.runner.enter(op);
     return true;
   }

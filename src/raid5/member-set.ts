@@ -5,7 +5,9 @@
  * A member is missing, in sync, or rebuilding: then it counts as present in the stripes that the
  * rebuild has done, and as missing in the others.
  */
+
 import { assert } from "../base/assert.ts";
+import { bitOf, firstBits, union, withBit, withoutBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
 import type { BadBlockCause } from "../md/bad-block-log.ts";
@@ -29,8 +31,8 @@ export interface BadRows {
 
 /** By operation: the roles that it does without, and that have failed in it. */
 export interface OpRoles {
-  readonly excluded: Uint16Array;
-  readonly failed: Uint16Array;
+  readonly excluded: Float64Array;
+  readonly failed: Float64Array;
   readonly stripe: Float64Array;
 }
 
@@ -77,7 +79,7 @@ export class MemberSet {
     this.epoch = new Uint8Array(memberCount);
     this.needsFlush = new Uint8Array(memberCount);
     this.isVolatile = new Uint8Array(memberCount).fill(1);
-    this.missingBits = (1 << memberCount) - 1;
+    this.missingBits = firstBits(memberCount);
   }
 
   /** Members without any device in sync or rebuilding. */
@@ -178,19 +180,19 @@ export class MemberSet {
   /** Bits of the roles without the content of this stripe, as replay would see it after a crash. */
   rolesMissingInReplay(stripe: number): number {
     if (this.rebuildingRole < 0 || stripe < this.recordedRebuildStripe) return this.missingBits;
-    return this.missingBits | (1 << this.rebuildingRole);
+    return withBit(this.missingBits, this.rebuildingRole);
   }
 
   /** Bits of the roles that cannot be read in this stripe. */
   unavailableRoles(stripe: number): number {
     if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
-    return this.missingBits | (1 << this.rebuildingRole);
+    return withBit(this.missingBits, this.rebuildingRole);
   }
 
   /** Bits of the role that reads of this stripe go around: all the others can give it. */
   avoidedRoles(stripe: number): number {
     if (this.avoidedRole < 0 || this.unavailableRoles(stripe) !== 0) return 0;
-    return this.isInSync(stripe) ? 1 << this.avoidedRole : 0;
+    return this.isInSync(stripe) ? bitOf(this.avoidedRole) : 0;
   }
 
   /**
@@ -199,7 +201,7 @@ export class MemberSet {
    */
   excludedBy({ excluded, failed, stripe }: OpRoles, op: number): number {
     if (this.unavailableRoles(stripe[op]!) !== 0) return failed[op]!;
-    return excluded[op]! | failed[op]!;
+    return union(excluded[op]!, failed[op]!);
   }
 
   /** Whether any member has bad rows at all: almost always not. */
@@ -217,7 +219,7 @@ export class MemberSet {
       const log = this.badRows[role];
       if (log === null || log === undefined || log.isEmpty || !this.isPresent(role)) continue;
       const offset = this.dataOffset[role]! + stripe * this.chunkBytes + fromRow * ROW_BYTES;
-      if (log.has(offset, (toRow - fromRow) * ROW_BYTES)) bits |= 1 << role;
+      if (log.has(offset, (toRow - fromRow) * ROW_BYTES)) bits = withBit(bits, role);
     }
     return bits;
   }
@@ -265,7 +267,7 @@ export class MemberSet {
     this.mode[role] = mode;
     // What an earlier run wrote may still lie in the drive's cache: the first flush covers it.
     if (mode !== MemberMode.missing) this.needsFlush[role] = 1;
-    if (mode === MemberMode.missing) this.missingBits |= 1 << role;
-    else this.missingBits &= ~(1 << role);
+    if (mode === MemberMode.missing) this.missingBits = withBit(this.missingBits, role);
+    else this.missingBits = withoutBit(this.missingBits, role);
   }
 }

@@ -15,7 +15,9 @@
  * With `ppl` a unit that stands keeps its log: no other write goes through that log until the rows
  * are home. The member of that log is the one that has no room.
  */
+
 import { inBackground } from "../base/background.ts";
+import { hasBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { ReadOverlay } from "../block/read-overlay.ts";
 import type { RetryFilter } from "../block/retry-filter.ts";
@@ -118,7 +120,7 @@ export class ParkedRows {
       if (left === 0) giveBack();
     };
     for (let role = 0; role < this.parked.length; role += 1) {
-      if ((roles & (1 << role)) === 0) continue;
+      if (!hasBit(roles, role)) continue;
       left += 1;
       this.cover(role, one);
     }

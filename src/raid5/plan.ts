@@ -2,7 +2,7 @@
  * What a write (or a reconstructing read) must do in one segment: a range of rows of one stripe in
  * which the set of touched data chunks is the same.
  *
- * Chunks of a stripe are bits: bit i is data index i. `partial` marks touched chunks of which the
+ * Chunks of a stripe are a set (base/bit-set.ts) of data indexes. `partial` marks touched chunks of which the
  * segment's (single) row is touched only in part, so that its old content is needed too.
  *
  * | situation                        | strategy          | reads                        |
@@ -18,6 +18,15 @@
  * Pure: enumerated in test/unit/plan.test.ts against a model of the stripe.
  */
 
+import {
+  countBits,
+  firstBits,
+  hasBit,
+  intersection,
+  union,
+  without,
+  withoutBit,
+} from "../base/bit-set.ts";
 export const Strategy = {
   /** Nothing is done here now: what it has to write belongs to another unit of the log. */
   none: 0,
@@ -50,16 +59,6 @@ export interface SegmentShape {
   isInSync: boolean;
 }
 
-export function countBits(mask: number): number {
-  let bits = mask;
-  let count = 0;
-  while (bits !== 0) {
-    bits &= bits - 1;
-    count += 1;
-  }
-  return count;
-}
-
 export function chooseWriteStrategy(shape: SegmentShape): StrategyCode {
   const { dataCount, touched, partial, missing } = shape;
   if (missing === PARITY_MISSING) return Strategy.dataOnly;
@@ -70,19 +69,18 @@ export function chooseWriteStrategy(shape: SegmentShape): StrategyCode {
     const modifyReads = touchedCount + 1;
     return reconstructReads <= modifyReads ? Strategy.reconstructWrite : Strategy.readModifyWrite;
   }
-  const missingBit = 1 << missing;
-  if ((touched & missingBit) === 0) return Strategy.readModifyWrite;
-  return (partial & missingBit) === 0 ? Strategy.reconstructWrite : Strategy.recoverWrite;
+  if (!hasBit(touched, missing)) return Strategy.readModifyWrite;
+  return hasBit(partial, missing) ? Strategy.recoverWrite : Strategy.reconstructWrite;
 }
 
 /** Bits of the data chunks whose old content is read into buffers. */
 export function readMaskOf(strategy: StrategyCode, shape: SegmentShape): number {
   const { dataCount, touched, partial, missing } = shape;
-  const all = (1 << dataCount) - 1;
-  const present = missing >= 0 ? all & ~(1 << missing) : all;
+  const all = firstBits(dataCount);
+  const present = missing >= 0 ? withoutBit(all, missing) : all;
   switch (strategy) {
     case Strategy.reconstructWrite:
-      return ((all & ~touched) | partial) & present;
+      return intersection(union(without(all, touched), partial), present);
     case Strategy.readModifyWrite:
       return touched;
     case Strategy.dataOnly:
@@ -93,7 +91,7 @@ export function readMaskOf(strategy: StrategyCode, shape: SegmentShape): number 
     case Strategy.readDirect:
       return 0;
     case Strategy.readReconstruct:
-      return present & ~touched;
+      return without(present, touched);
   }
 }
 
@@ -122,6 +120,6 @@ export function bufferCountOf(strategy: StrategyCode, readMask: number): number 
 
 /** Which buffer of the segment holds the old content of data chunk `dataIndex`. */
 export function bufferIndexOf(strategy: StrategyCode, readMask: number, dataIndex: number): number {
-  const rank = countBits(readMask & ((1 << dataIndex) - 1));
+  const rank = countBits(intersection(readMask, firstBits(dataIndex)));
   return strategy === Strategy.dataOnly ? rank : rank + 1;
 }

@@ -9,7 +9,9 @@
  * What is written without the log would leave a unit behind that no longer fits: so everything that
  * writes data or cures parity in rows that may be logged goes through here.
  */
+
 import { assert } from "../base/assert.ts";
+import { hasBit, withBit, withoutBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { OutcomeCode } from "../block/io-error.ts";
 import {
@@ -163,17 +165,17 @@ export class PplLogs {
 
   /** Whoever would log here is refused for want of space. */
   isStuck(role: number): boolean {
-    return (this.stuckRoles & (1 << role)) !== 0;
+    return hasBit(this.stuckRoles, role);
   }
 
   /** The unit that covers now stands until `unstick` (parked-rows.ts). */
   stick(role: number): void {
-    this.stuckRoles |= 1 << role;
+    this.stuckRoles = withBit(this.stuckRoles, role);
     this.logs[role]?.refuseWaiting();
   }
 
   unstick(role: number): void {
-    this.stuckRoles &= ~(1 << role);
+    this.stuckRoles = withoutBit(this.stuckRoles, role);
   }
 
   enter(op: number, role: number): void {

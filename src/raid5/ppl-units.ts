@@ -20,6 +20,16 @@
  * Every modified row of a chunk is in exactly one unit. Nothing here allocates.
  * Enumerated in test/unit/ppl-units.test.ts against a model of the stripe and its replay.
  */
+import {
+  bitOf,
+  firstBits,
+  hasBit,
+  highestBit,
+  intersection,
+  lowestBit,
+  withBit,
+  without,
+} from "../base/bit-set.ts";
 import type { SegmentTable } from "./segments.ts";
 
 export interface PplUnitLimits {
@@ -49,7 +59,7 @@ export function takePplUnit(
     const all = segments.touched[slot]!;
     const allPartial = segments.partial[slot]!;
     let run = all === 0 ? 0 : firstRun(segments, op, slot, missing);
-    if (run !== 0 && run !== (1 << limits.dataCount) - 1) {
+    if (run !== 0 && run !== firstBits(limits.dataCount)) {
       if (segments.toRow[slot]! - segments.fromRow[slot]! > limits.partialParityRowsMax) {
         segments.split(op, slot, limits.partialParityRowsMax);
       }
@@ -60,21 +70,23 @@ export function takePplUnit(
     if (run !== 0 && roomEntries === 0) run = 0;
     if (run !== 0) roomEntries -= 1;
     segments.touched[slot] = run;
-    segments.partial[slot] = allPartial & run;
-    segments.waiting[slot] = all & ~run;
-    segments.waitingPartial[slot] = allPartial & ~run;
+    segments.partial[slot] = intersection(allPartial, run);
+    segments.waiting[slot] = without(all, run);
+    segments.waitingPartial[slot] = without(allPartial, run);
   }
 }
 
-/** Bits of the first run of chunks that may be in one entry. */
+/** The first run of chunks that may be in one entry. */
 function firstRun(segments: SegmentTable, op: number, slot: number, missing: number): number {
   const touched = segments.touched[slot]!;
-  const lowest = touched & -touched;
-  let run = lowest;
-  if ((lowest & missing) !== 0) return run;
-  for (let bit = lowest << 1; (touched & bit & ~missing) !== 0; bit <<= 1) {
-    if (!hasSameSectors(segments, op, slot, lowest, bit)) break;
-    run |= bit;
+  const lowest = lowestBit(touched);
+  let run = bitOf(lowest);
+  if (hasBit(missing, lowest)) return run;
+  const end = highestBit(touched) + 1;
+  for (let index = lowest + 1; index < end; index += 1) {
+    if (!hasBit(touched, index) || hasBit(missing, index)) break;
+    if (!hasSameSectors(segments, op, slot, lowest, index)) break;
+    run = withBit(run, index);
   }
   return run;
 }
@@ -87,11 +99,7 @@ function hasSameSectors(
   other: number,
 ): boolean {
   const partial = segments.partial[slot]!;
-  if ((partial & (one | other)) === 0) return true;
+  if (!hasBit(partial, one) && !hasBit(partial, other)) return true;
   const row = segments.fromRow[slot]!;
-  return segments.sectorsAt(op, indexOf(one), row) === segments.sectorsAt(op, indexOf(other), row);
-}
-
-function indexOf(bit: number): number {
-  return 31 - Math.clz32(bit);
+  return segments.sectorsAt(op, one, row) === segments.sectorsAt(op, other, row);
 }

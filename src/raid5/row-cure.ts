@@ -19,6 +19,16 @@
  * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
  * stripe's lock.
  */
+import {
+  bitOf,
+  countBits,
+  hasBit,
+  highestBit,
+  union,
+  withBit,
+  without,
+  withoutBit,
+} from "../base/bit-set.ts";
 import { ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { BadBlockCause } from "../md/bad-block-log.ts";
@@ -55,7 +65,7 @@ export class RowCure {
     const { tools } = this;
     rows.failed = 0;
     await tools.readOthers(place, 0, rows);
-    const unknown = tools.unknownRoles(place) | rows.failed;
+    const unknown = union(tools.unknownRoles(place), rows.failed);
     if (unknown === 0) return true;
     // A member left in between: that is no bad sector, and this work is over.
     if (tools.members.unavailableRoles(place.stripe) !== 0) return false;
@@ -64,15 +74,15 @@ export class RowCure {
     // crash it is right, and to drop it would lose what was at rest.
     const isUnproven = mode === "resync" && !tools.isProven(place);
     const believed = isUnproven || isOne(unknown) ? 0 : await this.readAgain(place, unknown, rows);
-    const left = unknown & ~believed;
-    const isParity = left === 1 << tools.geometry.parityRole(place.stripe);
+    const left = without(unknown, believed);
+    const isParity = left === bitOf(tools.geometry.parityRole(place.stripe));
     if (left !== 0 && (!isOne(left) || (isUnproven && !isParity))) {
       await this.enter(place, left, isUnproven ? "unwritten" : "unread");
       if (!isOne(left)) tools.lost(place, left);
       await this.confirm(place, believed, rows);
       return false;
     }
-    if (left !== 0 && !(await this.restore(place, 31 - Math.clz32(left), rows))) return false;
+    if (left !== 0 && !(await this.restore(place, highestBit(left), rows))) return false;
     return this.confirm(place, believed, rows);
   }
 
@@ -87,9 +97,9 @@ export class RowCure {
     const { io, members, geometry } = this.tools;
     let read = 0;
     for (let role = 0; role < geometry.memberCount; role += 1) {
-      if ((unknown & (1 << role)) === 0) continue;
+      if (!hasBit(unknown, role)) continue;
       const isUnread = members.badRows[role]?.isUnread(io.offsetOf(place, role), ROW_BYTES);
-      if (isUnread === true && (await io.loadAgain(place, role, rows))) read |= 1 << role;
+      if (isUnread === true && (await io.loadAgain(place, role, rows))) read = withBit(read, role);
     }
     return read;
   }
@@ -97,13 +107,13 @@ export class RowCure {
   /** The content of one role from all others. */
   private async restore(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
     const { tools } = this;
-    tools.io.xorOthers(1 << role, rows.result, rows);
+    tools.io.xorOthers(bitOf(role), rows.result, rows);
     if (role !== tools.geometry.parityRole(place.stripe)) {
       return tools.repair(place, role, rows.result, rows);
     }
     const ticket = await tools.rowLog.log(place, role, 0);
     if (typeof ticket === "number") {
-      if (ticket === ENOSPC) rows.refused |= 1 << role;
+      if (ticket === ENOSPC) rows.refused = withBit(rows.refused, role);
       return false;
     }
     const isCured = await tools.repair(place, role, rows.result, rows);
@@ -114,8 +124,8 @@ export class RowCure {
   /** What reads again is written anew: a sector that was weak is fresh then. */
   private async confirm(place: RowPlace, roles: number, rows: RowBuffers): Promise<boolean> {
     let isGood = true;
-    for (let role = 0; roles >>> role !== 0; role += 1) {
-      if ((roles & (1 << role)) === 0) continue;
+    for (let role = 0; role < this.tools.geometry.memberCount; role += 1) {
+      if (!hasBit(roles, role)) continue;
       if (!(await this.tools.repair(place, role, rows.of(role), rows))) isGood = false;
     }
     return isGood;
@@ -123,8 +133,8 @@ export class RowCure {
 
   private async enter(place: RowPlace, roles: number, cause: BadBlockCause): Promise<void> {
     const { members } = this.tools;
-    for (let role = 0; roles >>> role !== 0; role += 1) {
-      if ((roles & (1 << role)) === 0 || !members.isPresent(role)) continue;
+    for (let role = 0; role < this.tools.geometry.memberCount; role += 1) {
+      if (!hasBit(roles, role) || !members.isPresent(role)) continue;
       await this.tools.enterBad(place, role, cause);
     }
   }
@@ -133,13 +143,9 @@ export class RowCure {
 /** Of one row: its unknown data chunks, when there are too many unknown roles to have them back. */
 export function lostDataBytes(unknown: number, parityRole: number): number {
   if (unknown === 0 || isOne(unknown)) return 0;
-  let bytes = 0;
-  for (let role = 0; unknown >>> role !== 0; role += 1) {
-    if ((unknown & (1 << role)) !== 0 && role !== parityRole) bytes += ROW_BYTES;
-  }
-  return bytes;
+  return countBits(withoutBit(unknown, parityRole)) * ROW_BYTES;
 }
 
 function isOne(roles: number): boolean {
-  return (roles & (roles - 1)) === 0;
+  return countBits(roles) === 1;
 }

@@ -1,8 +1,10 @@
 /** Moves single rows between the members and buffers, for the row path. */
+import { hasBit, withBit } from "../base/bit-set.ts";
 import { ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
+import { PARITY_SOURCES_MAX } from "../parity/kernels.ts";
 import { Op } from "../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -29,7 +31,7 @@ export class RowIo {
   private readonly memberFailed: (error: MemberError) => void;
   /** See WritePolicy.waitsForRecord. */
   private readonly untilMayWrite: () => Promise<void>;
-  private readonly sources = new Uint32Array(16);
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
   constructor(options: {
     environment: EngineEnvironment;
@@ -47,10 +49,10 @@ export class RowIo {
     this.untilMayWrite = options.untilMayWrite;
   }
 
-  xorOthers(without: number, target: number, rows: RowBuffers): void {
+  xorOthers(spared: number, target: number, rows: RowBuffers): void {
     let count = 0;
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      if ((without & (1 << role)) !== 0) continue;
+      if (hasBit(spared, role)) continue;
       this.sources[count] = rows.of(role);
       count += 1;
     }
@@ -106,13 +108,13 @@ export class RowIo {
     const isResult = address === rows.result;
     const moved = await this.move(Op.write, place, role, address);
     if (isResult && moved === "gone") await rows.renew(rows.resultSlot);
-    if (moved === "no-space") rows.refused |= 1 << role;
+    if (moved === "no-space") rows.refused = withBit(rows.refused, role);
     return moved;
   }
 
   /** The same, unless the role's member is missing in this stripe. */
   storeIfThere(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
-    const isAbsent = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
+    const isAbsent = hasBit(this.members.unavailableRoles(place.stripe), role);
     return isAbsent ? Promise.resolve("gone") : this.store(place, role, address, rows);
   }
 

@@ -1,4 +1,5 @@
 /** The partial parity log as the row path uses it: one row at a time. */
+import { hasBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC } from "../base/errno.ts";
 import type { Geometry } from "./geometry.ts";
 import type { MemberSet } from "./member-set.ts";
@@ -39,7 +40,7 @@ export class RowLog {
     const { logs } = this.policy;
     if (logs === null) return [];
     const parityRole = geometry.parityRole(stripe);
-    if ((members.unavailableRoles(stripe) & (1 << parityRole)) !== 0) return [];
+    if (hasBit(members.unavailableRoles(stripe), parityRole)) return [];
     if (logs.isStuck(parityRole)) return ENOSPC;
     if (!logs.hasLog(parityRole)) return EIO;
     const isAll = partialParityAddress === 0;
@@ -58,7 +59,7 @@ export class RowLog {
   giveBack(ticket: PplTicket, parityRole: number, rows: RowBuffers): void {
     const { logs } = this.policy;
     if (logs === null) return;
-    if ((rows.parked & (1 << parityRole)) === 0) logs.giveBack(ticket);
+    if (!hasBit(rows.parked, parityRole)) logs.giveBack(ticket);
     else this.parked.cover(parityRole, () => logs.giveBack(ticket));
   }
 }

@@ -25,6 +25,16 @@
  * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
  * caller holds the stripe's lock.
  */
+import {
+  bitOf,
+  countBits,
+  hasBit,
+  highestBit,
+  union,
+  withBit,
+  without,
+  withoutBit,
+} from "../base/bit-set.ts";
 import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
@@ -73,7 +83,7 @@ export class RowPath {
   private readonly rowLog: RowLog;
   /** Parity that waits for room. */
   readonly parked: ParkedRows;
-  private readonly sources = new Uint32Array(16);
+  private readonly sources = new Uint32Array(2);
   readonly cures: RowCure;
 
   constructor(options: {
@@ -113,7 +123,7 @@ export class RowPath {
       kernels: options.environment.kernels,
       io: this.io,
       host: {
-        isRestKnown: (place, role) => (this.unknownRoles(place) & ~(1 << role)) === 0,
+        isRestKnown: (place, role) => withoutBit(this.unknownRoles(place), role) === 0,
         isProven: (place) => this.isProven(place),
         enterOrLose: (place, role) => this.enterOrLose(place, role),
         clearBad: (place, role) => this.clearBad(place, role),
@@ -141,18 +151,17 @@ export class RowPath {
   async read(place: RowPlace, role: number, target: number, rows: RowBuffers): Promise<number> {
     rows.failed = 0;
     let unknown = this.unknownRoles(place);
-    const bit = 1 << role;
-    const isAvoided = (this.members.avoidedRoles(place.stripe) & bit) !== 0;
+    const isAvoided = hasBit(this.members.avoidedRoles(place.stripe), role);
     if (isAvoided && (await this.readWithout(place, role, target, rows)) === 0) return 0;
     let isNew = false;
-    if ((unknown & bit) === 0) {
+    if (!hasBit(unknown, role)) {
       const moved = await this.io.load(place, role, role, rows);
       if (moved === "done") {
         this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
         return 0;
       }
       isNew = moved === "bad";
-      unknown = this.unknownRoles(place) | bit;
+      unknown = withBit(this.unknownRoles(place), role);
     }
     if (!(await this.reconstruct(place, role, unknown, target, rows))) {
       // Degraded, or two unreadable: the sector is entered, the member stays.
@@ -173,7 +182,7 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<number> {
     rows.failed = 0;
-    const unknown = this.unknownRoles(place) | (1 << role);
+    const unknown = withBit(this.unknownRoles(place), role);
     return (await this.reconstruct(place, role, unknown, target, rows)) ? 0 : EIO;
   }
 
@@ -183,9 +192,8 @@ export class RowPath {
    */
   async write(place: RowPlace, role: number, part: RowPart, rows: RowBuffers): Promise<number> {
     const { geometry } = this;
-    const own = 1 << role;
     const parityRole = geometry.parityRole(place.stripe);
-    const parity = 1 << parityRole;
+    const ownAndParity = withBit(bitOf(role), parityRole);
     const isPartial = part.from > 0 || part.to < ROW_BYTES;
     rows.failed = 0;
     if (isPartial) {
@@ -193,18 +201,18 @@ export class RowPath {
       if (status !== 0) return status;
       this.complete(part, rows.old);
     }
-    await this.bringHome(place, own | parity, rows);
+    await this.bringHome(place, ownAndParity, rows);
     let hasOld = isPartial;
     // Reads may show that more is unknown; each round knows one role less, so it ends.
     for (let round = 0; round <= geometry.memberCount + 1; round += 1) {
-      const unknown = this.unknownRoles(place) | rows.failed;
-      if ((unknown & ~own & ~parity) === 0) {
-        if (await this.readOthers(place, own | parity, rows)) {
-          if (!(await this.doubt(place, own | parity))) return EIO;
+      const unknown = union(this.unknownRoles(place), rows.failed);
+      if (without(unknown, ownAndParity) === 0) {
+        if (await this.readOthers(place, ownAndParity, rows)) {
+          if (!(await this.doubt(place, ownAndParity))) return EIO;
           return this.writeWithNewParity(place, role, part, rows);
         }
       } else if (hasOld) {
-        if (!(await this.doubt(place, own | parity))) return EIO;
+        if (!(await this.doubt(place, ownAndParity))) return EIO;
         return this.writeBesideUnknown(place, role, unknown, part, rows);
       } else {
         hasOld = true;
@@ -217,18 +225,18 @@ export class RowPath {
   /** Fills the target's row in a rebuild. False: the target takes no writes. */
   async rebuild(place: RowPlace, target: number, rows: RowBuffers): Promise<boolean> {
     rows.failed = 0;
-    const unknown = this.unknownRoles(place) & ~(1 << target);
-    const isWhole = unknown === 0 && (await this.readOthers(place, 1 << target, rows));
+    const unknown = withoutBit(this.unknownRoles(place), target);
+    const isWhole = unknown === 0 && (await this.readOthers(place, bitOf(target), rows));
     if (isWhole) {
-      this.io.xorOthers(1 << target, rows.result, rows);
+      this.io.xorOthers(bitOf(target), rows.result, rows);
       const moved = await this.io.store(place, target, rows.result, rows);
       if (moved === "done") return true;
       return moved === "bad" && (await this.enterBad(place, target));
     }
     // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
-    const lost = unknown | rows.failed | (1 << target);
+    const lost = withBit(union(unknown, rows.failed), target);
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      if ((lost & (1 << role)) === 0 || !this.members.isPresent(role)) continue;
+      if (!hasBit(lost, role) || !this.members.isPresent(role)) continue;
       // The target was never filled; of the others nothing is missing but that they could be read.
       const cause = role === target ? "unwritten" : "unread";
       if (!(await this.enterBad(place, role, cause))) return false;
@@ -245,7 +253,7 @@ export class RowPath {
     if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
     const parityRole = this.geometry.parityRole(place.stripe);
     if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
-    this.io.xorOthers(1 << parityRole, rows.result, rows);
+    this.io.xorOthers(bitOf(parityRole), rows.result, rows);
     const moved = await this.io.store(place, parityRole, rows.result, rows);
     // What was there is wrong: nobody may go by it.
     if (moved === "bad") await this.enterOrLose(place, parityRole);
@@ -254,7 +262,10 @@ export class RowPath {
 
   /** Roles whose content in this row cannot be had from their own member. */
   unknownRoles({ stripe, row }: RowPlace): number {
-    return this.members.unavailableRoles(stripe) | this.members.badRoles(stripe, row, row + 1);
+    return union(
+      this.members.unavailableRoles(stripe),
+      this.members.badRoles(stripe, row, row + 1),
+    );
   }
 
   isProven({ stripe, row }: RowPlace): boolean {
@@ -270,8 +281,8 @@ export class RowPath {
   private async readOld(place: RowPlace, role: number, rows: RowBuffers): Promise<number> {
     const before = rows.failed;
     const status = await this.read(place, role, rows.old, rows);
-    rows.failed |= before;
-    if (status !== 0) rows.failed |= 1 << role;
+    rows.failed = union(rows.failed, before);
+    if (status !== 0) rows.failed = withBit(rows.failed, role);
     return status;
   }
 
@@ -282,29 +293,28 @@ export class RowPath {
     target: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    if ((unknown & ~(1 << role)) !== 0 || !this.isProven(place)) return false;
-    if (!(await this.readOthers(place, 1 << role, rows))) return false;
-    this.io.xorOthers(1 << role, target, rows);
+    if (withoutBit(unknown, role) !== 0 || !this.isProven(place)) return false;
+    if (!(await this.readOthers(place, bitOf(role), rows))) return false;
+    this.io.xorOthers(bitOf(role), target, rows);
     return true;
   }
 
-  /** Reads all roles but those in `without` into their rows; false when one failed. */
-  private async readOthers(place: RowPlace, without: number, rows: RowBuffers): Promise<boolean> {
+  /** Reads all roles but those in `spared` into their rows; false when one failed. */
+  private async readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean> {
     const unknown = this.unknownRoles(place);
     const reads: Promise<void>[] = [];
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      const bit = 1 << role;
-      if ((without & bit) !== 0) continue;
-      if ((unknown & bit) !== 0) rows.failed |= bit;
+      if (hasBit(spared, role)) continue;
+      if (hasBit(unknown, role)) rows.failed = withBit(rows.failed, role);
       else reads.push(this.readOne(place, role, rows));
     }
     await Promise.all(reads);
-    return (rows.failed & ~without) === 0;
+    return without(rows.failed, spared) === 0;
   }
 
   private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
     const moved = await this.io.load(place, role, role, rows);
-    if (moved !== "done") rows.failed |= 1 << role;
+    if (moved !== "done") rows.failed = withBit(rows.failed, role);
   }
 
   /** Puts the content back, and reads it again to see that it stays. */
@@ -335,11 +345,11 @@ export class RowPath {
    */
   private async bringHome(place: RowPlace, written: number, rows: RowBuffers): Promise<void> {
     const { members } = this;
-    const unknown = this.unknownRoles(place) & ~written;
+    const unknown = without(this.unknownRoles(place), written);
     if (unknown === 0 || this.unknownRoles(place) !== unknown || !this.isProven(place)) return;
-    const isOne = (unknown & (unknown - 1)) === 0;
+    const isOne = countBits(unknown) === 1;
     if (!isOne || members.badRoles(place.stripe, place.row, place.row + 1) !== unknown) return;
-    const role = 31 - Math.clz32(unknown);
+    const role = highestBit(unknown);
     if ((await this.readOthers(place, unknown, rows)) && (await this.doubt(place, unknown))) {
       this.io.xorOthers(unknown, rows.result, rows);
       await this.repair(place, role, rows.result, rows);
@@ -358,8 +368,8 @@ export class RowPath {
     const { address } = part;
     const isOnly = geometry.dataCount === 1;
     if (isOnly) this.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
-    else this.io.xorOthers((1 << parityRole) | (1 << role), rows.partialParity, rows);
-    const isMissing = (this.members.unavailableRoles(place.stripe) & (1 << role)) !== 0;
+    else this.io.xorOthers(withBit(bitOf(role), parityRole), rows.partialParity, rows);
+    const isMissing = hasBit(this.members.unavailableRoles(place.stripe), role);
     const status = await this.writeLogged(place, { role, address, isMissing }, part, rows);
     if (status === 0) this.noteProven(place);
     return status;
@@ -390,15 +400,15 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
-    const isOwnKnown = (unknown & (1 << role)) === 0;
-    const isParityKnown = (unknown & (1 << parityRole)) === 0;
+    const isOwnKnown = !hasBit(unknown, role);
+    const isParityKnown = !hasBit(unknown, parityRole);
     const absent = this.members.unavailableRoles(place.stripe);
-    if ((absent & (1 << role)) !== 0) return EIO;
+    if (hasBit(absent, role)) return EIO;
     if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
     // From here on parity does not match. That is on record before the data is written, also where
     // parity is unknown only because a read of it has just failed.
     const logged = this.members.badRoles(place.stripe, place.row, place.row + 1);
-    if (((absent | logged) & (1 << parityRole)) === 0) {
+    if (!hasBit(union(absent, logged), parityRole)) {
       if (!(await this.enterBad(place, parityRole))) return EIO;
     }
     const data = await this.io.move(Op.write, place, role, part.address);
@@ -417,8 +427,8 @@ export class RowPath {
     const parityRole = this.geometry.parityRole(place.stripe);
     const read = await this.io.load(place, parityRole, rows.resultSlot, rows);
     if (read !== "done") {
-      rows.failed |= 1 << parityRole;
-      const unknown = this.unknownRoles(place) | rows.failed;
+      rows.failed = withBit(rows.failed, parityRole);
+      const unknown = union(this.unknownRoles(place), rows.failed);
       return this.writeBesideUnknown(place, role, unknown, part, rows);
     }
     this.sources[0] = rows.result;
@@ -460,8 +470,8 @@ export class RowPath {
    */
   private async doubt(place: RowPlace, roles: number): Promise<boolean> {
     if (!this.members.hasBadRows) return true;
-    for (let role = 0; roles >>> role !== 0; role += 1) {
-      const log = (roles & (1 << role)) === 0 ? null : this.members.badRows[role];
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      const log = !hasBit(roles, role) ? null : this.members.badRows[role];
       if (log?.isUnread(this.io.offsetOf(place, role), ROW_BYTES) !== true) continue;
       if (!(await this.enterBad(place, role))) return false;
     }

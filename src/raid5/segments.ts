@@ -16,7 +16,10 @@
  * (ppl-units.ts): `touched` and `partial` then say what the present unit writes, `waiting` what is
  * left for later ones. A segment with nothing touched takes no part.
  */
+
 import { assert } from "../base/assert.ts";
+import { firstBits, union, withBit, without } from "../base/bit-set.ts";
+import { ARRAY_CHUNK_BYTES_MAX } from "../base/limits.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import { BOUNDARY_LIMIT, type StripeOps } from "./stripe-ops.ts";
 
@@ -29,13 +32,14 @@ export class SegmentTable {
   readonly count: Uint8Array;
   readonly fromRow: Uint16Array;
   readonly toRow: Uint16Array;
-  readonly touched: Uint16Array;
-  readonly partial: Uint16Array;
+  /** Sets of data indexes (base/bit-set.ts), as all that are Float64Array here. */
+  readonly touched: Float64Array;
+  readonly partial: Float64Array;
   /** As `touched` and `partial`, for the units of the log that are still to come. */
-  readonly waiting: Uint16Array;
-  readonly waitingPartial: Uint16Array;
+  readonly waiting: Float64Array;
+  readonly waitingPartial: Float64Array;
   readonly strategy: Uint8Array;
-  readonly readMask: Uint16Array;
+  readonly readMask: Float64Array;
   /** Byte offset of the segment's buffers in the operation's buffer. */
   readonly bufferOffset: Uint32Array;
   private readonly ops: StripeOps;
@@ -45,17 +49,18 @@ export class SegmentTable {
 
   constructor(ops: StripeOps, rowsPerChunk: number) {
     const slots = ops.capacity * SEGMENTS_PER_OP;
+    assert(rowsPerChunk <= ARRAY_CHUNK_BYTES_MAX / ROW_BYTES, "rows are counted in 16 bits");
     this.ops = ops;
     this.rowsPerChunk = rowsPerChunk;
     this.count = new Uint8Array(ops.capacity);
     this.fromRow = new Uint16Array(slots);
     this.toRow = new Uint16Array(slots);
-    this.touched = new Uint16Array(slots);
-    this.partial = new Uint16Array(slots);
-    this.waiting = new Uint16Array(slots);
-    this.waitingPartial = new Uint16Array(slots);
+    this.touched = new Float64Array(slots);
+    this.partial = new Float64Array(slots);
+    this.waiting = new Float64Array(slots);
+    this.waitingPartial = new Float64Array(slots);
     this.strategy = new Uint8Array(slots);
-    this.readMask = new Uint16Array(slots);
+    this.readMask = new Float64Array(slots);
     this.bufferOffset = new Uint32Array(slots);
   }
 
@@ -92,8 +97,8 @@ export class SegmentTable {
   putBack(leader: number): void {
     const first = this.first(leader);
     for (let slot = first; slot < first + this.count[leader]!; slot += 1) {
-      this.touched[slot]! |= this.waiting[slot]!;
-      this.partial[slot]! |= this.waitingPartial[slot]!;
+      this.touched[slot] = union(this.touched[slot]!, this.waiting[slot]!);
+      this.partial[slot] = union(this.partial[slot]!, this.waitingPartial[slot]!);
       this.waiting[slot] = 0;
       this.waitingPartial[slot] = 0;
     }
@@ -146,8 +151,8 @@ export class SegmentTable {
     const rowStart = (dataIndex * this.rowsPerChunk + row) * ROW_BYTES;
     const from = Math.max(0, this.ops.within[part]! - rowStart);
     const to = Math.min(ROW_BYTES, this.ops.within[part]! + this.ops.bytes[part]! - rowStart);
-    const below = (1 << Math.floor(from / SECTOR_BYTES)) - 1;
-    return ((1 << Math.ceil(to / SECTOR_BYTES)) - 1) & ~below;
+    const below = firstBits(Math.floor(from / SECTOR_BYTES));
+    return without(firstBits(Math.ceil(to / SECTOR_BYTES)), below);
   }
 
   /** The address of row `row` of chunk `dataIndex` in the part that touches it. */
@@ -212,9 +217,9 @@ export class SegmentTable {
       const from = chunk * rowsPerChunk + fromRow;
       const to = chunk * rowsPerChunk + toRow;
       if (from < first || to > end) continue;
-      this.touched[slot]! |= 1 << chunk;
+      this.touched[slot] = withBit(this.touched[slot]!, chunk);
       if ((isHeadPartial && from === first) || (isTailPartial && to === end)) {
-        this.partial[slot]! |= 1 << chunk;
+        this.partial[slot] = withBit(this.partial[slot]!, chunk);
       }
     }
   }

@@ -9,8 +9,10 @@
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
  * entry does not cover is logged row by row, when it has been given back.
  */
+import { hasBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
+import { PARITY_SOURCES_MAX } from "../parity/kernels.ts";
 import { type ModifiedRow, worse } from "./degraded-rows.ts";
 import type { EngineEnvironment } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -33,7 +35,7 @@ export class SlowOps {
   private readonly rows: RowPath;
   private readonly segments: SegmentTable;
   private readonly parityAddress: (op: number, slot: number) => number;
-  private readonly sources = new Uint32Array(16);
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
   private readonly policy: WritePolicy;
   private readonly untilRecorded: () => Promise<void>;
   private readonly finish: (op: number, status: number) => void;
@@ -159,10 +161,10 @@ export class SlowOps {
     const absent = this.members.unavailableRoles(stripe);
     const modified: ModifiedRow[] = [];
     for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
-      if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
+      if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       const role = geometry.dataRole(stripe, dataIndex);
       const address = segments.dataAddress(op, dataIndex, row);
-      modified.push({ role, address, isMissing: (absent & (1 << role)) !== 0 });
+      modified.push({ role, address, isMissing: hasBit(absent, role) });
     }
     return modified;
   }
@@ -180,7 +182,7 @@ export class SlowOps {
     if (rows === "all") return true;
     const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
     const chunks = this.segments.chunksAt(op, linear % rowsPerChunk, rows === "waiting");
-    return (chunks & (1 << Math.floor(linear / rowsPerChunk))) !== 0;
+    return hasBit(chunks, Math.floor(linear / rowsPerChunk));
   }
 
   private async runPart(

@@ -56,14 +56,14 @@ export class StripeOps {
   readonly writingSinceMs: Float64Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
-  /** Roles that this operation must do without, beyond the missing ones. */
-  readonly excluded: Uint16Array;
+  /** Roles (a set) that this operation must do without, beyond the missing ones. */
+  readonly excluded: Float64Array;
   /** Roles whose requests failed in this phase. */
-  readonly failed: Uint16Array;
+  readonly failed: Float64Array;
   /** The data index that the plan does without, or NONE_MISSING or PARITY_MISSING (plan.ts). */
   readonly missing: Int8Array;
   /** Data chunks (bits) that replay would count as missing, as the plan's unit was cut. */
-  readonly unitMissing: Uint16Array;
+  readonly unitMissing: Float64Array;
   /** 1: its stripe's bits are set in the write-intent bitmap, and not given back. */
   readonly isMarked: Uint8Array;
   readonly bufferAddress: Uint32Array;
@@ -91,10 +91,10 @@ export class StripeOps {
     this.mergeNext = new Int32Array(capacity).fill(NONE);
     this.writingSinceMs = new Float64Array(capacity);
     this.pending = new Uint16Array(capacity);
-    this.excluded = new Uint16Array(capacity);
-    this.failed = new Uint16Array(capacity);
+    this.excluded = new Float64Array(capacity);
+    this.failed = new Float64Array(capacity);
     this.missing = new Int8Array(capacity);
-    this.unitMissing = new Uint16Array(capacity);
+    this.unitMissing = new Float64Array(capacity);
     this.isMarked = new Uint8Array(capacity);
     this.bufferAddress = new Uint32Array(capacity);
     this.bufferBytes = new Uint32Array(capacity);

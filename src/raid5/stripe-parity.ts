@@ -5,21 +5,20 @@
  * A segment's buffers lie one after the other, each as long as its column: parity, then the chunks
  * that were read in the order of their data index, then a recovered one (plan.ts).
  */
+import { countBits, hasBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import type { ParityKernels } from "../parity/kernels.ts";
+import { PARITY_SOURCES_MAX, type ParityKernels } from "../parity/kernels.ts";
 import type { Geometry } from "./geometry.ts";
-import { bufferIndexOf, countBits, Strategy, type StrategyCode } from "./plan.ts";
+import { bufferIndexOf, Strategy, type StrategyCode } from "./plan.ts";
 import type { SegmentTable } from "./segments.ts";
 import type { StripeOps } from "./stripe-ops.ts";
-
-const SOURCES_MAX = 16;
 
 export class StripeParity {
   private readonly kernels: ParityKernels;
   private readonly geometry: Geometry;
   private readonly ops: StripeOps;
   private readonly segments: SegmentTable;
-  private readonly sources = new Uint32Array(SOURCES_MAX);
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
   constructor(options: {
     kernels: ParityKernels;
@@ -75,7 +74,7 @@ export class StripeParity {
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((readMask & (1 << dataIndex)) === 0) continue;
+      if (!hasBit(readMask, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
     }
@@ -88,12 +87,10 @@ export class StripeParity {
     const partial = segments.partial[slot]!;
     const row = segments.fromRow[slot]!;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      const bit = 1 << dataIndex;
-      if ((partial & bit) === 0) continue;
-      const old =
-        (segments.readMask[slot]! & bit) !== 0
-          ? this.bufferAddress(op, slot, dataIndex)
-          : this.recoveredAddress(op, slot);
+      if (!hasBit(partial, dataIndex)) continue;
+      const old = hasBit(segments.readMask[slot]!, dataIndex)
+        ? this.bufferAddress(op, slot, dataIndex)
+        : this.recoveredAddress(op, slot);
       const part = segments.partAt(op, dataIndex, row);
       const rowStart = dataIndex * this.geometry.chunkBytes + row * ROW_BYTES;
       const from = Math.max(0, ops.within[part]! - rowStart);
@@ -110,16 +107,15 @@ export class StripeParity {
     const { segments, sources } = this;
     const row = segments.fromRow[slot]!;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      sources[dataIndex] =
-        (segments.touched[slot]! & (1 << dataIndex)) !== 0
-          ? segments.dataAddress(op, dataIndex, row)
-          : this.bufferAddress(op, slot, dataIndex);
+      sources[dataIndex] = hasBit(segments.touched[slot]!, dataIndex)
+        ? segments.dataAddress(op, dataIndex, row)
+        : this.bufferAddress(op, slot, dataIndex);
     }
     this.xor(this.parityAddress(op, slot), this.geometry.dataCount, slot);
   }
 
   /**
-   * Parity = old parity XOR old data XOR new data, in two passes (16 sources at most). What stands
+   * Parity = old parity XOR old data XOR new data, in two passes. What stands
    * between them is the partial parity.
    */
   private modifyParity(op: number, slot: number, partialParity: number): void {
@@ -129,7 +125,7 @@ export class StripeParity {
     sources[0] = parity;
     let count = 1;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((touched & (1 << dataIndex)) === 0) continue;
+      if (!hasBit(touched, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
     }
@@ -143,7 +139,7 @@ export class StripeParity {
     const touched = this.segments.touched[slot]!;
     let count = 0;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((touched & (1 << dataIndex)) !== 0) continue;
+      if (hasBit(touched, dataIndex)) continue;
       this.sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
     }
@@ -158,7 +154,7 @@ export class StripeParity {
     sources[0] = source;
     let count = 1;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
+      if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       sources[count] = segments.dataAddress(op, dataIndex, row);
       count += 1;
     }
@@ -174,10 +170,9 @@ export class StripeParity {
     let count = 1;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
       if (dataIndex === missing) continue;
-      sources[count] =
-        (segments.touched[slot]! & (1 << dataIndex)) !== 0
-          ? segments.dataAddress(op, dataIndex, row)
-          : this.bufferAddress(op, slot, dataIndex);
+      sources[count] = hasBit(segments.touched[slot]!, dataIndex)
+        ? segments.dataAddress(op, dataIndex, row)
+        : this.bufferAddress(op, slot, dataIndex);
       count += 1;
     }
     const target = segments.dataAddress(op, missing, row);

@@ -5,7 +5,17 @@
  * Nothing here does I/O or waits, and nothing allocates. plan.ts has the table of strategies,
  * ppl-units.ts the rule by which a logged write is cut.
  */
+
 import { assert } from "../base/assert.ts";
+import {
+  countBits,
+  firstBits,
+  hasBit,
+  highestBit,
+  lowestBit,
+  union,
+  withBit,
+} from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { PPL_ENTRIES_MAX, type PplEntry, setPplEntry } from "../md/ppl.ts";
 import type { PplUnitBuilder } from "../md/ppl-builder.ts";
@@ -14,7 +24,6 @@ import type { MemberSet } from "./member-set.ts";
 import {
   bufferCountOf,
   chooseWriteStrategy,
-  countBits,
   NONE_MISSING,
   PARITY_MISSING,
   readMaskOf,
@@ -86,8 +95,7 @@ export class StripePlanner {
     const stripe = ops.stripe[op]!;
     const parityRole = this.geometry.parityRole(stripe);
     const isLogged =
-      this.policy.logs !== null &&
-      (this.members.unavailableRoles(stripe) & (1 << parityRole)) === 0;
+      this.policy.logs !== null && !hasBit(this.members.unavailableRoles(stripe), parityRole);
     if (!isLogged) {
       segments.putBack(op);
       return;
@@ -104,7 +112,7 @@ export class StripePlanner {
     if (roles === 0) return 0;
     let bits = 0;
     for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if ((roles & (1 << this.geometry.dataRole(stripe, dataIndex))) !== 0) bits |= 1 << dataIndex;
+      if (hasBit(roles, this.geometry.dataRole(stripe, dataIndex))) bits = withBit(bits, dataIndex);
     }
     return bits;
   }
@@ -112,7 +120,7 @@ export class StripePlanner {
   private partialParityBytesOf(slot: number): number {
     const { segments } = this;
     const touched = segments.touched[slot]!;
-    if (touched === 0 || touched === (1 << this.geometry.dataCount) - 1) return 0;
+    if (touched === 0 || touched === firstBits(this.geometry.dataCount)) return 0;
     return (segments.toRow[slot]! - segments.fromRow[slot]!) * ROW_BYTES;
   }
 
@@ -121,7 +129,7 @@ export class StripePlanner {
     const { ops, segments, members, shape } = this;
     const stripe = ops.stripe[op]!;
     const isWrite = ops.kind[op] === OpKind.write;
-    const unavailable = members.unavailableRoles(stripe) | ops.excluded[op]!;
+    const unavailable = union(members.unavailableRoles(stripe), ops.excluded[op]!);
     if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;
     shape.missing = this.missingIndex(stripe, unavailable);
     const isStripeInSync = members.isInSync(stripe);
@@ -154,12 +162,13 @@ export class StripePlanner {
 
   private writeStrategy(op: number, stripe: number): StrategyCode {
     const { shape } = this;
-    const parityBit = 1 << this.geometry.parityRole(stripe);
+    const parityRole = this.geometry.parityRole(stripe);
     const isParityUnreadable =
-      shape.missing === PARITY_MISSING && (this.members.unavailableRoles(stripe) & parityBit) === 0;
+      shape.missing === PARITY_MISSING &&
+      !hasBit(this.members.unavailableRoles(stripe), parityRole);
     if (!isParityUnreadable) return chooseWriteStrategy(shape);
     // The parity's member is there, only its old content is not: compute it anew from all data.
-    assert((this.ops.excluded[op]! & parityBit) !== 0, "an unreadable parity is excluded");
+    assert(hasBit(this.ops.excluded[op]!, parityRole), "an unreadable parity is excluded");
     shape.missing = NONE_MISSING;
     shape.isInSync = false;
     const strategy = chooseWriteStrategy(shape);
@@ -171,8 +180,8 @@ export class StripePlanner {
     const { shape } = this;
     let missingTouched = 0;
     for (let dataIndex = 0; dataIndex < shape.dataCount; dataIndex += 1) {
-      if ((shape.touched & (1 << dataIndex)) === 0) continue;
-      if ((unavailable & (1 << this.geometry.dataRole(stripe, dataIndex))) !== 0) {
+      if (!hasBit(shape.touched, dataIndex)) continue;
+      if (hasBit(unavailable, this.geometry.dataRole(stripe, dataIndex))) {
         missingTouched += 1;
       }
     }
@@ -184,7 +193,7 @@ export class StripePlanner {
 
   private missingIndex(stripe: number, unavailable: number): number {
     if (unavailable === 0) return NONE_MISSING;
-    const role = 31 - Math.clz32(unavailable);
+    const role = highestBit(unavailable);
     const dataIndex = this.geometry.dataIndexOf(stripe, role);
     return dataIndex < 0 ? PARITY_MISSING : dataIndex;
   }
@@ -257,7 +266,7 @@ export class StripePlanner {
       this.parity.computeSegment(op, slot, address);
       extent.firstRow = segments.fromRow[slot]!;
       extent.rowCount = segments.toRow[slot]! - segments.fromRow[slot]!;
-      extent.firstDataIndex = 31 - Math.clz32(touched & -touched);
+      extent.firstDataIndex = lowestBit(touched);
       extent.dataCount = countBits(touched);
       setPplEntry(entry, extent, this.geometry);
       if (bytes > 0) entry.checksum = unit.partialParityChecksum(bytes);

@@ -18,6 +18,8 @@
  * own rows; nobody changes it from the computation of parity until all its writes have completed
  * (write-rules 4).
  */
+import { assert } from "../base/assert.ts";
+import { hasBit, union, withBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC, ETIMEDOUT } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { Outcome, type OutcomeCode } from "../block/io-error.ts";
@@ -29,7 +31,7 @@ import { OpBuffers } from "./op-buffers.ts";
 import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./plan.ts";
 import type { PplLogsHost } from "./ppl-logs.ts";
 import { IndexQueue } from "./request-table.ts";
-import { SegmentTable } from "./segments.ts";
+import { SEGMENTS_PER_OP, SegmentTable } from "./segments.ts";
 import { OpKind, Phase, type StripeOps } from "./stripe-ops.ts";
 import { StripeParity } from "./stripe-parity.ts";
 import { StripePlanner } from "./stripe-planner.ts";
@@ -87,6 +89,9 @@ export class StripeRunner {
     this.policy = options.policy;
     this.host = options.host;
     const { capacity } = options.ops;
+    // An operation waits until there are requests for any of its phases: hasRequestsFor.
+    const requestsMax = SEGMENTS_PER_OP * options.geometry.memberCount;
+    assert(options.environment.table.capacity >= requestsMax, "a stripe can have its requests");
     this.segments = new SegmentTable(options.ops, options.geometry.chunkBytes / ROW_BYTES);
     this.parity = new StripeParity({
       kernels: options.environment.kernels,
@@ -223,7 +228,10 @@ export class StripeRunner {
       return;
     }
     // What is read goes around a member that does not answer; what is written waits for it.
-    this.ops.excluded[op]! |= this.members.avoidedRoles(this.ops.stripe[op]!);
+    this.ops.excluded[op] = union(
+      this.ops.excluded[op]!,
+      this.members.avoidedRoles(this.ops.stripe[op]!),
+    );
     if (this.ops.kind[op] === OpKind.write) this.ops.mergeWaitingWrites(op);
     this.segments.build(op);
     this.planAndStart(op);
@@ -268,11 +276,10 @@ export class StripeRunner {
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       const readMask = segments.readMask[slot]!;
       for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
-        const bit = 1 << dataIndex;
-        if ((readMask & bit) !== 0) {
+        if (hasBit(readMask, dataIndex)) {
           const address = this.parity.bufferAddress(op, slot, dataIndex);
           this.issue(op, slot, geometry.dataRole(stripe, dataIndex), Op.read, address);
-        } else if (isRead && (segments.touched[slot]! & bit) !== 0) {
+        } else if (isRead && hasBit(segments.touched[slot]!, dataIndex)) {
           this.readIntoPayload(op, slot, dataIndex);
         }
       }
@@ -292,8 +299,8 @@ export class StripeRunner {
   private readIntoPayload(op: number, slot: number, dataIndex: number): void {
     const stripe = this.ops.stripe[op]!;
     const role = this.geometry.dataRole(stripe, dataIndex);
-    const unavailable = this.members.unavailableRoles(stripe) | this.ops.excluded[op]!;
-    if ((unavailable & (1 << role)) !== 0) return;
+    const unavailable = union(this.members.unavailableRoles(stripe), this.ops.excluded[op]!);
+    if (hasBit(unavailable, role)) return;
     const row = this.segments.fromRow[slot]!;
     this.issue(op, slot, role, Op.read, this.segments.dataAddress(op, dataIndex, row));
   }
@@ -309,8 +316,7 @@ export class StripeRunner {
       this.startWaiters.push(op);
       return;
     }
-    const isParityThere =
-      (this.members.unavailableRoles(ops.stripe[op]!) & (1 << parityRole)) === 0;
+    const isParityThere = !hasBit(this.members.unavailableRoles(ops.stripe[op]!), parityRole);
     if (logs !== null && isParityThere) {
       // Order: the partial parity is durable before any data of this stripe is written.
       ops.phase[op] = Phase.waitingPolicy;
@@ -357,13 +363,13 @@ export class StripeRunner {
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       if (segments.touched[slot] === 0) continue;
       for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
-        if ((segments.touched[slot]! & (1 << dataIndex)) === 0) continue;
+        if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
         const role = geometry.dataRole(stripe, dataIndex);
-        if ((absent & (1 << role)) !== 0) continue;
+        if (hasBit(absent, role)) continue;
         const address = segments.dataAddress(op, dataIndex, segments.fromRow[slot]!);
         this.issue(op, slot, role, Op.write, address);
       }
-      if (segments.strategy[slot] !== Strategy.dataOnly && (absent & (1 << parityRole)) === 0) {
+      if (segments.strategy[slot] !== Strategy.dataOnly && !hasBit(absent, parityRole)) {
         this.issue(op, slot, parityRole, Op.write, this.parity.parityAddress(op, slot));
       }
     }
@@ -397,7 +403,7 @@ export class StripeRunner {
     const isCurrent = this.members.epoch[role] === table.epoch[request];
     if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;
     if (outcome !== Outcome.done) {
-      if (outcome !== Outcome.noSpace) this.ops.failed[op]! |= 1 << role;
+      if (outcome !== Outcome.noSpace) this.ops.failed[op] = withBit(this.ops.failed[op]!, role);
       // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
       if (outcome === Outcome.mediaError || outcome === Outcome.noSpace) this.ops.isSlow[op] = 1;
       // A read that was given up may still write into the client's rows.

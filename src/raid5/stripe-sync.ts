@@ -13,8 +13,10 @@
  * A long chunk is worked through in pieces, so that the buffers stay small; the lock is held for
  * the whole stripe, because a stripe is either done or not.
  */
+import { hasBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { AsyncIo } from "../block/async-io.ts";
+import { PARITY_SOURCES_MAX } from "../parity/kernels.ts";
 import { Op } from "../reactor/io-table.ts";
 import type { StripeEngine } from "./engine.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
@@ -58,7 +60,7 @@ export class StripeSync {
   private readonly environment: EngineEnvironment;
   private readonly tools: PieceTools;
   private readonly idlePieces: PieceIo[] = [];
-  private readonly sources = new Uint32Array(16);
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
   constructor(options: {
     engine: StripeEngine;
@@ -138,7 +140,7 @@ export class StripeSync {
     }
     buffers.give();
     if (isFilled) return null;
-    const isRefused = (buffers.refused & (1 << target)) !== 0;
+    const isRefused = hasBit(buffers.refused, target);
     return isRefused ? io.refusedError(target) : io.goneError(Op.write, target);
   }
 
@@ -223,7 +225,7 @@ export class StripeSync {
     buffers.give();
     if (members.degradedCount > 0) return io.goneError(Op.read, 0);
     const parityRole = this.engine.geometry.parityRole(stripe);
-    const isRefused = mode !== "check" && (buffers.refused & (1 << parityRole)) !== 0;
+    const isRefused = mode !== "check" && hasBit(buffers.refused, parityRole);
     return isRefused ? io.refusedError(parityRole) : mismatchBytes;
   }
 

@@ -25,6 +25,7 @@
  * A punch that did not work out on one member may have worked on others, so zeros are written over
  * all of them then, also for a trim.
  */
+import { hasBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../base/units.ts";
 import { isDone } from "../block/async-io.ts";
@@ -370,7 +371,7 @@ export class StripeZero {
     const unavailable = this.members.unavailableRoles(first);
     const writes: Promise<OutcomeCode>[] = [];
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      if ((unavailable & (1 << role)) !== 0) continue;
+      if (hasBit(unavailable, role)) continue;
       writes.push(this.writeOne(role, first, end, isFua));
     }
     const outcomes = await Promise.all(writes);
@@ -415,8 +416,7 @@ export class StripeZero {
     const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
     for (let stripe = first; stripe < end; stripe += 1) {
       if (members.provenRows === null || members.isInSync(stripe)) continue;
-      const isParityThere =
-        (members.unavailableRoles(stripe) & (1 << geometry.parityRole(stripe))) === 0;
+      const isParityThere = !hasBit(members.unavailableRoles(stripe), geometry.parityRole(stripe));
       if (!isParityThere) continue;
       members.provenRows.addRange(stripe * rowsPerChunk, (stripe + 1) * rowsPerChunk);
     }

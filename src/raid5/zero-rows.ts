@@ -3,6 +3,7 @@
  * under the hold of the zeroing and covered by its entry in the log. Some chunks are zeros by now
  * and parity is no one's, so that no write may go by what parity holds until this has been here.
  */
+import { hasBit } from "../base/bit-set.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { ParityKernels } from "../parity/kernels.ts";
 import { type ModifiedRow, worse } from "./degraded-rows.ts";
@@ -60,7 +61,7 @@ export class ZeroRows {
     const modified: ModifiedRow[] = [];
     for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
       const role = geometry.dataRole(place.stripe, dataIndex);
-      modified.push({ role, address: buffers.old, isMissing: (absent & (1 << role)) !== 0 });
+      modified.push({ role, address: buffers.old, isMissing: hasBit(absent, role) });
     }
     this.kernels.fill(buffers.partialParity, 0, ROW_BYTES);
     return this.rows.degraded.write(place, geometry.parityRole(place.stripe), modified, buffers);

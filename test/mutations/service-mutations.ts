@@ -159,9 +159,9 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
   {
     name: "log lines pass on C1 controls",
     rule: null,
-    file: "src/appliance/logger.ts",
-    find: "\\u007f-\\u009f\\u061c",
-    replace: "\\u061c",
+    file: "src/base/printable.ts",
+    find: "const UNPRINTABLE = /[\\p{Cc}\\p{Cf}",
+    replace: "const UNPRINTABLE = /[\\u0000-\\u001f\\p{Cf}",
     test: ["./test/unit/appliance-host.test.ts"],
   },
   {

@@ -24,7 +24,7 @@
  *   turned the simulation.
  */
 import type { ReactorContext, ReactorService } from "../../src/array/context.ts";
-import { createPools } from "../../src/array/linux-context.ts";
+import { createPools, REQUEST_COUNT } from "../../src/array/linux-context.ts";
 import type {
   ArrayEvent,
   ArrayStatus,
@@ -61,7 +61,6 @@ import { SimSocketKernel } from "./sim-sockets.ts";
 import { Simulation } from "./simulation.ts";
 
 export const ARRAY_NAME = "raid_sim";
-const REQUEST_COUNT = 4096;
 const MAX_IN_FLIGHT = 64;
 /** Virtual time. */
 const LIMIT_MS = 3_600_000;

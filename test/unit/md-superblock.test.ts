@@ -16,7 +16,6 @@ import {
   SUPERBLOCK_BYTES,
   type Superblock,
   type SuperblockErrorKind,
-  superblockBytes,
   superblockChecksum,
 } from "../../src/md/superblock.ts";
 import { uuidBytes } from "../../src/md/uuid.ts";
@@ -125,6 +124,24 @@ const REFUSED: readonly (readonly [string, SuperblockErrorKind, Mutate])[] = [
       view.setUint16(98, 8, true);
     },
   ],
+  [
+    "a bad-block log of one sector, whose row reaches into the data",
+    "areas-overlap",
+    (view) => {
+      view.setUint16(186, 1, true);
+      view.setInt32(188, 2048 - 8 - 1, true);
+    },
+  ],
+  [
+    "a bad-block log in the row of the superblock",
+    "areas-overlap",
+    (view) => {
+      view.setUint16(186, 1, true);
+      view.setInt32(188, 4, true);
+    },
+  ],
+  ["raid_disks 2^24", "out-of-range", u32(92, 2 ** 24)],
+  ["raid_disks 1921", "out-of-range", u32(92, 1921)],
   ["size 2^63", "number-too-large", u64(80, 2n ** 63n)],
   ["events 2^64 - 1", "number-too-large", u64(200, 2n ** 64n - 1n)],
   ["data_offset 2^60", "number-too-large", u64(128, 2n ** 60n)],
@@ -229,16 +246,6 @@ test("superblock: recovery_offset of all ones with its bit: all of the member is
 
 test("superblock: a device number without an entry in dev_roles: a spare", () => {
   expect(roleOf(testSuperblock(0), 5000)).toBe(0xffff);
-});
-
-test.each([
-  [0, 512],
-  [128, 512],
-  [129, 1024],
-  [1920, 4096],
-])("superblock: %i dev_roles: %i bytes to write", (count, expected) => {
-  const devRoles = new Array<number>(count).fill(0xffff);
-  expect(superblockBytes({ ...testSuperblock(0), devRoles })).toBe(expected);
 });
 
 test("uuid: text and bytes: in the order and the groups of md", () => {

@@ -1,7 +1,7 @@
 /**
  * Goal: every parity kernel gives what a plain loop over bytes gives, and touches nothing else.
  *
- * Method: enumeration. XOR runs for every count of sources, lengths around the group size and up
+ * Method: enumeration. XOR runs for every kernel, lengths around the group size and up
  * to 8 KiB, and every choice of destination (its own buffer, or each of the sources), with guard
  * bytes around each buffer. Comparison is asked about a flipped byte in every group. The checksum
  * is held against published vectors and a bitwise loop from every start within 16 bytes.
@@ -10,6 +10,7 @@ import { expect, test } from "bun:test";
 import { AssertionError } from "../../src/base/assert.ts";
 import { CONTROL_BYTES } from "../../src/base/memory.ts";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
+import { FUSED_SOURCES_MAX } from "../../src/parity/kernel-code.ts";
 import {
   assembleParityModule,
   createParityKernels,
@@ -31,7 +32,12 @@ const SLOT_COUNT = PARITY_SOURCES_MAX + 1;
 const AREA_BYTES = SLOT_COUNT * SLOT_BYTES + GUARD_BYTES;
 const LENGTHS = [128, 256, 384, 512, 4096, 4096 + 128, 8192 - 128, 8192];
 
-const COUNTS = Array.from({ length: PARITY_SOURCES_MAX }, (_, index) => index + 1);
+/** All that have a kernel of their own, and both ends and the middle of those that share one. */
+const COUNTS = [
+  ...Array.from({ length: FUSED_SOURCES_MAX + 2 }, (_, index) => index + 1),
+  33,
+  PARITY_SOURCES_MAX,
+];
 const SLOTS = Uint32Array.from(
   { length: SLOT_COUNT },
   (_, slot) => START + slot * SLOT_BYTES + GUARD_BYTES,
@@ -109,7 +115,7 @@ test("parity xor: sources and destination at odd addresses: as the plain loop", 
 
 test("parity xor: no bytes: nothing changes", () => {
   restore();
-  for (const count of COUNTS) kernels.xor(SLOTS[16]!, SLOTS, count, 0);
+  for (const count of COUNTS) kernels.xor(SLOTS[SLOT_COUNT - 1]!, SLOTS, count, 0);
   expect(areaEquals(pristine)).toBe(true);
   expect(kernels.findMismatch(SLOTS, 3, 0)).toBe(-1);
 });
@@ -117,15 +123,17 @@ test("parity xor: no bytes: nothing changes", () => {
 test("parity xor: counts and lengths out of range: refused", () => {
   for (const [count, length] of [
     [0, 128],
-    [17, 128],
+    [PARITY_SOURCES_MAX + 1, 128],
     [3, 64],
     [3, 129],
     [3, -128],
   ] as const) {
-    expect(() => kernels.xor(SLOTS[16]!, SLOTS, count, length)).toThrow(AssertionError);
+    expect(() => kernels.xor(SLOTS[SLOT_COUNT - 1]!, SLOTS, count, length)).toThrow(AssertionError);
     expect(() => kernels.findMismatch(SLOTS, count, length)).toThrow(AssertionError);
   }
-  expect(() => kernels.xor(SLOTS[16]!, SLOTS.slice(0, 2), 3, 128)).toThrow(AssertionError);
+  expect(() => kernels.xor(SLOTS[SLOT_COUNT - 1]!, SLOTS.slice(0, 2), 3, 128)).toThrow(
+    AssertionError,
+  );
 });
 
 for (const count of COUNTS) {
@@ -287,8 +295,10 @@ test("parity module: one module, two instances: do not disturb each other", () =
   const first = createParityKernels(memory.memory, module);
   const second = createParityKernels(memory.memory, module);
   restore();
-  first.xor(SLOTS[16]!, SLOTS, 4, 4096);
+  first.xor(SLOTS[SLOT_COUNT - 1]!, SLOTS, 4, 4096);
   second.xor(SLOTS[15]!, SLOTS, 2, 4096);
-  expect(first.findMismatch(Uint32Array.of(...SLOTS.slice(0, 4), SLOTS[16]!), 5, 4096)).toBe(-1);
+  expect(
+    first.findMismatch(Uint32Array.of(...SLOTS.slice(0, 4), SLOTS[SLOT_COUNT - 1]!), 5, 4096),
+  ).toBe(-1);
   expect(second.findMismatch(Uint32Array.of(SLOTS[15]!, SLOTS[1]!, SLOTS[0]!), 3, 4096)).toBe(-1);
 });

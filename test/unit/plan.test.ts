@@ -5,11 +5,11 @@
  * does just what the runner does with a strategy: reads the chunks of its mask and nothing else.
  */
 import { expect, test } from "bun:test";
+import { countBits } from "../../src/base/bit-set.ts";
 import {
   bufferCountOf,
   bufferIndexOf,
   chooseWriteStrategy,
-  countBits,
   NONE_MISSING,
   PARITY_MISSING,
   readMaskOf,

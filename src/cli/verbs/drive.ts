@@ -1,6 +1,8 @@
 /** `parityd drive add|list|remove`. */
+
 import { resolve } from "node:path";
 import type { DriveStatus } from "../../array/protocol.ts";
+import { printable } from "../../base/printable.ts";
 import { formatBytes } from "../../base/units.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
@@ -76,5 +78,5 @@ export function driveLine(drive: DriveStatus): string {
   const of =
     drive.member === undefined ? "" : `, array ${drive.member.array} (role ${drive.member.role})`;
   const why = drive.detail === undefined ? "" : `: ${drive.detail}`;
-  return `${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`;
+  return printable(`${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`);
 }

@@ -1,4 +1,5 @@
 /** `parityd events`: the events so far, or with --follow those that come. */
+import { printable } from "../../base/printable.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
@@ -65,5 +66,6 @@ async function follow(
 }
 
 function eventLine(event: EventLine): string {
-  return `${event.id} ${event.at} ${event.severity} ${event.kind} ${event.array}: ${event.message}`;
+  const { id, at, severity, kind, array, message } = event;
+  return printable(`${id} ${at} ${severity} ${kind} ${array}: ${message}`);
 }

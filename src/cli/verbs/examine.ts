@@ -1,5 +1,5 @@
 /** `parityd examine FILE...`: what a member says of itself. Plain reads, no daemon, no writes. */
-import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, constants, openSync, readSync, type Stats, statSync } from "node:fs";
 import { findSignature, PROBE_BYTES } from "../../appliance/signatures.ts";
 import { createMemory } from "../../base/memory.ts";
 import { err, ok, type Result } from "../../base/result.ts";
@@ -42,9 +42,13 @@ export const examineCommand: CommandSpec = {
 function readMember(path: string, crc32c: Crc32c): Result<MemberReport, string> {
   let fd: number | null = null;
   try {
-    fd = openSync(path, "r");
+    const status = statSync(path);
+    const stranger = strangerName(status);
+    if (stranger !== null) return err(`it is ${stranger}: name a drive, or a file that is one.`);
+    // Should a pipe have taken its place since: nobody may ever write to that.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const device = fd;
-    const deviceBytes = sizeOf(path, device);
+    const deviceBytes = status.isFile() ? status.size : deviceSize(device);
     const read = (offset: number, bytes: number): Result<Uint8Array, string> => {
       return ok(readAt(device, offset, bytes));
     };
@@ -115,10 +119,16 @@ function kernelCrc32c(): Crc32c {
   };
 }
 
+/** What is no drive, in words: some of these never answer a read, or never end. */
+function strangerName(status: Stats): string | null {
+  if (status.isFile() || status.isBlockDevice()) return null;
+  if (status.isDirectory()) return "a directory";
+  if (status.isFIFO()) return "a pipe";
+  return status.isSocket() ? "a socket" : "a character device";
+}
+
 /** stat says 0 for a block device: its end is found by bisection with one-byte reads. */
-function sizeOf(path: string, fd: number): number {
-  const { size } = statSync(path);
-  if (size > 0) return size;
+function deviceSize(fd: number): number {
   const probe = new Uint8Array(1);
   const isReadable = (offset: number): boolean => readSync(fd, probe, 0, 1, offset) === 1;
   let low = 0;
