@@ -1,9 +1,11 @@
 /**
  * `npm test`: sets up the host, builds dist/parityd, runs every test, and says how it went.
  *
- *   bun test/run.ts [--require-packages] [--budget-minutes=N] [words for `bun test`] [paths]
+ *   bun test/run.ts [--all] [--require-packages] [--budget-minutes=N] [words] [paths]
  *
- * Without paths it runs all of test/**\/*.test.ts. The last line is always
+ * Without paths it runs all of test/**\/*.test.ts; of the long enumerations the share of the day
+ * (helpers/share.ts), with --all everything. --update-timings writes test/timings.json, by which
+ * the longest files begin first. The last line is always
  * `N passed, N failed, N skipped`, and the exit code is 1 when a test failed or anything that was
  * to run did not. With --require-packages, or CI=true in the environment, a test that is skipped
  * for want of a package counts as failed where the package could have been installed.
@@ -12,16 +14,30 @@ import { existsSync, rmSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { runBunTest } from "./helpers/bun-test.ts";
-import { countLine, judge, namedNeeds, type Verdict, withProblems } from "./helpers/junit.ts";
+import {
+  countLine,
+  judge,
+  namedNeeds,
+  slowestFiles,
+  type Verdict,
+  withProblems,
+} from "./helpers/junit.ts";
 import { packageOf } from "./helpers/needs.ts";
+import { dateOfDay, TAKES_ALL, TODAY } from "./helpers/share.ts";
 import { makeOwnedDir, tempBase } from "./helpers/temp.ts";
 import { canInstall, installMissing, prepareLab, realHost, realLabHost } from "./setup.ts";
 
 const TOP = resolve(import.meta.dir, "..");
 const BUDGET_MINUTES = 40;
+const ALL_BUDGET_MINUTES = 240;
+/** Many tests wait for a disk, a guest or a deadline: one more than there are cores. */
+const PROCESSES_BESIDE = 1;
 const PROCESSES_MAX = 4;
 /** With one, Bun 1.4.5 runs the files in the runner itself, which a bad test then takes along. */
 const PROCESSES_MIN = 2;
+
+const SLOWEST_COUNT = 10;
+const TIMINGS = "test/timings.json";
 
 /** Options of `bun test` whose value is the next word. */
 const VALUED_OPTIONS = new Set(["-t", "--test-name-pattern", "--seed", "--retry", "--rerun-each"]);
@@ -31,6 +47,7 @@ interface Plan {
   readonly words: readonly string[];
   readonly budgetMs: number;
   readonly requiresPackages: boolean;
+  readonly takesAll: boolean;
   readonly problems: readonly string[];
 }
 
@@ -45,11 +62,13 @@ function plan(argumentList: readonly string[]): Plan {
   const files = new Set<string>();
   const ci = process.env["CI"] ?? "";
   let requiresPackages = ci !== "" && ci !== "false";
-  let budgetMinutes = BUDGET_MINUTES;
+  let takesAll = TAKES_ALL;
+  let budgetMinutes = argumentList.includes("--all") ? ALL_BUDGET_MINUTES : BUDGET_MINUTES;
   let hasPaths = false;
   for (let index = 0; index < argumentList.length; index += 1) {
     const word = argumentList[index]!;
     if (word === "--require-packages") requiresPackages = true;
+    else if (word === "--all") takesAll = true;
     else if (word.startsWith("--budget-minutes=")) budgetMinutes = Number(word.split("=")[1]);
     else if (VALUED_OPTIONS.has(word)) {
       words.push(word, argumentList[index + 1] ?? "");
@@ -68,7 +87,21 @@ function plan(argumentList: readonly string[]): Plan {
     budgetMinutes = BUDGET_MINUTES;
   }
   const chosen = hasPaths ? [...files] : testFiles(join(TOP, "test"));
-  return { files: chosen, words, budgetMs: budgetMinutes * 60_000, requiresPackages, problems };
+  const budgetMs = budgetMinutes * 60_000;
+  return { files: chosen, words, budgetMs, requiresPackages, takesAll, problems };
+}
+
+/** How many files run at a time. */
+function processCount(): number {
+  const wanted = availableParallelism() + PROCESSES_BESIDE;
+  return Math.max(PROCESSES_MIN, Math.min(wanted, PROCESSES_MAX));
+}
+
+function report(xml: string | undefined, cpuSeconds: number): void {
+  console.log(`the slowest of ${cpuSeconds.toFixed(0)} CPU seconds in all:`);
+  for (const { file, seconds } of slowestFiles(xml, SLOWEST_COUNT)) {
+    console.log(`${seconds.toFixed(1).padStart(8)} s  ${file}`);
+  }
 }
 
 /** Builds the executable; what went wrong, if anything did. */
@@ -102,7 +135,8 @@ function avoidableSkips({ skippedTests }: Verdict): string[] {
 }
 
 async function main(): Promise<Verdict> {
-  const { files, words, budgetMs, requiresPackages, problems } = plan(process.argv.slice(2));
+  const chosen = plan(process.argv.slice(2));
+  const { files, words, budgetMs, requiresPackages, takesAll, problems } = chosen;
   const host = realHost();
   installMissing(host);
   const { isUnready: isLabUnready } = prepareLab(realLabHost());
@@ -113,16 +147,22 @@ async function main(): Promise<Verdict> {
     return withProblems(nothing, [...problems, ...buildProblems]);
   }
   const folder = makeOwnedDir(tempBase());
+  const share: Record<string, string> = {
+    PARITYD_TEST_DAY: dateOfDay(TODAY),
+    ...(takesAll ? { PARITYD_TEST_SHARE: "all" } : {}),
+  };
   try {
     const result = await runBunTest({
       folder: TOP,
       files,
       words,
-      processCount: Math.max(PROCESSES_MIN, Math.min(availableParallelism(), PROCESSES_MAX)),
+      processCount: processCount(),
+      timingsPath: TIMINGS,
       budgetMs,
       reportPath: join(folder, "junit.xml"),
-      environment: { PARITYD_TEST_TMP: folder },
+      environment: { PARITYD_TEST_TMP: folder, ...share },
     });
+    report(result.xml, result.cpuSeconds);
     const judged = judge({ ...result, expectedFiles: files });
     const verdict = isFiltered(words) ? { ...judged, skippedTests: [] } : judged;
     const further = [...problems, ...buildProblems];
@@ -140,6 +180,7 @@ async function main(): Promise<Verdict> {
 }
 
 const verdict = await main();
+console.log(`shares of PARITYD_TEST_DAY=${dateOfDay(TODAY)}`);
 for (const { file, name } of verdict.skippedTests) console.log(`skipped: ${file}: ${name}`);
 for (const problem of verdict.problems) console.log(`failed: ${problem}`);
 console.log(countLine(verdict));

@@ -54,6 +54,6 @@ runScenarios({
   title: "writes",
   scenarios: writeScenarios,
   imagesEach: 6000,
-  imagesWanted: 60_000,
+  imagesWanted: 180_000,
   realWanted: 8000,
 });

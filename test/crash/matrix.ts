@@ -52,11 +52,15 @@ export interface Sampling {
   readonly againEvery: number;
   /** Of the events of such a recovery, every how many is a crash. */
   readonly againBoundaryEvery: number;
+  /** Which images of the run are judged, by number; default all. */
+  readonly takes?: (number: number) => boolean;
 }
 
 export class Counts {
   events = 0;
+  /** Of the run: judged, and with those that are left to other days. */
   images = 0;
+  enumerated = 0;
   /** Images times {none, each drive} lost, by superblocks and sectors. */
   views = 0;
   real = 0;
@@ -75,6 +79,7 @@ export class Counts {
   add(other: Counts): void {
     this.events += other.events;
     this.images += other.images;
+    this.enumerated += other.enumerated;
     this.views += other.views;
     this.real += other.real;
     this.recoveries += other.recoveries;
@@ -94,7 +99,7 @@ export class Counts {
   text(): string {
     const kinds = [...this.kinds].map(([kind, count]) => `${kind} ${count}`).join(", ");
     return (
-      `${this.events} events; crash images ${this.images}, in recovery (depth 2) ` +
+      `${this.events} events; crash images ${this.images} of ${this.enumerated}, in recovery (depth 2) ` +
       `${this.againImages} of ${this.recoveries} recoveries, ${this.forcedRecoveries} of them forced; ` +
       `judged by superblocks and sectors ${this.views} (${kinds}); images checked by real assembly ${this.real + this.againReal}`
     );
@@ -126,8 +131,13 @@ export class Matrix {
     }
     const oracle = base.oracle.clone();
     scenario.body(new CrashLoad({ world, oracle, trace }), seed);
-    const { realEvery } = this.sampling;
-    this.judgeTrace({ trace, base, isWanted: () => true, realEvery, depth: 1 });
+    const { realEvery, takes = () => true } = this.sampling;
+    const takesCounted = (number: number): boolean => {
+      this.counts.enumerated += 1;
+      return takes(number);
+    };
+    const isWanted = () => true;
+    this.judgeTrace({ trace, base, isWanted, takes: takesCounted, realEvery, depth: 1 });
     this.counts.lostRows = this.light.lostRows;
     return this;
   }
@@ -136,10 +146,11 @@ export class Matrix {
     trace: DeviceTrace<CrashMark>;
     base: Base;
     isWanted: (boundary: number) => boolean;
+    takes: (number: number) => boolean;
     realEvery: number;
     depth: 1 | 2;
   }): void {
-    const { trace, base, isWanted, depth } = options;
+    const { trace, base, isWanted, takes, depth } = options;
     const oracle = base.oracle.clone();
     let facts = base.facts;
     let promises: Promises | null = null;
@@ -151,14 +162,14 @@ export class Matrix {
     if (depth === 1) this.counts.events += trace.events.length;
     const { withGarbage = false } = this.scenario;
     const seed = this.seed + depth;
-    let number = 0;
-    for (const crash of crashImages({ trace, seed, withGarbage, isWanted, onMark })) {
+    for (const crash of crashImages({ trace, seed, withGarbage, isWanted, takes, onMark })) {
       if (promises === null) {
         const crashed = oracle.clone();
         crashed.crash();
         promises = new Promises(crashed, base.earlier, base.hole);
       }
-      number += 1;
+      // Not the number among those that are taken: what a share of days does adds up to the whole.
+      const number = crash.number + 1;
       if (depth === 1) this.counts.images += 1;
       else this.counts.againImages += 1;
       const isReal = number % options.realEvery === 0;
@@ -270,6 +281,7 @@ export class Matrix {
       trace: recovery.trace,
       base: { images, oracle: recovery.oracle, facts, earlier: promises, hole: recovery.hole },
       isWanted: (boundary) => (boundary + number) % againBoundaryEvery === 0,
+      takes: () => true,
       realEvery: this.sampling.realEvery,
       depth: 2,
     });

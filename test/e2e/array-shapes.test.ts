@@ -48,7 +48,6 @@ test.skipIf(!CAN_RUN)(
     }
     expect(await many.stop()).toBe(0);
   },
-  60_000,
 );
 
 test.skipIf(!CAN_RUN)(

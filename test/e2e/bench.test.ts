@@ -17,7 +17,6 @@ import { binaryPath, runProgram } from "../helpers/daemon.ts";
 import { needs } from "../helpers/needs.ts";
 import { makeTempDir, takesDirectIo } from "../helpers/temp.ts";
 
-const LIMIT_MS = 110_000;
 const BENCH = join(import.meta.dir, "../bench/run.ts");
 
 afterAll(killAll);
@@ -103,7 +102,6 @@ test.skipIf(!needs("libaio", "fio", "nbdkit", "nbdinfo", "qemu-img") || !takesDi
       expect(ratio).toBe(ours.median / reference.median);
     }
   },
-  LIMIT_MS,
 );
 
 test.skipIf(!needs("libaio", "direct-io"))(

@@ -14,6 +14,7 @@ import { binaryPath, Daemon, makeFiles, runVerb, serveWords } from "../helpers/d
 import { expectData, mustWrite, randomBytes } from "../helpers/nbd-data.ts";
 import { needs, SYSTEM_PYTHON } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
 const HAS_PYTHON = CAN_RUN && existsSync(SYSTEM_PYTHON);
@@ -32,15 +33,14 @@ function plantHostileFiles(folder: string, notifySocket: string): string {
   return proof;
 }
 
-/** Receives one datagram, or says "nothing" after two seconds. */
+/** Receives one datagram, or says "nothing" when its input ends without one. */
 const LISTENER = `
-import socket, sys
+import select, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind(sys.argv[1])
 print("bound", flush=True)
-s.settimeout(2)
-try: print(s.recv(4096).decode())
-except TimeoutError: print("nothing")
+ready = select.select([s, sys.stdin], [], [])[0]
+print(s.recv(4096).decode() if s in ready else "nothing")
 `;
 
 test.skipIf(!HAS_PYTHON).each([
@@ -57,8 +57,11 @@ test.skipIf(!HAS_PYTHON).each([
     expect(readdirSync(alone)).toEqual(["parityd"]);
     const notifySocket = join(folder, "notify.sock");
     const proof = plantHostileFiles(folder, notifySocket);
-    const listener = Bun.spawn([SYSTEM_PYTHON, "-c", LISTENER, notifySocket], { stdout: "pipe" });
-    while (!existsSync(notifySocket)) await Bun.sleep(5);
+    const listener = Bun.spawn([SYSTEM_PYTHON, "-c", LISTENER, notifySocket], {
+      stdin: "pipe",
+      stdout: "pipe",
+    });
+    await until("the listener is there", () => existsSync(notifySocket));
     const words = serveWords(folder).map((word) => `'${word}'`);
     const script = `cd '${folder}' && exec '${program}' ${words.join(" ")}`;
     const settings = isReal ? [`NOTIFY_SOCKET=${notifySocket}`] : [];
@@ -67,13 +70,16 @@ test.skipIf(!HAS_PYTHON).each([
       stdout: "pipe",
       stderr: "pipe",
     });
+    const errors = child.stderr.text();
+    const decoder = new TextDecoder();
+    let stdout = "";
+    for await (const chunk of child.stdout) {
+      stdout += decoder.decode(chunk, { stream: true });
+      if (stdout.endsWith("\n")) child.kill("SIGTERM");
+    }
+    const [stderr, exitCode] = await Promise.all([errors, child.exited]);
+    await listener.stdin.end();
     const heard = await listener.stdout.text();
-    child.kill("SIGTERM");
-    const [stdout, stderr, exitCode] = await Promise.all([
-      child.stdout.text(),
-      child.stderr.text(),
-      child.exited,
-    ]);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     expect(stdout).toStartWith("ready api=");
     expect(heard).toStartWith(isReal ? "bound\nREADY=1" : "bound\nnothing");

@@ -53,7 +53,6 @@ test.skipIf(!needs("libaio", "direct-io"))(
     }
     expect(await daemon.stop()).toBe(0);
   },
-  60_000,
 );
 
 test.skipIf(!needs("libaio", "direct-io"))(
@@ -81,5 +80,4 @@ test.skipIf(!needs("libaio", "direct-io"))(
     await daemon.must("POST", "/v1/arrays", { ...body, force: true });
     expect(await daemon.stop()).toBe(0);
   },
-  60_000,
 );

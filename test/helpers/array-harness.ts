@@ -47,7 +47,7 @@ export class ArrayHarness {
   /** Runs a command to its end. */
   call<K extends ArrayCommandKind>(
     command: CommandOf<K>,
-    timeoutMs = 20_000,
+    timeoutMs = 120_000,
   ): Result<CommandMap[K]["value"], CommandError> {
     return this.reactor.pump(this.service.handle<K>(command), timeoutMs);
   }
@@ -99,7 +99,7 @@ export class ArrayHarness {
   }
 
   /** Turns until the array's background work has ended. */
-  settle(array = "raid_test", timeoutMs = 60_000): void {
+  settle(array = "raid_test", timeoutMs = 300_000): void {
     const { reactor, service } = this;
     reactor.pumpUntil(() => {
       const running = service.registry.byName(array)?.running;
@@ -108,7 +108,7 @@ export class ArrayHarness {
   }
 
   /** Turns until the job has ended. */
-  waitJob(id: number, timeoutMs = 60_000): JobStatus {
+  waitJob(id: number, timeoutMs = 300_000): JobStatus {
     const job = this.service.registry.jobs.get(id)!;
     this.reactor.pumpUntil(() => job.state !== "running", timeoutMs);
     return job.status();

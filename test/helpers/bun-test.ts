@@ -7,9 +7,9 @@
  * killed, with whatever programs the tests had started.
  */
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import { TEST_LIMIT_MS } from "./test-limit.ts";
 
 const STOP_GRACE_MS = 10_000;
-const TEST_LIMIT_MS = 120_000;
 
 export interface BunTestOptions {
   /** Folder from which the paths of `files` count. */
@@ -19,6 +19,8 @@ export interface BunTestOptions {
   readonly words: readonly string[];
   /** At least 2. */
   readonly processCount: number;
+  /** How long files took before: the longest begin first. */
+  readonly timingsPath?: string;
   readonly budgetMs: number;
   /** Where the JUnit report goes. */
   readonly reportPath: string;
@@ -31,6 +33,8 @@ export interface BunTestResult {
   readonly exitCode: number;
   readonly xml: string | undefined;
   readonly isOverBudget: boolean;
+  /** Of the runner and all that it waited for. */
+  readonly cpuSeconds: number;
 }
 
 /** A test runner inside of another one is no worker of it. */
@@ -60,6 +64,7 @@ export async function runBunTest(options: BunTestOptions): Promise<BunTestResult
       `--timeout=${TEST_LIMIT_MS}`,
       "--reporter=junit",
       `--reporter-outfile=${reportPath}`,
+      ...(options.timingsPath === undefined ? [] : [`--timings=${options.timingsPath}`]),
       ...words,
       ...files.map((file) => `./${file}`),
     ],
@@ -92,5 +97,6 @@ export async function runBunTest(options: BunTestOptions): Promise<BunTestResult
   if (exitCode > 1) signalGroup(runner.pid, "SIGKILL");
 
   const xml = existsSync(reportPath) ? readFileSync(reportPath, "utf8") : undefined;
-  return { exitCode, xml, isOverBudget };
+  const cpuSeconds = Number(runner.resourceUsage()?.cpuTime.total ?? 0) / 1e6;
+  return { exitCode, xml, isOverBudget, cpuSeconds };
 }

@@ -28,7 +28,7 @@ import { NbdClient, type NbdClientError, type NbdTransport } from "../../src/nbd
 import { makeTempDir } from "./temp.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
-const READY_LIMIT_MS = 30_000;
+const READY_LIMIT_MS = 120_000;
 const POLL_MS = 5;
 
 let binary: string | undefined;

@@ -105,6 +105,23 @@ export function parseJunit(xml: string): Result<JunitReport, string> {
   return ok({ tests, failures, skipped, files: [...files], skippedTests });
 }
 
+export interface FileTime {
+  readonly file: string;
+  readonly seconds: number;
+}
+
+/** The files that took longest, the longest first; of a report that may be none. */
+export function slowestFiles(xml: string | undefined, count: number): FileTime[] {
+  const times: FileTime[] = [];
+  for (const [, inside] of (xml ?? "").matchAll(/<testsuite\b([^>]*)>/g)) {
+    const tag = attributes(inside!);
+    const file = tag.get("file") ?? "";
+    // A suite within a file bears the name of its describe block.
+    if (tag.get("name") === file) times.push({ file, seconds: Number(tag.get("time") ?? 0) });
+  }
+  return times.sort((one, other) => other.seconds - one.seconds).slice(0, count);
+}
+
 /** Judges one run of the test runner. */
 export function judge({ xml, exitCode, expectedFiles }: RunResult): Verdict {
   const problems: string[] = [];

@@ -30,7 +30,7 @@ import {
   SIMPLE_REPLY_MAGIC,
 } from "../../src/nbd/protocol.ts";
 
-const WAIT_LIMIT_MS = 12_000;
+const WAIT_LIMIT_MS = 60_000;
 const ENCODER = new TextEncoder();
 const NOTHING = new Uint8Array(0);
 

@@ -32,7 +32,7 @@ export interface TestReactor extends LinuxReactor {
   readonly messages: ReactorMessage[];
   /** Makes a file of `sizeBytes` and opens it with O_DIRECT. */
   createDrive(options: { name: string; sizeBytes: number; directory?: string }): OpenDrive;
-  /** Turns until `isDone`; throws after `timeoutMs` (default 5000). */
+  /** Turns until `isDone`; throws after `timeoutMs` (default a minute). */
   pumpUntil(isDone: () => boolean, timeoutMs?: number): void;
   /** Turns until the promise settles, and gives its value. */
   pump<T>(promise: Promise<T>, timeoutMs?: number): T;
@@ -74,7 +74,7 @@ export function startTestReactor(
   assert(built.ok, "the host has AIO");
   const { reactor, aio, eventFd, queue } = built.value;
 
-  function pumpUntil(isDone: () => boolean, timeoutMs = 5000): void {
+  function pumpUntil(isDone: () => boolean, timeoutMs = 60_000): void {
     const deadlineMs = performance.now() + timeoutMs;
     while (!isDone()) {
       assert(performance.now() < deadlineMs, `the reactor got there within ${timeoutMs} ms`);

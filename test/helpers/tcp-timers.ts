@@ -9,7 +9,7 @@ const ESTABLISHED = "01";
 const KEEP_ALIVE = 2;
 /** The unit of the table, whatever the kernel's own tick is. */
 const TICKS_PER_SECOND = 100;
-const LIMIT_MS = 2_000;
+const LIMIT_MS = 60_000;
 
 /** Seconds until each idle connection of `port` is probed; NaN for one that will not be. */
 function keepAliveSeconds(port: number): number[] {

@@ -7,7 +7,8 @@
  * served, a check finds nothing, and what Linux writes then parityd reads back. A second boot is
  * one more round. With `ppl` the kernel also recovers what was killed without each member, to what
  * parityd itself recovers; a wrong entry in that log would panic this kernel. Of copies of them
- * mdadm --grow changes the policy, and parityd goes on in the new one.
+ * mdadm --grow changes the policy, and parityd goes on in the new one. A day takes its share of
+ * the arrays, of the changes and of the damages; three days in a row take all.
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
@@ -32,13 +33,19 @@ import { writeMember } from "../helpers/md-members.ts";
 import { needs } from "../helpers/needs.ts";
 import { ArrayMaker, ENDINGS, LOGGED_ENDINGS, type OwnArraySpec } from "../helpers/own-arrays.ts";
 import { POLICIES } from "../helpers/policies.ts";
+import { Share, withShare } from "../helpers/share.ts";
 
-const LIMIT_MS = 250_000;
 const CAN_RUN = needs("lab", "libaio", "direct-io");
 const NEEDS = "[needs lab, libaio, direct-io]";
 
+function shareTest(name: string, body: () => Promise<void>): void {
+  test.skipIf(!CAN_RUN)(name, () => withShare(body));
+}
+
+const DAYS = 3;
+
 /** Each policy and each way to end, with several chunk sizes, and with 3 and with 5 members. */
-const OWN: readonly OwnArraySpec[] = POLICIES.flatMap((policy) => {
+const ALL_OWN: readonly OwnArraySpec[] = POLICIES.flatMap((policy) => {
   const endings = policy === "ppl" ? [...ENDINGS, ...LOGGED_ENDINGS] : ENDINGS;
   return endings.flatMap((ending, index) =>
     (policy === "resync" ? [4, 512] : [16, 128]).map((chunkKib, chunkIndex) => ({
@@ -51,22 +58,35 @@ const OWN: readonly OwnArraySpec[] = POLICIES.flatMap((policy) => {
   );
 });
 
+function goesAgain({ ending, memberCount }: OwnArraySpec): boolean {
+  return ending !== "clean" && memberCount === 3;
+}
+
 /** Those that go round once more. */
-const AGAIN = OWN.filter(({ ending, memberCount }) => ending !== "clean" && memberCount === 3);
+const AGAIN = new Share("own arrays, again", DAYS).of(ALL_OWN.filter(goesAgain));
 
 /** Damages that a real kernel is asked about. */
-const TRIALS = DAMAGES;
+const TRIALS = new Share("damages", DAYS).of(DAMAGES);
 
 /**
  * Changes of policy that Linux makes to an array of parityd's, and what they are called there.
  * Not to ppl: mdadm 4.2 finds no room for it in an array of this size that was created without it,
  * its own included.
  */
-const GROWTHS = [
+const ALL_GROWTHS = [
   { from: "ppl", to: "resync", word: "--consistency-policy=resync" },
   { from: "resync", to: "bitmap", word: "--bitmap=internal" },
   { from: "bitmap", to: "resync", word: "--bitmap=none" },
 ] as const;
+const GROWTHS = new Share("growths", DAYS).of(ALL_GROWTHS);
+
+/** An array that is copied to be grown. */
+function isGrown({ policy, ending }: OwnArraySpec): boolean {
+  return ending === "clean" && GROWTHS.some(({ from }) => from === policy);
+}
+
+const ONCE = new Share("own arrays", DAYS).of(ALL_OWN.filter((spec) => !goesAgain(spec)));
+const OWN = ALL_OWN.filter((spec) => AGAIN.includes(spec) || ONCE.includes(spec) || isGrown(spec));
 
 const images = new ArrayImages();
 
@@ -131,7 +151,7 @@ const assembledAgain = once(async () => {
 
 for (const spec of OWN) {
   const { name, policy, ending, chunkKib, memberCount } = spec;
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `made by parityd: ${policy}, ${ending}, ${memberCount} members, chunks of ${chunkKib} KiB: Linux goes on with it, and back ${NEEDS}`,
     async () => {
       const { sum, files, uuid, sumsWithout } = (await madeByParityd()).get(name)!;
@@ -154,11 +174,10 @@ for (const spec of OWN) {
       if (AGAIN.includes(spec)) return;
       expect(await images.readOnlySum(name, files)).toBe(report.sumWritten);
     },
-    LIMIT_MS,
   );
 }
 
-test.skipIf(!CAN_RUN)(
+shareTest(
   `made by parityd: ${AGAIN.map(({ name }) => name).join(", ")}: one more round of both ${NEEDS}`,
   async () => {
     const { written, report } = await assembledAgain();
@@ -167,12 +186,11 @@ test.skipIf(!CAN_RUN)(
       await images.expectRound(report.assembled[name]!, expected);
     }
   },
-  LIMIT_MS,
 );
 
 for (const growth of GROWTHS) {
   const { from, to, word } = growth;
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `mdadm --grow ${word}: ${from} becomes ${to}, and parityd goes on with it ${NEEDS}`,
     async () => {
       const { name, sum } = (await madeByParityd()).get(grownFrom(from))!;
@@ -190,7 +208,6 @@ for (const growth of GROWTHS) {
       const sumOurs = await images.write(name, files, 4);
       expect(await images.readOnlySum(name, files)).toBe(sumOurs);
     },
-    LIMIT_MS,
   );
 }
 
@@ -199,12 +216,11 @@ function fateOf(missing: number | null | undefined): Fate {
   return missing === 0 ? "whole" : "without";
 }
 
-test.skipIf(!CAN_RUN)(
+shareTest(
   `damage: ${TRIALS.length} kinds of damaged superblock: the kernel refuses and accepts as the table says ${NEEDS}`,
   async () => {
     const { trials } = await assembledByLinux();
     const found = TRIALS.map(({ name }) => [name, fateOf(trials[name])]);
     expect(found).toEqual(TRIALS.map(({ name, kernel }) => [name, kernel]));
   },
-  LIMIT_MS,
 );

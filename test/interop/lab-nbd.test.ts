@@ -17,7 +17,6 @@ import { FILE_SYSTEMS, type FileSystem, NBD_CONNECTIONS, type Stage } from "../h
 import { needs } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
-const LIMIT_MS = 250_000;
 const CAN_RUN = needs("lab", "libaio", "direct-io");
 const NEEDS = "[needs lab, libaio, direct-io]";
 /** mkfs.xfs asks for 300 MiB; three members give twice this. */
@@ -108,5 +107,4 @@ test.skipIf(!CAN_RUN)(
     expect((await daemon.must("GET", "/v1/exports"))[0].connections).toBe(0);
     expect(await daemon.stop()).toBe(0);
   },
-  LIMIT_MS,
 );

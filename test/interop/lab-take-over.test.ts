@@ -5,7 +5,8 @@
  * Method: three boots of the kernel lab, everything by sha256. In the first mdadm makes arrays of
  * every layout and many shapes; parityd reads them here (read-only, with each member missing) and
  * writes to them. The second assembles, checks and writes them, and parityd reads that back; the
- * third is one more round. Each policy.
+ * third is one more round. Each policy. A day takes its share of the arrays; three days in a row
+ * take all.
  */
 import { expect, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -13,22 +14,37 @@ import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblo
 import { ArrayImages, expectAccepted, once } from "../helpers/array-images.ts";
 import { Attached, runVerb, sums } from "../helpers/daemon.ts";
 import {
+  FOREIGN as ALL_FOREIGN,
+  REFUSED as ALL_REFUSED,
   createTaskOf,
-  FOREIGN,
   type ForeignArray,
   fileCountOf,
-  REFUSED,
 } from "../helpers/foreign-arrays.ts";
 import { type MdReport, runMd } from "../helpers/md-lab.ts";
 import { superblockOfImage } from "../helpers/md-recovery.ts";
 import { needs } from "../helpers/needs.ts";
+import { Share, withShare } from "../helpers/share.ts";
 
-const LIMIT_MS = 250_000;
 const CAN_RUN = needs("lab", "libaio", "direct-io");
 const NEEDS = "[needs lab, libaio, direct-io]";
 
+function shareTest(name: string, body: () => Promise<void>): void {
+  test.skipIf(!CAN_RUN)(name, () => withShare(body));
+}
+
+const DAYS = 3;
+/** Its copies get another logical block size. */
+const COPIED = "la";
 /** Those that go round once more. */
-const AGAIN: readonly string[] = ["la", "offsets", "stale", "bits-stale", "log-stale"];
+const ALL_AGAIN: readonly string[] = ["la", "offsets", "stale", "bits-stale", "log-stale"];
+const AGAIN = new Share("foreign arrays, again", DAYS).of(ALL_AGAIN);
+const ONCE = new Share("foreign arrays", DAYS).of(
+  ALL_FOREIGN.map(({ name }) => name).filter((name) => !ALL_AGAIN.includes(name)),
+);
+const FOREIGN = ALL_FOREIGN.filter(
+  ({ name }) => AGAIN.includes(name) || ONCE.includes(name) || name === COPIED,
+);
+const REFUSED = new Share("refused arrays", DAYS).of(ALL_REFUSED);
 
 const images = new ArrayImages();
 
@@ -110,14 +126,13 @@ function dispensable({ memberCount, loses }: ForeignArray): number[] {
 
 for (const array of FOREIGN) {
   const { name } = array;
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `take-over: made by mdadm, ${name}: read the same, without each member too, read-only ${NEEDS}`,
     async () => {
       await createdByMdadm();
       const files = images.files.get(name)!;
       expect(await readOnlyDifference({ name, files }, dispensable(array))).toBe("");
     },
-    LIMIT_MS,
   );
 }
 
@@ -126,7 +141,7 @@ for (const array of FOREIGN.filter(({ keepsDirty }) => keepsDirty)) {
   // Without a log, an array that is dirty and degraded is refused.
   const missing = policy === "ppl" ? dispensable(array) : [];
   const without = missing.length > 0 ? ", without each member too" : "";
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `take-over: left dirty by Linux, ${name}: read the same${without}, read-only ${NEEDS}`,
     async () => {
       await createdByMdadm();
@@ -135,7 +150,6 @@ for (const array of FOREIGN.filter(({ keepsDirty }) => keepsDirty)) {
       const files = images.files.get(kept(name))!;
       expect(await readOnlyDifference({ name, files }, missing)).toBe("");
     },
-    LIMIT_MS,
   );
 }
 
@@ -143,24 +157,23 @@ test.skipIf(!CAN_RUN).each([512, 4096])(
   `take-over: with the logical block size %i of Linux 6.19: read the same, and kept ${NEEDS}`,
   async (logicalBlockBytes) => {
     const { created } = await createdByMdadm();
-    const files = images.make(`la-${logicalBlockBytes}`, 3);
+    const files = images.make(`${COPIED}-${logicalBlockBytes}`, 3);
     for (const [index, path] of images.paths(files).entries()) {
-      const image = readFileSync(images.pathsOf("la")[index]!);
+      const image = readFileSync(images.pathsOf(COPIED)[index]!);
       const superblock = { ...superblockOfImage(image), logicalBlockBytes };
       image.set(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
       writeFileSync(path, image);
     }
-    expect(await images.readOnlySum("la", files)).toBe(created["la"]!);
-    await images.write("la", files, 4);
+    expect(await images.readOnlySum(COPIED, files)).toBe(created[COPIED]!);
+    await images.write(COPIED, files, 4);
     for (const path of images.paths(files)) {
       expect(superblockOfImage(readFileSync(path)).logicalBlockBytes).toBe(logicalBlockBytes);
     }
   },
-  LIMIT_MS,
 );
 
 for (const { name, says } of REFUSED) {
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `take-over: made by mdadm, ${name}: refused with the reason, nothing is written ${NEEDS}`,
     async () => {
       await createdByMdadm();
@@ -172,13 +185,12 @@ for (const { name, says } of REFUSED) {
       expect(attached.stderr).toContain(paths[0]!);
       expect(sums(paths)).toEqual(before);
     },
-    LIMIT_MS,
   );
 }
 
 for (const array of FOREIGN) {
   const { name, layout, memberCount, policy, keepsDirty, loses } = array;
-  test.skipIf(!CAN_RUN)(
+  shareTest(
     `take-over: ${name}, written by parityd: Linux finds it right, and back ${NEEDS}`,
     async () => {
       const written = await writtenByParityd();
@@ -194,19 +206,14 @@ for (const array of FOREIGN) {
         expect(await images.readOnlySum(name, images.files.get(key)!)).toBe(sumWritten);
       }
     },
-    LIMIT_MS,
   );
 }
 
-test.skipIf(!CAN_RUN)(
-  `take-over: ${AGAIN.join(", ")}: one more round of both ${NEEDS}`,
-  async () => {
-    const { written, report } = await assembledAgain();
-    for (const name of AGAIN) {
-      const { memberCount, policy } = FOREIGN.find((array) => array.name === name)!;
-      const expected = { name, memberCount, policy, sum: written.get(name)! };
-      await images.expectRound(report.assembled[name]!, expected);
-    }
-  },
-  LIMIT_MS,
-);
+shareTest(`take-over: ${AGAIN.join(", ")}: one more round of both ${NEEDS}`, async () => {
+  const { written, report } = await assembledAgain();
+  for (const name of AGAIN) {
+    const { memberCount, policy } = FOREIGN.find((array) => array.name === name)!;
+    const expected = { name, memberCount, policy, sum: written.get(name)! };
+    await images.expectRound(report.assembled[name]!, expected);
+  }
+});

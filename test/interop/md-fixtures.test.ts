@@ -253,7 +253,7 @@ const IN_SYNC = [
 
 test.each(IN_SYNC)("geometry: %s, all members: the array is what the kernel read", (name) => {
   const facts = FACTS[name]!;
-  expect(sha256(readArray(facts, sourcesOf(loadFixture(name))))).toBe(facts.kernel_sha256);
+  expect(sha256(readArray(facts, sourcesOf(imagesOf(name))))).toBe(facts.kernel_sha256);
 });
 
 const IN_SYNC_WITHOUT_ONE = IN_SYNC.flatMap((name) => {
@@ -265,7 +265,7 @@ test.each(IN_SYNC_WITHOUT_ONE)(
   "geometry: %s without %s: the array is what the kernel read",
   (name, image) => {
     const facts = FACTS[name]!;
-    const images = loadFixture(name);
+    const images = new Map(imagesOf(name));
     images.delete(image);
     const sources = sourcesOf(images);
     expect(sources.filter((source) => source === undefined).length).toBe(1);

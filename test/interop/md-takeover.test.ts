@@ -21,7 +21,6 @@ import { makeTempDir } from "../helpers/temp.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
 const NEEDS = "[needs libaio, direct-io]";
-const LIMIT_MS = 60_000;
 const FACTS = fixtureFacts();
 /** Killed this long after the start: before, during and after the recovery. */
 const KILL_AFTER_MS = [40, 60, 80, 100, 130, 170];
@@ -182,7 +181,6 @@ describe.skipIf(!CAN_RUN).each(FIXTURES)("%s", (name, situations) => {
       else expect(answer).toBe(outcome.sum);
       expectUntouched();
     },
-    LIMIT_MS,
   );
 
   test.each(situations.map((situation) => [tell(situation), situation] as const))(
@@ -209,7 +207,6 @@ describe.skipIf(!CAN_RUN).each(FIXTURES)("%s", (name, situations) => {
         expect(await attachedSum(name, rest, { flags: ["--read-only"] })).toBe(outcome.sum);
       }
     },
-    LIMIT_MS,
   );
 
   const isDirty = /dirty|half/.test(name);
@@ -229,7 +226,6 @@ describe.skipIf(!CAN_RUN).each(FIXTURES)("%s", (name, situations) => {
       );
       if (lost === null) expect(mismatchesOf(given)).toEqual([]);
     },
-    LIMIT_MS,
   );
 });
 
@@ -258,5 +254,4 @@ test.skipIf(!CAN_RUN).each([0, 1])(
     for (const each of [whole, client]) await each.disconnect();
     expect([await attached.stop(), await degraded.attached.stop()]).toEqual([0, 0]);
   },
-  LIMIT_MS,
 );

@@ -8,7 +8,7 @@
  * they were. What needs time (the limit of the handshake) runs beside the other tests; those that
  * take all places come behind it, as they drop whoever is still in its handshake.
  */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { ESHUTDOWN } from "../../src/base/errno.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
@@ -33,13 +33,14 @@ import {
 } from "./nbd-cases/lab.ts";
 import { REQUEST_CASES } from "./nbd-cases/requests.ts";
 
-// A test that times out takes the daemon along, and with it all later tests.
-setDefaultTimeout(30_000);
-
 const CAN_RUN = needs("libaio", "direct-io");
 const NEEDS = "[needs libaio, direct-io]";
 const MEMBER_BYTES = 64 * MIB;
 const HANDSHAKE_LIMIT_MS = 10_000;
+/** Before the server gives up on a client that stalls, nobody who waits behind it is served. */
+const STALL_LIMIT_MS = 10_000;
+/** Reads of a client that takes no replies: three times the memory that it may cost. */
+const UNREAD_READS = 36;
 const CONNECTIONS_MAX = 256;
 const OPTIONS_MAX = 64;
 
@@ -73,7 +74,7 @@ async function atWork(): Promise<readonly number[]> {
 let restingState: readonly number[] = [];
 
 async function expectAtRest(): Promise<void> {
-  const endMs = Date.now() + 5_000;
+  const endMs = Date.now() + 60_000;
   for (;;) {
     const now = { state: await atWork(), fds: openFds() - silent.length };
     const isBack = JSON.stringify(now.state) === JSON.stringify(restingState);
@@ -115,7 +116,7 @@ async function expectServingOnce(): Promise<void> {
   await disconnect(raw);
 }
 
-/** A new client that reads and writes so many bytes at a time is served without a wait. */
+/** A new client that reads and writes so many bytes at a time waits for none that stalls. */
 async function expectPrompt(sizes: readonly number[]): Promise<void> {
   const startMs = Date.now();
   const raw = await opened(lab);
@@ -125,7 +126,7 @@ async function expectPrompt(sizes: readonly number[]): Promise<void> {
     raw.request({ command: Command.write, offset: 3, bytes }, new Uint8Array(bytes));
     expect((await raw.reply()).error).toBe(0);
   }
-  expect(Date.now() - startMs).toBeLessThan(1_000);
+  expect(Date.now() - startMs).toBeLessThan(STALL_LIMIT_MS);
   await disconnect(raw);
 }
 
@@ -203,12 +204,12 @@ describe.skipIf(!CAN_RUN)("limits", () => {
     const slow = await opened(lab);
     slow.pause();
     const header = rawRequest({ command: Command.read, bytes: 8 * MIB });
-    slow.send(...new Array(100).fill(header));
+    slow.send(...new Array(UNREAD_READS).fill(header));
     for (let count = 0; count < 20; count += 1) await expectServingOnce();
     // At most the payload memory of one connection, which the pool had all along.
     expect(residentBytes() - before).toBeLessThan(96 * MIB);
     slow.resume();
-    for (let count = 0; count < 100; count += 1) {
+    for (let count = 0; count < UNREAD_READS; count += 1) {
       expect((await slow.reply(8 * MIB)).data.length).toBe(8 * MIB);
     }
     await disconnect(slow);
@@ -273,35 +274,38 @@ describe.skipIf(!CAN_RUN)("limits", () => {
 const HAS_TOOLS = CAN_RUN && needs("nbdinfo", "qemu-img", "fio");
 
 describe.skipIf(!HAS_TOOLS)("tools", () => {
-  test("nbd: nbdinfo, nbdcopy, qemu-img and fio beside a slow and a stuck client: all succeed " +
-    "[needs libaio, direct-io, nbdinfo, qemu-img, fio]", async () => {
-    const folder = makeTempDir("tools");
-    const slow = await opened(lab);
-    slow.pause();
-    slow.send(...new Array(20).fill(rawRequest({ command: Command.read, bytes: MIB })));
-    const stuck = await opened(lab);
-    stuck.request({ command: Command.write, bytes: MIB }, new Uint8Array(100));
-    const uri = daemon.uri(EXPORT);
-    const tcpUri = `nbd://127.0.0.1:${"port" in lab.tcp ? lab.tcp.port : 0}/${EXPORT}`;
-    const size = await mustRun([toolPath("nbdinfo")!, "--size", tcpUri]);
-    expect(size).toBe(`${lab.sizeBytes}\n`);
-    const out = `${folder}/out`;
-    await mustRun([toolPath("nbdcopy")!, "--connections=4", uri, out]);
-    const compare = ["compare", "-f", "raw", "-F", "raw", out, tcpUri];
-    expect(await mustRun([toolPath("qemu-img")!, ...compare])).toContain("identical");
-    const job = ["--name=j", "--ioengine=nbd", `--uri=${uri}`, "--thread", "--rw=randwrite"];
-    const verify = [
-      "--bs=4k",
-      "--size=4M",
-      "--iodepth=16",
-      "--verify=crc32c",
-      "--verify_state_save=0",
-    ];
-    await mustRun([toolPath("fio")!, ...job, ...verify], { cwd: folder });
-    slow.close();
-    stuck.close();
-    await expectAtRest();
-  }, 30_000);
+  test(
+    "nbd: nbdinfo, nbdcopy, qemu-img and fio beside a slow and a stuck client: all succeed " +
+      "[needs libaio, direct-io, nbdinfo, qemu-img, fio]",
+    async () => {
+      const folder = makeTempDir("tools");
+      const slow = await opened(lab);
+      slow.pause();
+      slow.send(...new Array(20).fill(rawRequest({ command: Command.read, bytes: MIB })));
+      const stuck = await opened(lab);
+      stuck.request({ command: Command.write, bytes: MIB }, new Uint8Array(100));
+      const uri = daemon.uri(EXPORT);
+      const tcpUri = `nbd://127.0.0.1:${"port" in lab.tcp ? lab.tcp.port : 0}/${EXPORT}`;
+      const size = await mustRun([toolPath("nbdinfo")!, "--size", tcpUri]);
+      expect(size).toBe(`${lab.sizeBytes}\n`);
+      const out = `${folder}/out`;
+      await mustRun([toolPath("nbdcopy")!, "--connections=4", uri, out]);
+      const compare = ["compare", "-f", "raw", "-F", "raw", out, tcpUri];
+      expect(await mustRun([toolPath("qemu-img")!, ...compare])).toContain("identical");
+      const job = ["--name=j", "--ioengine=nbd", `--uri=${uri}`, "--thread", "--rw=randwrite"];
+      const verify = [
+        "--bs=4k",
+        "--size=4M",
+        "--iodepth=16",
+        "--verify=crc32c",
+        "--verify_state_save=0",
+      ];
+      await mustRun([toolPath("fio")!, ...job, ...verify], { cwd: folder });
+      slow.close();
+      stuck.close();
+      await expectAtRest();
+    },
+  );
 });
 
 describe.skipIf(!CAN_RUN)("time and places", () => {
@@ -315,7 +319,7 @@ describe.skipIf(!CAN_RUN)("time and places", () => {
     expect(Date.now() - silentSinceMs).toBeGreaterThan(HANDSHAKE_LIMIT_MS - 1_000);
     silent.length = 0;
     await expectAtRest();
-  }, 20_000);
+  });
 
   test(`nbd: 257 connections: the last is closed, and one that ends makes room ${NEEDS}`, async () => {
     const all: RawNbd[] = [];

@@ -138,5 +138,4 @@ test.skipIf(!CAN_RUN)(
     expect(job).toMatchObject({ state: "done", result: { mismatchBytes: 0 } });
     expect(await daemon.stop()).toBe(0);
   },
-  120_000,
 );

@@ -6,7 +6,7 @@
  * are asked by libnbd, nbdinfo and qemu-img, and by a client without manners. Certificates are made
  * with openssl in a temporary folder.
  */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { KIB, MIB } from "../../src/base/units.ts";
@@ -27,7 +27,6 @@ import { makeTempDir } from "../helpers/temp.ts";
 import { expectHungUp, expectInSync } from "./nbd-cases/lab.ts";
 
 // A test that times out takes the daemons along, and with them all later tests.
-setDefaultTimeout(30_000);
 
 const CAN_RUN = needs("libaio", "direct-io") && toolPath("openssl") !== undefined;
 const NEEDS = "[needs libaio, direct-io, openssl]";
@@ -153,7 +152,7 @@ async function connections(mode: Mode): Promise<number> {
 
 async function expectAlone(mode: Mode, fds: number): Promise<void> {
   const { daemon } = servers[mode];
-  const endMs = Date.now() + 5_000;
+  const endMs = Date.now() + 60_000;
   while ((await connections(mode)) > 0 || openFds(daemon) > fds) {
     expect(Date.now()).toBeLessThan(endMs);
     await Bun.sleep(10);
@@ -472,7 +471,7 @@ describe.skipIf(!CAN_RUN)("end", () => {
   test(`tls: no handshake for 10 s: hung up in every phase ${NEEDS}`, async () => {
     for (const raw of silent) await raw.readToEnd();
     expect(Date.now() - silentSinceMs).toBeGreaterThan(HANDSHAKE_LIMIT_MS - 1_000);
-  }, 20_000);
+  });
 
   test(`tls: SIGTERM with clients connected: replies first, then the end ${NEEDS}`, async () => {
     for (const mode of ["required", "optional"] as const) {

@@ -19,8 +19,8 @@ import type { Mutation } from "./mutations.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
 const COPIED = ["src", "ffi", "test", "package.json", "tsconfig.json", "bunfig.toml", "build.ts"];
-/** Crash images of a mutant's test, as a part of the usual number. */
-const CRASH_FACTOR = "0.2";
+/** A mutant's test runs whole, whatever the day, with a part of the usual crash images. */
+const WHOLE = { PARITYD_TEST_SHARE: "all", CRASH_FACTOR: "0.2" };
 
 export type Verdict =
   /** With the name of the first test that failed. */
@@ -69,7 +69,7 @@ export class MutantTree {
   }
 
   private async run(words: readonly string[], budgetMs: number): Promise<Verdict> {
-    const environment: Record<string, string | undefined> = { ...process.env, CRASH_FACTOR };
+    const environment: Record<string, string | undefined> = { ...process.env, ...WHOLE };
     for (const name of ["BUN_TEST_WORKER_ID", "JEST_WORKER_ID", "NODE_ENV"]) {
       delete environment[name];
     }

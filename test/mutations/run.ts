@@ -7,7 +7,7 @@
 import { MutantTree, type Verdict } from "./mutant.ts";
 import { MUTATIONS } from "./mutations.ts";
 
-const BUDGET_MS = 120_000;
+const BUDGET_MS = 400_000;
 
 function lineOf(verdict: Verdict): string {
   switch (verdict.kind) {

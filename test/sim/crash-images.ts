@@ -20,6 +20,8 @@ const RANDOM_COUNT = 8;
 export interface CrashImages {
   /** Events of the trace that had happened. */
   readonly boundary: number;
+  /** Counts all images of the trace, also those that are not made. */
+  readonly number: number;
   /** Which fates were chosen, for a report. */
   readonly label: string;
   /** By the number of the drive in the trace. */
@@ -34,6 +36,8 @@ export interface CrashOptions<Mark> {
   readonly onMark?: (mark: Mark) => void;
   /** Which boundaries to take; default all. For sampling and for repeating one. */
   readonly isWanted?: (boundary: number) => boolean;
+  /** Which images to make, by number; default all. The others cost next to nothing. */
+  readonly takes?: (number: number) => boolean;
 }
 
 interface OpenSector {
@@ -48,7 +52,9 @@ type Fates = readonly number[];
 
 export function* crashImages<Mark>(options: CrashOptions<Mark>): Generator<CrashImages> {
   const { trace, seed, withGarbage = false, isWanted = () => true } = options;
+  const { takes = () => true } = options;
   const media = trace.bases.map((base) => new Media(base));
+  let first = 0;
   for (let boundary = 0; boundary <= trace.events.length; boundary += 1) {
     const event = trace.events[boundary - 1];
     if (event?.kind === "device") media[event.device]!.apply(event.event);
@@ -56,29 +62,40 @@ export function* crashImages<Mark>(options: CrashOptions<Mark>): Generator<Crash
     // Nothing new can be lost by a mark, but promises changed: its boundary counts too.
     if (!isWanted(boundary)) continue;
     const random = new SeededRandom(seed ^ Math.imul(boundary + 1, 0x9e37_79b1));
-    yield* imagesAt({ media, boundary, random, withGarbage });
+    first = yield* imagesAt({ media, boundary, random, withGarbage, takes, first });
   }
 }
+
+/** The answer is the number of the next image. */
 
 function* imagesAt(options: {
   media: readonly Media[];
   boundary: number;
   random: SeededRandom;
   withGarbage: boolean;
-}): Generator<CrashImages> {
-  const { media, boundary, random, withGarbage } = options;
+  takes: (number: number) => boolean;
+  first: number;
+}): Generator<CrashImages, number> {
+  const { media, boundary, random, withGarbage, takes, first } = options;
   const pending = media.map((each) => each.pendingSectors());
   const open = openSectors(pending);
+  let next = first;
   for (const [label, fates] of combinations(open, random, withGarbage)) {
+    const number = next;
+    next += 1;
+    // Of its own: the garbage of an image is the same whichever others are made.
+    const garbage = withGarbage ? random.split() : random;
+    if (!takes(number)) continue;
     const images = media.map((each, device) => {
       const fateOf: number[] = [];
       for (const [at, sector] of open.entries()) {
         if (sector.device === device) fateOf[sector.index] = fates[at]!;
       }
-      return each.crashImage(pending[device]!, (index) => fateOf[index]!, random);
+      return each.crashImage(pending[device]!, (index) => fateOf[index]!, garbage);
     });
-    yield { boundary, label, images };
+    yield { boundary, number, label, images };
   }
+  return next;
 }
 
 function openSectors(pending: readonly (readonly PendingSector[])[]): OpenSector[] {

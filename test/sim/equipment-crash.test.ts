@@ -11,6 +11,7 @@ import { AsyncIo, isDone } from "../../src/block/async-io.ts";
 import { OutcomeRouter } from "../../src/block/outcome-router.ts";
 import { IoTable, Op } from "../../src/reactor/io-table.ts";
 import { testMemory } from "../helpers/memory.ts";
+import { Share } from "../helpers/share.ts";
 import { crashImages } from "./crash-images.ts";
 import { DeviceTrace } from "./device-trace.ts";
 import { buildDriveStack, type DriveStack } from "./drive-stack.ts";
@@ -107,6 +108,40 @@ test("crash-images: torn sectors: garbage there, and nowhere else", () => {
     [1, -1],
     [0, -1],
   ]);
+});
+
+test("crash-images: the shares of all days: together all images, byte for byte", () => {
+  const drive = new HandDrive();
+  drive.write(0, 1, { bytes: 2 * ROW });
+  drive.write(0, 2);
+  drive.flush();
+  drive.write(2 * ROW, 3);
+  const { trace } = drive;
+  const seen = (takes?: (number: number) => boolean) =>
+    [
+      ...crashImages({
+        trace,
+        seed: 1,
+        withGarbage: true,
+        ...(takes === undefined ? {} : { takes }),
+      }),
+    ]
+      .map(({ number, boundary, label, images: [image] }) => {
+        const sum = Bun.hash(readImage(image!, 0, 3 * ROW));
+        return { number, text: `${number} ${boundary} ${label} ${sum}` };
+      })
+      .sort((one, other) => one.number - other.number)
+      .map(({ text }) => text);
+  const whole = seen();
+  const parts = [0, 1, 2, 3, 4].map((day) => {
+    const share = new Share("images", 5, { day, takesAll: false });
+    return seen((number) => share.takes(number));
+  });
+  expect(parts.map((part) => Math.abs(part.length - whole.length / 5) < 1)).toEqual(
+    new Array(5).fill(true),
+  );
+  const numberOf = (text: string) => Number.parseInt(text, 10);
+  expect(parts.flat().sort((one, other) => numberOf(one) - numberOf(other))).toEqual(whole);
 });
 
 test("crash-images: two drives in one trace: every pair of fates", () => {

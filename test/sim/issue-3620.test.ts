@@ -138,7 +138,7 @@ test("issue 3620: a rebuild write is short at each 512 bytes: resumed, in sync",
     expect(Number(job.result["retries"])).toBe(1);
     expectWhole(story, job, array);
   }
-}, 120_000);
+});
 
 test("issue 3620: a survivor's read is short at each 512 bytes: resumed, in sync", () => {
   for (let moved = SECTOR_BYTES; moved < PIECE_BYTES; moved += 8 * SECTOR_BYTES - SECTOR_BYTES) {
@@ -150,7 +150,7 @@ test("issue 3620: a survivor's read is short at each 512 bytes: resumed, in sync
     expectWhole(story, job, array);
     expect(Number(job.result["retries"])).toBeGreaterThan(0);
   }
-}, 120_000);
+});
 
 test("issue 3620: every rebuild write moves one row only: it goes on row by row, in sync", () => {
   const story = degradedArray(64 * KIB, 4);

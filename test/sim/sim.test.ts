@@ -2,15 +2,21 @@
  * Goal: within the fault budget no acknowledged and flushed write is lost, no request fails, and
  * once faults stop the array becomes clean and whole.
  * Method: seeded runs of the whole product on simulated drives and a virtual clock (workload.ts).
- * `SEED=n bun test test/sim` repeats one.
+ * A day takes its share of 200 seeds; four days in a row take all. `SEED=n bun test test/sim`
+ * repeats one.
  */
 import { afterAll, expect, test } from "bun:test";
+import { Share, withShare } from "../helpers/share.ts";
 import { RunCounts } from "./run-counts.ts";
 import { runSeed } from "./workload.ts";
 
 const SEED_COUNT = 200;
 const SEEDS_PER_TEST = 20;
-/** Every one of these must have been injected, or the run has tested less than it says. */
+const DAYS = 4;
+/**
+ * Every one of these must have been injected, or the run has tested less than it says: where the
+ * share of the day lacks one, seeds of other days are run until it has come.
+ */
 const MUST_HAPPEN = [
   "errno 11",
   "errno 4",
@@ -58,30 +64,39 @@ const MUST_HAPPEN = [
 const counts = new RunCounts();
 const chosen = process.env["SEED"];
 
+const ran = new Set<number>();
+
 function run(seed: number): string {
   counts.seeds += 1;
+  ran.add(seed);
   return runSeed(seed, counts);
 }
 
 if (chosen !== undefined) {
   test(`simulation: seed ${chosen}: keeps the promise`, () => {
     run(Number(chosen));
-  }, 600_000);
+  });
 } else {
   for (let first = 1; first <= SEED_COUNT; first += SEEDS_PER_TEST) {
+    const today = new Share(`seeds from ${first}`, DAYS);
     const last = first + SEEDS_PER_TEST - 1;
     test(`simulation: seeds ${first} to ${last}: keep the promise`, () => {
-      for (let seed = first; seed <= last; seed += 1) run(seed);
-    }, 600_000);
+      const seeds = Array.from({ length: SEEDS_PER_TEST }, (_, index) => first + index);
+      for (const seed of today.of(seeds)) run(seed);
+    });
   }
 
   test("simulation: one seed twice: the same run, event by event", () => {
-    for (const seed of [7, 8, 9]) expect(runSeed(seed)).toBe(runSeed(seed));
-  }, 600_000);
+    for (const seed of new Share("twice", 3).of([7, 8, 9]))
+      expect(runSeed(seed)).toBe(runSeed(seed));
+  });
 
   test("simulation: all seeds: each kind of fault was injected", () => {
-    const missing = MUST_HAPPEN.filter((kind) => (counts.faults.get(kind) ?? 0) === 0);
-    expect(missing).toEqual([]);
+    const missing = () => MUST_HAPPEN.filter((kind) => (counts.faults.get(kind) ?? 0) === 0);
+    for (let seed = 1; seed <= SEED_COUNT && missing().length > 0; seed += 1) {
+      if (!ran.has(seed)) run(seed);
+    }
+    withShare(() => expect(missing()).toEqual([]));
   });
 }
 

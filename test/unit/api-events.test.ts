@@ -5,6 +5,7 @@
 import { expect, test } from "bun:test";
 import { type FakeAppliance, startFakeAppliance } from "../helpers/fake-appliance.ts";
 import { fakeUuid } from "../helpers/fake-reactor.ts";
+import { until } from "../helpers/until.ts";
 
 /** Reads a stream until `done` says so, then hangs up. */
 async function readUntil(response: Response, done: (text: string) => boolean): Promise<string> {
@@ -87,10 +88,20 @@ test("events: silence: a comment keeps the connection", async () => {
 });
 
 test("events: a client that takes nothing: dropped after four comments", async () => {
-  const { call, reactor } = await startFakeAppliance({ commentMs: 10 });
+  const { call, reactor, appliance } = await startFakeAppliance({ commentMs: 10 });
+  const { events } = appliance;
+  const subscribe = events.subscribe.bind(events);
+  let isDropped = false;
+  events.subscribe = (subscriber) => {
+    const end = subscribe(subscriber);
+    return () => {
+      isDropped = true;
+      end();
+    };
+  };
   const response = await call("GET", "/v1/events");
   reactor.emit("rebuild.progress");
-  await Bun.sleep(120);
+  await until("it is dropped", () => isDropped);
   const reader = response.body!.getReader();
   let reads = 0;
   while (!(await reader.read()).done) reads += 1;

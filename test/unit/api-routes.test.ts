@@ -5,6 +5,7 @@
 import { expect, test } from "bun:test";
 import { addTestArray, type FakeAppliance, startFakeAppliance } from "../helpers/fake-appliance.ts";
 import { fakeUuid } from "../helpers/fake-reactor.ts";
+import { until } from "../helpers/until.ts";
 
 async function withArray(): Promise<FakeAppliance> {
   const fake = await startFakeAppliance();
@@ -202,11 +203,11 @@ test("api: ?wait=: answers at the end of the job, and at the end of the time", a
 test("api: starting a scrub with ?wait=: 200 when done, a problem when it failed", async () => {
   const { call, reactor } = await withArray();
   const done = call("POST", "/v1/arrays/raid_test/scrub?wait=60");
-  await Bun.sleep(20);
+  await until("the job is there", () => reactor.jobs.has(1));
   reactor.finishJob(1, "done", { result: { mismatchBytes: 0 } });
   expect((await done).status).toBe(200);
   const failed = call("POST", "/v1/arrays/raid_test/scrub?wait=60");
-  await Bun.sleep(20);
+  await until("the next job is there", () => reactor.jobs.has(2));
   reactor.finishJob(2, "failed", { error: "member b was lost" });
   const problem = await failed;
   expect(problem.status).toBe(500);

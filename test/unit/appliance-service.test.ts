@@ -15,6 +15,7 @@ import {
   startFakeAppliance,
 } from "../helpers/fake-appliance.ts";
 import { FakeOpener, FakeReactor, fakeUuid } from "../helpers/fake-reactor.ts";
+import { until } from "../helpers/until.ts";
 
 function reactorWithArray(): FakeReactor {
   const reactor = new FakeReactor();
@@ -75,8 +76,7 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
   const retried = await call("POST", "/v1/drives", { name: "b", path: "/dev/b" });
   expect(retried.status).toBe(201);
   // The array assembles with its last member, and its export follows by itself.
-  await Bun.sleep(1);
-  expect(reactor.exports.has("e")).toBe(true);
+  await until("the export is there", () => reactor.exports.has("e"));
   expect(reactor.arrays.get("raid_test")?.readDeadlineMs).toBe(1_234);
 });
 

@@ -219,7 +219,7 @@ test("state.db: each page damaged in turn: what can be read is kept, nothing thr
   }
   // Only the first page and that of the drives themselves cost the drives.
   expect(keptDrives).toBeGreaterThanOrEqual((pages - 3) * 2);
-}, 30_000);
+});
 
 test("state.db: one bad row: left out and told of, the rest is there", async () => {
   const folder = newFolder();

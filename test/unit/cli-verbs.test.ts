@@ -8,10 +8,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StartedReactor, StartReactor } from "../../src/appliance/start-reactor.ts";
 import { ok } from "../../src/base/result.ts";
+import type { CliHost } from "../../src/cli/host.ts";
 import { scrubExit } from "../../src/cli/verbs/scrub.ts";
 import { addTestArray, startFakeAppliance } from "../helpers/fake-appliance.ts";
 import { runCli } from "../helpers/fake-host.ts";
 import { FakeOpener, FakeReactor } from "../helpers/fake-reactor.ts";
+import { until } from "../helpers/until.ts";
 
 async function testDaemon() {
   const daemon = await startFakeAppliance();
@@ -77,7 +79,7 @@ test("member: fail, add with a rebuild that is waited for, remove", async () => 
   const failed = await runCli("member fail raid_test b", { daemon });
   expect(failed.stdout).toBe("raid_test is degraded");
   const waiting = runCli("member add raid_test d --wait", { daemon });
-  await Bun.sleep(20);
+  await until("the job is there", () => daemon.reactor.jobs.has(1));
   daemon.reactor.finishJob(1, "done", { result: { drive: "d" } });
   const rebuilt = await waiting;
   expect(rebuilt).toMatchObject({
@@ -110,8 +112,9 @@ test("scrub: start, pause, resume, stop; with --wait the outcome is the exit cod
     [0, 0],
     [4_096, 1],
   ] as const) {
+    const count = daemon.reactor.jobs.size;
     const waiting = runCli("scrub start raid_test --wait", { daemon });
-    await Bun.sleep(20);
+    await until("one more job is there", () => daemon.reactor.jobs.size > count);
     const id = Math.max(...daemon.reactor.jobs.keys());
     daemon.reactor.finishJob(id, "done", { result: { mismatchBytes } });
     expect((await waiting).exitCode).toBe(exitCode);
@@ -125,7 +128,7 @@ test("scrub: start, pause, resume, stop; with --wait the outcome is the exit cod
 test("scrub start --wait: mismatches: a line for each range, and that there are more", async () => {
   const daemon = await testDaemon();
   const waiting = runCli("scrub start raid_test --wait", { daemon });
-  await Bun.sleep(20);
+  await until("the job is there", () => daemon.reactor.jobs.has(1));
   const ranges = [
     { firstSector: 16, sectorCount: 8 },
     { firstSector: 4_096, sectorCount: 24 },
@@ -151,15 +154,20 @@ test("progress: a bar on a terminal, a line every 10 % elsewhere", async () => {
     await daemon.call("POST", "/v1/arrays/raid_test/scrub");
     const job = daemon.reactor.jobs.get(1)!;
     daemon.reactor.jobs.set(1, { ...job, done: 524_288, rateBytesPerSecond: 1_048_576 });
-    const waiting = runCli("job wait 1", { daemon, isTerminal });
-    // Long enough for a second look, which has nothing new to show.
-    await Bun.sleep(1_100);
+    let looks = 0;
+    const send: CliHost["send"] = async (_socketPath, { method, path }) => {
+      looks += 1;
+      return daemon.call(method, path);
+    };
+    const waiting = runCli("job wait 1", { daemon, isTerminal, overrides: { send } });
+    // The second look has nothing new to show, and is over when there is a third.
+    await until("a third look", () => looks >= 3);
     daemon.reactor.finishJob(1);
     const { stderr, redrawn, exitCode } = await waiting;
     expect(exitCode).toBe(0);
     const text = "50.0 %  512.0 KiB of 1.0 MiB  1.0 MiB/s";
     const bar = `check [############------------]  ${text}`;
-    if (isTerminal) expect(redrawn).toEqual([bar, bar, ""]);
+    if (isTerminal) expect(redrawn).toEqual([...new Array(looks - 1).fill(bar), ""]);
     else expect(stderr).toBe(`check raid_test: ${text}`);
   }
 });

@@ -383,7 +383,7 @@ test("helper: real threads: 24 drives at once, two names each: each opened by on
   await Promise.all(fds.map((fd) => helper.close(fd)));
   for (const path of paths) expect(isLockFree(path)).toBe(true);
   helper.stop();
-}, 60_000);
+});
 
 test("helper: real threads: the executable itself: never a drive", async () => {
   const helper = realHelper();

@@ -177,7 +177,7 @@ test("http: any method, path, query, headers and body: no defect, refusals as pr
   // Of each kind of answer there were some: accepted, wrong, not there, not to be had.
   for (const status of [200, 400, 404, 405, 415, 422])
     expect(statuses.get(status) ?? 0).toBeGreaterThan(10);
-}, 120_000);
+});
 
 function knownPath(random: SeededRandom): string[] {
   const array = pick(random, ["raid_test", "x"]);

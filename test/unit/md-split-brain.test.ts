@@ -132,7 +132,7 @@ describe.each([2, 3, 4, 5, 6])("R14: runs apart from each other, %i members", (m
         explore(drives, { depth: 3, force, gone, lastActive: memberCount, bit: 1 }, counts);
         expect(counts.met).toBeGreaterThan(100);
         expect(counts.split > 0).toBe(force || memberCount === 2);
-      }, 120_000);
+      });
     }
   }
 });

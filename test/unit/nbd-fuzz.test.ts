@@ -215,7 +215,7 @@ test("fuzz: 100,000 frames, damaged: no throw, no leak, a good client is served"
     throw error;
   }
   expect(frames).toBeGreaterThanOrEqual(FUZZ_FRAMES);
-}, 60_000);
+});
 
 const AREA_BYTES = 128 * KIB;
 
@@ -302,4 +302,4 @@ test("model: four clients, a small pool, any order: every byte as written", asyn
     }
   }
   expect(MODEL_SEEDS).toBeGreaterThan(0);
-}, 60_000);
+});

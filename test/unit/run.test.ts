@@ -6,10 +6,17 @@
  * small test files that fail in the ways that leave no trace in the report.
  */
 import { describe, expect, test } from "bun:test";
-import { readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { runBunTest } from "../helpers/bun-test.ts";
-import { countLine, judge, namedNeeds, parseJunit, withProblems } from "../helpers/junit.ts";
+import {
+  countLine,
+  judge,
+  namedNeeds,
+  parseJunit,
+  slowestFiles,
+  withProblems,
+} from "../helpers/junit.ts";
 import {
   type MissingPackage,
   missingPackages,
@@ -21,7 +28,10 @@ import { makeOwnedDir, makeTempDir, sweepTempDirs, takesDirectIo } from "../help
 import { type Host, installMissing } from "../setup.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
-const BUDGET_MS = 60_000;
+/** Time for the good file under any load; the hanging one sleeps in it. */
+const HANG_BUDGET_MS = 8_000;
+const HANG = 'test("hang", () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));';
+const BUDGET_MS = 300_000;
 
 interface Counts {
   readonly tests: number;
@@ -81,6 +91,23 @@ describe("parse", () => {
     for (let bytes = 0; bytes < NESTED.trimEnd().length; bytes += 1) {
       expect(parseJunit(NESTED.slice(0, bytes)).ok).toBe(false);
     }
+  });
+
+  test("parse: the slowest files: by the time of the file, not of its groups", () => {
+    expect(
+      slowestFiles(NESTED.replace('skipped="0" time="1"', 'skipped="0" time="12.5"'), 5),
+    ).toEqual([
+      { file: B, seconds: 12.5 },
+      { file: A, seconds: 1 },
+    ]);
+    expect(slowestFiles(NESTED, 1)).toHaveLength(1);
+    expect(slowestFiles(undefined, 5)).toEqual([]);
+  });
+
+  test("timings: each file that has one: is there", () => {
+    const { files } = JSON.parse(readFileSync(join(TOP, "test/timings.json"), "utf8"));
+    const gone = Object.keys(files).filter((file) => !existsSync(join(TOP, file)));
+    expect(gone).toEqual([]);
   });
 
   test("parse: no counts: refused", () => {
@@ -336,9 +363,9 @@ describe("runner", () => {
     const folder = makeTempDir("files");
     const head = 'import { test } from "bun:test";\n';
     writeFileSync(join(folder, "a-good.test.ts"), `${head}test("good", () => {});`);
-    writeFileSync(join(folder, "hang.test.ts"), `${head}test("hang", () => { for (;;); });`);
+    writeFileSync(join(folder, "hang.test.ts"), head + HANG);
     const files = ["a-good.test.ts", "hang.test.ts"];
-    const { result, verdict } = await run(folder, files, 2000);
+    const { result, verdict } = await run(folder, files, HANG_BUDGET_MS);
     expect(result.isOverBudget).toBe(true);
     expect(verdict.passed).toBe(1);
     expect(verdict.failed).toBeGreaterThan(0);
