@@ -30,13 +30,21 @@ export class ArrayBook {
   private readonly store: StateStore;
   private readonly client: ReactorClient;
   private readonly log: Log;
+  private readonly isClaimed: (label: string) => boolean;
   /** By uuid: the reactor has been told, or is being told. */
   private readonly introduced = new Map<string, Promise<void>>();
 
-  constructor(options: { store: StateStore; client: ReactorClient; log: Log }) {
+  constructor(options: {
+    store: StateStore;
+    client: ReactorClient;
+    log: Log;
+    /** Whether a call is about to give this label: it may just be waiting for the state file. */
+    isClaimed: (label: string) => boolean;
+  }) {
     this.store = options.store;
     this.client = options.client;
     this.log = options.log;
+    this.isClaimed = options.isClaimed;
   }
 
   /** Those that are remembered, deleted ones among them. */
@@ -91,7 +99,8 @@ export class ArrayBook {
   async learn({ arrayUuid: uuid, arrayName: nameOnDisk }: DriveSuperblock): Promise<void> {
     const known = this.get(uuid);
     if (known === undefined || known.label === null || known.standing === "creating") {
-      const isTaken = (label: string): boolean => this.holderOf(label) !== null;
+      const isTaken = (label: string): boolean =>
+        this.holderOf(label) !== null || this.isClaimed(label);
       const label = known?.label ?? labelFor({ nameOnDisk, uuid }, isTaken);
       const settings = known?.settings ?? {};
       const seen = known?.seen ?? null;

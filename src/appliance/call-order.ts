@@ -18,6 +18,11 @@ export class CallOrder {
     this.arrays = arrays;
   }
 
+  /** Whether a call is at work on what a key stands for. */
+  isHeld(key: string): boolean {
+    return this.leases.holderOf([key]) !== null;
+  }
+
   async holding<T>(keys: readonly string[], work: () => Answer<T>): Answer<T> {
     const lease = (await this.leases.take(keys, "a call"))!;
     try {

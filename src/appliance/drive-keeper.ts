@@ -42,6 +42,8 @@ export class DriveKeeper {
   /** Names between open and attach or between detach and close: nobody else may use them. */
   private readonly busy = new Set<string>();
   private looks = 0;
+  /** All drives have been opened once: until then a look may miss a disk that another one tries. */
+  private isSettled = false;
   private isStopped = false;
 
   constructor(parts: DriveKeeperParts) {
@@ -56,6 +58,8 @@ export class DriveKeeper {
   async attachAll(): Promise<void> {
     const { log } = this.parts;
     await Promise.all(this.known.map((drive) => this.attachKnown(drive)));
+    this.isSettled = true;
+    await this.retryMissing();
     for (const [drive, { detail: reason }] of this.missing) {
       log.write("warn", "drive is missing", { drive, reason });
     }
@@ -65,7 +69,9 @@ export class DriveKeeper {
   watch(): void {
     this.parts.alarms.after(LOOK_MS, () => {
       if (this.isStopped) return;
-      void this.lookForMissing().then(() => this.watch());
+      this.looks += 1;
+      const isDeep = this.looks % DEEP_LOOK_EVERY === 0;
+      void this.lookForMissing({ isDeep }).then(() => this.watch());
     });
   }
 
@@ -128,10 +134,9 @@ export class DriveKeeper {
     }
   }
 
-  /** Tries the paths of all missing drives again. */
+  /** Looks for all missing drives now, wherever they may have gone. */
   async retryMissing(): Promise<void> {
-    const drives = this.known.filter(({ name }) => this.missing.has(name));
-    await Promise.all(drives.map((drive) => this.attachKnown(drive)));
+    await this.lookForMissing({ isDeep: true });
   }
 
   /**
@@ -260,11 +265,14 @@ export class DriveKeeper {
     }
     if (drive.deviceUuid === null || drive.deviceUuid === deviceUuid) return null;
     // Its superblock is not there: the same disk without it, or another one in its place.
-    const { byId } = drive;
-    if (byId !== null && (identity?.byId ?? null) !== null && identity!.byId !== byId) {
-      return notThisDrive(`${path} is another disk (${identity!.byId})`);
+    const byId = identity?.byId ?? null;
+    if (byId !== null) {
+      // A disk that has one had it when it was added.
+      return byId === drive.byId ? null : notThisDrive(`${path} is another disk (${byId})`);
     }
-    const found = await this.look([drive], { isDeep: false });
+    if (!this.isSettled) return notThisDrive(`${path} holds something else`);
+    // On all devices: without a lasting name its path may be another disk's since the last boot.
+    const found = await this.look([drive], { isDeep: true });
     const itself = found.find(({ member }) => member?.deviceUuid === drive.deviceUuid);
     return itself === undefined
       ? null
@@ -273,14 +281,15 @@ export class DriveKeeper {
 
   // Looking for what is missing -----------------------------------------------------------------
 
-  private async lookForMissing(): Promise<void> {
+  private async lookForMissing({ isDeep }: { isDeep: boolean }): Promise<void> {
     const drives = this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
     if (drives.length === 0) return;
-    this.looks += 1;
-    const found = await this.look(drives, { isDeep: this.looks % DEEP_LOOK_EVERY === 0 });
+    const found = await this.look(drives, { isDeep });
     await Promise.all(
       drives.map(async (drive) => {
-        const device = found.find((candidate) => this.isAt(drive, candidate));
+        const device =
+          found.find(({ member }) => member !== null && member.deviceUuid === drive.deviceUuid) ??
+          found.find((candidate) => this.mayBeAt(drive, candidate));
         if (device === undefined || !this.missing.has(drive.name) || this.isStopped) return;
         await this.attachKnown({ ...drive, path: device.path });
         if (this.missing.has(drive.name)) return;
@@ -305,8 +314,8 @@ export class DriveKeeper {
     return found;
   }
 
-  private isAt(drive: StoredDrive, { path, member, byId }: FoundDevice): boolean {
-    if (drive.deviceUuid !== null && member !== null) return member.deviceUuid === drive.deviceUuid;
+  /** Its superblock may be new: of an array that was made just before the last run ended. */
+  private mayBeAt(drive: StoredDrive, { path, member, byId }: FoundDevice): boolean {
     // Another known drive's disk is never taken for this one.
     if (member !== null && this.known.some((known) => known.deviceUuid === member.deviceUuid)) {
       return false;

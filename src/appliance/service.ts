@@ -33,7 +33,7 @@ import { ExportBook } from "./export-book.ts";
 import type { JobBook } from "./jobs.ts";
 import { isLabel } from "./labels.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { ArraySettings, StateChange, StoredArray } from "./state.ts";
+import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state.ts";
 import type { RecordingHealth, StateStore } from "./state-store.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
@@ -90,7 +90,8 @@ export class Appliance {
     this.log = log;
     this.newUuid = parts.newUuid;
     this.allowFaultInjection = parts.allowFaultInjection;
-    this.arrays = new ArrayBook({ store, client, log });
+    const isClaimed = (label: string): boolean => this.calls.isHeld(`label:${label}`);
+    this.arrays = new ArrayBook({ store, client, log, isClaimed });
     this.calls = new CallOrder(this.arrays);
     this.exports = new ExportBook({ store, client, arrays: this.arrays, calls: this.calls, log });
     const onAttached = async ({ superblock }: DriveStatus): Promise<void> => {
@@ -211,7 +212,9 @@ export class Appliance {
   ): Answer<ArrayStatus> {
     const { name } = request;
     if (!isLabel(name)) return err(badLabel(name));
-    return this.calls.holding([`label:${name}`], async () => {
+    const uuid = this.newUuid();
+    // Nothing refers to the array before it is there.
+    return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {
       const holder = this.arrays.holderOf(name);
       const obstacle = await this.nameObstacle(holder, request.force);
       if (obstacle !== null) return err(obstacle);
@@ -220,10 +223,10 @@ export class Appliance {
       const drives = allocate ? [...request.drives, ...request.spares] : [];
       const given = await this.drives.giveSpace(drives);
       if (!given.ok) return given;
-      const uuid = this.newUuid();
       const array: StoredArray = {
         ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
       };
+      const exports = holder === null ? [] : this.exports.of(holder.uuid);
       const givenUp = holder === null ? [] : this.givingUp(holder);
       const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
       if (!recorded.ok) return recorded;
@@ -231,6 +234,7 @@ export class Appliance {
       const created = await this.client.call({ kind: "create-array", ...request, uuid });
       if (!created.ok) {
         this.store.note({ kind: "forget-array", uuid });
+        if (holder !== null) await this.takeBack(holder, exports);
         return created;
       }
       this.store.note({ kind: "put-array", array: { ...array, standing: "known" } });
@@ -257,7 +261,15 @@ export class Appliance {
     const here = await this.client.call({ kind: "get-array", array: holder.uuid });
     if (here.ok) return nameInUse(holder, "rename it, or delete it");
     if (here.error.kind !== "not-found") return here.error;
+    if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");
     return force ? null : nameInUse(holder, 'it is absent: "force": true gives it up');
+  }
+
+  /** What was given up is as it was before. */
+  private async takeBack(array: StoredArray, exports: readonly StoredExport[]): Promise<void> {
+    const kept = exports.map((entry): StateChange => ({ kind: "put-export", entry }));
+    this.store.note({ kind: "put-array", array }, ...kept);
+    await this.arrays.introduceAnew(array.uuid);
   }
 
   /** An array is remembered as deleted, and nothing is offered of it any more. */
@@ -294,7 +306,9 @@ export class Appliance {
     return this.calls.withArray(request.array, async (uuid) => {
       const before = this.arrays.get(uuid)!;
       if (before.standing === "deleted") {
-        const revived = await this.revive(before);
+        const revived = await this.calls.holding([`label:${before.label ?? ""}`], () =>
+          this.revive(before),
+        );
         if (!revived.ok) return revived;
       }
       if (this.drives.isFenced(uuid)) return err(isFenced(before));
@@ -328,7 +342,7 @@ export class Appliance {
     return this.calls.withArray(reference, async (uuid) => {
       const known = this.arrays.get(uuid)!;
       if (name !== undefined && name !== known.label) {
-        const renamed = await this.rename(known, name);
+        const renamed = await this.calls.holding([`label:${name}`], () => this.rename(known, name));
         if (!renamed.ok) return renamed;
       }
       return this.patchSettings(uuid, settings, consistencyPolicy);
@@ -384,8 +398,7 @@ export class Appliance {
       const deleted = await this.client.call(command);
       const isGone = deleted.ok || deleted.error.kind === "not-found";
       if (!isGone) {
-        const kept: StateChange[] = exports.map((entry) => ({ kind: "put-export", entry }));
-        this.store.note({ kind: "put-array", array: known }, ...kept);
+        await this.takeBack(known, exports);
         return deleted;
       }
       for (const { name } of exports) {

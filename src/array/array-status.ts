@@ -179,8 +179,10 @@ export function arrayStateOf(array: RaidArray): ArrayState {
 }
 
 function memberStatus(array: RaidArray, role: number): MemberStatus {
-  const { drive, state } = array.roles[role]!;
-  const base: MemberStatus = { ...memberStatusOf(role, drive), state };
+  const slot = array.roles[role]!;
+  // Until the superblocks say that its rebuild is complete it does not count as in sync.
+  const state = array.members.rebuildingRole === role ? "rebuilding" : slot.state;
+  const base: MemberStatus = { ...memberStatusOf(role, slot.drive), state };
   if (state !== "rebuilding") return base;
   const cursor = array.members.rebuild?.cursor ?? 0;
   return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };

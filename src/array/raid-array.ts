@@ -427,7 +427,6 @@ export class RaidArray {
     assert(!this.isStopped, "an array is stopped once");
     this.isStopped = true;
     this.front.isStopping = true;
-    this.deadlines.stop();
     const { timers } = this.context;
     await this.synchronizer.stop();
     while (this.engine.activeRequests > 0) await timers.sleep(OUTSTANDING_POLL_MS);
@@ -436,6 +435,8 @@ export class RaidArray {
     this.engine.rows.parked.dismiss();
     this.superblocks.close();
     while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
+    // Only now: a member that hangs is failed for what the stop itself asks of it, too.
+    this.deadlines.stop();
     this.engine.close();
     this.guard.close();
     // What is fenced stays shut until it is probed again.

@@ -19,7 +19,7 @@ import { holderText, isShut } from "./fence.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { recoverConsistency } from "./start-consistency.ts";
-import { isUnusable, judgeStart } from "./start-needs.ts";
+import { judgeStart } from "./start-needs.ts";
 import type { StartPlan } from "./start-plan.ts";
 import { stripeMemoryLacking } from "./stripe-memory.ts";
 
@@ -32,10 +32,6 @@ export interface StartOptions {
 export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
   if (record.running !== null || !record.mayStart || record.isHeld || registry.isStopping) return;
   if (record.broken !== null) return;
-  if (registry.drivesOf(record.uuid).every(isUnusable)) {
-    record.reason = "none of its drives can be read; check them";
-    return;
-  }
   const judged = judgeStart(registry, record, { force: false });
   if (!judged.ok) {
     record.reason = judged.error.detail;
@@ -74,8 +70,12 @@ export async function startArray(
   record: ArrayRecord,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
-  // Whoever wants it to run has that.
-  if (record.running !== null) return ok();
+  if (record.running !== null) {
+    // Whoever wants it to run has that.
+    if (!options.readOnly || record.running.readOnlyReason !== null) return ok();
+    const detail = `array ${record.name} runs, and takes writes: stop it first`;
+    return err(commandError("conflict", "already-running", detail));
+  }
   const unreadable = await readAgain(registry, record);
   if (registry.drivesOf(record.uuid).length === 0) {
     const detail = `no drive carries a superblock of array ${record.name} any more`;

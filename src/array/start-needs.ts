@@ -1,11 +1,13 @@
 /** Whether an array that does not run could be started from the superblocks as they are known. */
+import { err } from "../base/result.ts";
 import { judgeAssembly } from "../md/assemble.ts";
+import { type AssemblyRefusal, refusal } from "../md/assemble-plan.ts";
 import type { Drive } from "./drive.ts";
 import type { ArrayStatus } from "./protocol.ts";
 import type { ArrayRecord, Registry } from "./registry.ts";
 
 /** Nothing is known of it, or what it still owes may land on what is written from now on. */
-export function isUnusable({ isUnreadable, outstanding }: Drive): boolean {
+function isUnusable({ isUnreadable, outstanding }: Drive): boolean {
   return isUnreadable || outstanding > 0;
 }
 
@@ -21,7 +23,14 @@ export function judgeStart(
     deviceBytes: drive.info.sizeBytes,
     logicalBlockBytes: drive.info.logicalBlockBytes,
   }));
+  if (candidates.length === 0) return err(noneAnswers(registry, record));
   return judgeAssembly(candidates, { force });
+}
+
+function noneAnswers(registry: Registry, { uuid, name }: ArrayRecord): AssemblyRefusal {
+  const drives = registry.drivesOf(uuid).map((drive) => drive.name);
+  const detail = `No drive of array ${name} answers. Check them and their cables.`;
+  return refusal("too-few-members", drives, detail);
 }
 
 /** What it takes to start an array that does not run. Asks the superblocks as they are known. */
@@ -29,7 +38,6 @@ export function startNeeds(
   registry: Registry,
   record: ArrayRecord,
 ): NonNullable<ArrayStatus["startNeeds"]> {
-  if (registry.drivesOf(record.uuid).every(isUnusable)) return "drives";
   if (judgeStart(registry, record, { force: false }).ok) return "nothing";
   return judgeStart(registry, record, { force: true }).ok ? "force" : "drives";
 }

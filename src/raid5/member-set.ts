@@ -67,7 +67,8 @@ export class MemberSet {
   /** The member that reads go around, because it does not answer; -1: none. */
   avoidedRole = -1;
   private missingBits = 0;
-  private rebuildingRole = -1;
+  /** Of whom it is; -1: of none. */
+  rebuildingRole = -1;
 
   constructor({ memberCount, chunkBytes }: { memberCount: number; chunkBytes: number }) {
     this.memberCount = memberCount;

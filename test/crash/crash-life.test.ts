@@ -19,7 +19,7 @@ runScenarios({
   title: "life of an array",
   scenarios: lifeScenarios,
   imagesEach: 5000,
-  imagesWanted: 60_000,
+  imagesWanted: 180_000,
   realWanted: 8000,
 });
 

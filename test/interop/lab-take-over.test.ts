@@ -5,7 +5,7 @@
  * Method: three boots of the kernel lab, everything by sha256. In the first mdadm makes arrays of
  * every layout and many shapes; parityd reads them here (read-only, with each member missing) and
  * writes to them. The second assembles, checks and writes them, and parityd reads that back; the
- * third is one more round. Each policy. A day takes its share of the arrays; three days in a row
+ * third is one more round. Each policy. A day takes its share of the arrays; five days in a row
  * take all.
  */
 import { expect, test } from "bun:test";
@@ -32,7 +32,7 @@ function shareTest(name: string, body: () => Promise<void>): void {
   test.skipIf(!CAN_RUN)(name, () => withShare(body));
 }
 
-const DAYS = 3;
+const DAYS = 5;
 /** Its copies get another logical block size. */
 const COPIED = "la";
 /** Those that go round once more. */

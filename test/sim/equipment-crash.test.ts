@@ -300,8 +300,11 @@ test("the block layer: passing faults: every request ends, reads give the last w
   }
 });
 
-/** Violations over all crash images of a run, each against the oracle of its moment. */
-function countViolations(run: Workload): { images: number; violations: number } {
+/** Violations of the crash images of a run, each against the oracle of its moment. */
+function countViolations(
+  run: Workload,
+  { most = Number.POSITIVE_INFINITY } = {},
+): { images: number; violations: number } {
   let images = 0;
   let violations = 0;
   const { seed, sectorCount } = run.oracle;
@@ -318,12 +321,13 @@ function countViolations(run: Workload): { images: number; violations: number } 
     images += 1;
     const image = crash.images[0]!;
     if (crashed.peek(0, readImage(image, 0, image.sizeBytes)) !== null) violations += 1;
+    if (violations >= most) break;
   }
   return { images, violations };
 }
 
 test("crash-images and oracle: every image of honest runs: no violation", () => {
-  for (const seed of [3, 9, 12]) {
+  for (const seed of new Share("honest runs", 3).of([3, 9, 12])) {
     const run = new Workload({ seed, tasks: 2, turns: 6 });
     run.simulation.settle(run.tasks, { limitMs: 10_000 });
     const { images, violations } = countViolations(run);
@@ -336,7 +340,7 @@ test("crash-images and oracle: a flush that lies: found", () => {
   const run = new Workload({ seed: 9, tasks: 2, turns: 20 });
   run.stack.device.doesFlushLie = true;
   run.simulation.settle(run.tasks, { limitMs: 10_000 });
-  expect(countViolations(run).violations).toBeGreaterThan(0);
+  expect(countViolations(run, { most: 1 }).violations).toBe(1);
 });
 
 test("the whole equipment: one seed, two runs: one trace hash", () => {

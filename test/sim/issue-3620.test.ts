@@ -5,7 +5,8 @@
  * and the rebuild was dropped with the array left degraded, after "ok" had been answered.
  *
  * Method: the same story in the simulator: a member is lost, a new one is added and rebuilt, with
- * completions that say all, less and more than what was asked for. The same on real libaio is in
+ * completions that say all, less and more than what was asked for. Of the 255 places at which a
+ * write of the rebuild can be short a day takes one in four. The same on real libaio is in
  * test/interop/issue-3620.test.ts.
  */
 import { expect, test } from "bun:test";
@@ -14,6 +15,7 @@ import { AssertionError } from "../../src/base/assert.ts";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
+import { Share, withShare } from "../helpers/share.ts";
 import { parityMismatches, viewMembers } from "./member-oracle.ts";
 import type { SimClient } from "./sim-clients.ts";
 import type { SimDevice } from "./sim-device.ts";
@@ -127,16 +129,20 @@ test("issue 3620: rebuild on a drive that answers in full: in sync, nothing is t
 });
 
 test("issue 3620: a rebuild write is short at each 512 bytes: resumed, in sync", () => {
+  const today = new Share("short at", 4);
   for (let moved = SECTOR_BYTES; moved < PIECE_BYTES; moved += SECTOR_BYTES) {
+    if (!today.takes(moved / SECTOR_BYTES)) continue;
     const story = degradedArray(PIECE_BYTES, 2);
     const fault = { kind: "result", result: moved } as const;
     let injected = () => 0;
     const { job, array } = rebuild(story, ({ faults }) => {
       injected = faults.plan(onData(fault, moved % 2));
     });
-    expect(injected()).toBe(1);
-    expect(Number(job.result["retries"])).toBe(1);
-    expectWhole(story, job, array);
+    withShare(() => {
+      expect([moved, injected()]).toEqual([moved, 1]);
+      expect(Number(job.result["retries"])).toBe(1);
+      expectWhole(story, job, array);
+    });
   }
 });
 

@@ -215,6 +215,18 @@ export class Media {
     return this.imageOf(pages, latent);
   }
 
+  /** Whether all pages of a range hold something. */
+  isStored(offset: number, bytes: number): boolean {
+    for (
+      let page = Math.floor(offset / PAGE_BYTES);
+      page * PAGE_BYTES < offset + bytes;
+      page += 1
+    ) {
+      if (!this.durable.has(page) && !this.versions.has(page)) return false;
+    }
+    return true;
+  }
+
   /** A page of `cleanImage`. */
   cleanPage(page: number): Uint8Array {
     const bytes = (this.durable.get(page) ?? ZERO_PAGE).slice();

@@ -34,7 +34,8 @@ export type OracleMark =
   | { readonly kind: "flush-begin"; readonly flush: number }
   | { readonly kind: "flush-end"; readonly flush: number; readonly isDone: boolean };
 
-export type WriteContent = "stamp" | "zero" | "trim";
+/** "any": what `isInitial` lets pass. */
+export type WriteContent = "stamp" | "zero" | "trim" | "any";
 /** How a write ended: done, done and durable, with an error, or without a part of it being done. */
 export type WriteEnd = "done" | "done-fua" | "failed" | "refused";
 
@@ -69,6 +70,7 @@ export class SectorOracle {
   readonly seed: number;
   readonly sectorCount: number;
   private readonly onMark: (mark: OracleMark) => void;
+  private readonly isInitial: ((found: SectorContent) => boolean) | null;
   /** By sector, in the order of the beginnings. */
   private readonly writesOf = new Map<number, Write[]>();
   private readonly initial: Write;
@@ -81,18 +83,23 @@ export class SectorOracle {
   private nextVersion = 1;
   private crashedAt = -1;
 
-  /** The array holds zeros at the start. `onMark` gets each call that changes the oracle. */
+  /**
+   * The array holds zeros at the start, or what `isInitial` lets pass. `onMark` gets each call that
+   * changes the oracle.
+   */
   constructor(options: {
     seed: number;
     sectorCount: number;
     onMark?: (mark: OracleMark) => void;
+    isInitial?: (found: SectorContent) => boolean;
   }) {
     this.seed = options.seed >>> 0;
     this.sectorCount = options.sectorCount;
     this.onMark = options.onMark ?? (() => {});
+    this.isInitial = options.isInitial ?? null;
     this.initial = {
       version: 0,
-      content: "zero",
+      content: this.isInitial === null ? "zero" : "any",
       beganAt: -1,
       endedAt: -1,
       isCertain: true,
@@ -191,8 +198,17 @@ export class SectorOracle {
     return null;
   }
 
-  /** Nothing that was in flight will be answered; what was not durable may be lost. */
-  crash(): void {
+  /**
+   * Nothing that was in flight will be answered; what was not durable may be lost. `isTorn`: and
+   * its sectors may be neither old nor new.
+   */
+  crash({ isTorn = false }: { isTorn?: boolean } = {}): void {
+    const torn: number[] = [];
+    if (isTorn) {
+      for (const lba of this.writesOf.keys()) {
+        if (this.allowedAt(lba, this.count).some(({ isDurable }) => !isDurable)) torn.push(lba);
+      }
+    }
     this.count += 1;
     this.crashedAt = this.count;
     for (const write of this.open.values()) {
@@ -205,12 +221,14 @@ export class SectorOracle {
     this.flushes.clear();
     this.reads.clear();
     this.count += 1;
+    for (const lba of torn) this.forget(lba, 1);
   }
 
   /** A copy to crash and to read from, while this one goes on. It records no marks. */
   clone(): SectorOracle {
-    const { seed, sectorCount } = this;
-    const copy = new SectorOracle({ seed, sectorCount });
+    const { seed, sectorCount, isInitial } = this;
+    const initial = isInitial === null ? {} : { isInitial };
+    const copy = new SectorOracle({ seed, sectorCount, ...initial });
     const copies = new Map<Write, Write>([[this.initial, copy.initial]]);
     const copyOf = (write: Write): Write => {
       const known = copies.get(write) ?? { ...write };
@@ -227,7 +245,18 @@ export class SectorOracle {
     return copy;
   }
 
-  /** The sectors that were ever written, in no order: the others hold zeros. */
+  /** Nobody can say any more what these sectors hold, until they are written anew. */
+  forget(lba: number, sectors: number): void {
+    assert(this.isInitial !== null, "it says what may be there then");
+    for (let index = lba; index < lba + sectors; index += 1) {
+      const inFlight = (this.writesOf.get(index) ?? []).filter(
+        ({ endedAt }) => endedAt === Number.POSITIVE_INFINITY,
+      );
+      this.writesOf.set(index, [this.initial, ...inFlight]);
+    }
+  }
+
+  /** The sectors that were ever written, in no order: the others hold what they held at first. */
   writtenSectors(): Iterable<number> {
     return this.writesOf.keys();
   }
@@ -335,6 +364,7 @@ export class SectorOracle {
   }
 
   private isContent(write: Write, lba: number, found: SectorContent): boolean {
+    if (write.content === "any") return this.isInitial!(found);
     if (write.content !== "stamp") return found.kind === "zero";
     if (found.kind !== "stamp") return false;
     const { stamp } = found;

@@ -63,7 +63,8 @@ export interface SimDeviceOptions {
   readonly simulation: Simulation;
   readonly table: IoTable;
   readonly memory: SharedMemory;
-  readonly image: DeviceImage;
+  /** What it holds; or the drive itself, with its cache, as another process has left it. */
+  readonly image: DeviceImage | Media;
   readonly latency?: Latency;
   /** Default true. */
   readonly canDiscard?: boolean;
@@ -104,6 +105,8 @@ export class SimDevice implements BlockDevice {
   doesFlushLie = false;
   /** Set while there is no room under it. */
   space: SimSpace | null = null;
+  /** Asked at each request without a fault of its own: with which errno it is refused; 0: not. */
+  refusalOf: ((op: OpCode, offset: number, bytes: number) => number) | null = null;
   private readonly simulation: Simulation;
   private readonly table: IoTable;
   private readonly memory: SharedMemory;
@@ -129,18 +132,22 @@ export class SimDevice implements BlockDevice {
     this.simulation = options.simulation;
     this.table = options.table;
     this.memory = options.memory;
-    this.media = new Media(options.image);
+    const { image } = options;
+    this.media = image instanceof Media ? image : new Media(image);
     this.latency = options.latency ?? DEFAULT_LATENCY;
     this.canDiscard = options.canDiscard ?? true;
     this.hasCache = options.hasCache ?? true;
     this.trace = options.trace ?? null;
-    this.traceNumber = this.trace?.join(options.image) ?? 0;
+    this.traceNumber = this.trace?.join(this.media.cleanImage()) ?? 0;
     this.random = options.simulation.splitRandom();
     this.faults = new SimFaults(this.random.split());
   }
 
   /** A drive with the content of an image, in another simulation. */
-  static fromImage(image: DeviceImage, options: Omit<SimDeviceOptions, "image">): SimDevice {
+  static fromImage(
+    image: DeviceImage | Media,
+    options: Omit<SimDeviceOptions, "image">,
+  ): SimDevice {
     return new SimDevice({ ...options, image });
   }
 
@@ -164,7 +171,7 @@ export class SimDevice implements BlockDevice {
     if (this.isDead) return; // The machine has stopped: nothing is answered any more.
     const shape = this.checkRequest(request);
     const sized = { ...shape, sectorBytes: this.media.sectorBytes };
-    const fault = this.refusalOf(shape) ?? this.faults.take(sized);
+    const fault = this.noRoomFor(shape) ?? this.faults.take(sized) ?? this.refusal(shape);
     if (fault !== null) checkFault(fault, { ...shape, sectorBytes: this.media.sectorBytes });
     const isWrite = shape.op === Op.write;
     const entry: InFlight = {
@@ -277,9 +284,31 @@ export class SimDevice implements BlockDevice {
     return image;
   }
 
+  /**
+   * The process that uses it ends, and the machine goes on: what was in flight lands, and nobody is
+   * told. The answer is the drive for the next process, with what its cache holds.
+   */
+  handOver(): Media {
+    this.isDead = true;
+    for (const { op, id, isFua, isDoomed, fault } of this.inFlight.values()) {
+      if (isDoomed || fault?.kind === "refuse") continue;
+      if (op === Op.flush) this.media.apply({ kind: "flush-complete", flush: id });
+      else if (changesBytes(op)) {
+        this.media.apply({ kind: "complete", write: id, landed: null, isFua });
+      }
+    }
+    this.inFlight.clear();
+    return this.media;
+  }
+
   /** What it holds now, had everything completed been written back. */
   image(): DeviceImage {
     return this.media.cleanImage();
+  }
+
+  /** Whether every page of a range has been written: a sparse file has no room for others. */
+  isStored(offset: number, bytes: number): boolean {
+    return this.media.isStored(offset, bytes);
   }
 
   /** A page of that. */
@@ -304,7 +333,7 @@ export class SimDevice implements BlockDevice {
     return this.media.crashImage(pending, (index) => toFate(fateOf(index)), this.random);
   }
 
-  private refusalOf({ op, offset, bytes }: Pick<InFlight, "op" | "offset" | "bytes">) {
+  private noRoomFor({ op, offset, bytes }: Pick<InFlight, "op" | "offset" | "bytes">) {
     if (this.space === null || !changesBytes(op) || op === Op.discard) return null;
     const refusal = this.space.take({ isHole: this.media.hasHole(offset, bytes) });
     if (refusal !== null) this.faults.count("no room");
@@ -327,6 +356,11 @@ export class SimDevice implements BlockDevice {
       assert(address + bytes <= this.memory.totalBytes, "buffers lie in the memory");
     }
     return { op, offset, bytes, address };
+  }
+
+  private refusal(shape: { op: OpCode; offset: number; bytes: number }): SimFault | null {
+    const errno = this.refusalOf?.(shape.op, shape.offset, shape.bytes) ?? 0;
+    return errno === 0 ? null : { kind: "dead", errno };
   }
 
   private checkOverlap(entry: InFlight): void {

@@ -53,7 +53,7 @@ import { createParityKernels, type ParityKernels } from "../../src/parity/kernel
 import { IoTable } from "../../src/reactor/io-table.ts";
 import { TEST_POOL_BYTES, testMemory } from "../helpers/memory.ts";
 import type { DeviceTrace } from "./device-trace.ts";
-import { blankImage, type DeviceImage, type SectorBytes } from "./media.ts";
+import { blankImage, type DeviceImage, type Media, type SectorBytes } from "./media.ts";
 import { CuttableTransport, FrontClient, type SimClient, SocketClient } from "./sim-clients.ts";
 import { type CrashPolicy, type Latency, SimDevice } from "./sim-device.ts";
 import { SimDrive } from "./sim-drive.ts";
@@ -92,6 +92,12 @@ export interface WorldOptions {
   readonly onEvent?: (event: ArrayEvent) => void;
   /** Milliseconds by which the wall clock is ahead of its usual start: time before a restart. */
   readonly wallAheadMs?: number;
+  /** Default 1. */
+  readonly firstJobId?: number;
+  /** Gets what the reactor says, in the middle of the turn; holes are then punched by it too. */
+  readonly onMessage?: (message: ReactorMessage) => void;
+  /** What a drive that control has opened is here. Default: what is plugged in by its name. */
+  readonly deviceOf?: (drive: OpenDrive) => SimDevice;
 }
 
 export interface DriveOptions {
@@ -153,7 +159,7 @@ export class SimWorld {
       log: options.log ?? silentLog,
       kernels: sharedKernels,
       config: {
-        firstJobId: 1,
+        firstJobId: options.firstJobId ?? 1,
         allowFaultInjection: true,
         autoAssemble: options.autoAssemble ?? true,
       },
@@ -163,7 +169,8 @@ export class SimWorld {
         simulation.onBatchEnd(end);
       },
       post: (message) => {
-        if (message.kind === "punch-hole") this.punch(message);
+        if (options.onMessage !== undefined) options.onMessage(message);
+        else if (message.kind === "punch-hole") this.punch(message);
         if (message.kind !== "event") return;
         this.events.push(message.event);
         simulation.note(`event ${message.event.kind} ${message.event.message}`);
@@ -209,27 +216,30 @@ export class SimWorld {
 
   /** A drive of zeros, plugged in and attached. */
   addDrive(options: DriveOptions): SimDevice {
-    const device = this.plug(blankImage(options), options.latency);
+    const device = this.plug(blankImage(options), { latency: options.latency });
     const attached = this.attach(options.name);
     assert(attached.ok, "a blank drive can be attached");
     return device;
   }
 
   /** Plugs a drive in, without a command. */
-  plug(image: DeviceImage, latency?: Latency): SimDevice {
-    assert(!this.devices.has(image.name), "drives have different names");
+  plug(
+    image: DeviceImage | Media,
+    { latency, name = image.name }: { latency?: Latency | undefined; name?: string } = {},
+  ): SimDevice {
+    assert(!this.devices.has(name), "drives have different names");
     const { trace } = this.options;
     const chosen = latency ?? this.options.latency;
     const device = SimDevice.fromImage(image, {
       simulation: this.simulation,
       table: this.context.table,
       memory: this.context.memory,
-      hasCache: this.options.hasCache?.(image.name) ?? true,
+      hasCache: this.options.hasCache?.(name) ?? true,
       ...(chosen === undefined ? {} : { latency: chosen }),
       ...(trace === undefined ? {} : { trace }),
     });
-    this.devices.set(image.name, device);
-    this.names.push(image.name);
+    this.devices.set(name, device);
+    this.names.push(name);
     return device;
   }
 
@@ -275,6 +285,7 @@ export class SimWorld {
   command<K extends Command["kind"]>(
     command: CommandOf<K>,
   ): Promise<Result<CommandMap[K]["value"], CommandError>> {
+    if (command.kind === "listen-nbd") this.isListening = true;
     const result = this.reactorService.handle(command as unknown as Command);
     inBackground(result, null);
     this.requestTurn();
@@ -449,7 +460,7 @@ export class SimWorld {
 
   private openDevice(drive: OpenDrive): SimDrive {
     const opened = new SimDrive({
-      device: this.device(drive.name),
+      device: this.options.deviceOf?.(drive) ?? this.device(drive.name),
       table: this.context.table,
       simulation: this.simulation,
       maxInFlight: MAX_IN_FLIGHT,
