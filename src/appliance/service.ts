@@ -389,24 +389,36 @@ export class Appliance {
 
   /** Of an array of which nothing is here: it is forgotten. */
   async deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
-    return this.calls.withArray(request.array, async (uuid) => {
-      const known = this.arrays.get(uuid)!;
-      const exports = this.exports.of(uuid);
-      const recorded = await this.store.commit(...this.givingUp(known));
-      if (!recorded.ok) return recorded;
-      const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
-      const deleted = await this.client.call(command);
-      const isGone = deleted.ok || deleted.error.kind === "not-found";
-      if (!isGone) {
-        await this.takeBack(known, exports);
-        return deleted;
-      }
-      for (const { name } of exports) {
-        await this.client.call({ kind: "delete-export", name, force: true });
-      }
-      await this.arrays.introduceAnew(uuid);
-      return ok(null);
+    return this.calls.withArray(request.array, (uuid) => {
+      // Its label and exports are nobody else's before it is certain that it goes.
+      const { label } = this.arrays.get(uuid)!;
+      const exports = this.exports.of(uuid).map(({ name }) => `export:${name}`);
+      return this.calls.holding([`label:${label ?? ""}`, ...exports], () =>
+        this.deleteHeld(request, uuid),
+      );
     });
+  }
+
+  private async deleteHeld(
+    request: CommandMap["delete-array"]["request"],
+    uuid: string,
+  ): Answer<null> {
+    const known = this.arrays.get(uuid)!;
+    const exports = this.exports.of(uuid);
+    const recorded = await this.store.commit(...this.givingUp(known));
+    if (!recorded.ok) return recorded;
+    const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
+    const deleted = await this.client.call(command);
+    const isGone = deleted.ok || deleted.error.kind === "not-found";
+    if (!isGone) {
+      await this.takeBack(known, exports);
+      return deleted;
+    }
+    for (const { name } of exports) {
+      await this.client.call({ kind: "delete-export", name, force: true });
+    }
+    await this.arrays.introduceAnew(uuid);
+    return ok(null);
   }
 
   async addMember(

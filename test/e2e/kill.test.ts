@@ -327,8 +327,11 @@ for (const policy of ["resync", "ppl"] as const) {
       const bench = await killAgainAndAgain("superblock update", policy, async (b) => {
         const writes = (["on", "none", "some"] as const)[b.round % 3]!;
         b.inBackground(changeMembers(b, { writes }));
-        const isFailed = async () => (await b.status()).degraded > 0;
-        if (writes === "on" && b.round % 2 === 0) await until("a member failed", isFailed);
+        const goal = b.load.acknowledgedWrites + WRITES_UNDER_WAY;
+        // Dirty and degraded for certain; in the other rounds the kill may come before that.
+        const isDirty = async () =>
+          b.load.acknowledgedWrites >= goal && (await b.status()).degraded > 0;
+        if (writes === "on" && b.round % 2 === 0) await until("dirty and degraded", isDirty);
         await b.pause(b.below(2) === 0 ? 40 : 250);
       });
       expect([...bench.found.keys()].length).toBeGreaterThan(1);

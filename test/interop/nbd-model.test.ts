@@ -207,7 +207,7 @@ async function happening(daemon: Daemon, round: number): Promise<void> {
     await daemon.must("POST", `${ARRAY}/members/drive2/fail`, {});
   } else if (round === REBUILDING_ROUND) {
     await daemon.must("DELETE", `${ARRAY}/members/drive2`);
-    await daemon.must("PATCH", ARRAY, { syncSpeedMin: MIB, syncSpeedMax: MIB });
+    await daemon.must("PATCH", ARRAY, { syncSpeedMin: 64 * KIB, syncSpeedMax: 64 * KIB });
     await daemon.must("POST", `${ARRAY}/members`, { drive: "drive4" });
   } else if (round === REBUILT_ROUND) {
     expect((await daemon.must("GET", ARRAY)).sync.action).toBe("rebuild");

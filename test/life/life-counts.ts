@@ -1,6 +1,7 @@
 /** What the sequences did, added up by kind. A kind at 0 was not tested. */
 
-export type CountsData = Record<string, number>;
+/** As plain data, for another process. */
+export type LifeCountsData = Record<string, number>;
 
 export class LifeCounts {
   private readonly counts = new Map<string, number>();
@@ -13,11 +14,11 @@ export class LifeCounts {
     return this.counts.get(kind) ?? 0;
   }
 
-  data(): CountsData {
+  data(): LifeCountsData {
     return Object.fromEntries(this.counts);
   }
 
-  add(other: CountsData): void {
+  add(other: LifeCountsData): void {
     for (const [kind, by] of Object.entries(other)) this.bump(kind, by);
   }
 

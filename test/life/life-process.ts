@@ -29,6 +29,9 @@ import type { SimStateFile } from "./sim-state-file.ts";
 
 const DEGRADED_START_MS = 30_000;
 const MESSAGE_MS = 0.02;
+/** A drive that hangs costs its write deadline. */
+const STOP_LIMIT_MS = 300_000;
+const STOP_STEP_MS = 50;
 
 export interface ApiAnswer {
   readonly status: number;
@@ -146,11 +149,18 @@ export class LifeProcess {
     return this.world.run(runCli(line, { daemon }));
   }
 
-  /** SIGTERM: drains, marks clean, ends. */
-  stop(): void {
-    this.world.run(this.appliance.shutdown());
-    this.store.close();
+  /** SIGTERM: drains, marks clean, ends; false: not within the time that systemd gives it. */
+  stop(): boolean {
+    let isStopped = false;
+    const stopped = this.appliance.shutdown().then(() => {
+      isStopped = true;
+    });
+    inBackground(stopped, null);
+    const endMs = this.nowMs + STOP_LIMIT_MS;
+    while (!isStopped && this.nowMs < endMs) this.world.simulation.runFor(STOP_STEP_MS);
+    if (isStopped) this.store.close();
     this.host.end();
+    return isStopped;
   }
 
   /** SIGKILL. The machine goes on. */

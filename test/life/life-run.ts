@@ -176,7 +176,7 @@ export class LifeRun {
     for (const { id } of disks ?? []) {
       for (const stamp of this.stampsOn.get(id) ?? []) formers.add(stamp);
     }
-    const stampSeed = this.seed * 64 + this.nextStamp;
+    const stampSeed = (this.seed * 64 + this.nextStamp) >>> 0;
     this.nextStamp += 1;
     const truth = new ArrayTruth({
       ...{ uuid: status.uuid, stampSeed, policy: status.consistencyPolicy },
@@ -294,8 +294,9 @@ export class LifeRun {
     const how = (["SIGTERM", "SIGTERM", "SIGKILL", "power cut"] as const)[nextBelow(random, 4)]!;
     this.note(how);
     this.bump(`end: ${how}`);
-    if (how === "SIGTERM") this.terminate();
-    else {
+    if (how === "SIGTERM") {
+      if (!this.terminate()) this.afterCrash();
+    } else {
       if (how === "SIGKILL") this.process.kill();
       else this.process.cutPower((["keep", "drop", "random"] as const)[nextBelow(random, 3)]!);
       this.afterCrash();
@@ -306,9 +307,15 @@ export class LifeRun {
   }
 
   /** SIGTERM, and what must be true of a clean stop. */
-  terminate(): void {
+  terminate(): boolean {
+    const isHung = [...this.host.disks.values()].some(({ manner }) => manner === "hangs");
     // A command that is under way comes to its end, or is refused: nobody hears of it here.
-    this.process.stop();
+    if (!this.process.stop()) {
+      // A command may wait for a drive that no running array watches, and the stop for that.
+      if (!isHung) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
+      this.bump("end: killed after SIGTERM");
+      return false;
+    }
     this.check();
     this.ledger.abandon();
     for (const truth of this.truths.values()) {
@@ -317,6 +324,7 @@ export class LifeRun {
       truth.oracle.endFlush(flush, { isDone: truth.trouble === "none" });
       truth.crash({ isTorn: false });
     }
+    return true;
   }
 
   private afterCrash(): void {

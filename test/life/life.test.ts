@@ -10,6 +10,71 @@ import { runLife } from "./life-run.ts";
 
 const SEED_COUNT = Number(process.env["LIFE_SEEDS"] ?? 500);
 const SEEDS_PER_TEST = 25;
+/** Every one of these must have happened, or the run has tested less than it says. */
+const MUST_HAPPEN = [
+  "check: audit",
+  "check: read through, none",
+  "check: started without one",
+  "check: status",
+  "command: add drive done",
+  "command: add member done",
+  "command: cancel scrub done",
+  "command: client connected",
+  "command: create done",
+  "command: create refused 409",
+  "command: create refused 507",
+  "command: delete array done",
+  "command: delete array refused 409",
+  "command: delete array refused 507",
+  "command: delete export done",
+  "command: fail member done",
+  "command: flush",
+  "command: pause scrub done",
+  "command: policy done",
+  "command: put export done",
+  "command: read",
+  "command: remove drive done",
+  "command: remove member done",
+  "command: rename done",
+  "command: scrub and wait done",
+  "command: scrub done",
+  "command: settings done",
+  "command: start deleted done",
+  "command: start done",
+  "command: stop done",
+  "command: write",
+  "action: array start",
+  "action: member add",
+  "end: SIGKILL",
+  "end: SIGTERM",
+  "end: power cut",
+  "fault: at another path",
+  "fault: beyond",
+  "fault: clock after 2038",
+  "fault: clock ahead",
+  "fault: clock at 1970",
+  "fault: clock back",
+  "fault: clone",
+  "fault: hang",
+  "fault: letters shuffled",
+  "fault: new disk",
+  "fault: open EIO",
+  "fault: open hangs",
+  "fault: open in-use",
+  "fault: open slow",
+  "fault: plug",
+  "fault: pull",
+  "fault: state damaged",
+  "fault: state full",
+  "fault: state gone",
+  "fault: state locked",
+  "fault: state read-only",
+  "state: active",
+  "state: clean",
+  "state: degraded",
+  "state: failed",
+  "state: inactive",
+];
 const counts = new LifeCounts();
 const chosen = process.env["SEED"];
 
@@ -27,6 +92,10 @@ if (chosen !== undefined) {
       }
     }, 600_000);
   }
+
+  test("life: all seeds: each kind of command, fault, end and check has happened", () => {
+    expect(MUST_HAPPEN.filter((kind) => counts.of(kind) === 0)).toEqual([]);
+  });
 
   test("life: one seed twice: the same run, event by event", () => {
     for (const seed of [3, 4]) {

@@ -1,0 +1,395 @@
+/**
+ * Goal: what the lives of the daemon have found once is not lost again.
+ * Method: each violation as the shortest story that shows it, on the same simulated machine; the
+ * seed that found it stands behind its name, although a change of the lives gives it another story.
+ */
+import { expect, test } from "bun:test";
+import { parseUuid } from "../../src/appliance/labels.ts";
+import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
+import { SeededRandom } from "../../src/base/random.ts";
+import type { SocketClient } from "../sim/sim-clients.ts";
+import { type ApiAnswer, LifeProcess } from "./life-process.ts";
+import { type Disk, SimHost } from "./sim-host.ts";
+import { SimStateFile } from "./sim-state-file.ts";
+
+const OPENED_MS = 2_000;
+const DEGRADED_START_MS = 31_000;
+
+/** A machine with disks d1, d2, ..., and a daemon that knows them by these names. */
+class Story {
+  readonly host: SimHost;
+  readonly stateFile: SimStateFile;
+  readonly disks: Disk[] = [];
+  process: LifeProcess;
+  private readonly random = new SeededRandom(1);
+  private uuidCount = 0;
+
+  constructor(diskCount: number, options: { tellsId?: boolean } = {}) {
+    this.host = new SimHost({ random: this.random.split() });
+    this.stateFile = new SimStateFile({ random: this.random.split() });
+    this.process = this.start();
+    for (let index = 0; index < diskCount; index += 1) {
+      const disk = this.host.addDisk(options);
+      this.disks.push(disk);
+      this.must("POST", "/v1/drives", { name: `d${index + 1}`, path: disk.path });
+    }
+  }
+
+  ask(method: string, path: string, body?: unknown): ApiAnswer {
+    return this.process.ask(method, path, body);
+  }
+
+  must(method: string, path: string, body?: unknown): ApiAnswer["body"] {
+    const answer = this.ask(method, path, body);
+    expect({ call: `${method} ${path}`, isDone: answer.status < 300, ...answer }).toMatchObject({
+      isDone: true,
+    });
+    return answer.body;
+  }
+
+  create(name: string, drives: string, rest: object = {}): ArrayStatus {
+    const body = { name, drives: drives.split(" "), chunkKiB: 8, sizeKiB: 32, ...rest };
+    const created = this.must("POST", "/v1/arrays", body);
+    this.process.world.simulation.runFor(1_000);
+    return created;
+  }
+
+  /** All of it are these bytes, durably. */
+  fill(exportName: string, byte: number): void {
+    const client = this.connect(exportName);
+    const { world } = this.process;
+    expect(world.run(client.write(0, new Uint8Array(4096).fill(byte)))).toBe(0);
+    expect(world.run(client.flush())).toBe(0);
+    client.transport.cutAfter(0);
+    world.simulation.runFor(500);
+  }
+
+  firstByte(exportName: string): number | undefined {
+    const client = this.connect(exportName);
+    const { status, data } = this.process.world.run(client.read(0, 512));
+    client.transport.cutAfter(0);
+    return status === 0 ? data[0] : undefined;
+  }
+
+  connect(exportName: string): SocketClient {
+    const { world } = this.process;
+    const dialled = world.run(world.dial(exportName));
+    if (!dialled.ok) throw new Error(JSON.stringify(dialled.error));
+    return dialled.value;
+  }
+
+  arrays(): string[] {
+    const arrays = this.must("GET", "/v1/arrays") as ArrayStatus[];
+    return arrays.map(({ name, state }) => `${name} ${state}`);
+  }
+
+  restart(how: "SIGTERM" | "SIGKILL", meanwhile: () => void = () => {}): void {
+    if (how === "SIGTERM") expect(this.process.stop()).toBe(true);
+    else this.process.kill();
+    meanwhile();
+    this.process = this.start();
+    this.run(OPENED_MS);
+  }
+
+  run(forMs: number): void {
+    this.process.world.simulation.runFor(forMs);
+  }
+
+  private start(): LifeProcess {
+    const { host, stateFile } = this;
+    const newUuid = (): string => {
+      this.uuidCount += 1;
+      return parseUuid(this.uuidCount.toString(16).padStart(8, "0").repeat(4))!;
+    };
+    const random = this.random.split();
+    return new LifeProcess({ host, stateFile, random, newUuid, wallAheadMs: 0 });
+  }
+}
+
+// Kind 1: names ---------------------------------------------------------------------------------
+
+test("a deleted array whose drives stay: not there at the next start, its name is free", () => {
+  const story = new Story(6);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 1);
+  story.must("DELETE", "/v1/arrays/tank");
+  const { uuid } = story.create("tank", "d4 d5 d6");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 2);
+  for (const how of ["SIGTERM", "SIGKILL"] as const) {
+    story.restart(how);
+    expect(story.arrays().map((text) => text.split(" ")[0])).toEqual(["tank"]);
+    expect(story.must("GET", "/v1/arrays/tank").uuid).toBe(uuid);
+    expect(story.firstByte("x")).toBe(2);
+  }
+});
+
+test("two arrays of one name, whose state is lost: two labels, each serves its own", () => {
+  const story = new Story(6);
+  const { uuid: one } = story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: one });
+  story.fill("x", 1);
+  story.must("DELETE", "/v1/arrays/tank");
+  const { uuid: two } = story.create("tank", "d4 d5 d6");
+  story.must("PUT", "/v1/exports/y", { array: two });
+  story.fill("y", 2);
+  story.restart("SIGTERM", () => {
+    story.stateFile.trouble = "gone";
+  });
+  for (const [index, { path }] of story.disks.entries()) {
+    story.must("POST", "/v1/drives", { name: `d${index + 1}`, path });
+  }
+  const names = (story.must("GET", "/v1/arrays") as ArrayStatus[]).map(({ name }) => name);
+  expect(new Set(names).size).toBe(2);
+  for (const [array, byte] of [
+    [one, 1],
+    [two, 2],
+  ] as const) {
+    story.must("PUT", `/v1/exports/e${byte}`, { array });
+    expect(story.firstByte(`e${byte}`)).toBe(byte);
+  }
+});
+
+test("start of a deleted array: it runs, and is answered so (seed 9)", () => {
+  const story = new Story(3);
+  const { uuid } = story.create("tank", "d1 d2 d3");
+  story.must("DELETE", "/v1/arrays/tank");
+  expect(story.must("POST", `/v1/arrays/${uuid}/start`, {})).toMatchObject({ state: "clean" });
+  expect(story.arrays()).toEqual(["tank clean"]);
+  story.restart("SIGKILL");
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("a create by force while the drives are being opened: gives nothing up (seed 323)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 5);
+  story.process.kill();
+  story.restart("SIGKILL", () => {});
+  story.process.kill();
+  story.process = new LifeProcess({
+    ...{ host: story.host, stateFile: story.stateFile, random: new SeededRandom(2) },
+    ...{ newUuid: () => parseUuid("f".repeat(32))!, wallAheadMs: 0 },
+  });
+  const body = { name: "tank", drives: ["d1", "d2", "d3"], force: true };
+  expect(story.ask("POST", "/v1/arrays", body).status).toBe(409);
+  story.run(OPENED_MS);
+  expect(story.firstByte("x")).toBe(5);
+});
+
+test("a create by force that is refused: what it was to take the name of stays (seed 323)", () => {
+  const story = new Story(4);
+  const { uuid } = story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.restart("SIGTERM", () => {
+    for (const disk of story.disks.slice(0, 3)) story.host.pull(disk);
+  });
+  const body = { name: "tank", drives: ["d4", "d5", "d6"], force: true };
+  expect(story.ask("POST", "/v1/arrays", body).status).toBe(404);
+  for (let turn = 0; turn < 2; turn += 1) {
+    expect(story.arrays()).toEqual(["tank absent"]);
+    expect(story.must("GET", "/v1/exports")).toMatchObject([{ name: "x", arrayUuid: uuid }]);
+    story.restart("SIGKILL");
+  }
+});
+
+test("an export put while its array is made, which then fails: refused (seed 225)", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  const { world } = story.process;
+  const body = { name: "pool", drives: ["d2", "d3", "d4"], chunkKiB: 8 };
+  const creating = story.process.call("POST", "/v1/arrays", body);
+  const putting = story.process.call("PUT", "/v1/exports/x", { array: "pool" });
+  expect(world.run(creating).status).toBe(409);
+  expect(world.run(putting).status).toBe(404);
+  expect(story.must("GET", "/v1/exports")).toEqual([]);
+});
+
+test("a delete that fails while its name is taken again: no two of one name (seed 1398)", () => {
+  const story = new Story(6);
+  story.create("tank", "d1 d2 d3");
+  story.host.pull(story.disks[2]!);
+  const { world } = story.process;
+  const body = { name: "tank", drives: ["d4", "d5", "d6"], chunkKiB: 8, sizeKiB: 32 };
+  const deleting = story.process.call("DELETE", "/v1/arrays/tank?zeroSuperblocks=true");
+  const creating = story.process.call("POST", "/v1/arrays", body);
+  expect(world.run(deleting).status).toBe(500);
+  world.run(creating);
+  const names = (story.must("GET", "/v1/arrays") as ArrayStatus[]).map(({ name }) => name);
+  expect(names).toEqual([...new Set(names)]);
+});
+
+test("two renames to one name while the state is locked: one of them", () => {
+  const story = new Story(6);
+  const arrays = [story.create("tank", "d1 d2 d3"), story.create("pool", "d4 d5 d6")];
+  story.stateFile.trouble = "locked";
+  const renames = arrays.map(({ uuid }) =>
+    story.process.call("PATCH", `/v1/arrays/${uuid}`, { name: "vault" }),
+  );
+  story.run(100);
+  story.stateFile.trouble = "none";
+  const statuses = renames.map((rename) => story.process.world.run(rename).status);
+  expect(statuses.sort()).toEqual([200, 409]);
+});
+
+// Kind 4: the state file ------------------------------------------------------------------------
+
+for (const trouble of ["full", "read-only"] as const) {
+  test(`the state directory is ${trouble}: nothing that must be recorded is done`, () => {
+    const story = new Story(6);
+    story.create("tank", "d1 d2 d3");
+    story.must("PUT", "/v1/exports/x", { array: "tank" });
+    story.fill("x", 3);
+    story.stateFile.trouble = trouble;
+    const before = [
+      story.arrays(),
+      story.must("GET", "/v1/exports"),
+      story.must("GET", "/v1/drives"),
+    ];
+    const calls: [string, string, unknown?][] = [
+      ["POST", "/v1/arrays", { name: "pool", drives: ["d4", "d5", "d6"] }],
+      ["PATCH", "/v1/arrays/tank", { name: "other" }],
+      ["PUT", "/v1/exports/y", { array: "tank" }],
+      ["DELETE", "/v1/exports/x"],
+      ["DELETE", "/v1/arrays/tank"],
+      ["DELETE", "/v1/drives/d6"],
+    ];
+    for (const [method, path, body] of calls) {
+      expect([method, path, story.ask(method, path, body).status]).toEqual([method, path, 507]);
+    }
+    const after = [
+      story.arrays(),
+      story.must("GET", "/v1/exports"),
+      story.must("GET", "/v1/drives"),
+    ];
+    expect(after).toEqual(before);
+    expect(story.firstByte("x")).toBe(3);
+    story.restart("SIGKILL");
+    expect(story.firstByte("x")).toBe(3);
+  });
+}
+
+// Kind 6: drives that move ----------------------------------------------------------------------
+
+test("disks without a lasting name, another boot: each is found again (seeds 496, 539)", () => {
+  for (let turn = 0; turn < 8; turn += 1) {
+    const story = new Story(5, { tellsId: false });
+    story.create("tank", "d1 d2 d3");
+    story.must("PUT", "/v1/exports/x", { array: "tank" });
+    story.fill("x", 7);
+    story.restart("SIGTERM", () => {
+      for (let shuffle = 0; shuffle <= turn; shuffle += 1) story.host.shuffleLetters();
+    });
+    expect(story.arrays()).toEqual(["tank clean"]);
+    expect(story.firstByte("x")).toBe(7);
+  }
+});
+
+test("a create, and the daemon is killed at once: its drives are its drives (seed 998)", () => {
+  for (const tellsId of [true, false]) {
+    const story = new Story(3, { tellsId });
+    story.create("tank", "d1 d2 d3");
+    story.must("DELETE", "/v1/arrays/tank?zeroSuperblocks=true");
+    story.run(1_000);
+    const body = { name: "tank", drives: ["d1", "d2", "d3"], chunkKiB: 8, sizeKiB: 32 };
+    story.must("POST", "/v1/arrays", body);
+    story.restart("SIGKILL");
+    expect(story.arrays()).toHaveLength(1);
+    expect(story.arrays()[0]).not.toContain("absent");
+  }
+});
+
+test("a disk that comes after the start: the array is whole, or its drive is told to be stale", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  const last = story.disks[2]!;
+  story.restart("SIGTERM", () => story.host.pull(last));
+  expect(story.arrays()).toEqual(["tank inactive"]);
+  story.host.plug(last);
+  story.run(5_000);
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+// Kind 9: under clients ---------------------------------------------------------------------------
+
+test("stop, delete and zero with a client: refused, and nothing has changed", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  const client = story.connect("x");
+  for (const [method, path] of [
+    ["POST", "/v1/arrays/tank/stop"],
+    ["DELETE", "/v1/arrays/tank"],
+    ["DELETE", "/v1/arrays/tank?zeroSuperblocks=true"],
+    ["DELETE", "/v1/exports/x"],
+  ] as const) {
+    expect([path, story.ask(method, path).status]).toEqual([path, 409]);
+    expect(story.process.world.run(client.read(0, 512)).status).toBe(0);
+  }
+  story.restart("SIGKILL");
+  expect(story.arrays()[0]).toStartWith("tank");
+  expect(story.firstByte("x")).toBe(0);
+});
+
+// Kind 10: truth ----------------------------------------------------------------------------------
+
+test("an array that was known and is gone: listed, and status says so", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.restart("SIGTERM", () => {
+    for (const disk of story.disks) story.host.pull(disk);
+  });
+  expect(story.arrays()).toEqual(["tank absent"]);
+  expect(story.process.cli("status").stdout).toContain("array: tank   state: absent");
+  expect(story.process.cli("status --check").exitCode).toBe(2);
+});
+
+test("a stale drive in the place of its successor: shown as stale, not in the seat", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3", { consistencyPolicy: "resync" });
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  const [, second, stale] = story.disks;
+  story.host.pull(stale!);
+  story.fill("x", 1);
+  story.fill("x", 2);
+  story.restart("SIGTERM", () => {
+    story.host.plug(stale!);
+    story.host.pull(second!);
+  });
+  story.run(DEGRADED_START_MS);
+  const [array] = story.must("GET", "/v1/arrays") as ArrayStatus[];
+  const seats = array!.members.map(({ drive, state }) => `${drive} ${state}`);
+  expect(seats).not.toContain("d3 in-sync");
+  const drives = story.must("GET", "/v1/drives") as DriveStatus[];
+  expect(drives.find(({ name }) => name === "d3")!.state).toBe("stale");
+});
+
+// Nothing takes it down ---------------------------------------------------------------------------
+
+test("an array none of whose drives answers: listed, and nothing ends (seed 635)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.restart("SIGTERM", () => story.host.pull(story.disks[0]!));
+  for (const disk of story.disks.slice(1)) disk.device!.hang();
+  const starting = story.process.call("POST", "/v1/arrays/tank/start", {});
+  story.run(2_000);
+  expect(story.arrays()).toEqual(["tank inactive"]);
+  for (const disk of story.disks.slice(1)) story.host.letGo(disk);
+  story.process.world.run(starting);
+});
+
+test("SIGTERM while a drive hangs: its write deadline, and the array is clean (seed 64)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 9);
+  story.disks[1]!.device!.hang();
+  expect(story.process.stop()).toBe(true);
+  expect(story.process.nowMs).toBeLessThan(240_000);
+  story.host.pull(story.disks[1]!);
+  story.restart("SIGKILL");
+  story.run(DEGRADED_START_MS);
+  expect(story.firstByte("x")).toBe(9);
+});
