@@ -425,8 +425,12 @@ export class Appliance {
     request: CommandMap["add-member"]["request"],
     { allocate }: { allocate: boolean } = { allocate: false },
   ): Promise<CommandResult<"add-member">> {
-    const given = await this.drives.giveSpace(allocate ? [request.drive] : []);
-    if (!given.ok) return given;
+    if (allocate) {
+      const judged = await this.arrayCommand<"check-member">({ kind: "check-member", ...request });
+      if (!judged.ok) return judged;
+      const given = await this.drives.giveSpace([request.drive]);
+      if (!given.ok) return given;
+    }
     const added = await this.arrayCommand<"add-member">({ kind: "add-member", ...request });
     if (added.ok && added.value.role === "rebuild") this.jobs.record(added.value.job);
     return added;

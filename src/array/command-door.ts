@@ -167,6 +167,7 @@ function driveNamesOf(command: ArrayCommand): readonly string[] {
     case "create-array":
       return [...command.drives, ...command.spares];
     case "add-member":
+    case "check-member":
     case "fail-member":
     case "remove-member":
       return [command.drive];

@@ -54,6 +54,23 @@ export async function addMember(
   return ok({ role: "rebuild", job: job.status() });
 }
 
+/** What `addMember` would refuse, before anything is done for it. */
+export function checkMember(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+  { force }: { force: boolean },
+): Result<null, CommandError> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const refused = checkNewMember(registry, record, array, drive, force);
+  if (refused !== null) return err(refused);
+  if (canRebuildPartially(array, drive)) return ok(null);
+  const superblock = new SpareSeat(array).superblockFor(drive);
+  if (superblock.ok) return ok(null);
+  return err(commandError("invalid", "drive-too-small", superblock.error));
+}
+
 async function joinArray(
   registry: Registry,
   record: ArrayRecord,

@@ -151,6 +151,11 @@ export interface CommandMap {
     request: { array: string; drive: string; force: boolean };
     value: { role: "rebuild"; job: JobStatus } | { role: "spare"; array: ArrayStatus };
   };
+  /** Whether `add-member` would take it, without doing it. */
+  "check-member": {
+    request: { array: string; drive: string; force: boolean };
+    value: null;
+  };
   "fail-member": { request: { array: string; drive: string }; value: ArrayStatus };
   "remove-member": { request: { array: string; drive: string }; value: null };
   "start-scrub": {

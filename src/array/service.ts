@@ -21,6 +21,7 @@ import type { ArrayFront } from "./front.ts";
 import type { Job } from "./jobs.ts";
 import {
   addMember,
+  checkMember,
   failMember,
   notRunning,
   rejoinSpare,
@@ -114,6 +115,10 @@ export class ArrayService {
       "add-member": (command) =>
         this.withDrive(command, (record, drive) =>
           addMember(registry, record, drive, { force: command.force }),
+        ),
+      "check-member": (command) =>
+        this.withDrive(command, async (record, drive) =>
+          checkMember(registry, record, drive, { force: command.force }),
         ),
       "fail-member": (command) =>
         this.withDrive(command, (record, drive) => failMember(registry, record, drive)),

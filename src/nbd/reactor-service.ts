@@ -30,8 +30,7 @@ export function createService(context: ReactorContext): ReactorService & { serve
     maxConnections * maxRequestsPerConnection <= FRONT_REQUESTS_MAX,
     "an array has room for all requests of all connections",
   );
-  // Where arrays start only when asked, whoever asks is done before anything is exported.
-  let isStartOver = context.config.autoAssemble === false;
+  let isStartOver = false;
   const server = new NbdServer({
     ...{ loop, memory, carver, payloadPool, log },
     limits: { maxPayloadBytesPerConnection },

@@ -29,6 +29,7 @@ import { makeTempDir } from "../helpers/temp.ts";
 const CAN_RUN = needs("libaio", "direct-io");
 const NEEDS = "[needs libaio, direct-io]";
 const DEVICE_BYTES = 4 * MIB;
+const OTHER_UUID = "01010101:02020202:03030303:04040404";
 const FULL = testSuperblock(0, { deviceBytes: DEVICE_BYTES });
 
 /** What lies on one file: its superblock, changed in fields, and then bytes of the whole file. */
@@ -227,7 +228,7 @@ const ARRAY_CASES: readonly Case[] = [
   {
     name: "two members with one role",
     // The copy comes before the array is complete: it would start without asking for it.
-    members: [{}, {}, { devNumber: 1 }, { devNumber: 2 }],
+    members: [{}, {}, { devNumber: 1, fields: { deviceUuid: OTHER_UUID } }, { devNumber: 2 }],
     names: 2,
     says: [/both claim to be device 1/, /Disconnect the one/],
   },

@@ -281,7 +281,9 @@ test.skipIf(!CAN_RUN)(
     await daemon.must("POST", "/v1/arrays", { name: "a", drives });
     await daemon.settle("a");
     expect(await daemon.stop()).toBe(0);
-    await mustRun(["mv", files[1]!, join(folder, "gone.img")]);
+    // Beside the others it would be found.
+    mkdirSync(join(folder, "away"));
+    await mustRun(["mv", files[1]!, join(folder, "away")]);
 
     daemon = await Daemon.start(folder, { flags });
     expect((await daemon.must("GET", "/v1/arrays/a")).state).toBe("inactive");

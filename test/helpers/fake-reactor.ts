@@ -175,6 +175,11 @@ export class FakeReactor implements ReactorChannel {
     },
     "set-array": ({ kind: _kind, array, ...settings }) => this.change(array, settings),
     "add-member": ({ array, drive }) => this.addMember(array, drive),
+    "check-member": ({ array, drive }) => {
+      const known = this.array(array);
+      if (!known.ok) return known;
+      return this.drives.has(drive) ? ok(null) : notFound("drive", drive);
+    },
     "fail-member": ({ array, drive }) => this.setMember(array, drive, { state: "faulty" }),
     "remove-member": ({ array, drive }) => {
       const removed = this.setMember(array, drive, { state: "missing", drive: null });

@@ -8,6 +8,7 @@
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
+import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 
@@ -1084,6 +1085,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   ...DRIVE_MUTATIONS,
   ...NBD_MUTATIONS,
+  ...LIFE_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,

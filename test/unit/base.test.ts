@@ -72,6 +72,7 @@ describe("errno", () => {
     // node:os leaves out what is not in POSIX; those are in linux/errno.h as written here.
     const linuxOnly = new Map([
       ["ENOTBLK", 15],
+      ["EBADE", 52],
       ["ESHUTDOWN", 108],
       ["EREMOTEIO", 121],
     ]);

@@ -110,7 +110,10 @@ async function serveFiles(
     array: uuid,
     readOnly,
   });
-  return offered.ok ? ok(nbdUri(address, exportName)) : err(offered.error.detail);
+  if (!offered.ok) return err(offered.error.detail);
+  // The array has started: nobody has to wait for another one.
+  await client.call({ kind: "exports-settle" });
+  return ok(nbdUri(address, exportName));
 }
 
 /** Some reasons name the path themselves. */

@@ -1,0 +1,161 @@
+/** Ways to break what is around the arrays: names, the state, drives that move, what is told. */
+import type { Mutation } from "./mutations.ts";
+
+const STORIES = "./test/life/stories.test.ts";
+const LIVES = "./test/life/life.test.ts";
+
+function story(name: string): readonly string[] {
+  return [STORIES, "-t", name];
+}
+
+export const LIFE_MUTATIONS: readonly Mutation[] = [
+  // Kind 1: a name serves another array's data.
+  {
+    name: "life: a deleted array starts by itself",
+    rule: null,
+    file: "src/appliance/array-book.ts",
+    find: 'mayStart: array.standing !== "deleted",',
+    replace: "mayStart: true,",
+    test: story("a deleted array whose drives stay"),
+  },
+  {
+    name: "life: labels by the order of drives",
+    rule: null,
+    file: "src/appliance/array-book.ts",
+    find: "this.holderOf(label) !== null || this.isClaimed(label);",
+    replace: "label.length === 0;",
+    test: story("two arrays of one name"),
+  },
+  {
+    name: "life: exports go by name",
+    rule: null,
+    file: "src/appliance/export-book.ts",
+    find: "const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };",
+    replace:
+      "const entry = { name, arrayUuid: null, array: this.arrays.labelOf(arrayUuid), readOnly };",
+    test: story("a deleted array whose drives stay"),
+  },
+  {
+    name: "life: a deletion keeps the exports",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: '...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),',
+    replace: "...exports.flatMap((): StateChange[] => []),",
+    test: [LIVES, "-t", "seeds 1 to 25"],
+  },
+  {
+    name: "life: an array that is starting counts as absent",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: 'if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");',
+    replace: "",
+    test: story("while the drives are being opened"),
+  },
+  {
+    name: "life: a rename does not hold the name",
+    rule: null,
+    file: "src/appliance/service.ts",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    find: "const renamed = await this.calls.holding([`label:${name}`], () =>",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    replace: "const renamed = await this.calls.holding([`from:${uuid}`], () =>",
+    test: story("two renames to one name"),
+  },
+  // Kind 4: the state.
+  {
+    name: "life: an array is recorded after the act",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: 'const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);',
+    replace:
+      'this.store.note({ kind: "put-array", array }, ...givenUp);\n      const recorded = ok(null);',
+    test: story("the state directory is full"),
+  },
+  {
+    name: "life: a drive is forgotten whether or not that is recorded",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    find: 'const recorded = await store.commit({ kind: "delete-drive", name });',
+    replace: 'store.note({ kind: "delete-drive", name });\n      const recorded = ok(null);',
+    test: story("the state directory is full"),
+  },
+  // Kind 5: commands that overlap.
+  {
+    name: "life: commands hold nothing",
+    rule: null,
+    file: "src/array/service.ts",
+    find: "const lease = await leases.take(keys, holder, (giveUp) => {",
+    replace: "const lease = await leases.take([], holder, (giveUp) => {",
+    test: [LIVES, "-t", "seeds 1 to 25"],
+  },
+  // Kind 6: the start.
+  {
+    name: "life: a start of what runs is refused",
+    rule: null,
+    file: "src/array/start-array.ts",
+    find: "if (!options.readOnly || record.running.readOnlyReason !== null) return ok();",
+    replace: "",
+    test: story("start of a deleted array"),
+  },
+  {
+    name: "life: what is at the path is the drive",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    find: "if (!this.isSettled) return notThisDrive(`${path} holds something else`);",
+    replace: "if (drive.deviceUuid !== null) return null;",
+    test: story("disks without a lasting name"),
+  },
+  {
+    name: "life: missing drives are not looked for",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    find: "void this.lookForMissing({ isDeep }).then(() => this.watch());",
+    replace: "if (isDeep && this.looks < 0) void this.lookForMissing({ isDeep });",
+    test: story("a disk that comes after the start"),
+  },
+  {
+    name: "life: a new superblock makes another disk",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    find: "return byId === drive.byId ? null : notThisDrive(`${path} is another disk (${byId})`);",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    replace: "return notThisDrive(`${path} is another disk (${byId})`);",
+    test: story("a create, and the daemon is killed at once"),
+  },
+  // Kind 9: under clients.
+  {
+    name: "life: arrays are taken from under their clients",
+    rule: null,
+    file: "src/nbd/reactor-service.ts",
+    find: "if (count === 0) return null;",
+    replace: "if (count >= 0) return null;",
+    test: story("stop, delete and zero with a client"),
+  },
+  {
+    name: "life: a deletion that was refused is kept",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: "      await this.takeBack(known, exports);",
+    replace: "",
+    test: story("stop, delete and zero with a client"),
+  },
+  // Kind 10: truth.
+  {
+    name: "life: an array that is gone is not told of",
+    rule: null,
+    file: "src/appliance/array-book.ts",
+    find: '.filter(({ uuid, standing }) => standing === "known" && !present.has(uuid))',
+    replace: '.filter(({ uuid, standing }) => standing === "creating" && !present.has(uuid))',
+    test: story("an array that was known and is gone"),
+  },
+  {
+    name: "life: a stale drive is shown in the seat of the true one",
+    rule: null,
+    file: "src/array/array-status.ts",
+    find: "const isCurrent = events >= freshest.events - 1;",
+    replace: "const isCurrent = events <= freshest.events;",
+    test: story("a stale drive in the place of its successor"),
+  },
+];
