@@ -17,7 +17,7 @@ import type { ReactorClient } from "./reactor-client.ts";
 import type { StoredDrive } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
-const LOOK_MS = 3_000;
+const LOOK_MS = 5_000;
 /** Every so many looks all block devices are read: that wakes sleeping disks. */
 const DEEP_LOOK_EVERY = 10;
 
@@ -71,7 +71,7 @@ export class DriveKeeper {
       if (this.isStopped) return;
       this.looks += 1;
       const isDeep = this.looks % DEEP_LOOK_EVERY === 0;
-      void this.lookForMissing({ isDeep }).then(() => this.watch());
+      void this.lookForMissing({ isDeep, inFolders: true }).then(() => this.watch());
     });
   }
 
@@ -134,9 +134,12 @@ export class DriveKeeper {
     }
   }
 
-  /** Looks for all missing drives now, wherever they may have gone. */
+  /**
+   * Looks for all missing drives now, on all devices. Not for files under other names: whoever
+   * renames one means something by it, and is given the time to say so.
+   */
   async retryMissing(): Promise<void> {
-    await this.lookForMissing({ isDeep: true });
+    await this.lookForMissing({ isDeep: true, inFolders: false });
   }
 
   /**
@@ -272,7 +275,7 @@ export class DriveKeeper {
     }
     if (!this.isSettled) return notThisDrive(`${path} holds something else`);
     // On all devices: without a lasting name its path may be another disk's since the last boot.
-    const found = await this.look([drive], { isDeep: true });
+    const found = await this.look([drive], { isDeep: true, inFolders: true });
     const itself = found.find(({ member }) => member?.deviceUuid === drive.deviceUuid);
     return itself === undefined
       ? null
@@ -281,10 +284,10 @@ export class DriveKeeper {
 
   // Looking for what is missing -----------------------------------------------------------------
 
-  private async lookForMissing({ isDeep }: { isDeep: boolean }): Promise<void> {
+  private async lookForMissing(where: { isDeep: boolean; inFolders: boolean }): Promise<void> {
     const drives = this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
     if (drives.length === 0) return;
-    const found = await this.look(drives, { isDeep });
+    const found = await this.look(drives, where);
     await Promise.all(
       drives.map(async (drive) => {
         const device =
@@ -302,13 +305,13 @@ export class DriveKeeper {
   /** What is where these drives may be. */
   private async look(
     drives: readonly StoredDrive[],
-    { isDeep }: { isDeep: boolean },
+    { isDeep, inFolders }: { isDeep: boolean; inFolders: boolean },
   ): Promise<readonly FoundDevice[]> {
     const isDevice = (path: string): boolean => path.startsWith("/dev/");
     const files = drives.filter(({ path }) => !isDevice(path));
     const { found } = await this.parts.opener.look({
       paths: drives.flatMap(pathsOf),
-      folders: [...new Set(files.map(({ path }) => dirname(path)))],
+      folders: !inFolders ? [] : [...new Set(files.map(({ path }) => dirname(path)))],
       blockDevices: isDeep && drives.some(({ path }) => isDevice(path)),
     });
     return found;
