@@ -44,12 +44,30 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     test: [LIVES, "-t", "seeds 1 to 25"],
   },
   {
+    name: "life: a refused create by force has given the name up",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: "if (holder !== null) await this.takeBack(holder, exports);",
+    replace: "",
+    test: story("a create by force that fails"),
+  },
+  {
     name: "life: an array that is starting counts as absent",
     rule: null,
     file: "src/appliance/service.ts",
     find: 'if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");',
     replace: "",
     test: story("while the drives are being opened"),
+  },
+  {
+    name: "life: an array is referred to before it is there",
+    rule: null,
+    file: "src/appliance/service.ts",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    find: "return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
+    replace: "return this.calls.holding([`label:${name}`], async () => {",
+    test: story("an export put while its array is made"),
   },
   {
     name: "life: a rename does not hold the name",
@@ -88,6 +106,14 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     replace: "const lease = await leases.take([], holder, (giveUp) => {",
     test: [LIVES, "-t", "seeds 1 to 25"],
   },
+  {
+    name: "life: no drive that answers is an assertion",
+    rule: null,
+    file: "src/array/start-needs.ts",
+    find: "if (candidates.length === 0) return err(noneAnswers(registry, record));",
+    replace: "",
+    test: story("an array none of whose drives answers"),
+  },
   // Kind 6: the start.
   {
     name: "life: a start of what runs is refused",
@@ -110,8 +136,8 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     name: "life: missing drives are not looked for",
     rule: null,
     file: "src/appliance/drive-keeper.ts",
-    find: "void this.lookForMissing({ isDeep }).then(() => this.watch());",
-    replace: "if (isDeep && this.looks < 0) void this.lookForMissing({ isDeep });",
+    find: "void this.lookForMissing({ isDeep, inFolders: true }).then(() => this.watch());",
+    replace: "if (isDeep && this.looks < 0) void this.lookForMissing({ isDeep, inFolders: true });",
     test: story("a disk that comes after the start"),
   },
   {
@@ -123,6 +149,14 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     replace: "return notThisDrive(`${path} is another disk (${byId})`);",
     test: story("a create, and the daemon is killed at once"),
+  },
+  {
+    name: "life: a stop waits for a drive that hangs",
+    rule: 14,
+    file: "src/array/raid-array.ts",
+    find: "this.front.isStopping = true;",
+    replace: "this.front.isStopping = true;\n    this.deadlines.stop();",
+    test: story("SIGTERM while a drive hangs"),
   },
   // Kind 9: under clients.
   {
