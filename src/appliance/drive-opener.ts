@@ -1,6 +1,8 @@
 /** What the appliance needs of the helper threads: the calls that may block. */
 import type { CommandError, DriveIdentity, OpenDrive } from "../array/protocol.ts";
 import type { Result } from "../base/result.ts";
+import { setNameOf } from "../md/create.ts";
+import { roleOf, type Superblock } from "../md/superblock.ts";
 
 export interface OpenRequest {
   readonly name: string;
@@ -27,6 +29,16 @@ export interface FoundMember {
   readonly events: number;
   /** As on disk, with the home host before a colon, if any. */
   readonly setName: string;
+}
+
+export function foundMember(superblock: Superblock): FoundMember {
+  return {
+    arrayUuid: superblock.arrayUuid,
+    deviceUuid: superblock.deviceUuid,
+    role: roleOf(superblock, superblock.devNumber),
+    events: superblock.events,
+    setName: setNameOf(superblock),
+  };
 }
 
 /** A regular file or block device; `byId`, `wwn`, `serial` and `model` are null where unknown. */

@@ -9,14 +9,8 @@ import { libc } from "../../ffi/libc.ts";
 import { Ioctl, OpenFlag } from "../../ffi/structs.ts";
 import type { CommandError } from "../array/protocol.ts";
 import { ok, type Result } from "../base/result.ts";
-import { setNameOf } from "../md/create.ts";
-import {
-  decodeSuperblock,
-  roleOf,
-  SUPERBLOCK_BYTES,
-  SUPERBLOCK_OFFSET_BYTES,
-} from "../md/superblock.ts";
-import type { FoundMember } from "./drive-opener.ts";
+import { decodeSuperblock, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../md/superblock.ts";
+import { type FoundMember, foundMember } from "./drive-opener.ts";
 import type { HelperCallOf, HelperResult } from "./helper-protocol.ts";
 import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
 import { type FileStatus, loopOver, statFd, statPath } from "./linux-sysfs.ts";
@@ -94,12 +88,5 @@ export function readMember(fd: number, sizeBytes: number): FoundMember | null {
   if (Number(count) !== SUPERBLOCK_BYTES) return null;
   const decoded = decodeSuperblock(arena.bytes.slice(), { deviceBytes: sizeBytes });
   if (!decoded.ok) return null;
-  const superblock = decoded.value;
-  return {
-    arrayUuid: superblock.arrayUuid,
-    deviceUuid: superblock.deviceUuid,
-    role: roleOf(superblock, superblock.devNumber),
-    events: superblock.events,
-    setName: setNameOf(superblock),
-  };
+  return foundMember(decoded.value);
 }

@@ -119,11 +119,10 @@ export class Appliance {
   }
 
   /**
-   * Opens the known drives; each array starts as soon as its own members are there. Answers when
-   * all drives have answered or were given up.
+   * After `announce`: opens the known drives; each array starts as soon as its own members are
+   * there. Answers when all drives have answered or were given up.
    */
   async restore(): Promise<void> {
-    await this.announce();
     await this.drives.attachAll();
     await this.exports.bindOld();
     this.arrays.forgetUnfinished();

@@ -81,6 +81,7 @@ export async function startFakeAppliance(
     allowFaultInjection: options.allowFaultInjection ?? true,
   });
   appliance.exports.setNbdAddresses([{ kind: "unix", path: "/run/parityd/nbd.sock" }]);
+  await appliance.announce();
   await appliance.restore();
   const app = createApp({
     appliance,

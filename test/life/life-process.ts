@@ -173,6 +173,7 @@ export class LifeProcess {
   }
 
   private async start(client: ReactorClient, alarms: Alarms): Promise<void> {
+    await this.appliance.announce();
     const address = { kind: "unix", path: "/run/parityd/nbd.sock" } as const;
     await client.call({ kind: "listen-nbd", address, mode: 0o660 });
     this.appliance.exports.setNbdAddresses([address]);

@@ -16,7 +16,7 @@
  * a disk is slow, and not at all where it hangs, until it is let go.
  */
 
-import type { FoundMember } from "../../src/appliance/drive-opener.ts";
+import { type FoundMember, foundMember } from "../../src/appliance/drive-opener.ts";
 import type {
   HelperCall,
   HelperEnvelope,
@@ -29,10 +29,8 @@ import { assert } from "../../src/base/assert.ts";
 import { ENOSPC } from "../../src/base/errno.ts";
 import { nextBelow, nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
-import { setNameOf } from "../../src/md/create.ts";
 import {
   decodeSuperblock,
-  roleOf,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../src/md/superblock.ts";
@@ -222,14 +220,7 @@ export class SimHost {
     const bytes = readImage(this.imageOf(disk), SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
     const decoded = decodeSuperblock(bytes, { deviceBytes: DRIVE_BYTES });
     if (!decoded.ok) return null;
-    const superblock = decoded.value;
-    return {
-      arrayUuid: superblock.arrayUuid,
-      deviceUuid: superblock.deviceUuid,
-      role: roleOf(superblock, superblock.devNumber),
-      events: superblock.events,
-      setName: setNameOf(superblock),
-    };
+    return foundMember(decoded.value);
   }
 
   /** The disk to which a path leads now. */

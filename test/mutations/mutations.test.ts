@@ -11,7 +11,7 @@ import { MUTATIONS, type Mutation } from "./mutations.ts";
 
 const BUDGET_MS = 400_000;
 const A_DAY = 3;
-const RULE_COUNT = 19;
+const RULE_COUNT = 23;
 
 const CANARY = {
   name: "canary",
