@@ -282,8 +282,8 @@ test("attach: assembles, exports, prints ready, and stops clean at SIGTERM", asy
   while (printed.length === 0) await Bun.sleep(1);
   expect(printed).toEqual(["ready nbd+unix:///n?socket=/run/s"]);
   const kinds = start.reactor.commands.map((command) => command.kind);
-  const last = ["start-array", "listen-nbd", "put-export", "exports-settle"];
-  expect(kinds.slice(-last.length)).toEqual(last);
+  const last = ["start-array", "listen-nbd", "put-export", "exports-settle"] as const;
+  expect(kinds.slice(-last.length)).toEqual([...last]);
   expect(start.reactor.commands.find((command) => command.kind === "start-array")).toMatchObject({
     readOnly: true,
     force: true,
