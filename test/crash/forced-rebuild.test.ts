@@ -13,16 +13,21 @@ import { blankDrive, degradedBase, type Shape } from "./bases.ts";
 const SHAPE: Shape = { memberCount: 3, chunkKib: 4, stripes: 16 };
 const NEW = "new";
 
-test("force: dirty in the middle of a rebuild: clean again only with parity that holds", () => {
+/** One write has dirtied an array whose rebuild of role 0 is past its first checkpoint. */
+function dirtyInRebuild(): SimWorld {
   const { images } = degradedBase(SHAPE, { role: 0 });
   const world = SimWorld.restart([...images, blankDrive(NEW, SHAPE)], { seed: 1 });
   world.startArray();
   world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 4 * KIB });
   world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
-  // Past the first checkpoint of the rebuild.
   world.simulation.runFor(12_000);
   expect(world.status().sync.action).toBe("rebuild");
   world.run(world.client().write(0, new Uint8Array(ROW_BYTES).fill(9)));
+  return world;
+}
+
+test("force: dirty in the middle of a rebuild: clean again only with parity that holds", () => {
+  const world = dirtyInRebuild();
   // Parity of the first stripe lies on the last role: what was not flushed there is lost.
   const cut = world.crash((name) => (name === "drive2" ? "drop" : "keep"));
   expect(cut[0]!.pages.has(MIB / ROW_BYTES)).toBe(true);
@@ -36,13 +41,7 @@ test("force: dirty in the middle of a rebuild: clean again only with parity that
 });
 
 test("force: dirty in the middle of a rebuild, and its target is lost: degraded as before", () => {
-  const { images } = degradedBase(SHAPE, { role: 0 });
-  const world = SimWorld.restart([...images, blankDrive(NEW, SHAPE)], { seed: 1 });
-  world.startArray();
-  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 4 * KIB });
-  world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
-  world.simulation.runFor(12_000);
-  world.run(world.client().write(0, new Uint8Array(ROW_BYTES).fill(9)));
+  const world = dirtyInRebuild();
   const after = SimWorld.restart(world.crash("keep"), { seed: 2 });
   expect(after.startArray({ force: true }).ok).toBe(true);
   after.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 4 * KIB });
