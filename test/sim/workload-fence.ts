@@ -172,7 +172,7 @@ function giveBack(run: Run): void {
   const { world, random, load } = run;
   RunCounts.bump(run.counts.faults, "given back");
   load.mayBeStopped = true;
-  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const stopped = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME, force: true });
   if (!stopped.ok) run.fail(`stop: ${stopped.error.detail}`);
   checkQuiet(run);
   if (nextBelow(random, 2) === 0) startTooEarly(run);
@@ -205,6 +205,6 @@ function startTooEarly(run: Run): void {
     return;
   }
   world.simulation.runFor(nextBelow(run.random, 400));
-  const again = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const again = world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME, force: true });
   if (!again.ok) run.fail(`stop: ${again.error.detail}`);
 }

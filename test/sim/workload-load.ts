@@ -36,8 +36,8 @@ export class Load {
   private lanes = 0;
   /** Requests are refused while the array is stopped. */
   mayBeStopped = false;
-  /** A member may have no room for a write. */
-  mayRefuse = false;
+  /** A member may have no room for a write: until all are healed, and in the next life again. */
+  mayRefuse: boolean;
   /** Two members are faulty: EIO is an answer to anything. */
   mayFail = false;
   /** Whether two members are known to be gone. */
@@ -61,6 +61,7 @@ export class Load {
   }) {
     this.hasFailed = options.hasFailed;
     this.plan = options.plan;
+    this.mayRefuse = mayHaveNoRoom(this.plan);
     this.oracle = options.oracle;
     this.random = options.random;
   }
@@ -72,6 +73,7 @@ export class Load {
   /** Starts the lanes; they end when all requests are done. */
   start(world: SimWorld, seats: readonly Seat[]): void {
     this.left = this.plan.requestsPerEpoch;
+    this.mayRefuse = mayHaveNoRoom(this.plan);
     this.hotLba = nextBelow(this.random, this.oracle.sectorCount);
     for (let lane = 0; lane < this.plan.depth; lane += 1) {
       this.lanes += 1;
@@ -139,6 +141,8 @@ export class Load {
     const { oracle } = this;
     const { lba, sectors, content, fua, isHalf = false } = what;
     const hadFailed = this.hasFailed();
+    // Its answer may come when there is room again.
+    const { mayRefuse } = this;
     const version = oracle.beginWrite(lba, sectors, content);
     const entry: Unstable = { lba, sectors, isEnded: false };
     this.unstable.set(version, entry);
@@ -149,7 +153,8 @@ export class Load {
     entry.isEnded = status !== ENOSPC;
     oracle.endWrite(version, endOf(status, fua, isHalf));
     if ((status === 0 && fua) || isHalf || status === EOPNOTSUPP) this.unstable.delete(version);
-    this.judge(content === "stamp" ? "write" : content, lba, sectors, status);
+    const isRefused = status === ENOSPC && mayRefuse;
+    if (!isRefused) this.judge(content === "stamp" ? "write" : content, lba, sectors, status);
     // Over a socket the answer of before may come after.
     const isTooLate = this.plan.withNbd ? hadFailed : this.hasFailed();
     if (status === 0 && isTooLate && content !== "trim") {
@@ -221,7 +226,11 @@ export class Load {
     const sectors = Math.floor((range.lba + range.sectors) / stripe) * stripe - lba;
     const send = () => seat.trim(range.lba * SECTOR_BYTES, range.sectors * SECTOR_BYTES);
     if (sectors > 0) await this.change({ lba, sectors, content: "trim", fua: false }, send);
-    else this.judge("trim", range.lba, range.sectors, await send());
+    else {
+      const { mayRefuse } = this;
+      const status = await send();
+      if (status !== ENOSPC || !mayRefuse) this.judge("trim", range.lba, range.sectors, status);
+    }
   }
 
   private mayCut(seat: Seat): boolean {
@@ -286,7 +295,6 @@ export class Load {
       this.isLawless ||
       (status === ESHUTDOWN && this.mayBeStopped) ||
       (status === EIO && this.mayFail) ||
-      (status === ENOSPC && this.mayRefuse && what !== "read" && what !== "flush") ||
       (status === EOPNOTSUPP && what === "zero") ||
       (status === ECONNRESET && this.plan.features.has("disconnect"));
     if (isExpected) return;
@@ -299,4 +307,8 @@ function endOf(status: number, fua: boolean, isHalf: boolean): WriteEnd {
   if (isHalf || status === EOPNOTSUPP) return "refused";
   if (status !== 0) return "failed";
   return fua ? "done-fua" : "done";
+}
+
+function mayHaveNoRoom({ features }: Plan): boolean {
+  return features.has("no-space") || features.has("full");
 }

@@ -100,7 +100,6 @@ export class Run {
     const hasFailed = () => this.hasFailed;
     this.load = new Load({ plan, oracle, random: this.random.split(), hasFailed });
     this.space = new SpaceActor(this);
-    this.load.mayRefuse = plan.features.has("no-space") || plan.features.has("full");
   }
 
   /** As `run`; what is thrown tells how to repeat it. */
