@@ -13,12 +13,11 @@ import { Helper, type HelperThread } from "./appliance/helper.ts";
 import type { HelperReply } from "./appliance/helper-protocol.ts";
 import { createWakeUp } from "./appliance/linux-eventfd.ts";
 import type { ReactorOptions, StartedReactor } from "./appliance/start-reactor.ts";
+import { poolBytesOf } from "./array/memory-shares.ts";
 import type { ReactorConfig, ReactorMessage } from "./array/protocol.ts";
-import { CONTROL_BYTES, createMemory, WASM_PAGE_BYTES } from "./base/memory.ts";
+import { createMemory } from "./base/memory.ts";
 import { printable, printableLines } from "./base/printable.ts";
 import { err, ok, type Result } from "./base/result.ts";
-import { MIB, roundDown } from "./base/units.ts";
-import { SLAB_BYTES } from "./block/pool.ts";
 import { Exit } from "./cli/exit.ts";
 import type { CliHost, HttpRequest } from "./cli/host.ts";
 import { runCommandLine } from "./cli/run.ts";
@@ -97,11 +96,10 @@ async function startReactor(options: ReactorOptions): Promise<Result<StartedReac
   });
 }
 
-/** The memory asked for is the whole: the control area and a spare page come out of it. */
 function makeMemory(
   memoryMib: number,
 ): Result<{ memory: WebAssembly.Memory; poolBytes: number }, string> {
-  const poolBytes = roundDown(memoryMib * MIB - CONTROL_BYTES - WASM_PAGE_BYTES, SLAB_BYTES);
+  const poolBytes = poolBytesOf(memoryMib);
   try {
     return ok({ memory: createMemory(poolBytes), poolBytes });
   } catch (error) {

@@ -9,6 +9,7 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { z } from "zod";
+import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../array/memory-shares.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { parseNbdAddress } from "./nbd-address.ts";
 
@@ -51,7 +52,7 @@ const runDirectory = directory.superRefine((path, context) => {
 const settings = z.strictObject({
   stateDir: directory.default("/var/lib/parityd"),
   runDir: runDirectory.default("/run/parityd"),
-  memoryMib: z.int().min(64).max(4096).default(256),
+  memoryMib: z.int().min(MEMORY_MIB_MIN).max(MEMORY_MIB_MAX).default(256),
   apiTcp: addressBy(parseTcpAddress).optional(),
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */
   apiHosts: z.array(z.string().min(1)).default([]),

@@ -10,7 +10,6 @@ import { Carver, CONTROL_BYTES, SharedMemory } from "../base/memory.ts";
 import { ok, type Result } from "../base/result.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { AioDevice } from "../block/aio-device.ts";
-import { SLAB_BYTES, SlabPool } from "../block/pool.ts";
 import { createParityKernels } from "../parity/kernels.ts";
 import { AioQueue } from "../reactor/aio-queue.ts";
 import { beat } from "../reactor/heartbeat.ts";
@@ -24,6 +23,7 @@ import { Reactor } from "../reactor/reactor.ts";
 import { Timers } from "../reactor/timers.ts";
 import { TurnClock } from "../reactor/turn-clock.ts";
 import type { ReactorContext } from "./context.ts";
+import { createPools } from "./memory-shares.ts";
 import type { OpenDrive, ReactorConfig, ReactorMessage } from "./protocol.ts";
 
 /** For one stripe operation of the largest array (raid5/engine.ts) and others beside it. */
@@ -113,18 +113,6 @@ export function createLinuxReactor(options: {
     post,
   };
   return ok({ context, reactor, queue, aio: aio.value, eventFd });
-}
-
-/** Cuts the pool area in the engine's half and the payload half. */
-export function createPools(poolBytes: number): { enginePool: SlabPool; payloadPool: SlabPool } {
-  const slabCount = Math.floor(poolBytes / SLAB_BYTES);
-  const engineSlabs = Math.floor(slabCount / 2);
-  const enginePool = new SlabPool({ startAddress: CONTROL_BYTES, slabCount: engineSlabs });
-  const payloadPool = new SlabPool({
-    startAddress: CONTROL_BYTES + engineSlabs * SLAB_BYTES,
-    slabCount: slabCount - engineSlabs + 1,
-  });
-  return { enginePool, payloadPool };
 }
 
 function openDevice(queue: AioQueue, drive: OpenDrive): AioDevice {

@@ -2,7 +2,7 @@
  * The areas of the partial parity log on the members: read at a start, and emptied before a member
  * is written to (write-rules 5).
  */
-import { MIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { type AsyncIo, type IoAnswer, isDone } from "../block/async-io.ts";
 import { Outcome } from "../block/io-error.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
@@ -20,11 +20,10 @@ import { SPLITS_MAX } from "../raid5/segments.ts";
 import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import { memoryWayOut } from "./memory-shares.ts";
 
 /** Of the engine's pool, in whole slabs: two of the largest units. */
 const LOG_BYTES_MAX = roundUp(2 * (PPL_HEADER_BYTES + PPL_PARTIAL_PARITY_BYTES_MAX), SLAB_BYTES);
-/** Half of the memory is the engine's, and half of that may go to logs. */
-const POOL_SHARES = 4;
 
 export class PplAreas {
   private readonly context: ReactorContext;
@@ -45,15 +44,13 @@ export class PplAreas {
    * half of it: the rest is for old data and parity, and for resync and rebuild.
    */
   memoryLacking(memberCount: number): string | null {
-    const { totalBytes } = this.context.enginePool;
     let count = memberCount;
     for (const { logCount } of this.policies) count += logCount;
-    const neededBytes = count * LOG_BYTES_MAX;
-    if (neededBytes <= totalBytes / 2) return null;
-    const mebibytes = Math.ceil((neededBytes * POOL_SHARES) / MIB);
+    const wayOut = memoryWayOut(this.context.enginePool, count * LOG_BYTES_MAX);
+    if (wayOut === undefined) return null;
     return (
-      `The partial parity logs of ${count} members need more memory than there is: start the ` +
-      `daemon with --memory-mib ${mebibytes} or more, or take the policy bitmap.`
+      `The partial parity logs of ${count} members need more memory than there is: ${wayOut}, or ` +
+      "take the policy bitmap."
     );
   }
 

@@ -15,6 +15,8 @@ import { makeTempDir } from "../helpers/temp.ts";
 const CAN_RUN = needs("libaio", "direct-io");
 const MEMBER_BYTES = 8 * MIB;
 
+/** Of the largest stripe: 16 chunks of 1 MiB. */
+const MEMORY_MIB = "81";
 const CHUNKS_KIB = [4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const SHAPES = Array.from({ length: 14 }, (_, index) => ({
   members: index + 3,
@@ -27,7 +29,7 @@ test.skipIf(!CAN_RUN)(
   "array create: 3 to 16 members, chunks of 4 KiB to 1 MiB: data, loss, check [needs libaio, direct-io]",
   async () => {
     const own = makeTempDir("shape");
-    const many = await Daemon.start(own);
+    const many = await Daemon.start(own, { flags: ["--memory-mib", MEMORY_MIB] });
     const paths = makeFiles(own, 16, MEMBER_BYTES);
     const drives = await many.addDrives(paths);
     for (const { members, chunkKiB } of SHAPES) {

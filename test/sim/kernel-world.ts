@@ -9,7 +9,7 @@
  */
 import { drainMicrotasks } from "bun:jsc";
 import type { ReactorContext } from "../../src/array/context.ts";
-import { createPools } from "../../src/array/linux-context.ts";
+import { createPools } from "../../src/array/memory-shares.ts";
 import type {
   ArrayStatus,
   CommandMap,

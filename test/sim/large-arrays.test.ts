@@ -159,7 +159,7 @@ test("large arrays: chunks that the memory cannot take: refused with the memory 
     policy: "resync",
     deviceBytes: 40 * MIB,
   });
-  expect(reason).toMatch(/3 chunks of 8388608 bytes, .* --memory-mib 96 or more/);
+  expect(reason).toMatch(/3 chunks of 8388608 bytes, .* --memory-mib 113 or more/);
 });
 
 test("large arrays: the largest stripe that the memory can take: degraded reads and writes", () => {
@@ -198,5 +198,5 @@ test("large arrays: more logs than there is memory: refused with the memory they
     policy: "ppl",
     deviceBytes: 4 * MIB,
   });
-  expect(reason).toMatch(/logs of 53 members need more memory .* --memory-mib 67/);
+  expect(reason).toMatch(/logs of 53 members need more memory .* --memory-mib 83 or more/);
 });

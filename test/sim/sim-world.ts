@@ -24,7 +24,8 @@
  *   turned the simulation.
  */
 import type { ReactorContext, ReactorService } from "../../src/array/context.ts";
-import { createPools, REQUEST_COUNT } from "../../src/array/linux-context.ts";
+import { REQUEST_COUNT } from "../../src/array/linux-context.ts";
+import { createPools } from "../../src/array/memory-shares.ts";
 import type {
   ArrayEvent,
   ArrayStatus,

@@ -3,7 +3,12 @@
  * Method: small pools by hand, then random allocations against a map of used slabs.
  */
 import { expect, test } from "bun:test";
-import { createPools } from "../../src/array/linux-context.ts";
+import {
+  createPools,
+  MEMORY_MIB_MIN,
+  memoryWayOut,
+  poolBytesOf,
+} from "../../src/array/memory-shares.ts";
 import { CONTROL_BYTES } from "../../src/base/memory.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import { MIB } from "../../src/base/units.ts";
@@ -137,4 +142,18 @@ test("pool: a reserve: only for those who ask for it, and back in it when it is 
     expect(run + 5 * SLAB_BYTES).toBeLessThanOrEqual(START + 12 * SLAB_BYTES);
     pool.free(run, 5 * SLAB_BYTES);
   }
+});
+
+test("pool: the memory that is named for a use: takes it, and a mebibyte less does not", () => {
+  const { enginePool: least } = createPools(poolBytesOf(MEMORY_MIB_MIN));
+  for (const bytes of [12 * MIB, 16 * MIB, 16 * MIB + 1, 53 * SLAB_BYTES * 7, 500 * MIB]) {
+    const named = Number(/--memory-mib (\d+) or more/.exec(memoryWayOut(least, bytes)!)?.[1]);
+    const takes = (mebibytes: number): boolean => {
+      const { enginePool } = createPools(poolBytesOf(mebibytes));
+      return memoryWayOut(enginePool, bytes) === undefined;
+    };
+    expect([bytes, takes(named), takes(named - 1)]).toEqual([bytes, true, false]);
+  }
+  expect(memoryWayOut(least, 10 * MIB)).toBeUndefined();
+  expect(memoryWayOut(least, 1024 * MIB)).toContain("no --memory-mib is enough (the most is 4096)");
 });
