@@ -6,6 +6,10 @@
  * path; its name follows the disk. So where a path leads to another known drive's disk, that drive
  * gets it. Drives that are missing are looked for every few seconds: at their paths, in the folder
  * where a file was, and now and then on all block devices.
+ *
+ * Whoever renames a drive's file means something by it. So a file that lay beside the drive's path
+ * under another name when the drive was first missed is only told of, and taken when it is named;
+ * one that appears there later is the drive that comes back.
  */
 import { dirname } from "node:path";
 import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts";
@@ -41,6 +45,9 @@ export class DriveKeeper {
   private readonly opened = new Map<string, OpenDrive>();
   /** Names between open and attach or between detach and close: nobody else may use them. */
   private readonly busy = new Set<string>();
+  /** Folders of missing drives, and the files that lay in them at the first look. */
+  private readonly foldersSeen = new Set<string>();
+  private readonly lyingAround = new Set<string>();
   private looks = 0;
   /** All drives have been opened once: until then a look may miss a disk that another one tries. */
   private isSettled = false;
@@ -71,7 +78,7 @@ export class DriveKeeper {
       if (this.isStopped) return;
       this.looks += 1;
       const isDeep = this.looks % DEEP_LOOK_EVERY === 0;
-      void this.lookForMissing({ isDeep, inFolders: true }).then(() => this.watch());
+      void this.lookForMissing(isDeep).then(() => this.watch());
     });
   }
 
@@ -89,15 +96,18 @@ export class DriveKeeper {
     return ok(all.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
-  /** Opens and attaches a drive. The same name and path again retries one that is missing. */
+  /**
+   * Opens and attaches a drive. The same name again retries one that is missing: at the same path,
+   * or where its superblock is now.
+   */
   async add(wanted: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
     const { store } = this.parts;
     const { name, path } = wanted;
     const same = store.state.drives.get(name);
-    const isRetry = same !== undefined && this.missing.has(name) && same.path === path;
+    const isRetry = same !== undefined && (await this.isRetry(same, path));
     const obstacle = this.obstacleTo(name, path, isRetry);
     if (obstacle !== null) return err(obstacle);
-    if (isRetry) return this.attach({ ...same, direct: wanted.direct });
+    if (isRetry) return this.attach({ ...same, path, direct: wanted.direct });
     const drive: StoredDrive = { ...wanted, byId: null, deviceUuid: null, arrayUuid: null };
     // Order: recorded first, so that what cannot be recorded is never attached.
     this.busy.add(name);
@@ -134,12 +144,9 @@ export class DriveKeeper {
     }
   }
 
-  /**
-   * Looks for all missing drives now, on all devices. Not for files under other names: whoever
-   * renames one means something by it, and is given the time to say so.
-   */
+  /** Looks for all missing drives now, on all devices. */
   async retryMissing(): Promise<void> {
-    await this.lookForMissing({ isDeep: true, inFolders: false });
+    await this.lookForMissing(true);
   }
 
   /**
@@ -199,6 +206,17 @@ export class DriveKeeper {
     if (twin === undefined) return null;
     const detail = `${path} is there already, as drive ${twin.name}`;
     return { kind: "conflict", code: "path-in-use", detail };
+  }
+
+  /** Whether this path is where the missing drive was, or is now. */
+  private async isRetry(drive: StoredDrive, path: string): Promise<boolean> {
+    if (!this.missing.has(drive.name) || drive.path === path) return this.missing.has(drive.name);
+    const { found } = await this.parts.opener.look({
+      paths: [path],
+      folders: [],
+      blockDevices: false,
+    });
+    return found.some((device) => isItself(drive, device)) && this.missing.has(drive.name);
   }
 
   private async attachKnown(drive: StoredDrive): Promise<void> {
@@ -275,8 +293,8 @@ export class DriveKeeper {
     }
     if (!this.isSettled) return notThisDrive(`${path} holds something else`);
     // On all devices: without a lasting name its path may be another disk's since the last boot.
-    const found = await this.look([drive], { isDeep: true, inFolders: true });
-    const itself = found.find(({ member }) => member?.deviceUuid === drive.deviceUuid);
+    const found = await this.look([drive], true);
+    const itself = found.find((device) => isItself(drive, device));
     return itself === undefined
       ? null
       : notThisDrive(`${path} holds something else; the drive is at ${itself.path}`);
@@ -284,16 +302,24 @@ export class DriveKeeper {
 
   // Looking for what is missing -----------------------------------------------------------------
 
-  private async lookForMissing(where: { isDeep: boolean; inFolders: boolean }): Promise<void> {
+  private async lookForMissing(isDeep: boolean): Promise<void> {
     const drives = this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
     if (drives.length === 0) return;
-    const found = await this.look(drives, where);
+    const found = await this.look(drives, isDeep);
+    this.noteLyingAround(drives, found);
     await Promise.all(
       drives.map(async (drive) => {
         const device =
-          found.find(({ member }) => member !== null && member.deviceUuid === drive.deviceUuid) ??
+          found.find((candidate) => isItself(drive, candidate)) ??
           found.find((candidate) => this.mayBeAt(drive, candidate));
         if (device === undefined || !this.missing.has(drive.name) || this.isStopped) return;
+        if (this.isLyingAround(device)) {
+          const detail =
+            `its file has the name ${device.path} now: to take it back: parityd drive add ` +
+            `${drive.name} ${device.path}`;
+          this.missing.set(drive.name, { kind: "not-found", code: "drive-renamed", detail });
+          return;
+        }
         await this.attachKnown({ ...drive, path: device.path });
         if (this.missing.has(drive.name)) return;
         const { path } = device;
@@ -305,16 +331,27 @@ export class DriveKeeper {
   /** What is where these drives may be. */
   private async look(
     drives: readonly StoredDrive[],
-    { isDeep, inFolders }: { isDeep: boolean; inFolders: boolean },
+    isDeep: boolean,
   ): Promise<readonly FoundDevice[]> {
-    const isDevice = (path: string): boolean => path.startsWith("/dev/");
-    const files = drives.filter(({ path }) => !isDevice(path));
     const { found } = await this.parts.opener.look({
       paths: drives.flatMap(pathsOf),
-      folders: !inFolders ? [] : [...new Set(files.map(({ path }) => dirname(path)))],
-      blockDevices: isDeep && drives.some(({ path }) => isDevice(path)),
+      folders: foldersOf(drives),
+      blockDevices: isDeep && drives.some(({ path }) => isDevicePath(path)),
     });
     return found;
+  }
+
+  /** What the first look in a folder finds lay there when the drive was missed. */
+  private noteLyingAround(drives: readonly StoredDrive[], found: readonly FoundDevice[]): void {
+    for (const folder of foldersOf(drives)) {
+      if (this.foldersSeen.has(folder)) continue;
+      this.foldersSeen.add(folder);
+      for (const { path } of found) if (dirname(path) === folder) this.lyingAround.add(path);
+    }
+  }
+
+  private isLyingAround({ path }: FoundDevice): boolean {
+    return this.lyingAround.has(path) && !this.known.some((known) => known.path === path);
   }
 
   /** Its superblock may be new: of an array that was made just before the last run ended. */
@@ -340,6 +377,21 @@ function isSparse({ allocatedBytes, sizeBytes }: OpenDrive): boolean {
 
 function pathsOf({ path, byId }: StoredDrive): string[] {
   return byId === null || byId === path ? [path] : [byId, path];
+}
+
+function isDevicePath(path: string): boolean {
+  return path.startsWith("/dev/");
+}
+
+/** Where the files among these drives were. */
+function foldersOf(drives: readonly StoredDrive[]): string[] {
+  const files = drives.filter(({ path }) => !isDevicePath(path));
+  return [...new Set(files.map(({ path }) => dirname(path)))];
+}
+
+/** Whether what was found carries the drive's own superblock. */
+function isItself(drive: StoredDrive, { member }: FoundDevice): boolean {
+  return member !== null && member.deviceUuid === drive.deviceUuid;
 }
 
 function notThisDrive(detail: string): CommandError {

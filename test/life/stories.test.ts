@@ -15,7 +15,7 @@ import { SimStateFile } from "./sim-state-file.ts";
 const OPENED_MS = 2_000;
 const DEGRADED_START_MS = 31_000;
 
-/** A machine with disks d1, d2, ..., and a daemon that knows them by these names. */
+/** A machine with disks d1, d2, ..., or files of a folder, and a daemon that knows them so. */
 class Story {
   readonly host: SimHost;
   readonly stateFile: SimStateFile;
@@ -24,12 +24,13 @@ class Story {
   private readonly random = new SeededRandom(1);
   private uuidCount = 0;
 
-  constructor(diskCount: number, options: { tellsId?: boolean } = {}) {
+  constructor(diskCount: number, options: { tellsId?: boolean; areFiles?: boolean } = {}) {
     this.host = new SimHost({ random: this.random.split() });
     this.stateFile = new SimStateFile({ random: this.random.split() });
     this.process = this.start();
     for (let index = 0; index < diskCount; index += 1) {
-      const disk = this.host.addDisk(options);
+      const where = options.areFiles === true ? { fileSystem: this.host.fileSystems[0]! } : {};
+      const disk = this.host.addDisk({ ...options, ...where });
       this.disks.push(disk);
       this.must("POST", "/v1/drives", { name: `d${index + 1}`, path: disk.path });
     }
@@ -81,6 +82,10 @@ class Story {
   arrays(): string[] {
     const arrays = this.must("GET", "/v1/arrays") as ArrayStatus[];
     return arrays.map(({ name, state }) => `${name} ${state}`);
+  }
+
+  drive(name: string): DriveStatus {
+    return this.must("GET", `/v1/drives/${name}`) as DriveStatus;
   }
 
   restart(how: "SIGTERM" | "SIGKILL", meanwhile: () => void = () => {}): void {
@@ -341,6 +346,55 @@ test("a disk that comes after the start: the array is whole, or its drive is tol
   expect(story.arrays()).toEqual(["tank inactive"]);
   story.host.plug(last);
   story.run(5_000);
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("a renamed file: told of, taken when it is named", () => {
+  const story = new Story(4, { areFiles: true });
+  story.create("tank", "d1 d2 d3");
+  const file = story.disks[2]!;
+  story.restart("SIGTERM", () => {
+    file.path = `${file.path}.dead`;
+  });
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["tank degraded"]);
+  const { state, detail } = story.drive("d3");
+  expect(state).toBe("missing");
+  const [, name, path] = /parityd drive add (\S+) (\S+)$/.exec(detail ?? "") ?? [];
+  expect([name, path]).toEqual(["d3", file.path]);
+  const refused = story.ask("POST", "/v1/drives", { name, path: story.disks[3]!.path });
+  expect([refused.status, story.drive("d3").state]).toEqual([409, "missing"]);
+  story.must("POST", "/v1/drives", { name, path });
+  story.run(1_000);
+  expect([story.drive("d3").path, ...story.arrays()]).toEqual([file.path, "tank clean"]);
+  story.restart("SIGTERM");
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("a file that appears under another name after the start: taken", () => {
+  const story = new Story(3, { areFiles: true });
+  story.create("tank", "d1 d2 d3");
+  const file = story.disks[2]!;
+  story.restart("SIGTERM", () => story.host.pull(file));
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["tank degraded"]);
+  file.path = `${file.path}.back`;
+  story.host.plug(file);
+  story.run(10_000);
+  expect(story.drive("d3")).toMatchObject({ path: file.path, state: "member" });
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("two files that have each other's name: each drive is at the other path", () => {
+  const story = new Story(3, { areFiles: true });
+  story.create("tank", "d1 d2 d3");
+  const [one, two] = story.disks as [Disk, Disk, Disk];
+  const paths = [one.path, two.path] as const;
+  story.restart("SIGTERM", () => {
+    [two.path, one.path] = paths;
+  });
+  story.run(10_000);
+  expect([story.drive("d1").path, story.drive("d2").path]).toEqual([paths[1], paths[0]]);
   expect(story.arrays()).toEqual(["tank clean"]);
 });
 
