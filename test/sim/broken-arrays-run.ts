@@ -38,11 +38,11 @@ function pointsOf(seed: number): Point[] {
 }
 
 /**
- * Carried out for commands about all drives, held by an array or not; the frame of a door; and the
- * book of calls of the helper, which all arrays share.
+ * What is said of any drive, held by an array or not; the frame of a door; and the book of calls of
+ * the helper, which all arrays share.
  */
 const NOT_OF_ONE_ARRAY = [
-  /array-status\.ts:\d+ (?:driveStatus|idleStatus)$/,
+  /create\.ts:\d+ (?:arrayNameOf|setNameOf)$/,
   /array-front\.ts:\d+ (?:submit|enter|attach|detach)$/,
   /hole-puncher\.ts:\d+ answered$/,
 ];
