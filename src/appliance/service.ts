@@ -304,13 +304,13 @@ export class Appliance {
     await this.drives.retryMissing();
     return this.calls.withArray(request.array, async (uuid) => {
       const before = this.arrays.get(uuid)!;
+      if (this.drives.isFenced(uuid)) return err(isFenced(before));
       if (before.standing === "deleted") {
         const revived = await this.calls.holding([`label:${before.label ?? ""}`], () =>
           this.revive(before),
         );
         if (!revived.ok) return revived;
       }
-      if (this.drives.isFenced(uuid)) return err(isFenced(before));
       const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
       const started = await this.client.call(command);
       if (!started.ok && before.standing === "deleted") await this.restand(before);

@@ -4,7 +4,7 @@
  * Whose bytes it may see is decided when it has connected: those of the array that an operator put
  * there. Where an operator is just changing that, nobody can say, and it leaves again.
  */
-import { ECONNRESET, ENOSPC, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
+import { ECONNRESET, EIO, ENOSPC, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import type { SocketClient } from "../sim/sim-clients.ts";
@@ -21,6 +21,8 @@ export interface ClientGround {
   truthOf(exportName: string): ArrayTruth | null;
   /** Whether a write may be refused for want of space. */
   mayLackSpace(): boolean;
+  /** Another host has its disks, or has had them and it has not been started again. */
+  mayBeFenced(truth: ArrayTruth): boolean;
   bump(what: string): void;
   violate(message: string): void;
   /** A violation, unless the array turns out to be beyond its promise. */
@@ -155,6 +157,7 @@ export class LifeClient {
     // The export is read-only.
     if (status === EPERM && what === "write") return true;
     if (status === ENOSPC && ground.mayLackSpace()) return true;
+    if (status === EIO && ground.mayBeFenced(truth)) return true;
     const message = `export ${this.exportName} (${truth.uuid}): ${what}: errno ${status}`;
     ground.suspect(truth, message);
     return true;

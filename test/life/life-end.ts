@@ -159,7 +159,7 @@ function judgeArray(run: LifeRun, status: ArrayStatus): void {
   if (truth.trouble === "none") {
     const isHeld = state === "inactive" && status.isHeld;
     const isWell = state === "clean" || state === "active" || isHeld;
-    if (!isWell || degraded > 0) {
+    if (!isWell || degraded > 0 || status.lostBytes > 0) {
       const { stdout } = run.process.cli("status");
       run.fail(`at the end ${name} is ${state}, ${degraded} missing: ${reason}\n${stdout}`);
     }

@@ -25,11 +25,7 @@ export interface FaultGround {
 
 /** One fault in so many goes beyond the promise. */
 const BEYOND_ONE_IN = 25;
-/**
- * Kinds of `strike`, with their weights. Those of the shared causes are 0 until the engine has its
- * part (write-rules 20 and 21): a full file system under members, and a reservation that another
- * host has taken.
- */
+/** Kinds of `strike`, with their weights. */
 export const WEIGHTS = {
   pull: 2,
   plug: 2,
@@ -40,8 +36,8 @@ export const WEIGHTS = {
   clock: 1,
   "cure disks": 1,
   "new disk": 1,
-  full: 0,
-  fenced: 0,
+  full: 1,
+  fenced: 1,
 };
 
 const STRIKES: Readonly<Record<keyof typeof WEIGHTS, (ground: FaultGround) => void>> = {

@@ -43,6 +43,7 @@ const MUST_HAPPEN = [
   "command: start done",
   "command: stop done",
   "command: write",
+  "command: write refused 28",
   "action: array start",
   "action: member add",
   "end: SIGKILL",
@@ -55,6 +56,8 @@ const MUST_HAPPEN = [
   "fault: clock at 1970",
   "fault: clock back",
   "fault: clone",
+  "fault: fenced",
+  "fault: full",
   "fault: hang",
   "fault: letters shuffled",
   "fault: new disk",
@@ -73,6 +76,7 @@ const MUST_HAPPEN = [
   "state: clean",
   "state: degraded",
   "state: failed",
+  "state: fenced",
   "state: inactive",
 ];
 const counts = new LifeCounts();

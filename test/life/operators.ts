@@ -30,6 +30,8 @@ export interface OperatorGround {
   onCreated(answer: ApiAnswer, drives: readonly string[]): void;
   /** It was started by force: what it holds is what the operator wanted to have. */
   onForced(uuid: string): void;
+  /** Drives that somebody wanted to fail. */
+  readonly failedByHand: Set<string>;
 }
 
 interface Command {
@@ -163,7 +165,8 @@ export function creation(
 ): Command {
   const { ledger } = ground;
   const { name, drives } = wanted;
-  const body = { ...wanted, chunkKiB: CHUNK_KIB, sizeKiB: SIZE_KIB };
+  const allocate = !chance(ground.random, 3);
+  const body = { ...wanted, chunkKiB: CHUNK_KIB, sizeKiB: SIZE_KIB, allocate };
   // Its drives may be those of others, whose standing it may change by force.
   const holder = ledger.resolve(name);
   return {
@@ -320,10 +323,12 @@ function startArray(ground: OperatorGround): Command {
 
 function failMember(ground: OperatorGround): Command {
   const reference = anArray(ground);
+  const drive = aDrive(ground);
+  ground.failedByHand.add(drive);
   return {
     kind: "fail member",
     method: "POST",
-    path: `/v1/arrays/${reference}/members/${aDrive(ground)}/fail`,
+    path: `/v1/arrays/${reference}/members/${drive}/fail`,
     body: {},
     subjects: subjectsOf(ground, reference),
   };

@@ -433,6 +433,7 @@ export class SimHost {
       hasVolatileCache: device.hasCache,
       readsZeros: false,
       canPunchHoles: isFile,
+      ...(isFile ? { allocatedBytes: disk.isAllocated ? device.sizeBytes : 0 } : {}),
       signature: null,
       deviceUuid: this.memberOn(disk)?.deviceUuid ?? null,
       identity: identity(disk),

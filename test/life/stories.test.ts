@@ -166,6 +166,20 @@ test("start of a deleted array: it runs, and is answered so (seed 9)", () => {
   expect(story.arrays()).toEqual(["tank clean"]);
 });
 
+test("start of a deleted array that another host holds: refused, it stays deleted (seed 252)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("DELETE", "/v1/arrays/tank");
+  const fence = (isFenced: boolean) => () => {
+    for (const disk of story.disks) disk.isFenced = isFenced;
+  };
+  story.restart("SIGTERM", fence(true));
+  const { status, body } = story.ask("POST", "/v1/arrays/tank/start");
+  expect([status, body.detail]).toEqual([409, expect.stringContaining("another host")]);
+  story.restart("SIGTERM", fence(false));
+  expect(story.arrays()).toEqual([]);
+});
+
 test("a create by force while the drives are being opened: gives nothing up (seed 323)", () => {
   const story = new Story(3);
   story.create("tank", "d1 d2 d3");

@@ -141,6 +141,15 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     test: story("a disk that comes after the start"),
   },
   {
+    name: "life: a start that is refused for a fence brings a deleted array back",
+    rule: null,
+    file: "src/appliance/service.ts",
+    find: "if (this.drives.isFenced(uuid)) return err(isFenced(before));",
+    replace:
+      "if (this.drives.isFenced(uuid)) { await this.revive(before); return err(isFenced(before)); }",
+    test: story("start of a deleted array that another host"),
+  },
+  {
     name: "life: a renamed file is taken at once",
     rule: null,
     file: "src/appliance/drive-keeper.ts",
