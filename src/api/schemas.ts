@@ -192,6 +192,7 @@ export const driveSchema = z.object({
   serial: z.string().nullable().exactOptional(),
   model: z.string().nullable().exactOptional(),
   isSparse: z.boolean().exactOptional(),
+  needsForce: z.boolean().exactOptional(),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<DriveStatus>;
 

@@ -18,6 +18,7 @@ import type {
 } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
 import type { ArrayRecord, Registry } from "./registry.ts";
+import { staleObstacle } from "./stale-drive.ts";
 import { startNeeds } from "./start-needs.ts";
 
 const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
@@ -64,7 +65,7 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
     const detail = "it carries the superblock of an array that was deleted here";
     return { ...common, state: "foreign", detail };
   }
-  return { ...common, ...idleStatus(registry, record, probe.superblock) };
+  return { ...common, ...idleStatus(registry, record, drive, probe.superblock) };
 }
 
 function superblockStatus(superblock: Superblock): DriveSuperblock {
@@ -104,6 +105,7 @@ type CommonDrive = Pick<
 function idleStatus(
   registry: Registry,
   record: ArrayRecord,
+  drive: Drive,
   superblock: Superblock,
 ): Omit<DriveStatus, keyof CommonDrive> {
   const newest = Math.max(
@@ -112,6 +114,11 @@ function idleStatus(
   );
   const role = roleOf(superblock, superblock.devNumber);
   const member = { array: record.name, role };
+  const obstacle = record.running && staleObstacle(record, record.running, drive);
+  if (obstacle !== null) {
+    const told = { state: "stale", needsForce: true, detail: obstacle.detail } as const;
+    return role < Role.limit ? { ...told, member } : told;
+  }
   if (record.running !== null || superblock.events < newest - 1) {
     const detail =
       `it is at event ${superblock.events} and array ${record.name} at ${newest}: ` +

@@ -19,8 +19,11 @@ import {
 import { LAYOUT_LEFT_SYMMETRIC } from "../md/layout.ts";
 import { decodeUuid } from "../md/uuid.ts";
 import { driveStatus } from "./array-status.ts";
+import { writeEmptyLog } from "./bad-blocks.ts";
 import { brokenError } from "./broken-arrays.ts";
 import type { Drive } from "./drive.ts";
+import { eraseSuperblock } from "./erase-superblock.ts";
+import { holderText, isShut } from "./fence.ts";
 import type { CommandError, CreateArrayRequest } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { runPlan, stopArray } from "./start-array.ts";
@@ -258,26 +261,71 @@ function leaveOldArray(registry: Registry, drive: Drive): void {
   if (old !== null) registry.dropIfEmpty(old);
 }
 
-/** The empty bad-block logs first, then all superblocks in one update. */
+/**
+ * The empty bad-block logs first, then all superblocks in one update. Where a drive does not take
+ * its part, nothing stays that could come up as an array one day.
+ */
 async function write(
   registry: Registry,
   record: ArrayRecord,
   plan: StartPlan,
   { drives, spares }: Chosen,
 ): Promise<Result<undefined, CommandError>> {
-  const result = await runPlan(registry, record, plan, { mustRecord: true, clearLogs: true });
+  const all = [...drives, ...spares];
+  const unwritable = await clearLogs(registry, all);
+  if (unwritable !== null) {
+    await Promise.all(all.map((drive) => readBack(registry, drive)));
+    return err(unwritable);
+  }
+  const result = await runPlan(registry, record, plan, { mustRecord: true });
   // Its drives are held, whatever is on them.
   if (record.broken !== null) return err(brokenError(record));
   const running = record.running;
   if (result.ok && running !== null && running.members.degradedCount === 0) return ok();
   if (running !== null) await stopArray(registry, record);
-  const failed = [...drives, ...spares].find(({ failure }) => failure !== "");
-  for (const drive of [...drives, ...spares]) drive.probe = { kind: "none" };
-  if (!result.ok && result.error.code === "fenced") {
-    return err(commandError("conflict", "fenced", `${result.error.detail}, or take other drives`));
-  }
-  const detail = `drive ${failed?.name ?? "unknown"} cannot be written (${failed?.failure ?? "?"})`;
-  return err(commandError("io", "drive-write-failed", `${detail}: take another one`));
+  const failed = all.find(({ failure }) => failure !== "");
+  const error =
+    !result.ok && result.error.code === "fenced"
+      ? fencedError(result.error.detail)
+      : cannotBeWritten(failed?.name ?? "unknown", failed?.failure ?? "?");
+  await Promise.all(
+    all.map(async (drive) => {
+      if (isShut(drive) || !(await eraseSuperblock(registry, drive)))
+        drive.probe = { kind: "none" };
+    }),
+  );
+  return err(error);
+}
+
+/** Why a drive did not take its empty bad-block log, or null. */
+async function clearLogs(
+  registry: Registry,
+  drives: readonly Drive[],
+): Promise<CommandError | null> {
+  const areClear = await Promise.all(
+    drives.map((drive) => writeEmptyLog(registry, drive, drive.superblock!)),
+  );
+  const shut = drives.find(isShut);
+  if (shut !== undefined) return fencedError(holderText(shut));
+  const bad = drives.find((_, index) => !areClear[index]);
+  return bad === undefined ? null : cannotBeWritten(bad.name, "its bad-block log");
+}
+
+/** What the drive says that it is: nobody has written a superblock of ours. */
+async function readBack(registry: Registry, drive: Drive): Promise<void> {
+  drive.probe = { kind: "none" };
+  if (isShut(drive) || drive.outstanding > 0) return;
+  const probed = await registry.probe(drive);
+  if (probed.ok && drive.superblock !== null) registry.ensureRecord(drive);
+}
+
+function fencedError(why: string): CommandError {
+  return commandError("conflict", "fenced", `${why}, or take other drives`);
+}
+
+function cannotBeWritten(drive: string, why: string): CommandError {
+  const detail = `drive ${drive} cannot be written (${why}): take another one`;
+  return commandError("io", "drive-write-failed", detail);
 }
 
 function newUuid(registry: Registry): string {

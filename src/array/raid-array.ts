@@ -172,6 +172,11 @@ export class RaidArray {
     return this.identity.arrayUuid;
   }
 
+  /** It was made by this start: nobody relies on what it holds. */
+  get isNew(): boolean {
+    return this.identity.events === 0;
+  }
+
   get events(): number {
     return this.state.events;
   }
@@ -188,10 +193,11 @@ export class RaidArray {
   /** Begins background work and takes requests; call once, when the array is registered. */
   start(): void {
     this.hasStarted = true;
-    if (this.isReadOnlyStart || this.guard.isBroken) return;
+    if (this.guard.isBroken) return;
+    this.deadlines.start();
+    if (this.isReadOnlyStart) return;
     this.dirtyMark.start();
     this.policy.start();
-    this.deadlines.start();
     this.synchronizer.schedule();
   }
 

@@ -5,7 +5,7 @@
  * is known, and goes with its last drive unless it runs.
  */
 
-import { assert, SharedAssertionError } from "../base/assert.ts";
+import { SharedAssertionError } from "../base/assert.ts";
 import { err } from "../base/result.ts";
 import { MIB, ROW_BYTES } from "../base/units.ts";
 import { AsyncIo } from "../block/async-io.ts";
@@ -16,8 +16,10 @@ import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { Superblock } from "../md/superblock.ts";
 import { ArrayGuard } from "./array-guard.ts";
 import { type Broken, BrokenArrays, stackOf } from "./broken-arrays.ts";
+import { takeRun } from "./buffers.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drive.ts";
+import { DriveDeadlines } from "./drive-deadlines.ts";
 import { shut } from "./fence.ts";
 import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
@@ -74,6 +76,8 @@ export class Registry {
   readonly areas: PplAreas;
   readonly brokenArrays: BrokenArrays;
   readonly drives = new Map<string, Drive>();
+  /** Drives that are being attached, and those that were let go of and owe an answer. */
+  readonly passing = new Set<Drive>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
   /** By uuid: what control said of an array, also before its first drive is here. */
@@ -83,10 +87,6 @@ export class Registry {
   isStopping = false;
   /** Told when an array starts or stops. */
   onRunningChanged: (record: ArrayRecord) => void = () => {};
-  /** A row for probes. */
-  private readonly probeAddress: number;
-  private probing: Promise<unknown> = Promise.resolve();
-
   /** Arrays that nobody has introduced start by themselves. */
   private readonly startsByThemselves: boolean;
 
@@ -117,8 +117,7 @@ export class Registry {
         scratchBytes: ROW_BYTES,
       }),
     });
-    this.probeAddress = context.enginePool.allocate(SLAB_BYTES);
-    assert(this.probeAddress !== 0, "the pool is free at the start");
+    new DriveDeadlines(this, context.timers);
     context.loop.onTurn(
       () => {
         for (const { running } of this.arrays.values()) running?.guard.turn(running);
@@ -137,23 +136,26 @@ export class Registry {
     this.context.post({ kind: "event", event });
   }
 
-  /** Probes one drive after the other: they share a buffer. */
-  probe(drive: Drive): ReturnType<Drive["readProbe"]> {
-    const result = this.probing.then(async () => {
-      try {
-        return await drive.readProbe(this.context, this.asyncIo, this.probeAddress);
-      } catch (error) {
-        // What this drive holds met a defect: the others are read all the same.
-        if (error instanceof SharedAssertionError) throw error;
-        this.context.log.write("error", `drive ${drive.name} was not understood by a defect`, {
-          error: stackOf(error),
-        });
-        const detail = `What drive ${drive.name} holds met a defect of parityd: report the log.`;
-        return err({ kind: "unreadable", detail } as const);
-      }
-    });
-    this.probing = result;
-    return result;
+  *allDrives(): Generator<Drive> {
+    yield* this.drives.values();
+    yield* this.passing;
+  }
+
+  async probe(drive: Drive): ReturnType<Drive["readProbe"]> {
+    const address = await takeRun(this.context, SLAB_BYTES);
+    try {
+      return await drive.readProbe(this.context, this.asyncIo, address);
+    } catch (error) {
+      // What this drive holds met a defect: the others are read all the same.
+      if (error instanceof SharedAssertionError) throw error;
+      this.context.log.write("error", `drive ${drive.name} was not understood by a defect`, {
+        error: stackOf(error),
+      });
+      const detail = `What drive ${drive.name} holds met a defect of parityd: report the log.`;
+      return err({ kind: "unreadable", detail } as const);
+    } finally {
+      this.context.enginePool.free(address, SLAB_BYTES);
+    }
   }
 
   /**

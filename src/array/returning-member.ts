@@ -18,9 +18,10 @@
 import { roleOf, type Superblock } from "../md/superblock.ts";
 import { policyOf } from "./array-policy.ts";
 import type { Drive } from "./drive.ts";
-import { canRebuildPartially, hasOtherHistory, isFormerMember } from "./member-commands.ts";
+import { canRebuildPartially } from "./member-commands.ts";
 import type { RaidArray } from "./raid-array.ts";
 import type { Registry } from "./registry.ts";
+import { hasOtherHistory, isFormerMember } from "./stale-drive.ts";
 
 /** Takes the drive back, or says why it stays out. */
 export async function takeBack(registry: Registry, array: RaidArray, drive: Drive): Promise<void> {

@@ -4,17 +4,15 @@
  * Commands run concurrently; each gets one answer. One that changes something holds its drives and
  * its array while it runs (leases.ts); what only asks holds nothing.
  */
+import { inBackground } from "../base/background.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { isDone } from "../block/async-io.ts";
-import { SLAB_BYTES } from "../block/pool.ts";
-import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../md/superblock.ts";
 import { arrayStatus, driveStatus } from "./array-status.ts";
-import { takeRun } from "./buffers.ts";
 import { changePolicy } from "./change-policy.ts";
 import { CommandDoor } from "./command-door.ts";
 import type { ReactorContext } from "./context.ts";
 import { checkCreate, createArray } from "./create-array.ts";
 import { Drive } from "./drive.ts";
+import { eraseSuperblock } from "./erase-superblock.ts";
 import { FaultBook } from "./fault-commands.ts";
 import { holderText, isShut } from "./fence.ts";
 import type { ArrayFront } from "./front.ts";
@@ -173,12 +171,14 @@ export class ArrayService {
       }
       const drive = new Drive(registry.context, registry.router, info);
       drive.io.onFenced = () => registry.fenced(drive);
+      registry.passing.add(drive);
       const probed = await registry.probe(drive);
       if (!probed.ok) {
-        drive.device.close();
+        inBackground(this.letGo(drive), null);
         if (isShut(drive)) return err(commandError("conflict", "fenced", holderText(drive)));
         return err(commandError("io", "drive-unreadable", probed.error.detail));
       }
+      registry.passing.delete(drive);
       registry.drives.set(info.name, drive);
       const keys = drive.claim === null ? [] : [arrayKey(drive.claim.arrayUuid)];
       return this.holding(holder, keys, async () => {
@@ -186,6 +186,14 @@ export class ArrayService {
         return ok(driveStatus(registry, drive));
       });
     });
+  }
+
+  /** It is no drive here; its requests have their places until they are answered. */
+  private async letGo(drive: Drive): Promise<void> {
+    const { context, passing } = this.registry;
+    while (!(await drive.hasAnswered(context)));
+    passing.delete(drive);
+    drive.device.close();
   }
 
   /** Brings a drive together with the array that it says that it belongs to. */
@@ -288,30 +296,17 @@ export class ArrayService {
       }
       await stopArray(registry, record);
       const failed: string[] = [];
-      for (const drive of registry.drivesOf(record.uuid)) {
-        if (!command.zeroSuperblocks) continue;
-        if (!(await this.zeroSuperblock(drive))) {
-          failed.push(drive.name);
-          continue;
-        }
-        drive.probe = { kind: "none" };
-        drive.failure = "";
-      }
+      const erased = command.zeroSuperblocks ? registry.drivesOf(record.uuid) : [];
+      await Promise.all(
+        erased.map(async (drive) => {
+          if (!(await eraseSuperblock(registry, drive))) failed.push(drive.name);
+        }),
+      );
       registry.forget(record);
       if (failed.length === 0) return ok(null);
       const detail = `the superblocks of ${failed.join(", ")} could not be erased`;
       return err(commandError("io", "superblock-write-failed", detail));
     });
-  }
-
-  private async zeroSuperblock(drive: Drive): Promise<boolean> {
-    const { enginePool, memory } = this.registry.context;
-    const address = await takeRun(this.registry.context, SLAB_BYTES);
-    memory.bytes.fill(0, address, address + SUPERBLOCK_BYTES);
-    const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address };
-    const answer = await this.registry.asyncIo.write(drive.io, range, { isFua: true });
-    enginePool.free(address, SLAB_BYTES);
-    return isDone(answer);
   }
 
   /** Commands that run come to their end first; those that wait are refused. */

@@ -13,7 +13,6 @@ import { err, ok, type Result } from "../base/result.ts";
 import type { AssemblyPlan } from "../md/assemble.ts";
 import { Role } from "../md/superblock.ts";
 import { syncFactsOf } from "./array-superblocks.ts";
-import { writeEmptyLog } from "./bad-blocks.ts";
 import type { Drive } from "./drive.ts";
 import { holderText, isShut } from "./fence.ts";
 import type { CommandError } from "./protocol.ts";
@@ -129,15 +128,11 @@ export async function runPlan(
   registry: Registry,
   record: ArrayRecord,
   plan: StartPlan,
-  { mustRecord, clearLogs = false }: { mustRecord: boolean; clearLogs?: boolean },
+  { mustRecord }: { mustRecord: boolean },
 ): Promise<Result<undefined, CommandError>> {
   const array = registry.createRunning(record, plan);
   for (const drive of array.drives()) drive.isOurs = true;
   record.running = array;
-  // A drive that cannot take it will fail at its superblock too.
-  if (clearLogs) {
-    for (const drive of array.drives()) await writeEmptyLog(registry, drive, drive.superblock!);
-  }
   await array.policy.prepare();
   // Order: all members are at one event count before the next update begins.
   const lagging = array.state.lagging(plan.superblock, array.roles);
@@ -172,25 +167,23 @@ export async function runPlan(
  */
 async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
   const drives = registry.drivesOf(record.uuid);
-  let unreadable = "";
-  const haveAnswered = await Promise.all(
-    drives.map((drive) => drive.hasAnswered(registry.context)),
-  );
-  for (const [index, drive] of drives.entries()) {
-    if (!haveAnswered[index]) {
-      // It would not answer; and what it still owes must not land on what is written from now on.
-      drive.isUnreadable = true;
-      unreadable = `Requests of before are still outstanding on drive ${drive.name}.`;
-      continue;
-    }
-    const before = drive.probe;
-    const probed = await registry.probe(drive);
-    drive.isUnreadable = !probed.ok;
-    if (probed.ok) continue;
-    drive.probe = before;
-    unreadable = probed.error.detail;
+  const failures = await Promise.all(drives.map((drive) => readOneAgain(registry, drive)));
+  return failures.every((failure) => failure !== null) ? (failures.at(-1) ?? "") : null;
+}
+
+/** Why it cannot be read, or null. */
+async function readOneAgain(registry: Registry, drive: Drive): Promise<string | null> {
+  if (!(await drive.hasAnswered(registry.context))) {
+    // It would not answer; and what it still owes must not land on what is written from now on.
+    drive.isUnreadable = true;
+    return `Requests of before are still outstanding on drive ${drive.name}.`;
   }
-  return drives.every(({ isUnreadable }) => isUnreadable) ? unreadable : null;
+  const before = drive.probe;
+  const probed = await registry.probe(drive);
+  drive.isUnreadable = !probed.ok;
+  if (probed.ok) return null;
+  drive.probe = before;
+  return probed.error.detail;
 }
 
 /** Roles that the freshest superblock lists and no drive fills. */

@@ -84,6 +84,8 @@ export interface DriveStatus {
   readonly model?: string | null;
   /** A file that has not all of its space: a full file system will refuse its writes. */
   readonly isSparse?: boolean;
+  /** Stale, and it may hold what its array lacks: to take it back gives that up. */
+  readonly needsForce?: boolean;
   /** One sentence on how the drive came to be in this state, where that is not plain. */
   readonly detail?: string;
 }

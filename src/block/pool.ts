@@ -252,8 +252,9 @@ export class PoolShare implements BufferPool {
     return this.hasEnded ? 0 : this.pool.allocateLast(bytes, this.holder);
   }
 
+  /** What wakes up in an array that has broken has nothing to give back: it was reclaimed. */
   free(address: number, bytes: number): void {
-    this.pool.free(address, bytes);
+    if (!this.hasEnded) this.pool.free(address, bytes);
   }
 
   /** The run goes to somebody outside the array, who will free it. */

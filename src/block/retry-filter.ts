@@ -138,12 +138,13 @@ export class RetryFilter {
   }
 
   /** How long the oldest unanswered request has waited, of reads or of all else; 0 for none. */
-  oldestAgeMs(kind: "read" | "write"): number {
+  oldestAgeMs(kind: "read" | "write" | "any"): number {
     const nowMs = this.timers.clock.nowMs();
     let oldestMs = nowMs;
     for (let request = 0; request < this.table.capacity; request += 1) {
       if (this.state[request] !== State.outstanding) continue;
-      if ((this.table.op[request] === Op.read) !== (kind === "read")) continue;
+      const isRead = this.table.op[request] === Op.read;
+      if (kind !== "any" && isRead !== (kind === "read")) continue;
       oldestMs = Math.min(oldestMs, this.startedMs[request]!);
     }
     return nowMs - oldestMs;

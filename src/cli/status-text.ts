@@ -156,12 +156,19 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
 
 /** With the drive that is at hand for it, where one is. */
 function replaceAction({ name, uuid }: ArrayStatus, drives: readonly DriveStatus[]): string {
-  const own = drives.find(
+  const own = drives.filter(
     ({ state, superblock }) => state === "stale" && superblock?.arrayUuid === uuid,
   );
-  if (own !== undefined) return `take its drive back: parityd member add ${name} ${own.name}`;
+  const back = own.find(({ needsForce }) => needsForce !== true);
+  if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
   const free = drives.find(({ state }) => state === "available");
-  return `replace it: parityd member add ${name} ${free?.name ?? "NEW_DRIVE"}`;
+  const replace = `replace it: parityd member add ${name} ${free?.name ?? "NEW_DRIVE"}`;
+  const [other] = own;
+  if (other === undefined) return replace;
+  return (
+    `${replace}; or give up what ${other.name} alone may hold: parityd member add ${name} ` +
+    `${other.name} --force`
+  );
 }
 
 function mismatchFinding(array: ArrayStatus): Finding | null {

@@ -321,20 +321,22 @@ export class LifeRun {
 
   /** SIGTERM, and what must be true of a clean stop. */
   terminate(): boolean {
-    const isHung = [...this.host.disks.values()].some(({ manner }) => manner === "hangs");
+    const hung = [...this.host.disks.values()].filter(({ manner }) => manner === "hangs");
+    const fenced = new Set([...this.truths.values()].filter((truth) => this.mayBeFenced(truth)));
     // A command that is under way comes to its end, or is refused: nobody hears of it here.
     if (!this.process.stop()) {
-      // A command may wait for a drive that no running array watches, and the stop for that.
-      if (!isHung) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
+      // Two members that hang are waited for: their controller may be stalled (write-rules 14).
+      if (hung.length < 2) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
       this.bump("end: killed after SIGTERM");
       return false;
     }
     this.check();
     this.ledger.abandon();
     for (const truth of this.truths.values()) {
-      // What was acknowledged is durable now; what was not answered is old or new.
+      // What was acknowledged is durable now; what was not answered is old or new. Where another
+      // host has the disks nothing can be flushed.
       const flush = truth.oracle.beginFlush();
-      truth.oracle.endFlush(flush, { isDone: truth.trouble === "none" });
+      truth.oracle.endFlush(flush, { isDone: truth.trouble === "none" && !fenced.has(truth) });
       truth.crash({ isTorn: false });
     }
     return true;

@@ -20,7 +20,7 @@ const LEFT_OUT = new Set(
   [
     "array-guard broken-arrays command-door registry service context linux-context drive jobs",
     "fault-commands kernels kernel-code assembler self-test leases start-needs",
-    "array-status",
+    "array-status drive-deadlines",
   ].flatMap((names) => names.split(" ").map((name) => `${name}.ts`)),
 );
 

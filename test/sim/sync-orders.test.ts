@@ -78,14 +78,18 @@ for (const steps of ALWAYS) {
   }
 }
 
-test.if(ORDER === undefined)("rule 23: the orders met every kind of state", () => {
-  const facts = ["clean", "degraded", "rebuilding", "resync due", "read-only", "forced"];
-  expect(facts.filter((fact) => (seen.get(fact) ?? 0) < 3)).toEqual([]);
-});
+if (ORDER === undefined) {
+  test("rule 23: the orders met every kind of state", () => {
+    const facts = ["clean", "degraded", "rebuilding", "resync due", "read-only", "forced"];
+    expect(facts.filter((fact) => (seen.get(fact) ?? 0) < 3)).toEqual([]);
+  });
+}
 
-test.if(ORDER !== undefined)("rule 23: the order that was asked for", () => {
-  const [policy, steps] = ORDER!.split(": ");
-  for (let seed = 0; seed < 8; seed += 1) {
-    live(policy as ConsistencyPolicy, steps!.split(", ") as Step[], seed);
-  }
-});
+if (ORDER !== undefined) {
+  test("rule 23: the order that was asked for", () => {
+    const [policy, steps] = ORDER.split(": ");
+    for (let seed = 0; seed < 8; seed += 1) {
+      live(policy as ConsistencyPolicy, steps!.split(", ") as Step[], seed);
+    }
+  });
+}
