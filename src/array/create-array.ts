@@ -22,8 +22,8 @@ import { driveStatus } from "./array-status.ts";
 import { writeEmptyLog } from "./bad-blocks.ts";
 import { brokenError } from "./broken-arrays.ts";
 import type { Drive } from "./drive.ts";
-import { eraseSuperblock } from "./erase-superblock.ts";
 import { holderText, isShut } from "./fence.ts";
+import { eraseSuperblock, takesWrites } from "./own-superblock.ts";
 import type { CommandError, CreateArrayRequest } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
 import { runPlan, stopArray } from "./start-array.ts";
@@ -262,8 +262,9 @@ function leaveOldArray(registry: Registry, drive: Drive): void {
 }
 
 /**
- * The empty bad-block logs first, then all superblocks in one update. Where a drive does not take
- * its part, nothing stays that could come up as an array one day.
+ * The empty bad-block logs first, then all superblocks in one update. A drive that takes no write
+ * is found before anything is written over; where one fails later, nothing stays that could come up
+ * as an array one day, neither this one nor one whose drives were given up for it.
  */
 async function write(
   registry: Registry,
@@ -272,10 +273,15 @@ async function write(
   { drives, spares }: Chosen,
 ): Promise<Result<undefined, CommandError>> {
   const all = [...drives, ...spares];
-  const unwritable = await clearLogs(registry, all);
+  const unwritable = await onAll(all, (drive) => takesWrites(registry, drive));
   if (unwritable !== null) {
     await Promise.all(all.map((drive) => readBack(registry, drive)));
     return err(unwritable);
+  }
+  const unclear = await onAll(all, (drive) => writeEmptyLog(registry, drive, drive.superblock!));
+  if (unclear !== null) {
+    await giveUp(registry, all);
+    return err(unclear);
   }
   const result = await runPlan(registry, record, plan, { mustRecord: true });
   // Its drives are held, whatever is on them.
@@ -288,35 +294,37 @@ async function write(
     !result.ok && result.error.code === "fenced"
       ? fencedError(result.error.detail)
       : cannotBeWritten(failed?.name ?? "unknown", failed?.failure ?? "?");
-  await Promise.all(
-    all.map(async (drive) => {
-      if (isShut(drive) || !(await eraseSuperblock(registry, drive)))
-        drive.probe = { kind: "none" };
-    }),
-  );
+  await giveUp(registry, all);
   return err(error);
 }
 
-/** Why a drive did not take its empty bad-block log, or null. */
-async function clearLogs(
-  registry: Registry,
+/** Why one of the drives does not take its part, or null. */
+async function onAll(
   drives: readonly Drive[],
+  work: (drive: Drive) => Promise<boolean>,
 ): Promise<CommandError | null> {
-  const areClear = await Promise.all(
-    drives.map((drive) => writeEmptyLog(registry, drive, drive.superblock!)),
-  );
+  const areDone = await Promise.all(drives.map(work));
   const shut = drives.find(isShut);
   if (shut !== undefined) return fencedError(holderText(shut));
-  const bad = drives.find((_, index) => !areClear[index]);
-  return bad === undefined ? null : cannotBeWritten(bad.name, "its bad-block log");
+  const bad = drives.find((_, index) => !areDone[index]);
+  return bad === undefined ? null : cannotBeWritten(bad.name, "no write was carried out");
 }
 
-/** What the drive says that it is: nobody has written a superblock of ours. */
+/** What the drive says that it is: nothing has changed on it. */
 async function readBack(registry: Registry, drive: Drive): Promise<void> {
   drive.probe = { kind: "none" };
   if (isShut(drive) || drive.outstanding > 0) return;
   const probed = await registry.probe(drive);
   if (probed.ok && drive.superblock !== null) registry.ensureRecord(drive);
+}
+
+async function giveUp(registry: Registry, drives: readonly Drive[]): Promise<void> {
+  await Promise.all(
+    drives.map(async (drive) => {
+      const isErased = !isShut(drive) && (await eraseSuperblock(registry, drive));
+      if (!isErased) drive.probe = { kind: "none" };
+    }),
+  );
 }
 
 function fencedError(why: string): CommandError {

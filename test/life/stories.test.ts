@@ -198,6 +198,22 @@ test("a create by force while the drives are being opened: gives nothing up (see
   expect(story.firstByte("x")).toBe(5);
 });
 
+test("a create by force over a stopped array, a drive hangs: refused, that array is whole (seed 1718)", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 7);
+  story.must("POST", "/v1/arrays/tank/stop");
+  const hung = story.disks[3]!;
+  hung.device!.hang();
+  const body = { name: "vault", drives: ["d1", "d2", "d4"], chunkKiB: 8, force: true };
+  const refused = story.ask("POST", "/v1/arrays", body);
+  expect([refused.status, refused.body.detail]).toEqual([500, expect.stringContaining("drive d4")]);
+  hung.device!.release();
+  story.must("POST", "/v1/arrays/tank/start");
+  expect([story.firstByte("x"), ...story.arrays()]).toEqual([7, "tank clean"]);
+});
+
 test("a create by force that fails: what it was to take the name of stays (seed 323)", () => {
   const story = new Story(6);
   const { uuid } = story.create("tank", "d1 d2 d3");

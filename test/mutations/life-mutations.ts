@@ -150,6 +150,15 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     test: story("start of a deleted array that another host"),
   },
   {
+    name: "life: a create by force writes before it knows that all drives take it",
+    rule: null,
+    file: "src/array/create-array.ts",
+    find: "const unwritable = await onAll(all, (drive) => takesWrites(registry, drive));",
+    replace:
+      "const unwritable = all.length > 99 ? await onAll(all, (drive) => takesWrites(registry, drive)) : null;",
+    test: story("a create by force over a stopped array"),
+  },
+  {
     name: "life: a renamed file is taken at once",
     rule: null,
     file: "src/appliance/drive-keeper.ts",
