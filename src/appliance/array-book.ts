@@ -60,6 +60,11 @@ export class ArrayBook {
     return this.get(uuid)?.standing === "deleted";
   }
 
+  /** Its making has no end yet: it may never have come to be. */
+  isUnfinished(uuid: string): boolean {
+    return this.get(uuid)?.standing === "creating";
+  }
+
   labelOf(uuid: string): string {
     return this.get(uuid)?.label ?? uuid;
   }

@@ -74,6 +74,7 @@ export class ExportBook {
     return this.calls.withArray(wanted.array, (arrayUuid) =>
       this.calls.holding([`export:${name}`], async () => {
         if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
+        if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));
         const before = this.store.state.exports.get(name);
         const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };
         const recorded = await this.store.commit({ kind: "put-export", entry });
@@ -167,6 +168,13 @@ export function nbdUri(address: NbdAddress, exportName: string): string {
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   const scheme = address.isSecure === true ? "nbds" : "nbd";
   return `${scheme}://${host}:${address.port}/${name}`;
+}
+
+function isUnfinishedArray(reference: string): CommandError {
+  const detail =
+    `array ${reference} was being made when the daemon ended, and none of its drives has been ` +
+    "found yet: try again when it is ready";
+  return { kind: "conflict", code: "array-unfinished", detail };
 }
 
 function isDeletedArray(reference: string): CommandError {

@@ -22,8 +22,9 @@ export function isFormerMember(array: RaidArray, drive: Drive): boolean {
     superblock.recoveryOffsetSectors === null &&
     !superblock.hasBadBlocks;
   if (!isSame || superblock.events > state.events) return false;
-  const others = [...array.drives()].filter((other) => other !== drive);
-  return others.every((other) => other.superblock!.devNumber !== superblock.devNumber);
+  return othersOf(array, drive).every(
+    (other) => other.superblock!.devNumber !== superblock.devNumber,
+  );
 }
 
 /**
@@ -31,8 +32,7 @@ export function isFormerMember(array: RaidArray, drive: Drive): boolean {
  * here tells.
  */
 export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
-  const others = [...array.drives()].filter((other) => other !== drive);
-  const candidates = [drive, ...others].map((other) => ({
+  const candidates = [drive, ...othersOf(array, drive)].map((other) => ({
     drive: other.name,
     superblock: other.superblock!,
     deviceBytes: other.info.sizeBytes,
@@ -46,6 +46,11 @@ export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null 
   // The step from dirty to clean may count down by one: that says nothing.
   if (drive.superblock!.events > events + 1) return true;
   return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
+}
+
+/** The others of the array; one that is just being seated has no superblock of it yet. */
+function othersOf(array: RaidArray, drive: Drive): Drive[] {
+  return [...array.drives()].filter((other) => other !== drive && other.superblock !== null);
 }
 
 /** Why a drive that says that it left this array may not be written over without being asked. */

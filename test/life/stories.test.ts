@@ -272,6 +272,22 @@ test("an export put while its array is made, which then fails: refused (seed 225
   }
 });
 
+test("an export put after a kill in the middle of a create: refused (seed 6963)", () => {
+  const story = new Story(4);
+  const hung = story.disks[2]!;
+  hung.device!.hang();
+  hung.manner = "hangs";
+  const body = { name: "tank", drives: ["d1", "d2", "d3"], chunkKiB: 8, sizeKiB: 32 };
+  void story.process.call("POST", "/v1/arrays", body);
+  story.run(1_000);
+  story.restart("SIGKILL");
+  const refused = story.ask("PUT", "/v1/exports/x", { array: "tank" });
+  expect([refused.status, refused.body.type]).toEqual([409, expect.stringContaining("unfinished")]);
+  story.host.letGo(hung);
+  story.run(DEGRADED_START_MS);
+  expect([story.arrays(), story.must("GET", "/v1/exports")]).toEqual([[], []]);
+});
+
 test("a delete that fails while its name is taken again: no two of one name (seed 1398)", () => {
   const make = (): Story => {
     const story = new Story(6);

@@ -159,6 +159,14 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     test: story("a create by force over a stopped array"),
   },
   {
+    name: "life: an array whose making was cut short can be exported",
+    rule: null,
+    file: "src/appliance/export-book.ts",
+    find: "if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));",
+    replace: "",
+    test: story("an export put after a kill in the middle"),
+  },
+  {
     name: "life: a renamed file is taken at once",
     rule: null,
     file: "src/appliance/drive-keeper.ts",
