@@ -20,8 +20,28 @@ export const FlockOperation = { exclusive: 2, nonBlock: 4, unlock: 8 } as const;
 export const Seek = { set: 0, data: 3, hole: 4 } as const;
 export const FallocateMode = { keepSize: 1, punchHole: 2 } as const;
 
-/** ioctl requests of block devices (linux/fs.h). */
-export const Ioctl = { blkGetSize64: 0x80081272, blkSectorSize: 0x1268 } as const;
+/** ioctl requests of block devices (linux/fs.h, scsi/sg.h). */
+export const Ioctl = { blkGetSize64: 0x80081272, blkSectorSize: 0x1268, sgIo: 0x2285 } as const;
+
+/** struct sg_io_hdr on 64-bit Linux (scsi/sg.h), 88 bytes. */
+export const SgIo = {
+  bytes: 88,
+  interfaceId: 0,
+  direction: 4,
+  commandBytes: 8,
+  senseBytes: 9,
+  transferBytes: 12,
+  transfer: 16,
+  command: 24,
+  sense: 32,
+  timeoutMs: 40,
+  status: 64,
+  hostStatus: 68,
+  driverStatus: 70,
+  /** Values: the letter S; SG_DXFER_FROM_DEV. */
+  interfaceS: 0x53,
+  fromDevice: -3,
+} as const;
 
 /** struct statx (linux/stat.h), 256 bytes. */
 export const Statx = {

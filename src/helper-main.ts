@@ -19,6 +19,7 @@ import {
   punchHole,
 } from "./appliance/linux-drive.ts";
 import { listFilesIn, listUnclaimed, lookAt } from "./appliance/linux-look.ts";
+import { reservationOf } from "./appliance/linux-reservation.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
 import { tellDefects } from "./reactor/linux-defect.ts";
@@ -43,6 +44,8 @@ function answer(call: HelperCall): HelperResult {
       return listUnclaimed(call.inUse, call.limit);
     case "look":
       return lookAt(call);
+    case "reservation":
+      return reservationOf(call.path);
     default:
       return unreachable(call);
   }

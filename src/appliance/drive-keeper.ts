@@ -159,6 +159,12 @@ export class DriveKeeper {
     );
   }
 
+  /** Which host holds the reservation of a drive that is attached; null: it cannot be told. */
+  async holderOf(name: string): Promise<string | null> {
+    const drive = this.opened.get(name);
+    return drive === undefined ? null : this.parts.opener.reservation(drive.path);
+  }
+
   /** What the reactor says of a drive is remembered: by it the disk is known again. */
   observe({ name, superblock }: DriveStatus): void {
     const { store } = this.parts;
@@ -241,7 +247,9 @@ export class DriveKeeper {
     const attached = await client.call({ kind: "attach-drive", drive: opened });
     if (!attached.ok) {
       await opener.close(opened.fd);
-      return attached;
+      if (attached.error.code !== "fenced") return attached;
+      const holder = await opener.reservation(opened.path);
+      return err({ ...attached.error, detail: withHolder(attached.error.detail, holder) });
     }
     this.opened.set(drive.name, opened);
     const wasMissing = this.missing.delete(drive.name);
@@ -392,6 +400,11 @@ function foldersOf(drives: readonly StoredDrive[]): string[] {
 /** Whether what was found carries the drive's own superblock. */
 function isItself(drive: StoredDrive, { member }: FoundDevice): boolean {
   return member !== null && member.deviceUuid === drive.deviceUuid;
+}
+
+/** "another host holds the reservation of drive d1 (key 0xb2, initiator iqn.…)" */
+export function withHolder(text: string, holder: string | null): string {
+  return holder === null ? text : `${text} (${holder})`;
 }
 
 function notThisDrive(detail: string): CommandError {

@@ -73,6 +73,8 @@ export interface DriveOpener {
    * write (`OpenDrive.isCopyOnWrite`).
    */
   allocate(fd: number, bytes: number): Promise<Result<null, CommandError>>;
+  /** Which host holds the reservation of what is at the path; null where it cannot be told. */
+  reservation(path: string): Promise<string | null>;
   /** What is where, found without opening anything for writing or for oneself alone. */
   look(request: LookRequest): Promise<LookResult>;
 }

@@ -40,6 +40,8 @@ export interface HelperCallMap {
     request: { inUse: readonly string[]; limit: number };
     value: readonly string[];
   };
+  /** Which host holds the reservation of the disk at a path; null: none, or it cannot tell. */
+  reservation: { request: { path: string }; value: string | null };
   /** What is at a path; null: nothing that could be a drive, or somebody has it. */
   look: {
     request: { path: string; inUse: readonly string[] };

@@ -123,6 +123,13 @@ export class Helper implements DriveOpener {
     return ok(null);
   }
 
+  /** Null where it cannot be told. */
+  async reservation(path: string): Promise<string | null> {
+    const options = { key: path, isImpatient: true };
+    const asked = await this.threads.call<"reservation">({ kind: "reservation", path }, options);
+    return asked.ok ? asked.value : null;
+  }
+
   look(request: LookRequest): Promise<LookResult> {
     return this.looker.look(request);
   }

@@ -26,7 +26,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import type { Alarms } from "./alarms.ts";
 import { ArrayBook } from "./array-book.ts";
 import { CallOrder } from "./call-order.ts";
-import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
+import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
 import type { DriveOpener } from "./drive-opener.ts";
 import type { EventLog } from "./event-log.ts";
 import { ExportBook } from "./export-book.ts";
@@ -78,6 +78,8 @@ export class Appliance {
   private readonly newUuid: () => string;
   private readonly calls: CallOrder;
   private readonly toObserve = new Set<string>();
+  /** By UUID: which host has taken a fenced array over. */
+  private readonly holders = new Map<string, string>();
   private phase: "starting" | "ready" | "stopping" = "starting";
 
   constructor(parts: ApplianceParts) {
@@ -284,9 +286,9 @@ export class Appliance {
   async listArrays(): Answer<ArrayStatus[]> {
     const listed = await this.client.call({ kind: "list-arrays" });
     if (!listed.ok) return listed;
-    const here = listed.value.filter(
-      ({ uuid, state }) => state !== "inactive" || !this.arrays.isDeleted(uuid),
-    );
+    const here = listed.value
+      .filter(({ uuid, state }) => state !== "inactive" || !this.arrays.isDeleted(uuid))
+      .map((status) => this.withHolder(status));
     const absent = this.arrays.absent(new Set(listed.value.map(({ uuid }) => uuid)));
     return ok([...here, ...absent].sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
@@ -295,7 +297,8 @@ export class Appliance {
     const uuid = this.arrays.resolve(reference);
     if (!uuid.ok) return uuid;
     const found = await this.client.call({ kind: "get-array", array: uuid.value });
-    if (found.ok || found.error.kind !== "not-found") return found;
+    if (found.ok) return ok(this.withHolder(found.value));
+    if (found.error.kind !== "not-found") return found;
     const absent = this.arrays.absent(new Set()).find((array) => array.uuid === uuid.value);
     return absent === undefined ? found : ok(absent);
   }
@@ -462,9 +465,26 @@ export class Appliance {
 
   private onEvent(event: ArrayEvent): void {
     this.events.append(event);
+    if (event.kind === "array.fenced") void this.askWho(event);
     if (event.arrayUuid === null) return;
     if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());
     this.toObserve.add(event.arrayUuid);
+  }
+
+  /** Which host has taken an array over: its status says so from then on, and an event. */
+  private async askWho(event: ArrayEvent): Promise<void> {
+    const { arrayUuid, drive } = event;
+    const holder = drive === null ? null : await this.drives.holderOf(drive);
+    if (holder === null || arrayUuid === null) return;
+    this.holders.set(arrayUuid, holder);
+    const message = `the reservation of drive ${drive} is held by another host: ${holder}`;
+    this.events.append({ ...event, message });
+  }
+
+  private withHolder(status: ArrayStatus): ArrayStatus {
+    const holder = this.holders.get(status.uuid);
+    if (status.state !== "fenced" || holder === undefined || status.reason === null) return status;
+    return { ...status, reason: withHolder(status.reason, holder) };
   }
 
   /** Remembers how arrays stand after an event, and which disks their drives are. */

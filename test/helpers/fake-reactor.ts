@@ -474,6 +474,8 @@ export function fakeArray(
 export class FakeOpener implements DriveOpener {
   readonly present = new Set<string>();
   readonly openFds = new Map<number, OpenRequest>();
+  /** Which host has the reservations. */
+  holder: string | null = null;
   private nextFd = 100;
 
   constructor(paths: readonly string[] = []) {
@@ -513,6 +515,10 @@ export class FakeOpener implements DriveOpener {
 
   async allocate(): Promise<Result<null, CommandError>> {
     return ok(null);
+  }
+
+  async reservation(): Promise<string | null> {
+    return this.holder;
   }
 
   async look({ paths }: LookRequest): Promise<LookResult> {

@@ -29,6 +29,8 @@ export interface GuestOptions {
   /** $OUT in the guest. */
   readonly folder: string;
   readonly environment?: Readonly<Record<string, string>>;
+  /** A script of the lab's examples that sets something up and then runs the tests. */
+  readonly through?: string;
   /** The guest reaches the host's loopback at $HOSTIP. */
   readonly hasNetwork?: boolean;
 }
@@ -42,10 +44,11 @@ export interface GuestResult {
 }
 
 export async function runGuest(options: GuestOptions): Promise<GuestResult> {
-  const { file, disks, folder, environment = {}, hasNetwork = false } = options;
+  const { file, disks, folder, environment = {}, through, hasNetwork = false } = options;
   const script = join(folder, "guest.sh");
   const test = `'${process.execPath}' test --timeout=${TEST_LIMIT_MS} ./${file}`;
-  const lines = [`modprobe -a ${MODULES.join(" ")}`, `cd '${TOP}' && exec ${test} 2>&1`];
+  const before = through === undefined ? "" : `bash '${join(labPath(), "examples", through)}' `;
+  const lines = [`modprobe -a ${MODULES.join(" ")}`, `cd '${TOP}' && exec ${before}${test} 2>&1`];
   writeFileSync(script, `#!/bin/bash\n${lines.join("\n")}\n`);
   const variables = {
     PARITYD_BINARY: binaryPath(),

@@ -341,6 +341,7 @@ export class SimHost {
     switch (call.kind) {
       case "identify":
       case "look":
+      case "reservation":
         return this.at(call.path);
       case "open":
         return this.at(call.open.path);
@@ -395,6 +396,8 @@ export class SimHost {
         const device = { ...identity(disk), path: call.path, sizeBytes: DRIVE_BYTES, member };
         return ok({ identity: identityOf(disk), device });
       }
+      case "reservation":
+        return ok(this.at(call.path)?.isFenced === true ? "key 0xb2" : null);
       case "punch-hole":
         throw new Error("answered by the disk");
     }

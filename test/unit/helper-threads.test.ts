@@ -186,6 +186,7 @@ function describe(call: HelperEnvelope["call"]): string {
       return `open ${call.open.path}`;
     case "identify":
     case "look":
+    case "reservation":
       return `${call.kind} ${call.path}`;
     case "close":
       return `close ${call.fds[0]}`;
