@@ -99,20 +99,30 @@ export class ExportBook {
     );
   }
 
+  /** Holds its array, too: whoever deletes that takes its exports away as they are. */
   async remove(name: string, force: boolean): Answer<null> {
-    return this.calls.holding([`export:${name}`], async () => {
-      const before = this.store.state.exports.get(name);
-      if (before !== undefined) {
-        const recorded = await this.store.commit({ kind: "delete-export", name });
-        if (!recorded.ok) return recorded;
-      }
-      const deleted = await this.client.call({ kind: "delete-export", name, force });
-      if (deleted.ok || before === undefined) return deleted;
-      // One that was never offered is known here alone.
-      if (deleted.error.kind === "not-found") return ok(null);
-      this.store.note({ kind: "put-export", entry: before });
-      return deleted;
-    });
+    const arrayUuid = this.arrayOf(name);
+    const work = () => this.calls.holding([`export:${name}`], () => this.removeHeld(name, force));
+    if (arrayUuid === null) return work();
+    return this.calls.holding([`array:${arrayUuid}`], work);
+  }
+
+  private async removeHeld(name: string, force: boolean): Answer<null> {
+    const before = this.store.state.exports.get(name);
+    if (before !== undefined) {
+      const recorded = await this.store.commit({ kind: "delete-export", name });
+      if (!recorded.ok) return recorded;
+    }
+    const deleted = await this.client.call({ kind: "delete-export", name, force });
+    if (deleted.ok || before === undefined) return deleted;
+    // One that was never offered is known here alone.
+    if (deleted.error.kind === "not-found") return ok(null);
+    this.store.note({ kind: "put-export", entry: before });
+    return deleted;
+  }
+
+  private arrayOf(name: string): string | null {
+    return this.store.state.exports.get(name)?.arrayUuid ?? null;
   }
 
   of(arrayUuid: string): StoredExport[] {

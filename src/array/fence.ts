@@ -56,7 +56,10 @@ export class Fence {
     const { array } = this;
     this.text = holderText(drive);
     array.members.isFenced = true;
-    for (const each of array.drives()) shut(each);
+    for (const each of array.drives()) {
+      shut(each);
+      each.giveUp(array.context);
+    }
     array.engine.refuseGated(EIO);
     array.synchronizer.endAll(this.text);
     array.emit(

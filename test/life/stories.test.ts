@@ -288,6 +288,21 @@ test("an export put after a kill in the middle of a create: refused (seed 6963)"
   expect([story.arrays(), story.must("GET", "/v1/exports")]).toEqual([[], []]);
 });
 
+test("an export's removal that is refused, and its array is deleted: no export stays (seed 13345)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.connect("x");
+  const { process } = story;
+  const calls = [
+    process.call("DELETE", "/v1/exports/x"),
+    process.call("DELETE", "/v1/arrays/tank?force=true"),
+  ];
+  const [refused, deleted] = process.world.run(Promise.all(calls));
+  expect([refused?.status, deleted?.status]).toEqual([409, 204]);
+  expect([story.arrays(), story.must("GET", "/v1/exports")]).toEqual([[], []]);
+});
+
 test("a delete that fails while its name is taken again: no two of one name (seed 1398)", () => {
   const make = (): Story => {
     const story = new Story(6);
@@ -514,6 +529,23 @@ test("an array none of whose drives answers: listed, and nothing ends (seed 635)
   expect(story.arrays()).toEqual(["tank inactive"]);
   story.host.letGo(third!);
   story.process.world.run(starting);
+});
+
+test("SIGTERM of a fenced array of which a drive hangs: no wait for that (seed 11179)", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  const client = story.connect("x");
+  story.disks[2]!.device!.hang();
+  void client.write(0, new Uint8Array(16 * 1024).fill(1));
+  story.run(100);
+  for (const disk of story.disks) disk.isFenced = true;
+  void client.read(0, 512);
+  story.run(100);
+  expect(story.arrays()).toEqual(["tank fenced"]);
+  const startMs = story.process.nowMs;
+  expect(story.process.stop()).toBe(true);
+  expect(story.process.nowMs - startMs).toBeLessThan(5_000);
 });
 
 test("SIGTERM while a drive hangs: its write deadline, and the array is clean (seed 64)", () => {

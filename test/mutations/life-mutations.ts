@@ -167,6 +167,22 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     test: story("an export put after a kill in the middle"),
   },
   {
+    name: "life: the removal of an export does not hold its array",
+    rule: null,
+    file: "src/appliance/export-book.ts",
+    find: "if (arrayUuid === null) return work();",
+    replace: "if (arrayUuid !== '') return work();",
+    test: story("an export's removal that is refused"),
+  },
+  {
+    name: "life: a fenced array waits for what a hung drive owes",
+    rule: null,
+    file: "src/array/fence.ts",
+    find: "each.giveUp(array.context);",
+    replace: "",
+    test: story("SIGTERM of a fenced array"),
+  },
+  {
     name: "life: a renamed file is taken at once",
     rule: null,
     file: "src/appliance/drive-keeper.ts",
