@@ -88,6 +88,8 @@ export class RaidArray {
   private isStopped = false;
   /** The drive that is just being seated. */
   seating: Drive | null = null;
+  /** It is to leave before it is seated. */
+  private unwanted: Drive | null = null;
 
   constructor(options: {
     guard: ArrayGuard;
@@ -315,16 +317,22 @@ export class RaidArray {
 
   /** Takes a drive out that the user removes. Requests may still be outstanding on it. */
   async removeDrive(drive: Drive, cause: string): Promise<void> {
+    if (this.seating === drive) await this.giveUpSeating(drive);
     const role = this.roleOf(drive);
     if (role >= 0) {
       if (this.members.isPresent(role)) this.failMember(role, cause);
       await this.recordDetached(role);
-    } else {
-      const index = this.spares.indexOf(drive);
-      assert(index >= 0, "a drive of the array is a member or a spare");
-      this.spares.splice(index, 1);
+    } else if (this.spares.includes(drive)) {
+      this.spares.splice(this.spares.indexOf(drive), 1);
       await this.superblocks.update(() => this.state.setDevRole(drive, Role.spare));
     }
+  }
+
+  /** It waits for room on a member, maybe for long. Then it has a role, or nothing here at all. */
+  private async giveUpSeating(drive: Drive): Promise<void> {
+    this.unwanted = drive;
+    while (this.seating === drive) await this.context.timers.sleep(OUTSTANDING_POLL_MS);
+    this.unwanted = null;
   }
 
   /** The drive of a role is gone: nobody is there any more, not even a faulty one. */
@@ -381,7 +389,8 @@ export class RaidArray {
       slot.state = "rebuilding";
       this.state.setDevRole(drive, role);
     };
-    const isDurable = await this.superblocks.insist(change, () => this.isStopped);
+    const mayEnd = () => this.isStopped || this.unwanted === drive;
+    const isDurable = await this.superblocks.insist(change, mayEnd);
     if (!isDurable || slot.drive !== drive || slot.state !== "rebuilding") {
       policy.giveUpSeat(taken);
       return false;

@@ -167,17 +167,23 @@ export async function runPlan(
  */
 async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
   const drives = registry.drivesOf(record.uuid);
-  const failures = await Promise.all(drives.map((drive) => readOneAgain(registry, drive)));
+  // Order: what one still owes may say that another host has it, which is of before, too.
+  const haveAnswered = await Promise.all(
+    drives.map((drive) => drive.hasAnswered(registry.context)),
+  );
+  const failures = await Promise.all(
+    drives.map((drive, index) => {
+      if (haveAnswered[index] === true) return readOneAgain(registry, drive);
+      // It would not answer; and what it owes must not land on what is written from now on.
+      drive.isUnreadable = true;
+      return `Requests of before are still outstanding on drive ${drive.name}.`;
+    }),
+  );
   return failures.every((failure) => failure !== null) ? (failures.at(-1) ?? "") : null;
 }
 
 /** Why it cannot be read, or null. */
 async function readOneAgain(registry: Registry, drive: Drive): Promise<string | null> {
-  if (!(await drive.hasAnswered(registry.context))) {
-    // It would not answer; and what it still owes must not land on what is written from now on.
-    drive.isUnreadable = true;
-    return `Requests of before are still outstanding on drive ${drive.name}.`;
-  }
   const before = drive.probe;
   const probed = await registry.probe(drive);
   drive.isUnreadable = !probed.ok;

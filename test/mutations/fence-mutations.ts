@@ -31,8 +31,8 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     name: "only the drive that tells of the other host is left alone",
     rule: RULE,
     file: "src/array/fence.ts",
-    find: "for (const each of array.drives()) shut(each);",
-    replace: "shut(drive);",
+    find: "for (const each of array.drives()) {\n      shut(each);",
+    replace: "for (const each of array.drives()) {\n      if (each === drive) shut(each);",
     test: LIFE,
   },
   {

@@ -104,7 +104,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     file: "src/array/service.ts",
     find: "const lease = await leases.take(keys, holder, (giveUp) => {",
     replace: "const lease = await leases.take([], holder, (giveUp) => {",
-    test: [LIVES, "-t", "seeds 1 to 25"],
+    test: ["./test/sim/command-storm.test.ts"],
   },
   {
     name: "life: no drive that answers is an assertion",
