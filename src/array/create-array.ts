@@ -45,13 +45,14 @@ interface Chosen {
 
 export async function createArray(
   registry: Registry,
-  request: CreateArrayRequest,
+  request: CreateArrayRequest & { readonly uuid: string },
 ): Promise<Result<ArrayRecord, CommandError>> {
   const chosen = check(registry, request);
   if (!chosen.ok) return chosen;
-  const uuid = request.uuid ?? newUuid(registry);
+  const { uuid } = request;
   const record = registry.addRecord(uuid, { name: request.name, mayStart: true });
   const plan = layOut(registry, request, chosen.value, uuid);
+  record.lastSeen = plan.superblock;
   const result = await write(registry, record, plan, chosen.value);
   if (!result.ok) {
     if (record.broken === null) registry.arrays.delete(uuid);
@@ -336,7 +337,7 @@ function cannotBeWritten(drive: string, why: string): CommandError {
   return commandError("io", "drive-write-failed", detail);
 }
 
-function newUuid(registry: Registry): string {
+export function newUuid(registry: Registry): string {
   const bytes = new Uint8Array(16);
   fillRandom(registry.context.random, bytes);
   return decodeUuid(bytes, 0);

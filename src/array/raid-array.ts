@@ -379,6 +379,10 @@ export class RaidArray {
     const { policy } = this;
     if (this.isFailed || !(await policy.prepareMember(drive, superblock))) return false;
     const taken = await policy.takeSeat(superblock);
+    if (this.isStopped) {
+      policy.giveUpSeat(taken);
+      return false;
+    }
     drive.probe = { kind: "member", superblock };
     drive.failure = "";
     drive.badBlocks = emptyBadBlockLog(superblock);
@@ -449,7 +453,10 @@ export class RaidArray {
     if (!this.isReadOnlyStart) await this.dirtyMark.stop();
     this.engine.rows.parked.dismiss();
     this.superblocks.close();
-    while (!this.engine.isIdle || this.superblocks.isBusy) await timers.sleep(OUTSTANDING_POLL_MS);
+    // A drive that is being seated is on its way to an update of its own.
+    while (!this.engine.isIdle || this.superblocks.isBusy || this.seating !== null) {
+      await timers.sleep(OUTSTANDING_POLL_MS);
+    }
     // Only now: a member that hangs is failed for what the stop itself asks of it, too.
     this.deadlines.stop();
     this.engine.close();

@@ -78,6 +78,7 @@ export class Registry {
   readonly drives = new Map<string, Drive>();
   /** Drives that are being attached, and those that were let go of and owe an answer. */
   readonly passing = new Set<Drive>();
+  private readonly probes = new Set<ReturnType<Drive["readProbe"]>>();
   /** By uuid. */
   readonly arrays = new Map<string, ArrayRecord>();
   /** By uuid: what control said of an array, also before its first drive is here. */
@@ -141,7 +142,20 @@ export class Registry {
     yield* this.passing;
   }
 
-  async probe(drive: Drive): ReturnType<Drive["readProbe"]> {
+  probe(drive: Drive): ReturnType<Drive["readProbe"]> {
+    const probed = this.readProbe(drive);
+    this.probes.add(probed);
+    const end = () => this.probes.delete(probed);
+    probed.then(end, end);
+    return probed;
+  }
+
+  /** A drive that is read at this moment may be a member of the array that is about to start. */
+  async waitForProbes(): Promise<void> {
+    await Promise.allSettled(this.probes);
+  }
+
+  private async readProbe(drive: Drive): ReturnType<Drive["readProbe"]> {
     const address = await takeRun(this.context, SLAB_BYTES);
     try {
       return await drive.readProbe(this.context, this.asyncIo, address);

@@ -10,7 +10,7 @@ import { arrayStatus, driveStatus } from "./array-status.ts";
 import { changePolicy } from "./change-policy.ts";
 import { CommandDoor } from "./command-door.ts";
 import type { ReactorContext } from "./context.ts";
-import { checkCreate, createArray } from "./create-array.ts";
+import { checkCreate, createArray, newUuid } from "./create-array.ts";
 import { Drive } from "./drive.ts";
 import { FaultBook } from "./fault-commands.ts";
 import { holderText, isShut } from "./fence.ts";
@@ -203,6 +203,8 @@ export class ArrayService {
       await this.tellWaiting(drive);
       return;
     }
+    // Its array was started with it while this waited for that.
+    if (registry.holderOf(drive) !== null) return;
     const record = registry.ensureRecord(drive);
     const { running } = record;
     if (running === null) await autoStart(registry, record);
@@ -266,9 +268,11 @@ export class ArrayService {
     const holder = `creating array ${command.name}`;
     return this.holding(holder, names.map(driveKey), () => {
       const drives = names.flatMap((name) => registry.drives.get(name) ?? []);
-      const keys = drives.flatMap((drive) => registry.arrayKeysOf(drive));
+      const uuid = command.uuid ?? newUuid(registry);
+      // Its own, too: it can be named as soon as it is begun.
+      const keys = [arrayKey(uuid), ...drives.flatMap((drive) => registry.arrayKeysOf(drive))];
       return this.holding(holder, keys, async () => {
-        const created = await createArray(registry, command);
+        const created = await createArray(registry, { ...command, uuid });
         return created.ok ? ok(arrayStatus(registry, created.value)) : created;
       });
     });

@@ -75,6 +75,7 @@ export async function startArray(
     const detail = `array ${record.name} runs, and takes writes: stop it first`;
     return err(commandError("conflict", "already-running", detail));
   }
+  await registry.waitForProbes();
   const unreadable = await readAgain(registry, record);
   if (registry.drivesOf(record.uuid).length === 0) {
     const detail = `no drive carries a superblock of array ${record.name} any more`;

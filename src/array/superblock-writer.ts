@@ -210,7 +210,7 @@ export class SuperblockWriter {
     for (const [index, answer] of answers.entries()) {
       const { drive, superblock } = batch[index]!;
       if (isDone(answer)) {
-        drive.probe = { kind: "member", superblock };
+        drive.probe = { kind: "member", superblock: afterWrite(drive, superblock) };
         continue;
       }
       if (answer.outcome === Outcome.noSpace) {
@@ -222,4 +222,18 @@ export class SuperblockWriter {
     }
     return failedCount;
   }
+}
+
+/**
+ * What an update changes is as it was written now. The rest stands as it is known: a change that
+ * was made while an earlier update waited for room is in the next one.
+ */
+function afterWrite(drive: Drive, written: Superblock): Superblock {
+  const { events, updatedAt, devRoles, resyncOffsetSectors } = written;
+  const { recoveryOffsetSectors, hasBadBlocks } = written;
+  const known = drive.superblock ?? written;
+  return {
+    ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors },
+    ...{ recoveryOffsetSectors, hasBadBlocks },
+  };
 }

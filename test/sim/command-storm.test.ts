@@ -8,18 +8,24 @@ import { MIB } from "../../src/base/units.ts";
 import { storm } from "./command-storm.ts";
 import { SimWorld } from "./sim-world.ts";
 
-const SEEDS = 25;
+const SEEDS = 200;
 const COMMANDS_PER_SEED = 100;
-/** These need what they are about kept for as long as they run. */
-const WITHOUT = ["delete-array", "detach-drive", "start-array"];
+/** A change of the commands gives them another story. */
+const FOUND = [309, 339, 466, 486, 678, 776, 806, 1673, 2429, 3512];
 
-test("command storm: commands of every kind that keeps its array: each is answered, nothing breaks", () => {
-  for (let seed = 1; seed <= SEEDS; seed += 1) {
-    const { defects, answered } = storm({ seed, without: WITHOUT });
-    expect({ seed, defects }).toEqual({ seed, defects: [] });
-    expect(answered).toBeGreaterThan(COMMANDS_PER_SEED);
-  }
+test("command storm: commands of every kind: each is answered, nothing breaks", () => {
+  for (let seed = 1; seed <= SEEDS; seed += 1) expectCalm(seed);
 }, 120_000);
+
+test("command storm: the seeds that found something: nothing breaks any more", () => {
+  for (const seed of FOUND) expectCalm(seed);
+}, 120_000);
+
+function expectCalm(seed: number): void {
+  const { defects, answered } = storm({ seed });
+  expect({ seed, defects }).toEqual({ seed, defects: [] });
+  expect(answered).toBeGreaterThan(COMMANDS_PER_SEED);
+}
 
 test("array: all its drives are removed by force, then it is stopped: it is gone, another goes on", () => {
   const world = new SimWorld({ seed: 1 });
