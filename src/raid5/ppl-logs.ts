@@ -236,6 +236,11 @@ export class PplLogs {
     return null;
   }
 
+  /** In whose log the user is; -1: in none any more. */
+  roleOf(user: number): number {
+    return this.logOf[user]?.role ?? -1;
+  }
+
   /** What the ticket stands for is written. */
   giveBack(ticket: PplTicket): void {
     for (const user of ticket) {

@@ -25,7 +25,7 @@
  * A punch that did not work out on one member may have worked on others, so zeros are written over
  * all of them then, also for a trim.
  */
-import { hasBit } from "../base/bit-set.ts";
+import { hasBit, withBit } from "../base/bit-set.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../base/units.ts";
 import { isDone } from "../block/async-io.ts";
@@ -307,10 +307,15 @@ export class StripeZero {
     const status = isStillWhole ? await this.zeroLogged(first, end, request, buffers) : NOT_BEGUN;
     buffers.give();
     const isWhole = (status === 0 || status === ENOSPC) && !this.members.isFailed;
-    this.rows.whenHome(buffers.parked, () => {
-      intent?.endWrites(first, end, isWhole);
-      logs?.giveBack(ticket);
-    });
+    const { parked } = buffers;
+    this.rows.whenHome(parked, () => intent?.endWrites(first, end, isWhole));
+    for (const user of ticket) {
+      // A parity row that is parked needs the entry in the log of its own member. The other logs go
+      // on: who waited in them has stripes that are waited for to bring the row home.
+      const role = logs!.roleOf(user);
+      const isParked = role >= 0 && hasBit(parked, role);
+      this.rows.whenHome(isParked ? withBit(0, role) : 0, () => logs!.giveBack([user]));
+    }
     return status;
   }
 

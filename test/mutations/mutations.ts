@@ -963,6 +963,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: ["./test/sim/background.test.ts"],
   },
   {
+    name: "a parity row without room keeps the logs of all members",
+    rule: 20,
+    file: "src/raid5/stripe-zero.ts",
+    find: "isParked ? withBit(0, role) : 0",
+    replace: "isParked ? withBit(0, role) : parked",
+    test: named(SEEDS, "seed 798"),
+  },
+  {
     name: "a drive that is about to be seated is no drive of the array",
     rule: null,
     file: "src/array/raid-array.ts",

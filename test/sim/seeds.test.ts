@@ -479,6 +479,7 @@ const SEEDS: readonly (readonly [number, string])[] = [
   [57, "a bad sector in the first resync cost the good parity of a proven row"],
   [83, "the same, and a write of a part of such a row was answered with EIO"],
   [190, "a superblock was encoded over the buffer of a write in flight"],
+  [798, "writes waited for a log, and its room for their stripes, where a zeroing had no room"],
   [234, "a spare that was about to be seated was removed, and the array broke"],
 ];
 

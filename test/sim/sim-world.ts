@@ -63,6 +63,7 @@ import { Simulation } from "./simulation.ts";
 
 export const ARRAY_NAME = "raid_sim";
 const MAX_IN_FLIGHT = 64;
+const PROBE_WAIT_MS = 3_000;
 /** Virtual time. */
 const LIMIT_MS = 3_600_000;
 /** Turns after one in which something happened: the real loop polls on for a while. */
@@ -380,7 +381,12 @@ export class SimWorld {
       restart: true,
     });
     const ended = this.waitJob(job.id);
-    if (ended.state !== "done") this.simulation.fail(`the check ended ${ended.state}`);
+    if (ended.error?.startsWith("a member did not answer") === true) {
+      // It is asked again now and then whether it does.
+      this.simulation.runFor(PROBE_WAIT_MS);
+      return this.check(array);
+    }
+    if (ended.state !== "done") this.simulation.fail(`the check ended: ${ended.error}`);
     return Number(ended.result["mismatchBytes"]);
   }
 
