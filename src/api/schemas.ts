@@ -230,7 +230,7 @@ export const arraySchema = z.object({
   reason: z.string().nullable(),
   isHeld: z.boolean().openapi({ description: "Stopped by request: does not start by itself" }),
   startNeeds: z
-    .enum(["nothing", "force", "drives"])
+    .enum(["nothing", "force", "drives", "fewer-drives"])
     .nullable()
     .openapi({ description: "What a start of it takes; null: it runs" }),
   members: z.array(memberSchema),

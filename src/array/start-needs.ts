@@ -38,6 +38,8 @@ export function startNeeds(
   registry: Registry,
   record: ArrayRecord,
 ): NonNullable<ArrayStatus["startNeeds"]> {
-  if (judgeStart(registry, record, { force: false }).ok) return "nothing";
+  const judged = judgeStart(registry, record, { force: false });
+  if (judged.ok) return "nothing";
+  if (judged.error.kind === "duplicate-member") return "fewer-drives";
   return judgeStart(registry, record, { force: true }).ok ? "force" : "drives";
 }

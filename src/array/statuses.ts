@@ -177,7 +177,7 @@ export interface ArrayStatus {
   /** Stopped by the user: it does not start by itself. */
   readonly isHeld: boolean;
   /** What a start of it takes; null: it runs. */
-  readonly startNeeds: "nothing" | "force" | "drives" | null;
+  readonly startNeeds: "nothing" | "force" | "drives" | "fewer-drives" | null;
   readonly members: readonly MemberStatus[];
   readonly spares: readonly string[];
   readonly sync: SyncStatus;

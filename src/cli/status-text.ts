@@ -117,6 +117,10 @@ function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Fin
   switch (startNeeds) {
     case "drives":
       return { status, action: `connect its other drives, then: parityd array start ${name}` };
+    case "fewer-drives": {
+      const action = `when that one is disconnected: parityd array start ${name}`;
+      return { status, action };
+    }
     case "force": {
       const action = `where that may be: parityd array start ${name} --force`;
       return { status, action };
