@@ -14,9 +14,11 @@ import type {
 import {
   allocate,
   closeAll,
+  contentOf,
   identifyDrive,
   openDrive,
   punchHole,
+  roomOf,
 } from "./appliance/linux-drive.ts";
 import { listFilesIn, listUnclaimed, lookAt } from "./appliance/linux-look.ts";
 import { reservationOf } from "./appliance/linux-reservation.ts";
@@ -44,6 +46,10 @@ function answer(call: HelperCall): HelperResult {
       return listUnclaimed(call.inUse, call.limit);
     case "look":
       return lookAt(call);
+    case "content":
+      return contentOf(call.fd, call.blockBytes);
+    case "room":
+      return roomOf(call.fd);
     case "reservation":
       return reservationOf(call.path);
     default:

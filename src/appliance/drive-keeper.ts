@@ -15,6 +15,7 @@ import { dirname } from "node:path";
 import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { formatBytes } from "../base/units.ts";
 import type { Alarms } from "./alarms.ts";
 import type { DriveOpener, FoundDevice } from "./drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
@@ -22,7 +23,8 @@ import type { StoredDrive } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
 const LOOK_MS = 5_000;
-/** Every so many looks all block devices are read: that wakes sleeping disks. */
+/** All block devices are read in the first looks, then now and then: it wakes sleeping disks. */
+const FIRST_LOOKS = 6;
 const DEEP_LOOK_EVERY = 10;
 
 type Answer<T> = Promise<Result<T, CommandError>>;
@@ -35,6 +37,8 @@ export interface DriveKeeperParts {
   readonly log: Log;
   /** Told of each drive that has been attached. */
   readonly onAttached: (drive: DriveStatus) => Promise<void>;
+  /** Told when a drive that was missing has been attached. */
+  readonly onReturned: () => void;
 }
 
 export class DriveKeeper {
@@ -77,7 +81,7 @@ export class DriveKeeper {
     this.parts.alarms.after(LOOK_MS, () => {
       if (this.isStopped) return;
       this.looks += 1;
-      const isDeep = this.looks % DEEP_LOOK_EVERY === 0;
+      const isDeep = this.looks <= FIRST_LOOKS || this.looks % DEEP_LOOK_EVERY === 0;
       void this.lookForMissing(isDeep).then(() => this.watch());
     });
   }
@@ -175,16 +179,52 @@ export class DriveKeeper {
     store.note({ kind: "put-drive", drive: { ...known, deviceUuid, arrayUuid } });
   }
 
+  /** Looks what drives hold now: somebody may have put something there since they were opened. */
+  async readContents(names: readonly string[]): Answer<null> {
+    const { opener, client } = this.parts;
+    const results = await Promise.all(
+      names.map(async (name): Answer<null> => {
+        const drive = this.opened.get(name);
+        if (drive === undefined) return ok(null);
+        const content = await opener.content(drive.fd);
+        if (!content.ok) return content;
+        return client.call({ kind: "note-content", name, signature: content.value });
+      }),
+    );
+    return results.find(({ ok: isOk }) => !isOk) ?? ok(null);
+  }
+
+  /** Why not all of these files can have all of their space together, or null. */
+  private async lackOfRoom(names: readonly string[]): Promise<CommandError | null> {
+    const left = new Map<string, number>();
+    for (const name of names) {
+      const drive = this.opened.get(name);
+      if (drive === undefined || !isSparse(drive)) continue;
+      const room = await this.parts.opener.room(drive.fd);
+      if (room === null) continue;
+      const { fileSystem, availableBytes, allocatedBytes } = room;
+      const wanted = Math.max(0, drive.sizeBytes - allocatedBytes);
+      const after = (left.get(fileSystem) ?? availableBytes) - wanted;
+      left.set(fileSystem, after);
+      if (after < 0)
+        return noRoom(drive, `${formatBytes(-after)} more (${-after} bytes) are needed`);
+    }
+    return null;
+  }
+
   /**
    * Gives files all of their space, so that a full file system cannot refuse their writes later. A
    * file system that cannot do it leaves them sparse, which is shown.
    */
   async giveSpace(names: readonly string[]): Answer<null> {
+    const lacking = await this.lackOfRoom(names);
+    if (lacking !== null) return err(lacking);
     for (const name of names) {
       const drive = this.opened.get(name);
       if (drive === undefined || !isSparse(drive)) continue;
       const given = await this.parts.opener.allocate(drive.fd, drive.sizeBytes);
       if (given.ok) this.opened.set(name, { ...drive, allocatedBytes: drive.sizeBytes });
+      else if (given.error.code === "no-space") return err(noRoom(drive, given.error.detail));
       else if (given.error.kind !== "unsupported") return given;
     }
     return ok(null);
@@ -332,6 +372,7 @@ export class DriveKeeper {
         if (this.missing.has(drive.name)) return;
         const { path } = device;
         this.parts.log.write("info", "a missing drive is there again", { drive: drive.name, path });
+        this.parts.onReturned();
       }),
     );
   }
@@ -405,6 +446,13 @@ function isItself(drive: StoredDrive, { member }: FoundDevice): boolean {
 /** "another host holds the reservation of drive d1 (key 0xb2, initiator iqn.…)" */
 export function withHolder(text: string, holder: string | null): string {
   return holder === null ? text : `${text} (${holder})`;
+}
+
+function noRoom({ path }: OpenDrive, why: string): CommandError {
+  const detail =
+    `the file system of ${path} has no room for all of the files: ${why}. Make room, or leave ` +
+    'them sparse ("allocate": false, --sparse): a full file system refuses their writes then';
+  return { kind: "conflict", code: "no-space", detail };
 }
 
 function notThisDrive(detail: string): CommandError {

@@ -58,6 +58,13 @@ export interface LookResult {
   readonly isCut: boolean;
 }
 
+export interface FileRoom {
+  /** Files with the same one share what is available. */
+  readonly fileSystem: string;
+  readonly availableBytes: number;
+  readonly allocatedBytes: number;
+}
+
 export interface DriveOpener {
   open(request: OpenRequest): Promise<Result<OpenDrive, CommandError>>;
   close(fd: number): Promise<void>;
@@ -73,6 +80,10 @@ export interface DriveOpener {
    * write (`OpenDrive.isCopyOnWrite`).
    */
   allocate(fd: number, bytes: number): Promise<Result<null, CommandError>>;
+  /** What an open drive holds now: a noun for people, or null for nothing. */
+  content(fd: number): Promise<Result<string | null, CommandError>>;
+  /** What there is of the file system under an open file; null: it is no file. */
+  room(fd: number): Promise<FileRoom | null>;
   /** Which host holds the reservation of what is at the path; null where it cannot be told. */
   reservation(path: string): Promise<string | null>;
   /** What is where, found without opening anything for writing or for oneself alone. */

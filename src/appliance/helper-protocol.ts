@@ -1,7 +1,7 @@
 /** What the control thread and the helper threads say to each other: a closed union. */
 import type { CommandError, OpenDrive } from "../array/protocol.ts";
 import type { Result } from "../base/result.ts";
-import type { FoundDevice, OpenRequest } from "./drive-opener.ts";
+import type { FileRoom, FoundDevice, OpenRequest } from "./drive-opener.ts";
 
 /** What a helper opened. */
 export interface OpenedDevice {
@@ -40,6 +40,10 @@ export interface HelperCallMap {
     request: { inUse: readonly string[]; limit: number };
     value: readonly string[];
   };
+  /** What is on an open drive now: a noun for people, or null for nothing. */
+  content: { request: { fd: number; blockBytes: number }; value: string | null };
+  /** What there is of the file system under an open file; null: it is no file. */
+  room: { request: { fd: number }; value: FileRoom | null };
   /** Which host holds the reservation of the disk at a path; null: none, or it cannot tell. */
   reservation: { request: { path: string }; value: string | null };
   /** What is at a path; null: nothing that could be a drive, or somebody has it. */

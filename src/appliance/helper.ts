@@ -14,7 +14,13 @@ import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { GIB } from "../base/units.ts";
 import { DriveLook } from "./drive-look.ts";
-import type { DriveOpener, LookRequest, LookResult, OpenRequest } from "./drive-opener.ts";
+import type {
+  DriveOpener,
+  FileRoom,
+  LookRequest,
+  LookResult,
+  OpenRequest,
+} from "./drive-opener.ts";
 import type { OpenedDevice } from "./helper-protocol.ts";
 import { type HelperThread, HelperThreads, type SetTimer } from "./helper-threads.ts";
 
@@ -121,6 +127,20 @@ export class Helper implements DriveOpener {
       if (!step.ok) return step;
     }
     return ok(null);
+  }
+
+  async content(fd: number): Promise<Result<string | null, CommandError>> {
+    const device = this.openDevices.get(fd);
+    if (device === undefined) return err(notOpen(fd));
+    const { path, logicalBlockBytes: blockBytes } = device.drive;
+    return await this.threads.call<"content">({ kind: "content", fd, blockBytes }, { key: path });
+  }
+
+  async room(fd: number): Promise<FileRoom | null> {
+    const device = this.openDevices.get(fd);
+    if (device === undefined) return null;
+    const asked = await this.threads.call<"room">({ kind: "room", fd }, { key: device.drive.path });
+    return asked.ok ? asked.value : null;
   }
 
   /** Null where it cannot be told. */

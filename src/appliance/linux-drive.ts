@@ -21,7 +21,7 @@ import type { CommandError, OpenDrive } from "../array/protocol.ts";
 import { EBUSY, EDQUOT, EINVAL, ENOSPC, EOPNOTSUPP, EROFS, errnoName } from "../base/errno.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes, ROW_BYTES } from "../base/units.ts";
-import type { OpenRequest } from "./drive-opener.ts";
+import type { FileRoom, OpenRequest } from "./drive-opener.ts";
 import type { OpenedDevice } from "./helper-protocol.ts";
 import { hasNoExtent, probeContent } from "./linux-content.ts";
 import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
@@ -139,6 +139,24 @@ export function allocate(options: {
     ? "the file system cannot give a file its space in advance"
     : `space could not be allocated: ${errnoName(errno)}`;
   return fail(isUnsupported ? "unsupported" : "io", "allocate-failed", detail);
+}
+
+/** What an open drive holds now. */
+export function contentOf(fd: number, blockBytes: number): Result<string | null, CommandError> {
+  const status = statFd(fd);
+  if (!status.ok) return fail("io", "cannot-look", `an open drive: ${status.error}`);
+  const isFile = status.value.kind === "file";
+  const sizeBytes = isFile ? status.value.sizeBytes : blockDeviceSize(fd);
+  return ok(probeContent({ fd, sizeBytes, blockBytes: isFile ? ROW_BYTES : blockBytes, isFile }));
+}
+
+export function roomOf(fd: number): Result<FileRoom | null, CommandError> {
+  const status = statFd(fd);
+  const space = fileSystemOf(fd);
+  if (!status.ok || status.value.kind !== "file" || space === null) return ok(null);
+  const { containerNumber, allocatedBytes } = status.value;
+  const { availableBytes } = space;
+  return ok({ fileSystem: containerNumber, availableBytes, allocatedBytes });
 }
 
 /** What a file of `wholeBytes` lacks, beyond what it has and what its file system has left. */

@@ -78,6 +78,9 @@ export class Appliance {
   private readonly newUuid: () => string;
   private readonly calls: CallOrder;
   private readonly toObserve = new Set<string>();
+  /** How long arrays wait for their drives; null: nobody has said yet. */
+  private lackingMs: number | null = null;
+  private isLackingDue = false;
   /** By UUID: which host has taken a fenced array over. */
   private readonly holders = new Map<string, string>();
   private phase: "starting" | "ready" | "stopping" = "starting";
@@ -99,7 +102,10 @@ export class Appliance {
     const onAttached = async ({ superblock }: DriveStatus): Promise<void> => {
       if (superblock !== undefined) await this.arrays.learn(superblock);
     };
-    this.drives = new DriveKeeper({ client, opener, store, alarms, log, onAttached });
+    const onReturned = (): void => {
+      if (this.lackingMs !== null) this.startLackingAfter(this.lackingMs);
+    };
+    this.drives = new DriveKeeper({ client, opener, store, alarms, log, onAttached, onReturned });
     client.onEvent((event) => this.onEvent(event));
   }
 
@@ -130,6 +136,20 @@ export class Appliance {
     this.arrays.forgetUnfinished();
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
+  }
+
+  /**
+   * After so long the arrays that still wait for a drive are started without it; and again so long
+   * after a drive that was missing has come back: it may have been the last but one.
+   */
+  startLackingAfter(delayMs: number): void {
+    this.lackingMs = delayMs;
+    if (this.isLackingDue) return;
+    this.isLackingDue = true;
+    this.alarms.after(delayMs, () => {
+      this.isLackingDue = false;
+      void this.startLacking();
+    });
   }
 
   /**
@@ -219,9 +239,12 @@ export class Appliance {
       const holder = this.arrays.holderOf(name);
       const obstacle = await this.nameObstacle(holder, request.force);
       if (obstacle !== null) return err(obstacle);
+      const all = [...request.drives, ...request.spares];
+      const looked = await this.drives.readContents(all);
+      if (!looked.ok) return looked;
       const judged = await this.client.call({ kind: "check-create", ...request });
       if (!judged.ok) return judged;
-      const drives = allocate ? [...request.drives, ...request.spares] : [];
+      const drives = allocate ? all : [];
       const given = await this.drives.giveSpace(drives);
       if (!given.ok) return given;
       const array: StoredArray = {
@@ -250,7 +273,8 @@ export class Appliance {
     if (!isLabel(name)) return err(badLabel(name));
     const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
     if (obstacle !== null) return err(obstacle);
-    return this.client.call({ kind: "check-create", ...request });
+    const looked = await this.drives.readContents([...request.drives, ...request.spares]);
+    return looked.ok ? this.client.call({ kind: "check-create", ...request }) : looked;
   }
 
   /** Why a new array may not take this label; with force it takes that of an absent one. */
@@ -378,9 +402,11 @@ export class Appliance {
     if (!recorded.ok) return recorded;
     await this.arrays.introduceAnew(uuid);
     const written = await this.client.call({ kind: "write-name", array: uuid, name });
-    // An array that does not run has its new name here alone.
-    if (written.ok || written.error.kind !== "io") return ok(null);
-    return written;
+    // An array that does not run, or takes no writes, has its new name here alone.
+    if (!written.ok && written.error.kind === "io") {
+      this.log.write("warn", "the name is not on the members", { array: name, ...written.error });
+    }
+    return ok(null);
   }
 
   async stopArray(request: CommandMap["stop-array"]["request"]): Answer<ArrayStatus> {
@@ -427,6 +453,8 @@ export class Appliance {
     request: CommandMap["add-member"]["request"],
     { allocate }: { allocate: boolean } = { allocate: false },
   ): Promise<CommandResult<"add-member">> {
+    const looked = await this.drives.readContents([request.drive]);
+    if (!looked.ok) return looked;
     if (allocate) {
       const judged = await this.arrayCommand<"check-member">({ kind: "check-member", ...request });
       if (!judged.ok) return judged;

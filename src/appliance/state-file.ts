@@ -20,6 +20,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -81,6 +82,14 @@ export class SqliteStateFile implements StateFile {
   /** Opens or makes the file. Always answers, at the worst with nothing. */
   load(): LoadedState {
     const reading = new Reading();
+    const found = statSync(this.path, { throwIfNoEntry: false });
+    if (found !== undefined && !found.isFile()) {
+      // To open a pipe waits for whoever writes to it.
+      this.readOnlyReason = `${this.path} is no regular file: move it away`;
+      const { state, problems } = reading;
+      return { state, problems, readOnlyReason: this.readOnlyReason };
+    }
+    if (found?.size === 0) reading.problems.push(`${this.path} was empty: what it held is lost`);
     const opened = attempt(() => this.open());
     if (opened.ok) reading.readAll(this.database!);
     else {
@@ -96,6 +105,9 @@ export class SqliteStateFile implements StateFile {
       state.lastJobId = Math.max(state.lastJobId, nowSeconds);
       const remade = this.remake(state.asChanges());
       if (!remade.ok) reading.note("a new state.db cannot be made", remade.error);
+    }
+    for (const name of this.keptAside()) {
+      problems.push(`what could not be read is kept in ${name}: remove it when nothing is missing`);
     }
     return { state, problems, readOnlyReason: this.readOnlyReason };
   }
@@ -150,6 +162,14 @@ export class SqliteStateFile implements StateFile {
     const { database } = this;
     this.database = null;
     if (database !== null) attempt(() => database.close());
+  }
+
+  /** Files that were set aside, in this start or an earlier one. */
+  private keptAside(): string[] {
+    const prefix = `${basename(this.path)}.damaged-`;
+    const listed = attempt(() => readdirSync(dirname(this.path)));
+    if (!listed.ok) return [];
+    return listed.value.filter((name) => name.startsWith(prefix) && !/-(wal|shm)$/.test(name));
   }
 
   private open(): void {

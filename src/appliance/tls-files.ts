@@ -26,6 +26,13 @@ export function loadTlsFiles(config: Config): Result<TlsFiles | null, string> {
   if (!cert.ok) return cert;
   const key = readText(nbdTlsKey);
   if (!key.ok) return key;
+  // An empty file is taken for a certificate, with which no client gets through.
+  if (!cert.value.includes("-----BEGIN CERTIFICATE-----")) {
+    return err(`${nbdTlsCert}: there is no certificate in it`);
+  }
+  if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key.value)) {
+    return err(`${nbdTlsKey}: there is no private key in it`);
+  }
   const ca = nbdTlsCa === undefined ? ok(undefined) : readText(nbdTlsCa);
   if (!ca.ok) return ca;
   if (ca.value !== undefined && !ca.value.includes("-----BEGIN CERTIFICATE-----")) {

@@ -56,7 +56,7 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { probe } = drive;
   if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.detail };
   if (probe.kind === "none") {
-    const { signature } = drive.info;
+    const { signature } = drive;
     if (signature === null || drive.isOurs) return { ...common, state: "available" };
     return { ...common, state: "foreign", detail: `it holds ${signature}` };
   }
@@ -160,7 +160,7 @@ function brokenMember(array: RaidArray, role: number): MemberStatus {
 function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
   const { synchronizer } = array;
   return {
-    ...geometryStatus(record, array.identity),
+    ...geometryStatus(record, { ...array.identity, setNameBytes: array.setNameBytes }),
     consistencyPolicy: array.policy.kind,
     state: arrayStateOf(array),
     eventCount: array.events,
@@ -273,7 +273,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     members.push({
       role,
       drive: drive?.name ?? null,
-      state: drive === undefined ? "missing" : "in-sync",
+      state: drive === undefined ? "missing" : restingState(drive),
       errors: NO_ERRORS,
       errorKinds: {},
       io: NO_IO,
@@ -283,7 +283,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     ...geometryStatus(record, freshest),
     state: drives.length === 0 ? "absent" : "inactive",
     eventCount: freshest.events,
-    degraded: members.filter(({ state }) => state === "missing").length,
+    degraded: members.filter(({ state }) => state !== "in-sync").length,
     reason: record.reason === "" ? null : record.reason,
     isHeld: record.isHeld,
     startNeeds: startNeeds(registry, record),
@@ -297,6 +297,11 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
 }
 
 /** The drive that has the role by the freshest superblock; a stale one has none. */
+/** Of a drive of an array that does not run: one that was being rebuilt is not whole. */
+function restingState({ superblock }: Drive): MemberStatus["state"] {
+  return superblock?.recoveryOffsetSectors === null ? "in-sync" : "rebuilding";
+}
+
 function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: number) {
   return drives.find(({ superblock }) => {
     const { devNumber, events } = superblock!;

@@ -68,12 +68,15 @@ export class Drive {
   canPunchHoles: boolean;
   /** Holes that may still be punched (hole-puncher.ts). */
   punchesOutstanding = 0;
+  /** What its content was when that was last looked at; null: nothing. */
+  signature: string | null;
   /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
   isOurs = false;
 
   constructor(context: ReactorContext, router: OutcomeRouter, info: OpenDrive) {
     const { table, timers, clock, memory } = context;
     this.info = info;
+    this.signature = info.signature;
     this.canPunchHoles = info.canPunchHoles === true;
     this.device = context.openDevice(info);
     this.faults = new FaultFilter({ next: this.device, table, timers, memory });

@@ -179,6 +179,15 @@ export class RaidArray {
     return this.identity.events === 0;
   }
 
+  /** The name that the members carry now. */
+  get setNameBytes(): Uint8Array {
+    for (const { drive, state } of this.roles) {
+      const superblock = state === "in-sync" ? drive?.superblock : null;
+      if (superblock !== null && superblock !== undefined) return superblock.setNameBytes;
+    }
+    return this.identity.setNameBytes;
+  }
+
   get events(): number {
     return this.state.events;
   }
@@ -383,7 +392,8 @@ export class RaidArray {
       policy.giveUpSeat(taken);
       return false;
     }
-    drive.probe = { kind: "member", superblock };
+    const { setNameBytes } = this;
+    drive.probe = { kind: "member", superblock: { ...superblock, setNameBytes } };
     drive.failure = "";
     drive.badBlocks = emptyBadBlockLog(superblock);
     admit(drive);
@@ -422,7 +432,8 @@ export class RaidArray {
   }
 
   async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
-    drive.probe = { kind: "member", superblock };
+    const { setNameBytes } = this;
+    drive.probe = { kind: "member", superblock: { ...superblock, setNameBytes } };
     drive.failure = "";
     drive.badBlocks = emptyBadBlockLog(superblock);
     admit(drive);

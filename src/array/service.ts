@@ -65,6 +65,11 @@ export class ArrayService {
     this.door = new CommandDoor(registry);
     this.handlers = {
       "attach-drive": (command) => this.attachDrive(command),
+      "note-content": async ({ name, signature }) => {
+        const drive = registry.drives.get(name);
+        if (drive !== undefined) drive.signature = signature;
+        return ok(null);
+      },
       "detach-drive": (command) => this.detachDrive(command),
       "list-drives": async () =>
         ok([...registry.drives.values()].map((drive) => driveStatus(registry, drive))),

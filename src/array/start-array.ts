@@ -17,6 +17,7 @@ import type { Drive } from "./drive.ts";
 import { holderText, isShut } from "./fence.ts";
 import type { CommandError } from "./protocol.ts";
 import { type ArrayRecord, commandError, type Registry } from "./registry.ts";
+import { takeBack } from "./returning-member.ts";
 import { recoverConsistency } from "./start-consistency.ts";
 import { judgeStart } from "./start-needs.ts";
 import type { StartPlan } from "./start-plan.ts";
@@ -111,6 +112,15 @@ export async function stopArray(registry: Registry, record: ArrayRecord): Promis
   record.reason = "stopped";
   registry.onRunningChanged(record);
   running.emit("array.stopped", "info", `array ${record.name} is stopped`);
+}
+
+/** Drives that were left out of the start may be taken back, like those that come late. */
+async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecord): Promise<void> {
+  if (running === null || running.isReadOnlyStart) return;
+  for (const drive of registry.drivesOf(uuid)) {
+    if (registry.holderOf(drive) !== null || drive.isUnreadable) continue;
+    await takeBack(registry, running, drive);
+  }
 }
 
 /** Why the array cannot start, where a drive of it has answered that another host has it. */
@@ -238,6 +248,7 @@ async function begin(
   const missing = running.members.degradedCount;
   const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
   running.emit("array.assembled", missing > 0 ? "warning" : "info", text);
+  await takeBackLeftOut(registry, record);
   return ok();
 }
 

@@ -6,7 +6,9 @@ import type { RaidArray } from "./raid-array.ts";
 export function writeName(array: RaidArray, name: string): Promise<boolean> {
   return array.record(() => {
     for (const drive of array.drives()) {
-      const superblock = drive.superblock!;
+      const { superblock } = drive;
+      // One that is just being seated gets it with its seat.
+      if (superblock === null) continue;
       const setNameBytes = renamedSet(superblock, name);
       drive.probe = { kind: "member", superblock: { ...superblock, setNameBytes } };
     }

@@ -50,7 +50,8 @@ export function checkExit(
   const healths = arrays.map(healthOf);
   if (healths.includes("unusable")) return CheckExit.unusable;
   const hasLostDrive = drives.some(({ state }) => state === "missing" || state === "faulty");
-  const isBad = healths.includes("degraded") || hasLostDrive || recording.reason !== null;
+  const isUnrecorded = recording.reason !== null || recording.problems.length > 0;
+  const isBad = healths.includes("degraded") || hasLostDrive || isUnrecorded;
   return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
@@ -147,7 +148,7 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
     const verb = lost.state === "faulty" ? "failed" : "is missing";
     return {
       status: `member ${who} ${verb}${errorText(lost)}.`,
-      action: replaceAction(array, drives),
+      action: replaceAction(array, drives, lost.role),
     };
   }
   const target = array.members.find(({ state }) => state === "rebuilding");
@@ -159,9 +160,14 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
 }
 
 /** With the drive that is at hand for it, where one is. */
-function replaceAction({ name, uuid }: ArrayStatus, drives: readonly DriveStatus[]): string {
+function replaceAction(
+  { name, uuid }: ArrayStatus,
+  drives: readonly DriveStatus[],
+  role: number,
+): string {
   const own = drives.filter(
-    ({ state, superblock }) => state === "stale" && superblock?.arrayUuid === uuid,
+    ({ state, superblock }) =>
+      state === "stale" && superblock?.arrayUuid === uuid && superblock.role === role,
   );
   const back = own.find(({ needsForce }) => needsForce !== true);
   if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
@@ -194,6 +200,9 @@ export function renderRecording({ reason, waiting, problems }: RecordingHealth):
     );
   }
   for (const problem of problems) lines.push(` status: state.db at the start: ${problem}.`);
+  if (problems.length > 0) {
+    lines.push(" action: add the drives and exports again that are missing, if any");
+  }
   return lines;
 }
 
@@ -265,12 +274,14 @@ function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): stri
 export function renderLostDrives(drives: readonly DriveStatus[]): string[] {
   return drives
     .filter(
-      ({ state, superblock }) =>
+      ({ state, superblock, detail }) =>
         ["missing", "faulty", "stale"].includes(state) ||
-        (state === "foreign" && superblock !== undefined),
+        (state === "foreign" && (superblock !== undefined || !/^it holds /.test(detail ?? ""))),
     )
-    .map(({ name, path, state, detail }) => {
+    .map(({ name, path, state, detail, member }) => {
       const why = detail === undefined ? "" : `: ${detail}`;
-      return printable(`  drive: ${name} (${path}) is ${state}${why}`);
+      const isIdle = (state === "missing" || state === "faulty") && member === undefined;
+      const wayOut = isIdle ? `; to forget it: parityd drive remove ${name}` : "";
+      return printable(`  drive: ${name} (${path}) is ${state}${why}${wayOut}`);
     });
 }

@@ -124,6 +124,7 @@ export class FakeReactor implements ReactorChannel {
 
   private readonly handlers: Handlers = {
     "attach-drive": ({ drive }) => this.attachDrive(drive),
+    "note-content": () => ok(null),
     "detach-drive": ({ name, force }) => {
       const drive = this.drives.get(name);
       if (drive === undefined) return notFound("drive", name);
@@ -515,6 +516,14 @@ export class FakeOpener implements DriveOpener {
 
   async allocate(): Promise<Result<null, CommandError>> {
     return ok(null);
+  }
+
+  async content(): Promise<Result<string | null, CommandError>> {
+    return ok(null);
+  }
+
+  async room(): Promise<null> {
+    return null;
   }
 
   async reservation(): Promise<string | null> {

@@ -115,7 +115,7 @@ export class LifeProcess {
       log,
       onDefect: (error) => inBackground(Promise.reject(error), null),
     });
-    inBackground(this.start(client, alarms), null);
+    inBackground(this.start(client), null);
   }
 
   get nowMs(): number {
@@ -172,12 +172,12 @@ export class LifeProcess {
     this.host.cutPower(policy);
   }
 
-  private async start(client: ReactorClient, alarms: Alarms): Promise<void> {
+  private async start(client: ReactorClient): Promise<void> {
     await this.appliance.announce();
     const address = { kind: "unix", path: "/run/parityd/nbd.sock" } as const;
     await client.call({ kind: "listen-nbd", address, mode: 0o660 });
     this.appliance.exports.setNbdAddresses([address]);
-    alarms.after(DEGRADED_START_MS, () => inBackground(this.appliance.startLacking(), null));
+    this.appliance.startLackingAfter(DEGRADED_START_MS);
     await this.appliance.restore();
   }
 

@@ -346,6 +346,8 @@ export class SimHost {
       case "open":
         return this.at(call.open.path);
       case "punch-hole":
+      case "content":
+      case "room":
       case "allocate":
         return fds.get(call.fd)?.disk ?? null;
       default:
@@ -396,6 +398,10 @@ export class SimHost {
         const device = { ...identity(disk), path: call.path, sizeBytes: DRIVE_BYTES, member };
         return ok({ identity: identityOf(disk), device });
       }
+      case "content":
+        return ok(null);
+      case "room":
+        return ok(null);
       case "reservation":
         return ok(this.at(call.path)?.isFenced === true ? "key 0xb2" : null);
       case "punch-hole":

@@ -276,10 +276,10 @@ test("an export put after a kill in the middle of a create: refused (seed 6963)"
   const story = new Story(4);
   const hung = story.disks[2]!;
   hung.device!.hang();
-  hung.manner = "hangs";
   const body = { name: "tank", drives: ["d1", "d2", "d3"], chunkKiB: 8, sizeKiB: 32 };
   void story.process.call("POST", "/v1/arrays", body);
   story.run(1_000);
+  hung.manner = "hangs";
   story.restart("SIGKILL");
   const refused = story.ask("PUT", "/v1/exports/x", { array: "tank" });
   expect([refused.status, refused.body.type]).toEqual([409, expect.stringContaining("unfinished")]);

@@ -107,10 +107,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   if (!daemon.ok) return fail(host, daemon.error);
   const { appliance, systemd, apiPath, nbdPath } = daemon.value;
   systemd.watch(appliance.client);
-  const lastResort = setTimeout(
-    () => void appliance.startLacking(),
-    config.value.degradedStartSeconds * 1000,
-  );
+  appliance.startLackingAfter(config.value.degradedStartSeconds * 1000);
   systemd.starting("waiting for drives");
   const restored = appliance.restore();
   await Promise.race([restored, sleep(processAlarms, READY_WAIT_MS), signals.stop]);
@@ -120,7 +117,6 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   void restored.then(() => systemd.status(serving));
   signals.onReadAgain(() => daemon.value.readAgain());
   await signals.stop;
-  clearTimeout(lastResort);
   log.write("info", "stopping: draining requests and marking arrays clean");
   systemd.stopping();
   daemon.value.reactor.expectEnd();
