@@ -306,6 +306,8 @@ function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: numbe
   return drives.find(({ superblock }) => {
     const { devNumber, events } = superblock!;
     const isCurrent = events >= freshest.events - 1;
-    return isCurrent && roleOf(superblock!, devNumber) === role;
+    // One that the array has gone on without may be one event behind, too.
+    const isListed = freshest.devRoles[devNumber] === role;
+    return isCurrent && isListed && roleOf(superblock!, devNumber) === role;
   });
 }

@@ -56,6 +56,29 @@ test.skipIf(!needs("libaio", "direct-io"))(
 );
 
 test.skipIf(!needs("libaio", "direct-io"))(
+  "array create and member add: data that came after drive add: refused, not a byte changed [needs libaio, direct-io]",
+  async () => {
+    const folder = makeTempDir("after");
+    const daemon = await Daemon.start(folder);
+    const drives = await daemon.addDrives(makeFiles(folder, 5, MEMBER_BYTES));
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives: drives.slice(0, 3) });
+    const { path: known } = await daemon.must("GET", "/v1/drives/drive3");
+    expect(known.startsWith(folder)).toBe(true);
+    makeNotes(known);
+    const before = readFileSync(known);
+    const refusals = [
+      await daemon.call("POST", "/v1/arrays/a/members", { drive: "drive3" }),
+      await daemon.call("POST", "/v1/arrays", { name: "b", drives: drives.slice(2) }),
+    ];
+    for (const { status } of refusals) expect(status).toBe(409);
+    expect(refusals[0]!.body.detail).toContain("it holds data that is not zero");
+    expect(readFileSync(known).equals(before)).toBe(true);
+    expect(await daemon.must("GET", "/v1/drives/drive3")).toMatchObject({ state: "foreign" });
+    expect(await daemon.stop()).toBe(0);
+  },
+);
+
+test.skipIf(!needs("libaio", "direct-io"))(
   "array create: what a deleted array left: ours while the daemon runs, data after it [needs libaio, direct-io]",
   async () => {
     const folder = makeTempDir("left");

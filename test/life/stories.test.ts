@@ -410,6 +410,35 @@ test("a disk that comes after the start: the array is whole, or its drive is tol
   expect(story.arrays()).toEqual(["tank clean"]);
 });
 
+test("the last but one disk comes after the wait: started without the last, after another wait", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  const [, two, three] = story.disks as [Disk, Disk, Disk];
+  story.restart("SIGTERM", () => {
+    story.host.pull(two);
+    story.host.pull(three);
+  });
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["tank inactive"]);
+  story.host.plug(two);
+  story.run(10_000);
+  expect(story.arrays()).toEqual(["tank inactive"]);
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["tank degraded"]);
+});
+
+test("a disk that missed a boot, and is there at the next: what the bitmap knows is rebuilt", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3", { consistencyPolicy: "bitmap" });
+  const last = story.disks[2]!;
+  story.restart("SIGTERM", () => story.host.pull(last));
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["tank degraded"]);
+  story.restart("SIGTERM", () => story.host.plug(last));
+  story.run(10_000);
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
 test("a renamed file: told of, taken when it is named", () => {
   const story = new Story(4, { areFiles: true });
   story.create("tank", "d1 d2 d3");

@@ -734,14 +734,6 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(SEEDS, "seed 369401501"),
   },
   {
-    name: "an array starts on a drive that still owes an answer",
-    rule: 10,
-    file: "src/array/start-needs.ts",
-    find: "return isUnreadable || outstanding > 0;",
-    replace: "return isUnreadable;",
-    test: named(RULES, "rule 10: a request of before"),
-  },
-  {
     name: "a write goes past the log before its member is on record as failed",
     rule: 9,
     file: "src/raid5/stripe-runner.ts",

@@ -6,7 +6,16 @@
  */
 import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { processAlarms } from "../../src/appliance/alarms.ts";
@@ -193,7 +202,30 @@ test("state.db: no database at all: set aside, the start goes on with a new file
   expect(readdirSync(folder)).toContain("state.db.damaged-1");
   await fill(store);
   store.close();
-  expect(open(folder).state.drives.size).toBe(2);
+  // It is told of until the file that was set aside is gone.
+  const later = open(folder);
+  expect(later.state.drives.size).toBe(2);
+  expect(later.health.problems).toEqual([expect.stringContaining("state.db.damaged-1")]);
+  later.close();
+  unlinkSync(`${pathIn(folder)}.damaged-1`);
+  expect(open(folder).health.problems).toEqual([]);
+});
+
+test("state.db: of no byte: the start goes on, and it is told", () => {
+  const folder = newFolder();
+  writeFileSync(pathIn(folder), "");
+  expect(open(folder).health.problems).toEqual([expect.stringContaining("was empty")]);
+});
+
+test("state.db: a pipe, or a link to a device: never opened, and said", () => {
+  for (const make of [
+    (path: string) => Bun.spawnSync(["mkfifo", path]),
+    (path: string) => symlinkSync("/dev/full", path),
+  ]) {
+    const folder = newFolder();
+    make(pathIn(folder));
+    expect(open(folder).health.reason).toContain("is no regular file: move it away");
+  }
 });
 
 test("state.db: each page damaged in turn: what can be read is kept, nothing throws", async () => {

@@ -53,6 +53,22 @@ test("health: every state of an array", () => {
   expect(healthOf({ ...CLEAN, state: "read-only", degraded: 1 })).toBe("degraded");
 });
 
+test("findings: a stale drive is offered for its own role alone, by force where it takes that", () => {
+  const array = withFailedMember();
+  const superblock = { arrayUuid: array.uuid, deviceUuid: "d", arrayName: "raid_test" };
+  const stale = (role: number, more: Partial<DriveStatus> = {}): DriveStatus => {
+    const known = { ...superblock, role, eventCount: 1 };
+    return { ...drive("old", "stale"), superblock: known, ...more };
+  };
+  const actionFor = (...drives: DriveStatus[]) => findingsOf(array, drives)[0]?.action;
+  expect(actionFor(stale(2))).toBe("take its drive back: parityd member add raid_test old");
+  expect(actionFor(stale(1))).toBe("replace it: parityd member add raid_test NEW_DRIVE");
+  expect(actionFor(stale(2, { needsForce: true }))).toBe(
+    "replace it: parityd member add raid_test NEW_DRIVE; or give up what old alone may hold: " +
+      "parityd member add raid_test old --force",
+  );
+});
+
 test("check: the worst array decides, then the drives", () => {
   const degraded = withFailedMember();
   const failed: ArrayStatus = { ...CLEAN, state: "failed", degraded: 2 };
@@ -62,6 +78,8 @@ test("check: the worst array decides, then the drives", () => {
   expect(checkExit([degraded, failed, CLEAN], [])).toBe(2);
   expect(checkExit([CLEAN], [drive("x", "missing")])).toBe(1);
   expect(checkExit([CLEAN], [drive("x", "faulty")])).toBe(1);
+  const lost = { reason: null, waiting: 0, problems: ["state.db cannot be opened"] };
+  expect(checkExit([CLEAN], [], lost)).toBe(1);
 });
 
 test("status: a degraded array that is being rebuilt: the whole text", () => {
