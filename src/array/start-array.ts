@@ -119,6 +119,9 @@ async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecor
   if (running === null || running.isReadOnlyStart) return;
   for (const drive of registry.drivesOf(uuid)) {
     if (registry.holderOf(drive) !== null || drive.isUnreadable) continue;
+    // One that is recorded as faulty had failed, or was failed: somebody adds it again, or nobody.
+    const { devNumber } = drive.superblock!;
+    if (running.identity.devRoles[devNumber] === Role.faulty) continue;
     await takeBack(registry, running, drive);
   }
 }
