@@ -179,6 +179,8 @@ export class Appliance {
   async shutdown(): Promise<void> {
     this.phase = "stopping";
     this.drives.stop();
+    // What has happened a moment ago is remembered, too.
+    await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });
     if (!answer.ok)
       this.log.write("error", "the reactor did not stop cleanly", { ...answer.error });

@@ -19,8 +19,17 @@ import {
 import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { MIB } from "../../src/base/units.ts";
-import { Attached, Daemon, makeFiles, runVerb, serveWords } from "../helpers/daemon.ts";
-import { needs } from "../helpers/needs.ts";
+import {
+  Attached,
+  binaryPath,
+  Daemon,
+  makeFiles,
+  runProgram,
+  runVerb,
+  serveWords,
+} from "../helpers/daemon.ts";
+import { needs, toolPath } from "../helpers/needs.ts";
+import { RawNbd } from "../helpers/raw-nbd.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
 const NEEDS = "[needs libaio, direct-io]";
@@ -164,6 +173,47 @@ describe.skipIf(!CAN_RUN)("service", () => {
       expect(fds()).toBeLessThan(150);
       for (const socket of silent) socket.destroy();
       expect(await daemon.stop()).toBe(0);
+    },
+    LIMIT_MS,
+  );
+
+  test(
+    `nbd: more clients than 256 descriptors: the API and a verb are answered all the same ${NEEDS}`,
+    async () => {
+      const folder = makeTempDir("few");
+      const before = [toolPath("prlimit")!, "--nofile=256:256"];
+      const daemon = await Daemon.start(folder, { before });
+      const drives = await daemon.addDrives(makeFiles(folder, 3, 16 * MIB));
+      await daemon.must("POST", "/v1/arrays", { name: "a", drives });
+      await daemon.must("PUT", "/v1/exports/a", { array: "a" });
+      const clients: RawNbd[] = [];
+      for (let count = 0; count < 400; count += 1) {
+        const client = await RawNbd.greeted({ path: daemon.nbdSocket }).catch(() => null);
+        if (client === null) break;
+        clients.push(client);
+        await client.go("a");
+      }
+      expect(clients.length).toBeGreaterThan(10);
+      await daemon.must("GET", "/v1/arrays");
+      const status = await runVerb(["status", "--run-dir", join(folder, "run")]);
+      expect(status.exitCode).toBe(0);
+      for (const client of clients) client.close();
+      expect(await daemon.stop()).toBe(0);
+    },
+    LIMIT_MS,
+  );
+
+  test.skipIf(!needs("strace"))(
+    "aio: no contexts left on the host: serve says which limit, and ends [needs libaio, direct-io, strace]",
+    async () => {
+      const words = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=io_setup:error=EAGAIN"];
+      const { exitCode, stderr } = await runProgram([
+        toolPath("strace")!,
+        ...words,
+        binaryPath(),
+        ...serveWords(makeTempDir("aio")),
+      ]);
+      expect([exitCode === 0, stderr]).toEqual([false, expect.stringContaining("fs.aio-max-nr")]);
     },
     LIMIT_MS,
   );

@@ -131,11 +131,14 @@ export class Running {
   private readonly stdoutPath: string;
   private readonly stderrPath: string;
 
-  protected constructor(words: readonly string[], { cwd, environment }: RunOptions) {
+  protected constructor(
+    words: readonly string[],
+    { cwd, environment, before = [] }: RunOptions & { readonly before?: readonly string[] },
+  ) {
     const folder = makeTempDir("out");
     this.stdoutPath = join(folder, "stdout");
     this.stderrPath = join(folder, "stderr");
-    this.child = Bun.spawn([binaryPath(), ...words], {
+    this.child = Bun.spawn([...before, binaryPath(), ...words], {
       stdin: "ignore",
       stdout: Bun.file(this.stdoutPath),
       stderr: Bun.file(this.stderrPath),
@@ -187,6 +190,8 @@ export interface Answer {
 }
 
 export interface ServeOptions extends RunOptions {
+  /** What starts it ("prlimit --nofile=256:256"), in words. */
+  readonly before?: readonly string[];
   readonly flags?: readonly string[];
 }
 

@@ -74,6 +74,7 @@ const NEEDS = {
   "qemu-img": { debianPackage: "qemu-utils", isPresent: hasTools("qemu-img", "qemu-io") },
   fio: { debianPackage: "fio", isPresent: hasTools("fio") },
   nbdkit: { debianPackage: "nbdkit", isPresent: hasTools("nbdkit") },
+  strace: { debianPackage: "strace", isPresent: hasTools("strace") },
   "sg3-utils": { debianPackage: "sg3-utils", isPresent: hasTools("sg_persist") },
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   root: { isPresent: () => process.getuid?.() === 0 },

@@ -7,9 +7,13 @@ import { expect, test } from "bun:test";
 import { parseUuid } from "../../src/appliance/labels.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 import { SeededRandom } from "../../src/base/random.ts";
+import type { Superblock } from "../../src/md/superblock.ts";
+import { type SimArrayOptions, simMembers, withSuperblock } from "../helpers/sim-members.ts";
+import { patchImage } from "../sim/media.ts";
+import { areasOf, superblockOf } from "../sim/member-oracle.ts";
 import type { SocketClient } from "../sim/sim-clients.ts";
 import { type ApiAnswer, LifeProcess } from "./life-process.ts";
-import { type Disk, SimHost } from "./sim-host.ts";
+import { type Disk, DRIVE_BYTES, SimHost } from "./sim-host.ts";
 import { SimStateFile } from "./sim-state-file.ts";
 
 const OPENED_MS = 2_000;
@@ -153,6 +157,35 @@ test("two arrays of one name, whose state is lost: two labels, each serves its o
   ] as const) {
     story.must("PUT", `/v1/exports/e${byte}`, { array });
     expect(story.firstByte(`e${byte}`)).toBe(byte);
+  }
+});
+
+test("names of mdadm that are none of the API: each can be shown, exported, stopped, started", () => {
+  const story = new Story(0);
+  const long = "a-name-of-28-characters-long";
+  for (const [count, name] of ["nas:my raid", "nas:données", "a/b", long, long].entries()) {
+    const setNameBytes = new Uint8Array(32);
+    setNameBytes.set(new TextEncoder().encode(name).subarray(0, 32));
+    const arrayUuid = parseUuid(`${count + 1}`.repeat(32))!;
+    const shape = { memberCount: 3, chunkBytes: 8192, policy: "resync", deviceBytes: DRIVE_BYTES };
+    const images = simMembers({ ...shape, fields: { setNameBytes, arrayUuid } } as SimArrayOptions);
+    for (const image of images) {
+      const disk = story.host.addDisk();
+      const superblock = superblockOf(image) as Superblock;
+      const deviceUuid = parseUuid(`${disk.number}`.padStart(32, "d"))!;
+      disk.content = { ...withSuperblock(image, { ...superblock, deviceUuid }), name: disk.id };
+      story.must("POST", "/v1/drives", { name: disk.id, path: disk.path });
+    }
+  }
+  const names = (story.must("GET", "/v1/arrays") as ArrayStatus[]).map(({ name }) => name);
+  expect(new Set(names).size).toBe(5);
+  for (const name of names) {
+    story.must("GET", `/v1/arrays/${name}`);
+    story.must("PUT", `/v1/exports/of-${name}`, { array: name });
+    expect(story.firstByte(`of-${name}`)).toBe(0);
+    story.run(500);
+    story.must("POST", `/v1/arrays/${name}/stop`);
+    story.must("POST", `/v1/arrays/${name}/start`);
   }
 });
 
@@ -353,6 +386,7 @@ for (const trouble of ["full", "read-only"] as const) {
       ["DELETE", "/v1/exports/x"],
       ["DELETE", "/v1/arrays/tank"],
       ["DELETE", "/v1/drives/d6"],
+      ["POST", "/v1/drives", { name: "d7", path: story.host.addDisk().path }],
     ];
     for (const [method, path, body] of calls) {
       expect([method, path, story.ask(method, path, body).status]).toEqual([method, path, 507]);
@@ -366,6 +400,25 @@ for (const trouble of ["full", "read-only"] as const) {
     expect(story.firstByte("x")).toBe(3);
     story.restart("SIGKILL");
     expect(story.firstByte("x")).toBe(3);
+    // With room again the same call is done, and remembered.
+    story.stateFile.trouble = "none";
+    story.run(5_000);
+    const [method, path, body] = calls.at(-1)!;
+    story.must(method, path, body);
+    story.restart("SIGKILL");
+    expect(story.drive("d7").state).toBe("available");
+  });
+
+  test(`the state directory is ${trouble}, a member fails: clients are served, after a kill too`, () => {
+    const story = new Story(3);
+    story.create("tank", "d1 d2 d3");
+    story.must("PUT", "/v1/exports/x", { array: "tank" });
+    story.stateFile.trouble = trouble;
+    story.must("POST", "/v1/arrays/tank/members/d2/fail");
+    story.fill("x", 5);
+    expect([story.firstByte("x"), ...story.arrays()]).toEqual([5, "tank degraded"]);
+    story.restart("SIGKILL");
+    expect([story.firstByte("x"), ...story.arrays()]).toEqual([5, "tank degraded"]);
   });
 }
 
@@ -437,6 +490,23 @@ test("a disk that missed a boot, and is there at the next: what the bitmap knows
   story.restart("SIGTERM", () => story.host.plug(last));
   story.run(10_000);
   expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("three disks of one array hang at the start: the array beside it is served at once", () => {
+  const story = new Story(6);
+  story.create("dead", "d1 d2 d3");
+  story.create("tank", "d4 d5 d6");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 6);
+  const hung = story.disks.slice(0, 3);
+  story.restart("SIGTERM", () => {
+    for (const disk of hung) disk.manner = "hangs";
+  });
+  expect(story.arrays()).toContain("tank clean");
+  expect(story.firstByte("x")).toBe(6);
+  for (const disk of hung) story.host.letGo(disk);
+  story.run(DEGRADED_START_MS);
+  expect(story.arrays()).toEqual(["dead clean", "tank clean"]);
 });
 
 test("a renamed file: told of, taken when it is named", () => {
@@ -520,6 +590,51 @@ test("an array that was known and is gone: listed, and status says so", () => {
   expect(story.arrays()).toEqual(["tank absent"]);
   expect(story.process.cli("status").stdout).toContain("array: tank   state: absent");
   expect(story.process.cli("status --check").exitCode).toBe(2);
+});
+
+test("superblocks wiped while it is off: told, and made again over the drives the data are there", () => {
+  const story = new Story(3);
+  const { sizeBytes } = story.create("tank", "d1 d2 d3");
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  story.fill("x", 7);
+  story.restart("SIGTERM", () => {
+    for (const disk of story.disks) {
+      disk.content = patchImage(story.host.imageOf(disk), 0x1000, new Uint8Array(0x3000));
+    }
+  });
+  expect(story.arrays()).toEqual(["tank absent"]);
+  expect(story.process.cli("status --check").exitCode).toBe(2);
+  const again = story.create("tank", "d1 d2 d3", { assumeClean: true, force: true });
+  expect(again.sizeBytes).toBe(sizeBytes);
+  story.must("PUT", "/v1/exports/x", { array: "tank" });
+  expect(story.firstByte("x")).toBe(7);
+  const scrub = story.must("POST", "/v1/arrays/tank/scrub?wait=60&strict=true");
+  expect(scrub).toMatchObject({ state: "done", result: { mismatchBytes: 0 } });
+  expect(story.process.cli("status --check").exitCode).toBe(0);
+});
+
+test("mismatches that a scrub found: a strict one fails, status and a restart remember them", () => {
+  const story = new Story(3);
+  story.create("tank", "d1 d2 d3");
+  const [disk] = story.disks;
+  story.restart("SIGTERM", () => {
+    const data = areasOf(story.host.imageOf(disk!)).find(({ name }) => name === "data")!;
+    const bytes = new Uint8Array(512).fill(0x5a);
+    disk!.content = patchImage(story.host.imageOf(disk!), data.offset, bytes);
+  });
+  const failed = story.ask("POST", "/v1/arrays/tank/scrub?wait=60&strict=true");
+  expect([failed.status, JSON.stringify(failed.body)]).toEqual([
+    409,
+    expect.stringMatching(/4096/),
+  ]);
+  for (const how of ["SIGTERM", "SIGKILL"] as const) {
+    const { mismatchBytes, lastScrub } = story.must("GET", "/v1/arrays/tank") as ArrayStatus;
+    expect([how, mismatchBytes, lastScrub !== null]).toEqual([how, 4096, true]);
+    expect(story.process.cli("status --check").exitCode).toBe(1);
+    story.restart(how);
+  }
+  story.must("POST", "/v1/arrays/tank/scrub?wait=60", { mode: "repair" });
+  expect(story.process.cli("status --check").exitCode).toBe(0);
 });
 
 test("a stale drive in the place of its successor: shown as stale, not in the seat", () => {
