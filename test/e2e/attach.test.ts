@@ -23,6 +23,7 @@ import {
 } from "../helpers/daemon.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
 const MEMBERS = 4;
@@ -198,7 +199,12 @@ describe.skipIf(!CAN_RUN)("attach", () => {
     const drives = await daemon.addDrives(files);
     await daemon.must("POST", "/v1/arrays", { name: "half", drives });
     await daemon.must("PATCH", "/v1/arrays/half", { syncSpeedMax: 8 * MIB });
-    expect((await daemon.must("GET", "/v1/arrays/half")).sync.action).toBe("resync");
+    const before = daemon;
+    await until("the resync is on its way", async () => {
+      const { sync } = await before.must("GET", "/v1/arrays/half");
+      expect(sync.action).toBe("resync");
+      return sync.doneBytes > 0;
+    });
     expect(await daemon.stop()).toBe(0);
     expect(await states(files)).toEqual(["active", "active", "active"]);
     const degraded = await Attached.start(files.slice(1));
