@@ -218,6 +218,12 @@ export class ArrayPolicy {
       if (bitmap !== null) this.useBitmap(bitmap);
     });
     this.current = to;
+    if (!isDurable && !this.array.isFailed) {
+      // Nobody has written with it yet: what is in memory goes back to what the members say.
+      await this.leave();
+      this.start();
+      return err(`${NOT_WRITTEN}; the policy is resync now`);
+    }
     if (to === "ppl") {
       this.logs = this.array.engine.usePartialParity();
       for (const [role, { drive }] of this.array.roles.entries()) {

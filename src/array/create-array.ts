@@ -36,6 +36,9 @@ export const CHUNK_BYTES_MIN = 4 * KIB;
 export const CHUNK_BYTES_MAX = MIB;
 const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;
 
+/** What drives were before they were laid out anew. */
+type Probes = ReadonlyMap<Drive, Drive["probe"]>;
+
 interface Chosen {
   readonly drives: readonly Drive[];
   readonly spares: readonly Drive[];
@@ -50,10 +53,12 @@ export async function createArray(
   const chosen = check(registry, request);
   if (!chosen.ok) return chosen;
   const { uuid } = request;
+  const { drives, spares } = chosen.value;
+  const before = new Map([...drives, ...spares].map((drive) => [drive, drive.probe]));
   const record = registry.addRecord(uuid, { name: request.name, mayStart: true });
   const plan = layOut(registry, request, chosen.value, uuid);
   record.lastSeen = plan.superblock;
-  const result = await write(registry, record, plan, chosen.value);
+  const result = await write(registry, record, plan, chosen.value, before);
   if (!result.ok) {
     if (record.broken === null) registry.arrays.delete(uuid);
     return result;
@@ -272,11 +277,12 @@ async function write(
   record: ArrayRecord,
   plan: StartPlan,
   { drives, spares }: Chosen,
+  before: Probes,
 ): Promise<Result<undefined, CommandError>> {
   const all = [...drives, ...spares];
   const unwritable = await onAll(all, (drive) => takesWrites(registry, drive));
   if (unwritable !== null) {
-    await Promise.all(all.map((drive) => readBack(registry, drive)));
+    await Promise.all(all.map((drive) => readBack(registry, drive, before)));
     return err(unwritable);
   }
   const unclear = await onAll(all, (drive) => writeEmptyLog(registry, drive, drive.superblock!));
@@ -308,22 +314,25 @@ async function onAll(
   const shut = drives.find(isShut);
   if (shut !== undefined) return fencedError(holderText(shut));
   const bad = drives.find((_, index) => !areDone[index]);
-  return bad === undefined ? null : cannotBeWritten(bad.name, "no write was carried out");
+  return bad === undefined ? null : cannotBeWritten(bad.name, "it did not take a write");
 }
 
-/** What the drive says that it is: nothing has changed on it. */
-async function readBack(registry: Registry, drive: Drive): Promise<void> {
-  drive.probe = { kind: "none" };
+/** What the drive says that it is, or said before where it says nothing now: it is as it was. */
+async function readBack(registry: Registry, drive: Drive, before: Probes): Promise<void> {
+  drive.probe = before.get(drive)!;
   if (isShut(drive) || drive.outstanding > 0) return;
-  const probed = await registry.probe(drive);
-  if (probed.ok && drive.superblock !== null) registry.ensureRecord(drive);
+  await registry.probe(drive);
+  if (drive.superblock !== null) registry.ensureRecord(drive);
 }
 
+/** Where nothing is known of what is left on a drive, it is not taken again without force. */
 async function giveUp(registry: Registry, drives: readonly Drive[]): Promise<void> {
   await Promise.all(
     drives.map(async (drive) => {
-      const isErased = !isShut(drive) && (await eraseSuperblock(registry, drive));
-      if (!isErased) drive.probe = { kind: "none" };
+      if (!isShut(drive) && (await eraseSuperblock(registry, drive))) return;
+      drive.probe = { kind: "none" };
+      drive.isOurs = false;
+      drive.signature = "what an array that was not made has left";
     }),
   );
 }

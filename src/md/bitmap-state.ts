@@ -15,8 +15,9 @@
  *
  * Clearing has three conditions. The array is whole. A flush that was submitted after the bit's
  * last write succeeded on every member (write-rules 7): the caller flushes between `startPass` and
- * `finishPass`. And `events_cleared` is durable at an event since which the array has been whole
- * (write-rules 19), or a member that left earlier could be taken back without what these bits knew.
+ * `finishPass`. And `events_cleared` is durable at an event since which the array has been whole,
+ * and which is not before the bit's last write (write-rules 19), or a member that left earlier, or
+ * an older copy of one, could be taken back without what these bits knew.
  * A bit of which a write did not reach every member is needed: it stays until that range is synced.
  *
  * At first nothing counts as durable, since the copies of the members may differ after a crash:
@@ -82,6 +83,8 @@ export class BitmapState {
   private durableEventsCleared = -1;
   /** No member has been missing since this event. */
   private wholeSinceEvents: number;
+  /** The event at the last pass. */
+  private lastPassEvents = 0;
 
   constructor({ header, image, submitted, isDegraded }: BitmapStateOptions) {
     const areaBytes = bitmapAreaBytes(header);
@@ -307,16 +310,22 @@ export class BitmapState {
     }
   }
 
-  /** True: the durable `events_cleared` shuts out every member that left before. */
+  /**
+   * True: the durable `events_cleared` shuts out every member that left before the bits that rest
+   * were written, and every older copy of one.
+   */
   private advanceEventsCleared(): boolean {
     const { events, eventsCleared } = this.header;
-    if (eventsCleared < this.wholeSinceEvents && this.aging.includes(1)) {
+    // What rests now has rested since the last pass at the latest.
+    const restedEvents = Math.max(this.wholeSinceEvents, Math.min(this.lastPassEvents, events));
+    this.lastPassEvents = events;
+    if (eventsCleared < events && this.aging.includes(1)) {
       this.header = { ...this.header, eventsCleared: events };
       this.live.set(encodeBitmapHeader(this.header));
       this.lazy[0] = 1;
     }
     // A header under way counts only when it has arrived.
-    return this.durableEventsCleared >= this.wholeSinceEvents && this.writing[0] === Writing.none;
+    return this.durableEventsCleared >= restedEvents && this.writing[0] === Writing.none;
   }
 
   private agePast(block: number, mayClear: boolean): boolean {

@@ -8,6 +8,7 @@ import { parseUuid } from "../../src/appliance/labels.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import type { Superblock } from "../../src/md/superblock.ts";
+import { Op } from "../../src/reactor/io-table.ts";
 import { type SimArrayOptions, simMembers, withSuperblock } from "../helpers/sim-members.ts";
 import { patchImage } from "../sim/media.ts";
 import { areasOf, superblockOf } from "../sim/member-oracle.ts";
@@ -245,6 +246,22 @@ test("a create by force over a stopped array, a drive hangs: refused, that array
   hung.device!.release();
   story.must("POST", "/v1/arrays/tank/start");
   expect([story.firstByte("x"), ...story.arrays()]).toEqual([7, "tank clean"]);
+});
+
+test("a create by force whose drive cannot be read at the moment: it stays what it was", () => {
+  const story = new Story(5);
+  story.create("tank", "d1 d2 d3");
+  story.must("POST", "/v1/arrays/tank/stop");
+  const fault = { kind: "result", result: -5 } as const;
+  story.disks[2]!.device!.faults.plan({ op: Op.read, fault, count: 60 });
+  const body = { name: "vault", drives: ["d3", "d4", "d5"], chunkKiB: 8 };
+  expect(story.ask("POST", "/v1/arrays", { ...body, force: true }).status).toBe(500);
+  expect(story.drive("d3").state).toBe("member");
+  expect(story.ask("POST", "/v1/arrays", body).status).toBe(409);
+  story.disks[2]!.device!.faults.quiet();
+  expect(story.ask("POST", "/v1/arrays", body).status).toBe(409);
+  story.must("POST", "/v1/arrays/tank/start");
+  expect(story.arrays()).toEqual(["tank clean"]);
 });
 
 test("a create by force that fails: what it was to take the name of stays (seed 323)", () => {

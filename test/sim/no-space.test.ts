@@ -428,3 +428,28 @@ for (const policy of POLICIES) {
     }
   });
 }
+
+for (const to of ["bitmap", "ppl"] as const) {
+  test(`policy ${to}: no room for its log: refused, and writes go on as before`, () => {
+    const world = new SimWorld({ seed: 1 });
+    for (const name of ["a", "b", "c"]) world.addDrive({ name, sizeBytes: 4 * MIB });
+    world.createArray({ drives: ["a", "b", "c"], memberSizeBytes: MIB });
+    world.settle();
+    const fault = { kind: "result", result: -ENOSPC } as const;
+    const from = SUPERBLOCK_OFFSET_BYTES + ROW_BYTES;
+    const data = areasOf(world.device("a").image()).find(({ name }) => name === "data")!;
+    for (const name of ["a", "b", "c"]) {
+      const place = { offset: from, bytes: data.offset - from };
+      const count = Number.POSITIVE_INFINITY;
+      for (const op of [Op.write, Op.writeZeroes]) {
+        world.device(name).faults.plan({ op, fault, count, ...place });
+      }
+    }
+    const change = { kind: "set-array", array: ARRAY_NAME, consistencyPolicy: to } as const;
+    expect(world.call(change).ok).toBe(false);
+    expect(world.status().consistencyPolicy).toBe("resync");
+    const client = world.client();
+    expect(world.run(client.write(0, new Uint8Array(ROW_BYTES).fill(1)))).toBe(0);
+    expect(world.settle().state).toBe("clean");
+  });
+}

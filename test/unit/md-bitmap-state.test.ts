@@ -211,6 +211,21 @@ test("bitmap state: events_cleared (rule 19): durable at the present event befor
   expect(writeBlocks(state, true)).toEqual([0]);
 });
 
+test("bitmap state: events_cleared (rule 19): raised with each clear, so that no older copy fits", () => {
+  const state = settled();
+  const cleared = state.eventsCleared;
+  for (const events of [103, 105, 107]) {
+    state.setEvents(events);
+    state.startWrite(80, 8);
+    writeBlocks(state);
+    state.endWrite(80, 8, true);
+    for (let round = 0; round < 6 && state.setCount > 0; round += 1) pass(state);
+    expect([events, state.setCount, state.eventsCleared]).toEqual([events, 0, events]);
+    expect([events, state.allowsPartialRebuild(events - 1)]).toEqual([events, false]);
+  }
+  expect(cleared).toBeLessThan(103);
+});
+
 test("bitmap state: a member is added: nothing is durable until all blocks are written again", () => {
   const state = settled();
   state.startWrite(80, 8);
