@@ -54,6 +54,12 @@ export class Job {
     return Math.ceil((this.total - this.done) / this.rate);
   }
 
+  /** What was done before is not this job's speed. */
+  goOnFrom(done: number): void {
+    this.done = done;
+    this.windowDone = done;
+  }
+
   /** Sets the progress and measures the rate. */
   advance(done: number, nowMs: number): void {
     this.done = done;

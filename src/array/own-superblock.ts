@@ -52,7 +52,9 @@ async function withRow(
   work: (address: number) => Promise<boolean>,
 ): Promise<boolean> {
   const address = await takeRun(context, SLAB_BYTES);
-  const isDone = await work(address);
-  context.enginePool.free(address, SLAB_BYTES);
-  return isDone;
+  try {
+    return await work(address);
+  } finally {
+    context.enginePool.free(address, SLAB_BYTES);
+  }
 }

@@ -161,6 +161,7 @@ export class Synchronizer {
     const drive = array.roles[role]!.drive!;
     this.target = role;
     this.begin("rebuild", array.geometry.memberSizeBytes);
+    this.job!.goOnFrom(array.members.rebuild.cursor * array.geometry.chunkBytes);
     this.job!.result["drive"] = drive.name;
     this.lastRebuild = this.job;
     array.emit("rebuild.started", "info", `rebuilding drive ${drive.name} (role ${role})`, {
@@ -231,6 +232,7 @@ export class Synchronizer {
     const { resync } = array.members;
     if (resync === null || array.members.degradedCount > 0) return;
     this.begin("resync", array.geometry.memberSizeBytes);
+    this.job!.goOnFrom(resync.cursor * array.geometry.chunkBytes);
     array.emit("resync.started", "info", "computing parity anew", { job: this.job!.id });
     this.running = this.resync();
     inBackground(this.running, this.array.guard);
