@@ -504,6 +504,8 @@ export class Appliance {
   /** Which host has taken an array over: its status says so from then on, and an event. */
   private async askWho(event: ArrayEvent): Promise<void> {
     const { arrayUuid, drive } = event;
+    // Who had it the last time may not be who has it now.
+    if (arrayUuid !== null) this.holders.delete(arrayUuid);
     const holder = drive === null ? null : await this.drives.holderOf(drive);
     if (holder === null || arrayUuid === null) return;
     this.holders.set(arrayUuid, holder);

@@ -296,12 +296,12 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   };
 }
 
-/** The drive that has the role by the freshest superblock; a stale one has none. */
 /** Of a drive of an array that does not run: one that was being rebuilt is not whole. */
 function restingState({ superblock }: Drive): MemberStatus["state"] {
   return superblock?.recoveryOffsetSectors === null ? "in-sync" : "rebuilding";
 }
 
+/** The drive that has the role by the freshest superblock; a stale one has none. */
 function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: number) {
   return drives.find(({ superblock }) => {
     const { devNumber, events } = superblock!;

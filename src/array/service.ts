@@ -12,6 +12,7 @@ import { CommandDoor } from "./command-door.ts";
 import type { ReactorContext } from "./context.ts";
 import { checkCreate, createArray, newUuid } from "./create-array.ts";
 import { Drive } from "./drive.ts";
+import { eraseSuperblock } from "./erase-superblock.ts";
 import { FaultBook } from "./fault-commands.ts";
 import { holderText, isShut } from "./fence.ts";
 import type { ArrayFront } from "./front.ts";
@@ -25,7 +26,6 @@ import {
   removalObstacle,
   removeMember,
 } from "./member-commands.ts";
-import { eraseSuperblock } from "./own-superblock.ts";
 import type { CommandError, CommandKind, CommandMap, CommandOf, JobStatus } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
 import { type ArrayRecord, arrayKey, commandError, driveKey, Registry } from "./registry.ts";

@@ -1,4 +1,4 @@
-/** What is done to the superblocks of drives that are to be another array's, or nobody's. */
+/** Makes a drive nobody's member, and finds out beforehand whether it takes a write. */
 import { type AsyncIo, isDone } from "../block/async-io.ts";
 import { SLAB_BYTES } from "../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../md/superblock.ts";
