@@ -10,7 +10,7 @@ import type {
   HelperEnvelope,
   HelperReply,
   HelperResult,
-} from "./appliance/helper-protocol.ts";
+} from "./appliance/helper/helper-protocol.ts";
 import {
   allocate,
   closeAll,
@@ -19,9 +19,9 @@ import {
   openDrive,
   punchHole,
   roomOf,
-} from "./appliance/linux-drive.ts";
-import { listFilesIn, listUnclaimed, lookAt } from "./appliance/linux-look.ts";
-import { reservationOf } from "./appliance/linux-reservation.ts";
+} from "./appliance/helper/linux-drive.ts";
+import { listFilesIn, listUnclaimed, lookAt } from "./appliance/helper/linux-look.ts";
+import { reservationOf } from "./appliance/helper/linux-reservation.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
 import { tellDefects } from "./reactor/linux-defect.ts";

@@ -9,9 +9,9 @@
 import { createInterface } from "node:readline/promises";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { libcProblem } from "../ffi/libc.ts";
-import { Helper, type HelperThread } from "./appliance/helper.ts";
-import type { HelperReply } from "./appliance/helper-protocol.ts";
-import { createWakeUp } from "./appliance/linux-eventfd.ts";
+import { Helper, type HelperThread } from "./appliance/helper/helper.ts";
+import type { HelperReply } from "./appliance/helper/helper-protocol.ts";
+import { createWakeUp } from "./appliance/host/linux-eventfd.ts";
 import type { ReactorOptions, StartedReactor } from "./appliance/start-reactor.ts";
 import { poolBytesOf } from "./array/memory-shares.ts";
 import type { ReactorConfig, ReactorMessage } from "./array/protocol.ts";

@@ -9,14 +9,14 @@
 import { readFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { ReactorService } from "./array/context.ts";
-import { AIO_EVENT_COUNT, createLinuxReactor } from "./array/linux-context.ts";
 import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
 import { watchBackground } from "./base/background.ts";
 import type { Log } from "./base/log.ts";
-import { createService } from "./nbd/reactor-service.ts";
 import { type AioCounts, aioRefusal } from "./reactor/aio-refusal.ts";
 import { tellDefects } from "./reactor/linux-defect.ts";
 import { PortMailbox } from "./reactor/linux-mailbox.ts";
+import { AIO_EVENT_COUNT, createLinuxReactor } from "./wiring/linux-context.ts";
+import { createService } from "./wiring/reactor-service.ts";
 
 /** What main starts this worker with. */
 export interface ReactorWorkerData {

@@ -5,8 +5,8 @@
  * repetition is judged anew. The answer is on its way to state.db before the client sees it.
  */
 import { createHash } from "node:crypto";
-import type { StoredAnswer } from "../appliance/state.ts";
-import type { StateStore } from "../appliance/state-store.ts";
+import type { StoredAnswer } from "../appliance/state/state.ts";
+import type { StateStore } from "../appliance/state/state-store.ts";
 import { problemResponse } from "./problem.ts";
 
 export interface KeyedRequest {

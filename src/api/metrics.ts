@@ -2,8 +2,8 @@
  * The Prometheus text (exposition format 0.0.4) from statuses: names and shapes after
  * node_exporter's `node_md_*`, sizes in bytes.
  */
-import type { ExportView } from "../appliance/export-book.ts";
-import type { RecordingHealth } from "../appliance/state-store.ts";
+import type { ExportView } from "../appliance/state/export-book.ts";
+import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import {
   ARRAY_STATES,
   type ArrayStatus,

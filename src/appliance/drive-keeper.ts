@@ -16,11 +16,11 @@ import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts"
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes } from "../base/units.ts";
-import type { Alarms } from "./alarms.ts";
-import type { DriveOpener, FoundDevice } from "./drive-opener.ts";
+import type { DriveOpener, FoundDevice } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { StoredDrive } from "./state.ts";
-import type { StateStore } from "./state-store.ts";
+import type { Alarms } from "./state/alarms.ts";
+import type { StoredDrive } from "./state/state.ts";
+import type { StateStore } from "./state/state-store.ts";
 
 const LOOK_MS = 5_000;
 /** All block devices are read in the first looks, then now and then: it wakes sleeping disks. */

@@ -17,7 +17,7 @@ import type {
 import { assert, unreachable } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import { err } from "../base/result.ts";
-import type { DriveOpener } from "./drive-opener.ts";
+import type { DriveOpener } from "./helper/drive-opener.ts";
 
 /** A message port with its eventfd, or a fake one. */
 export interface ReactorChannel {

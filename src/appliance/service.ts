@@ -23,18 +23,18 @@ import type {
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { Alarms } from "./alarms.ts";
-import { ArrayBook } from "./array-book.ts";
-import { CallOrder } from "./call-order.ts";
 import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
-import type { DriveOpener } from "./drive-opener.ts";
-import type { EventLog } from "./event-log.ts";
-import { ExportBook } from "./export-book.ts";
-import type { JobBook } from "./jobs.ts";
-import { isLabel } from "./labels.ts";
+import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
-import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state.ts";
-import type { RecordingHealth, StateStore } from "./state-store.ts";
+import type { Alarms } from "./state/alarms.ts";
+import { ArrayBook } from "./state/array-book.ts";
+import { CallOrder } from "./state/call-order.ts";
+import type { EventLog } from "./state/event-log.ts";
+import { ExportBook } from "./state/export-book.ts";
+import type { JobBook } from "./state/jobs.ts";
+import { isLabel } from "./state/labels.ts";
+import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state/state.ts";
+import type { RecordingHealth, StateStore } from "./state/state-store.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
 

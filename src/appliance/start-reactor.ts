@@ -5,7 +5,7 @@
  * the process (exit 70): nobody here needs to watch it. A helper thread that ends costs its call.
  */
 import type { Result } from "../base/result.ts";
-import type { DriveOpener } from "./drive-opener.ts";
+import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorChannel } from "./reactor-client.ts";
 
 export interface ReactorOptions {

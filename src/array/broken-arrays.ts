@@ -13,7 +13,7 @@
 import { EIO } from "../base/errno.ts";
 import { MIB } from "../base/units.ts";
 import type { ReactorContext } from "./context.ts";
-import type { Drive } from "./drive.ts";
+import type { Drive } from "./drives/drive.ts";
 import type { JobTable } from "./jobs.ts";
 import type { CommandError } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";

@@ -38,7 +38,7 @@ export interface ArrayFront {
   readonly isRotational: boolean;
   /** Whether the whole stripes of a trim become holes, and a `fastZero` can succeed. */
   readonly canTrim: boolean;
-  /** What the byte at `offset` is known to be: bits of Allocation (raid5/allocation.ts). */
+  /** What the byte at `offset` is known to be: bits of Allocation (raid5/zero/allocation.ts). */
   allocationAt(offset: number): number;
   /** Where that ends, `limit` at most. */
   allocationEnd(offset: number, limit: number): number;

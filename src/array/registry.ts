@@ -17,14 +17,13 @@ import type { Superblock } from "../md/superblock.ts";
 import { ArrayGuard } from "./array-guard.ts";
 import { type Broken, BrokenArrays, stackOf } from "./broken-arrays.ts";
 import { takeRun } from "./buffers.ts";
+import { DriveDeadlines } from "./commands/drive-deadlines.ts";
 import type { ReactorContext } from "./context.ts";
-import type { Drive } from "./drive.ts";
-import { DriveDeadlines } from "./drive-deadlines.ts";
-import { shut } from "./fence.ts";
-import { MemberPuncher, PunchCalls } from "./hole-puncher.ts";
+import type { Drive } from "./drives/drive.ts";
+import { MemberPuncher, PunchCalls } from "./drives/hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
 import { LeaseTable } from "./leases.ts";
-import { PplAreas } from "./ppl-areas.ts";
+import { PplAreas } from "./policy/ppl-areas.ts";
 import type {
   ArrayEvent,
   ArrayIntroduction,
@@ -33,6 +32,7 @@ import type {
   ScrubMemory,
 } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
+import { shut } from "./running/fence.ts";
 import type { StartPlan } from "./start-plan.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;

@@ -1,7 +1,7 @@
 /** What an array is made of: the plan that it is started with, its seats, its settings. */
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { Superblock } from "../md/superblock.ts";
-import type { Drive } from "./drive.ts";
+import type { Drive } from "./drives/drive.ts";
 import type { ArrayEvent, MemberState } from "./protocol.ts";
 
 export interface RoleSlot {

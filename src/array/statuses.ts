@@ -2,7 +2,7 @@
  * What the outside sees of drives, arrays, jobs, exports and faults, as values: they cross from the
  * reactor to the control thread and are what the API answers. Offsets and sizes are bytes.
  */
-import type { MismatchList } from "../raid5/mismatch-ranges.ts";
+import type { MismatchList } from "../raid5/sync/mismatch-ranges.ts";
 
 // Drives ----------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 /**
  * Rows that a drive would hold if it could be written: what is read there is taken from memory. An
  * array that is started read-only serves the replay of its partial parity log from here, and parity
- * for which a drive has no room just now waits here (raid5/parked-rows.ts).
+ * for which a drive has no room just now waits here (raid5/rows/parked-rows.ts).
  */
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";

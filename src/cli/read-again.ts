@@ -11,9 +11,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { TokenFile } from "../api/auth.ts";
 import type { Config } from "../appliance/config.ts";
-import type { Logger } from "../appliance/logger.ts";
-import type { NbdTlsListener } from "../appliance/nbd-tls.ts";
-import { loadTlsFiles } from "../appliance/tls-files.ts";
+import type { Logger } from "../appliance/host/logger.ts";
+import type { NbdTlsListener } from "../appliance/nbd/nbd-tls.ts";
+import { loadTlsFiles } from "../appliance/nbd/tls-files.ts";
 import type { Result } from "../base/result.ts";
 
 const TAKEN_AT_ONCE: ReadonlySet<string> = new Set([

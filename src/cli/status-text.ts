@@ -3,7 +3,7 @@
  * something is not clean, then the sync under way and the members with their error counters. Pure.
  */
 
-import type { RecordingHealth } from "../appliance/state-store.ts";
+import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";

@@ -7,7 +7,7 @@
  *
  * A row without `runs` may have whatever the format allows. What depends on other numbers (areas
  * that overlap or do not fit on the device, a member size below the chunk, a bitmap of another
- * size) is checked where both are known: superblock-areas.ts, assemble-match.ts, bitmap.ts, ppl.ts.
+ * size) is checked where both are known: superblock-areas.ts, assemble/match.ts, bitmap.ts, ppl.ts.
  *
  * Why events end at 2^51 where arrays run and at 2^52 in the format: the count goes up with each
  * change, and what was taken must be taken again at the next start.

@@ -3,7 +3,7 @@
  * and answers each once.
  *
  * Reads of members that are there go straight to them, without a lock. A read that must be
- * reconstructed, and every write, is a stripe operation (stripe-runner.ts). Writes wait behind a
+ * reconstructed, and every write, is a stripe operation (stripe/runner.ts). Writes wait behind a
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
@@ -12,22 +12,22 @@ import { inBackground } from "../base/background.ts";
 import { bitOf, hasBit } from "../base/bit-set.ts";
 import { EIO } from "../base/errno.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
-import { ChunkReads, type FailedRead } from "./chunk-reads.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
-import { Flusher } from "./flusher.ts";
 import type { Geometry } from "./geometry.ts";
-import { borrowStripe, LateReads } from "./late-reads.ts";
-import type { MemberSet } from "./member-set.ts";
-import { PplLogs } from "./ppl-logs.ts";
+import { Flusher } from "./members/flusher.ts";
+import type { MemberSet } from "./members/member-set.ts";
+import { PplLogs } from "./policy/ppl-logs.ts";
+import { WriteIntent } from "./policy/write-intent.ts";
+import { WritePolicy } from "./policy/write-policy.ts";
 import { IndexQueue, RequestTable } from "./request-table.ts";
-import { RowPath } from "./row-path.ts";
-import { SlowOps } from "./slow-ops.ts";
-import { StripeHolds } from "./stripe-holds.ts";
-import { OpKind, StripeOps } from "./stripe-ops.ts";
-import { StripeRunner } from "./stripe-runner.ts";
-import { WriteIntent } from "./write-intent.ts";
-import { WritePolicy } from "./write-policy.ts";
-import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero-requests.ts";
+import { SlowOps } from "./rows/bad-sector-ops.ts";
+import { RowPath } from "./rows/careful-rows.ts";
+import { ChunkReads, type FailedRead } from "./rows/chunk-reads.ts";
+import { borrowStripe, LateReads } from "./rows/overdue-reads.ts";
+import { StripeHolds } from "./stripe/holds.ts";
+import { OpKind, StripeOps } from "./stripe/ops.ts";
+import { StripeRunner } from "./stripe/runner.ts";
+import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero/requests.ts";
 
 /** Operations of a request; the same numbers as FrontOp. */
 export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;

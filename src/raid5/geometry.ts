@@ -59,7 +59,7 @@ export class Geometry {
   /** -1 where parity moves from stripe to stripe. */
   private readonly fixedParityRole: number;
 
-  /** The caller has judged what it read from a disk (`md/assemble.ts`): wrong numbers are a bug. */
+  /** The caller has judged what it read from a disk (`md/assemble/assemble.ts`): wrong numbers are a bug. */
   constructor({ memberCount, chunkBytes, layout, memberSizeBytes }: GeometryOptions) {
     assert(Number.isInteger(memberCount) && memberCount >= 2, "an array has at least two members");
     assert(isPowerOfTwo(chunkBytes) && chunkBytes >= ROW_BYTES, "chunks are 2^n rows");

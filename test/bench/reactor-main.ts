@@ -7,17 +7,17 @@
  */
 import { heapStats } from "bun:jsc";
 import { closeSync, constants, openSync } from "node:fs";
+import { type ArrayCommandKind, ArrayService } from "../../src/array/commands/service.ts";
 import type { ReactorContext } from "../../src/array/context.ts";
 import type { ArrayFront } from "../../src/array/front.ts";
-import { createLinuxReactor, type LinuxReactor } from "../../src/array/linux-context.ts";
 import type { CommandMap, CommandOf, JobResult, OpenDrive } from "../../src/array/protocol.ts";
-import { type ArrayCommandKind, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createMemory } from "../../src/base/memory.ts";
 import { MIB, roundDown } from "../../src/base/units.ts";
 import type { ParityKernels } from "../../src/parity/kernels.ts";
 import { openEventFd } from "../../src/reactor/linux-mailbox.ts";
+import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
 import { deviceBytes } from "./array-size.ts";
 import type {
   GeneratorAnswer,

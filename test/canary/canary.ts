@@ -1,6 +1,6 @@
 /**
  * A test that fails on purpose. No normal run takes it, for its name does not end in `.test.ts`;
- * test/unit/run.test.ts runs it to see that a failure is reported as one.
+ * test/unit/tests/run.test.ts runs it to see that a failure is reported as one.
  */
 import { expect, test } from "bun:test";
 

@@ -1,10 +1,10 @@
 /** Arrays at rest on which crash scenarios stand: every sector written, every write durable. */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
-import { withFineBitmap } from "../sim/fine-bitmap.ts";
-import { blankImage, type DeviceImage, type SectorBytes } from "../sim/media.ts";
-import { SectorOracle } from "../sim/oracle.ts";
-import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
+import { withFineBitmap } from "../sim/world/fine-bitmap.ts";
+import { blankImage, type DeviceImage, type SectorBytes } from "../sim/world/media.ts";
+import { SectorOracle } from "../sim/world/oracle.ts";
+import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
 import { CrashLoad } from "./crash-load.ts";
 import { Promises } from "./light-check.ts";
 import type { Base } from "./matrix.ts";

@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import { EIO } from "../../src/base/errno.ts";
 import { MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { SimWorld } from "../sim/sim-world.ts";
+import { SimWorld } from "../sim/world/sim-world.ts";
 import { cleanBase, type Shape } from "./bases.ts";
 import { CrashLoad } from "./crash-load.ts";
 import { runScenarios } from "./run-scenarios.ts";

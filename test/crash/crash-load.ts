@@ -4,10 +4,10 @@
  * known.
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { DeviceTrace } from "../sim/device-trace.ts";
-import type { OracleMark, SectorOracle, Violation } from "../sim/oracle.ts";
-import type { SimClient } from "../sim/sim-clients.ts";
-import type { SimWorld } from "../sim/sim-world.ts";
+import type { DeviceTrace } from "../sim/world/device-trace.ts";
+import type { OracleMark, SectorOracle, Violation } from "../sim/world/oracle.ts";
+import type { SimClient } from "../sim/world/sim-clients.ts";
+import type { SimWorld } from "../sim/world/sim-world.ts";
 
 /** What is true from some moment on, beside what the oracle knows. */
 export interface Facts {

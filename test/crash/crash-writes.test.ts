@@ -7,7 +7,7 @@
  */
 import { expect, test } from "bun:test";
 import { MIB, SECTOR_BYTES } from "../../src/base/units.ts";
-import { patchImage } from "../sim/media.ts";
+import { patchImage } from "../sim/world/media.ts";
 import { cleanBase, type Shape } from "./bases.ts";
 import { LightCheck, Promises } from "./light-check.ts";
 import { realCheck } from "./real-check.ts";

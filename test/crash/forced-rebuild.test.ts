@@ -6,8 +6,8 @@
  */
 import { expect, test } from "bun:test";
 import { KIB, MIB, ROW_BYTES } from "../../src/base/units.ts";
-import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
-import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
+import { parityMismatches, viewMembers } from "../sim/world/member-oracle.ts";
+import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
 import { blankDrive, degradedBase, type Shape } from "./bases.ts";
 
 const SHAPE: Shape = { memberCount: 3, chunkKib: 4, stripes: 16 };

@@ -13,8 +13,8 @@
  * numbers that they get here.
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import { judgeAssembly } from "../../src/md/assemble.ts";
-import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble-plan.ts";
+import { judgeAssembly } from "../../src/md/assemble/assemble.ts";
+import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble/plan.ts";
 import { decodeBadBlockLog } from "../../src/md/bad-block-log.ts";
 import {
   decodeSuperblock,
@@ -22,10 +22,10 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
 } from "../../src/md/superblock.ts";
-import { expectedAssembly, isReplayed } from "../sim/expected-assembly.ts";
-import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
-import type { SectorOracle } from "../sim/oracle.ts";
-import { readStamp, type SectorContent } from "../sim/sector-stamp.ts";
+import { expectedAssembly, isReplayed } from "../sim/world/expected-assembly.ts";
+import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/world/media.ts";
+import type { SectorOracle } from "../sim/world/oracle.ts";
+import { readStamp, type SectorContent } from "../sim/world/sector-stamp.ts";
 import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;

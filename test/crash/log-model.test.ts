@@ -21,8 +21,8 @@ import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblo
 import { Geometry } from "../../src/raid5/geometry.ts";
 import { crc32c } from "../helpers/crc32c.ts";
 import { TEST_ARRAY_UUID, testSuperblock } from "../helpers/md-members.ts";
-import { blankImage, type DeviceImage, patchImage, readImage } from "../sim/media.ts";
-import { SectorOracle } from "../sim/oracle.ts";
+import { blankImage, type DeviceImage, patchImage, readImage } from "../sim/world/media.ts";
+import { SectorOracle } from "../sim/world/oracle.ts";
 import { LightCheck, Promises } from "./light-check.ts";
 
 const MEMBERS = 4;

@@ -13,11 +13,11 @@
  * A row is 4 KiB of a member's data region, numbered from its start.
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../../src/md/superblock.ts";
 import { uuidBytes } from "../../src/md/uuid.ts";
 import { crc32c } from "../helpers/crc32c.ts";
-import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/media.ts";
+import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/world/media.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
 const ZERO_PAGE = new Uint8Array(PAGE_BYTES);

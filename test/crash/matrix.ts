@@ -9,12 +9,12 @@
  * Counts tell how many images were judged in which way.
  */
 
-import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
-import { type CrashImages, crashImages } from "../sim/crash-images.ts";
-import { DeviceTrace } from "../sim/device-trace.ts";
-import type { DeviceImage } from "../sim/media.ts";
-import type { SectorOracle } from "../sim/oracle.ts";
-import { SimWorld } from "../sim/sim-world.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
+import { type CrashImages, crashImages } from "../sim/world/crash-images.ts";
+import { DeviceTrace } from "../sim/world/device-trace.ts";
+import type { DeviceImage } from "../sim/world/media.ts";
+import type { SectorOracle } from "../sim/world/oracle.ts";
+import { SimWorld } from "../sim/world/sim-world.ts";
 import { CrashLoad, type CrashMark, type Facts } from "./crash-load.ts";
 import { type Expected, type Hole, LightCheck, Promises } from "./light-check.ts";
 import { realCheck, recordRecovery } from "./real-check.ts";

@@ -9,12 +9,12 @@
  * | refused            | refuse; forced: right, but for rows in flight on the missing member   |
  * | too few            | refuse                                                                |
  */
-import type { AssemblyPlan } from "../../src/md/assemble-plan.ts";
-import { DeviceTrace } from "../sim/device-trace.ts";
-import { isReplayed } from "../sim/expected-assembly.ts";
-import type { DeviceImage } from "../sim/media.ts";
-import { parityMismatches, viewMembers } from "../sim/member-oracle.ts";
-import { ARRAY_NAME, SimWorld } from "../sim/sim-world.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
+import { DeviceTrace } from "../sim/world/device-trace.ts";
+import { isReplayed } from "../sim/world/expected-assembly.ts";
+import type { DeviceImage } from "../sim/world/media.ts";
+import { parityMismatches, viewMembers } from "../sim/world/member-oracle.ts";
+import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
 import { badRowsOf, type Expected, type Hole, type Promises } from "./light-check.ts";
 

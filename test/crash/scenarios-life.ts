@@ -4,7 +4,7 @@ import { EIO, ENXIO } from "../../src/base/errno.ts";
 import { KIB } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { POLICIES } from "../helpers/policies.ts";
-import { ARRAY_NAME, type SimWorld } from "../sim/sim-world.ts";
+import { ARRAY_NAME, type SimWorld } from "../sim/world/sim-world.ts";
 import {
   blankBase,
   blankDrive,

@@ -3,7 +3,7 @@ import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO, ENOSPC } from "../../src/base/errno.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { SimSpace } from "../sim/sim-space.ts";
+import { SimSpace } from "../sim/world/sim-space.ts";
 import { cleanBase, degradedBase, driveNames, type Shape, sectorCountOf } from "./bases.ts";
 import type { CrashLoad } from "./crash-load.ts";
 import type { Scenario } from "./matrix.ts";

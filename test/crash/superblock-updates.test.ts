@@ -5,10 +5,10 @@
  * next update is cut short at every subset too.
  */
 import { expect, test } from "bun:test";
-import { type CrashImages, crashImages } from "../sim/crash-images.ts";
-import { DeviceTrace } from "../sim/device-trace.ts";
-import type { DeviceImage } from "../sim/media.ts";
-import { SimWorld } from "../sim/sim-world.ts";
+import { type CrashImages, crashImages } from "../sim/world/crash-images.ts";
+import { DeviceTrace } from "../sim/world/device-trace.ts";
+import type { DeviceImage } from "../sim/world/media.ts";
+import { SimWorld } from "../sim/world/sim-world.ts";
 import { cleanBase, type Shape } from "./bases.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
 import { LightCheck } from "./light-check.ts";

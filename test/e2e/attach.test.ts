@@ -11,7 +11,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 import {
   Attached,
   connectNbd,

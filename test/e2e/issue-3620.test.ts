@@ -5,7 +5,8 @@
  *
  * Method: `parityd serve` on files; drive2 is deleted, wiped and added as drive_new, as in the
  * issue; faults are injected below the array. The same story is told to the simulator
- * (test/sim/issue-3620.test.ts) and to real libaio in process (test/interop/issue-3620.test.ts).
+ * (test/sim/raid5/issue-3620.test.ts) and to real libaio in process
+ * (test/interop/issue-3620.test.ts).
  */
 import { expect, test } from "bun:test";
 import { rmSync } from "node:fs";

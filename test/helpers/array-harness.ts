@@ -2,6 +2,8 @@
  * Arrays on real files through real libaio, on the test's own thread: commands go to the service
  * as the control thread would send them, data goes through the array's front.
  */
+
+import { type ArrayCommandKind, ArrayService } from "../../src/array/commands/service.ts";
 import type { ArrayFront } from "../../src/array/front.ts";
 import { FrontFlag, FrontOp, type FrontOpCode } from "../../src/array/front.ts";
 import type {
@@ -13,7 +15,6 @@ import type {
   JobStatus,
   OpenDrive,
 } from "../../src/array/protocol.ts";
-import { type ArrayCommandKind, ArrayService } from "../../src/array/service.ts";
 import { assert } from "../../src/base/assert.ts";
 import type { Result } from "../../src/base/result.ts";
 import { ROW_BYTES, roundUp } from "../../src/base/units.ts";

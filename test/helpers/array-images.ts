@@ -6,7 +6,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 import { Attached, connectNbd, makeFile } from "./daemon.ts";
 import type { AssembleReport, AssembleTask } from "./md-lab.ts";
 import { sumOf } from "./nbd-sum.ts";

@@ -24,7 +24,7 @@ import { createConnection } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { assert } from "../../src/base/assert.ts";
 import type { Result } from "../../src/base/result.ts";
-import { NbdClient, type NbdClientError, type NbdTransport } from "../../src/nbd/client.ts";
+import { NbdClient, type NbdClientError, type NbdTransport } from "../../src/nbd/client/client.ts";
 import { makeTempDir } from "./temp.ts";
 
 const TOP = resolve(import.meta.dir, "../..");

@@ -10,7 +10,7 @@ import type {
   LookRequest,
   LookResult,
   OpenRequest,
-} from "../../src/appliance/drive-opener.ts";
+} from "../../src/appliance/helper/drive-opener.ts";
 import type { ReactorChannel } from "../../src/appliance/reactor-client.ts";
 import type {
   ArrayEvent,

@@ -12,8 +12,8 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
-import { readStamp, writeStamp } from "../sim/sector-stamp.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
+import { readStamp, writeStamp } from "../sim/world/sector-stamp.ts";
 
 const WRITE_SECTORS_MAX = 64;
 const READ_SECTORS = 2048;

@@ -2,7 +2,7 @@
  * Plays the control thread for the holes that a reactor asks for: punches them in the real files,
  * or answers what a test says, a moment later.
  */
-import { punchHole } from "../../src/appliance/linux-drive.ts";
+import { punchHole } from "../../src/appliance/helper/linux-drive.ts";
 import type { CommandError, OpenDrive, ReactorMessage } from "../../src/array/protocol.ts";
 import type { ArrayHarness } from "./array-harness.ts";
 

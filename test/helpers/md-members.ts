@@ -6,7 +6,7 @@ import {
   type AssemblyRefusal,
   type Candidate,
   judgeAssembly,
-} from "../../src/md/assemble.ts";
+} from "../../src/md/assemble/assemble.ts";
 import {
   type ConsistencyPolicy,
   chooseLayoutOnMember,

@@ -4,7 +4,7 @@ import type { Log } from "../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../src/base/memory.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
 import { SLAB_BYTES, SlabPool } from "../../src/block/pool.ts";
-import { NbdClient } from "../../src/nbd/client.ts";
+import { NbdClient } from "../../src/nbd/client/client.ts";
 import type { ExportObstacle } from "../../src/nbd/handshake.ts";
 import type { NbdLimits } from "../../src/nbd/limits.ts";
 import {

@@ -1,7 +1,7 @@
 /** Known bytes over an NBD connection: written, flushed, read back and compared. */
 import { expect } from "bun:test";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 import type { Daemon } from "./daemon.ts";
 
 export function randomBytes(seed: number, bytes: number): Uint8Array {

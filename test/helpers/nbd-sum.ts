@@ -1,6 +1,6 @@
 /** The sha256 of everything that an NBD client reads. */
 import { MIB } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 
 export async function sumOf(client: NbdClient): Promise<string> {
   const hasher = new Bun.CryptoHasher("sha256");

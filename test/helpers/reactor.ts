@@ -9,13 +9,13 @@
 import { closeSync, constants, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { ReactorContext } from "../../src/array/context.ts";
-import { createLinuxReactor, type LinuxReactor } from "../../src/array/linux-context.ts";
 import type { OpenDrive, ReactorMessage } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { CONTROL_BYTES, createMemory } from "../../src/base/memory.ts";
 import { MIB } from "../../src/base/units.ts";
 import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
+import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
 
 const POOL_BYTES = 64 * MIB;
 let processMemory: WebAssembly.Memory | undefined;

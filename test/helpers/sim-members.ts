@@ -10,7 +10,7 @@ import {
   SUPERBLOCK_OFFSET_SECTORS,
   type Superblock,
 } from "../../src/md/superblock.ts";
-import { blankImage, type DeviceImage, patchImage } from "../sim/media.ts";
+import { blankImage, type DeviceImage, patchImage } from "../sim/world/media.ts";
 import { testSuperblock } from "./md-members.ts";
 
 export interface SimArrayOptions {

@@ -13,9 +13,9 @@
 import { assert } from "../../src/base/assert.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 import type { Geometry } from "../../src/raid5/geometry.ts";
-import { readStamp, writeStamp } from "../sim/sector-stamp.ts";
+import { readStamp, writeStamp } from "../sim/world/sector-stamp.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
 const WRITE_SECTORS_MAX = 512;

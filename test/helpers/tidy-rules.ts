@@ -28,6 +28,7 @@ export const LAYERS = [
   "raid5",
   "array",
   "nbd",
+  "wiring",
   "appliance",
   "api",
   "cli",
@@ -36,10 +37,10 @@ export const LAYERS = [
 export const ROOTS = ["src/main.ts", "src/reactor-main.ts", "src/helper-main.ts"] as const;
 
 /** The highest layer of those that take time, randomness and I/O as constructor arguments. */
-const HIGHEST_PURE_LAYER = LAYERS.indexOf("nbd");
+const HIGHEST_PURE_LAYER = LAYERS.indexOf("wiring");
 
 const FFI_USERS =
-  /^src\/(?:reactor\/linux-[^/]*\.ts|block\/aio-device\.ts|appliance\/linux-[^/]*\.ts)$/;
+  /^src\/(?:(?:reactor|appliance(?:\/[^/]+)?)\/linux-[^/]*\.ts|block\/aio-device\.ts)$/;
 const ADAPTERS = /^src\/(?:(?:[^/]+\/)+linux-[^/]*\.ts|block\/aio-device\.ts)$/;
 
 /** `test.only`, `describe.concurrent.skip`, and the short forms with an x before. */

@@ -5,7 +5,7 @@
  *
  * Method: files opened with O_DIRECT, real io_submit and io_getevents; a member is failed, a new
  * one is added and rebuilt. What the kernel never does by itself (less, or more, than was asked)
- * comes from the product's fault filter. The same in the simulator: test/sim/issue-3620.test.ts.
+ * comes from the product's fault filter. The same in the simulator: test/sim/raid5/issue-3620.test.ts.
  */
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, rmSync } from "node:fs";

@@ -25,7 +25,7 @@ import {
   renderBadBlocks,
   renderBitmap,
   renderPpl,
-} from "../../src/md/examine-logs.ts";
+} from "../../src/md/examine/logs.ts";
 import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { loadFixture } from "../helpers/md-fixtures.ts";
 import { testSuperblock } from "../helpers/md-members.ts";

@@ -9,7 +9,7 @@ import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { GIB, KIB, MIB, TIB } from "../../src/base/units.ts";
 import type { ConsistencyPolicy } from "../../src/md/create.ts";
-import { examineReport, renderExamine } from "../../src/md/examine.ts";
+import { examineReport, renderExamine } from "../../src/md/examine/examine.ts";
 import {
   encodeSuperblock,
   Feature,

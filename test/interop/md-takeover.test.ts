@@ -11,7 +11,7 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { ROW_BYTES } from "../../src/base/units.ts";
-import type { NbdClient } from "../../src/nbd/client.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
 import { Attached, connectNbd, runVerb, sha256 } from "../helpers/daemon.ts";
 import { type FixtureFacts, fixtureFacts, writeFixture } from "../helpers/md-fixtures.ts";
 import { findMismatches, openImages } from "../helpers/md-recovery.ts";

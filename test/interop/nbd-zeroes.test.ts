@@ -1,5 +1,5 @@
 /**
- * Goal: what a trim and a zeroing do in each case is what `raid5/stripe-zero.ts` says: holes or
+ * Goal: what a trim and a zeroing do in each case is what `raid5/zero/stripes.ts` says: holes or
  * zeros, fast or not, with members that fail, and without ever leaving parity wrong.
  * Method: arrays on real files; the test plays the control thread that punches the holes, and
  * injects faults into members. Rule numbers are those of the write rules.

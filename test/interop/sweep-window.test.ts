@@ -7,7 +7,7 @@
  */
 import { afterEach, expect, test } from "bun:test";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { SYNC_WINDOW_STRIPES } from "../../src/raid5/sync-progress.ts";
+import { SYNC_WINDOW_STRIPES } from "../../src/raid5/members/sync-progress.ts";
 import { ArrayHarness } from "../helpers/array-harness.ts";
 
 const HELD_STRIPE = 100;

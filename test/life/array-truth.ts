@@ -15,8 +15,8 @@
 
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
-import { SectorOracle, type Violation } from "../sim/oracle.ts";
-import type { SectorContent } from "../sim/sector-stamp.ts";
+import { SectorOracle, type Violation } from "../sim/world/oracle.ts";
+import type { SectorContent } from "../sim/world/sector-stamp.ts";
 
 export type Trouble = "none" | "may-fail" | "may-lose";
 const TROUBLES: readonly Trouble[] = ["none", "may-fail", "may-lose"];

@@ -8,7 +8,7 @@
  * the thing is blurred, until the next audit takes it as it is found.
  */
 
-import type { ExportView } from "../../src/appliance/export-book.ts";
+import type { ExportView } from "../../src/appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 
 export interface LedgerArray {

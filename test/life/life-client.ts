@@ -7,7 +7,7 @@
 import { ECONNRESET, EIO, ENOSPC, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { SocketClient } from "../sim/sim-clients.ts";
+import type { SocketClient } from "../sim/world/sim-clients.ts";
 import type { ArrayTruth } from "./array-truth.ts";
 import type { LifeProcess } from "./life-process.ts";
 

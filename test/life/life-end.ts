@@ -6,9 +6,9 @@
 import type { ArrayStatus } from "../../src/array/protocol.ts";
 import { nextBelow } from "../../src/base/random.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { DeviceImage } from "../sim/media.ts";
-import { superblockOf } from "../sim/member-oracle.ts";
-import { SimWorld } from "../sim/sim-world.ts";
+import type { DeviceImage } from "../sim/world/media.ts";
+import { superblockOf } from "../sim/world/member-oracle.ts";
+import { SimWorld } from "../sim/world/sim-world.ts";
 import type { ArrayTruth } from "./array-truth.ts";
 import { LifeClient } from "./life-client.ts";
 import type { LifeRun } from "./life-run.ts";

@@ -9,21 +9,21 @@
  */
 import { createApp } from "../../src/api/app.ts";
 import type { ApiApp } from "../../src/api/route.ts";
-import type { Alarms } from "../../src/appliance/alarms.ts";
-import { EventLog } from "../../src/appliance/event-log.ts";
-import { Helper } from "../../src/appliance/helper.ts";
-import { JobBook } from "../../src/appliance/jobs.ts";
+import { Helper } from "../../src/appliance/helper/helper.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { Appliance } from "../../src/appliance/service.ts";
-import { StateStore } from "../../src/appliance/state-store.ts";
+import type { Alarms } from "../../src/appliance/state/alarms.ts";
+import { EventLog } from "../../src/appliance/state/event-log.ts";
+import { JobBook } from "../../src/appliance/state/jobs.ts";
+import { StateStore } from "../../src/appliance/state/state-store.ts";
 import type { Command, Envelope, ReactorMessage } from "../../src/array/protocol.ts";
 import { inBackground } from "../../src/base/background.ts";
 import type { Log } from "../../src/base/log.ts";
 import { nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import type { FakeAppliance } from "../helpers/fake-appliance.ts";
 import { type CommandOutcome, runCli } from "../helpers/fake-host.ts";
-import { SimWorld } from "../sim/sim-world.ts";
-import type { Simulation } from "../sim/simulation.ts";
+import { SimWorld } from "../sim/world/sim-world.ts";
+import type { Simulation } from "../sim/world/simulation.ts";
 import type { SimHost } from "./sim-host.ts";
 import type { SimStateFile } from "./sim-state-file.ts";
 

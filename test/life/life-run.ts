@@ -6,7 +6,7 @@
  *                      └─ SIGTERM, SIGKILL, power cut ─► start ─┘
  */
 
-import { parseUuid } from "../../src/appliance/labels.ts";
+import { parseUuid } from "../../src/appliance/state/labels.ts";
 import type { ArrayStatus } from "../../src/array/protocol.ts";
 import { inBackground } from "../../src/base/background.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";

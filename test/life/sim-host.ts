@@ -16,14 +16,14 @@
  * a disk is slow, and not at all where it hangs, until it is let go.
  */
 
-import { type FoundMember, foundMember } from "../../src/appliance/drive-opener.ts";
+import { type FoundMember, foundMember } from "../../src/appliance/helper/drive-opener.ts";
 import type {
   HelperCall,
   HelperEnvelope,
   HelperReply,
   HelperResult,
-} from "../../src/appliance/helper-protocol.ts";
-import type { HelperThread } from "../../src/appliance/helper-threads.ts";
+} from "../../src/appliance/helper/helper-protocol.ts";
+import type { HelperThread } from "../../src/appliance/helper/helper-threads.ts";
 import type { CommandError, DriveIdentity, OpenDrive } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
 import { ENOSPC } from "../../src/base/errno.ts";
@@ -35,9 +35,9 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { blankImage, type DeviceImage, Media, readImage } from "../sim/media.ts";
-import type { SimDevice } from "../sim/sim-device.ts";
-import type { SimWorld } from "../sim/sim-world.ts";
+import { blankImage, type DeviceImage, Media, readImage } from "../sim/world/media.ts";
+import type { SimDevice } from "../sim/world/sim-device.ts";
+import type { SimWorld } from "../sim/world/sim-world.ts";
 
 export const DRIVE_BYTES = 3 * 1024 * 1024;
 const CALL_MS = 0.05;

@@ -11,9 +11,9 @@
  * | damaged   | damaged, then remade| some rows are lost, which `load` says; a new file is made   |
  * | gone      | gone, then remade   | nothing is there                                            |
  */
-import { State, type StateChange, type StoredEvent } from "../../src/appliance/state.ts";
-import type { LoadedState, StateFile } from "../../src/appliance/state-file.ts";
-import type { StateFileError } from "../../src/appliance/state-rows.ts";
+import { State, type StateChange, type StoredEvent } from "../../src/appliance/state/state.ts";
+import type { LoadedState, StateFile } from "../../src/appliance/state/state-file.ts";
+import type { StateFileError } from "../../src/appliance/state/state-rows.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 

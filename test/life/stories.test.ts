@@ -4,15 +4,15 @@
  * seed that found it stands behind its name, although a change of the lives gives it another story.
  */
 import { expect, test } from "bun:test";
-import { parseUuid } from "../../src/appliance/labels.ts";
+import { parseUuid } from "../../src/appliance/state/labels.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import type { Superblock } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { type SimArrayOptions, simMembers, withSuperblock } from "../helpers/sim-members.ts";
-import { patchImage } from "../sim/media.ts";
-import { areasOf, superblockOf } from "../sim/member-oracle.ts";
-import type { SocketClient } from "../sim/sim-clients.ts";
+import { patchImage } from "../sim/world/media.ts";
+import { areasOf, superblockOf } from "../sim/world/member-oracle.ts";
+import type { SocketClient } from "../sim/world/sim-clients.ts";
 import { type ApiAnswer, LifeProcess } from "./life-process.ts";
 import { type Disk, DRIVE_BYTES, SimHost } from "./sim-host.ts";
 import { SimStateFile } from "./sim-state-file.ts";

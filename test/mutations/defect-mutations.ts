@@ -1,7 +1,7 @@
 /** Mutations of how a defect is kept to one array, one session, one worker. */
 import type { Mutation } from "./mutations.ts";
 
-const BROKEN = "./test/sim/broken-arrays.test.ts";
+const BROKEN = "./test/sim/array/broken-arrays.test.ts";
 
 function named(file: string, name: string): readonly string[] {
   return [file, "-t", name];
@@ -56,7 +56,7 @@ export const DEFECT_MUTATIONS: readonly Mutation[] = [
     find: "      this.state[request] = State.sealed;\n      this.pins?.pin(",
     replace:
       "      this.state[request] = State.sealed;\n      void ((_address: number, _bytes: number) => {})(",
-    test: ["./test/unit/block-retry-filter.test.ts"],
+    test: ["./test/unit/block/retry-filter.test.ts"],
   },
   {
     name: "a defect in one NBD session ends the process",
@@ -64,7 +64,7 @@ export const DEFECT_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/session-door.ts",
     find: "    if (error instanceof SharedAssertionError) throw error;",
     replace: "    throw error;",
-    test: ["./test/unit/nbd-defects.test.ts"],
+    test: ["./test/unit/nbd/defects.test.ts"],
   },
   {
     name: "a worker keeps its defect to itself",
@@ -72,14 +72,14 @@ export const DEFECT_MUTATIONS: readonly Mutation[] = [
     file: "src/reactor/linux-defect.ts",
     find: "    post({",
     replace: "    void ({",
-    test: named("./test/unit/reactor-loop.test.ts", "unhandled throw"),
+    test: named("./test/unit/reactor/reactor-loop.test.ts", "unhandled throw"),
   },
   {
     name: "the status of an array needs a drive that is there",
     rule: null,
-    file: "src/array/array-status.ts",
+    file: "src/array/commands/status.ts",
     find: "    superblocks[0] ?? record.lastSeen!,",
     replace: "    superblocks[0]!,",
-    test: named("./test/sim/command-storm.test.ts", "removed by force"),
+    test: named("./test/sim/array/command-storm.test.ts", "removed by force"),
   },
 ];

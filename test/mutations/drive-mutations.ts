@@ -1,17 +1,17 @@
 /** Ways to break how drives are found, told apart, looked into and opened. */
 import type { Mutation } from "./mutations.ts";
 
-const THREADS = ["./test/unit/helper-threads.test.ts"];
-const OPEN = ["./test/unit/helper.test.ts"];
-const CONTENT = ["./test/unit/drive-content.test.ts"];
-const TREE = ["./test/unit/device-tree.test.ts"];
-const LOOK = ["./test/unit/drive-look.test.ts"];
+const THREADS = ["./test/unit/appliance/helper-threads.test.ts"];
+const OPEN = ["./test/unit/appliance/helper.test.ts"];
+const CONTENT = ["./test/unit/appliance/drive-content.test.ts"];
+const TREE = ["./test/unit/appliance/device-tree.test.ts"];
+const LOOK = ["./test/unit/appliance/drive-look.test.ts"];
 
 export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: calls for one drive run side by side",
     rule: 10,
-    file: "src/appliance/helper-threads.ts",
+    file: "src/appliance/helper/helper-threads.ts",
     find: "if (this.running.has(asked.key)) {",
     replace: "if (asked.key === undefined) {",
     test: THREADS,
@@ -19,7 +19,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: slow calls keep the others waiting",
     rule: null,
-    file: "src/appliance/helper-threads.ts",
+    file: "src/appliance/helper/helper-threads.ts",
     find: 'running.pace = "slow";',
     replace: "",
     test: THREADS,
@@ -27,7 +27,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a hung drive is asked again and again",
     rule: null,
-    file: "src/appliance/helper-threads.ts",
+    file: "src/appliance/helper/helper-threads.ts",
     find: 'if (before?.pace === "stuck") this.refuseWaiting(stillStuck, asked.key);',
     replace: 'if (before?.pace === "stuck") this.running.delete(asked.key);',
     test: THREADS,
@@ -35,7 +35,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: calls are refused while a thread is left",
     rule: null,
-    file: "src/appliance/helper-threads.ts",
+    file: "src/appliance/helper/helper-threads.ts",
     find: "if (this.stuckCount >= THREADS_MAX) this.refuseWaiting(allStuck, null);",
     replace: "if (this.stuckCount >= 8) this.refuseWaiting(allStuck, null);",
     test: THREADS,
@@ -43,7 +43,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a close behind a hung call is forgotten",
     rule: 10,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "isOwed: true,",
     replace: "",
     test: THREADS,
@@ -51,7 +51,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a device is claimed once it is open",
     rule: 12,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "this.claims.add(claim);",
     replace: "queueMicrotask(() => queueMicrotask(() => this.claims.add(claim)));",
     test: THREADS,
@@ -59,7 +59,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a device whose open hangs is given up",
     rule: 12,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "return opened.ok ? ok(opened.value.drive) : opened;",
     replace:
       "if (!opened.ok) this.claims.delete(claim);\n    return opened.ok ? ok(opened.value.drive) : opened;",
@@ -68,7 +68,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: what was opened too late stays open",
     rule: null,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "if (isLate) void this.close(fd);",
     replace: "",
     test: THREADS,
@@ -76,7 +76,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a late answer to a close takes the next drive with that number",
     rule: null,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "this.claims.delete(device.claim);",
     replace: "this.openDevices.delete(fd);\n          this.claims.delete(device.claim);",
     test: THREADS,
@@ -84,7 +84,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: space is allocated to whatever has the number now",
     rule: null,
-    file: "src/appliance/helper.ts",
+    file: "src/appliance/helper/helper.ts",
     find: "if (device === undefined || this.openDevices.get(fd) !== device) return err(notOpen(fd));",
     replace: "if (device === undefined) return err(notOpen(fd));",
     test: THREADS,
@@ -92,7 +92,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a look spends all threads on what hangs",
     rule: null,
-    file: "src/appliance/drive-look.ts",
+    file: "src/appliance/helper/drive-look.ts",
     find: "if (this.stuckCount >= STUCK_LOOKS_MAX) return null;",
     replace: "",
     test: THREADS,
@@ -100,7 +100,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a look waits for a drive that is busy",
     rule: null,
-    file: "src/appliance/drive-look.ts",
+    file: "src/appliance/helper/drive-look.ts",
     find: "isImpatient: true, onEnd",
     replace: "isImpatient: false, onEnd",
     test: THREADS,
@@ -108,7 +108,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: another device than the one that was identified is opened",
     rule: 12,
-    file: "src/appliance/linux-drive.ts",
+    file: "src/appliance/helper/linux-drive.ts",
     find: "if (identified.value.identities.join() !== identities.join()) return changed(path);",
     replace: "",
     test: OPEN,
@@ -116,7 +116,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: files of the daemon are known by name alone",
     rule: null,
-    file: "src/appliance/linux-drive.ts",
+    file: "src/appliance/helper/linux-drive.ts",
     find: "if (own !== null) {",
     replace: "if (own === path) {",
     test: OPEN,
@@ -124,7 +124,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a full file system is found out by filling it",
     rule: null,
-    file: "src/appliance/linux-drive.ts",
+    file: "src/appliance/helper/linux-drive.ts",
     find: "const lacking = offset === 0 ? lackingBytes(fd, endBytes) : 0;",
     replace: "const lacking = 0;",
     test: OPEN,
@@ -132,7 +132,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a relative path is opened",
     rule: null,
-    file: "src/appliance/linux-drive.ts",
+    file: "src/appliance/helper/linux-drive.ts",
     find: "if (!isAbsolute(path)) {",
     replace: "if (path.length > 9000) {",
     test: OPEN,
@@ -140,7 +140,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: only the ends of a file are looked at",
     rule: null,
-    file: "src/appliance/linux-content.ts",
+    file: "src/appliance/helper/linux-content.ts",
     find: "return probeWindows(device);",
     replace: "return null;",
     test: CONTENT,
@@ -148,7 +148,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: what is stored between holes is passed over",
     rule: null,
-    file: "src/appliance/linux-content.ts",
+    file: "src/appliance/helper/linux-content.ts",
     find: "const start = roundDown(nextData(fd, offset) ?? offset, blockBytes);",
     replace: "const start = offset;",
     test: CONTENT,
@@ -156,7 +156,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: the last bytes of a file are not looked at",
     rule: null,
-    file: "src/appliance/linux-content.ts",
+    file: "src/appliance/helper/linux-content.ts",
     find: "roundUp(sizeBytes - tailOffset, blockBytes)",
     replace: "roundDown(sizeBytes - tailOffset, blockBytes)",
     test: CONTENT,
@@ -164,15 +164,15 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a place counted from the end is taken from the start",
     rule: null,
-    file: "src/appliance/signatures.ts",
+    file: "src/appliance/helper/signatures.ts",
     find: "const offset = place < 0 ? end + place : place;",
     replace: "const offset = Math.abs(place);",
-    test: ["./test/unit/signatures.test.ts"],
+    test: ["./test/unit/appliance/signatures.test.ts"],
   },
   {
     name: "drives: a link of a drive that had the name before is believed",
     rule: null,
-    file: "src/appliance/linux-device-tree.ts",
+    file: "src/appliance/helper/linux-device-tree.ts",
     find: "=== suffix && agrees(link, wwn);",
     replace: "=== suffix;",
     test: TREE,
@@ -180,7 +180,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a disk is free while a partition of it is mounted",
     rule: 12,
-    file: "src/appliance/linux-device-tree.ts",
+    file: "src/appliance/helper/linux-device-tree.ts",
     find: "disk === name ? !disksInUse.has(name) : !claimed.has(disk);",
     replace: "disk === name || !claimed.has(disk);",
     test: TREE,
@@ -188,7 +188,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: two partitions have one serial",
     rule: null,
-    file: "src/appliance/linux-device-tree.ts",
+    file: "src/appliance/helper/linux-device-tree.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     find: "serial: serial === null ? null : `${serial}${suffix}`,",
     replace: "serial,",
@@ -197,7 +197,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a look finds what is open here",
     rule: null,
-    file: "src/appliance/linux-look.ts",
+    file: "src/appliance/helper/linux-look.ts",
     find: "inUse.includes(found.value.identity)",
     replace: "inUse.includes(path)",
     test: LOOK,
@@ -205,7 +205,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: what an own array left on a drive needs force",
     rule: null,
-    file: "src/array/array-status.ts",
+    file: "src/array/commands/status.ts",
     find: "if (signature === null || drive.isOurs) return",
     replace: "if (signature === null) return",
     test: ["./test/interop/somebodys-data.test.ts"],
@@ -213,7 +213,7 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
     name: "drives: a drive with content is available",
     rule: null,
-    file: "src/array/array-status.ts",
+    file: "src/array/commands/status.ts",
     find: "if (signature === null || drive.isOurs) return",
     replace: "if (signature !== undefined) return",
     test: ["./test/interop/somebodys-data.test.ts"],

@@ -4,10 +4,10 @@
  */
 import type { Mutation } from "./mutations.ts";
 
-const LIFE = ["./test/sim/fence.test.ts"];
+const LIFE = ["./test/sim/array/fence.test.ts"];
 const RULE = 21;
-const AGAIN = ["./test/sim/tried-again.test.ts"];
-const LOG = ["./test/unit/md-bad-block-log.test.ts"];
+const AGAIN = ["./test/sim/raid5/tried-again.test.ts"];
+const LOG = ["./test/unit/md/bad-block-log.test.ts"];
 const TRIED_AGAIN = 22;
 
 export const FENCE_MUTATIONS: readonly Mutation[] = [
@@ -22,7 +22,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "what is queued when an array is fenced goes out",
     rule: RULE,
-    file: "src/array/fence.ts",
+    file: "src/array/running/fence.ts",
     find: "  drive.device.cancelQueuedWrites(EBADE);\n",
     replace: "",
     test: LIFE,
@@ -30,7 +30,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "only the drive that tells of the other host is left alone",
     rule: RULE,
-    file: "src/array/fence.ts",
+    file: "src/array/running/fence.ts",
     find: "for (const each of array.drives()) {\n      shut(each);",
     replace: "for (const each of array.drives()) {\n      if (each === drive) shut(each);",
     test: LIFE,
@@ -54,7 +54,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a drive that cannot be seated in a fenced array is told on",
     rule: RULE,
-    file: "src/array/array-superblocks.ts",
+    file: "src/array/running/array-superblocks.ts",
     find: "  if (array.members.isFenced) return;\n",
     replace: "",
     test: LIFE,
@@ -62,7 +62,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a drive that another host has is missing at the start",
     rule: RULE,
-    file: "src/array/start-array.ts",
+    file: "src/array/start/start.ts",
     find: "const drive = registry.drivesOf(record.uuid).find(isShut);",
     replace: "const drive = registry.drivesOf(record.uuid).find((each) => isShut(each) && false);",
     test: LIFE,
@@ -73,7 +73,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     file: "src/block/retry-filter.ts",
     find: "      if (errnoOf(result) === EBADE) this.onFenced();\n",
     replace: "",
-    test: ["./test/unit/block-retry-filter.test.ts"],
+    test: ["./test/unit/block/retry-filter.test.ts"],
   },
   {
     name: "an owner gets its answer before the gates are shut",
@@ -82,12 +82,12 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     find: "    if (outcome === Outcome.fenced) this.onFenced();\n",
     replace:
       "    if (outcome === Outcome.fenced) this.timers.scheduleAfter(0, () => this.onFenced());\n",
-    test: ["./test/unit/block-retry-filter.test.ts"],
+    test: ["./test/unit/block/retry-filter.test.ts"],
   },
   {
     name: "an entry of a read error is not tried again",
     rule: TRIED_AGAIN,
-    file: "src/raid5/row-cure.ts",
+    file: "src/raid5/rows/row-cure.ts",
     find: "if (isUnread === true && (await io.loadAgain(place, role, rows))) read = withBit(read, role);",
     replace: "if (isUnread === true && role < 0) read = withBit(read, role);",
     test: AGAIN,
@@ -95,7 +95,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "whatever reads again is believed",
     rule: TRIED_AGAIN,
-    file: "src/raid5/row-cure.ts",
+    file: "src/raid5/rows/row-cure.ts",
     find: "if (isUnread === true && (await",
     replace: "if (isUnread !== undefined && (await",
     test: AGAIN,
@@ -103,7 +103,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a rebuilt chunk that was never filled counts as unread",
     rule: TRIED_AGAIN,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: 'const cause = role === target ? "unwritten" : "unread";',
     replace: 'const cause = role >= 0 ? "unread" : "unwritten";',
     test: AGAIN,
@@ -111,7 +111,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a row that is written stays on record as unread until it is",
     rule: 8,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: "      } else if (hasOld) {\n        if (!(await this.doubt(place, ownAndParity))) return EIO;",
     replace: "      } else if (hasOld) {",
     test: AGAIN,
@@ -119,7 +119,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "sectors that stay bad count as new errors of their member",
     rule: null,
-    file: "src/raid5/row-io.ts",
+    file: "src/raid5/rows/row-io.ts",
     find: "      counters.readErrorsInARow = Math.min(before, counters.readErrorsInARow);\n      return false;\n",
     replace: "",
     test: AGAIN,
@@ -127,7 +127,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a scrub does not tell what is lost",
     rule: null,
-    file: "src/raid5/stripe-sync.ts",
+    file: "src/raid5/sync/stripe-sync.ts",
     find: "    findings.lostBytes += bytes;\n",
     replace: "",
     test: AGAIN,

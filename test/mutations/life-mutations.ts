@@ -13,7 +13,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a deleted array starts by itself",
     rule: null,
-    file: "src/appliance/array-book.ts",
+    file: "src/appliance/state/array-book.ts",
     find: 'mayStart: array.standing !== "deleted",',
     replace: "mayStart: true,",
     test: story("a deleted array whose drives stay"),
@@ -21,7 +21,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: labels by the order of drives",
     rule: null,
-    file: "src/appliance/array-book.ts",
+    file: "src/appliance/state/array-book.ts",
     find: "this.holderOf(label) !== null || this.isClaimed(label);",
     replace: "label.length === 0;",
     test: story("two arrays of one name"),
@@ -29,7 +29,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: exports go by name",
     rule: null,
-    file: "src/appliance/export-book.ts",
+    file: "src/appliance/state/export-book.ts",
     find: "const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };",
     replace:
       "const entry = { name, arrayUuid: null, array: this.arrays.labelOf(arrayUuid), readOnly };",
@@ -101,15 +101,15 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: commands hold nothing",
     rule: null,
-    file: "src/array/service.ts",
+    file: "src/array/commands/service.ts",
     find: "const lease = await leases.take(keys, holder, (giveUp) => {",
     replace: "const lease = await leases.take([], holder, (giveUp) => {",
-    test: ["./test/sim/command-storm.test.ts"],
+    test: ["./test/sim/array/command-storm.test.ts"],
   },
   {
     name: "life: no drive that answers is an assertion",
     rule: null,
-    file: "src/array/start-needs.ts",
+    file: "src/array/start/needs.ts",
     find: "if (candidates.length === 0) return err(noneAnswers(registry, record));",
     replace: "",
     test: story("an array none of whose drives answers"),
@@ -118,7 +118,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a start of what runs is refused",
     rule: null,
-    file: "src/array/start-array.ts",
+    file: "src/array/start/start.ts",
     find: "if (!options.readOnly || record.running.readOnlyReason !== null) return ok();",
     replace: "",
     test: story("start of a deleted array"),
@@ -152,7 +152,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a create by force writes before it knows that all drives take it",
     rule: null,
-    file: "src/array/create-array.ts",
+    file: "src/array/commands/create.ts",
     find: "const unwritable = await onAll(all, (drive) => takesWrites(registry, drive));",
     replace:
       "const unwritable = all.length > 99 ? await onAll(all, (drive) => takesWrites(registry, drive)) : null;",
@@ -161,7 +161,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array whose making was cut short can be exported",
     rule: null,
-    file: "src/appliance/export-book.ts",
+    file: "src/appliance/state/export-book.ts",
     find: "if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));",
     replace: "",
     test: story("an export put after a kill in the middle"),
@@ -169,7 +169,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: the removal of an export does not hold its array",
     rule: null,
-    file: "src/appliance/export-book.ts",
+    file: "src/appliance/state/export-book.ts",
     find: "if (arrayUuid === null) return work();",
     replace: "if (arrayUuid !== '') return work();",
     test: story("an export's removal that is refused"),
@@ -177,7 +177,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a fenced array waits for what a hung drive owes",
     rule: null,
-    file: "src/array/fence.ts",
+    file: "src/array/running/fence.ts",
     find: "each.giveUp(array.context);",
     replace: "",
     test: story("SIGTERM of a fenced array"),
@@ -252,7 +252,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: arrays are taken from under their clients",
     rule: null,
-    file: "src/nbd/reactor-service.ts",
+    file: "src/wiring/reactor-service.ts",
     find: "if (count === 0) return null;",
     replace: "if (count >= 0) return null;",
     test: story("stop, delete and zero with a client"),
@@ -269,7 +269,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array that is gone is not told of",
     rule: null,
-    file: "src/appliance/array-book.ts",
+    file: "src/appliance/state/array-book.ts",
     find: '.filter(({ uuid, standing }) => standing === "known" && !present.has(uuid))',
     replace: '.filter(({ uuid, standing }) => standing === "creating" && !present.has(uuid))',
     test: story("an array that was known and is gone"),
@@ -277,7 +277,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a stale drive is shown in the seat of the true one",
     rule: null,
-    file: "src/array/array-status.ts",
+    file: "src/array/commands/status.ts",
     find: "const isCurrent = events >= freshest.events - 1;",
     replace: "const isCurrent = events <= freshest.events;",
     test: story("a stale drive in the place of its successor"),

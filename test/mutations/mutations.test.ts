@@ -17,7 +17,7 @@ const CANARY = {
   name: "canary",
   rule: null,
   file: "src/raid5/geometry.ts",
-  test: ["./test/unit/geometry.test.ts"],
+  test: ["./test/unit/raid5/geometry.test.ts"],
 };
 const NOTHING: Mutation = {
   ...CANARY,

@@ -22,16 +22,16 @@ export interface Mutation {
   readonly test: readonly string[];
 }
 
-const RULES = "./test/sim/rules.test.ts";
+const RULES = "./test/sim/raid5/rules.test.ts";
 const WRITES = "./test/crash/crash-writes.test.ts";
 const LIFE = "./test/crash/crash-life.test.ts";
 const SEEDS = "./test/sim/seeds.test.ts";
 const SWARM = "./test/sim/sim.test.ts";
-const POLICY = "./test/sim/policy-rules.test.ts";
-const ORDERS = "./test/sim/sync-orders.test.ts";
-const AROUND = "./test/sim/go-around.test.ts";
+const POLICY = "./test/sim/raid5/policy-rules.test.ts";
+const ORDERS = "./test/sim/raid5/sync-orders.test.ts";
+const AROUND = "./test/sim/raid5/go-around.test.ts";
 const UPDATES = "./test/crash/superblock-updates.test.ts";
-const NO_SPACE = "./test/sim/no-space.test.ts";
+const NO_SPACE = "./test/sim/raid5/no-space.test.ts";
 
 function named(file: string, name: string): readonly string[] {
   return [file, "-t", name];
@@ -42,7 +42,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a chunk without room is taken for a bad sector",
     rule: 20,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: 'if (moved === "no-space" || !isRestKnown) {',
     replace: "if (!isRestKnown) {",
     test: named(NO_SPACE, "rule 20: resync, whole"),
@@ -50,7 +50,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "parity without room is forgotten",
     rule: 20,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: "host.park(place, parityRole, rows.result);",
     replace: "",
     test: named(NO_SPACE, "a member is lost while parity waits"),
@@ -58,7 +58,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a chunk that took a part of what fits is taken for what it was",
     rule: 20,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: 'return moved === "done" || this.isFittingInPart(write, chunk.role, rows);',
     replace: 'return moved === "done";',
     test: named(SEEDS, "seed 136"),
@@ -66,7 +66,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a rebuild ends with the target that has no room",
     rule: 20,
-    file: "src/array/sweep.ts",
+    file: "src/array/sync/sweep.ts",
     find: 'if (answer !== "no-space") return answer;',
     replace: 'return answer !== "no-space" && answer;',
     test: named(NO_SPACE, "rule 20: resync, rebuilding"),
@@ -74,7 +74,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a log without room fails its member",
     rule: 20,
-    file: "src/raid5/ppl-log.ts",
+    file: "src/raid5/policy/ppl-log.ts",
     find: "if (outcome === Outcome.noSpace && this.isUsable) {",
     replace: "if (outcome === Outcome.noSpace && this.isDropped) {",
     test: named(NO_SPACE, "rule 20: ppl, whole"),
@@ -82,7 +82,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a bitmap without room fails its member",
     rule: 20,
-    file: "src/array/bitmap-keeper.ts",
+    file: "src/array/policy/bitmap-keeper.ts",
     find: "if (answer.outcome === Outcome.noSpace) return false;",
     replace: "",
     test: named(NO_SPACE, "rule 20: bitmap, whole"),
@@ -90,7 +90,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the next update goes out before the last one is on all",
     rule: 20,
-    file: "src/array/superblock-writer.ts",
+    file: "src/array/running/superblock-writer.ts",
     find: "(await this.host.beforeUpdate()) && (await this.bringUp(address));",
     replace: "await this.host.beforeUpdate();",
     test: named(NO_SPACE, "superblocks without room"),
@@ -98,7 +98,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "writes wait for a log that waits for room",
     rule: 20,
-    file: "src/raid5/parked-rows.ts",
+    file: "src/raid5/rows/parked-rows.ts",
     find: "this.policy.logs?.stick(role);",
     replace: "",
     test: named(NO_SPACE, "rule 20: ppl, whole"),
@@ -106,7 +106,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the bits of parity that waits for room are given back",
     rule: 20,
-    file: "src/raid5/slow-ops.ts",
+    file: "src/raid5/rows/bad-sector-ops.ts",
     find: "if (parked === 0 || intent === null || ops.isMarked[op] === 0) return;",
     replace: "if (parked >= 0 || intent === null || ops.isMarked[op] === 0) return;",
     test: named(NO_SPACE, "bitmap: a crash while parity waits"),
@@ -122,7 +122,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the old parity is given up for a write beside the chunk that only it knows",
     rule: 22,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: "if (await this.isFitting(write, rows)) {",
     replace: 'if (moved === "no-space" && (await this.isFitting(write, rows))) {',
     test: named(NO_SPACE, "rule 22"),
@@ -130,7 +130,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "an entry is not tried again by the next write of its row",
     rule: 22,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: "await this.bringHome(place, ownAndParity, rows);",
     replace: "",
     test: named(NO_SPACE, "rule 22"),
@@ -143,7 +143,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/base/bit-set.ts",
     find: "return join(highOf(one) | highOf(other), one | other);",
     replace: "return (one | other) >>> 0;",
-    test: named("./test/sim/large-arrays.test.ts", "34 members"),
+    test: named("./test/sim/raid5/large-arrays.test.ts", "34 members"),
   },
   {
     name: "more sources than the list has been walked for",
@@ -151,15 +151,15 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/parity/kernel-code.ts",
     find: "body.get(count).constant(2).op(OP.i32Shl).set(end);",
     replace: "body.constant(64).set(end);",
-    test: named("./test/sim/large-arrays.test.ts", "20 members, resync"),
+    test: named("./test/sim/raid5/large-arrays.test.ts", "20 members, resync"),
   },
   {
     name: "an array that the memory cannot take is started",
     rule: null,
-    file: "src/array/start-array.ts",
+    file: "src/array/start/start.ts",
     find: "    stripeMemoryLacking(registry.context.enginePool, plan.freshest) ??\n",
     replace: "",
-    test: named("./test/sim/large-arrays.test.ts", "the memory cannot take"),
+    test: named("./test/sim/raid5/large-arrays.test.ts", "the memory cannot take"),
   },
   {
     name: "numbers on disk are taken as they are",
@@ -167,15 +167,15 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/superblock.ts",
     find: "return checkFeatures(features, view.getInt32(72, true)) ?? checkNumbers(view, features);",
     replace: "return checkFeatures(features, view.getInt32(72, true));",
-    test: named("./test/sim/hostile-fields.test.ts", "raid_disks = 16777216 on all"),
+    test: named("./test/sim/array/hostile-fields.test.ts", "raid_disks = 16777216 on all"),
   },
   {
     name: "nobody judges a spare",
     rule: null,
-    file: "src/md/assemble.ts",
+    file: "src/md/assemble/assemble.ts",
     find: "const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;",
     replace: "const unfit = null as ReturnType<typeof findUnfit>;",
-    test: named("./test/sim/hostile-fields.test.ts", "ppl.size = 8 on spare"),
+    test: named("./test/sim/array/hostile-fields.test.ts", "ppl.size = 8 on spare"),
   },
   {
     name: "a bad-block log is as long as it says, not as it is written",
@@ -183,7 +183,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/superblock-areas.ts",
     find: "end: start + roundUp(badBlockLogSectors, ROW_SECTORS) };",
     replace: "end: start + badBlockLogSectors };",
-    test: ["./test/unit/md-superblock.test.ts"],
+    test: ["./test/unit/md/superblock.test.ts"],
   },
   {
     name: "a line break in a name is printed as one",
@@ -191,21 +191,21 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/base/printable.ts",
     find: "const UNPRINTABLE = /[",
     replace: "const UNPRINTABLE = /(?!\\n)[",
-    test: ["./test/unit/printable.test.ts"],
+    test: ["./test/unit/base/printable.test.ts"],
   },
   {
     name: "the name of a set is printed as it is",
     rule: null,
-    file: "src/md/examine.ts",
+    file: "src/md/examine/examine.ts",
     find: '["Name", printable(report.setName)],',
     replace: '["Name", report.setName],',
-    test: ["./test/unit/printable.test.ts"],
+    test: ["./test/unit/base/printable.test.ts"],
   },
   // Each flush, one by one.
   {
     name: "no flush before the clean mark",
     rule: 7,
-    file: "src/array/dirty-mark.ts",
+    file: "src/array/running/dirty-mark.ts",
     find: "const isDurable = (await this.host.flush()) && (await this.host.recordClean());",
     replace: "const isDurable = await this.host.recordClean();",
     test: named(WRITES, "nobody flushes"),
@@ -213,7 +213,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "no flush before the clean mark of a stop",
     rule: 7,
-    file: "src/array/dirty-mark.ts",
+    file: "src/array/running/dirty-mark.ts",
     find: "if (!(await this.host.flush())) return false;",
     replace: "",
     test: named(LIFE, "stop with writes"),
@@ -221,7 +221,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "in sync before the flush of a rebuild",
     rule: 7,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "if (!(await this.array.engine.flush())) return false;",
     replace: "",
     test: named(LIFE, "rebuild|spare"),
@@ -229,7 +229,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "no flush at the end of a resync",
     rule: 7,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "if (isComplete && this.abortReason === null && (await array.engine.flush())) {\n      array.policy.syncEnds(true);",
     replace: "if (isComplete && this.abortReason === null) {\n      array.policy.syncEnds(true);",
     test: named(LIFE, "resync after a crash"),
@@ -237,7 +237,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "no flush before a checkpoint",
     rule: 7,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "if (!(await array.engine.flush())) return;\n    if (rebuild !== null)",
     replace: "if (rebuild !== null)",
     test: named(LIFE, "checkpoints"),
@@ -245,7 +245,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a client's flush reaches no member",
     rule: 7,
-    file: "src/raid5/flusher.ts",
+    file: "src/raid5/members/flusher.ts",
     find: "if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;",
     replace: "continue;",
     test: named(WRITES, "a flush beside writes|reconstruct-write"),
@@ -253,7 +253,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "FUA does not reach the members",
     rule: 16,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "table.isFua[request] = ioOp === Op.write ? ops.isFua[op]! : 0;",
     replace: "table.isFua[request] = 0;",
     test: named(WRITES, "FUA"),
@@ -261,7 +261,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write does not mark its member for the next flush",
     rule: 16,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;",
     replace: "",
     test: named(WRITES, "a flush beside writes"),
@@ -269,7 +269,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "what rebuild and resync write does not mark its member",
     rule: 7,
-    file: "src/raid5/piece-io.ts",
+    file: "src/raid5/sync/piece-io.ts",
     find: "if (this.op[role] === Op.write && isCurrent) members.needsFlush[role] = 1;",
     replace: "",
     test: named(LIFE, "checkpoints|a slow resync"),
@@ -277,7 +277,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "superblocks are not durable",
     rule: 13,
-    file: "src/array/superblock-writer.ts",
+    file: "src/array/running/superblock-writer.ts",
     find: "return this.asyncIo.write(drive.io, range, { isFua: true });",
     replace: "return this.asyncIo.write(drive.io, range, { isFua: false });",
     test: named(LIFE, "create"),
@@ -285,7 +285,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the bad-block log is not durable",
     rule: 9,
-    file: "src/array/bad-blocks.ts",
+    file: "src/array/drives/bad-blocks.ts",
     find: "const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });",
     replace: "const answer = await this.asyncIo.write(this.drive.io, range, { isFua: false });",
     test: named(RULES, "rule 9"),
@@ -293,7 +293,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a curing write is not durable",
     rule: 8,
-    file: "src/raid5/row-io.ts",
+    file: "src/raid5/rows/row-io.ts",
     find: ": await this.asyncIo.write(device, range, { isFua: true });",
     replace: ": await this.asyncIo.write(device, range, { isFua: false });",
     test: named(RULES, "rule 8"),
@@ -303,7 +303,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "data before the dirty mark",
     rule: 7,
-    file: "src/array/dirty-mark.ts",
+    file: "src/array/running/dirty-mark.ts",
     find: 'this.current = "marking";\n',
     replace: 'this.current = "marking";\n    this.host.openGate();\n',
     test: named(WRITES, "full stripe"),
@@ -311,7 +311,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "acknowledged before parity is written",
     rule: 4,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "this.issue(op, slot, parityRole, Op.write, this.parity.parityAddress(op, slot));",
     replace:
       "this.issue(op, slot, parityRole, Op.write, this.parity.parityAddress(op, slot));\n        ops.pending[op]! -= 1;",
@@ -320,7 +320,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "acknowledged before the lost member is on record",
     rule: 13,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (this.host.isRecordPending()) {\n      this.ops.phase[op]",
     replace: "if (Number.isNaN(op)) {\n      this.ops.phase[op]",
     test: named(RULES, "rule 13"),
@@ -328,7 +328,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "buffers given back while their writes are in flight",
     rule: 4,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "ops.writingSinceMs[op] = this.environment.timers.clock.nowMs();",
     replace:
       "ops.writingSinceMs[op] = this.environment.timers.clock.nowMs();\n    const lent = ops.bufferBytes[op]!;\n    this.freeBuffers(op);\n    if (lent < 0) return;",
@@ -340,7 +340,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/outbox.ts",
     find: "if (left < messageBytes) break;",
     replace: "if (left < requests.headerBytes[slot]!) break;",
-    test: ["./test/unit/nbd-server.test.ts", "./test/unit/nbd-pressure.test.ts"],
+    test: ["./test/unit/nbd/server.test.ts", "./test/unit/nbd/pressure.test.ts"],
   },
   {
     name: "a client may take all payload memory that is free",
@@ -348,7 +348,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/transmission.ts",
     find: "return !isAlone && heldBytes * limits.freePayloadShare > freeBytes;",
     replace: "return !isAlone && heldBytes > freeBytes;",
-    test: ["./test/unit/nbd-pressure.test.ts"],
+    test: ["./test/unit/nbd/pressure.test.ts"],
   },
   {
     name: "of those in their handshake the last one is dropped",
@@ -356,7 +356,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/admission.ts",
     find: "place.serial > victim.serial",
     replace: "place.serial < victim.serial",
-    test: ["./test/unit/nbd-server.test.ts", "./test/unit/nbd-admission.test.ts"],
+    test: ["./test/unit/nbd/server.test.ts", "./test/unit/nbd/admission.test.ts"],
   },
   {
     name: "a role is taken for another",
@@ -365,20 +365,20 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "const role = parity + 1 + dataIndex;",
     replace:
       "const role = parity + 1 + (dataIndex ^ (this.dataCount > 2 && dataIndex < 2 ? 1 : 0));",
-    test: ["./test/unit/geometry.test.ts"],
+    test: ["./test/unit/raid5/geometry.test.ts"],
   },
   {
     name: "the cursor of a rebuild is one stripe ahead",
     rule: null,
-    file: "src/raid5/sync-progress.ts",
+    file: "src/raid5/members/sync-progress.ts",
     find: "if (stripe < this.nextStripe || this.ranges",
     replace: "if (stripe <= this.nextStripe || this.ranges",
-    test: ["./test/unit/segments.test.ts"],
+    test: ["./test/unit/raid5/segments.test.ts"],
   },
   {
     name: "the checkpoint of a rebuild is one stripe ahead",
     rule: 7,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "rebuild.durableStripe = rebuilt;",
     replace: "rebuild.durableStripe = rebuilt + 1;",
     test: named(LIFE, "checkpoints"),
@@ -386,7 +386,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the checkpoint of a resync is one stripe ahead",
     rule: 7,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "resync.durableStripe = resynced;",
     replace: "resync.durableStripe = resynced + 1;",
     test: named(LIFE, "a slow resync"),
@@ -394,7 +394,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a member lost in the first resync leaves rows in question",
     rule: 23,
-    file: "src/raid5/member-set.ts",
+    file: "src/raid5/members/member-set.ts",
     find: "if (this.provenRows !== null && this.degradedCount > 0) return null;",
     replace: "",
     test: named(ORDERS, "pull half, add half, stop half"),
@@ -405,20 +405,20 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/raid-array.ts",
     find: "if (!this.members.isResyncOfRebuilt) this.members.endResync();",
     replace: "",
-    test: named("./test/sim/sync-starts.test.ts", "pulled in the first resync"),
+    test: named("./test/sim/raid5/sync-starts.test.ts", "pulled in the first resync"),
   },
   {
     name: "a start leaves the old story on disk",
     rule: 23,
-    file: "src/array/start-array.ts",
+    file: "src/array/start/start.ts",
     find: "if ((mustRecord || !isToldWell) && !plan.isReadOnly) {",
     replace: "if (mustRecord && !plan.isReadOnly) {",
-    test: ["./test/sim/sync-starts.test.ts"],
+    test: ["./test/sim/raid5/sync-starts.test.ts"],
   },
   {
     name: "what a lost target had filled stays in question",
     rule: 23,
-    file: "src/raid5/member-set.ts",
+    file: "src/raid5/members/member-set.ts",
     find: "if (this.rebuildingRole === role && this.isResyncOfRebuilt) this.endResync();",
     replace: "",
     test: ["./test/crash/forced-rebuild.test.ts"],
@@ -429,7 +429,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/join-layout.ts",
     find: "for (const hasBadBlockLog of [true, false]) {",
     replace: "for (const hasBadBlockLog of [true]) {",
-    test: ["./test/unit/md-join-layout.test.ts"],
+    test: ["./test/unit/md/join-layout.test.ts"],
   },
   {
     name: "a newcomer begins its data within a row",
@@ -437,36 +437,36 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/join-layout.ts",
     find: "models.map(({ dataOffsetSectors }) => roundDown(dataOffsetSectors, ROW_SECTORS));",
     replace: "models.map(({ dataOffsetSectors }) => dataOffsetSectors);",
-    test: ["./test/unit/md-join-layout.test.ts"],
+    test: ["./test/unit/md/join-layout.test.ts"],
   },
   {
     name: "a member that returns is taken as it is",
     rule: 19,
-    file: "src/array/superblock-state.ts",
+    file: "src/array/running/superblock-state.ts",
     find: "return this.unchangedSince !== null && events >= this.unchangedSince;",
     replace: "return events > 0;",
-    test: ["./test/sim/returning.test.ts"],
+    test: ["./test/sim/array/returning.test.ts"],
   },
   {
     name: "a member that was removed by request comes back alone",
     rule: 19,
-    file: "src/array/returning-member.ts",
+    file: "src/array/start/returning-member.ts",
     find: "if (array.dismissed.has(superblock.deviceUuid)) {",
     replace: "if (array.isFailed) {",
-    test: ["./test/sim/returning.test.ts"],
+    test: ["./test/sim/array/returning.test.ts"],
   },
   {
     name: "a member that returns has a history of its own",
     rule: 19,
-    file: "src/array/returning-member.ts",
+    file: "src/array/start/returning-member.ts",
     find: "if (hasOtherHistory(array, drive) !== false) {",
     replace: "if (array.isFailed) {",
-    test: named("./test/sim/returning.test.ts", "elsewhere"),
+    test: named("./test/sim/array/returning.test.ts", "elsewhere"),
   },
   {
     name: "each read of a hung member waits for its deadline",
     rule: 14,
-    file: "src/raid5/member-set.ts",
+    file: "src/raid5/members/member-set.ts",
     find: "return this.isInSync(stripe) ? bitOf(this.avoidedRole) : 0;",
     replace: "return 0;",
     test: named(AROUND, "1,000 reads"),
@@ -474,7 +474,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a hung member that answers again is not read from",
     rule: 14,
-    file: "src/array/deadline-watch.ts",
+    file: "src/array/running/deadline-watch.ts",
     find: "members.avoidedRole = -1;",
     replace: "",
     test: named(AROUND, "answers again"),
@@ -482,7 +482,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a hung member is probed without an end",
     rule: 10,
-    file: "src/array/deadline-watch.ts",
+    file: "src/array/running/deadline-watch.ts",
     find: "if (unanswered >= PROBES_UNANSWERED_MAX) continue;",
     replace: "",
     test: named(AROUND, "hangs for hours"),
@@ -490,7 +490,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a scrub goes on in buffers that a late read has",
     rule: 10,
-    file: "src/array/synchronizer.ts",
+    file: "src/array/sync/synchronizer.ts",
     find: "return !isLateHere;",
     replace: "return true;",
     test: named(AROUND, "nobody else uses"),
@@ -498,7 +498,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "reads beside a hung member fail when another one leaves",
     rule: 14,
-    file: "src/raid5/late-reads.ts",
+    file: "src/raid5/rows/overdue-reads.ts",
     find: "if (answer !== 0) answer = await",
     replace: "if (!isHung) answer = await",
     test: named(AROUND, "no EIO"),
@@ -506,7 +506,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "one late answer sends reads around",
     rule: 14,
-    file: "src/array/deadline-watch.ts",
+    file: "src/array/running/deadline-watch.ts",
     find: "const LATE_READS_IN_A_ROW_MAX = 1;",
     replace: "const LATE_READS_IN_A_ROW_MAX = 0;",
     test: named(AROUND, "one late answer"),
@@ -514,7 +514,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a check repairs what it finds",
     rule: null,
-    file: "src/raid5/stripe-sync.ts",
+    file: "src/raid5/sync/stripe-sync.ts",
     find: 'if (found === 0 || mode === "check") return found;',
     replace: "if (found === 0) return found;",
     test: named(RULES, "a check"),
@@ -532,7 +532,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "read-modify-write in a row that is not in sync",
     rule: 1,
-    file: "src/raid5/plan.ts",
+    file: "src/raid5/stripe/plan.ts",
     find: "if (!shape.isInSync) return Strategy.reconstructWrite;",
     replace: "",
     test: named(RULES, "rule 1:"),
@@ -540,7 +540,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "every row counts as in sync",
     rule: 1,
-    file: "src/raid5/member-set.ts",
+    file: "src/raid5/members/member-set.ts",
     find: "return this.resync === null || stripe >= this.resyncEnd || this.resync.isDone(stripe);",
     replace: "return true;",
     test: named(RULES, "rule 1:|rule 11"),
@@ -548,7 +548,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "touched rows are widened to their hull",
     rule: 3,
-    file: "src/raid5/segments.ts",
+    file: "src/raid5/stripe/segments.ts",
     find: "if (this.touched[slot] !== 0) count += 1;",
     replace:
       "if (this.touched[slot] === 0 && count > 0 && index + 2 < this.boundaryCount) {\n        this.toRow[base + count - 1] = toRow;\n      }\n      if (this.touched[slot] !== 0) count += 1;",
@@ -557,7 +557,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the parity of a lost row is not entered as bad",
     rule: 8,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: "if (!hasBit(union(absent, logged), parityRole)) {",
     replace: "if (absent + logged < 0) {",
     test: named(RULES, "rule 8"),
@@ -565,7 +565,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "an entry is cleared before its row is written",
     rule: 8,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: 'const data = await this.io.move(Op.write, place, role, part.address);\n    if (data !== "done") return',
     replace:
       'await this.clearBad(place, role);\n    const data = await this.io.move(Op.write, place, role, part.address);\n    if (data !== "done") return',
@@ -574,7 +574,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a row that could not be written is not entered",
     rule: 9,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: "if (await this.enterBad(place, role)) return;",
     replace: "if (role >= 0) return;",
     test: named(RULES, "rule 9"),
@@ -582,7 +582,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a row without redundancy is answered as written",
     rule: 9,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: 'const status = moved === "no-space" ? ENOSPC : EIO;',
     replace: 'const status = moved === "no-space" ? ENOSPC : 0;',
     test: named(RULES, "rule 9"),
@@ -592,7 +592,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a drive with a request outstanding is added again",
     rule: 10,
-    file: "src/array/member-commands.ts",
+    file: "src/array/commands/members.ts",
     find: "if (drive.outstanding > 0) {",
     replace: "if (drive.outstanding > 1000) {",
     test: named(RULES, "rule 10"),
@@ -600,7 +600,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a drive with a request outstanding is let go",
     rule: 10,
-    file: "src/array/drive.ts",
+    file: "src/array/drives/drive.ts",
     find: "return this.outstanding === 0;",
     replace: "return true;",
     test: named(RULES, "rule 10"),
@@ -616,7 +616,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a read that is late is answered in the same rows",
     rule: 10,
-    file: "src/raid5/chunk-reads.ts",
+    file: "src/raid5/rows/chunk-reads.ts",
     find: "if (errno === ETIMEDOUT) this.host.late({ ...read, hungRole });",
     replace: "if (errno === 0) this.host.late({ ...read, hungRole });",
     test: named(RULES, "rule 10"),
@@ -624,7 +624,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "reconstruction in rows that are not in sync",
     rule: 11,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: "if (withoutBit(unknown, role) !== 0 || !this.isProven(place)) return false;",
     replace: "if (withoutBit(unknown, role) !== 0) return false;",
     test: named(RULES, "rule 11"),
@@ -632,7 +632,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a resync gives up the parity of a row with a bad sector",
     rule: 8,
-    file: "src/raid5/row-cure.ts",
+    file: "src/raid5/rows/row-cure.ts",
     find: "if (!hasBit(roles, role) || !members.isPresent(role)) continue;",
     replace: "if (!members.isPresent(role)) continue;",
     test: named(LIFE, "a bad sector at rest"),
@@ -640,15 +640,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the lock of a file is not taken",
     rule: 12,
-    file: "src/appliance/linux-drive.ts",
+    file: "src/appliance/helper/linux-drive.ts",
     find: "libc.flock",
     replace: "((_fd: number, _how: number) => 0)",
-    test: ["./test/unit/helper.test.ts"],
+    test: ["./test/unit/appliance/helper.test.ts"],
   },
   {
     name: "a superblock that cannot be written fails nobody",
     rule: 13,
-    file: "src/array/superblock-writer.ts",
+    file: "src/array/running/superblock-writer.ts",
     find: "failedCount += 1;\n      this.host.superblockFailed(drive, answer.errno);",
     replace: "",
     test: named(RULES, "rule 13"),
@@ -656,7 +656,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a late write fails its member although all are late",
     rule: 14,
-    file: "src/array/deadline-watch.ts",
+    file: "src/array/running/deadline-watch.ts",
     find: "writeAgeMs > writeDeadlineMs && isAllowed && this.othersAnswer(drive)",
     replace: "writeAgeMs > writeDeadlineMs",
     test: named(RULES, "rule 14"),
@@ -664,7 +664,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "parity of a mended row is made without the data",
     rule: 9,
-    file: "src/raid5/degraded-rows.ts",
+    file: "src/raid5/rows/degraded-rows.ts",
     find: "this.kernels.xor(target, this.sources, others.length + 1, ROW_BYTES);",
     replace: "this.kernels.xor(target, this.sources, 1, ROW_BYTES);",
     test: named("./test/interop/degraded-write-errors.test.ts", "ppl, 3 errors"),
@@ -672,7 +672,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write half done is read back from the disks",
     rule: 9,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (hasWritten && ops.missing[op] !== PARITY_MISSING) ops.isHalfWritten[op] = 1;",
     replace: "if (hasWritten && ops.stripe[op]! < 0) ops.isHalfWritten[op] = 1;",
     test: named("./test/interop/degraded-write-errors.test.ts", "ppl, 3 errors"),
@@ -680,7 +680,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a late write never fails its member",
     rule: 14,
-    file: "src/array/deadline-watch.ts",
+    file: "src/array/running/deadline-watch.ts",
     find: "if (writeAgeMs > writeDeadlineMs && isAllowed && this.othersAnswer(drive)) {",
     replace: "if (writeAgeMs > writeDeadlineMs * 1000 && isAllowed && this.othersAnswer(drive)) {",
     test: named(RULES, "rule 14"),
@@ -688,7 +688,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "writes go out although two members are gone",
     rule: 15,
-    file: "src/raid5/member-set.ts",
+    file: "src/raid5/members/member-set.ts",
     find: "return this.isFenced || this.degradedCount > 1;",
     replace: "return this.isFenced || this.degradedCount > 2;",
     test: named(RULES, "rule 15"),
@@ -696,7 +696,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "superblocks are written although two members are gone",
     rule: 15,
-    file: "src/array/array-superblocks.ts",
+    file: "src/array/running/array-superblocks.ts",
     find: "mayNotWrite: () => array.members.isFailed || array.isReadOnlyStart,",
     replace: "mayNotWrite: () => array.isReadOnlyStart,",
     test: named(RULES, "rule 15"),
@@ -704,7 +704,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a loss of the same reap is recorded although it is the second",
     rule: 15,
-    file: "src/array/superblock-writer.ts",
+    file: "src/array/running/superblock-writer.ts",
     find: "if (this.host.mayNotWrite()) {",
     replace: "if (Number.isNaN(address)) {",
     test: named(SEEDS, "seed 2090"),
@@ -720,7 +720,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "parity that a resync could not write is taken for right",
     rule: 9,
-    file: "src/raid5/row-path.ts",
+    file: "src/raid5/rows/careful-rows.ts",
     find: 'if (moved === "bad") await this.enterOrLose(place, parityRole);',
     replace: "",
     test: named(RULES, "rule 9: a resync"),
@@ -728,7 +728,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "stripes of which a member took no zeros are left to the normal write path",
     rule: 1,
-    file: "src/raid5/stripe-zero.ts",
+    file: "src/raid5/zero/stripes.ts",
     find: "return this.rows.write(first, end, buffers);",
     replace: "return NOT_BEGUN;",
     test: named(SEEDS, "seed 369401501"),
@@ -736,7 +736,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write goes past the log before its member is on record as failed",
     rule: 9,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (logs !== null && this.host.isRecordPending()) {",
     replace: "if (Number.isNaN(op)) {",
     test: named(POLICY, "fails and comes back"),
@@ -752,7 +752,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write is marked and goes out before a failed member is on record",
     rule: 9,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (ops.isMarked[op] === 1 && this.host.isRecordPending()) {",
     replace: "if (Number.isNaN(op)) {",
     test: named(POLICY, "no stripe that it has no bit for was written"),
@@ -760,7 +760,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "zeros go out before a failed member is on record",
     rule: 9,
-    file: "src/raid5/stripe-zero.ts",
+    file: "src/raid5/zero/stripes.ts",
     find: "if (intent !== null) await this.host.untilRecorded();",
     replace: "",
     test: named(POLICY, "no stripe that it has no bit for was zeroed"),
@@ -768,7 +768,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the row path goes past the log before its member is on record as failed",
     rule: 9,
-    file: "src/raid5/row-io.ts",
+    file: "src/raid5/rows/row-io.ts",
     find: "if (op === Op.write) await this.untilMayWrite();",
     replace: "",
     test: named(POLICY, "beside a bad sector"),
@@ -776,7 +776,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write waits for its bit in an array that has failed",
     rule: 15,
-    file: "src/raid5/write-intent.ts",
+    file: "src/raid5/policy/write-intent.ts",
     find: "if (this.members.isFailed) return true;",
     replace: "",
     test: named(POLICY, "rule 15"),
@@ -784,7 +784,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a result row that was given up is used again",
     rule: 10,
-    file: "src/raid5/row-io.ts",
+    file: "src/raid5/rows/row-io.ts",
     find: "await rows.renew(rows.resultSlot);",
     replace: "return moved;",
     test: named(SEEDS, "seed 1019"),
@@ -801,7 +801,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "requests come before the start is through",
     rule: null,
-    file: "src/array/service.ts",
+    file: "src/array/commands/service.ts",
     find: "return running?.hasStarted === true ? running.front : null;",
     replace: "return running?.front ?? null;",
     test: named(SEEDS, "seed 37:"),
@@ -811,7 +811,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a log is emptied from its start to its end at once",
     rule: 5,
-    file: "src/array/ppl-areas.ts",
+    file: "src/array/policy/ppl-areas.ts",
     find: "(await this.writeEmpty(drive, superblock, Number.MAX_SAFE_INTEGER)) &&",
     replace:
       "isDone(await this.asyncIo.writeZeroes(drive.io, areaOf(superblock), { isFua: true })) &&",
@@ -820,7 +820,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a log is not emptied at a start",
     rule: 5,
-    file: "src/array/array-policy.ts",
+    file: "src/array/policy/array-policy.ts",
     find: "const isClear = await this.areas.clear(drive, superblock);",
     replace: "const isClear = array.isReadOnlyStart === false;",
     test: named(POLICY, "rule 5: a start"),
@@ -828,7 +828,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the log of a drive that joins is not emptied",
     rule: 5,
-    file: "src/array/array-policy.ts",
+    file: "src/array/policy/array-policy.ts",
     find: 'return this.current !== "ppl" || this.areas.clear(drive, superblock);',
     replace: "return drive !== null && superblock !== null;",
     test: named(POLICY, "rule 5: a member"),
@@ -836,7 +836,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a dirty array with a log and a resync due says 0",
     rule: 6,
-    file: "src/array/superblock-state.ts",
+    file: "src/array/running/superblock-state.ts",
     find: "if (keepsCheckpoint) return Math.max(inSyncBelowSector, ROW_SECTORS);",
     replace: "",
     test: named(POLICY, "rule 6"),
@@ -844,7 +844,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a unit is superseded without a flush",
     rule: 7,
-    file: "src/raid5/ppl-log.ts",
+    file: "src/raid5/policy/ppl-log.ts",
     find: "if (!this.mustFlush) {",
     replace: "if (this.usersPending === 0) {",
     test: named(WRITES, "partial rows, ppl"),
@@ -852,7 +852,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "bits are cleared without a flush",
     rule: 7,
-    file: "src/array/bitmap-keeper.ts",
+    file: "src/array/policy/bitmap-keeper.ts",
     find: "if (state.startPass()) state.finishPass(await array.engine.flush());",
     replace: "if (state.startPass()) state.finishPass(true);",
     test: named(POLICY, "rule 7"),
@@ -860,15 +860,15 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a unit has a gap between its chunks",
     rule: 2,
-    file: "src/raid5/ppl-units.ts",
+    file: "src/raid5/stripe/ppl-units.ts",
     find: "if (!hasBit(touched, index) || hasBit(missing, index)) break;",
     replace: "if (!hasBit(touched, index) || hasBit(missing, index)) continue;",
-    test: ["./test/unit/ppl-units.test.ts"],
+    test: ["./test/unit/raid5/ppl-units.test.ts"],
   },
   {
     name: "a unit has two chunks with different sectors",
     rule: 2,
-    file: "src/raid5/ppl-units.ts",
+    file: "src/raid5/stripe/ppl-units.ts",
     find: "if (!hasSameSectors(segments, op, slot, lowest, index)) break;",
     replace: "",
     test: named(WRITES, "partial rows, ppl"),
@@ -876,7 +876,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a write of the log is not durable",
     rule: 7,
-    file: "src/raid5/ppl-log.ts",
+    file: "src/raid5/policy/ppl-log.ts",
     find: "table.isFua[request] = members.isVolatile[role]!;",
     replace: "table.isFua[request] = 0;",
     test: named(WRITES, "read-modify-write, ppl"),
@@ -884,7 +884,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "data is written before its entry is durable",
     rule: 2,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (logs.hasLog(parityRole)) logs.enter(op, parityRole);\n      else this.finish(op, EIO); // The log is never passed by.\n      return;",
     replace: "void logs.logStripes(ops.stripe[op]!, ops.stripe[op]! + 1);",
     test: named(WRITES, "read-modify-write, ppl"),
@@ -892,7 +892,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "data is written before its bits are durable",
     rule: 7,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (!this.policy.intent.startWrite(stripe)) {",
     replace: "if (!this.policy.intent.startWrite(stripe) && stripe < 0) {",
     test: named(WRITES, "read-modify-write, bitmap"),
@@ -900,7 +900,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "read-modify-write under a bit that is needed",
     rule: 1,
-    file: "src/raid5/plan.ts",
+    file: "src/raid5/stripe/plan.ts",
     find: "if (!shape.isInSync) return Strategy.reconstructWrite;",
     replace: "",
     test: named(POLICY, "rule 1"),
@@ -908,7 +908,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a resync leaves out what is under the bits",
     rule: 1,
-    file: "src/array/seats-at-start.ts",
+    file: "src/array/sync/seats-at-start.ts",
     find: "members.beginResync({ fromStripe, isFirst: isFirstResync, ranges });",
     replace:
       "if (ranges === null) members.beginResync({ fromStripe, isFirst: isFirstResync, ranges });",
@@ -917,7 +917,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a cure of parity is not logged",
     rule: 8,
-    file: "src/raid5/row-cure.ts",
+    file: "src/raid5/rows/row-cure.ts",
     find: "const ticket = await tools.rowLog.log(place, role, 0);",
     replace: "const ticket: number | readonly number[] = [];",
     test: named(POLICY, "rule 8"),
@@ -925,7 +925,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a partial rebuild in spite of events_cleared",
     rule: 19,
-    file: "src/array/member-commands.ts",
+    file: "src/array/commands/members.ts",
     find: "return bitmap.allowsPartialRebuild(superblock.events);",
     replace: "return bitmap.events >= superblock.events;",
     test: named(POLICY, "rule 19"),
@@ -933,7 +933,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "what an update that changes the policy did not reach stays as it is",
     rule: null,
-    file: "src/array/array-policy.ts",
+    file: "src/array/policy/array-policy.ts",
     find: "    this.adoptLogs();\n",
     replace: "",
     test: named(LIFE, "change of the policy"),
@@ -941,7 +941,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "the room for a log is not emptied before a superblock names it",
     rule: 5,
-    file: "src/array/array-policy.ts",
+    file: "src/array/policy/array-policy.ts",
     find: 'if (to === "bitmap" || (await this.areas.clear(drive, superblock))) continue;',
     replace: 'if (to === "bitmap" || superblock !== null) continue;',
     test: named(POLICY, "rule 5: a change"),
@@ -952,12 +952,12 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/base/background.ts",
     find: "if (guard === null) return report(error);",
     replace: "if (guard === null) return;",
-    test: ["./test/sim/background.test.ts"],
+    test: ["./test/sim/world/background.test.ts"],
   },
   {
     name: "a parity row without room keeps the logs of all members",
     rule: 20,
-    file: "src/raid5/stripe-zero.ts",
+    file: "src/raid5/zero/stripes.ts",
     find: "isParked ? withBit(0, role) : 0",
     replace: "isParked ? withBit(0, role) : parked",
     test: named(SEEDS, "seed 798"),
@@ -992,7 +992,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/ppl-replay.ts",
     find: "if (last !== null && header.generation < last.header.generation) break;",
     replace: "",
-    test: ["./test/unit/md-ppl.test.ts"],
+    test: ["./test/unit/md/ppl.test.ts"],
   },
   {
     name: "a replay counts a missing chunk as there",
@@ -1000,7 +1000,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/ppl-replay.ts",
     find: 'if (!hasRow(members[role] ?? null, sector)) return "data-missing";',
     replace: "hasRow(members[role] ?? null, sector);",
-    test: ["./test/unit/md-ppl.test.ts"],
+    test: ["./test/unit/md/ppl.test.ts"],
   },
   {
     name: "a bit is not durable before its data is written",
@@ -1008,12 +1008,12 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/md/bitmap-state.ts",
     find: "if (!this.set(bit)) isDurable = false;",
     replace: "this.set(bit);",
-    test: ["./test/unit/md-bitmap-state.test.ts"],
+    test: ["./test/unit/md/bitmap-state.test.ts"],
   },
   {
     name: "a stripe is written without its entry in the log",
     rule: 2,
-    file: "src/raid5/stripe-runner.ts",
+    file: "src/raid5/stripe/runner.ts",
     find: "if (logs !== null && isParityThere) {",
     replace: "if (logs !== null && isParityThere && op < 0) {",
     test: named(WRITES, "reconstruct-write, ppl"),
@@ -1021,7 +1021,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a flush joins the one that is under way",
     rule: 16,
-    file: "src/raid5/flusher.ts",
+    file: "src/raid5/members/flusher.ts",
     find: "this.waiting.push(waiter);",
     replace: "(this.isRunning ? this.current : this.waiting).push(waiter);",
     test: named(RULES, "rule 16"),
@@ -1029,7 +1029,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "parts of rows are sent to the drives",
     rule: 17,
-    file: "src/raid5/chunk-reads.ts",
+    file: "src/raid5/rows/chunk-reads.ts",
     find: "table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;",
     replace: "table.bytes[io] = inChunk + partBytes - fromByte;",
     test: named(RULES, "rule 17"),
@@ -1037,10 +1037,10 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "an offset that a 4Kn drive cannot write is accepted",
     rule: 17,
-    file: "src/md/assemble-match.ts",
+    file: "src/md/assemble/match.ts",
     find: "if (odd === undefined) return null;",
     replace: "if (odd === undefined || blockSectors > 0) return null;",
-    test: named("./test/unit/md-assemble.test.ts", "rule 17"),
+    test: named("./test/unit/md/assemble.test.ts", "rule 17"),
   },
   {
     name: "io_destroy at the end",
@@ -1054,23 +1054,23 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a stale superblock is accepted",
     rule: 19,
-    file: "src/md/assemble-plan.ts",
+    file: "src/md/assemble/plan.ts",
     find: "return superblock.events >= freshest.events - 1;",
     replace: "return superblock.events >= freshest.events - 100;",
-    test: ["./test/unit/md-assemble.test.ts"],
+    test: ["./test/unit/md/assemble.test.ts"],
   },
   {
     name: "a member that the freshest superblock calls faulty is accepted",
     rule: 19,
-    file: "src/md/assemble.ts",
+    file: "src/md/assemble/assemble.ts",
     find: "const role = roleOf(freshest.superblock, superblock.devNumber);\n    const claimed",
     replace: "const role = ownRole(candidate);\n    const claimed",
-    test: ["./test/unit/md-assemble.test.ts"],
+    test: ["./test/unit/md/assemble.test.ts"],
   },
   {
     name: "a member that an update did not reach stays behind",
     rule: 19,
-    file: "src/array/start-array.ts",
+    file: "src/array/start/start.ts",
     find: "if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);",
     replace: "",
     test: [UPDATES],
@@ -1078,7 +1078,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "dirty and degraded is started",
     rule: null,
-    file: "src/md/assemble.ts",
+    file: "src/md/assemble/assemble.ts",
     find: "if (isDirtyAndDegraded && !canReplay && !force) return",
     replace: "if (isDirtyAndDegraded && freshest === null) return",
     test: named(WRITES, "reconstruct-write"),

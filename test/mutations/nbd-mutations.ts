@@ -6,18 +6,18 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
   {
     name: "an export serves whichever array starts",
     rule: null,
-    file: "src/nbd/reactor-service.ts",
+    file: "src/wiring/reactor-service.ts",
     find: "if (array === uuid)",
     replace: 'if (array !== "")',
-    test: ["./test/sim/exports.test.ts"],
+    test: ["./test/sim/nbd/exports.test.ts"],
   },
   {
     name: "an export goes by the name that its array has now",
     rule: null,
-    file: "src/nbd/reactor-service.ts",
+    file: "src/wiring/reactor-service.ts",
     find: "const array = arrays.registry.find(request.array)?.uuid ?? request.array;",
     replace: "const array = request.array;",
-    test: ["./test/sim/exports.test.ts"],
+    test: ["./test/sim/nbd/exports.test.ts"],
   },
   {
     name: "a client that comes during the start is refused",
@@ -25,7 +25,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/handshake.ts",
     find: "if (isPassing && !negotiation.hasWaited) return",
     replace: "if (isPassing && negotiation.optionCount < 0) return",
-    test: ["./test/unit/nbd-waits.test.ts"],
+    test: ["./test/unit/nbd/waits.test.ts"],
   },
   {
     name: "a client waits for its array for ever",
@@ -33,15 +33,15 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/session.ts",
     find: "this.negotiator.negotiation.hasWaited = true;",
     replace: "",
-    test: ["./test/unit/nbd-waits.test.ts"],
+    test: ["./test/unit/nbd/waits.test.ts"],
   },
   {
     name: "a start that failed leaves its clients waiting",
     rule: null,
-    file: "src/nbd/reactor-service.ts",
+    file: "src/wiring/reactor-service.ts",
     find: "const result = await arrays.handle(command);\n    server.reviewWaits();",
     replace: "const result = await arrays.handle(command);",
-    test: ["./test/sim/exports.test.ts"],
+    test: ["./test/sim/nbd/exports.test.ts"],
   },
   {
     name: "the end of a client that waits for its array goes unnoticed",
@@ -49,7 +49,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/session.ts",
     find: 'return this.waiting === "array" && this.buffer.usedBytes < this.buffer.capacityBytes;',
     replace: "return false;",
-    test: ["./test/unit/nbd-waits.test.ts"],
+    test: ["./test/unit/nbd/waits.test.ts"],
   },
   {
     name: "a client has only what its place's last one left of the wait",
@@ -57,15 +57,15 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/server.ts",
     find: "this.loop.timers.cancel(session.waitTimer);\n    session.waitTimer = 0;",
     replace: "",
-    test: ["./test/unit/nbd-waits.test.ts"],
+    test: ["./test/unit/nbd/waits.test.ts"],
   },
   {
     name: "an array is stopped under its clients",
     rule: null,
-    file: "src/nbd/reactor-service.ts",
+    file: "src/wiring/reactor-service.ts",
     find: "command.force === true ? null : clientsOf(command.array)",
     replace: "null",
-    test: ["./test/sim/exports.test.ts"],
+    test: ["./test/sim/nbd/exports.test.ts"],
   },
   {
     name: "one peer may take all places",
@@ -73,7 +73,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/admission.ts",
     find: "return count < this.maxPerPeer;",
     replace: "return true;",
-    test: ["./test/unit/nbd-admission.test.ts"],
+    test: ["./test/unit/nbd/admission.test.ts"],
   },
   {
     name: "a flood of one peer drops the handshakes of others",
@@ -81,7 +81,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/admission.ts",
     find: "if (victim !== undefined && count < most) continue;",
     replace: "",
-    test: ["./test/unit/nbd-admission.test.ts"],
+    test: ["./test/unit/nbd/admission.test.ts"],
   },
   {
     name: "clients may have every descriptor",
@@ -89,7 +89,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/admission.ts",
     find: "export const RESERVED_DESCRIPTORS = 128;",
     replace: "export const RESERVED_DESCRIPTORS = 0;",
-    test: ["./test/unit/nbd-admission.test.ts"],
+    test: ["./test/unit/nbd/admission.test.ts"],
   },
   {
     name: "a listener without descriptors spins",
@@ -97,7 +97,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/listeners.ts",
     find: "this.loop.sockets.watch(listener.fd, listener.token, 0);",
     replace: "",
-    test: ["./test/unit/nbd-admission.test.ts"],
+    test: ["./test/unit/nbd/admission.test.ts"],
   },
   {
     name: "a socket that was removed stays away",
@@ -105,7 +105,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/listeners.ts",
     find: "if (file === listener.file) {",
     replace: 'if (file === listener.file || file === "") {',
-    test: ["./test/unit/nbd-listeners.test.ts"],
+    test: ["./test/unit/nbd/listeners.test.ts"],
   },
   {
     name: "who waits at a socket that is made again is hung up on",
@@ -113,7 +113,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/listeners.ts",
     find: "this.onReady(listener);\n    this.end(listener.fd);",
     replace: "this.end(listener.fd);",
-    test: ["./test/unit/nbd-listeners.test.ts"],
+    test: ["./test/unit/nbd/listeners.test.ts"],
   },
   {
     name: "another's socket is replaced before it listens",
@@ -121,7 +121,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/nbd/listeners.ts",
     find: 'if (file !== "" && file !== listener.stranger) {',
     replace: 'if (file === "never") {',
-    test: ["./test/unit/nbd-listeners.test.ts"],
+    test: ["./test/unit/nbd/listeners.test.ts"],
   },
   {
     name: "another's socket is removed at the end",
@@ -129,7 +129,7 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/reactor/linux-socket.ts",
     find: "if (pathBytes !== null && this.fileAt(path) === file) libc.unlink(pathBytes);",
     replace: 'if (pathBytes !== null && file !== "") libc.unlink(pathBytes);',
-    test: ["./test/unit/reactor-socket.test.ts"],
+    test: ["./test/unit/reactor/reactor-socket.test.ts"],
   },
   {
     name: "a host without IPv6 cannot listen on *",
@@ -137,6 +137,6 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     file: "src/appliance/nbd-address.ts",
     find: "else if (listening.error.code === ADDRESS_ABSENT) absent",
     replace: 'else if (listening.error.code === "never") absent',
-    test: ["./test/unit/nbd-address.test.ts"],
+    test: ["./test/unit/appliance/nbd-address.test.ts"],
   },
 ];

@@ -17,7 +17,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/cli/signals.ts",
     find: "nowMs - this.stopAtMs < ONE_WISH_MS",
     replace: "nowMs < this.stopAtMs",
-    test: ["./test/unit/cli-signals.test.ts"],
+    test: ["./test/unit/cli/signals.test.ts"],
   },
   {
     name: "SIGHUP during the start is forgotten",
@@ -25,12 +25,12 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/cli/signals.ts",
     find: "if (wasHungUp) listener();",
     replace: "",
-    test: ["./test/unit/cli-signals.test.ts"],
+    test: ["./test/unit/cli/signals.test.ts"],
   },
   {
     name: "SIGHUP leaves new NBD clients the old certificates",
     rule: null,
-    file: "src/appliance/nbd-tls.ts",
+    file: "src/appliance/nbd/nbd-tls.ts",
     find: "this.tls = { ...files, mode: this.options.tls.mode };",
     replace: "void files;",
     test: ["./test/interop/nbd-tls-again.test.ts"],
@@ -42,7 +42,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     find: "if (files.ok && files.value !== null) {\n      nbdTls.setFiles(files.value);",
     replace:
       "if (files.ok ? files.value !== null : true) {\n      nbdTls.setFiles(files.ok ? files.value! : ({} as never));",
-    test: ["./test/unit/read-again.test.ts"],
+    test: ["./test/unit/cli/read-again.test.ts"],
   },
   {
     name: "a broken token file keeps its former tokens",
@@ -50,7 +50,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/auth.ts",
     find: "if (problem !== null) this.tokens = [];",
     replace: "",
-    test: ["./test/unit/api-auth.test.ts"],
+    test: ["./test/unit/api/auth.test.ts"],
   },
   {
     name: "a token file that others may write is trusted",
@@ -58,7 +58,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/auth.ts",
     find: "if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {",
     replace: "if (stats.mode < 0) {",
-    test: ["./test/unit/api-auth.test.ts"],
+    test: ["./test/unit/api/auth.test.ts"],
   },
   {
     name: "another's API socket is taken over",
@@ -66,7 +66,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/socket-file.ts",
     find: 'else end(code === "ECONNREFUSED" ? "stale" : "listening");\n    });',
     replace: 'else end("stale");\n    });\n    end("stale");',
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "a regular file is taken for a dead socket",
@@ -74,7 +74,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/socket-file.ts",
     find: 'if (!stats.isSocket()) return "no-socket";',
     replace: "",
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "the stop removes whatever lies at the API's path",
@@ -82,7 +82,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/socket-file.ts",
     find: "if (isThere() === true) unlinkSync(path);",
     replace: "unlinkSync(path);",
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "an API socket that is gone is not made again",
@@ -90,7 +90,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/server.ts",
     find: "current.file.isThere() === true) return;",
     replace: "current.file.isThere() !== false) return;",
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "silent API clients keep their places",
@@ -98,7 +98,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/connection-budget.ts",
     find: "if (victim === undefined) return false;",
     replace: "if (victim !== undefined || candidates.length > 0) return false;",
-    test: ["./test/unit/api-connection-budget.test.ts"],
+    test: ["./test/unit/api/connection-budget.test.ts"],
   },
   {
     name: "one peer drops the API clients of others",
@@ -106,7 +106,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/connection-budget.ts",
     find: "if (!this.dropIdle(ofLargestPeer(unknown))) return false;",
     replace: "if (!this.dropIdle(unknown)) return false;",
-    test: ["./test/unit/api-connection-budget.test.ts"],
+    test: ["./test/unit/api/connection-budget.test.ts"],
   },
   {
     name: "event streams count as short",
@@ -114,7 +114,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/connection-budget.ts",
     find: "    place.isLong = true;\n",
     replace: "",
-    test: ["./test/unit/api-connection-budget.test.ts"],
+    test: ["./test/unit/api/connection-budget.test.ts"],
   },
   {
     name: "a request that is dribbled in has no deadline",
@@ -122,7 +122,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/http-front.ts",
     find: "connection.limit(this.times.requestMs);",
     replace: "",
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "the Host header makes the URL",
@@ -130,7 +130,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/http-front.ts",
     find: "const url = ",
     replace: 'const url = "http://" + request.headers.host + path || ',
-    test: ["./test/unit/api-server.test.ts"],
+    test: ["./test/unit/api/server.test.ts"],
   },
   {
     name: "a broken escape reaches the route",
@@ -138,7 +138,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/app.ts",
     find: "if (!canDecode(url)) return problemResponse(BAD_ESCAPE);",
     replace: "",
-    test: ["./test/unit/api-refusals.test.ts"],
+    test: ["./test/unit/api/refusals.test.ts"],
   },
   {
     name: "each failed login is an event",
@@ -146,7 +146,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/call-events.ts",
     find: "if ((count & (count - 1)) !== 0) return;",
     replace: "",
-    test: ["./test/unit/api-call-events.test.ts"],
+    test: ["./test/unit/api/call-events.test.ts"],
   },
   {
     name: "a call that changed something leaves no trail",
@@ -154,7 +154,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/api/call-events.ts",
     find: "if (status >= 400 && status < 500) return;",
     replace: "if (status >= 200) return;",
-    test: ["./test/unit/api-call-events.test.ts"],
+    test: ["./test/unit/api/call-events.test.ts"],
   },
   {
     name: "log lines pass on C1 controls",
@@ -162,7 +162,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/base/printable.ts",
     find: "const UNPRINTABLE = /[\\p{Cc}\\p{Cf}",
     replace: "const UNPRINTABLE = /[\\u0000-\\u001f\\p{Cf}",
-    test: ["./test/unit/appliance-host.test.ts"],
+    test: ["./test/unit/appliance/host.test.ts"],
   },
   {
     name: "what only reads waits for ever",
@@ -170,7 +170,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/cli/patience.ts",
     find: '(patience === "brief" ? times.answerMs : null)',
     replace: "null",
-    test: ["./test/unit/cli-patience.test.ts", "-t", "what only reads"],
+    test: ["./test/unit/cli/patience.test.ts", "-t", "what only reads"],
   },
   {
     name: "a daemon whose probes are not answered is waited for",
@@ -178,7 +178,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/cli/patience.ts",
     find: "if (isProbing) return giveUp();",
     replace: "if (isProbing) return;",
-    test: ["./test/unit/cli-patience.test.ts"],
+    test: ["./test/unit/cli/patience.test.ts"],
   },
   {
     name: "what takes long is given up though probes are answered",
@@ -186,7 +186,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     file: "src/cli/patience.ts",
     find: "notReady = isReady ? 0 : notReady + 1;",
     replace: "notReady += 1;",
-    test: ["./test/unit/cli-patience.test.ts"],
+    test: ["./test/unit/cli/patience.test.ts"],
   },
   {
     name: "no executable memory is no C library",

@@ -9,12 +9,12 @@ import { EIO, ENOSPC, ESHUTDOWN, errnoName } from "../../src/base/errno.ts";
 import { MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
-import { DeviceTrace } from "./device-trace.ts";
-import { blankImage } from "./media.ts";
-import { superblockOf } from "./member-oracle.ts";
-import { ARRAY_NAME, SimWorld } from "./sim-world.ts";
-import { liveSmallLife } from "./small-life.ts";
-import { runSeed } from "./workload.ts";
+import { liveSmallLife } from "./workload/small-life.ts";
+import { runSeed } from "./workload/workload.ts";
+import { DeviceTrace } from "./world/device-trace.ts";
+import { blankImage } from "./world/media.ts";
+import { superblockOf } from "./world/member-oracle.ts";
+import { ARRAY_NAME, SimWorld } from "./world/sim-world.ts";
 
 const CHUNK_BYTES = 8192;
 const DATA_OFFSET = MIB;

@@ -7,8 +7,8 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import { Share, withShare } from "../helpers/share.ts";
-import { RunCounts } from "./run-counts.ts";
-import { runSeed } from "./workload.ts";
+import { runSeed } from "./workload/workload.ts";
+import { RunCounts } from "./world/run-counts.ts";
 
 const SEED_COUNT = 200;
 const SEEDS_PER_TEST = 20;

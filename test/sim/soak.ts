@@ -11,8 +11,8 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { LifeCounts, type LifeCountsData } from "../life/life-counts.ts";
 import { LifeFailure, runLife } from "../life/life-run.ts";
-import { type CountsData, RunCounts } from "./run-counts.ts";
-import { RunFailure, runSeed } from "./workload.ts";
+import { RunFailure, runSeed } from "./workload/workload.ts";
+import { type CountsData, RunCounts } from "./world/run-counts.ts";
 
 const CHILD_OK = 0;
 const CHILD_VIOLATION = 3;

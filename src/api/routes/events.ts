@@ -6,9 +6,9 @@
  * client that has taken nothing for `STALLED_TICKS` comments in a row is dropped.
  */
 import { z } from "@hono/zod-openapi";
-import type { EventLog } from "../../appliance/event-log.ts";
 import type { Appliance } from "../../appliance/service.ts";
-import type { StoredEvent } from "../../appliance/state.ts";
+import type { EventLog } from "../../appliance/state/event-log.ts";
+import type { StoredEvent } from "../../appliance/state/state.ts";
 import { type ApiApp, addRoute, json } from "../route.ts";
 import { eventSchema, eventsQuery } from "../schemas.ts";
 

@@ -7,7 +7,7 @@
  * It ends the daemon that it started and removes what it made, whatever happens, also on a signal.
  */
 import { join } from "node:path";
-import { stderrLogger } from "../../appliance/logger.ts";
+import { stderrLogger } from "../../appliance/host/logger.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import { DaemonClient } from "../client.ts";

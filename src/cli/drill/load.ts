@@ -9,7 +9,7 @@
 import { errnoName } from "../../base/errno.ts";
 import { nextBelow, nextFraction, type Random } from "../../base/random.ts";
 import { GIB, KIB, MIB, roundDown } from "../../base/units.ts";
-import type { NbdClient } from "../../nbd/client.ts";
+import type { NbdClient } from "../../nbd/client/client.ts";
 import { type CursorTally, stripeSpan } from "./cursor-tally.ts";
 import { HeldRanges } from "./held-ranges.ts";
 import type { Ledger } from "./ledger.ts";

@@ -1,6 +1,6 @@
 /** An NBD connection to the daemon's Unix socket: the transport for the NBD client. */
 import { err, ok, type Result } from "../../base/result.ts";
-import { NbdClient, type NbdTransport } from "../../nbd/client.ts";
+import { NbdClient, type NbdTransport } from "../../nbd/client/client.ts";
 
 export async function openNbd(
   socketPath: string,

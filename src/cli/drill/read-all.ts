@@ -2,7 +2,7 @@
 import { errnoName } from "../../base/errno.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { MIB } from "../../base/units.ts";
-import type { NbdClient } from "../../nbd/client.ts";
+import type { NbdClient } from "../../nbd/client/client.ts";
 import { within } from "./deadline.ts";
 
 const PIECE_BYTES = MIB;

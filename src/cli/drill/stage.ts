@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
-import type { NbdClient } from "../../nbd/client.ts";
+import type { NbdClient } from "../../nbd/client/client.ts";
 import { formatProgress } from "../quantity.ts";
 import type { DrillDaemon } from "./daemon.ts";
 import type { DrillApi } from "./drill-api.ts";

@@ -1,5 +1,5 @@
 /** `parityd array create|list|show|start|stop|delete`. */
-import type { ExportView } from "../../appliance/export-book.ts";
+import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { formatBytes, KIB } from "../../base/units.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";

@@ -5,10 +5,10 @@
  * it was dirty. With --read-only the members are opened read-only and not one byte is written.
  */
 import { resolve } from "node:path";
-import { nbdUri } from "../../appliance/export-book.ts";
-import { type Logger, stderrLogger } from "../../appliance/logger.ts";
+import { type Logger, stderrLogger } from "../../appliance/host/logger.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
+import { nbdUri } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { fail, usageFailure } from "../client.ts";

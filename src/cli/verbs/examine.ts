@@ -1,10 +1,10 @@
 /** `parityd examine FILE...`: what a member says of itself. Plain reads, no daemon, no writes. */
 import { closeSync, constants, openSync, readSync, type Stats, statSync } from "node:fs";
-import { findSignature, PROBE_BYTES } from "../../appliance/signatures.ts";
+import { findSignature, PROBE_BYTES } from "../../appliance/helper/signatures.ts";
 import { createMemory } from "../../base/memory.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
-import { examineMember, type MemberReport, renderMember } from "../../md/examine-member.ts";
+import { examineMember, type MemberReport, renderMember } from "../../md/examine/member.ts";
 import type { Crc32c } from "../../md/ppl.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import { createParityKernels } from "../../parity/kernels.ts";

@@ -1,5 +1,5 @@
 /** `parityd export add|list|remove`. */
-import type { ExportView } from "../../appliance/export-book.ts";
+import type { ExportView } from "../../appliance/state/export-book.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
 import { Exit } from "../exit.ts";

@@ -1,5 +1,5 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
-import type { RecordingHealth } from "../../appliance/state-store.ts";
+import type { RecordingHealth } from "../../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";

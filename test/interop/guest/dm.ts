@@ -8,7 +8,7 @@ import { afterEach, expect, test } from "bun:test";
 import { fillRandom, SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { LAYOUT_LEFT_SYMMETRIC } from "../../../src/md/layout.ts";
-import type { NbdClient } from "../../../src/nbd/client.ts";
+import type { NbdClient } from "../../../src/nbd/client/client.ts";
 import { Geometry } from "../../../src/raid5/geometry.ts";
 import { type Answer, Daemon, mustRun } from "../../helpers/daemon.ts";
 import { guestDisks } from "../../helpers/lab.ts";

@@ -1,0 +1,193 @@
+/**
+ * The exports: which array is offered under which name.
+ *
+ * An export refers to its array's UUID, and serves that array or nothing, whatever the array is
+ * called and whether it is there. The reactor is told of every export before any drive is attached,
+ * so that a client that comes early waits instead of being refused.
+ */
+import type { CommandError, ExportStatus, NbdAddress } from "../../array/protocol.ts";
+import type { Log } from "../../base/log.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import type { ReactorClient } from "../reactor-client.ts";
+import type { ArrayBook } from "./array-book.ts";
+import type { CallOrder } from "./call-order.ts";
+import type { StoredExport } from "./state.ts";
+import type { StateStore } from "./state-store.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export interface ExportView extends Omit<ExportStatus, "array"> {
+  /** The label of its array. */
+  readonly array: string;
+  readonly arrayUuid: string | null;
+  /** Empty while the array is not there. */
+  readonly uris: readonly string[];
+}
+
+export class ExportBook {
+  private readonly store: StateStore;
+  private readonly client: ReactorClient;
+  private readonly arrays: ArrayBook;
+  private readonly calls: CallOrder;
+  private readonly log: Log;
+  private nbdAddresses: readonly NbdAddress[] = [];
+
+  constructor(options: {
+    store: StateStore;
+    client: ReactorClient;
+    arrays: ArrayBook;
+    calls: CallOrder;
+    log: Log;
+  }) {
+    this.store = options.store;
+    this.client = options.client;
+    this.arrays = options.arrays;
+    this.calls = options.calls;
+    this.log = options.log;
+  }
+
+  setNbdAddresses(addresses: readonly NbdAddress[]): void {
+    this.nbdAddresses = addresses;
+  }
+
+  /** Tells the reactor of all that are remembered. */
+  async offerAll(): Promise<void> {
+    for (const entry of this.store.state.exports.values()) await this.offer(entry);
+  }
+
+  async list(): Answer<ExportView[]> {
+    const offered = await this.client.call({ kind: "list-exports" });
+    if (!offered.ok) return offered;
+    const byName = new Map(offered.value.map((entry) => [entry.name, entry]));
+    const views = [...this.store.state.exports.values()].map((entry) =>
+      this.viewOf(entry, byName.get(entry.name)),
+    );
+    return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
+  }
+
+  async put(wanted: {
+    name: string;
+    array: string;
+    readOnly: boolean;
+  }): Answer<{ created: boolean; view: ExportView }> {
+    const { name, readOnly } = wanted;
+    return this.calls.withArray(wanted.array, (arrayUuid) =>
+      this.calls.holding([`export:${name}`], async () => {
+        if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
+        if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));
+        const before = this.store.state.exports.get(name);
+        const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };
+        const recorded = await this.store.commit({ kind: "put-export", entry });
+        if (!recorded.ok) return recorded;
+        const put = await this.client.call({
+          kind: "put-export",
+          name,
+          array: arrayUuid,
+          readOnly,
+        });
+        if (put.ok) {
+          const view = this.viewOf(entry, put.value.export);
+          return ok({ created: before === undefined, view });
+        }
+        this.store.note(
+          before === undefined
+            ? { kind: "delete-export", name }
+            : { kind: "put-export", entry: before },
+        );
+        return put;
+      }),
+    );
+  }
+
+  /** Holds its array, too: whoever deletes that takes its exports away as they are. */
+  async remove(name: string, force: boolean): Answer<null> {
+    const arrayUuid = this.arrayOf(name);
+    const work = () => this.calls.holding([`export:${name}`], () => this.removeHeld(name, force));
+    if (arrayUuid === null) return work();
+    return this.calls.holding([`array:${arrayUuid}`], work);
+  }
+
+  private async removeHeld(name: string, force: boolean): Answer<null> {
+    const before = this.store.state.exports.get(name);
+    if (before !== undefined) {
+      const recorded = await this.store.commit({ kind: "delete-export", name });
+      if (!recorded.ok) return recorded;
+    }
+    const deleted = await this.client.call({ kind: "delete-export", name, force });
+    if (deleted.ok || before === undefined) return deleted;
+    // One that was never offered is known here alone.
+    if (deleted.error.kind === "not-found") return ok(null);
+    this.store.note({ kind: "put-export", entry: before });
+    return deleted;
+  }
+
+  private arrayOf(name: string): string | null {
+    return this.store.state.exports.get(name)?.arrayUuid ?? null;
+  }
+
+  of(arrayUuid: string): StoredExport[] {
+    return [...this.store.state.exports.values()].filter((entry) => entry.arrayUuid === arrayUuid);
+  }
+
+  private async offer({ name, arrayUuid, readOnly }: StoredExport): Promise<void> {
+    if (arrayUuid === null) return;
+    const put = await this.client.call({ kind: "put-export", name, array: arrayUuid, readOnly });
+    if (!put.ok) this.log.write("warn", "export not offered", { export: name, ...put.error });
+  }
+
+  /** An export of a version that went by names is bound where only one array can be meant. */
+  async bindOld(): Promise<void> {
+    for (const entry of this.store.state.exports.values()) {
+      if (entry.arrayUuid !== null) continue;
+      const called = this.arrays
+        .all()
+        .filter(({ label, seen }) => (seen?.nameOnDisk ?? label) === entry.array);
+      if (called.length !== 1) {
+        const why = `${called.length} arrays have its name: put it again`;
+        this.log.write("warn", "export waits for its array", { export: entry.name, why });
+        continue;
+      }
+      const bound = { ...entry, arrayUuid: called[0]!.uuid };
+      this.store.note({ kind: "put-export", entry: bound });
+      await this.offer(bound);
+    }
+  }
+
+  private viewOf(entry: StoredExport, offered: ExportStatus | undefined): ExportView {
+    const { name, arrayUuid, readOnly } = entry;
+    const isServed = offered?.isServed ?? false;
+    return {
+      name,
+      arrayUuid,
+      readOnly,
+      isServed,
+      array: arrayUuid === null ? entry.array : this.arrays.labelOf(arrayUuid),
+      connections: offered?.connections ?? 0,
+      uris: isServed ? this.nbdAddresses.map((address) => nbdUri(address, name)) : [],
+    };
+  }
+}
+
+/** A name that was read from a member may be anything. */
+export function nbdUri(address: NbdAddress, exportName: string): string {
+  const name = encodeURIComponent(exportName);
+  if (address.kind === "unix") {
+    const path = encodeURIComponent(address.path).replaceAll("%2F", "/");
+    return `nbd+unix:///${name}?socket=${path}`;
+  }
+  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  const scheme = address.isSecure === true ? "nbds" : "nbd";
+  return `${scheme}://${host}:${address.port}/${name}`;
+}
+
+function isUnfinishedArray(reference: string): CommandError {
+  const detail =
+    `array ${reference} was being made when the daemon ended, and none of its drives has been ` +
+    "found yet: try again when it is ready";
+  return { kind: "conflict", code: "array-unfinished", detail };
+}
+
+function isDeletedArray(reference: string): CommandError {
+  const detail = `array ${reference} was deleted here: start it first to have it back`;
+  return { kind: "conflict", code: "array-deleted", detail };
+}

@@ -1,0 +1,128 @@
+/**
+ * The job book: what is known of every job, of this run and of former ones.
+ *
+ * The reactor says when a job begins and ends; progress in between is asked for. A job that was
+ * still under way when the last run ended can never end any more: it is closed as cancelled, with
+ * the reason (a rebuild or resync goes on as a new job, from its checkpoint). A paused scrub stays.
+ */
+import type { CommandError, JobStatus } from "../../array/protocol.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import type { ReactorClient } from "../reactor-client.ts";
+import type { Alarms } from "./alarms.ts";
+import { isPausedScrub } from "./array-book.ts";
+import type { StateStore } from "./state-store.ts";
+
+export interface WaitOptions {
+  readonly timeoutMs: number;
+  /** Ends the wait early (the client has hung up). */
+  readonly signal?: AbortSignal;
+}
+
+export function isFinished(job: JobStatus): boolean {
+  return job.state === "done" || job.state === "failed" || job.state === "cancelled";
+}
+
+export class JobBook {
+  private readonly store: StateStore;
+  private readonly client: ReactorClient;
+  private readonly alarms: Alarms;
+  private readonly waiters = new Map<number, Set<() => void>>();
+
+  constructor(options: { store: StateStore; client: ReactorClient; alarms: Alarms }) {
+    this.store = options.store;
+    this.client = options.client;
+    this.alarms = options.alarms;
+    this.client.onJob((job) => this.record(job));
+  }
+
+  /** Closes what a former run left open. Called once, before the reactor can begin a job. */
+  closeFormerRun(nowIso: string): void {
+    for (const job of this.kept.values()) {
+      if (isFinished(job) || isPausedScrub(job, job.arrayUuid)) continue;
+      this.store.putJob({
+        ...job,
+        state: "cancelled",
+        error: "parityd ended before the job did; a rebuild or resync goes on as a new job",
+        rateBytesPerSecond: 0,
+        etaSeconds: null,
+        finishedAt: nowIso,
+      });
+    }
+  }
+
+  private get kept(): ReadonlyMap<number, JobStatus> {
+    return this.store.state.jobs;
+  }
+
+  /** Stores what the reactor said of a job and wakes who waits for its end. */
+  record(job: JobStatus): void {
+    const known = this.kept.get(job.id);
+    // A reply made before the end may be read after the message that tells of the end.
+    if (known !== undefined && isFinished(known) && !isFinished(job)) return;
+    this.store.putJob(job);
+    if (!isFinished(job)) return;
+    for (const wake of this.waiters.get(job.id) ?? []) wake();
+  }
+
+  async get(id: number): Promise<Result<JobStatus, CommandError>> {
+    const stored = this.kept.get(id);
+    if (stored !== undefined && isFinished(stored)) return ok(stored);
+    const live = await this.client.call({ kind: "get-job", id });
+    if (live.ok) {
+      if (isFinished(live.value)) this.record(live.value);
+      return live;
+    }
+    const last = this.kept.get(id);
+    if (last !== undefined) return ok(last);
+    return err({
+      kind: "not-found",
+      code: "job-not-found",
+      detail: `there is no job ${id}; GET /v1/jobs lists those that are kept`,
+    });
+  }
+
+  /** Every job that is kept, newest first, those under way with their progress. */
+  async list(): Promise<Result<JobStatus[], CommandError>> {
+    const live = await this.client.call({ kind: "list-jobs" });
+    if (!live.ok) return live;
+    const jobs = new Map(this.kept);
+    for (const job of live.value) {
+      const stored = jobs.get(job.id);
+      if (stored === undefined || !isFinished(stored)) jobs.set(job.id, job);
+    }
+    return ok([...jobs.values()].sort((left, right) => right.id - left.id));
+  }
+
+  /** The job when it has ended, or as it is when the time is up. */
+  async wait(id: number, options: WaitOptions): Promise<Result<JobStatus, CommandError>> {
+    // Order: listen first, ask then, so that an end in between is not missed.
+    const ended = this.nextEnd(id, options);
+    const now = await this.get(id);
+    if (!now.ok || isFinished(now.value)) {
+      ended.cancel();
+      return now;
+    }
+    await ended.promise;
+    return this.get(id);
+  }
+
+  private nextEnd(id: number, options: WaitOptions): { promise: Promise<void>; cancel(): void } {
+    let cancel: () => void = () => {};
+    const promise = new Promise<void>((resolve) => {
+      const stopTimer = this.alarms.after(options.timeoutMs, () => cancel());
+      const waiters = this.waiters.get(id) ?? new Set();
+      this.waiters.set(id, waiters);
+      cancel = () => {
+        stopTimer();
+        options.signal?.removeEventListener("abort", cancel);
+        waiters.delete(cancel);
+        if (waiters.size === 0 && this.waiters.get(id) === waiters) this.waiters.delete(id);
+        resolve();
+      };
+      waiters.add(cancel);
+      options.signal?.addEventListener("abort", cancel);
+      if (options.signal?.aborted === true) cancel();
+    });
+    return { promise, cancel: () => cancel() };
+  }
+}

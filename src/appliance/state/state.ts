@@ -1,0 +1,239 @@
+/**
+ * What the appliance remembers between runs, as values: the state in memory, and the changes that
+ * lead from one to the next. Pure; the file is state-file.ts, when it is written state-store.ts.
+ *
+ * | what      | key  | says                                                               |
+ * |-----------|------|--------------------------------------------------------------------|
+ * | drives    | name | what to open at start, and by what the disk is known again         |
+ * | arrays    | UUID | the label here, how it stands, settings, what was last seen of it  |
+ * | exports   | name | which array (by UUID) is offered                                   |
+ * | jobs      | id   | the job's last known status                                        |
+ * | events    | id   | what happened; the latest are in memory, all of them in the file   |
+ * | answers   | key  | what a POST with an Idempotency-Key was answered                   |
+ *
+ * What an array *is* stands in the superblocks of its members alone, never here.
+ */
+import { z } from "zod";
+import type { ArrayEvent, JobStatus } from "../../array/protocol.ts";
+import { unreachable } from "../../base/assert.ts";
+
+export const KEPT_EVENTS = 100_000;
+/** Of those the latest are answered from memory, whatever becomes of the file. */
+export const EVENTS_IN_MEMORY = 10_000;
+export const KEPT_JOBS = 1_000;
+const ANSWERS_MAX = 10_000;
+const ANSWER_KEPT_MS = 24 * 3_600_000;
+
+const count = z.int().min(0);
+
+const storedDriveSchema = z.object({
+  name: z.string(),
+  path: z.string(),
+  direct: z.boolean(),
+  /** /dev/disk/by-id/..., which stays with the disk. */
+  byId: z.string().nullable().default(null),
+  /** Of its superblock, once it has carried one: what the disk is known by. */
+  deviceUuid: z.string().nullable().default(null),
+  /** The array whose member it was last. */
+  arrayUuid: z.string().nullable().default(null),
+});
+export type StoredDrive = z.output<typeof storedDriveSchema>;
+
+const storedExportSchema = z.object({
+  name: z.string(),
+  /** Null: written by a version that went by names, and not bound yet. */
+  arrayUuid: z.string().nullable(),
+  /** The label that the array had when the export was put. */
+  array: z.string(),
+  readOnly: z.boolean(),
+});
+export type StoredExport = z.output<typeof storedExportSchema>;
+
+const arraySettingsSchema = z.object({
+  syncSpeedMin: count.optional(),
+  syncSpeedMax: count.optional(),
+  readDeadlineMs: count.optional(),
+  writeDeadlineMs: count.optional(),
+});
+export type ArraySettings = z.output<typeof arraySettingsSchema>;
+
+const scrubSummarySchema = z.object({
+  mode: z.enum(["check", "repair"]),
+  finishedAt: z.string(),
+  mismatchBytes: count,
+  lostBytes: count.default(0),
+});
+
+const storedArraySchema = z.object({
+  uuid: z.string(),
+  /** Null: not known since it was seen last by a version without labels. */
+  label: z.string().nullable(),
+  /**
+   * `creating`: its superblocks may have been written or not. `deleted`: its members are shown as
+   * such and start only when asked.
+   */
+  standing: z.enum(["creating", "known", "deleted"]),
+  settings: arraySettingsSchema.default({}),
+  /** What was last seen of it; null: nothing yet. */
+  seen: z
+    .object({
+      nameOnDisk: z.string().nullable(),
+      layout: z.string(),
+      chunkBytes: count,
+      sizeBytes: count,
+      consistencyPolicy: z.enum(["resync", "bitmap", "ppl"]),
+      eventCount: count,
+      memberCount: count,
+      mismatchBytes: count,
+      lastScrub: scrubSummarySchema.nullable(),
+    })
+    .nullable()
+    .default(null),
+});
+export type StoredArray = z.output<typeof storedArraySchema>;
+
+const jobStatusSchema = z.looseObject({
+  id: z.int().min(1),
+  kind: z.enum(["resync", "rebuild", "check", "repair"]),
+  array: z.string(),
+  arrayUuid: z.string().default(""),
+  state: z.enum(["running", "paused", "done", "failed", "cancelled"]),
+  done: z.number(),
+  total: z.number(),
+});
+
+export interface StoredEvent extends ArrayEvent {
+  readonly id: number;
+}
+
+/** The answer that a POST with an Idempotency-Key got. */
+export interface StoredAnswer {
+  readonly fingerprint: string;
+  readonly status: number;
+  readonly location: string | null;
+  readonly contentType: string | null;
+  readonly body: string;
+}
+const storedAnswerSchema = z.object({
+  fingerprint: z.string(),
+  status: count,
+  location: z.string().nullable(),
+  contentType: z.string().nullable(),
+  body: z.string(),
+});
+
+export type StateChange =
+  | { readonly kind: "put-drive"; readonly drive: StoredDrive }
+  | { readonly kind: "delete-drive"; readonly name: string }
+  | { readonly kind: "put-array"; readonly array: StoredArray }
+  | { readonly kind: "forget-array"; readonly uuid: string }
+  | { readonly kind: "put-export"; readonly entry: StoredExport }
+  | { readonly kind: "delete-export"; readonly name: string }
+  | { readonly kind: "put-job"; readonly job: JobStatus }
+  | { readonly kind: "add-event"; readonly event: StoredEvent }
+  | {
+      readonly kind: "put-answer";
+      readonly key: string;
+      readonly answer: StoredAnswer;
+      readonly atMs: number;
+    }
+  /** No id up to these is given again, also after a crash. */
+  | { readonly kind: "reserve-ids"; readonly lastEventId: number; readonly lastJobId: number };
+
+/** Rows as they are kept, checked when they are read: what is in a file may be anything. */
+export const ROW_SCHEMAS = {
+  drives: storedDriveSchema,
+  arrays: storedArraySchema,
+  exports: storedExportSchema,
+  jobs: jobStatusSchema,
+  answers: storedAnswerSchema,
+} as const;
+
+export class State {
+  readonly drives = new Map<string, StoredDrive>();
+  readonly arrays = new Map<string, StoredArray>();
+  readonly exports = new Map<string, StoredExport>();
+  readonly jobs = new Map<number, JobStatus>();
+  /** Oldest first, ids ascending. */
+  readonly events: StoredEvent[] = [];
+  readonly answers = new Map<string, { readonly answer: StoredAnswer; readonly atMs: number }>();
+  lastEventId = 0;
+  lastJobId = 0;
+
+  apply(change: StateChange): void {
+    switch (change.kind) {
+      case "put-drive":
+        this.drives.set(change.drive.name, change.drive);
+        return;
+      case "delete-drive":
+        this.drives.delete(change.name);
+        return;
+      case "put-array":
+        this.arrays.set(change.array.uuid, change.array);
+        return;
+      case "forget-array":
+        this.arrays.delete(change.uuid);
+        return;
+      case "put-export":
+        this.exports.set(change.entry.name, change.entry);
+        return;
+      case "delete-export":
+        this.exports.delete(change.name);
+        return;
+      case "put-job":
+        this.putJob(change.job);
+        return;
+      case "add-event":
+        this.addEvent(change.event);
+        return;
+      case "put-answer":
+        this.putAnswer(change.key, change);
+        return;
+      case "reserve-ids":
+        this.lastEventId = Math.max(this.lastEventId, change.lastEventId);
+        this.lastJobId = Math.max(this.lastJobId, change.lastJobId);
+        return;
+      default:
+        unreachable(change);
+    }
+  }
+
+  /** The changes that make this state anew, for a file that takes the place of a lost one. */
+  *asChanges(): Generator<StateChange> {
+    const { lastEventId, lastJobId } = this;
+    yield { kind: "reserve-ids", lastEventId, lastJobId };
+    for (const drive of this.drives.values()) yield { kind: "put-drive", drive };
+    for (const array of this.arrays.values()) yield { kind: "put-array", array };
+    for (const entry of this.exports.values()) yield { kind: "put-export", entry };
+    for (const job of this.jobs.values()) yield { kind: "put-job", job };
+    for (const event of this.events) yield { kind: "add-event", event };
+    for (const [key, { answer, atMs }] of this.answers) {
+      yield { kind: "put-answer", key, answer, atMs };
+    }
+  }
+
+  private putJob(job: JobStatus): void {
+    this.jobs.set(job.id, job);
+    this.lastJobId = Math.max(this.lastJobId, job.id);
+    for (const id of this.jobs.keys()) {
+      if (id > this.lastJobId - KEPT_JOBS) break;
+      this.jobs.delete(id);
+    }
+  }
+
+  private addEvent(event: StoredEvent): void {
+    this.events.push(event);
+    this.lastEventId = Math.max(this.lastEventId, event.id);
+    if (this.events.length > EVENTS_IN_MEMORY) this.events.shift();
+  }
+
+  private putAnswer(key: string, kept: { answer: StoredAnswer; atMs: number }): void {
+    this.answers.delete(key);
+    this.answers.set(key, { answer: kept.answer, atMs: kept.atMs });
+    for (const [old, { atMs }] of this.answers) {
+      const isOld = atMs < kept.atMs - ANSWER_KEPT_MS || this.answers.size > ANSWERS_MAX;
+      if (!isOld) break;
+      this.answers.delete(old);
+    }
+  }
+}

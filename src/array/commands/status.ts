@@ -1,0 +1,313 @@
+/** What the outside sees of drives and arrays, from what the registry knows. */
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { arrayNameOf, setNameOf } from "../../md/create.ts";
+import { layoutName } from "../../md/layout.ts";
+import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
+import type { Broken } from "../broken-arrays.ts";
+import type { Drive } from "../drives/drive.ts";
+import { policyOf } from "../policy/array-policy.ts";
+import type {
+  ArrayState,
+  ArrayStatus,
+  DriveStatus,
+  DriveSuperblock,
+  MemberErrors,
+  MemberStatus,
+  SyncAction,
+  SyncStatus,
+} from "../protocol.ts";
+import type { RaidArray } from "../raid-array.ts";
+import type { ArrayRecord, Registry } from "../registry.ts";
+import { startNeeds } from "../start/needs.ts";
+import { staleObstacle } from "../start/stale-drive.ts";
+
+const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
+const NO_IO: MemberStatus["io"] = {
+  reads: 0,
+  writes: 0,
+  flushes: 0,
+  bytesRead: 0,
+  bytesWritten: 0,
+};
+const IDLE: SyncStatus = {
+  action: "idle",
+  doneBytes: 0,
+  totalBytes: 0,
+  rateBytesPerSecond: 0,
+  etaSeconds: null,
+};
+
+export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
+  const { name, path, sizeBytes, logicalBlockBytes } = drive.info;
+  const { superblock } = drive;
+  const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
+  const common = { name, path, sizeBytes, logicalBlockBytes, ...told };
+  const holder = registry.holderOf(drive);
+  if (holder !== null) {
+    try {
+      return { ...common, ...heldStatus(holder, drive) };
+    } catch (error) {
+      if (holder.running === null) throw error;
+      holder.running.guard.caught(error);
+      return driveStatus(registry, drive);
+    }
+  }
+  if (drive.failure !== "") return { ...common, state: "faulty", detail: drive.failure };
+  const { probe } = drive;
+  if (probe.kind === "unusable") return { ...common, state: "foreign", detail: probe.detail };
+  if (probe.kind === "none") {
+    const { signature } = drive;
+    if (signature === null || drive.isOurs) return { ...common, state: "available" };
+    return { ...common, state: "foreign", detail: `it holds ${signature}` };
+  }
+  const record = registry.recordOf(drive);
+  if (record === null) {
+    const detail = "it carries the superblock of an array that was deleted here";
+    return { ...common, state: "foreign", detail };
+  }
+  return { ...common, ...idleStatus(registry, record, drive, probe.superblock) };
+}
+
+function superblockStatus(superblock: Superblock): DriveSuperblock {
+  const { arrayUuid, deviceUuid, events, devNumber } = superblock;
+  const role = roleOf(superblock, devNumber);
+  return {
+    arrayUuid,
+    deviceUuid,
+    arrayName: arrayNameOf(setNameOf(superblock)),
+    role: role < Role.limit ? role : null,
+    eventCount: events,
+  };
+}
+
+function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof CommonDrive> {
+  const { running, broken } = record;
+  if (running === null) {
+    const detail = `array ${record.name} is broken and keeps it: restart parityd`;
+    const member = { array: record.name, role: broken?.array?.roleOf(drive) ?? -1 };
+    return member.role < 0 ? { state: "spare", detail } : { state: "member", member, detail };
+  }
+  const role = running.roleOf(drive);
+  if (role < 0) return { state: "spare" };
+  const member = { array: record.name, role };
+  const isFaulty = running.roles[role]!.state === "faulty";
+  return isFaulty
+    ? { state: "faulty", member, detail: drive.failure }
+    : { state: "member", member };
+}
+
+type CommonDrive = Pick<
+  DriveStatus,
+  "name" | "path" | "sizeBytes" | "logicalBlockBytes" | "superblock"
+>;
+
+/** A drive with a superblock that no running array holds. */
+function idleStatus(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+  superblock: Superblock,
+): Omit<DriveStatus, keyof CommonDrive> {
+  const newest = Math.max(
+    record.running?.events ?? 0,
+    ...registry.drivesOf(record.uuid).map((drive) => drive.superblock!.events),
+  );
+  const role = roleOf(superblock, superblock.devNumber);
+  const member = { array: record.name, role };
+  const obstacle = record.running && staleObstacle(record, record.running, drive);
+  if (obstacle !== null) {
+    const told = { state: "stale", needsForce: true, detail: obstacle.detail } as const;
+    return role < Role.limit ? { ...told, member } : told;
+  }
+  if (record.running !== null || superblock.events < newest - 1) {
+    const detail =
+      `it is at event ${superblock.events} and array ${record.name} at ${newest}: ` +
+      "add it to have it rebuilt";
+    return role < Role.limit ? { state: "stale", member, detail } : { state: "stale", detail };
+  }
+  return role < Role.limit ? { state: "member", member } : { state: "spare" };
+}
+
+export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+  const { running, broken } = record;
+  if (broken !== null) return brokenStatus(registry, record, broken);
+  if (running === null) return inactiveStatus(registry, record);
+  try {
+    return runningStatus(record, running);
+  } catch (error) {
+    running.guard.caught(error);
+    return arrayStatus(registry, record);
+  }
+}
+
+/** An array that broke: what it is made of, and nothing of what it was doing. */
+function brokenStatus(
+  registry: Registry,
+  record: ArrayRecord,
+  { array, reason }: Broken,
+): ArrayStatus {
+  const inactive = inactiveStatus(registry, record);
+  const members =
+    array === null ? inactive.members : array.roles.map((_, role) => brokenMember(array, role));
+  return { ...inactive, state: "broken", reason, members };
+}
+
+function brokenMember(array: RaidArray, role: number): MemberStatus {
+  const { drive, state } = array.roles[role]!;
+  return { ...memberStatusOf(role, drive), state };
+}
+
+function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
+  const { synchronizer } = array;
+  return {
+    ...geometryStatus(record, { ...array.identity, setNameBytes: array.setNameBytes }),
+    consistencyPolicy: array.policy.kind,
+    state: arrayStateOf(array),
+    eventCount: array.events,
+    degraded: array.members.degradedCount,
+    reason: array.fence.reason ?? array.readOnlyReason,
+    isHeld: false,
+    startNeeds: null,
+    members: array.roles.map((_, role) => memberStatus(array, role)),
+    spares: array.spares.map(({ name }) => name),
+    sync: syncStatus(array),
+    mismatchBytes: synchronizer.mismatchBytes,
+    lostBytes: array.lostBytes,
+    lastScrub: synchronizer.lastScrub,
+  };
+}
+
+export function arrayStateOf(array: RaidArray): ArrayState {
+  if (array.fence.reason !== null) return "fenced";
+  if (array.isFailed) return "failed";
+  if (array.readOnlyReason !== null) return "read-only";
+  if (array.members.degradedCount > 0) return "degraded";
+  return array.isDirty || array.members.resync !== null ? "active" : "clean";
+}
+
+function memberStatus(array: RaidArray, role: number): MemberStatus {
+  const slot = array.roles[role]!;
+  // Until the superblocks say that its rebuild is complete it does not count as in sync.
+  const state = array.members.rebuildingRole === role ? "rebuilding" : slot.state;
+  const base: MemberStatus = { ...memberStatusOf(role, slot.drive), state };
+  if (state !== "rebuilding") return base;
+  const cursor = array.members.rebuild?.cursor ?? 0;
+  return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };
+}
+
+function memberStatusOf(role: number, drive: Drive | null): Omit<MemberStatus, "state"> {
+  return {
+    role,
+    drive: drive?.name ?? null,
+    errors: drive?.errors() ?? NO_ERRORS,
+    errorKinds: { ...drive?.io.counters.kinds },
+    io: drive?.ioCounts() ?? NO_IO,
+  };
+}
+
+function syncStatus(array: RaidArray): SyncStatus {
+  const job = array.synchronizer.currentJob;
+  if (job === null) return { ...IDLE, action: dueAction(array) };
+  return {
+    action: job.kind,
+    doneBytes: job.done,
+    totalBytes: job.total,
+    rateBytesPerSecond: job.rateBytesPerSecond,
+    etaSeconds: job.etaSeconds,
+  };
+}
+
+/** What is due but has not begun: a moment after the start, or between two jobs. */
+function dueAction(array: RaidArray): SyncAction {
+  if (array.isFailed || array.readOnlyReason !== null) return "idle";
+  if (array.members.rebuild !== null) return "rebuild";
+  return array.members.resync !== null && array.members.degradedCount === 0 ? "resync" : "idle";
+}
+
+function geometryStatus(
+  record: ArrayRecord,
+  superblock: Superblock,
+): Pick<
+  ArrayStatus,
+  | "name"
+  | "uuid"
+  | "nameOnDisk"
+  | "level"
+  | "layout"
+  | "chunkBytes"
+  | "sizeBytes"
+  | "consistencyPolicy"
+  | "syncSpeedMin"
+  | "syncSpeedMax"
+  | "readDeadlineMs"
+  | "writeDeadlineMs"
+> {
+  const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
+  const chunkCount = Math.floor(superblock.sizeSectors / superblock.chunkSectors);
+  const nameOnDisk = arrayNameOf(setNameOf(superblock));
+  return {
+    name: record.name,
+    uuid: record.uuid,
+    nameOnDisk: nameOnDisk === record.name ? null : nameOnDisk,
+    level: "raid5",
+    layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
+    chunkBytes,
+    sizeBytes: chunkCount * chunkBytes * (superblock.memberCount - 1),
+    consistencyPolicy: policyOf(superblock),
+    ...record.tuning,
+  };
+}
+
+/** An array that does not run: what the freshest of its superblocks says. */
+function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+  const drives = registry.drivesOf(record.uuid);
+  const superblocks = drives.map((drive) => drive.superblock!);
+  // The last of its drives may just have left: then what was known of it stands.
+  const freshest = superblocks.reduce(
+    (one, other) => (other.events > one.events ? other : one),
+    superblocks[0] ?? record.lastSeen!,
+  );
+  const members: MemberStatus[] = [];
+  for (let role = 0; role < freshest.memberCount; role += 1) {
+    const drive = seatedDrive(drives, freshest, role);
+    members.push({
+      role,
+      drive: drive?.name ?? null,
+      state: drive === undefined ? "missing" : restingState(drive),
+      errors: NO_ERRORS,
+      errorKinds: {},
+      io: NO_IO,
+    });
+  }
+  return {
+    ...geometryStatus(record, freshest),
+    state: drives.length === 0 ? "absent" : "inactive",
+    eventCount: freshest.events,
+    degraded: members.filter(({ state }) => state !== "in-sync").length,
+    reason: record.reason === "" ? null : record.reason,
+    isHeld: record.isHeld,
+    startNeeds: startNeeds(registry, record),
+    members,
+    spares: [],
+    sync: IDLE,
+    mismatchBytes: record.scrub.mismatchBytes,
+    lostBytes: 0,
+    lastScrub: record.scrub.last,
+  };
+}
+
+/** Of a drive of an array that does not run: one that was being rebuilt is not whole. */
+function restingState({ superblock }: Drive): MemberStatus["state"] {
+  return superblock?.recoveryOffsetSectors === null ? "in-sync" : "rebuilding";
+}
+
+/** The drive that has the role by the freshest superblock; a stale one has none. */
+function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: number) {
+  return drives.find(({ superblock }) => {
+    const { devNumber, events } = superblock!;
+    const isCurrent = events >= freshest.events - 1;
+    // One that the array has gone on without may be one event behind, too.
+    const isListed = freshest.devRoles[devNumber] === role;
+    return isCurrent && isListed && roleOf(superblock!, devNumber) === role;
+  });
+}

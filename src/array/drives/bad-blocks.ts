@@ -1,0 +1,146 @@
+/**
+ * The bad-block log of one member, kept on disk as it changes.
+ *
+ * Order: an entry is durable in the log area, and the superblock says that the log counts, before
+ * `enter` answers true. In memory it holds from the moment it is asked for, so that nobody reads
+ * the row in between. Where it cannot be made durable the member is failed, and the entry leaves
+ * memory again: a drive that dies as a whole has no bad sectors. An entry that cannot be taken out
+ * for want of space stays.
+ */
+import { errnoName } from "../../base/errno.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { type AsyncIo, isDone } from "../../block/async-io.ts";
+import { Outcome } from "../../block/io-error.ts";
+import { SLAB_BYTES } from "../../block/pool.ts";
+import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../../md/bad-block-log.ts";
+import type { Superblock } from "../../md/superblock.ts";
+import { badBlockLogArea } from "../../md/superblock-areas.ts";
+import type { BadRows } from "../../raid5/members/member-set.ts";
+import type { ArrayContext } from "../array-guard.ts";
+import { takeRun } from "../buffers.ts";
+import type { ReactorContext } from "../context.ts";
+import type { RaidArray } from "../raid-array.ts";
+import { admit } from "../running/fence.ts";
+import type { Drive } from "./drive.ts";
+
+export interface BadBlocksHost {
+  /** Writes the superblocks, of which one now says that its log counts (or no longer does). */
+  recordFlag(): Promise<boolean>;
+  /** The log area cannot be written: the member is failed (write-rules 9). */
+  logFailed(errno: number): void;
+}
+
+export class BadBlocks implements BadRows {
+  private readonly context: ArrayContext;
+  private readonly asyncIo: AsyncIo;
+  private readonly drive: Drive;
+  private readonly host: BadBlocksHost;
+  private writing: Promise<boolean> = Promise.resolve(true);
+
+  constructor(options: {
+    context: ArrayContext;
+    asyncIo: AsyncIo;
+    drive: Drive;
+    host: BadBlocksHost;
+  }) {
+    this.context = options.context;
+    this.asyncIo = options.asyncIo;
+    this.drive = options.drive;
+    this.host = options.host;
+  }
+
+  get isEmpty(): boolean {
+    return this.log.isEmpty;
+  }
+
+  get log(): BadBlockLog {
+    return this.drive.badBlocks;
+  }
+
+  has(offset: number, bytes: number): boolean {
+    return this.log.overlaps(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+  }
+
+  isUnread(offset: number, bytes: number): boolean {
+    return this.log.isUnread(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+  }
+
+  async enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean> {
+    if (logArea(this.drive.superblock!).bytes === 0) return false;
+    const wasEmpty = this.log.isEmpty;
+    const wasBad = this.has(offset, bytes);
+    if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES, cause)) return false;
+    if (await this.write()) return wasEmpty ? this.host.recordFlag() : true;
+    if (!wasBad) this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+    return false;
+  }
+
+  async clear(offset: number, bytes: number): Promise<boolean> {
+    if (!this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
+    if (!(await this.write())) {
+      this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
+      return false;
+    }
+    return this.log.isEmpty ? this.host.recordFlag() : true;
+  }
+
+  /** One write of the area after the other, each with what holds then. */
+  private write(): Promise<boolean> {
+    const result = this.writing.then(() => this.writeArea());
+    this.writing = result;
+    return result;
+  }
+
+  private async writeArea(): Promise<boolean> {
+    const { enginePool, memory } = this.context;
+    const address = await takeRun(this.context, SLAB_BYTES);
+    const { offset, bytes } = logArea(this.drive.superblock!);
+    memory.bytes.fill(0xff, address, address + bytes);
+    memory.bytes.set(encodeBadBlockLog(this.log), address);
+    const range = { offset, bytes, address };
+    const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
+    enginePool.free(address, SLAB_BYTES);
+    const isRefused = answer.outcome === Outcome.noSpace;
+    if (!isDone(answer) && !isRefused) this.host.logFailed(answer.errno);
+    return isDone(answer);
+  }
+}
+
+/** Seats the log of a drive that takes a role. */
+export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): void {
+  admit(drive);
+  array.members.badRows[role] = new BadBlocks({
+    context: array.context,
+    asyncIo: array.asyncIo,
+    drive,
+    host: {
+      recordFlag: () => array.record(),
+      logFailed: (errno) => {
+        const isStill = array.roles[role]!.drive === drive && array.members.isPresent(role);
+        if (isStill) array.writeFailed(role, `bad-block log write: ${errnoName(errno)}`);
+      },
+    },
+  });
+}
+
+/** Where the log lies on the device, in whole rows; 0 bytes: there is none. */
+export function logArea(superblock: Superblock): { offset: number; bytes: number } {
+  const area = badBlockLogArea(superblock);
+  if (area === null) return { offset: 0, bytes: 0 };
+  return { offset: area.start * SECTOR_BYTES, bytes: (area.end - area.start) * SECTOR_BYTES };
+}
+
+/** Fills the log of a drive that joins an array with "no entry", as md does. */
+export async function writeEmptyLog(
+  { context, asyncIo }: { context: ReactorContext; asyncIo: AsyncIo },
+  drive: Drive,
+  superblock: Superblock,
+): Promise<boolean> {
+  const { offset, bytes } = logArea(superblock);
+  if (bytes === 0) return true;
+  const address = await takeRun(context, SLAB_BYTES);
+  context.memory.bytes.fill(0xff, address, address + bytes);
+  const answer = await asyncIo.write(drive.io, { offset, bytes, address }, { isFua: true });
+  context.enginePool.free(address, SLAB_BYTES);
+  return isDone(answer);
+}

@@ -1,0 +1,149 @@
+/**
+ * Keeps the write-intent bitmap of a running array on its members: writes the blocks that have
+ * changed, and clears bits that have rested (md/bitmap-state.ts has the rules).
+ *
+ * One block is written at a time, to all members that are there, durably. A member that does not
+ * take it is failed, like one with a failed data write (write-rules 13). One that has no room for
+ * it is not (write-rules 20): the block is tried again with the next pass and by the next write
+ * that needs it, and until then writes whose bits are not durable are refused. Each write has a
+ * buffer of its own: that of one that hangs is not used again (write-rules 10).
+ */
+import { inBackground } from "../../base/background.ts";
+import { errnoName } from "../../base/errno.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { isDone } from "../../block/async-io.ts";
+import { Outcome } from "../../block/io-error.ts";
+import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
+import type { BitmapState } from "../../md/bitmap-state.ts";
+import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
+import { takeRun } from "../buffers.ts";
+import type { Drive } from "../drives/drive.ts";
+import type { RaidArray } from "../raid-array.ts";
+
+/** A bit is cleared in the second pass after its last write, and the header needs one before. */
+const PASSES_AT_STOP = 3;
+
+export class BitmapKeeper {
+  readonly state: BitmapState;
+  /** Writes that wait for bits are told that there is no room. */
+  onRefused: () => void = () => {};
+  private readonly array: RaidArray;
+  private timer = 0;
+  private isStopped = false;
+  private isQueued = false;
+  private writing: Promise<unknown> = Promise.resolve();
+  private passing: Promise<void> = Promise.resolve();
+
+  constructor({ array, state }: { array: RaidArray; state: BitmapState }) {
+    this.array = array;
+    this.state = state;
+  }
+
+  /** Begins to clear what rests. */
+  start(): void {
+    const { timers } = this.array.context;
+    if (this.isStopped) return;
+    this.timer = timers.scheduleAfter(this.state.daemonSleepMs, () => {
+      this.passing = this.pass().then(() => this.start());
+      inBackground(this.passing, this.array.guard);
+    });
+  }
+
+  /** A write waits for bits: writes the urgent blocks soon. */
+  requestBlocks(): void {
+    if (this.isQueued) return;
+    this.isQueued = true;
+    inBackground(this.writeBlocks({ urgentOnly: true }), this.array.guard);
+  }
+
+  /**
+   * True when every block that was to be written is durable, or nothing may be written; false:
+   * there is no room.
+   */
+  writeBlocks({ urgentOnly }: { urgentOnly: boolean }): Promise<boolean> {
+    const written = this.writing.then(() => this.writeAll(urgentOnly));
+    this.writing = written;
+    return written;
+  }
+
+  /**
+   * Order: the header with the new event count is durable before the superblocks with it are
+   * written, or a crash in between would make the bitmap stale.
+   */
+  setEvents(events: number): Promise<boolean> {
+    this.state.setEvents(events);
+    return this.writeBlocks({ urgentOnly: true });
+  }
+
+  /** Ends the passes; with `clears` bits that rest are cleared on the way. */
+  async stop({ clears }: { clears: boolean }): Promise<void> {
+    this.isStopped = true;
+    this.array.context.timers.cancel(this.timer);
+    await this.passing;
+    for (let round = 0; clears && round < PASSES_AT_STOP; round += 1) await this.pass();
+    await this.writing;
+  }
+
+  private async pass(): Promise<void> {
+    const { array, state } = this;
+    if (array.isFailed || state.isSettled) return;
+    if (state.startPass()) state.finishPass(await array.engine.flush());
+    await this.writeBlocks({ urgentOnly: false });
+  }
+
+  private async writeAll(urgentOnly: boolean): Promise<boolean> {
+    const { array, state } = this;
+    this.isQueued = false;
+    while (!array.isFailed && !array.isReadOnlyStart) {
+      const block = state.nextBlock(0, urgentOnly);
+      if (block < 0) return true;
+      if (await this.writeBlock(block)) continue;
+      this.onRefused();
+      return false;
+    }
+    return true;
+  }
+
+  private async writeBlock(block: number): Promise<boolean> {
+    const { array, state } = this;
+    const { enginePool, memory } = array.context;
+    const address = await takeRun(array.context, BITMAP_BLOCK_BYTES);
+    if (array.isFailed) {
+      enginePool.free(address, BITMAP_BLOCK_BYTES);
+      return true;
+    }
+    state.beginBlockWrite(block);
+    const from = block * BITMAP_BLOCK_BYTES;
+    memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);
+    const writes: Promise<boolean>[] = [];
+    for (const [role, { drive }] of array.roles.entries()) {
+      if (drive === null || !array.members.isPresent(role)) continue;
+      writes.push(this.writeTo(role, drive, from, address));
+    }
+    const hasRoom = (await Promise.all(writes)).every((isTaken) => isTaken);
+    enginePool.free(address, BITMAP_BLOCK_BYTES);
+    if (hasRoom) state.endBlockWrite(block);
+    else state.refuseBlockWrite(block);
+    return hasRoom;
+  }
+
+  /** False: there is no room. */
+  private async writeTo(
+    role: number,
+    drive: Drive,
+    from: number,
+    address: number,
+  ): Promise<boolean> {
+    const { array } = this;
+    const epoch = array.members.epoch[role];
+    const { log } = drive.superblock!;
+    if (log.kind !== "bitmap") return true;
+    const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
+    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
+    const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
+    if (isDone(answer) || array.members.epoch[role] !== epoch) return true;
+    if (answer.outcome === Outcome.noSpace) return false;
+    array.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
+    return true;
+  }
+}

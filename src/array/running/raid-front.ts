@@ -1,0 +1,247 @@
+/**
+ * The ArrayFront of a running array: answers requests itself or hands them to the engine.
+ *
+ * It keeps a book of what is not answered, of its own and not the engine's: where the array breaks,
+ * whatever state the engine is in, each request is answered EIO exactly once. Such a front stays,
+ * and answers EIO to all that comes.
+ */
+import { assert, assertShared } from "../../base/assert.ts";
+import { EIO, EPERM, ESHUTDOWN } from "../../base/errno.ts";
+import type { StripeEngine } from "../../raid5/engine.ts";
+import type { ArrayGuard } from "../array-guard.ts";
+import {
+  type ArrayFront,
+  FRONT_REQUESTS_MAX,
+  type FrontCompletion,
+  FrontFlag,
+  FrontOp,
+  type FrontOpCode,
+} from "../front.ts";
+import type { RoleSlot } from "../start-plan.ts";
+
+export class RaidArrayFront implements ArrayFront {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly preferredBytes: number;
+  isReadOnly = false;
+  /** Set when the array stops: what comes from now on is refused. */
+  isStopping = false;
+  /** Requests taken, of any kind: shows whether clients are at work. */
+  requestCount = 0;
+  writeCount = 0;
+  private readonly engine: StripeEngine;
+  private readonly guard: ArrayGuard;
+  private readonly roles: readonly RoleSlot[];
+  private readonly zeroes: StripeEngine["zeroes"];
+  private readonly clients: (FrontCompletion | null)[] = [];
+  private readonly book = new RequestBook();
+  /** Requests answered without the engine wait here for the end of the turn: entry, status. */
+  private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 2);
+  private earlyCount = 0;
+
+  constructor(options: {
+    name: string;
+    engine: StripeEngine;
+    roles: readonly RoleSlot[];
+    guard: ArrayGuard;
+  }) {
+    const { geometry } = options.engine;
+    this.name = options.name;
+    this.engine = options.engine;
+    this.guard = options.guard;
+    this.roles = options.roles;
+    this.zeroes = options.engine.zeroes;
+    this.sizeBytes = geometry.sizeBytes;
+    this.preferredBytes = geometry.preferredBytes;
+  }
+
+  get isRotational(): boolean {
+    return this.roles.some(({ drive }) => drive?.info.isRotational === true);
+  }
+
+  get canTrim(): boolean {
+    if (this.guard.isBroken) return false;
+    try {
+      return this.zeroes.stripes.canPunch;
+    } catch (error) {
+      this.guard.caught(error);
+      return false;
+    }
+  }
+
+  allocationAt(offset: number): number {
+    if (this.guard.isBroken) return 0;
+    try {
+      return this.zeroes.allocation.stateAt(offset);
+    } catch (error) {
+      this.guard.caught(error);
+      return 0;
+    }
+  }
+
+  allocationEnd(offset: number, limit: number): number {
+    if (this.guard.isBroken) return limit;
+    try {
+      return this.zeroes.allocation.endAt(offset, limit);
+    } catch (error) {
+      this.guard.caught(error);
+      return limit;
+    }
+  }
+
+  attach(onComplete: FrontCompletion): number {
+    const free = this.clients.indexOf(null);
+    const handle = free >= 0 ? free : this.clients.length;
+    this.clients[handle] = onComplete;
+    return handle;
+  }
+
+  detach(handle: number): void {
+    this.clients[handle] = null;
+  }
+
+  submit(
+    handle: number,
+    op: FrontOpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    flags: number,
+    tag: number,
+  ): void {
+    const { guard } = this;
+    this.requestCount += 1;
+    const entry = this.book.enter(handle, tag);
+    // A client may submit while it takes a completion.
+    const wasOutside = guard.isOutside;
+    guard.isOutside = false;
+    try {
+      this.take(entry, op, offset, bytes, address, flags);
+    } catch (error) {
+      guard.caught(error);
+    }
+    guard.isOutside = wasOutside;
+  }
+
+  /** Delivers an answer of the engine. */
+  finished(entry: number, status: number, address: number): void {
+    const onComplete = this.clients[this.book.clientOf(entry)];
+    assert(onComplete !== null && onComplete !== undefined, "a client stays until it is answered");
+    if (address !== 0) this.engine.handOver(address);
+    const tag = this.book.leave(entry);
+    this.guard.isOutside = true;
+    onComplete(tag, status, address);
+    this.guard.isOutside = false;
+  }
+
+  /** There are answers for the next turn. */
+  get isDue(): boolean {
+    return this.earlyCount > 0;
+  }
+
+  /** Once a turn: answers what the engine did not get. */
+  turn(): void {
+    for (let index = 0; index < this.earlyCount; index += 1) {
+      const at = index * 2;
+      this.finished(this.early[at]!, this.early[at + 1]!, 0);
+    }
+    this.earlyCount = 0;
+  }
+
+  /** The array is broken: answers everything that was under way. */
+  answerAll(status: number): void {
+    this.earlyCount = 0;
+    for (const entry of this.book.open()) this.finished(entry, status, 0);
+  }
+
+  private take(
+    entry: number,
+    op: FrontOpCode,
+    offset: number,
+    bytes: number,
+    address: number,
+    flags: number,
+  ): void {
+    if (this.guard.isBroken) {
+      this.answerLater(entry, EIO);
+      return;
+    }
+    if (this.isStopping) {
+      this.answerLater(entry, ESHUTDOWN);
+      return;
+    }
+    if (this.engine.members.isFenced) {
+      this.answerLater(entry, EIO);
+      return;
+    }
+    const isWrite = op !== FrontOp.read && op !== FrontOp.flush;
+    if (isWrite && this.isReadOnly) {
+      this.answerLater(entry, EPERM);
+      return;
+    }
+    if (op === FrontOp.trim || op === FrontOp.writeZeroes) {
+      const isTrim = op === FrontOp.trim;
+      const status = this.zeroes.stripes.judge({ isTrim, offset, bytes, flags });
+      if (status >= 0) {
+        this.answerLater(entry, status);
+        return;
+      }
+    }
+    if (isWrite) this.writeCount += 1;
+    const isFua = (flags & FrontFlag.fua) !== 0;
+    this.engine.submit(0, op, offset, bytes, address, isFua, entry, flags);
+  }
+
+  private answerLater(entry: number, status: number): void {
+    const at = this.earlyCount * 2;
+    this.early[at] = entry;
+    this.early[at + 1] = status;
+    this.earlyCount += 1;
+  }
+}
+
+/** The requests that are not answered: of which client, and under which tag of it. */
+class RequestBook {
+  private readonly client = new Uint32Array(FRONT_REQUESTS_MAX);
+  private readonly tag = new Uint32Array(FRONT_REQUESTS_MAX);
+  private readonly isOpen = new Uint8Array(FRONT_REQUESTS_MAX);
+  private readonly freeList = new Uint16Array(FRONT_REQUESTS_MAX);
+  private freeCount = FRONT_REQUESTS_MAX;
+
+  constructor() {
+    for (let index = 0; index < FRONT_REQUESTS_MAX; index += 1) {
+      this.freeList[index] = FRONT_REQUESTS_MAX - 1 - index;
+    }
+  }
+
+  enter(client: number, tag: number): number {
+    assertShared(this.freeCount > 0, "clients keep below the request limit");
+    this.freeCount -= 1;
+    const entry = this.freeList[this.freeCount]!;
+    this.client[entry] = client;
+    this.tag[entry] = tag;
+    this.isOpen[entry] = 1;
+    return entry;
+  }
+
+  clientOf(entry: number): number {
+    assert(this.isOpen[entry] === 1, "a request is answered once");
+    return this.client[entry]!;
+  }
+
+  /** Its tag. */
+  leave(entry: number): number {
+    this.isOpen[entry] = 0;
+    this.freeList[this.freeCount] = entry;
+    this.freeCount += 1;
+    return this.tag[entry]!;
+  }
+
+  open(): number[] {
+    const entries: number[] = [];
+    for (let entry = 0; entry < FRONT_REQUESTS_MAX; entry += 1) {
+      if (this.isOpen[entry] === 1) entries.push(entry);
+    }
+    return entries;
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * Writes the superblocks of an array: one update at a time, each with events + 1 on every member.
+ *
+ * Changes that are asked for while an update is under way go out together in the next one. A
+ * member on which the write fails is failed (write-rules 13), and the update is repeated on the
+ * rest with a new event count, until all that are left have taken it. Once two members are gone
+ * nothing more is written (write-rules 15).
+ *
+ * A member that has no room for it is not failed (write-rules 20). It is one event behind then,
+ * like after an update that was cut short, and the update has not been made durable. Order: what it
+ * lacks is on it before any further update goes to anyone, or it would count as stale. That is
+ * tried again from time to time, and with each update that is asked for.
+ */
+import { inBackground } from "../../base/background.ts";
+import type { Guard } from "../../base/guard.ts";
+import type { SharedMemory } from "../../base/memory.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+import { type AsyncIo, isDone } from "../../block/async-io.ts";
+import { Outcome } from "../../block/io-error.ts";
+import type { BufferPool } from "../../block/pool.ts";
+import { SLAB_BYTES } from "../../block/pool.ts";
+import {
+  encodeSuperblock,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Superblock,
+} from "../../md/superblock.ts";
+import type { Timers } from "../../reactor/timers.ts";
+import type { Drive } from "../drives/drive.ts";
+
+export interface SuperblockHost {
+  /** What must be durable before the next update is. False: there is no room for it. */
+  beforeUpdate(): Promise<boolean>;
+  /** The drives that get the update, and what to write on each. Raises the event count by one. */
+  nextSuperblocks(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
+  /** Whether the drive is still one of those that get updates. */
+  isMember(drive: Drive): boolean;
+  /** True once too few members are left to write anything. */
+  mayNotWrite(): boolean;
+  /** The superblock of this drive cannot be written. */
+  superblockFailed(drive: Drive, errno: number): void;
+}
+
+const BUFFER_WAIT_MS = 1;
+const RETRY_MS = 500;
+
+interface SuperblockWrite {
+  readonly drive: Drive;
+  readonly superblock: Superblock;
+}
+
+export class SuperblockWriter {
+  private readonly host: SuperblockHost;
+  private readonly asyncIo: AsyncIo;
+  private readonly memory: SharedMemory;
+  private readonly pool: BufferPool;
+  private readonly guard: Guard;
+  private readonly timers: Timers;
+  private queue: { change: () => void; resolve: (isDurable: boolean) => void }[] = [];
+  private isRunning = false;
+  /** What drives had no room for. */
+  private refused: SuperblockWrite[] = [];
+  private isRefused = false;
+  private retryTimer = 0;
+  private isClosed = false;
+
+  constructor(options: {
+    host: SuperblockHost;
+    asyncIo: AsyncIo;
+    memory: SharedMemory;
+    pool: BufferPool;
+    guard: Guard;
+    timers: Timers;
+  }) {
+    this.host = options.host;
+    this.asyncIo = options.asyncIo;
+    this.memory = options.memory;
+    this.pool = options.pool;
+    this.guard = options.guard;
+    this.timers = options.timers;
+  }
+
+  get isBusy(): boolean {
+    return this.isRunning;
+  }
+
+  /** The last update has not been made durable for want of space, and for nothing else. */
+  get hasNoRoom(): boolean {
+    return this.isRefused;
+  }
+
+  /** As `update`; where there is no room for it, again until there is, or `mayEnd`. */
+  async insist(change: () => void, mayEnd: () => boolean): Promise<boolean> {
+    let isDurable = await this.update(change);
+    while (!isDurable && this.hasNoRoom && !mayEnd()) {
+      // Nothing tells that a file system has room again.
+      await this.timers.sleep(RETRY_MS);
+      isDurable = await this.update(() => {});
+    }
+    return isDurable;
+  }
+
+  /** Nothing more is written from now on by itself. */
+  close(): void {
+    this.isClosed = true;
+    this.timers.cancel(this.retryTimer);
+  }
+
+  /** Applies `change` and writes all superblocks. True when the update is durable. */
+  update(change: () => void): Promise<boolean> {
+    const result = new Promise<boolean>((resolve) => this.queue.push({ change, resolve }));
+    if (!this.isRunning) inBackground(this.run(), this.guard);
+    return result;
+  }
+
+  /**
+   * Brings members that an update cut short did not reach to the event count of the others, with
+   * what that update said. For the start of an array, before any update: two updates cut short in a
+   * row would otherwise leave a current member two events behind, which counts as stale.
+   */
+  async catchUp(writes: readonly SuperblockWrite[]): Promise<void> {
+    const address = await this.takeBuffer();
+    for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
+      await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
+    }
+    this.pool.free(address, SLAB_BYTES);
+  }
+
+  private async run(): Promise<void> {
+    this.isRunning = true;
+    while (this.queue.length > 0) {
+      const batch = this.queue;
+      this.queue = [];
+      for (const { change } of batch) change();
+      const isDurable = await this.writeUntilStable();
+      this.isRefused = !isDurable && !this.host.mayNotWrite();
+      if (this.isRefused) this.retryLater();
+      for (const { resolve } of batch) resolve(isDurable);
+    }
+    this.isRunning = false;
+    if (this.queue.length > 0) inBackground(this.run(), this.guard);
+  }
+
+  private retryLater(): void {
+    if (this.isClosed) return;
+    this.timers.cancel(this.retryTimer);
+    this.retryTimer = this.timers.scheduleAfter(RETRY_MS, () =>
+      inBackground(
+        this.update(() => {}),
+        this.guard,
+      ),
+    );
+  }
+
+  private async takeBuffer(): Promise<number> {
+    for (;;) {
+      const address = this.pool.allocate(SLAB_BYTES);
+      if (address !== 0) return address;
+      await this.timers.sleep(BUFFER_WAIT_MS);
+    }
+  }
+
+  private async writeUntilStable(): Promise<boolean> {
+    while (!this.host.mayNotWrite()) {
+      // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
+      const address = await this.takeBuffer();
+      const isReady = (await this.host.beforeUpdate()) && (await this.bringUp(address));
+      // Rule 15: completions of one reap are judged together. What the first of them has begun
+      // would be refused after the second, and a spare that refuses it counts as failed.
+      if (this.host.mayNotWrite()) {
+        this.pool.free(address, SLAB_BYTES);
+        break;
+      }
+      if (!isReady) {
+        this.pool.free(address, SLAB_BYTES);
+        return false;
+      }
+      const writes = this.host.nextSuperblocks();
+      let failedCount = 0;
+      for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
+        const batch = writes.slice(first, first + SLAB_BYTES / ROW_BYTES);
+        failedCount += await this.writeBatch(batch, address);
+      }
+      this.pool.free(address, SLAB_BYTES);
+      if (failedCount === 0) return this.refused.length === 0 && !this.host.mayNotWrite();
+    }
+    return false;
+  }
+
+  /** Writes what earlier updates had no room for; false where there is none yet. */
+  private async bringUp(address: number): Promise<boolean> {
+    const writes = this.refused.filter(({ drive }) => this.host.isMember(drive));
+    this.refused = [];
+    for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
+      await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
+    }
+    return this.refused.length === 0;
+  }
+
+  private async writeBatch(batch: readonly SuperblockWrite[], address: number): Promise<number> {
+    const answers = await Promise.all(
+      batch.map(({ drive, superblock }, index) => {
+        const page = address + index * ROW_BYTES;
+        this.memory.bytes.set(encodeSuperblock(superblock), page);
+        const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address: page };
+        return this.asyncIo.write(drive.io, range, { isFua: true });
+      }),
+    );
+    let failedCount = 0;
+    for (const [index, answer] of answers.entries()) {
+      const { drive, superblock } = batch[index]!;
+      if (isDone(answer)) {
+        drive.probe = { kind: "member", superblock: afterWrite(drive, superblock) };
+        continue;
+      }
+      if (answer.outcome === Outcome.noSpace) {
+        this.refused.push({ drive, superblock });
+        continue;
+      }
+      failedCount += 1;
+      this.host.superblockFailed(drive, answer.errno);
+    }
+    return failedCount;
+  }
+}
+
+/**
+ * What an update changes is as it was written now. The rest stands as it is known: a change that
+ * was made while an earlier update waited for room is in the next one.
+ */
+function afterWrite(drive: Drive, written: Superblock): Superblock {
+  const { events, updatedAt, devRoles, resyncOffsetSectors } = written;
+  const { recoveryOffsetSectors, hasBadBlocks } = written;
+  const known = drive.superblock ?? written;
+  return {
+    ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors },
+    ...{ recoveryOffsetSectors, hasBadBlocks },
+  };
+}

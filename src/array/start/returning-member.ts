@@ -1,0 +1,70 @@
+/**
+ * A drive with a superblock of an array that runs: one that was away, or comes late.
+ *
+ * | it is                                      | what follows                                    |
+ * |--------------------------------------------|-------------------------------------------------|
+ * | a spare                                    | it joins as one                                 |
+ * | a member, and nothing was written since    | it is a member again, nothing is rebuilt        |
+ * | a member, and the bitmap knows what was    | that is rebuilt                                 |
+ * | a member that was failed or removed by     | it stays stale: whoever did that has a reason   |
+ * |  request                                   |                                                 |
+ * | anything else: older, a copy, with a       | it stays stale, and is told                     |
+ * |  history of its own                        |                                                 |
+ *
+ * Only what is safe and cheap happens by itself (write-rules 19). It goes the way of every rebuild:
+ * the superblocks name the drive with recovery_offset 0, and the update that ends the rebuild makes
+ * it count. A write in between makes the rebuild longer, and nothing else.
+ */
+import { roleOf, type Superblock } from "../../md/superblock.ts";
+import { canRebuildPartially } from "../commands/members.ts";
+import type { Drive } from "../drives/drive.ts";
+import { policyOf } from "../policy/array-policy.ts";
+import type { RaidArray } from "../raid-array.ts";
+import type { Registry } from "../registry.ts";
+import { hasOtherHistory, isFormerMember } from "./stale-drive.ts";
+
+/** Takes the drive back, or says why it stays out. */
+export async function takeBack(registry: Registry, array: RaidArray, drive: Drive): Promise<void> {
+  const superblock = drive.superblock!;
+  const role = roleOf(superblock, superblock.devNumber);
+  const obstacle = obstacleTo(registry, array, drive);
+  if (obstacle !== null) {
+    const text = `drive ${drive.name} of role ${role} is back and stays out: ${obstacle}`;
+    array.emit("member.returned", "info", text, { drive: drive.name });
+    return;
+  }
+  const isSeated = await array.seatForRebuild(drive, role, superblock, { isPartial: true });
+  if (!isSeated) return;
+  const text = `drive ${drive.name} (role ${role}) is back: what it lacks is rebuilt`;
+  array.emit("member.returned", "info", text, { drive: drive.name });
+}
+
+function obstacleTo(registry: Registry, array: RaidArray, drive: Drive): string | null {
+  const superblock = drive.superblock!;
+  if (array.isFailed || array.readOnlyReason !== null) return "the array is not writable";
+  if (drive.info.isReadOnly) return "it is read-only";
+  if (drive.outstanding > 0) return "requests of before are still outstanding on it";
+  if (array.dismissed.has(superblock.deviceUuid)) {
+    return "it was failed or removed by request; add it to have it rebuilt";
+  }
+  const copy = [...registry.drives.values()].find(
+    (other) => other !== drive && other.superblock?.deviceUuid === superblock.deviceUuid,
+  );
+  if (copy !== undefined) return `it is a copy of drive ${copy.name}; disconnect one of the two`;
+  const isBusy = array.seating !== null || array.members.rebuild !== null;
+  if (isBusy || array.synchronizer.currentJob !== null) {
+    return "another drive is being rebuilt; add it when that has ended";
+  }
+  if (hasOtherHistory(array, drive) !== false) {
+    return "it was written to apart from the array; add it with force to give that up";
+  }
+  if (canRebuildPartially(array, drive) || isUnchanged(array, drive, superblock)) return null;
+  return "the array was written to since it left; add it to have it rebuilt";
+}
+
+/** No data has been written since the drive was a member. */
+function isUnchanged(array: RaidArray, drive: Drive, superblock: Superblock): boolean {
+  const isClean = superblock.resyncOffsetSectors === null && array.members.resync === null;
+  if (!isClean || policyOf(superblock) !== array.policy.kind) return false;
+  return isFormerMember(array, drive) && array.state.isUnchangedSince(superblock.events);
+}

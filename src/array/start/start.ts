@@ -1,0 +1,302 @@
+/**
+ * Starts an array from the drives that carry its superblocks, and stops it.
+ *
+ * An array starts by itself when every member that its freshest superblock lists is there. A start
+ * that was asked for also does without one. Order: where a member is left out that the superblocks
+ * still list as active, its absence is recorded on the others before anything else is written, so
+ * that it can never come back as current.
+ *
+ * A drive that another host holds ends the start, wherever it is met: to start without it would
+ * record it as missing on the others (write-rules 21).
+ */
+import { err, ok, type Result } from "../../base/result.ts";
+import type { AssemblyPlan } from "../../md/assemble/assemble.ts";
+import { Role } from "../../md/superblock.ts";
+import type { Drive } from "../drives/drive.ts";
+import type { CommandError } from "../protocol.ts";
+import { type ArrayRecord, commandError, type Registry } from "../registry.ts";
+import { syncFactsOf } from "../running/array-superblocks.ts";
+import { holderText, isShut } from "../running/fence.ts";
+import type { StartPlan } from "../start-plan.ts";
+import { recoverConsistency } from "./consistency.ts";
+import { judgeStart } from "./needs.ts";
+import { takeBack } from "./returning-member.ts";
+import { stripeMemoryLacking } from "./stripe-memory.ts";
+
+export interface StartOptions {
+  readonly force: boolean;
+  readonly readOnly: boolean;
+}
+
+/** Starts `record` if all its listed members are there; otherwise says in it what is lacking. */
+export async function autoStart(registry: Registry, record: ArrayRecord): Promise<void> {
+  if (record.running !== null || !record.mayStart || record.isHeld || registry.isStopping) return;
+  if (record.broken !== null) return;
+  const judged = judgeStart(registry, record, { force: false });
+  if (!judged.ok) {
+    record.reason = judged.error.detail;
+    return;
+  }
+  const lacking = listedButMissing(judged.value);
+  if (lacking.length > 0) {
+    record.reason = `waiting for role ${lacking.join(", ")}: ${wayOut(registry, record, lacking)}`;
+    return;
+  }
+  await begin(registry, record, judged.value, { force: false, readOnly: false });
+}
+
+/** What is known of the drive that ought to fill one of `roles`, and what to do. */
+function wayOut(registry: Registry, record: ArrayRecord, roles: readonly number[]): string {
+  for (const { name, claim, probe, isUnreadable, outstanding } of registry.drives.values()) {
+    if (claim === null || claim.arrayUuid !== record.uuid || !roles.includes(claim.role)) continue;
+    if (probe.kind === "unusable") {
+      return (
+        `drive ${name} claims it and cannot be used. ${probe.detail} Start the array to run ` +
+        "degraded."
+      );
+    }
+    if (outstanding > 0) {
+      return `requests of before are still outstanding on drive ${name}. Start again when they end`;
+    }
+    if (isUnreadable) {
+      return `drive ${name} cannot be read. Check it, or start the array to run degraded.`;
+    }
+  }
+  return "connect the drive, or start the array to run degraded";
+}
+
+export async function startArray(
+  registry: Registry,
+  record: ArrayRecord,
+  options: StartOptions,
+): Promise<Result<undefined, CommandError>> {
+  if (record.running !== null) {
+    // Whoever wants it to run has that.
+    if (!options.readOnly || record.running.readOnlyReason !== null) return ok();
+    const detail = `array ${record.name} runs, and takes writes: stop it first`;
+    return err(commandError("conflict", "already-running", detail));
+  }
+  await registry.waitForProbes();
+  const unreadable = await readAgain(registry, record);
+  if (registry.drivesOf(record.uuid).length === 0) {
+    const detail = `no drive carries a superblock of array ${record.name} any more`;
+    return err(commandError("conflict", "no-members", detail));
+  }
+  const fenced = fencedAtStart(registry, record);
+  if (fenced !== null) return err(fenced);
+  if (unreadable !== null) {
+    record.reason = unreadable;
+    return err(commandError("io", "drive-unreadable", unreadable));
+  }
+  const judged = judgeStart(registry, record, options);
+  if (!judged.ok) {
+    record.reason = judged.error.detail;
+    return err(commandError("conflict", judged.error.kind, judged.error.detail));
+  }
+  const readOnlyDrive = registry.drivesOf(record.uuid).find(({ info }) => info.isReadOnly);
+  if (readOnlyDrive !== undefined && !options.readOnly) {
+    const detail = `drive ${readOnlyDrive.name} was opened read-only; start the array read-only`;
+    return err(commandError("conflict", "drive-read-only", detail));
+  }
+  return begin(registry, record, judged.value, options);
+}
+
+export async function stopArray(registry: Registry, record: ArrayRecord): Promise<void> {
+  const { running } = record;
+  if (running === null) return;
+  await running.stop();
+  // What was refused in this turn is answered before the front goes.
+  running.front.turn();
+  record.running = null;
+  record.scrub = running.synchronizer.memory;
+  record.reason = "stopped";
+  registry.onRunningChanged(record);
+  running.emit("array.stopped", "info", `array ${record.name} is stopped`);
+}
+
+/** Drives that were left out of the start may be taken back, like those that come late. */
+async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecord): Promise<void> {
+  if (running === null || running.isReadOnlyStart) return;
+  for (const drive of registry.drivesOf(uuid)) {
+    if (registry.holderOf(drive) !== null || drive.isUnreadable) continue;
+    // One that is recorded as faulty had failed, or was failed: somebody adds it again, or nobody.
+    const { devNumber } = drive.superblock!;
+    if (running.identity.devRoles[devNumber] === Role.faulty) continue;
+    await takeBack(registry, running, drive);
+  }
+}
+
+/** Why the array cannot start, where a drive of it has answered that another host has it. */
+function fencedAtStart(registry: Registry, record: ArrayRecord): CommandError | null {
+  const drive = registry.drivesOf(record.uuid).find(isShut);
+  return drive === undefined ? null : fencedError(record, holderText(drive));
+}
+
+function fencedError(record: ArrayRecord, holder: string): CommandError {
+  record.reason = `${holder}. Try again when that host has let go of it`;
+  return commandError("conflict", "fenced", record.reason);
+}
+
+/** Puts a plan into effect: registers the running array and records what changed. */
+export async function runPlan(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: StartPlan,
+  { mustRecord }: { mustRecord: boolean },
+): Promise<Result<undefined, CommandError>> {
+  const array = registry.createRunning(record, plan);
+  for (const drive of array.drives()) drive.isOurs = true;
+  record.running = array;
+  await array.policy.prepare();
+  // Order: all members are at one event count before the next update begins.
+  const lagging = array.state.lagging(plan.superblock, array.roles);
+  if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
+  // Also where nothing but the story on disk has changed: a resync that had come to its end, or
+  // one that has to begin before the checkpoint there (write-rules 23).
+  const isToldWell =
+    array.state.resyncOffset(syncFactsOf(array)) === plan.superblock.resyncOffsetSectors;
+  if ((mustRecord || !isToldWell) && !plan.isReadOnly) {
+    const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
+    if (!isDurable && !array.members.isFenced) {
+      await stopArray(registry, record);
+      const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
+      record.reason = detail;
+      return err(commandError("io", "superblock-write-failed", detail));
+    }
+  }
+  const { reason } = array.fence;
+  if (reason !== null) {
+    await stopArray(registry, record);
+    return err(fencedError(record, reason));
+  }
+  record.reason = "";
+  array.start();
+  registry.onRunningChanged(record);
+  return ok();
+}
+
+/**
+ * Reads what the drives say now: what a run that failed had in memory is no authority. A drive that
+ * cannot be read is left out; the answer is not null when none can.
+ */
+async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
+  const drives = registry.drivesOf(record.uuid);
+  // Order: what one still owes may say that another host has it, which is of before, too.
+  const haveAnswered = await Promise.all(
+    drives.map((drive) => drive.hasAnswered(registry.context)),
+  );
+  const failures = await Promise.all(
+    drives.map((drive, index) => {
+      if (haveAnswered[index] === true) return readOneAgain(registry, drive);
+      // It would not answer; and what it owes must not land on what is written from now on.
+      drive.isUnreadable = true;
+      return `Requests of before are still outstanding on drive ${drive.name}.`;
+    }),
+  );
+  return failures.every((failure) => failure !== null) ? (failures.at(-1) ?? "") : null;
+}
+
+/** Why it cannot be read, or null. */
+async function readOneAgain(registry: Registry, drive: Drive): Promise<string | null> {
+  const before = drive.probe;
+  const probed = await registry.probe(drive);
+  drive.isUnreadable = !probed.ok;
+  if (probed.ok) return null;
+  drive.probe = before;
+  return probed.error.detail;
+}
+
+/** Roles that the freshest superblock lists and no drive fills. */
+function listedButMissing(plan: AssemblyPlan): number[] {
+  const missing: number[] = [];
+  for (const [role, entry] of plan.roles.entries()) {
+    if (entry.state === "missing" && plan.freshest.devRoles.includes(role)) missing.push(role);
+  }
+  return missing;
+}
+
+async function begin(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: AssemblyPlan,
+  options: StartOptions,
+): Promise<Result<undefined, CommandError>> {
+  const mayLog = plan.policy === "ppl" && !options.readOnly;
+  const lacking =
+    stripeMemoryLacking(registry.context.enginePool, plan.freshest) ??
+    (mayLog ? logLacking(registry, plan) : null);
+  if (lacking !== null) {
+    record.reason = lacking;
+    return err(commandError("conflict", "no-memory", lacking));
+  }
+  const consistency = await recoverConsistency(registry, plan, options);
+  const fenced = fencedAtStart(registry, record);
+  if (fenced !== null) {
+    return err(fenced);
+  }
+  if (!consistency.ok) {
+    record.reason = consistency.error.detail;
+    return consistency;
+  }
+  const { resyncFromSector, bitmap } = consistency.value;
+  const startPlan = { ...planOf(registry, record, plan, options), resyncFromSector, bitmap };
+  const mustRecord =
+    plan.isForced ||
+    resyncFromSector !== plan.resyncFromSector ||
+    listedButMissing(plan).length > 0 ||
+    plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
+  const result = await runPlan(registry, record, startPlan, { mustRecord });
+  if (!result.ok) return result;
+  const running = record.running!;
+  const missing = running.members.degradedCount;
+  const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
+  running.emit("array.assembled", missing > 0 ? "warning" : "info", text);
+  await takeBackLeftOut(registry, record);
+  return ok();
+}
+
+/** Why the partial parity logs of the members cannot be used, or null. */
+function logLacking({ areas }: Registry, { freshest, roles }: AssemblyPlan): string | null {
+  for (const entry of roles) {
+    // One that a change of policy did not reach gets its log before it is used.
+    if (entry.state === "missing" || entry.superblock.log.kind !== "ppl") continue;
+    const seat = areas.seatOf(entry.superblock);
+    if (typeof seat === "string") return `Drive ${entry.drive}: ${seat}`;
+  }
+  return areas.memoryLacking(freshest.memberCount);
+}
+
+/** A device number that claims a role which another drive, or none, fills now. */
+function isListedElsewhere(plan: AssemblyPlan, role: number, devNumber: number): boolean {
+  if (role >= Role.limit) return false;
+  const entry = plan.roles[role];
+  return (
+    entry !== undefined && entry.state !== "missing" && entry.superblock.devNumber !== devNumber
+  );
+}
+
+function planOf(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: AssemblyPlan,
+  options: StartOptions,
+): StartPlan {
+  const driveNamed = (name: string): Drive => registry.drives.get(name)!;
+  return {
+    name: record.name,
+    superblock: plan.freshest,
+    roles: plan.roles.map((entry) => {
+      if (entry.state === "missing") return null;
+      const drive = driveNamed(entry.drive);
+      drive.failure = "";
+      const recoveryOffsetSectors =
+        entry.state === "rebuilding" ? entry.recoveryOffsetSectors : null;
+      return { drive, recoveryOffsetSectors };
+    }),
+    spares: plan.spares.map(({ drive }) => driveNamed(drive)),
+    resyncFromSector: plan.resyncFromSector,
+    isFirstResync: false,
+    isReadOnly: options.readOnly,
+    bitmap: null,
+  };
+}

@@ -1,0 +1,81 @@
+/** What a scrub has found so far: its job's result, and one sentence about it at the end. */
+import { Outcome } from "../../block/io-error.ts";
+import type { MemberSet } from "../../raid5/members/member-set.ts";
+import { type MismatchList, MismatchRanges } from "../../raid5/sync/mismatch-ranges.ts";
+import type { ScrubFindings, StripeResult } from "../../raid5/sync/stripe-sync.ts";
+import type { JobResult, Severity } from "../protocol.ts";
+
+export class ScrubReport implements ScrubFindings {
+  readonly mismatches: MismatchRanges;
+  readonly losses: MismatchRanges;
+  mismatchBytes = 0;
+  lostBytes = 0;
+  /** Of each member: passed over, because a member did not answer. */
+  uncheckedBytes = 0;
+
+  /** `before`: what an interrupted scrub had found. */
+  constructor(before: JobResult = {}) {
+    this.mismatches = new MismatchRanges(listIn(before["mismatchRanges"]));
+    this.losses = new MismatchRanges(listIn(before["lostRanges"]));
+    this.mismatchBytes = Number(before["mismatchBytes"] ?? 0);
+    this.lostBytes = Number(before["lostBytes"] ?? 0);
+    this.uncheckedBytes = Number(before["uncheckedBytes"] ?? 0);
+  }
+
+  get result(): JobResult {
+    return {
+      mismatchBytes: this.mismatchBytes,
+      mismatchRanges: this.mismatches.list,
+      lostBytes: this.lostBytes,
+      lostRanges: this.losses.list,
+      ...(this.uncheckedBytes > 0 ? { uncheckedBytes: this.uncheckedBytes } : {}),
+    };
+  }
+
+  get isAny(): boolean {
+    return this.mismatchBytes + this.lostBytes + this.uncheckedBytes > 0;
+  }
+
+  get severity(): Severity {
+    if (this.lostBytes > 0) return "critical";
+    return this.mismatchBytes > 0 ? "warning" : "info";
+  }
+
+  /** "check finished: 8192 bytes in rows that do not match, ranges: 1, the first of …". */
+  text(mode: string): string {
+    const text =
+      `${mode} finished: ${this.mismatchBytes} bytes in rows that do not match` +
+      rangesText(this.mismatches.list);
+    if (this.lostBytes === 0) return text;
+    const lost = `${this.lostBytes} bytes are lost: no member gives them`;
+    return `${text}; ${lost}${rangesText(this.losses.list)}`;
+  }
+}
+
+/** A member has not answered in time, and is a member all the same. */
+export function isLate(result: StripeResult | null, members: MemberSet): boolean {
+  if (result === null || result.kind === "done") return false;
+  return result.error.outcome === Outcome.timedOut && members.isPresent(result.error.role);
+}
+
+/** Why a scrub that has been everywhere has not looked at everything. */
+export function uncheckedText(uncheckedBytes: number): string {
+  return (
+    `a member did not answer, and so ${uncheckedBytes} bytes of each member were passed over: run ` +
+    "it again when the drive answers"
+  );
+}
+
+function listIn(fact: JobResult[string] | undefined): MismatchList | undefined {
+  return typeof fact === "object" ? fact : undefined;
+}
+
+function rangesText({ ranges, truncated }: MismatchList): string {
+  const [first] = ranges;
+  if (first === undefined) return "";
+  const count = `${ranges.length}${truncated ? " and more" : ""}`;
+  return (
+    `, ranges: ${count}, the first of ${first.sectorCount} sectors from sector ` +
+    `${first.firstSector} of each member's data`
+  );
+}

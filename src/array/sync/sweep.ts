@@ -1,0 +1,139 @@
+/**
+ * Walks over the stripes of an array with several at a time under work: the shared part of
+ * rebuild, resync and scrub.
+ *
+ * A sweep owns one fixed window of buffers, taken from the engine's pool at the start. It goes at
+ * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
+ */
+import { MIB } from "../../base/units.ts";
+import type { BufferPool } from "../../block/pool.ts";
+import { SYNC_WINDOW_STRIPES } from "../../raid5/members/sync-progress.ts";
+import type { Timers } from "../../reactor/timers.ts";
+
+/** Buffers of one sweep, at most. */
+const WINDOW_BYTES_MAX = 6 * MIB;
+const STRIPES_AT_ONCE_MAX = 64;
+const BUFFER_WAIT_MS = 5;
+const THROTTLE_STEP_MS = 5;
+const ROOM_WAIT_MS = 250;
+
+export interface SweepLimits {
+  /** Bytes per second of one member while clients do I/O. */
+  readonly speedMin: number;
+  /** Bytes per second at most, always. */
+  readonly speedMax: number;
+}
+
+export interface SweepOptions {
+  readonly fromStripe: number;
+  /** Exclusive. */
+  readonly toStripe: number;
+  /** The next stripe from this one on that is to be worked on at all; absent: each. */
+  readonly nextOf?: (stripe: number) => number;
+  readonly chunkBytes: number;
+  readonly bufferBytes: number;
+  /** Works on one stripe; false ends the sweep. Without space it is tried again. */
+  readonly work: (stripe: number, buffer: number) => Promise<boolean | "no-space">;
+  /** Looked at before each stripe. */
+  readonly shouldStop: () => boolean;
+  readonly limits: () => SweepLimits;
+  /** True when clients did I/O a moment ago. */
+  readonly isBusy: () => boolean;
+}
+
+/** Resolves when the last stripe under work has ended: true if all of them were done. */
+export class Sweep {
+  private readonly pool: BufferPool;
+  private readonly timers: Timers;
+  private readonly options: SweepOptions;
+  private nextStripe: number;
+  /** The stripe that each lane works on; Infinity for none. */
+  private readonly underWork: number[] = [];
+  private isStopped = false;
+  private budgetBytes = 0;
+  private budgetAtMs: number;
+
+  constructor(options: SweepOptions & { pool: BufferPool; timers: Timers }) {
+    this.pool = options.pool;
+    this.timers = options.timers;
+    this.options = options;
+    this.nextStripe = options.fromStripe;
+    this.budgetAtMs = options.timers.clock.nowMs();
+  }
+
+  async run(): Promise<boolean> {
+    const { bufferBytes } = this.options;
+    const wanted = Math.floor(WINDOW_BYTES_MAX / bufferBytes);
+    const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
+    const buffer = await this.takeBuffer(width * bufferBytes);
+    const lanes: Promise<void>[] = [];
+    for (let lane = 0; lane < width; lane += 1) {
+      lanes.push(this.runLane(lane, buffer + lane * bufferBytes));
+    }
+    await Promise.all(lanes);
+    this.pool.free(buffer, width * bufferBytes);
+    return !this.isStopped;
+  }
+
+  private async takeBuffer(bytes: number): Promise<number> {
+    for (;;) {
+      const address = this.pool.allocateLast(bytes);
+      if (address !== 0) return address;
+      await this.timers.sleep(BUFFER_WAIT_MS);
+    }
+  }
+
+  private async runLane(lane: number, buffer: number): Promise<void> {
+    const { toStripe, shouldStop } = this.options;
+    for (;;) {
+      this.underWork[lane] = Number.POSITIVE_INFINITY;
+      // The budget is for stripes that there are: a lane that has none left waits for nothing.
+      while (!this.isStopped && this.nextStripe < toStripe && !shouldStop()) {
+        if (!this.isAhead() && this.takeBudget()) break;
+        await this.timers.sleep(THROTTLE_STEP_MS);
+      }
+      if (this.isStopped || this.nextStripe >= toStripe) return;
+      if (shouldStop()) {
+        this.isStopped = true;
+        return;
+      }
+      const stripe = this.nextStripe;
+      this.nextStripe = this.options.nextOf?.(stripe + 1) ?? stripe + 1;
+      this.underWork[lane] = stripe;
+      if (!(await this.tryStripe(stripe, buffer))) this.isStopped = true;
+    }
+  }
+
+  private async tryStripe(stripe: number, buffer: number): Promise<boolean> {
+    const { work, shouldStop } = this.options;
+    for (;;) {
+      const answer = await work(stripe, buffer);
+      if (answer !== "no-space") return answer;
+      // Nothing tells that a file system has room again.
+      if (!this.isStopped && !shouldStop()) await this.timers.sleep(ROOM_WAIT_MS);
+      if (this.isStopped || shouldStop()) return false;
+    }
+  }
+
+  /** A stripe that waits for its lock may be far behind: progress is kept for a window only. */
+  private isAhead(): boolean {
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const stripe of this.underWork) oldest = Math.min(oldest, stripe);
+    return this.nextStripe >= oldest + SYNC_WINDOW_STRIPES;
+  }
+
+  /** Takes one chunk from a token bucket that holds a tenth of a second at most. */
+  private takeBudget(): boolean {
+    const { speedMin, speedMax } = this.options.limits();
+    const speed = this.options.isBusy() ? Math.min(speedMin, speedMax) : speedMax;
+    if (!Number.isFinite(speed)) return true;
+    const nowMs = this.timers.clock.nowMs();
+    const most = Math.max(this.options.chunkBytes, speed / 10);
+    const earned = ((nowMs - this.budgetAtMs) * speed) / 1000;
+    this.budgetBytes = Math.min(most, this.budgetBytes + earned);
+    this.budgetAtMs = nowMs;
+    if (this.budgetBytes < this.options.chunkBytes) return false;
+    this.budgetBytes -= this.options.chunkBytes;
+    return true;
+  }
+}

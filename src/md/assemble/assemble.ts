@@ -1,0 +1,365 @@
+/**
+ * Judges whether a set of drives makes an array that may be started, and as what. Pure: the caller
+ * has read the superblocks of one array uuid, and acts on the plan.
+ *
+ * The order of judgement, each step resting on the one before:
+ *   1. the freshest superblock: highest event count of those that claim a role
+ *   2. features, level and format that we cannot handle        refuse
+ *   3. another creation time                                   refuse: another array, same uuid
+ *   4. two histories                                           refuse: nobody can pick for the user
+ *   5. members at least at freshest - 1 are current; the rest are stale and named
+ *   6. fields that differ between current members              refuse
+ *   7. roles, from the freshest dev_roles; one drive a role    or refuse
+ *   8. more than one role without its data                     refuse (force takes stale members)
+ *   9. dirty and degraded, without a partial parity log        refuse (unless forced)
+ *
+ * Event counts: md counts up on each change, and the step from dirty to clean may count down by
+ * one. So a difference of one says nothing about age: such a member is current, but what it is in
+ * the array stands in the freshest superblock only. A removed member's own superblock still calls
+ * it active: nothing but its events, or the others' dev_roles, tells.
+ * Spares do not decide and need no current events: md does not wake them for clean and dirty.
+ */
+import { assert } from "../../base/assert.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
+import { findSplitBrain } from "./history.ts";
+import { findDifference, findUnfit, findUnsupported } from "./match.ts";
+import {
+  type AssemblyPlan,
+  type AssemblyRefusal,
+  type Candidate,
+  isCurrent,
+  type LeftOut,
+  ownRole,
+  type RolePlan,
+  refusal,
+} from "./plan.ts";
+
+export type {
+  AssemblyPlan,
+  AssemblyRefusal,
+  AssemblyRefusalKind,
+  Candidate,
+  LeftOut,
+  RolePlan,
+} from "./plan.ts";
+
+interface Options {
+  readonly force: boolean;
+}
+
+interface Sorted {
+  readonly members: Map<number, Candidate>;
+  readonly spares: Candidate[];
+  readonly stale: LeftOut[];
+  readonly faulty: LeftOut[];
+}
+
+/** `candidates` are all drives that carry one array uuid, in any order, at least one. */
+export function judgeAssembly(
+  candidates: readonly Candidate[],
+  options: Options,
+): Result<AssemblyPlan, AssemblyRefusal> {
+  assert(candidates.length > 0, "there is a drive to judge");
+  const uuid = candidates[0]!.superblock.arrayUuid;
+  assert(
+    candidates.every(({ superblock }) => superblock.arrayUuid === uuid),
+    "the drives were grouped by array uuid",
+  );
+  const freshest = findFreshest(candidates);
+  const unsupported = findUnsupported(
+    candidates.filter(
+      ({ superblock }) => freshest === null || isCurrent(superblock, freshest.superblock),
+    ),
+  );
+  if (unsupported !== null) return err(unsupported);
+  if (freshest === null) return err(onlySpares(candidates));
+  const refused = findDifference(candidates, freshest) ?? findSplitBrain(candidates, freshest);
+  if (refused !== null) return err(refused);
+  const sorted = sortByRole(candidates, freshest);
+  if (!sorted.ok) return sorted;
+  return plan(candidates, freshest, sorted.value, options);
+}
+
+/**
+ * The highest event count among those that claim a role. Where several share it, the one that knows
+ * least to be in sync, so that an update cut short never makes the array cleaner than it is.
+ */
+function findFreshest(candidates: readonly Candidate[]): Candidate | null {
+  let freshest: Candidate | null = null;
+  for (const candidate of candidates) {
+    if (ownRole(candidate) >= Role.limit) continue;
+    if (freshest === null || isFresher(candidate.superblock, freshest.superblock)) {
+      freshest = candidate;
+    }
+  }
+  return freshest;
+}
+
+function isFresher(one: Superblock, other: Superblock): boolean {
+  if (one.events !== other.events) return one.events > other.events;
+  return resyncFrom(one) < resyncFrom(other);
+}
+
+function resyncFrom(superblock: Superblock): number {
+  return superblock.resyncOffsetSectors ?? Number.POSITIVE_INFINITY;
+}
+
+function onlySpares(candidates: readonly Candidate[]): AssemblyRefusal {
+  const drives = candidates.map(({ drive }) => drive);
+  return refusal(
+    "too-few-members",
+    drives,
+    `None of the drives (${drives.join(", ")}) holds data of the array: they are spares. Connect ` +
+      "the drives that held its data.",
+  );
+}
+
+/** Steps 5 and 7. */
+function sortByRole(
+  candidates: readonly Candidate[],
+  freshest: Candidate,
+): Result<Sorted, AssemblyRefusal> {
+  const sorted: Sorted = { members: new Map(), spares: [], stale: [], faulty: [] };
+  const byDevNumber = new Map<number, Candidate>();
+  for (const candidate of candidates.toSorted(byPrecedence)) {
+    const { superblock } = candidate;
+    const role = roleOf(freshest.superblock, superblock.devNumber);
+    const claimed = ownRole(candidate);
+    const hasRole = role < freshest.superblock.memberCount;
+    const isSpare = claimed >= Role.limit && !hasRole;
+    if (role === Role.faulty) {
+      sorted.faulty.push(leftOut(candidate, faultyDetail(candidate, freshest)));
+      continue;
+    }
+    if (!isSpare && !isCurrent(superblock, freshest.superblock)) {
+      sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      continue;
+    }
+    if (!isSpare && !hasRole) {
+      // Its own superblock calls it a member, but an update that did not reach it removed it.
+      sorted.stale.push(leftOut(candidate, removedDetail(candidate, freshest)));
+      continue;
+    }
+    const twin = byDevNumber.get(superblock.devNumber);
+    if (twin !== undefined && isSpare && !isCurrent(superblock, freshest.superblock)) {
+      // A spare that was away: its number has been given to another drive since.
+      sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      continue;
+    }
+    const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;
+    if (unfit !== null) {
+      sorted.stale.push(leftOut(candidate, unfit.detail));
+      continue;
+    }
+    if (twin !== undefined) return err(duplicate(candidate, twin));
+    byDevNumber.set(superblock.devNumber, candidate);
+    if (isSpare) {
+      sorted.spares.push(candidate);
+      continue;
+    }
+    if (claimed < Role.limit && claimed !== role) return err(conflict(candidate, freshest, role));
+    const holder = sorted.members.get(role);
+    if (holder !== undefined) return err(duplicate(candidate, holder));
+    sorted.members.set(role, candidate);
+  }
+  return ok(sorted);
+}
+
+/** Members first: a spare gives way to a member with its number, and to a fresher spare. */
+function byPrecedence(one: Candidate, other: Candidate): number {
+  const isLast = (candidate: Candidate): number => (ownRole(candidate) >= Role.limit ? 1 : 0);
+  const difference = isLast(one) - isLast(other);
+  if (difference !== 0 || isLast(one) === 0) return difference;
+  return other.superblock.events - one.superblock.events;
+}
+
+/** Steps 8 and 9, and the plan. */
+function plan(
+  candidates: readonly Candidate[],
+  freshest: Candidate,
+  sorted: Sorted,
+  { force }: Options,
+): Result<AssemblyPlan, AssemblyRefusal> {
+  const { superblock } = freshest;
+  const roles: RolePlan[] = [];
+  for (let role = 0; role < superblock.memberCount; role += 1) {
+    roles.push(planRole(sorted.members.get(role)));
+  }
+  const forced = force ? forceStale(candidates, sorted, roles, freshest) : [];
+  const degraded = roles.filter(({ state }) => state !== "in-sync").length;
+  if (degraded > 1) return err(tooFew(roles, sorted, freshest, force));
+  const resyncFromSector = superblock.resyncOffsetSectors;
+  const isDirty = resyncFromSector !== null;
+  // Replay of the log makes all parity right, but only where all of it was right before.
+  const canReplay = superblock.log.kind === "ppl" && resyncFromSector === 0;
+  const isDirtyAndDegraded = isDirty && degraded > 0;
+  if (isDirtyAndDegraded && !canReplay && !force) return err(dirtyAndDegraded(roles, freshest));
+  return ok({
+    arrayUuid: superblock.arrayUuid,
+    freshest: superblock,
+    events: superblock.events,
+    policy: superblock.log.kind === "none" ? "resync" : superblock.log.kind,
+    roles,
+    spares: sorted.spares,
+    stale: sorted.stale.filter(({ drive }) => !forced.includes(drive)),
+    faulty: sorted.faulty.filter(({ drive }) => !forced.includes(drive)),
+    degraded,
+    isDirty,
+    resyncFromSector,
+    isForced: forced.length > 0 || (isDirtyAndDegraded && !canReplay),
+    forcedDrives: forced,
+  });
+}
+
+function planRole(candidate: Candidate | undefined): RolePlan {
+  if (candidate === undefined) return { state: "missing" };
+  const { drive, superblock } = candidate;
+  if (ownRole(candidate) >= Role.limit) {
+    // The others were told that it rebuilds and it was not: nothing on it is known to be valid.
+    return { state: "rebuilding", drive, superblock, recoveryOffsetSectors: 0 };
+  }
+  const recoveryOffsetSectors = superblock.recoveryOffsetSectors;
+  if (recoveryOffsetSectors === null) return { state: "in-sync", drive, superblock };
+  // A rebuild by bitmap leaves gaps that only its bitmap knows. Ours starts over.
+  const isByBitmap = (superblock.otherFeatures & Feature.recoveryBitmap) !== 0;
+  return {
+    state: "rebuilding",
+    drive,
+    superblock: {
+      ...superblock,
+      otherFeatures: superblock.otherFeatures & ~Feature.recoveryBitmap,
+    },
+    recoveryOffsetSectors: isByBitmap ? 0 : Math.min(recoveryOffsetSectors, superblock.sizeSectors),
+  };
+}
+
+/**
+ * The user asked for it: fills roles from the freshest of the drives that were left out, until one
+ * role at most is without data. What was written without such a drive is lost in its chunks.
+ */
+function forceStale(
+  candidates: readonly Candidate[],
+  sorted: Sorted,
+  roles: RolePlan[],
+  freshest: Candidate,
+): string[] {
+  const forced: string[] = [];
+  const leftOut = new Set([...sorted.stale, ...sorted.faulty].map(({ drive }) => drive));
+  const byAge = candidates
+    .filter((candidate) => leftOut.has(candidate.drive) && canForce(candidate, freshest))
+    .toSorted((one, other) => other.superblock.events - one.superblock.events);
+  for (const candidate of byAge) {
+    if (roles.filter(({ state }) => state !== "in-sync").length <= 1) break;
+    const role = ownRole(candidate);
+    if (roles[role]?.state !== "missing") continue;
+    const { drive, superblock } = candidate;
+    roles[role] = { state: "in-sync", drive, superblock };
+    forced.push(drive);
+  }
+  return forced;
+}
+
+/** Only a drive whose data lies as the array's does, and was complete when it left. */
+function canForce(candidate: Candidate, freshest: Candidate): boolean {
+  return (
+    ownRole(candidate) < freshest.superblock.memberCount &&
+    candidate.superblock.recoveryOffsetSectors === null &&
+    findDifference([candidate], freshest, { includeStale: true }) === null
+  );
+}
+
+function leftOut({ drive, superblock }: Candidate, detail: string): LeftOut {
+  return { drive, superblock, detail };
+}
+
+function staleDetail({ drive, superblock }: Candidate, freshest: Candidate): string {
+  return (
+    `Drive ${drive} is at event ${superblock.events}, the array (drive ${freshest.drive}) at ` +
+    `${freshest.superblock.events}: it left the array earlier and its data is old. Add it again ` +
+    "to have it rebuilt."
+  );
+}
+
+function removedDetail({ drive }: Candidate, freshest: Candidate): string {
+  return (
+    `Drive ${drive} was removed from the array: the superblock of ${freshest.drive} no longer ` +
+    "lists it as a member. Add it again to have it rebuilt."
+  );
+}
+
+function faultyDetail({ drive }: Candidate, freshest: Candidate): string {
+  return (
+    `Drive ${drive} is recorded as faulty in the superblock of ${freshest.drive}. If it is sound ` +
+    "now, add it again to have it rebuilt; otherwise replace it."
+  );
+}
+
+function duplicate(one: Candidate, other: Candidate): AssemblyRefusal {
+  const isCopy = one.superblock.deviceUuid === other.superblock.deviceUuid;
+  return refusal(
+    "duplicate-member",
+    [other.drive, one.drive],
+    `Drives ${other.drive} and ${one.drive} both claim to be device ` +
+      `${one.superblock.devNumber} of the array${isCopy ? "; one is a copy of the other" : ""}. ` +
+      "Disconnect the one that does not belong.",
+  );
+}
+
+function conflict(candidate: Candidate, freshest: Candidate, role: number): AssemblyRefusal {
+  return refusal(
+    "superblocks-differ",
+    [candidate.drive, freshest.drive],
+    `Drive ${candidate.drive} says that its role is ${ownRole(candidate)}, but ` +
+      `${freshest.drive} lists it with role ${role}. Leave ${candidate.drive} out and add it ` +
+      "again, if it belongs to this array at all.",
+  );
+}
+
+function tooFew(
+  roles: readonly RolePlan[],
+  { stale, faulty }: Sorted,
+  { superblock }: Candidate,
+  force: boolean,
+): AssemblyRefusal {
+  const lacking = roles.flatMap((role, index) => {
+    if (role.state === "in-sync") return [];
+    return [
+      role.state === "missing" ? `${index} (missing)` : `${index} (${role.drive}, rebuilding)`,
+    ];
+  });
+  const left = [...stale, ...faulty];
+  const others = left.map(({ drive, superblock: { events } }) => `${drive} at event ${events}`);
+  const orForce = force
+    ? ""
+    : ", or start with force, which gives up what was written without them";
+  const leftOutText =
+    others.length === 0
+      ? ""
+      : `Left out: ${others.join(", ")} (the array is at event ${superblock.events}). `;
+  const hint = `${leftOutText}Connect the missing drives${others.length === 0 ? "" : orForce}.`;
+  return refusal(
+    "too-few-members",
+    left.map(({ drive }) => drive),
+    `The array has ${superblock.memberCount} members and can do without one, but roles ` +
+      `${lacking.join(", ")} have no complete data. ${hint}`,
+  );
+}
+
+function dirtyAndDegraded(
+  roles: readonly RolePlan[],
+  { drive, superblock }: Candidate,
+): AssemblyRefusal {
+  const role = roles.findIndex(({ state }) => state !== "in-sync");
+  const from = superblock.resyncOffsetSectors ?? 0;
+  // A stop in the middle of a resync is a clean one, and leaves how far that had come.
+  const what = from === 0 ? "was not stopped cleanly" : "had not ended its resync when it stopped";
+  return refusal(
+    "dirty-and-degraded",
+    [drive],
+    `The array ${what} (${drive}: in sync only below member sector ${from}) ` +
+      `and role ${role} has no complete data, so what lay on it cannot be proved right. Connect ` +
+      "the missing drive; or start with force, accept that chunks being written at the crash may " +
+      "hold wrong data in places that nobody wrote, and check the file system.",
+  );
+}

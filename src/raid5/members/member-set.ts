@@ -1,0 +1,274 @@
+/**
+ * The members of an array as the engine sees them: a device per role, and for every stripe which
+ * roles can be read.
+ *
+ * A member is missing, in sync, or rebuilding: then it counts as present in the stripes that the
+ * rebuild has done, and as missing in the others.
+ */
+
+import { assert } from "../../base/assert.ts";
+import { bitOf, firstBits, union, withBit, withoutBit } from "../../base/bit-set.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+import type { RetryFilter } from "../../block/retry-filter.ts";
+import type { BadBlockCause } from "../../md/bad-block-log.ts";
+import { RowSet } from "./proven-rows.ts";
+import { type StripeRanges, SyncProgress } from "./sync-progress.ts";
+
+export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
+export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
+
+/** The rows of one member that cannot be read from it, by byte offset on its device. */
+export interface BadRows {
+  readonly isEmpty: boolean;
+  has(offset: number, bytes: number): boolean;
+  /** Whether all of them hold what belongs there, and could only not be read. */
+  isUnread(offset: number, bytes: number): boolean;
+  /** True when the rows are durably on record as bad, for this cause. */
+  enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean>;
+  /** The rows have been written durably. True when the record is gone. */
+  clear(offset: number, bytes: number): Promise<boolean>;
+}
+
+/** By operation: the roles that it does without, and that have failed in it. */
+export interface OpRoles {
+  readonly excluded: Float64Array;
+  readonly failed: Float64Array;
+  readonly stripe: Float64Array;
+}
+
+export class MemberSet {
+  readonly memberCount: number;
+  readonly devices: (RetryFilter | null)[];
+  /** Bytes from the start of the device to its data region. */
+  readonly dataOffset: Float64Array;
+  readonly mode: Uint8Array;
+  /**
+   * Changes with each drive that takes or leaves a role: an answer of another one means nothing.
+   */
+  readonly epoch: Uint8Array;
+  /** 1: writes have completed since the last flush was submitted. */
+  readonly needsFlush: Uint8Array;
+  /** 1: what is written may be lost with the power until it is flushed. */
+  readonly isVolatile: Uint8Array;
+  /** Replay counts a member that is rebuilding as missing from this stripe on: it is on disk. */
+  recordedRebuildStripe = 0;
+  /** Set while a member is being rebuilt. */
+  rebuild: SyncProgress | null = null;
+  /** Set while rows may be out of sync: a resync runs or is due. */
+  resync: SyncProgress | null = null;
+  /** Only stripes below it are in question. */
+  resyncEnd = Number.POSITIVE_INFINITY;
+  /** During the first resync of a new array: rows written since the create. */
+  provenRows: RowSet | null = null;
+  /** Another host has taken the drives: for good, as long as this set lives. */
+  isFenced = false;
+  readonly badRows: (BadRows | null)[];
+  private readonly chunkBytes: number;
+  /** The member that reads go around, because it does not answer; -1: none. */
+  avoidedRole = -1;
+  private missingBits = 0;
+  /** Of whom it is; -1: of none. */
+  rebuildingRole = -1;
+
+  constructor({ memberCount, chunkBytes }: { memberCount: number; chunkBytes: number }) {
+    this.memberCount = memberCount;
+    this.chunkBytes = chunkBytes;
+    this.badRows = new Array<BadRows | null>(memberCount).fill(null);
+    this.devices = new Array<RetryFilter | null>(memberCount).fill(null);
+    this.dataOffset = new Float64Array(memberCount);
+    this.mode = new Uint8Array(memberCount);
+    this.epoch = new Uint8Array(memberCount);
+    this.needsFlush = new Uint8Array(memberCount);
+    this.isVolatile = new Uint8Array(memberCount).fill(1);
+    this.missingBits = firstBits(memberCount);
+  }
+
+  /** Members without any device in sync or rebuilding. */
+  get missingCount(): number {
+    let count = 0;
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.mode[role] === MemberMode.missing) count += 1;
+    }
+    return count;
+  }
+
+  /** Members that do not hold all of their data: missing, or being rebuilt. */
+  get degradedCount(): number {
+    return this.missingCount + (this.rebuildingRole >= 0 ? 1 : 0);
+  }
+
+  /**
+   * Nothing is written or acknowledged any more: two members are gone (write-rules 15), or another
+   * host has the drives (write-rules 21).
+   */
+  get isFailed(): boolean {
+    return this.isFenced || this.degradedCount > 1;
+  }
+
+  set(
+    role: number,
+    options: { device: RetryFilter; dataOffset: number; isVolatile?: boolean },
+  ): void {
+    this.devices[role] = options.device;
+    this.dataOffset[role] = options.dataOffset;
+    this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
+    this.changeMode(role, MemberMode.inSync);
+  }
+
+  /** Begins (or resumes) the rebuild of a member from a stripe on. */
+  setRebuilding(
+    role: number,
+    options: {
+      device: RetryFilter;
+      dataOffset: number;
+      fromStripe: number;
+      isVolatile?: boolean;
+      /** Only these stripes are to be filled: the others are as they were when it left. */
+      ranges?: StripeRanges | null;
+    },
+  ): void {
+    assert(this.rebuildingRole < 0, "one member is rebuilt at a time");
+    this.devices[role] = options.device;
+    this.dataOffset[role] = options.dataOffset;
+    this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
+    this.rebuild = new SyncProgress(options.fromStripe, options.ranges ?? null);
+    this.recordedRebuildStripe = options.fromStripe;
+    this.changeMode(role, MemberMode.rebuilding);
+  }
+
+  finishRebuild(role: number): void {
+    assert(this.mode[role] === MemberMode.rebuilding, "only a rebuild finishes");
+    this.changeMode(role, MemberMode.inSync);
+  }
+
+  /** No request is submitted to this member from now on. */
+  remove(role: number): void {
+    // What a rebuild had filled and is in question: without its member there is nothing to compare.
+    if (this.rebuildingRole === role && this.isResyncOfRebuilt) this.endResync();
+    this.changeMode(role, MemberMode.missing);
+    this.epoch[role]! += 1;
+    this.needsFlush[role] = 0;
+  }
+
+  isPresent(role: number): boolean {
+    return this.mode[role] !== MemberMode.missing;
+  }
+
+  /**
+   * Of rows that await parity: below which stripe there are none, for the superblocks; null: there
+   * are no such rows. Where a member is lost in the first resync of a new array none are left:
+   * each row that was written since the create has parity that is right (write-rules 1), and in the
+   * others there is nothing that anybody acknowledged.
+   */
+  get inSyncBelowStripe(): number | null {
+    if (this.resync === null) return null;
+    if (this.provenRows !== null && this.degradedCount > 0) return null;
+    return this.resync.durableStripe;
+  }
+
+  /** The stripes of the member being rebuilt that are durable; 0 before it has begun. */
+  get rebuiltBelowStripe(): number {
+    return this.rebuild?.durableStripe ?? 0;
+  }
+
+  get hasVolatileMember(): boolean {
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.isVolatile[role] === 1 && this.isPresent(role)) return true;
+    }
+    return false;
+  }
+
+  /** Bits of the roles without the content of this stripe, as replay would see it after a crash. */
+  rolesMissingInReplay(stripe: number): number {
+    if (this.rebuildingRole < 0 || stripe < this.recordedRebuildStripe) return this.missingBits;
+    return withBit(this.missingBits, this.rebuildingRole);
+  }
+
+  /** Bits of the roles that cannot be read in this stripe. */
+  unavailableRoles(stripe: number): number {
+    if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
+    return withBit(this.missingBits, this.rebuildingRole);
+  }
+
+  /** Bits of the role that reads of this stripe go around: all the others can give it. */
+  avoidedRoles(stripe: number): number {
+    if (this.avoidedRole < 0 || this.unavailableRoles(stripe) !== 0) return 0;
+    return this.isInSync(stripe) ? bitOf(this.avoidedRole) : 0;
+  }
+
+  /**
+   * The roles that an operation does without, once more have failed. Where one has left the array,
+   * those that merely do not answer are needed again, and waited for.
+   */
+  excludedBy({ excluded, failed, stripe }: OpRoles, op: number): number {
+    if (this.unavailableRoles(stripe[op]!) !== 0) return failed[op]!;
+    return union(excluded[op]!, failed[op]!);
+  }
+
+  /** Whether any member has bad rows at all: almost always not. */
+  get hasBadRows(): boolean {
+    for (let role = 0; role < this.memberCount; role += 1) {
+      if (this.isPresent(role) && this.badRows[role]?.isEmpty === false) return true;
+    }
+    return false;
+  }
+
+  /** Bits of the present roles that have a bad row among these rows of a stripe. */
+  badRoles(stripe: number, fromRow: number, toRow: number): number {
+    let bits = 0;
+    for (let role = 0; role < this.memberCount; role += 1) {
+      const log = this.badRows[role];
+      if (log === null || log === undefined || log.isEmpty || !this.isPresent(role)) continue;
+      const offset = this.dataOffset[role]! + stripe * this.chunkBytes + fromRow * ROW_BYTES;
+      if (log.has(offset, (toRow - fromRow) * ROW_BYTES)) bits = withBit(bits, role);
+    }
+    return bits;
+  }
+
+  /** Whether a stripe has a row that a present member cannot give. */
+  hasBadRowsIn(stripe: number): boolean {
+    return this.hasBadRows && this.badRoles(stripe, 0, this.chunkBytes / ROW_BYTES) !== 0;
+  }
+
+  /** Whether parity is known to match the data in this whole stripe. */
+  isInSync(stripe: number): boolean {
+    return this.resync === null || stripe >= this.resyncEnd || this.resync.isDone(stripe);
+  }
+
+  /** The resync is about stripes that the rebuild under way has filled. */
+  get isResyncOfRebuilt(): boolean {
+    return this.resync !== null && this.resyncEnd !== Number.POSITIVE_INFINITY;
+  }
+
+  /** `toStripe` absent: to the end. */
+  beginResync(options: {
+    fromStripe: number;
+    toStripe?: number;
+    isFirst: boolean;
+    ranges?: StripeRanges | null;
+  }): void {
+    this.resync = new SyncProgress(options.fromStripe, options.ranges ?? null);
+    this.resyncEnd = options.toStripe ?? Number.POSITIVE_INFINITY;
+    this.provenRows = options.isFirst ? new RowSet() : null;
+  }
+
+  endResync(): void {
+    this.resync = null;
+    this.resyncEnd = Number.POSITIVE_INFINITY;
+    this.provenRows = null;
+  }
+
+  private changeMode(role: number, mode: MemberModeCode): void {
+    if (this.avoidedRole === role) this.avoidedRole = -1;
+    if (this.rebuildingRole === role && mode !== MemberMode.rebuilding) {
+      this.rebuildingRole = -1;
+      this.rebuild = null;
+    }
+    if (mode === MemberMode.rebuilding) this.rebuildingRole = role;
+    this.mode[role] = mode;
+    // What an earlier run wrote may still lie in the drive's cache: the first flush covers it.
+    if (mode !== MemberMode.missing) this.needsFlush[role] = 1;
+    if (mode === MemberMode.missing) this.missingBits = withBit(this.missingBits, role);
+    else this.missingBits = withoutBit(this.missingBits, role);
+  }
+}

@@ -1,0 +1,505 @@
+/**
+ * The careful path: stripe operations on rows that have, or just met, bad sectors, row by row.
+ *
+ * A role is unknown in a row when its member is missing, not yet rebuilt there, or has the row in
+ * its bad-block log; a read that fails adds it. With at most one unknown role everything can be
+ * had from the others, and a role that is there is rewritten and read again (write-rules 11). With
+ * two the row has lost data. Writes then follow write-rules 8 and 9:
+ *
+ *   other data | own     | parity  | what a write does
+ *   -----------|---------|---------|-----------------------------------------------------------
+ *   all known  | any     | any     | parity anew from all data; data and parity are written, and
+ *              |         |         | both entries cleared once that is durable
+ *   unknown    | known   | known   | read-modify-write keeps the unknown chunk's virtual content
+ *              |         |         | (degraded-rows.ts)
+ *   unknown    | unknown | any     | parity is entered as bad first, then the data is written
+ *              |         |         | durably, and only then is its own entry cleared
+ *   unknown    | known   | unknown | as above, unless parity is on record as bad already
+ *
+ * With a partial parity log each write of a row is logged first, unless an entry covers it already;
+ * a cure of parity too, or an entry from before it would undo it in a replay. Beside an unknown
+ * chunk parity is entered as bad, which replay knows to leave alone.
+ *
+ * What a member does not take is in degraded-rows.ts. A chunk with an entry is written home first,
+ * if its member takes it by now, when another chunk of its row is written (write-rules 22). All
+ * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
+ * caller holds the stripe's lock.
+ */
+import {
+  bitOf,
+  countBits,
+  hasBit,
+  highestBit,
+  union,
+  withBit,
+  without,
+  withoutBit,
+} from "../../base/bit-set.ts";
+import { EIO, ENOSPC } from "../../base/errno.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+import type { AsyncIo } from "../../block/async-io.ts";
+import { Outcome } from "../../block/io-error.ts";
+import type { BadBlockCause } from "../../md/bad-block-log.ts";
+import { Op } from "../../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { Geometry } from "../geometry.ts";
+import type { MemberSet } from "../members/member-set.ts";
+import type { WritePolicy } from "../policy/write-policy.ts";
+import { DegradedRows, type ModifiedRow } from "./degraded-rows.ts";
+import { ParkedRows } from "./parked-rows.ts";
+import { RowBuffers } from "./row-buffers.ts";
+import { RowCure } from "./row-cure.ts";
+import { RowIo, type RowPlace } from "./row-io.ts";
+import { RowLog } from "./row-log.ts";
+
+export type { RowPlace } from "./row-io.ts";
+
+export interface RowHost {
+  memberFailed(error: MemberError): void;
+  /** A bad sector was rewritten from the others and reads again. */
+  repaired(role: number, bytes: number): void;
+  /** Data that no member can give any more. */
+  lost(stripe: number, row: number, roles: number): void;
+}
+
+/** Bytes [from, to) of a row that are written. */
+export interface RowPart {
+  /** Where the row lies, the new bytes in place. */
+  readonly address: number;
+  readonly from: number;
+  readonly to: number;
+  /** An entry of the partial parity log covers this row already. */
+  readonly isLogged: boolean;
+}
+
+export class RowPath {
+  private readonly environment: EngineEnvironment;
+  private readonly io: RowIo;
+  /** Writes to rows in which only parity knows a chunk. */
+  readonly degraded: DegradedRows;
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+  private readonly host: RowHost;
+  private readonly rowLog: RowLog;
+  /** Parity that waits for room. */
+  readonly parked: ParkedRows;
+  private readonly sources = new Uint32Array(2);
+  readonly cures: RowCure;
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    asyncIo: AsyncIo;
+    geometry: Geometry;
+    members: MemberSet;
+    policy: WritePolicy;
+    untilRecorded: () => Promise<void>;
+    hold: (stripe: number) => Promise<number>;
+    release: (held: number) => void;
+    host: RowHost;
+  }) {
+    this.environment = options.environment;
+    this.io = new RowIo({
+      ...options,
+      memberFailed: (error) => options.host.memberFailed(error),
+      untilMayWrite: async () => {
+        if (options.policy.waitsForRecord) await options.untilRecorded();
+      },
+    });
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.host = options.host;
+    this.parked = new ParkedRows({
+      ...options,
+      host: {
+        hold: options.hold,
+        release: options.release,
+        takeBuffers: () => this.takeBuffers(),
+        store: (place, role, address, rows) => this.io.store(place, role, address, rows),
+        enterBad: (place, role) => this.enterBad(place, role),
+      },
+    });
+    this.rowLog = new RowLog({ ...options, parked: this.parked });
+    this.degraded = new DegradedRows({
+      kernels: options.environment.kernels,
+      io: this.io,
+      host: {
+        isRestKnown: (place, role) => withoutBit(this.unknownRoles(place), role) === 0,
+        isProven: (place) => this.isProven(place),
+        enterOrLose: (place, role) => this.enterOrLose(place, role),
+        clearBad: (place, role) => this.clearBad(place, role),
+        park: (place, role, address) => this.parked.park(place, role, address),
+      },
+    });
+    this.cures = new RowCure({
+      ...options,
+      io: this.io,
+      unknownRoles: (place) => this.unknownRoles(place),
+      isProven: (place) => this.isProven(place),
+      readOthers: (place, without, rows) => this.readOthers(place, without, rows),
+      repair: (place, role, address, rows) => this.repair(place, role, address, rows),
+      rowLog: this.rowLog,
+      enterBad: (place, role, cause) => this.enterBad(place, role, cause),
+      lost: ({ stripe, row }, roles) => options.host.lost(stripe, row, roles),
+    });
+  }
+
+  takeBuffers(): Promise<RowBuffers> {
+    return RowBuffers.take(this.environment, this.geometry.memberCount);
+  }
+
+  /** Brings one row of a data chunk to `target`: 0, or EIO. */
+  async read(place: RowPlace, role: number, target: number, rows: RowBuffers): Promise<number> {
+    rows.failed = 0;
+    let unknown = this.unknownRoles(place);
+    const isAvoided = hasBit(this.members.avoidedRoles(place.stripe), role);
+    if (isAvoided && (await this.readWithout(place, role, target, rows)) === 0) return 0;
+    let isNew = false;
+    if (!hasBit(unknown, role)) {
+      const moved = await this.io.load(place, role, role, rows);
+      if (moved === "done") {
+        this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
+        return 0;
+      }
+      isNew = moved === "bad";
+      unknown = withBit(this.unknownRoles(place), role);
+    }
+    if (!(await this.reconstruct(place, role, unknown, target, rows))) {
+      // Degraded, or two unreadable: the sector is entered, the member stays.
+      if (isNew && this.isProven(place)) await this.enterBad(place, role, "unread");
+      this.host.lost(place.stripe, place.row, unknown);
+      return EIO;
+    }
+    // Without room the sector stays as it is, and is found again.
+    if (isNew) await this.repair(place, role, target, rows);
+    return 0;
+  }
+
+  /** As `read`, from the others, although the member itself is there: it does not answer. */
+  async readWithout(
+    place: RowPlace,
+    role: number,
+    target: number,
+    rows: RowBuffers,
+  ): Promise<number> {
+    rows.failed = 0;
+    const unknown = withBit(this.unknownRoles(place), role);
+    return (await this.reconstruct(place, role, unknown, target, rows)) ? 0 : EIO;
+  }
+
+  /**
+   * Writes bytes [from, to) of one row of a data chunk. `address` is the row: the new bytes lie in
+   * place, those around them are overwritten. 0, EIO or ENOSPC.
+   */
+  async write(place: RowPlace, role: number, part: RowPart, rows: RowBuffers): Promise<number> {
+    const { geometry } = this;
+    const parityRole = geometry.parityRole(place.stripe);
+    const ownAndParity = withBit(bitOf(role), parityRole);
+    const isPartial = part.from > 0 || part.to < ROW_BYTES;
+    rows.failed = 0;
+    if (isPartial) {
+      const status = await this.readOld(place, role, rows);
+      if (status !== 0) return status;
+      this.complete(part, rows.old);
+    }
+    await this.bringHome(place, ownAndParity, rows);
+    let hasOld = isPartial;
+    // Reads may show that more is unknown; each round knows one role less, so it ends.
+    for (let round = 0; round <= geometry.memberCount + 1; round += 1) {
+      const unknown = union(this.unknownRoles(place), rows.failed);
+      if (without(unknown, ownAndParity) === 0) {
+        if (await this.readOthers(place, ownAndParity, rows)) {
+          if (!(await this.doubt(place, ownAndParity))) return EIO;
+          return this.writeWithNewParity(place, role, part, rows);
+        }
+      } else if (hasOld) {
+        if (!(await this.doubt(place, ownAndParity))) return EIO;
+        return this.writeBesideUnknown(place, role, unknown, part, rows);
+      } else {
+        hasOld = true;
+        await this.readOld(place, role, rows);
+      }
+    }
+    return EIO;
+  }
+
+  /** Fills the target's row in a rebuild. False: the target takes no writes. */
+  async rebuild(place: RowPlace, target: number, rows: RowBuffers): Promise<boolean> {
+    rows.failed = 0;
+    const unknown = withoutBit(this.unknownRoles(place), target);
+    const isWhole = unknown === 0 && (await this.readOthers(place, bitOf(target), rows));
+    if (isWhole) {
+      this.io.xorOthers(bitOf(target), rows.result, rows);
+      const moved = await this.io.store(place, target, rows.result, rows);
+      if (moved === "done") return true;
+      return moved === "bad" && (await this.enterBad(place, target));
+    }
+    // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
+    const lost = withBit(union(unknown, rows.failed), target);
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      if (!hasBit(lost, role) || !this.members.isPresent(role)) continue;
+      // The target was never filled; of the others nothing is missing but that they could be read.
+      const cause = role === target ? "unwritten" : "unread";
+      if (!(await this.enterBad(place, role, cause))) return false;
+    }
+    this.host.lost(place.stripe, place.row, lost);
+    return this.members.isPresent(target);
+  }
+
+  /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
+  async compare(place: RowPlace, isRepaired: boolean, rows: RowBuffers): Promise<boolean> {
+    rows.failed = 0;
+    if (!(await this.readOthers(place, 0, rows))) return true;
+    this.io.xorOthers(0, rows.result, rows);
+    if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
+    const parityRole = this.geometry.parityRole(place.stripe);
+    if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
+    this.io.xorOthers(bitOf(parityRole), rows.result, rows);
+    const moved = await this.io.store(place, parityRole, rows.result, rows);
+    // What was there is wrong: nobody may go by it.
+    if (moved === "bad") await this.enterOrLose(place, parityRole);
+    return false;
+  }
+
+  /** Roles whose content in this row cannot be had from their own member. */
+  unknownRoles({ stripe, row }: RowPlace): number {
+    return union(
+      this.members.unavailableRoles(stripe),
+      this.members.badRoles(stripe, row, row + 1),
+    );
+  }
+
+  isProven({ stripe, row }: RowPlace): boolean {
+    const { members, geometry } = this;
+    if (members.isInSync(stripe)) return true;
+    const memberRow = stripe * (geometry.chunkBytes / ROW_BYTES) + row;
+    return members.provenRows?.hasRange(memberRow, memberRow + 1) === true;
+  }
+
+  // Reading ----------------------------------------------------------------------------------
+
+  /** The old content of the own row, or the reason why it is unknown in `rows.failed`. */
+  private async readOld(place: RowPlace, role: number, rows: RowBuffers): Promise<number> {
+    const before = rows.failed;
+    const status = await this.read(place, role, rows.old, rows);
+    rows.failed = union(rows.failed, before);
+    if (status !== 0) rows.failed = withBit(rows.failed, role);
+    return status;
+  }
+
+  private async reconstruct(
+    place: RowPlace,
+    role: number,
+    unknown: number,
+    target: number,
+    rows: RowBuffers,
+  ): Promise<boolean> {
+    if (withoutBit(unknown, role) !== 0 || !this.isProven(place)) return false;
+    if (!(await this.readOthers(place, bitOf(role), rows))) return false;
+    this.io.xorOthers(bitOf(role), target, rows);
+    return true;
+  }
+
+  /** Reads all roles but those in `spared` into their rows; false when one failed. */
+  private async readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean> {
+    const unknown = this.unknownRoles(place);
+    const reads: Promise<void>[] = [];
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      if (hasBit(spared, role)) continue;
+      if (hasBit(unknown, role)) rows.failed = withBit(rows.failed, role);
+      else reads.push(this.readOne(place, role, rows));
+    }
+    await Promise.all(reads);
+    return without(rows.failed, spared) === 0;
+  }
+
+  private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
+    const moved = await this.io.load(place, role, role, rows);
+    if (moved !== "done") rows.failed = withBit(rows.failed, role);
+  }
+
+  /** Puts the content back, and reads it again to see that it stays. */
+  private async repair(
+    place: RowPlace,
+    role: number,
+    address: number,
+    rows: RowBuffers,
+  ): Promise<boolean> {
+    const written = await this.io.store(place, role, address, rows);
+    const read = written === "done" ? await this.io.load(place, role, role, rows) : written;
+    if (read === "done") {
+      await this.clearBad(place, role);
+      this.host.repaired(role, ROW_BYTES);
+      return true;
+    }
+    const cause = written === "done" ? "unread" : "unwritten";
+    if (read === "bad") await this.enterBad(place, role, cause);
+    return false;
+  }
+
+  // Writing ----------------------------------------------------------------------------------
+
+  /**
+   * An entry says what was, not what is: a chunk that only parity knows is written home, if its
+   * member takes it by now, before another chunk of its row is written (write-rules 22). `written`
+   * are the roles that are written anyhow.
+   */
+  private async bringHome(place: RowPlace, written: number, rows: RowBuffers): Promise<void> {
+    const { members } = this;
+    const unknown = without(this.unknownRoles(place), written);
+    if (unknown === 0 || this.unknownRoles(place) !== unknown || !this.isProven(place)) return;
+    const isOne = countBits(unknown) === 1;
+    if (!isOne || members.badRoles(place.stripe, place.row, place.row + 1) !== unknown) return;
+    const role = highestBit(unknown);
+    if ((await this.readOthers(place, unknown, rows)) && (await this.doubt(place, unknown))) {
+      this.io.xorOthers(unknown, rows.result, rows);
+      await this.repair(place, role, rows.result, rows);
+    }
+    rows.failed = 0;
+  }
+
+  private async writeWithNewParity(
+    place: RowPlace,
+    role: number,
+    part: RowPart,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const { geometry } = this;
+    const parityRole = geometry.parityRole(place.stripe);
+    const { address } = part;
+    const isOnly = geometry.dataCount === 1;
+    if (isOnly) this.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
+    else this.io.xorOthers(withBit(bitOf(role), parityRole), rows.partialParity, rows);
+    const isMissing = hasBit(this.members.unavailableRoles(place.stripe), role);
+    const status = await this.writeLogged(place, { role, address, isMissing }, part, rows);
+    if (status === 0) this.noteProven(place);
+    return status;
+  }
+
+  /** Logs the row unless an entry covers it, and writes it with the parity that it then has. */
+  private async writeLogged(
+    place: RowPlace,
+    modified: ModifiedRow,
+    { isLogged }: RowPart,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
+    const isOnly = this.geometry.dataCount === 1;
+    const partialParity = isOnly ? 0 : rows.partialParity;
+    const ticket = isLogged ? [] : await this.rowLog.log(place, modified.role, partialParity);
+    if (typeof ticket === "number") return ticket;
+    const status = await this.degraded.write(place, parityRole, [modified], rows);
+    this.rowLog.giveBack(ticket, parityRole, rows);
+    return status;
+  }
+
+  private async writeBesideUnknown(
+    place: RowPlace,
+    role: number,
+    unknown: number,
+    part: RowPart,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
+    const isOwnKnown = !hasBit(unknown, role);
+    const isParityKnown = !hasBit(unknown, parityRole);
+    const absent = this.members.unavailableRoles(place.stripe);
+    if (hasBit(absent, role)) return EIO;
+    if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
+    // From here on parity does not match. That is on record before the data is written, also where
+    // parity is unknown only because a read of it has just failed.
+    const logged = this.members.badRoles(place.stripe, place.row, place.row + 1);
+    if (!hasBit(union(absent, logged), parityRole)) {
+      if (!(await this.enterBad(place, parityRole))) return EIO;
+    }
+    const data = await this.io.move(Op.write, place, role, part.address);
+    if (data !== "done") return data === "no-space" ? ENOSPC : EIO;
+    await this.clearBad(place, role);
+    return 0;
+  }
+
+  /** Parity = old parity XOR old data XOR new data. The old data is in `rows.old`. */
+  private async modify(
+    place: RowPlace,
+    role: number,
+    part: RowPart,
+    rows: RowBuffers,
+  ): Promise<number> {
+    const parityRole = this.geometry.parityRole(place.stripe);
+    const read = await this.io.load(place, parityRole, rows.resultSlot, rows);
+    if (read !== "done") {
+      rows.failed = withBit(rows.failed, parityRole);
+      const unknown = union(this.unknownRoles(place), rows.failed);
+      return this.writeBesideUnknown(place, role, unknown, part, rows);
+    }
+    this.sources[0] = rows.result;
+    this.sources[1] = rows.old;
+    this.environment.kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
+    const modified = { role, address: part.address, isMissing: false };
+    return this.writeLogged(place, modified, part, rows);
+  }
+
+  /** Puts the old bytes around the new ones. */
+  private complete(part: RowPart, old: number): void {
+    const { kernels } = this.environment;
+    const { address, from, to } = part;
+    if (from > 0) kernels.copy(address, old, from);
+    if (to < ROW_BYTES) kernels.copy(address + to, old + to, ROW_BYTES - to);
+  }
+
+  /** Parity of this row has been made from all data. */
+  noteProven(place: RowPlace): void {
+    const { members, geometry } = this;
+    if (members.provenRows === null || members.isInSync(place.stripe)) return;
+    const memberRow = place.stripe * (geometry.chunkBytes / ROW_BYTES) + place.row;
+    members.provenRows.addRange(memberRow, memberRow + 1);
+  }
+
+  // The bad-block log ------------------------------------------------------------------------
+
+  /** Enters the row as bad, whatever else is known of it; fails the member if it cannot. */
+  private async enterOrLose(place: RowPlace, role: number): Promise<void> {
+    if (await this.enterBad(place, role)) return;
+    const offset = this.io.offsetOf(place, role);
+    const error = { role, op: Op.write, errno: 0, offset, bytes: ROW_BYTES };
+    this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
+  }
+
+  /**
+   * Order: before a row is written that is on record as unread, the record says that it is not to
+   * be believed: the write may fail, or a crash may leave the row old and parity new.
+   */
+  private async doubt(place: RowPlace, roles: number): Promise<boolean> {
+    if (!this.members.hasBadRows) return true;
+    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      const log = !hasBit(roles, role) ? null : this.members.badRows[role];
+      if (log?.isUnread(this.io.offsetOf(place, role), ROW_BYTES) !== true) continue;
+      if (!(await this.enterBad(place, role))) return false;
+    }
+    return true;
+  }
+
+  private enterBad(
+    place: RowPlace,
+    role: number,
+    cause: BadBlockCause = "unwritten",
+  ): Promise<boolean> {
+    const log = this.members.badRows[role];
+    const offset = this.io.offsetOf(place, role);
+    const isBelieved = log?.isUnread(offset, ROW_BYTES) === true;
+    // On record already, and not with more faith than it deserves now.
+    if (this.io.isBad(place, role) && (cause === "unread" || !isBelieved)) {
+      return Promise.resolve(true);
+    }
+    if (log === null || log === undefined) return Promise.resolve(false);
+    return log.enter(offset, ROW_BYTES, cause);
+  }
+
+  private clearBad(place: RowPlace, role: number): Promise<boolean> {
+    const log = this.members.badRows[role];
+    const offset = this.io.offsetOf(place, role);
+    if (log === null || log === undefined || !log.has(offset, ROW_BYTES)) {
+      return Promise.resolve(true);
+    }
+    return log.clear(offset, ROW_BYTES);
+  }
+}

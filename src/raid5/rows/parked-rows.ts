@@ -1,0 +1,217 @@
+/**
+ * Parity for which its member has no room, kept in memory until it has (write-rules 20).
+ *
+ * A row gets here when a member took its part of a write, the parity's member refused its own, and
+ * the part cannot be taken back. Such a write is still under way, and all that a write under way
+ * has stands: the dirty mark, its bits in the bitmap, its unit in the partial parity log. So a
+ * crash finds what a crash in the middle of a write finds, whatever the policy, and nothing here
+ * needs a record of its own. As long as the array runs its reads of that row are taken from memory:
+ * the row is whole, also without one of its members.
+ *
+ *   refused -> parked --retried, with back-off, or written over by the row's next write--> home
+ *                |                                         (what stood for it is given back)
+ *                +--its member leaves, or the array ends--> dropped
+ *
+ * With `ppl` a unit that stands keeps its log: no other write goes through that log until the rows
+ * are home. The member of that log is the one that has no room.
+ */
+
+import { inBackground } from "../../base/background.ts";
+import { hasBit } from "../../base/bit-set.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+import { ReadOverlay } from "../../block/read-overlay.ts";
+import type { RetryFilter } from "../../block/retry-filter.ts";
+import type { EngineEnvironment } from "../environment.ts";
+import type { Geometry } from "../geometry.ts";
+import type { MemberSet } from "../members/member-set.ts";
+import type { WritePolicy } from "../policy/write-policy.ts";
+import type { RowBuffers } from "./row-buffers.ts";
+import type { Moved, RowPlace } from "./row-io.ts";
+
+/** From so many on, writes are refused before they have begun: 16 MiB. */
+export const PARKED_ROWS_MAX = 4096;
+const RETRY_MS_MIN = 50;
+const RETRY_MS_MAX = 2000;
+
+export interface ParkedRowsHost {
+  hold(stripe: number): Promise<number>;
+  release(held: number): void;
+  takeBuffers(): Promise<RowBuffers>;
+  /** Writes a role's row, durably. */
+  store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved>;
+  /** The role's member cannot take the row for a reason of its own. */
+  enterBad(place: RowPlace, role: number): Promise<unknown>;
+}
+
+/** The rows of one member, and what stands for them. */
+interface Parked {
+  readonly device: RetryFilter;
+  readonly epoch: number;
+  readonly overlay: ReadOverlay;
+  readonly cover: (() => void)[];
+}
+
+export class ParkedRows {
+  private readonly environment: EngineEnvironment;
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+  private readonly policy: WritePolicy;
+  private readonly host: ParkedRowsHost;
+  private readonly parked: (Parked | null)[];
+  private running: Promise<void> | null = null;
+  private isClosed = false;
+
+  constructor(options: {
+    environment: EngineEnvironment;
+    geometry: Geometry;
+    members: MemberSet;
+    policy: WritePolicy;
+    host: ParkedRowsHost;
+  }) {
+    this.environment = options.environment;
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.policy = options.policy;
+    this.host = options.host;
+    this.parked = new Array<Parked | null>(options.geometry.memberCount).fill(null);
+  }
+
+  get count(): number {
+    let count = 0;
+    for (const each of this.parked) count += each?.overlay.rowCount ?? 0;
+    return count;
+  }
+
+  get isEmpty(): boolean {
+    for (const each of this.parked) if (each !== null) return false;
+    return true;
+  }
+
+  get isFull(): boolean {
+    return !this.isEmpty && this.count >= PARKED_ROWS_MAX;
+  }
+
+  /** Keeps the row that lies at `address`: the role's member is read as if it held it. */
+  park(place: RowPlace, role: number, address: number): void {
+    const device = this.members.devices[role]!;
+    const overlay = device.overlay ?? new ReadOverlay(this.environment.memory);
+    device.overlay = overlay;
+    overlay.put(this.offsetOf(place, role), address);
+    this.parked[role] ??= { device, epoch: this.members.epoch[role]!, overlay, cover: [] };
+    this.policy.logs?.stick(role);
+    if (this.running === null) {
+      this.running = this.bringHome();
+      inBackground(this.running, this.environment.guard);
+    }
+  }
+
+  /** `giveBack` ends what stands for a write whose parity is parked on this role's member. */
+  cover(role: number, giveBack: () => void): void {
+    const each = this.parked[role];
+    if (each === null || each === undefined) giveBack();
+    else each.cover.push(giveBack);
+  }
+
+  /** As `cover`, for rows of several roles (bits). */
+  coverAll(roles: number, giveBack: () => void): void {
+    let left = 1;
+    const one = (): void => {
+      left -= 1;
+      if (left === 0) giveBack();
+    };
+    for (let role = 0; role < this.parked.length; role += 1) {
+      if (!hasBit(roles, role)) continue;
+      left += 1;
+      this.cover(role, one);
+    }
+    one();
+  }
+
+  /** Once a turn: rows may have been written over, and members may have left. */
+  turn(): void {
+    for (let role = 0; role < this.parked.length; role += 1) {
+      const each = this.parked[role];
+      if (each === null || each === undefined) continue;
+      const isLeft = this.members.epoch[role] !== each.epoch;
+      if (isLeft || each.overlay.rowCount === 0) this.drop(role, each);
+    }
+  }
+
+  /**
+   * No request is under way, and none will come: tries once more. What has no room then stays as it
+   * is on disk, like a write that a crash has cut off; the answer is whether all is home.
+   */
+  async close(): Promise<boolean> {
+    this.isClosed = true;
+    await this.running;
+    if (!this.isEmpty && !this.members.isFailed) await this.round();
+    this.turn();
+    return this.isEmpty;
+  }
+
+  /** After the close, when the array is not marked clean any more. */
+  dismiss(): void {
+    for (const [role, each] of this.parked.entries()) if (each !== null) this.drop(role, each);
+  }
+
+  private drop(role: number, { device, cover }: Parked): void {
+    this.parked[role] = null;
+    device.overlay = null;
+    this.policy.logs?.unstick(role);
+    for (const giveBack of cover) giveBack();
+  }
+
+  private async bringHome(): Promise<void> {
+    const { timers } = this.environment;
+    let waitMs = RETRY_MS_MIN;
+    while (!this.isEmpty && !this.isClosed && !this.members.isFailed) {
+      // Nothing tells that a file system has room again.
+      await timers.sleep(waitMs);
+      if (this.isClosed) break;
+      waitMs = (await this.round()) ? RETRY_MS_MIN : Math.min(2 * waitMs, RETRY_MS_MAX);
+      this.turn();
+    }
+    this.running = null;
+  }
+
+  /** Tries each row once; false when a member still has no room. */
+  private async round(): Promise<boolean> {
+    let hasRoom = true;
+    for (const [role, each] of this.parked.entries()) {
+      if (each === null) continue;
+      for (const offset of [...each.overlay.offsets]) {
+        if (await this.tryOne(role, each, offset)) continue;
+        hasRoom = false;
+        break;
+      }
+    }
+    return hasRoom;
+  }
+
+  private async tryOne(role: number, each: Parked, offset: number): Promise<boolean> {
+    const inMember = offset - this.members.dataOffset[role]!;
+    const stripe = Math.floor(inMember / this.geometry.chunkBytes);
+    const row = (inMember - stripe * this.geometry.chunkBytes) / ROW_BYTES;
+    const held = await this.host.hold(stripe);
+    const rows = await this.host.takeBuffers();
+    let hasRoom = true;
+    const isCurrent = this.parked[role] === each && this.members.epoch[role] === each.epoch;
+    if (isCurrent && each.overlay.get(offset, rows.old)) {
+      const place = { stripe, row };
+      const moved = await this.host.store(place, role, rows.old, rows);
+      hasRoom = moved !== "no-space";
+      if (moved === "bad") {
+        // The sector is bad, besides: what it was to hold is known to the others.
+        await this.host.enterBad(place, role);
+        each.overlay.forget(offset, ROW_BYTES);
+      }
+    }
+    rows.give();
+    this.host.release(held);
+    return hasRoom;
+  }
+
+  private offsetOf({ stripe, row }: RowPlace, role: number): number {
+    return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
+  }
+}

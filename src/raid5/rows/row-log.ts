@@ -1,0 +1,65 @@
+/** The partial parity log as the row path uses it: one row at a time. */
+import { hasBit } from "../../base/bit-set.ts";
+import { EIO, ENOSPC } from "../../base/errno.ts";
+import type { Geometry } from "../geometry.ts";
+import type { MemberSet } from "../members/member-set.ts";
+import type { PplTicket } from "../policy/ppl-logs.ts";
+import type { WritePolicy } from "../policy/write-policy.ts";
+import type { ParkedRows } from "./parked-rows.ts";
+import type { RowBuffers } from "./row-buffers.ts";
+import type { RowPlace } from "./row-io.ts";
+
+export class RowLog {
+  private readonly geometry: Geometry;
+  private readonly members: MemberSet;
+  private readonly policy: WritePolicy;
+  private readonly parked: ParkedRows;
+
+  constructor(options: {
+    geometry: Geometry;
+    members: MemberSet;
+    policy: WritePolicy;
+    parked: ParkedRows;
+  }) {
+    this.geometry = options.geometry;
+    this.members = options.members;
+    this.policy = options.policy;
+    this.parked = options.parked;
+  }
+
+  /**
+   * Logs one row of a data chunk that is about to be written; without partial parity, that parity
+   * is about to be computed from all data. An errno: it must not be written.
+   */
+  async log(
+    { stripe, row }: RowPlace,
+    role: number,
+    partialParityAddress: number,
+  ): Promise<PplTicket | number> {
+    const { geometry, members } = this;
+    const { logs } = this.policy;
+    if (logs === null) return [];
+    const parityRole = geometry.parityRole(stripe);
+    if (hasBit(members.unavailableRoles(stripe), parityRole)) return [];
+    if (logs.isStuck(parityRole)) return ENOSPC;
+    if (!logs.hasLog(parityRole)) return EIO;
+    const isAll = partialParityAddress === 0;
+    const ticket = await logs.logRows({
+      stripe,
+      firstRow: row,
+      rowCount: 1,
+      firstDataIndex: isAll ? 0 : geometry.dataIndexOf(stripe, role),
+      dataCount: isAll ? geometry.dataCount : 1,
+      partialParityAddress,
+    });
+    return ticket ?? ENOSPC;
+  }
+
+  /** The rows are written, or parked: then the ticket stands until they are home. */
+  giveBack(ticket: PplTicket, parityRole: number, rows: RowBuffers): void {
+    const { logs } = this.policy;
+    if (logs === null) return;
+    if (!hasBit(rows.parked, parityRole)) logs.giveBack(ticket);
+    else this.parked.cover(parityRole, () => logs.giveBack(ticket));
+  }
+}

@@ -1,0 +1,47 @@
+/** The locks of single stripes for jobs, and who is told when a hold has its lock. */
+import { OpKind, type StripeOps } from "./ops.ts";
+
+export class StripeHolds {
+  private readonly ops: StripeOps;
+  private readonly lock: (op: number) => void;
+  private readonly holders = new Map<number, (op: number) => void>();
+  /** Holds that have no operation yet. */
+  private readonly waiting: { stripe: number; resolve: (op: number) => void }[] = [];
+
+  constructor(options: { ops: StripeOps; lock: (op: number) => void }) {
+    this.ops = options.ops;
+    this.lock = options.lock;
+  }
+
+  /** Resolves with the operation that has the lock of the stripe. */
+  take(stripe: number): Promise<number> {
+    return new Promise((resolve) => {
+      this.waiting.push({ stripe, resolve });
+      this.start();
+    });
+  }
+
+  /** Also once a turn: operations may have become free. */
+  start(): void {
+    while (this.waiting.length > 0) {
+      const { stripe, resolve } = this.waiting[0]!;
+      const op = this.ops.allocate(OpKind.hold, stripe);
+      if (op < 0) return;
+      this.waiting.shift();
+      this.enter(op, resolve);
+    }
+  }
+
+  /** Queues a hold for the lock of its stripe. */
+  enter(op: number, granted: (op: number) => void): void {
+    this.holders.set(op, granted);
+    this.lock(op);
+  }
+
+  /** The operation has its lock now. */
+  granted(op: number): void {
+    const resolve = this.holders.get(op)!;
+    this.holders.delete(op);
+    resolve(op);
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * The stripe operations of one array as parallel typed arrays, and the stripe locks.
+ *
+ * An operation is one request's part of one stripe, or a job's hold on a stripe. It takes the lock
+ * of its stripe; while another holds it, it waits in arrival order. When a write gets the lock it
+ * takes over the writes that wait right behind it, as long as they touch other rows: they become
+ * one plan.
+ *
+ *   bucket[stripe mod n] -> owner -> owner of another stripe -> ...     (hashNext)
+ *                            owner -> waiter -> waiter                   (waitNext)
+ *                            leader -> merged -> merged                  (mergeNext)
+ */
+import { assert } from "../../base/assert.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+
+export const OpKind = { free: 0, write: 1, read: 2, hold: 3 } as const;
+
+export const Phase = {
+  waitingLock: 0,
+  waitingMemory: 1,
+  waitingIo: 2,
+  reading: 3,
+  writing: 4,
+  waitingRecord: 5,
+  /** What is to be written is not durable yet in the log, or its bits are not in the bitmap. */
+  waitingPolicy: 6,
+} as const;
+
+const NONE = -1;
+const BUCKETS = 4096;
+/** Writes merged into one plan, and the row boundaries that they may bring (see segments.ts). */
+export const MERGE_LIMIT = 32;
+export const BOUNDARY_LIMIT = 64;
+
+export class StripeOps {
+  readonly capacity: number;
+  readonly kind: Uint8Array;
+  readonly phase: Uint8Array;
+  readonly stripe: Float64Array;
+  /** Byte offset of the part within the stripe's data. */
+  readonly within: Uint32Array;
+  readonly bytes: Uint32Array;
+  /** Address of the part's first byte. */
+  readonly address: Uint32Array;
+  /** The array request that it is a part of. */
+  readonly request: Uint32Array;
+  readonly isFua: Uint8Array;
+  /** 1: met a bad sector, so the row path does it. */
+  readonly isSlow: Uint8Array;
+  /** 1: some of its member writes may be done and others not; its buffers are as computed. */
+  readonly isHalfWritten: Uint8Array;
+  /** 1: a member request of this read was given up, so it needs other rows. */
+  readonly isLate: Uint8Array;
+  readonly mergeNext: Int32Array;
+  /** When its member writes were submitted (monotonic). */
+  readonly writingSinceMs: Float64Array;
+  /** Member requests that have not completed. */
+  readonly pending: Uint16Array;
+  /** Roles (a set) that this operation must do without, beyond the missing ones. */
+  readonly excluded: Float64Array;
+  /** Roles whose requests failed in this phase. */
+  readonly failed: Float64Array;
+  /** The data index that the plan does without, or NONE_MISSING or PARITY_MISSING (plan.ts). */
+  readonly missing: Int8Array;
+  /** Data chunks (bits) that replay would count as missing, as the plan's unit was cut. */
+  readonly unitMissing: Float64Array;
+  /** 1: its stripe's bits are set in the write-intent bitmap, and not given back. */
+  readonly isMarked: Uint8Array;
+  readonly bufferAddress: Uint32Array;
+  readonly bufferBytes: Uint32Array;
+  private readonly waitNext: Int32Array;
+  private readonly waitTail: Int32Array;
+  private readonly hashNext: Int32Array;
+  private readonly buckets = new Int32Array(BUCKETS).fill(NONE);
+  private readonly freeList: Int32Array;
+  private freeCount: number;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.kind = new Uint8Array(capacity);
+    this.phase = new Uint8Array(capacity);
+    this.stripe = new Float64Array(capacity);
+    this.within = new Uint32Array(capacity);
+    this.bytes = new Uint32Array(capacity);
+    this.address = new Uint32Array(capacity);
+    this.request = new Uint32Array(capacity);
+    this.isFua = new Uint8Array(capacity);
+    this.isSlow = new Uint8Array(capacity);
+    this.isHalfWritten = new Uint8Array(capacity);
+    this.isLate = new Uint8Array(capacity);
+    this.mergeNext = new Int32Array(capacity).fill(NONE);
+    this.writingSinceMs = new Float64Array(capacity);
+    this.pending = new Uint16Array(capacity);
+    this.excluded = new Float64Array(capacity);
+    this.failed = new Float64Array(capacity);
+    this.missing = new Int8Array(capacity);
+    this.unitMissing = new Float64Array(capacity);
+    this.isMarked = new Uint8Array(capacity);
+    this.bufferAddress = new Uint32Array(capacity);
+    this.bufferBytes = new Uint32Array(capacity);
+    this.waitNext = new Int32Array(capacity).fill(NONE);
+    this.waitTail = new Int32Array(capacity).fill(NONE);
+    this.hashNext = new Int32Array(capacity).fill(NONE);
+    this.freeList = new Int32Array(capacity);
+    for (let op = 0; op < capacity; op += 1) this.freeList[op] = capacity - 1 - op;
+    this.freeCount = capacity;
+  }
+
+  get inUse(): number {
+    return this.capacity - this.freeCount;
+  }
+
+  /** A free operation, or -1. */
+  allocate(kind: number, stripe: number): number {
+    if (this.freeCount === 0) return NONE;
+    this.freeCount -= 1;
+    const op = this.freeList[this.freeCount]!;
+    this.kind[op] = kind;
+    this.phase[op] = Phase.waitingLock;
+    this.stripe[op] = stripe;
+    this.mergeNext[op] = NONE;
+    this.waitNext[op] = NONE;
+    this.waitTail[op] = NONE;
+    this.pending[op] = 0;
+    this.excluded[op] = 0;
+    this.failed[op] = 0;
+    this.bufferBytes[op] = 0;
+    this.isFua[op] = 0;
+    this.isSlow[op] = 0;
+    this.isHalfWritten[op] = 0;
+    this.isLate[op] = 0;
+    this.isMarked[op] = 0;
+    return op;
+  }
+
+  free(op: number): void {
+    assert(this.kind[op] !== OpKind.free, "an operation is freed once");
+    this.kind[op] = OpKind.free;
+    this.freeList[this.freeCount] = op;
+    this.freeCount += 1;
+  }
+
+  /** Takes the stripe's lock for `op`, or queues it. True when it has the lock now. */
+  lock(op: number): boolean {
+    const stripe = this.stripe[op]!;
+    const bucket = stripe % BUCKETS;
+    for (let owner = this.buckets[bucket]!; owner !== NONE; owner = this.hashNext[owner]!) {
+      if (this.stripe[owner] !== stripe) continue;
+      const tail = this.waitTail[owner]!;
+      if (tail === NONE) this.waitNext[owner] = op;
+      else this.waitNext[tail] = op;
+      this.waitTail[owner] = op;
+      return false;
+    }
+    this.hashNext[op] = this.buckets[bucket]!;
+    this.buckets[bucket] = op;
+    return true;
+  }
+
+  /** The operation that has the lock of a stripe, or -1. */
+  ownerOf(stripe: number): number {
+    let owner = this.buckets[stripe % BUCKETS]!;
+    while (owner !== NONE && this.stripe[owner] !== stripe) owner = this.hashNext[owner]!;
+    return owner;
+  }
+
+  /** Gives the lock of `op` to the next in line, which is the answer; -1 when nobody waits. */
+  unlock(op: number): number {
+    const bucket = this.stripe[op]! % BUCKETS;
+    const next = this.waitNext[op]!;
+    const hashNext = this.hashNext[op]!;
+    if (next !== NONE) {
+      this.waitTail[next] = this.waitTail[op] === next ? NONE : this.waitTail[op]!;
+      this.hashNext[next] = hashNext;
+    }
+    const replacement = next === NONE ? hashNext : next;
+    let previous = NONE;
+    let owner = this.buckets[bucket]!;
+    while (owner !== op) {
+      assert(owner !== NONE, "an unlocked operation held the lock");
+      previous = owner;
+      owner = this.hashNext[owner]!;
+    }
+    if (previous === NONE) this.buckets[bucket] = replacement;
+    else this.hashNext[previous] = replacement;
+    this.waitNext[op] = NONE;
+    this.waitTail[op] = NONE;
+    return next;
+  }
+
+  /** Moves the writes that wait right behind `leader` into its chain of parts. */
+  mergeWaitingWrites(leader: number): void {
+    let count = 1;
+    let boundaries = this.boundariesOf(leader);
+    let last = leader;
+    while (count < MERGE_LIMIT) {
+      const waiter = this.waitNext[leader]!;
+      if (waiter === NONE || this.kind[waiter] !== OpKind.write) return;
+      boundaries += this.boundariesOf(waiter);
+      if (boundaries > BOUNDARY_LIMIT) return;
+      if (this.excluded[waiter] !== 0 || this.overlapsChain(leader, waiter)) return;
+      this.waitNext[leader] = this.waitNext[waiter]!;
+      if (this.waitTail[leader] === waiter) this.waitTail[leader] = NONE;
+      this.waitNext[waiter] = NONE;
+      this.mergeNext[last] = waiter;
+      // A merged plan is durable if any of its writes must be (write-rules 16).
+      if (this.isFua[waiter] === 1) this.isFua[leader] = 1;
+      last = waiter;
+      count += 1;
+    }
+  }
+
+  /** First row of the part, counted over the stripe's data chunks one after the other. */
+  firstRow(op: number): number {
+    return Math.floor(this.within[op]! / ROW_BYTES);
+  }
+
+  /** The row behind the last one. */
+  endRow(op: number): number {
+    return Math.ceil((this.within[op]! + this.bytes[op]!) / ROW_BYTES);
+  }
+
+  /** How many row boundaries a part brings at most: its two ends, and those of partial rows. */
+  private boundariesOf(op: number): number {
+    const isHeadPartial = this.within[op]! % ROW_BYTES !== 0;
+    const isTailPartial = (this.within[op]! + this.bytes[op]!) % ROW_BYTES !== 0;
+    return 2 + (isHeadPartial ? 1 : 0) + (isTailPartial ? 2 : 0);
+  }
+
+  private overlapsChain(leader: number, candidate: number): boolean {
+    const first = this.firstRow(candidate);
+    const end = this.endRow(candidate);
+    for (let op = leader; op !== NONE; op = this.mergeNext[op]!) {
+      if (first < this.endRow(op) && this.firstRow(op) < end) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The buffers of stripe operations, and what is computed in them: parity, recovered chunks, rows
+ * that are written in part.
+ *
+ * A segment's buffers lie one after the other, each as long as its column: parity, then the chunks
+ * that were read in the order of their data index, then a recovered one (plan.ts).
+ */
+import { countBits, hasBit } from "../../base/bit-set.ts";
+import { ROW_BYTES } from "../../base/units.ts";
+import { PARITY_SOURCES_MAX, type ParityKernels } from "../../parity/kernels.ts";
+import type { Geometry } from "../geometry.ts";
+import type { StripeOps } from "./ops.ts";
+import { bufferIndexOf, Strategy, type StrategyCode } from "./plan.ts";
+import type { SegmentTable } from "./segments.ts";
+
+export class StripeParity {
+  private readonly kernels: ParityKernels;
+  private readonly geometry: Geometry;
+  private readonly ops: StripeOps;
+  private readonly segments: SegmentTable;
+  private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
+
+  constructor(options: {
+    kernels: ParityKernels;
+    geometry: Geometry;
+    ops: StripeOps;
+    segments: SegmentTable;
+  }) {
+    this.kernels = options.kernels;
+    this.geometry = options.geometry;
+    this.ops = options.ops;
+    this.segments = options.segments;
+  }
+
+  private columnBytes(slot: number): number {
+    return (this.segments.toRow[slot]! - this.segments.fromRow[slot]!) * ROW_BYTES;
+  }
+
+  parityAddress(op: number, slot: number): number {
+    return this.ops.bufferAddress[op]! + this.segments.bufferOffset[slot]!;
+  }
+
+  bufferAddress(op: number, slot: number, dataIndex: number): number {
+    const { segments } = this;
+    const strategy = segments.strategy[slot] as StrategyCode;
+    const index = bufferIndexOf(strategy, segments.readMask[slot]!, dataIndex);
+    return this.parityAddress(op, slot) + index * this.columnBytes(slot);
+  }
+
+  private recoveredAddress(op: number, slot: number): number {
+    const index = 1 + countBits(this.segments.readMask[slot]!);
+    return this.parityAddress(op, slot) + index * this.columnBytes(slot);
+  }
+
+  /**
+   * Brings the segment's new rows and parity into place. `partialParity` is where its partial parity
+   * is wanted, or 0; a segment that modifies all chunks has none.
+   */
+  computeSegment(op: number, slot: number, partialParity: number): void {
+    const { segments } = this;
+    const strategy = segments.strategy[slot];
+    if (strategy === Strategy.recoverWrite) this.recoverMissing(op, slot);
+    if (segments.partial[slot] !== 0) this.completePartialRows(op, slot);
+    if (strategy === Strategy.dataOnly) return;
+    if (strategy === Strategy.readModifyWrite) this.modifyParity(op, slot, partialParity);
+    else if (partialParity !== 0) this.computeBoth(op, slot, partialParity);
+    else this.computeParity(op, slot);
+  }
+
+  /** The old content of the missing chunk: the XOR of all others and the old parity. */
+  private recoverMissing(op: number, slot: number): void {
+    const { sources } = this;
+    const readMask = this.segments.readMask[slot]!;
+    sources[0] = this.parityAddress(op, slot);
+    let count = 1;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (!hasBit(readMask, dataIndex)) continue;
+      sources[count] = this.bufferAddress(op, slot, dataIndex);
+      count += 1;
+    }
+    this.xor(this.recoveredAddress(op, slot), count, slot);
+  }
+
+  /** Puts the old bytes around the new ones in rows that are written in part. */
+  private completePartialRows(op: number, slot: number): void {
+    const { segments, ops } = this;
+    const partial = segments.partial[slot]!;
+    const row = segments.fromRow[slot]!;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (!hasBit(partial, dataIndex)) continue;
+      const old = hasBit(segments.readMask[slot]!, dataIndex)
+        ? this.bufferAddress(op, slot, dataIndex)
+        : this.recoveredAddress(op, slot);
+      const part = segments.partAt(op, dataIndex, row);
+      const rowStart = dataIndex * this.geometry.chunkBytes + row * ROW_BYTES;
+      const from = Math.max(0, ops.within[part]! - rowStart);
+      const to = Math.min(ROW_BYTES, ops.within[part]! + ops.bytes[part]! - rowStart);
+      const target = segments.dataAddress(op, dataIndex, row);
+      const { kernels } = this;
+      if (from > 0) kernels.copy(target, old, from);
+      if (to < ROW_BYTES) kernels.copy(target + to, old + to, ROW_BYTES - to);
+    }
+  }
+
+  /** Parity = XOR of all data, new where touched and old elsewhere. */
+  private computeParity(op: number, slot: number): void {
+    const { segments, sources } = this;
+    const row = segments.fromRow[slot]!;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      sources[dataIndex] = hasBit(segments.touched[slot]!, dataIndex)
+        ? segments.dataAddress(op, dataIndex, row)
+        : this.bufferAddress(op, slot, dataIndex);
+    }
+    this.xor(this.parityAddress(op, slot), this.geometry.dataCount, slot);
+  }
+
+  /**
+   * Parity = old parity XOR old data XOR new data, in two passes. What stands
+   * between them is the partial parity.
+   */
+  private modifyParity(op: number, slot: number, partialParity: number): void {
+    const { segments, sources } = this;
+    const touched = segments.touched[slot]!;
+    const parity = this.parityAddress(op, slot);
+    sources[0] = parity;
+    let count = 1;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (!hasBit(touched, dataIndex)) continue;
+      sources[count] = this.bufferAddress(op, slot, dataIndex);
+      count += 1;
+    }
+    const between = partialParity === 0 ? parity : partialParity;
+    this.xor(between, count, slot);
+    this.addTouched(op, slot, between);
+  }
+
+  /** Partial parity = XOR of the chunks that stay; parity = that XOR the new data. */
+  private computeBoth(op: number, slot: number, partialParity: number): void {
+    const touched = this.segments.touched[slot]!;
+    let count = 0;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (hasBit(touched, dataIndex)) continue;
+      this.sources[count] = this.bufferAddress(op, slot, dataIndex);
+      count += 1;
+    }
+    this.xor(partialParity, count, slot);
+    this.addTouched(op, slot, partialParity);
+  }
+
+  /** Parity = what lies at `source` XOR the new data. */
+  private addTouched(op: number, slot: number, source: number): void {
+    const { segments, sources } = this;
+    const row = segments.fromRow[slot]!;
+    sources[0] = source;
+    let count = 1;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
+      sources[count] = segments.dataAddress(op, dataIndex, row);
+      count += 1;
+    }
+    this.xor(this.parityAddress(op, slot), count, slot);
+  }
+
+  reconstruct(op: number, slot: number): void {
+    const { segments, sources } = this;
+    const row = segments.fromRow[slot]!;
+    // As planned: another member may have failed since, and this read is still right.
+    const missing = this.ops.missing[op]!;
+    sources[0] = this.parityAddress(op, slot);
+    let count = 1;
+    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+      if (dataIndex === missing) continue;
+      sources[count] = hasBit(segments.touched[slot]!, dataIndex)
+        ? segments.dataAddress(op, dataIndex, row)
+        : this.bufferAddress(op, slot, dataIndex);
+      count += 1;
+    }
+    const target = segments.dataAddress(op, missing, row);
+    this.kernels.xor(target, sources, count, this.columnBytes(slot));
+  }
+
+  private xor(target: number, count: number, slot: number): void {
+    this.kernels.xor(target, this.sources, count, this.columnBytes(slot));
+  }
+}

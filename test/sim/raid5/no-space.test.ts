@@ -1,0 +1,455 @@
+/**
+ * Goal: a want of space that several members share is no member's fault (write-rules 20): whenever
+ * it comes, and however long it lasts, a write is refused with ENOSPC, nothing that was
+ * acknowledged changes, no member is failed, nothing goes on a bad-block log, and space that comes
+ * back cures everything. A chunk that only parity knows is not given up for another (rule 22).
+ * Method: a small array with each policy, whole, degraded and in a rebuild, lives once without a
+ * fault, which counts its writes; then the space under all drives (or some) is gone from the Nth
+ * write on, for all N. The promises of rule 22 are asked of each pair of members.
+ */
+import { expect, test } from "bun:test";
+import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
+import { EIO, ENOSPC, errnoName } from "../../../src/base/errno.ts";
+import { SeededRandom } from "../../../src/base/random.ts";
+import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
+import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
+import { Op } from "../../../src/reactor/io-table.ts";
+import { POLICIES } from "../../helpers/policies.ts";
+import { withFineBitmap } from "../world/fine-bitmap.ts";
+import { areasOf, superblockOf } from "../world/member-oracle.ts";
+import { SectorOracle } from "../world/oracle.ts";
+import type { SimClient } from "../world/sim-clients.ts";
+import type { SimDevice } from "../world/sim-device.ts";
+import { SimSpace, type SpaceKind } from "../world/sim-space.ts";
+import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";
+
+const CHUNK_BYTES = 8 * KIB;
+const STRIPES = 6;
+const DRIVE_BYTES = 3 * MIB;
+const LIMIT_MS = 600_000;
+const NAMES = ["a", "b", "c"];
+/** Rows that were written before: the others are holes. */
+const OLD_SECTORS = 64;
+
+type State = "whole" | "degraded" | "rebuilding";
+
+interface Plan {
+  readonly policy: ConsistencyPolicy;
+  readonly state: State;
+  readonly kind: SpaceKind;
+  /** Of those that have no room. */
+  readonly drives: readonly string[];
+  /** Writes that reach the drives before that. */
+  readonly skip: number;
+}
+
+class Life {
+  readonly plan: Plan;
+  readonly world: SimWorld;
+  readonly oracle: SectorOracle;
+  readonly client: SimClient;
+  /** Writes of any kind that reached a drive. */
+  submitted = -1;
+  statuses = new Set<number>();
+
+  constructor(plan: Plan) {
+    this.plan = plan;
+    this.world = new SimWorld({ seed: 1, latency: { minMs: 0.05, tailMs: 0 } });
+    const { world } = this;
+    for (const name of NAMES) this.watch(world.addDrive({ name, sizeBytes: DRIVE_BYTES }));
+    const { sizeBytes } = world.createArray({
+      drives: NAMES,
+      chunkBytes: CHUNK_BYTES,
+      memberSizeBytes: STRIPES * CHUNK_BYTES,
+      consistencyPolicy: plan.policy,
+    });
+    this.client = world.client();
+    this.oracle = new SectorOracle({ seed: 1, sectorCount: sizeBytes / SECTOR_BYTES });
+    world.settle();
+    world.run(this.write(0, OLD_SECTORS));
+    world.run(this.flush());
+    world.settle();
+    if (plan.state !== "whole") {
+      world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "a" });
+      world.must({ kind: "remove-member", array: ARRAY_NAME, drive: "a" });
+      world.settle();
+    }
+    if (plan.state === "rebuilding") this.addNew();
+    this.submitted = 0;
+  }
+
+  /** What is done while there may be no room; then there is. */
+  live(): number {
+    const { world } = this;
+    const chunk = CHUNK_BYTES / SECTOR_BYTES;
+    // Over what is there, into holes, a stripe and more, a part of a row, zeros.
+    world.run(Promise.all([this.write(3, 2, true), this.write(chunk * 2, chunk * 2)]));
+    world.run(Promise.all([this.write(chunk * 6, 8), this.write(chunk * 8 + 5, chunk * 3)]));
+    world.run(this.zero(chunk * 4, chunk * 2));
+    world.run(Promise.all([this.write(chunk * 8, 8), this.read(0, this.oracle.sectorCount)]));
+    world.run(this.flush());
+    world.simulation.runFor(600);
+    world.run(this.write(chunk * 3 - 4, 8, true));
+    world.run(this.read(0, this.oracle.sectorCount));
+    this.mustBeUnharmed();
+    const { submitted } = this;
+    SimSpace.giveRoom(world.devices.values());
+    this.submitted = Number.NEGATIVE_INFINITY;
+    this.recover();
+    return submitted;
+  }
+
+  private recover(): void {
+    const { world } = this;
+    if (this.plan.state === "degraded") this.addNew();
+    const { state, degraded } = world.settle({ limitMs: 60_000 });
+    this.mustBeUnharmed();
+    if (state !== "clean" || degraded > 0) throw new Error(`${state}, degraded ${degraded}`);
+    this.statuses.clear();
+    world.run(this.read(0, this.oracle.sectorCount));
+    const found = world.check();
+    if (found > 0) throw new Error(`${found} bytes do not match`);
+    world.run(this.write(0, this.oracle.sectorCount));
+    if (this.statuses.has(ENOSPC)) throw new Error("refused although there is room");
+    // Stopped, and started without one: nothing of it takes force.
+    world.must({ kind: "stop-array", array: ARRAY_NAME });
+    world.must({ kind: "detach-drive", name: "b", force: true });
+    const started = world.startArray();
+    if (!started.ok) throw new Error(`start: ${started.error.detail}`);
+    world.run(this.read(0, this.oracle.sectorCount));
+  }
+
+  private mustBeUnharmed(): void {
+    const { world } = this;
+    const failed = world.events.find(
+      ({ kind, message }) => /failed|aborted|lost/.test(kind) && !message.includes("by hand"),
+    );
+    const isWanted = this.plan.state !== "whole" && failed?.message.includes("drive a ") === true;
+    if (failed !== undefined && !isWanted) throw new Error(failed.message);
+    for (const image of world.images()) {
+      const superblock = superblockOf(image);
+      if (typeof superblock !== "string" && superblock.hasBadBlocks) {
+        throw new Error(`${image.name} has bad blocks`);
+      }
+    }
+  }
+
+  private addNew(): void {
+    const { world } = this;
+    this.watch(world.addDrive({ name: "new", sizeBytes: DRIVE_BYTES }));
+    world.must({ kind: "add-member", array: ARRAY_NAME, drive: "new", force: true });
+  }
+
+  private watch(device: SimDevice): void {
+    const submit = device.submit.bind(device);
+    device.submit = (request) => {
+      if (this.world.context.table.op[request] !== Op.read) this.count();
+      submit(request);
+    };
+  }
+
+  private count(): void {
+    if (this.submitted < 0) return;
+    this.submitted += 1;
+    if (this.submitted !== this.plan.skip) return;
+    const random = new SeededRandom(this.plan.skip);
+    const space = new SimSpace({ random, kind: this.plan.kind });
+    const { devices } = this.world;
+    space.fill([...devices.values()].filter(({ name }) => this.plan.drives.includes(name)));
+  }
+
+  private async write(lba: number, sectors: number, fua = false): Promise<void> {
+    const { oracle } = this;
+    const version = oracle.beginWrite(lba, sectors);
+    const data = new Uint8Array(sectors * SECTOR_BYTES);
+    oracle.fill(data, lba, version);
+    const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
+    this.ended(version, status, fua);
+  }
+
+  private async zero(lba: number, sectors: number): Promise<void> {
+    const version = this.oracle.beginWrite(lba, sectors, "zero");
+    const [offset, bytes] = [lba * SECTOR_BYTES, sectors * SECTOR_BYTES];
+    this.ended(version, await this.client.zero(offset, bytes, { noHole: true }), false);
+  }
+
+  private ended(version: number, status: number, fua: boolean): void {
+    this.statuses.add(status);
+    if (status !== 0 && status !== ENOSPC) throw new Error(`a write is answered ${status}`);
+    this.oracle.endWrite(version, status !== 0 ? "failed" : fua ? "done-fua" : "done");
+  }
+
+  private async read(lba: number, sectors: number): Promise<void> {
+    const token = this.oracle.beginRead(lba, sectors);
+    const { status, data } = await this.client.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
+    if (status !== 0) throw new Error(`a read is answered ${status}`);
+    const violation = this.oracle.endRead(token, data);
+    if (violation !== null) throw new Error(violation.message);
+  }
+
+  private async flush(): Promise<void> {
+    const flush = this.oracle.beginFlush();
+    const status = await this.client.flush();
+    if (status !== 0) throw new Error(`a flush is answered ${status}`);
+    this.oracle.endFlush(flush, { isDone: true });
+  }
+}
+
+/** Lives with the space gone from the Nth write on, for all N; the first that broke something. */
+function sweep(plan: Omit<Plan, "skip">): { broken: string[]; refused: number } {
+  const total = new Life({ ...plan, skip: Number.POSITIVE_INFINITY }).live();
+  const broken: string[] = [];
+  let refused = 0;
+  // Degraded every second one: a loop for each state and kind begins at another.
+  const step = plan.state === "whole" ? 1 : 2;
+  const first = plan.kind === "holes" ? 1 : step;
+  for (let skip = first; skip <= total && broken.length < 3; skip += step) {
+    try {
+      const life = new Life({ ...plan, skip });
+      life.live();
+      refused += [...life.world.devices.values()].reduce((sum, { faults }) => {
+        return sum + (faults.injected.get("no room") ?? 0);
+      }, 0);
+    } catch (error) {
+      broken.push(`from write ${skip} on: ${(error as Error).message}`);
+    }
+  }
+  return { broken, refused };
+}
+
+for (const policy of POLICIES) {
+  for (const state of ["whole", "degraded", "rebuilding"] as const) {
+    for (const kind of ["holes", "copy-on-write"] as const) {
+      for (const drives of [["a", "b", "c", "new"], ["c"]]) {
+        const who = drives.length > 1 ? "all" : "one";
+        test(
+          `rule 20: ${policy}, ${state}: no room (${kind}) under ${who} from the Nth write on: refused, and cured by room`,
+          () => {
+            const { broken, refused } = sweep({ policy, state, kind, drives });
+            expect(broken).toEqual([]);
+            if (kind === "copy-on-write") expect(refused).toBeGreaterThan(0);
+          },
+          LIMIT_MS,
+        );
+      }
+    }
+  }
+}
+
+// Rule 22 ------------------------------------------------------------------------------------
+
+interface Pair {
+  readonly policy: ConsistencyPolicy;
+  readonly errno: number;
+  /** The first member's sector is still bad when the second write comes. */
+  readonly isLasting: boolean;
+  /** Whether what is refused has landed all the same. */
+  readonly kind: "dead" | "result";
+}
+
+const PAIRS: Pair[] = POLICIES.flatMap((policy) =>
+  [EIO, ENOSPC].flatMap((errno) =>
+    [false, true].flatMap((isLasting) =>
+      (["dead", "result"] as const).map((kind) => ({ policy, errno, isLasting, kind })),
+    ),
+  ),
+);
+
+for (const pair of PAIRS) {
+  const { policy, errno, isLasting, kind } = pair;
+  const name = `${errnoName(errno)} (${kind})${isLasting ? ", also on the first" : ""}`;
+  test(`rule 22: ${policy}: a chunk that only parity knows, and parity does not take its row (${name}): it stays`, () => {
+    for (const other of ["parity", "data"] as const) {
+      const world = new SimWorld({ seed: 3 });
+      for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+      world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
+      world.settle();
+      const client = world.client();
+      const row = (fill: number) => new Uint8Array(ROW_BYTES).fill(fill);
+      // Stripe 0: chunk 0 on a, chunk 1 on b, parity on c.
+      world.run(client.write(0, new Uint8Array(2 * ROW_BYTES).fill(1)));
+      const data = areasOf(world.device("a").image()).find(({ name: area }) => area === "data")!;
+      const fault =
+        kind === "dead" ? ({ kind, errno } as const) : ({ kind, result: -errno } as const);
+      const refuse = (drive: string) =>
+        world.device(drive).faults.plan({
+          fault,
+          op: Op.write,
+          offset: data.offset,
+          bytes: ROW_BYTES,
+          count: Number.POSITIVE_INFINITY,
+        });
+      refuse("a");
+      const first = world.run(client.write(0, row(2), { fua: true }));
+      world.run(client.flush());
+      if (!isLasting) world.device("a").faults.quiet();
+      refuse(other === "parity" ? "c" : "b");
+      const second = world.run(client.write(ROW_BYTES, row(3), { fua: true }));
+      // The first is written home before the second is written, and then all data is known.
+      const isHome = errno === EIO && !isLasting && other === "parity";
+      if (isHome) expect([first, second]).toEqual([0, 0]);
+      const readBack = (): void => {
+        const found = [0, 1].map((at) => world.run(client.read(at * ROW_BYTES, ROW_BYTES)));
+        expect([other, found.map(({ status }) => status)]).toEqual([other, [0, 0]]);
+        const bytes = found.map(({ data: each }) => [...new Set(each)]);
+        const may = [first === 0 ? [2] : [1, 2], second === 0 ? [3] : [1, 3]];
+        for (const [at, allowed] of may.entries()) {
+          expect([other, at, bytes[at]!.filter((byte) => !allowed.includes(byte))]).toEqual([
+            other,
+            at,
+            [],
+          ]);
+        }
+      };
+      readBack();
+      for (const device of world.devices.values()) device.faults.quiet();
+      world.simulation.runFor(5000);
+      readBack();
+      expect(world.status().degraded).toBe(0);
+      if (errno === ENOSPC) expect([first, world.status().lostBytes]).toEqual([ENOSPC, 0]);
+      expect(world.check()).toBe(0);
+    }
+  });
+}
+
+// Records --------------------------------------------------------------------------------------
+
+for (const policy of POLICIES) {
+  test(`rule 20: ${policy}: superblocks without room, again and again: nobody falls behind by two events`, () => {
+    const world = new SimWorld({ seed: 3 });
+    for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+    world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
+    world.settle();
+    const client = world.client();
+    const fault = { kind: "dead", errno: ENOSPC } as const;
+    const place = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES, op: Op.write } as const;
+    world.device("b").faults.plan({ fault, ...place, count: Number.POSITIVE_INFINITY });
+    for (let turn = 0; turn < 5; turn += 1) {
+      expect(world.run(client.write(0, new Uint8Array(ROW_BYTES)))).toBe(ENOSPC);
+      world.simulation.runFor(700);
+      const events = world.images().map((image) => {
+        const superblock = superblockOf(image);
+        return typeof superblock === "string" ? -1 : superblock.events;
+      });
+      expect(Math.max(...events) - Math.min(...events)).toBeLessThanOrEqual(1);
+    }
+    expect(world.status()).toMatchObject({ degraded: 0 });
+    world.device("b").faults.quiet();
+    world.simulation.runFor(1000);
+    expect(world.run(client.write(0, new Uint8Array(ROW_BYTES)))).toBe(0);
+    expect(world.settle()).toMatchObject({ state: "clean", degraded: 0 });
+  });
+}
+
+for (const policy of POLICIES) {
+  for (const isCrash of [false, true]) {
+    const how = isCrash ? "after a crash" : "after a stop";
+    test(`rule 20: ${policy}: a start ${how} without any room: nobody is failed, and room cures it`, () => {
+      const world = new SimWorld({ seed: 3 });
+      for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+      world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
+      world.settle();
+      const old = new Uint8Array(6 * ROW_BYTES).fill(7);
+      expect(world.run(world.client().write(0, old, { fua: true }))).toBe(0);
+      if (!isCrash) world.must({ kind: "stop-array", array: ARRAY_NAME });
+      const after = new SimWorld({ seed: 4 });
+      for (const image of world.crash("keep")) after.plug(image);
+      const devices = [...after.devices.values()];
+      const random = new SeededRandom(1);
+      new SimSpace({ random, kind: "copy-on-write", chance: 1 }).fill(devices);
+      for (const { name } of devices) after.attach(name);
+      const client = after.client();
+      if (after.status().state !== "inactive") {
+        expect(after.run(client.write(0, new Uint8Array(ROW_BYTES)))).toBe(ENOSPC);
+        after.simulation.runFor(3000);
+        const { status, data } = after.run(client.read(0, old.length));
+        expect([status, [...new Set(data)]]).toEqual([0, [7]]);
+      }
+      SimSpace.giveRoom(devices);
+      if (after.status().state === "inactive") expect(after.startArrays()).toEqual([]);
+      after.simulation.runFor(3000);
+      expect(after.events.filter(({ kind }) => kind === "member.failed")).toEqual([]);
+      expect(after.run(client.write(ROW_BYTES, new Uint8Array(ROW_BYTES).fill(9)))).toBe(0);
+      expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
+      expect(after.check()).toBe(0);
+    });
+  }
+}
+
+// Parity that waits --------------------------------------------------------------------------
+
+/** Both chunks of stripe 0 are written, and its parity has no room. */
+function parkOne(policy: ConsistencyPolicy): { world: SimWorld; client: SimClient } {
+  const world = new SimWorld({ seed: 3 });
+  for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+  world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
+  world.settle();
+  const client = world.client();
+  world.run(client.write(0, new Uint8Array(2 * ROW_BYTES).fill(1)));
+  // From now on an array has a bitmap of many bits.
+  const images = world.images().map((image) => withFineBitmap(image));
+  const next = SimWorld.restart(images, { seed: 5 });
+  next.settle();
+  const data = areasOf(next.device("c").image()).find(({ name }) => name === "data")!;
+  const fault = { kind: "dead", errno: ENOSPC } as const;
+  const place = { op: Op.write, offset: data.offset, bytes: ROW_BYTES };
+  next.device("c").faults.plan({ fault, ...place, count: Number.POSITIVE_INFINITY });
+  const nextClient = next.client();
+  const both = new Uint8Array(2 * ROW_BYTES).fill(2, 0, ROW_BYTES).fill(3, ROW_BYTES);
+  expect(next.run(nextClient.write(0, both))).toBe(ENOSPC);
+  return { world: next, client: nextClient };
+}
+
+for (const policy of POLICIES) {
+  test(`rule 20: ${policy}: a crash while parity waits for room: its row is made right`, () => {
+    const { world, client } = parkOne(policy);
+    // Long enough for clean marks, and for bits to be cleared, beside writes elsewhere.
+    for (let turn = 0; turn < 60; turn += 1) {
+      expect(world.run(client.write(2 * ROW_BYTES, new Uint8Array(ROW_BYTES).fill(turn)))).toBe(0);
+      world.simulation.runFor(1000);
+    }
+    const after = SimWorld.restart(world.crash("keep"), { seed: 4 });
+    expect(after.settle()).toMatchObject({ state: "clean", degraded: 0 });
+    expect(after.check()).toBe(0);
+  });
+
+  test(`rule 20: ${policy}: a member is lost while parity waits for room: its chunk is there`, () => {
+    for (const drive of ["a", "b"]) {
+      const { world, client } = parkOne(policy);
+      world.must({ kind: "fail-member", array: ARRAY_NAME, drive });
+      const { status, data } = world.run(client.read(0, 2 * ROW_BYTES));
+      expect([status, data[0], data[ROW_BYTES]]).toEqual([0, 2, 3]);
+      world.device("c").faults.quiet();
+      world.simulation.runFor(5000);
+      world.must({ kind: "stop-array", array: ARRAY_NAME });
+      expect(world.startArray().ok).toBe(true);
+      const again = world.run(world.client().read(0, 2 * ROW_BYTES));
+      expect([again.status, again.data[0], again.data[ROW_BYTES]]).toEqual([0, 2, 3]);
+    }
+  });
+}
+
+for (const to of ["bitmap", "ppl"] as const) {
+  test(`policy ${to}: no room for its log: refused, and writes go on as before`, () => {
+    const world = new SimWorld({ seed: 1 });
+    for (const name of ["a", "b", "c"]) world.addDrive({ name, sizeBytes: 4 * MIB });
+    world.createArray({ drives: ["a", "b", "c"], memberSizeBytes: MIB });
+    world.settle();
+    const fault = { kind: "result", result: -ENOSPC } as const;
+    const from = SUPERBLOCK_OFFSET_BYTES + ROW_BYTES;
+    const data = areasOf(world.device("a").image()).find(({ name }) => name === "data")!;
+    for (const name of ["a", "b", "c"]) {
+      const place = { offset: from, bytes: data.offset - from };
+      const count = Number.POSITIVE_INFINITY;
+      for (const op of [Op.write, Op.writeZeroes]) {
+        world.device(name).faults.plan({ op, fault, count, ...place });
+      }
+    }
+    const change = { kind: "set-array", array: ARRAY_NAME, consistencyPolicy: to } as const;
+    expect(world.call(change).ok).toBe(false);
+    expect(world.status().consistencyPolicy).toBe("resync");
+    const client = world.client();
+    expect(world.run(client.write(0, new Uint8Array(ROW_BYTES).fill(1)))).toBe(0);
+    expect(world.settle().state).toBe("clean");
+  });
+}

@@ -1,0 +1,449 @@
+/**
+ * Goal: what was committed is there after the daemon has ended, however it ended; what happens to
+ * the file ends nothing and loses nothing that is in memory; ids are never used twice.
+ * Method: a real file; every way in which it can be spoiled, before the start and at run time; a
+ * file that refuses each write in turn.
+ */
+import { Database } from "bun:sqlite";
+import { afterAll, expect, test } from "bun:test";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { processAlarms } from "../../../src/appliance/state/alarms.ts";
+import type { StateChange, StoredArray, StoredDrive } from "../../../src/appliance/state/state.ts";
+import { State } from "../../../src/appliance/state/state.ts";
+import { SqliteStateFile, type StateFile } from "../../../src/appliance/state/state-file.ts";
+import type { StateFileError } from "../../../src/appliance/state/state-rows.ts";
+import { StateStore } from "../../../src/appliance/state/state-store.ts";
+import type { ArrayEvent, JobStatus } from "../../../src/array/protocol.ts";
+import { silentLog } from "../../../src/base/log.ts";
+import { err, ok, type Result } from "../../../src/base/result.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "parityd-state-"));
+let folderCount = 0;
+afterAll(() => rmSync(directory, { recursive: true }));
+
+function newFolder(): string {
+  folderCount += 1;
+  const folder = join(directory, `state${folderCount}`);
+  mkdirSync(folder);
+  return folder;
+}
+
+function pathIn(folder: string): string {
+  return join(folder, "state.db");
+}
+
+function open(folder: string): StateStore {
+  const file = new SqliteStateFile({ path: pathIn(folder), scratch: directory });
+  return new StateStore({ loaded: file.load(), file, alarms: processAlarms, log: silentLog });
+}
+
+const UUID = "00000000:00000000:00000000:0000000a";
+const JOB: JobStatus = {
+  id: 1,
+  kind: "rebuild",
+  array: "a",
+  arrayUuid: UUID,
+  state: "running",
+  done: 0,
+  total: 10,
+  unit: "bytes",
+  rateBytesPerSecond: 0,
+  etaSeconds: null,
+  error: null,
+  result: { drive: "d" },
+  startedAt: "2026-01-01T00:00:00.000Z",
+  finishedAt: null,
+};
+const EVENT: ArrayEvent = {
+  kind: "array.degraded",
+  severity: "critical",
+  array: "a",
+  arrayUuid: UUID,
+  drive: null,
+  job: 3,
+  atMs: 1_700_000_000_123,
+  message: "one member is gone",
+};
+const ARRAY: StoredArray = {
+  uuid: UUID,
+  label: "a",
+  standing: "known",
+  settings: { readDeadlineMs: 5 },
+  seen: null,
+};
+const ANSWER = { fingerprint: "f", status: 202, location: "/x", contentType: null, body: "{}" };
+
+function drive(name: string): StoredDrive {
+  const path = `/dev/${name}`;
+  return { name, path, direct: true, byId: null, deviceUuid: UUID, arrayUuid: null };
+}
+
+function addEvent(store: StateStore): number {
+  const id = store.takeEventId();
+  store.note({ kind: "add-event", event: { ...EVENT, id } });
+  return id;
+}
+
+async function fill(store: StateStore): Promise<void> {
+  const changes: StateChange[] = [
+    { kind: "put-drive", drive: drive("d0") },
+    { kind: "put-drive", drive: drive("d1") },
+    { kind: "put-array", array: ARRAY },
+    { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
+    { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
+  ];
+  expect(await store.commit(...changes)).toEqual(ok(null));
+  store.putJob(JOB);
+  addEvent(store);
+}
+
+function contentOf({ state }: StateStore): unknown {
+  const { drives, arrays, exports, jobs, events, answers } = state;
+  return [[...drives], [...arrays], [...exports], [...jobs], [...answers], events];
+}
+
+test("state.db: everything written: there after it is opened again", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  const content = contentOf(before);
+  before.close();
+  const after = open(folder);
+  expect(contentOf(after)).toEqual(content);
+  expect(after.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  await after.commit(
+    { kind: "delete-drive", name: "d0" },
+    { kind: "delete-export", name: "e" },
+    { kind: "forget-array", uuid: UUID },
+  );
+  after.close();
+  const last = open(folder);
+  expect([last.state.drives.size, last.state.exports.size, last.state.arrays.size]).toEqual([
+    1, 0, 0,
+  ]);
+  last.close();
+});
+
+test("state.db: durability: WAL and synchronous=FULL", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  const raw = new Database(pathIn(folder));
+  expect(raw.query("PRAGMA journal_mode").get()).toEqual({ journal_mode: "wal" });
+  raw.close();
+  const file = (store as unknown as { file: { database: Database } }).file;
+  expect(file.database.query("PRAGMA synchronous").get()).toEqual({ synchronous: 2 });
+  store.close();
+});
+
+test("state.db: ids: never reused, after a stop, a crash, and with old rows pruned", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  expect(before.firstJobId).toBe(1);
+  for (const id of [1, 2, 1_500]) before.putJob({ ...JOB, id });
+  expect([...before.state.jobs.keys()]).toEqual([1_500]);
+  expect([addEvent(before), addEvent(before)]).toEqual([1, 2]);
+  before.close();
+  const after = open(folder);
+  expect([after.firstJobId, addEvent(after)]).toEqual([1_501, 3]);
+  // A crash: what was given and not written must not come again.
+  const given = Array.from({ length: 5 }, () => after.takeEventId()).at(-1)!;
+  const crashed = open(folder);
+  expect(crashed.takeEventId()).toBeGreaterThan(given);
+  expect(crashed.firstJobId).toBeGreaterThan(1_501);
+  after.close();
+  crashed.close();
+});
+
+test("events: those that are no longer in memory: read from the file", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  for (let count = 0; count < 20; count += 1) addEvent(store);
+  store.state.events.splice(0, 12);
+  const ids = (since: number, limit: number) => store.eventsSince(since, limit).map(({ id }) => id);
+  expect(ids(9, 100)).toEqual([10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+  expect(ids(9, 2)).toEqual([10, 11]);
+  expect(ids(11, 3)).toEqual([12, 13, 14]);
+  expect(ids(18, 9)).toEqual([19, 20]);
+  expect(ids(20, 9)).toEqual([]);
+  store.close();
+});
+
+test("idempotency keys: gone after a day", () => {
+  const state = new State();
+  const day = 24 * 3_600_000;
+  for (const [key, atMs] of [
+    ["old", 0],
+    ["new", day],
+  ] as const) {
+    state.apply({ kind: "put-answer", key, answer: ANSWER, atMs });
+  }
+  expect([...state.answers.keys()]).toEqual(["old", "new"]);
+  state.apply({ kind: "put-answer", key: "newer", answer: ANSWER, atMs: day + 1 });
+  expect([...state.answers.keys()]).toEqual(["new", "newer"]);
+});
+
+test("state.db: no database at all: set aside, the start goes on with a new file", async () => {
+  const folder = newFolder();
+  writeFileSync(pathIn(folder), "this is no database".repeat(100));
+  const store = open(folder);
+  expect(store.health.problems[0]).toContain("state.db cannot be opened");
+  expect(store.health.reason).toBeNull();
+  expect(readdirSync(folder)).toContain("state.db.damaged-1");
+  await fill(store);
+  store.close();
+  // It is told of until the file that was set aside is gone.
+  const later = open(folder);
+  expect(later.state.drives.size).toBe(2);
+  expect(later.health.problems).toEqual([expect.stringContaining("state.db.damaged-1")]);
+  later.close();
+  unlinkSync(`${pathIn(folder)}.damaged-1`);
+  expect(open(folder).health.problems).toEqual([]);
+});
+
+test("state.db: of no byte: the start goes on, and it is told", () => {
+  const folder = newFolder();
+  writeFileSync(pathIn(folder), "");
+  expect(open(folder).health.problems).toEqual([expect.stringContaining("was empty")]);
+});
+
+test("state.db: a pipe, or a link to a device: never opened, and said", () => {
+  for (const make of [
+    (path: string) => Bun.spawnSync(["mkfifo", path]),
+    (path: string) => symlinkSync("/dev/full", path),
+  ]) {
+    const folder = newFolder();
+    make(pathIn(folder));
+    expect(open(folder).health.reason).toContain("is no regular file: move it away");
+  }
+});
+
+test("state.db: each page damaged in turn: what can be read is kept, nothing throws", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  await fill(store);
+  for (let count = 0; count < 200; count += 1) addEvent(store);
+  store.close();
+  const sound = readFileSync(pathIn(folder));
+  let keptDrives = 0;
+  const pages = sound.length / 4096;
+  for (let page = 0; page < pages; page += 1) {
+    const spoiled = newFolder();
+    const bytes = Buffer.from(sound);
+    bytes.fill(0xa5, page * 4096, (page + 1) * 4096);
+    writeFileSync(pathIn(spoiled), bytes);
+    const opened = open(spoiled);
+    keptDrives += opened.state.drives.size;
+    // It can be written again, whatever was lost.
+    expect(await opened.commit({ kind: "put-drive", drive: drive("new") })).toEqual(ok(null));
+    opened.close();
+    expect(open(spoiled).state.drives.has("new")).toBe(true);
+  }
+  // Only the first page and that of the drives themselves cost the drives.
+  expect(keptDrives).toBeGreaterThanOrEqual((pages - 3) * 2);
+});
+
+test("state.db: one bad row: left out and told of, the rest is there", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  await fill(store);
+  store.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("UPDATE drives SET facts = '{\"name\":7' WHERE name = 'd0'");
+  raw.run("UPDATE exports SET facts = '[]'");
+  raw.close();
+  const after = open(folder);
+  expect([...after.state.drives.keys()]).toEqual(["d1"]);
+  expect(after.health.problems).toEqual([
+    "drives: the row of d0 cannot be used",
+    "exports: the row of e cannot be used",
+  ]);
+  after.close();
+});
+
+test("state.db: of a newer version: read, never written, and said", async () => {
+  const folder = newFolder();
+  const first = open(folder);
+  await fill(first);
+  first.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("PRAGMA user_version = 99");
+  raw.close();
+  const store = open(folder);
+  expect(store.state.drives.size).toBe(2);
+  expect(store.health.reason).toContain("newer parityd (schema 99");
+  const refused = await store.commit({ kind: "delete-drive", name: "d0" });
+  expect(refused).toMatchObject({ ok: false, error: { kind: "unrecorded" } });
+  expect(store.state.drives.size).toBe(2);
+  store.close();
+});
+
+test("state.db: of version 1: its drives and exports are taken over", () => {
+  const folder = newFolder();
+  const raw = new Database(pathIn(folder), { create: true });
+  raw.run(`
+    CREATE TABLE drives (name TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, direct INTEGER NOT NULL);
+    CREATE TABLE exports (name TEXT PRIMARY KEY, array TEXT NOT NULL, read_only INTEGER NOT NULL);
+    CREATE TABLE array_settings (uuid TEXT PRIMARY KEY, settings TEXT NOT NULL);
+    CREATE TABLE jobs (id INTEGER PRIMARY KEY, status TEXT NOT NULL);
+    CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
+      severity TEXT NOT NULL, array TEXT NOT NULL, drive TEXT, job INTEGER, at_ms INTEGER NOT NULL,
+      message TEXT NOT NULL);
+    CREATE TABLE idempotency (key TEXT PRIMARY KEY, answer TEXT NOT NULL, at_ms INTEGER NOT NULL);
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+    INSERT INTO drives VALUES ('d0', '/dev/a', 1), ('d1', '/srv/b', 0);
+    INSERT INTO exports VALUES ('e', 'tank', 1);
+    INSERT INTO array_settings VALUES ('${UUID}', '{"readDeadlineMs":7}');
+    INSERT INTO events (kind, severity, array, at_ms, message) VALUES ('x', 'info', 'tank', 5, 'm');
+    INSERT INTO counters VALUES ('last_job_id', 41);
+    PRAGMA user_version = 1;
+  `);
+  raw.close();
+  const store = open(folder);
+  expect(store.health.problems).toEqual([]);
+  expect(store.state.drives.get("d1")).toMatchObject({ path: "/srv/b", direct: false });
+  expect(store.state.exports.get("e")).toMatchObject({ arrayUuid: null, array: "tank" });
+  expect(store.state.arrays.get(UUID)).toMatchObject({
+    label: null,
+    settings: { readDeadlineMs: 7 },
+  });
+  expect(store.state.events).toMatchObject([{ id: 1, array: "tank", arrayUuid: null }]);
+  expect([store.firstJobId, store.takeEventId()]).toEqual([42, 2]);
+  store.close();
+});
+
+test("state.db: deleted, or its folder, while it is open: made anew with all that was known", async () => {
+  for (const victim of ["file", "folder"] as const) {
+    const folder = newFolder();
+    const store = open(folder);
+    await fill(store);
+    rmSync(victim === "file" ? pathIn(folder) : folder, { recursive: true });
+    expect(await store.commit({ kind: "put-drive", drive: drive("d2") })).toEqual(ok(null));
+    const content = contentOf(store);
+    store.close();
+    const after = open(folder);
+    expect(contentOf(after)).toEqual(content);
+    after.close();
+  }
+});
+
+test("state.db: locked by another program: a commit waits for it, a note is written later", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  const other = new Database(pathIn(folder));
+  other.run("BEGIN IMMEDIATE");
+  addEvent(store);
+  expect(store.health).toMatchObject({ waiting: 1 });
+  const committed = store.commit({ kind: "put-drive", drive: drive("d0") });
+  await Bun.sleep(120);
+  expect(store.state.drives.size).toBe(0);
+  other.run("COMMIT");
+  other.close();
+  expect(await committed).toEqual(ok(null));
+  expect(store.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  store.close();
+  const after = open(folder);
+  expect([after.state.drives.size, after.state.events.length]).toEqual([1, 1]);
+  after.close();
+});
+
+// A file that refuses -------------------------------------------------------------------------
+
+/** Keeps what it takes as SQLite would, and refuses while `refusal` is set. */
+class RefusingFile implements StateFile {
+  kept = new State();
+  refusal: StateFileError | null = null;
+  remakes = 0;
+
+  hasRoom(): Result<null, StateFileError> {
+    return ok(null);
+  }
+
+  write(changes: readonly StateChange[]): Result<null, StateFileError> {
+    if (this.refusal !== null) return err(this.refusal);
+    for (const change of changes) this.kept.apply(change);
+    return ok(null);
+  }
+
+  remake(changes: Iterable<StateChange>): Result<null, StateFileError> {
+    this.remakes += 1;
+    this.refusal = null;
+    this.kept = new State();
+    return this.write([...changes]);
+  }
+
+  eventsBetween(): [] {
+    return [];
+  }
+
+  close(): void {}
+}
+
+function storeOver(file: RefusingFile): StateStore {
+  const loaded = { state: new State(), problems: [], readOnlyReason: null };
+  return new StateStore({ loaded, file, alarms: processAlarms, log: silentLog });
+}
+
+const FULL: StateFileError = { kind: "refused", detail: "database or disk is full" };
+
+test("store: full at each step in turn: what was committed is there, what was refused is not", async () => {
+  for (let refused = 0; refused < 6; refused += 1) {
+    const file = new RefusingFile();
+    const store = storeOver(file);
+    const expected = new Set<string>();
+    for (let step = 0; step < 6; step += 1) {
+      file.refusal = step === refused ? FULL : null;
+      const name = `d${step}`;
+      const done = await store.commit({ kind: "put-drive", drive: drive(name) });
+      expect(done.ok).toBe(step !== refused);
+      if (done.ok) expected.add(name);
+      else {
+        expect(done.error).toMatchObject({ kind: "unrecorded", code: "not-recorded" });
+        expect(store.health.reason).toContain("full");
+      }
+      addEvent(store);
+      expect(new Set(store.state.drives.keys())).toEqual(expected);
+    }
+    file.refusal = null;
+    await store.commit();
+    expect(new Set(file.kept.drives.keys())).toEqual(expected);
+    // Events are written in order, those of the full moment among them.
+    expect(file.kept.events.map(({ id }) => id)).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(store.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  }
+});
+
+test("store: damaged or gone when it is written: made anew from memory, once", async () => {
+  for (const kind of ["damaged", "gone"] as const) {
+    const file = new RefusingFile();
+    const store = storeOver(file);
+    await store.commit({ kind: "put-drive", drive: drive("d0") });
+    addEvent(store);
+    file.refusal = { kind, detail: "the page is gone" };
+    expect(await store.commit({ kind: "put-drive", drive: drive("d1") })).toEqual(ok(null));
+    expect([file.remakes, file.kept.drives.size, file.kept.events.length]).toEqual([1, 2, 1]);
+  }
+});
+
+test("store: what waits for the file for long: bounded, and only events are dropped", async () => {
+  const file = new RefusingFile();
+  const store = storeOver(file);
+  file.refusal = FULL;
+  store.note({ kind: "put-array", array: ARRAY });
+  for (let count = 0; count < 25_000; count += 1) addEvent(store);
+  expect(store.health.waiting).toBeLessThanOrEqual(20_000);
+  file.refusal = null;
+  const last = addEvent(store);
+  await store.commit();
+  expect([file.kept.arrays.size, file.kept.events.at(-1)?.id]).toEqual([1, last]);
+});

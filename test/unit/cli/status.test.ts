@@ -1,0 +1,163 @@
+/**
+ * Goal: a look at `status` says what happened and what to do, and `--check` gives a monitor the
+ * right exit code.
+ * Method: each state of an array with the findings that go with it; the whole text of one example.
+ */
+import { expect, test } from "bun:test";
+import type { ArrayState, ArrayStatus, DriveStatus } from "../../../src/array/protocol.ts";
+import { checkExit, findingsOf, healthOf, renderArray } from "../../../src/cli/status-text.ts";
+import { addTestArray, startFakeAppliance } from "../../helpers/fake-appliance.ts";
+import { runCli } from "../../helpers/fake-host.ts";
+import { fakeArray } from "../../helpers/fake-reactor.ts";
+
+const CLEAN = fakeArray("raid_test", ["drive0", "drive1", "drive2"]);
+
+function withFailedMember(): ArrayStatus {
+  const members = CLEAN.members.map((member) =>
+    member.role === 2
+      ? {
+          ...member,
+          state: "faulty" as const,
+          errors: { read: 0, write: 3, fixed: 0, slow: 2, retried: 0 },
+          errorKinds: { EIO: 3 },
+        }
+      : member,
+  );
+  return { ...CLEAN, state: "degraded", degraded: 1, members };
+}
+
+function drive(name: string, state: DriveStatus["state"] = "member"): DriveStatus {
+  const path = `/dev/disk/by-id/ata-WDC_${name}`;
+  return { name, path, sizeBytes: 1, logicalBlockBytes: 512, state };
+}
+
+test("health: every state of an array", () => {
+  const expected: Record<ArrayState, string> = {
+    absent: "unusable",
+    inactive: "unusable",
+    broken: "unusable",
+    fenced: "unusable",
+    failed: "unusable",
+    degraded: "degraded",
+    "read-only": "fine",
+    active: "fine",
+    clean: "fine",
+  };
+  for (const [state, health] of Object.entries(expected)) {
+    const array = { ...CLEAN, state: state as ArrayState };
+    expect([state, healthOf(array)]).toEqual([state, health as "fine"]);
+    const isQuiet = state === "active" || state === "clean" || state === "degraded";
+    expect([state, findingsOf(array).length === 0]).toEqual([state, isQuiet]);
+  }
+  expect(healthOf({ ...CLEAN, lostBytes: 512 })).toBe("degraded");
+  expect(healthOf({ ...CLEAN, state: "read-only", degraded: 1 })).toBe("degraded");
+});
+
+test("findings: a stale drive is offered for its own role alone, by force where it takes that", () => {
+  const array = withFailedMember();
+  const superblock = { arrayUuid: array.uuid, deviceUuid: "d", arrayName: "raid_test" };
+  const stale = (role: number, more: Partial<DriveStatus> = {}): DriveStatus => {
+    const known = { ...superblock, role, eventCount: 1 };
+    return { ...drive("old", "stale"), superblock: known, ...more };
+  };
+  const actionFor = (...drives: DriveStatus[]) => findingsOf(array, drives)[0]?.action;
+  expect(actionFor(stale(2))).toBe("take its drive back: parityd member add raid_test old");
+  expect(actionFor(stale(1))).toBe("replace it: parityd member add raid_test NEW_DRIVE");
+  expect(actionFor(stale(2, { needsForce: true }))).toBe(
+    "replace it: parityd member add raid_test NEW_DRIVE; or give up what old alone may hold: " +
+      "parityd member add raid_test old --force",
+  );
+});
+
+test("check: the worst array decides, then the drives", () => {
+  const degraded = withFailedMember();
+  const failed: ArrayStatus = { ...CLEAN, state: "failed", degraded: 2 };
+  expect(checkExit([], [])).toBe(0);
+  expect(checkExit([CLEAN], [drive("drive0")])).toBe(0);
+  expect(checkExit([CLEAN, degraded], [])).toBe(1);
+  expect(checkExit([degraded, failed, CLEAN], [])).toBe(2);
+  expect(checkExit([CLEAN], [drive("x", "missing")])).toBe(1);
+  expect(checkExit([CLEAN], [drive("x", "faulty")])).toBe(1);
+  const lost = { reason: null, waiting: 0, problems: ["state.db cannot be opened"] };
+  expect(checkExit([CLEAN], [], lost)).toBe(1);
+});
+
+test("status: a degraded array that is being rebuilt: the whole text", () => {
+  const TIB = 2 ** 40;
+  const array: ArrayStatus = {
+    ...withFailedMember(),
+    sizeBytes: 8 * TIB,
+    consistencyPolicy: "ppl",
+    spares: ["drive9"],
+    sync: {
+      action: "rebuild",
+      doneBytes: 1.2 * TIB,
+      totalBytes: 2.9 * TIB,
+      rateBytesPerSecond: 212 * 2 ** 20,
+      etaSeconds: 8_460,
+    },
+  };
+  const drives = ["drive0", "drive1", "drive2", "drive9"].map((name) => drive(name));
+  expect(renderArray(array, drives)).toEqual([
+    "  array: raid_test   state: degraded (2 of 3 members)   size: 8.0 TiB   policy: ppl",
+    " status: member drive2 (role 2) failed: 3 write errors (EIO).",
+    " action: replace it: parityd member add raid_test NEW_DRIVE",
+    "rebuild: 41.3 %  1.2 TiB of 2.9 TiB  212.0 MiB/s  2 h 21 min left",
+    "  role  drive   device          state    read  write  fixed  slow",
+    "     0  drive0  ata-WDC_drive0  in-sync     0      0      0     0",
+    "     1  drive1  ata-WDC_drive1  in-sync     0      0      0     0",
+    "     2  drive2  ata-WDC_drive2  faulty      0      3      0     2",
+    "     -  drive9  ata-WDC_drive9  spare       0      0      0     0",
+  ]);
+});
+
+test("findings: losses before members before mismatches, each with a command to type", () => {
+  const findings = [
+    { ...withFailedMember(), lostBytes: 4_096, mismatchBytes: 512 },
+    { ...withFailedMember(), mismatchBytes: 512 },
+    { ...CLEAN, mismatchBytes: 512 },
+    { ...CLEAN, state: "inactive", reason: "stopped" } as const,
+    { ...CLEAN, state: "read-only", reason: "a record could not be made durable" } as const,
+  ].map((array) => findingsOf(array).map(({ status }) => status));
+  const lost = "4.0 KiB cannot be read from any member.";
+  const failed = "member drive2 (role 2) failed: 3 write errors (EIO).";
+  const mismatch = "the last scrub found 512 B whose parity does not match.";
+  expect(findings).toEqual([
+    [lost, failed, mismatch],
+    [failed, mismatch],
+    [mismatch],
+    ["the array is not running: stopped."],
+    ["the array takes no writes: a record could not be made durable."],
+  ]);
+});
+
+test("status: over the daemon: text, JSON, -x, one array, exit codes of --check", async () => {
+  const daemon = await startFakeAppliance();
+  expect((await runCli("status", { daemon })).stdout).toContain("no arrays");
+  await addTestArray(daemon);
+  const healthy = await runCli("status --check", { daemon });
+  expect(healthy).toMatchObject({ exitCode: 0, stderr: "" });
+  expect(healthy.stdout).toContain("array: raid_test   state: clean   size: 2.0 MiB");
+  expect((await runCli("status -x", { daemon })).stdout).toBe("all arrays are healthy");
+
+  await daemon.call("POST", "/v1/arrays/raid_test/members/b/fail");
+  expect((await runCli("status --check", { daemon })).exitCode).toBe(1);
+  expect((await runCli("status", { daemon })).exitCode).toBe(0);
+  expect((await runCli("status -x", { daemon })).stdout).toContain("member b (role 1) failed");
+  const document = JSON.parse((await runCli("status --json", { daemon })).stdout);
+  expect(document).toMatchObject({
+    schema: "parityd.status/1",
+    arrays: [{ name: "raid_test", degraded: 1 }],
+  });
+  expect(document.drives).toHaveLength(4);
+  expect((await runCli("status nowhere --check", { daemon })).exitCode).toBe(4);
+  await daemon.call("POST", "/v1/arrays/raid_test/stop");
+  expect((await runCli("status --check raid_test", { daemon })).exitCode).toBe(2);
+});
+
+test("status: no daemon: 69, and 4 with --check", async () => {
+  const plain = await runCli("status --run-dir /nowhere");
+  expect(plain.exitCode).toBe(69);
+  expect(plain.stderr).toContain("/nowhere/api.sock");
+  expect((await runCli("status --check")).exitCode).toBe(4);
+});
