@@ -16,7 +16,6 @@ import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { Superblock } from "../md/superblock.ts";
 import { ArrayGuard } from "./array-guard.ts";
 import { type Broken, BrokenArrays, stackOf } from "./broken-arrays.ts";
-import { takeRun } from "./buffers.ts";
 import { DriveDeadlines } from "./commands/drive-deadlines.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drives/drive.ts";
@@ -156,7 +155,7 @@ export class Registry {
   }
 
   private async readProbe(drive: Drive): ReturnType<Drive["readProbe"]> {
-    const address = await takeRun(this.context, SLAB_BYTES);
+    const address = await this.context.enginePool.take(SLAB_BYTES);
     try {
       return await drive.readProbe(this.context, this.asyncIo, address);
     } catch (error) {

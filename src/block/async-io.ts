@@ -22,7 +22,6 @@ export interface IoWaiter {
   answered(place: number, outcome: OutcomeCode, errno: number): void;
 }
 
-const FULL_TABLE_RETRY_MS = 1;
 const REFUSED: IoAnswer = { outcome: Outcome.memberLost, errno: EIO };
 
 export class AsyncIo {
@@ -111,7 +110,7 @@ export class AsyncIo {
 
   /** A moment in which requests may become free. */
   waitForRoom(): Promise<void> {
-    return this.timers.sleep(FULL_TABLE_RETRY_MS);
+    return this.table.untilFreed();
   }
 
   private async run(

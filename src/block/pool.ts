@@ -2,7 +2,8 @@
  * The O_DIRECT buffer pool: runs of slabs in the shared memory.
  *
  * A run is contiguous, so that a buffer is one address. The pool is fixed at start. A dry pool
- * answers 0, and whoever asked waits for `onFreed`: back-pressure, never allocation. There are two
+ * answers 0 to who cannot wait, and `take` waits in the order of asking: back-pressure, never
+ * allocation. What is given back goes to those that wait before anybody else sees it. There are two
  * pools in a reactor, one for NBD payloads and one for the engine's own buffers (old data, parity),
  * so that neither can starve the other.
  *
@@ -25,10 +26,24 @@ export interface BufferPool {
   allocate(bytes: number): number;
   /** The highest run: for what stays, so that long runs below are free again. */
   allocateLast(bytes: number): number;
+  /** As soon as there is a run for it, and for all that asked before. */
+  take(bytes: number, options?: TakeOptions): Promise<number>;
   free(address: number, bytes: number): void;
 }
 
-export class SlabPool {
+export interface TakeOptions {
+  /** For as long as its array runs: the highest run, as `allocateLast`. */
+  readonly staysLong?: boolean;
+}
+
+interface WaitingRun {
+  readonly bytes: number;
+  readonly staysLong: boolean;
+  readonly holder: number;
+  readonly resolve: (address: number) => void;
+}
+
+export class SlabPool implements BufferPool {
   readonly startAddress: number;
   readonly slabCount: number;
   /** The holder of a slab in use; 0: it is free. */
@@ -43,6 +58,7 @@ export class SlabPool {
   /** No slab below it is free. */
   private firstFree = 0;
   private readonly listeners: (() => void)[] = [];
+  private waiting: WaitingRun[] = [];
   /** By holder, from NOBODY_IN_PARTICULAR on: 1 where it is given. */
   private readonly holders = [0, 1];
 
@@ -88,7 +104,7 @@ export class SlabPool {
     const slab = this.findRun(this.firstFree, this.reservedFrom, count);
     if (slab < 0) return 0;
     if (slab === this.firstFree) this.firstFree = slab + count;
-    return this.take(slab, count, holder);
+    return this.occupy(slab, count, holder);
   }
 
   /** As `allocate`, but the highest run: for what stays, so that long runs below are free again. */
@@ -99,9 +115,32 @@ export class SlabPool {
     let length = 0;
     for (let slab = this.reservedFrom - 1; slab >= 0; slab -= 1) {
       length = this.used[slab] !== 0 ? 0 : length + 1;
-      if (length === count) return this.take(slab, count, holder);
+      if (length === count) return this.occupy(slab, count, holder);
     }
     return 0;
+  }
+
+  take(
+    bytes: number,
+    { staysLong = false }: TakeOptions = {},
+    holder = NOBODY_IN_PARTICULAR,
+  ): Promise<number> {
+    return new Promise((resolve) => {
+      this.waiting.push({ bytes, staysLong, holder, resolve });
+      if (this.waiting.length === 1) this.serveWaiting();
+    });
+  }
+
+  private serveWaiting(): void {
+    for (;;) {
+      const next = this.waiting[0];
+      if (next === undefined) return;
+      const { bytes, staysLong, holder, resolve } = next;
+      const address = staysLong ? this.allocateLast(bytes, holder) : this.allocate(bytes, holder);
+      if (address === 0) return;
+      this.waiting.shift();
+      resolve(address);
+    }
   }
 
   get hasReserved(): boolean {
@@ -112,10 +151,10 @@ export class SlabPool {
   allocateReserved(bytes: number): number {
     const count = Math.ceil(bytes / SLAB_BYTES);
     const slab = this.findRun(this.reservedFrom, this.slabCount, count);
-    return slab < 0 ? 0 : this.take(slab, count, NOBODY_IN_PARTICULAR);
+    return slab < 0 ? 0 : this.occupy(slab, count, NOBODY_IN_PARTICULAR);
   }
 
-  private take(slab: number, count: number, holder: number): number {
+  private occupy(slab: number, count: number, holder: number): number {
     for (let index = slab; index < slab + count; index += 1) this.used[index] = holder;
     this.freeSlabs -= count;
     return this.startAddress + slab * SLAB_BYTES;
@@ -162,6 +201,8 @@ export class SlabPool {
    */
   reclaim(holder: number): number {
     let keptBytes = 0;
+    // Nobody is there to take it.
+    this.waiting = this.waiting.filter((waiting) => waiting.holder !== holder);
     for (let slab = 0; slab < this.slabCount; slab += 1) {
       if (this.used[slab] !== holder) continue;
       if (this.orphaned[slab] === 0) {
@@ -211,6 +252,7 @@ export class SlabPool {
   }
 
   private notify(): void {
+    if (this.waiting.length > 0) this.serveWaiting();
     for (const listener of this.listeners) listener();
   }
 
@@ -250,6 +292,10 @@ export class PoolShare implements BufferPool {
 
   allocateLast(bytes: number): number {
     return this.hasEnded ? 0 : this.pool.allocateLast(bytes, this.holder);
+  }
+
+  take(bytes: number, options?: TakeOptions): Promise<number> {
+    return this.hasEnded ? new Promise(() => {}) : this.pool.take(bytes, options, this.holder);
   }
 
   /** What wakes up in an array that has broken has nothing to give back: it was reclaimed. */

@@ -7,39 +7,7 @@
  * turn are judged before any is acknowledged (write-rules 15).
  */
 import { assert } from "../base/assert.ts";
-
-/** A FIFO of request indexes over a ring. */
-export class IndexQueue {
-  private readonly ring: Int32Array;
-  private head = 0;
-  private count = 0;
-
-  constructor(capacity: number) {
-    this.ring = new Int32Array(capacity);
-  }
-
-  get length(): number {
-    return this.count;
-  }
-
-  peek(): number {
-    return this.count === 0 ? -1 : this.ring[this.head]!;
-  }
-
-  push(index: number): void {
-    assert(this.count < this.ring.length, "the queue is as large as the table behind it");
-    this.ring[(this.head + this.count) % this.ring.length] = index;
-    this.count += 1;
-  }
-
-  shift(): number {
-    assert(this.count > 0, "the queue is not empty");
-    const index = this.ring[this.head]!;
-    this.head = (this.head + 1) % this.ring.length;
-    this.count -= 1;
-    return index;
-  }
-}
+import { FreeList } from "../base/free-list.ts";
 
 export class RequestTable {
   readonly capacity: number;
@@ -60,8 +28,7 @@ export class RequestTable {
   readonly movedTo: Uint32Array;
   /** 0, or the positive errno of the first part that failed. */
   readonly status: Uint8Array;
-  private readonly freeList: Int32Array;
-  private freeCount: number;
+  private readonly list: FreeList;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -77,19 +44,16 @@ export class RequestTable {
     this.splitBytes = new Uint32Array(capacity);
     this.movedTo = new Uint32Array(capacity);
     this.status = new Uint8Array(capacity);
-    this.freeList = new Int32Array(capacity);
-    for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
-    this.freeCount = capacity;
+    this.list = new FreeList(capacity);
   }
 
   get inUse(): number {
-    return this.capacity - this.freeCount;
+    return this.list.inUse;
   }
 
   allocate(): number {
-    assert(this.freeCount > 0, "clients keep below the request limit");
-    this.freeCount -= 1;
-    const request = this.freeList[this.freeCount]!;
+    const request = this.list.take();
+    assert(request >= 0, "clients keep below the request limit");
     this.parts[request] = 1;
     this.splitBytes[request] = 0;
     this.movedTo[request] = 0;
@@ -98,7 +62,6 @@ export class RequestTable {
   }
 
   free(request: number): void {
-    this.freeList[this.freeCount] = request;
-    this.freeCount += 1;
+    this.list.give(request);
   }
 }

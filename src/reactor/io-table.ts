@@ -6,7 +6,9 @@
  * which completion handler it belongs to (see BlockDevice.onComplete), `context` is that owner's
  * own number.
  */
-import { assert, assertShared } from "../base/assert.ts";
+import { assert } from "../base/assert.ts";
+import { FreeList } from "../base/free-list.ts";
+import { Signal } from "../base/signal.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 
 /** Operations of a block device. */
@@ -37,8 +39,10 @@ export class IoTable {
   readonly epoch: Uint8Array;
   /** Index of the handler in the owner's completion list. */
   readonly owner: Uint16Array;
-  private readonly freeList: Uint32Array;
-  private freeCount: number;
+  private readonly list: FreeList;
+  /** Raised when a request is freed, while somebody waits for that. */
+  private readonly freed = new Signal();
+  private hasWaiters = false;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -52,20 +56,22 @@ export class IoTable {
     this.place = new Float64Array(capacity);
     this.epoch = new Uint8Array(capacity);
     this.owner = new Uint16Array(capacity);
-    this.freeList = new Uint32Array(capacity);
-    for (let index = 0; index < capacity; index += 1) this.freeList[index] = capacity - 1 - index;
-    this.freeCount = capacity;
+    this.list = new FreeList(capacity);
   }
 
   get available(): number {
-    return this.freeCount;
+    return this.list.available;
   }
 
   /** A free request, or -1 when all are in use. */
   allocate(): number {
-    if (this.freeCount === 0) return -1;
-    this.freeCount -= 1;
-    return this.freeList[this.freeCount]!;
+    return this.list.take();
+  }
+
+  /** For whoever can wait: resolves when a request has been freed, which may be taken by then. */
+  untilFreed(): Promise<void> {
+    this.hasWaiters = true;
+    return this.freed.wait();
   }
 
   /** Makes `copy` the same request as `request` to whoever owns it. */
@@ -83,9 +89,10 @@ export class IoTable {
   }
 
   free(request: number): void {
-    assertShared(this.freeCount < this.capacity, "a request is freed once");
-    this.freeList[this.freeCount] = request;
-    this.freeCount += 1;
+    this.list.give(request);
+    if (!this.hasWaiters) return;
+    this.hasWaiters = false;
+    this.freed.raise();
   }
 }
 

@@ -17,7 +17,6 @@ import type { Superblock } from "../../md/superblock.ts";
 import { badBlockLogArea } from "../../md/superblock-areas.ts";
 import type { BadRows } from "../../raid5/members/member-set.ts";
 import type { ArrayContext } from "../array-guard.ts";
-import { takeRun } from "../buffers.ts";
 import type { ReactorContext } from "../context.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { admit } from "../running/fence.ts";
@@ -93,7 +92,7 @@ export class BadBlocks implements BadRows {
 
   private async writeArea(): Promise<boolean> {
     const { enginePool, memory } = this.context;
-    const address = await takeRun(this.context, SLAB_BYTES);
+    const address = await this.context.enginePool.take(SLAB_BYTES);
     const { offset, bytes } = logArea(this.drive.superblock!);
     memory.bytes.fill(0xff, address, address + bytes);
     memory.bytes.set(encodeBadBlockLog(this.log), address);
@@ -138,7 +137,7 @@ export async function writeEmptyLog(
 ): Promise<boolean> {
   const { offset, bytes } = logArea(superblock);
   if (bytes === 0) return true;
-  const address = await takeRun(context, SLAB_BYTES);
+  const address = await context.enginePool.take(SLAB_BYTES);
   context.memory.bytes.fill(0xff, address, address + bytes);
   const answer = await asyncIo.write(drive.io, { offset, bytes, address }, { isFua: true });
   context.enginePool.free(address, SLAB_BYTES);

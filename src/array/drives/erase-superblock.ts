@@ -2,7 +2,6 @@
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
-import { takeRun } from "../buffers.ts";
 import type { ReactorContext } from "../context.ts";
 import { admit } from "../running/fence.ts";
 import type { Drive } from "./drive.ts";
@@ -51,7 +50,7 @@ async function withRow(
   context: ReactorContext,
   work: (address: number) => Promise<boolean>,
 ): Promise<boolean> {
-  const address = await takeRun(context, SLAB_BYTES);
+  const address = await context.enginePool.take(SLAB_BYTES);
   try {
     return await work(address);
   } finally {

@@ -32,7 +32,6 @@ import type { Geometry } from "../../raid5/geometry.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
 import { logBufferBytes, type PplSeat } from "../../raid5/policy/ppl-log.ts";
 import type { PplLogs } from "../../raid5/policy/ppl-logs.ts";
-import { takeRun } from "../buffers.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { BitmapKeeper } from "./bitmap-keeper.ts";
@@ -154,7 +153,7 @@ export class ArrayPolicy {
     const seat = this.areas.seatOf(superblock);
     if (typeof seat === "string") return null;
     const bytes = logBufferBytes(seat.space);
-    return { seat, address: await takeRun(this.array.context, bytes, { staysLong: true }) };
+    return { seat, address: await this.array.context.enginePool.take(bytes, { staysLong: true }) };
   }
 
   /** The drive was not seated after all. */

@@ -16,7 +16,6 @@ import { Outcome } from "../../block/io-error.ts";
 import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
-import { takeRun } from "../buffers.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
 
@@ -107,7 +106,7 @@ export class BitmapKeeper {
   private async writeBlock(block: number): Promise<boolean> {
     const { array, state } = this;
     const { enginePool, memory } = array.context;
-    const address = await takeRun(array.context, BITMAP_BLOCK_BYTES);
+    const address = await enginePool.take(BITMAP_BLOCK_BYTES);
     if (array.isFailed) {
       enginePool.free(address, BITMAP_BLOCK_BYTES);
       return true;

@@ -17,7 +17,6 @@ import {
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../../md/superblock.ts";
 import type { PplSeat } from "../../raid5/policy/ppl-log.ts";
 import { SPLITS_MAX } from "../../raid5/stripe/segments.ts";
-import { takeRun } from "../buffers.ts";
 import type { ReactorContext } from "../context.ts";
 import type { Drive } from "../drives/drive.ts";
 import { memoryWayOut } from "../memory-shares.ts";
@@ -114,7 +113,7 @@ export class PplAreas {
     const { crc32c } = this;
     const signature = pplSignature(superblock.arrayUuid, crc32c);
     const header = emptyPplHeader(signature, crc32c, generation);
-    const address = await takeRun(this.context, PPL_HEADER_BYTES);
+    const address = await this.context.enginePool.take(PPL_HEADER_BYTES);
     this.context.memory.bytes.set(header, address);
     const range = { offset: areaOf(superblock).offset, bytes: PPL_HEADER_BYTES, address };
     const written = await this.asyncIo.write(drive.io, range, { isFua: true });
@@ -126,7 +125,7 @@ export class PplAreas {
   async read(drive: Drive, superblock: Superblock): Promise<Uint8Array | null> {
     const { offset, bytes } = areaOf(superblock);
     const area = new Uint8Array(bytes);
-    const address = await takeRun(this.context, SLAB_BYTES);
+    const address = await this.context.enginePool.take(SLAB_BYTES);
     let isRead = true;
     for (let done = 0; done < bytes && isRead; done += SLAB_BYTES) {
       const length = Math.min(SLAB_BYTES, bytes - done);

@@ -17,7 +17,6 @@ import { ETIMEDOUT } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { Outcome } from "../../block/io-error.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
-import { takeRun } from "../buffers.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
 
@@ -109,7 +108,7 @@ export class DeadlineWatch {
 
   private async answersInTime(drive: Drive): Promise<boolean> {
     const { context, asyncIo, tuning } = this.array;
-    const address = await takeRun(context, ROW_BYTES);
+    const address = await context.enginePool.take(ROW_BYTES);
     const sentMs = context.clock.nowMs();
     const row = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES, address };
     const { outcome, errno } = await asyncIo.read(drive.io, row);

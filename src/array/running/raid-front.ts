@@ -7,6 +7,7 @@
  */
 import { assert, assertShared } from "../../base/assert.ts";
 import { EIO, EPERM, ESHUTDOWN } from "../../base/errno.ts";
+import { FreeList } from "../../base/free-list.ts";
 import type { StripeEngine } from "../../raid5/engine.ts";
 import type { ArrayGuard } from "../array-guard.ts";
 import {
@@ -205,19 +206,11 @@ class RequestBook {
   private readonly client = new Uint32Array(FRONT_REQUESTS_MAX);
   private readonly tag = new Uint32Array(FRONT_REQUESTS_MAX);
   private readonly isOpen = new Uint8Array(FRONT_REQUESTS_MAX);
-  private readonly freeList = new Uint16Array(FRONT_REQUESTS_MAX);
-  private freeCount = FRONT_REQUESTS_MAX;
-
-  constructor() {
-    for (let index = 0; index < FRONT_REQUESTS_MAX; index += 1) {
-      this.freeList[index] = FRONT_REQUESTS_MAX - 1 - index;
-    }
-  }
+  private readonly list = new FreeList(FRONT_REQUESTS_MAX);
 
   enter(client: number, tag: number): number {
-    assertShared(this.freeCount > 0, "clients keep below the request limit");
-    this.freeCount -= 1;
-    const entry = this.freeList[this.freeCount]!;
+    const entry = this.list.take();
+    assertShared(entry >= 0, "clients keep below the request limit");
     this.client[entry] = client;
     this.tag[entry] = tag;
     this.isOpen[entry] = 1;
@@ -232,8 +225,7 @@ class RequestBook {
   /** Its tag. */
   leave(entry: number): number {
     this.isOpen[entry] = 0;
-    this.freeList[this.freeCount] = entry;
-    this.freeCount += 1;
+    this.list.give(entry);
     return this.tag[entry]!;
   }
 

@@ -41,7 +41,6 @@ export interface SuperblockHost {
   superblockFailed(drive: Drive, errno: number): void;
 }
 
-const BUFFER_WAIT_MS = 1;
 const RETRY_MS = 500;
 
 interface SuperblockWrite {
@@ -119,7 +118,7 @@ export class SuperblockWriter {
    * row would otherwise leave a current member two events behind, which counts as stale.
    */
   async catchUp(writes: readonly SuperblockWrite[]): Promise<void> {
-    const address = await this.takeBuffer();
+    const address = await this.pool.take(SLAB_BYTES);
     for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
       await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
     }
@@ -152,18 +151,10 @@ export class SuperblockWriter {
     );
   }
 
-  private async takeBuffer(): Promise<number> {
-    for (;;) {
-      const address = this.pool.allocate(SLAB_BYTES);
-      if (address !== 0) return address;
-      await this.timers.sleep(BUFFER_WAIT_MS);
-    }
-  }
-
   private async writeUntilStable(): Promise<boolean> {
     while (!this.host.mayNotWrite()) {
       // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
-      const address = await this.takeBuffer();
+      const address = await this.pool.take(SLAB_BYTES);
       const isReady = (await this.host.beforeUpdate()) && (await this.bringUp(address));
       // Rule 15: completions of one reap are judged together. What the first of them has begun
       // would be refused after the second, and a spare that refuses it counts as failed.

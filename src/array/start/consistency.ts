@@ -21,7 +21,6 @@ import {
 import { type LoadedBitmap, loadBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { Superblock } from "../../md/superblock.ts";
-import { takeRun } from "../buffers.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
 import { commandError, type Registry } from "../registry.ts";
@@ -193,7 +192,7 @@ async function readBytes(
   drive: Drive,
   { offset, bytes }: { offset: number; bytes: number },
 ): Promise<Uint8Array | null> {
-  const address = await takeRun(context, bytes);
+  const address = await context.enginePool.take(bytes);
   const answer = await asyncIo.read(drive.io, { offset, bytes, address });
   const copy = context.memory.bytes.slice(address, address + bytes);
   context.enginePool.free(address, bytes);

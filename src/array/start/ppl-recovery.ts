@@ -23,7 +23,6 @@ import {
 import type { Superblock } from "../../md/superblock.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Geometry } from "../../raid5/geometry.ts";
-import { takeRun } from "../buffers.ts";
 import type { ReactorContext } from "../context.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { PplAreas } from "../policy/ppl-areas.ts";
@@ -93,7 +92,7 @@ export class PplReplayer {
 
   async run(): Promise<PplRecovery> {
     const bytes = (this.geometry.memberCount + 1) * SLAB_BYTES;
-    this.buffer = await takeRun(this.context, bytes);
+    this.buffer = await this.context.enginePool.take(bytes);
     const logs: PplLogOutcome[] = [];
     for (let role = 0; role < this.members.length; role += 1) {
       if (this.members[role] !== null) logs.push(await this.replayLog(role));

@@ -13,7 +13,6 @@ import type { Timers } from "../../reactor/timers.ts";
 /** Buffers of one sweep, at most. */
 const WINDOW_BYTES_MAX = 6 * MIB;
 const STRIPES_AT_ONCE_MAX = 64;
-const BUFFER_WAIT_MS = 5;
 const THROTTLE_STEP_MS = 5;
 const ROOM_WAIT_MS = 250;
 
@@ -65,7 +64,7 @@ export class Sweep {
     const { bufferBytes } = this.options;
     const wanted = Math.floor(WINDOW_BYTES_MAX / bufferBytes);
     const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
-    const buffer = await this.takeBuffer(width * bufferBytes);
+    const buffer = await this.pool.take(width * bufferBytes, { staysLong: true });
     const lanes: Promise<void>[] = [];
     for (let lane = 0; lane < width; lane += 1) {
       lanes.push(this.runLane(lane, buffer + lane * bufferBytes));
@@ -73,14 +72,6 @@ export class Sweep {
     await Promise.all(lanes);
     this.pool.free(buffer, width * bufferBytes);
     return !this.isStopped;
-  }
-
-  private async takeBuffer(bytes: number): Promise<number> {
-    for (;;) {
-      const address = this.pool.allocateLast(bytes);
-      if (address !== 0) return address;
-      await this.timers.sleep(BUFFER_WAIT_MS);
-    }
   }
 
   private async runLane(lane: number, buffer: number): Promise<void> {

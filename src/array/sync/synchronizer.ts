@@ -15,7 +15,6 @@ import { isoTime } from "../../base/time.ts";
 import { Outcome } from "../../block/io-error.ts";
 import { SyncProgress } from "../../raid5/members/sync-progress.ts";
 import { type StripeResult, StripeSync } from "../../raid5/sync/stripe-sync.ts";
-import { takeRun } from "../buffers.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { JobStatus, ScrubMemory, ScrubSummary, SyncAction } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
@@ -128,7 +127,7 @@ export class Synchronizer {
     const { array } = this;
     const { resync } = array.members;
     if (resync === null || resync.cursor > 0) return;
-    const buffer = await takeRun(array.context, this.stripes.bufferBytes);
+    const buffer = await array.context.enginePool.take(this.stripes.bufferBytes);
     const held = await array.engine.holdStripe(0);
     const result = await this.stripes.compare(0, "resync", buffer);
     if (result.kind === "done") resync.markDone(0);

@@ -20,6 +20,7 @@
  * volatile cache need no such flush.
  */
 import { assert } from "../../base/assert.ts";
+import { IndexQueue } from "../../base/index-queue.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import {
@@ -34,7 +35,6 @@ import { Op } from "../../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
 import type { MemberSet } from "../members/member-set.ts";
-import { IndexQueue } from "../request-table.ts";
 
 /** The log of a member that has just been seated; its area holds an empty header. */
 export interface PplSeat {

@@ -7,10 +7,11 @@
  * Bits stand for sectors of the members, and a stripe is one chunk of each: a write marks its whole
  * chunk. Nothing allocates for a stripe whose bits are durable already.
  */
+
+import { IndexQueue } from "../../base/index-queue.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { MemberSet } from "../members/member-set.ts";
-import { IndexQueue } from "../request-table.ts";
 
 interface WaitingRange {
   readonly first: number;

@@ -40,7 +40,6 @@ export interface LateReadLocks {
   giveBack(op: number): void;
 }
 
-const RUN_WAIT_MS = 1;
 const LOCK_POLL_MS = 20;
 
 export class LateReads {
@@ -119,16 +118,12 @@ export class LateReads {
   }
 
   private async answer(request: number, reads: readonly LateRead[]): Promise<void> {
-    const { payloadPool, kernels, timers } = this.environment;
+    const { payloadPool, kernels } = this.environment;
     const { requests } = this;
     const padBytes = requests.offset[request]! % ROW_BYTES;
     const runBytes = roundUp(padBytes + requests.bytes[request]!, ROW_BYTES);
     const oldRun = requests.address[request]! - padBytes;
-    let newRun = payloadPool.allocate(runBytes);
-    while (newRun === 0) {
-      await timers.sleep(RUN_WAIT_MS);
-      newRun = payloadPool.allocate(runBytes);
-    }
+    const newRun = await payloadPool.take(runBytes);
     kernels.copy(newRun, oldRun, runBytes);
     let status = 0;
     for (const read of reads) {

@@ -8,7 +8,6 @@ import { ROW_BYTES } from "../../base/units.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { EngineEnvironment } from "../environment.ts";
 
-const WAIT_MS = 1;
 const SLOTS_BESIDE_ROLES = 3;
 
 export class RowBuffers {
@@ -68,14 +67,8 @@ export class RowBuffers {
   }
 
   private async allocate(bytes: number): Promise<number> {
-    const { enginePool, timers } = this.environment;
-    for (;;) {
-      const address = enginePool.allocate(bytes);
-      if (address !== 0) {
-        this.runs.push({ address, bytes });
-        return address;
-      }
-      await timers.sleep(WAIT_MS);
-    }
+    const address = await this.environment.enginePool.take(bytes);
+    this.runs.push({ address, bytes });
+    return address;
   }
 }

@@ -11,6 +11,7 @@
  *                            leader -> merged -> merged                  (mergeNext)
  */
 import { assert } from "../../base/assert.ts";
+import { FreeList } from "../../base/free-list.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 
 export const OpKind = { free: 0, write: 1, read: 2, hold: 3 } as const;
@@ -72,8 +73,7 @@ export class StripeOps {
   private readonly waitTail: Int32Array;
   private readonly hashNext: Int32Array;
   private readonly buckets = new Int32Array(BUCKETS).fill(NONE);
-  private readonly freeList: Int32Array;
-  private freeCount: number;
+  private readonly list: FreeList;
 
   constructor(capacity: number) {
     this.capacity = capacity;
@@ -101,20 +101,17 @@ export class StripeOps {
     this.waitNext = new Int32Array(capacity).fill(NONE);
     this.waitTail = new Int32Array(capacity).fill(NONE);
     this.hashNext = new Int32Array(capacity).fill(NONE);
-    this.freeList = new Int32Array(capacity);
-    for (let op = 0; op < capacity; op += 1) this.freeList[op] = capacity - 1 - op;
-    this.freeCount = capacity;
+    this.list = new FreeList(capacity);
   }
 
   get inUse(): number {
-    return this.capacity - this.freeCount;
+    return this.list.inUse;
   }
 
   /** A free operation, or -1. */
   allocate(kind: number, stripe: number): number {
-    if (this.freeCount === 0) return NONE;
-    this.freeCount -= 1;
-    const op = this.freeList[this.freeCount]!;
+    const op = this.list.take();
+    if (op < 0) return NONE;
     this.kind[op] = kind;
     this.phase[op] = Phase.waitingLock;
     this.stripe[op] = stripe;
@@ -136,8 +133,7 @@ export class StripeOps {
   free(op: number): void {
     assert(this.kind[op] !== OpKind.free, "an operation is freed once");
     this.kind[op] = OpKind.free;
-    this.freeList[this.freeCount] = op;
-    this.freeCount += 1;
+    this.list.give(op);
   }
 
   /** Takes the stripe's lock for `op`, or queues it. True when it has the lock now. */

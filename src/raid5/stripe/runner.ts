@@ -21,6 +21,7 @@
 import { assert } from "../../base/assert.ts";
 import { hasBit, union, withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC, ETIMEDOUT } from "../../base/errno.ts";
+import { IndexQueue } from "../../base/index-queue.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import { Op, type OpCode } from "../../reactor/io-table.ts";
@@ -29,7 +30,6 @@ import type { Geometry } from "../geometry.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import type { PplLogsHost } from "../policy/ppl-logs.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
-import { IndexQueue } from "../request-table.ts";
 import { OpBuffers } from "./op-buffers.ts";
 import { OpKind, Phase, type StripeOps } from "./ops.ts";
 import { StripeParity } from "./parity.ts";

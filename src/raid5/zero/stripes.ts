@@ -74,7 +74,6 @@ export interface ZeroRequest {
 const PIECE_BYTES = 256 * KIB;
 /** Zeros that are written to one member while the locks are held. */
 const HELD_WRITE_BYTES = 4 * MIB;
-const POLL_MS = 1;
 /** Nothing of these stripes was written: they are zeroed as an edge. */
 const NOT_BEGUN = -1;
 const NO_PUNCHER: HolePuncher = {
@@ -174,7 +173,7 @@ export class StripeZero {
     to: number,
     { isFua, mayStayHole }: { isFua: boolean; mayStayHole: boolean },
   ): Promise<number> {
-    const { enginePool, kernels, timers } = this.environment;
+    const { enginePool, kernels } = this.environment;
     let address = 0;
     let status = 0;
     for (let offset = from; offset < to && status === 0; ) {
@@ -183,10 +182,7 @@ export class StripeZero {
         offset = pieceEnd;
         continue;
       }
-      while (address === 0) {
-        address = enginePool.allocate(PIECE_BYTES);
-        if (address === 0) await timers.sleep(POLL_MS);
-      }
+      if (address === 0) address = await enginePool.take(PIECE_BYTES);
       // Anew for each piece: rows written in part are completed in place.
       kernels.fill(address, 0, PIECE_BYTES);
       const place = { offset, bytes: pieceEnd - offset, address: address + (offset % ROW_BYTES) };

@@ -157,3 +157,30 @@ test("pool: the memory that is named for a use: takes it, and a mebibyte less do
   expect(memoryWayOut(least, 10 * MIB)).toBeUndefined();
   expect(memoryWayOut(least, 1024 * MIB)).toContain("no --memory-mib is enough (the most is 4096)");
 });
+
+test("pool: take: in the order of asking, as soon as there is a run, and none for an ended array", async () => {
+  const pool = setUp(4);
+  const gone = pool.share();
+  const slabs = [0, 1, 2, 3].map(() => pool.allocate(SLAB_BYTES));
+  const got: string[] = [];
+  const note = (name: string) => (address: number) => {
+    got.push(`${name} ${(address - START) / SLAB_BYTES}`);
+    return address;
+  };
+  void gone.take(SLAB_BYTES).then(note("gone"));
+  const long = pool.take(2 * SLAB_BYTES).then(note("long"));
+  const high = pool.take(1, { staysLong: true }).then(note("high"));
+  gone.reclaim();
+  pool.free(slabs[3]!, SLAB_BYTES);
+  await Bun.sleep(0);
+  // A run for the second is none for the first, which asked before.
+  expect(got).toEqual([]);
+  pool.free(slabs[0]!, SLAB_BYTES);
+  pool.free(slabs[1]!, SLAB_BYTES);
+  expect(pool.allocate(SLAB_BYTES)).toBe(0);
+  await Promise.all([long, high]);
+  expect(got).toEqual(["long 0", "high 3"]);
+  const neverComes = gone.take(1).then(note("ended"));
+  pool.free(slabs[2]!, SLAB_BYTES);
+  expect(await Promise.race([neverComes, Bun.sleep(1)])).toBe(undefined);
+});
