@@ -15,16 +15,9 @@ import { MIB } from "../base/units.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drives/drive.ts";
 import type { JobTable } from "./jobs.ts";
-import type { CommandError } from "./protocol.ts";
+import type { ArrayEvent, CommandError } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
-import type { ArrayRecord, Registry } from "./registry.ts";
-
-export interface Broken {
-  readonly reason: string;
-  /** What ran; null: it had not come so far. */
-  readonly array: RaidArray | null;
-  readonly drives: ReadonlySet<Drive>;
-}
+import type { ArrayRecord } from "./record.ts";
 
 /** Told of an array that broke: commands about it are under way. */
 export interface BreakListener {
@@ -34,17 +27,25 @@ export interface BreakListener {
   broken(record: ArrayRecord): void;
 }
 
+export interface BrokenArraysOptions {
+  readonly context: ReactorContext;
+  readonly jobs: JobTable;
+  /** The drives that carry superblocks of an array. */
+  drivesOf(uuid: string): readonly Drive[];
+  /** The array takes no part of what arrays share any more. */
+  leave(array: RaidArray): void;
+  emit(event: ArrayEvent): void;
+}
+
 export class BrokenArrays {
   listener: BreakListener | null = null;
-  private readonly registry: Registry;
+  private readonly options: BrokenArraysOptions;
   private readonly context: ReactorContext;
-  private readonly jobs: JobTable;
   private readonly arrays: RaidArray[] = [];
 
-  constructor({ registry, jobs }: { registry: Registry; jobs: JobTable }) {
-    this.registry = registry;
-    this.context = registry.context;
-    this.jobs = jobs;
+  constructor(options: BrokenArraysOptions) {
+    this.options = options;
+    this.context = options.context;
   }
 
   /** Their fronts have answers for the next turn. */
@@ -61,14 +62,11 @@ export class BrokenArrays {
   break(record: ArrayRecord, error: unknown): void {
     if (record.broken !== null) return;
     const { running } = record;
-    running?.guard.freeze();
-    const drives = new Set(this.registry.drivesOf(record.uuid));
-    if (running !== null) for (const drive of running.drives()) drives.add(drive);
+    running?.core.guard.freeze();
+    const drives = new Set(this.options.drivesOf(record.uuid));
+    if (running !== null) for (const drive of running.core.roster.drives()) drives.add(drive);
     for (const drive of this.listener?.drivesFor(record) ?? []) drives.add(drive);
-    for (const drive of drives) {
-      drive.io.seal();
-      drive.device.cancelQueuedWrites(EIO);
-    }
+    for (const drive of drives) drive.seal();
     const reason =
       `a defect of parityd stopped it: ${messageOf(error)}. Its data are as after a power cut. ` +
       "Restart parityd to start it again, and report the lines of the log about this";
@@ -81,8 +79,7 @@ export class BrokenArrays {
   /** A command about drives of no array met a defect: they take nothing any more. */
   setAside(drives: readonly Drive[], error: unknown): CommandError {
     for (const drive of drives) {
-      drive.io.seal();
-      drive.failure = `a defect of parityd: ${messageOf(error)}`;
+      drive.setAside(`a defect of parityd: ${messageOf(error)}`);
     }
     const names = drives.map(({ name }) => name).join(", ");
     const fields = { drives: names, error: stackOf(error) };
@@ -99,12 +96,12 @@ export class BrokenArrays {
     if (array !== null) {
       this.arrays.push(array);
       array.front.answerAll(EIO);
-      this.registry.areas.policies.delete(array.policy);
-      keptBytes = array.guard.reclaim();
+      this.options.leave(array);
+      keptBytes = array.core.guard.reclaim();
     }
-    for (const job of this.jobs.list()) {
+    for (const job of this.options.jobs.list()) {
       const isOpen = job.state === "running" || job.state === "paused";
-      if (job.arrayUuid === record.uuid && isOpen) this.jobs.end(job, "failed", reason);
+      if (job.arrayUuid === record.uuid && isOpen) this.options.jobs.end(job, "failed", reason);
     }
     this.listener?.broken(record);
     let outstanding = 0;
@@ -115,7 +112,7 @@ export class BrokenArrays {
       requestsOutstanding: outstanding,
       keptMib: keptBytes / MIB,
     });
-    this.registry.emit({
+    this.options.emit({
       kind: "array.broken",
       severity: "critical",
       array: record.name,

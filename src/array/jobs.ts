@@ -3,6 +3,7 @@
  * are those of this run of the reactor.
  */
 import type { Clock } from "../base/clock.ts";
+import { Signal } from "../base/signal.ts";
 import { isoTime } from "../base/time.ts";
 import type { JobKind, JobResult, JobState, JobStatus, ReactorMessage } from "./protocol.ts";
 
@@ -29,6 +30,7 @@ export class Job {
   error: string | null = null;
   readonly result: { [fact: string]: JobResult[string] } = {};
   finishedAtMs: number | null = null;
+  private readonly changed = new Signal();
   /** What somebody asked of it; the job looks at it between stripes. */
   wish: "go-on" | "pause" | "cancel" = "go-on";
   private windowStartMs: number;
@@ -70,6 +72,17 @@ export class Job {
     if (elapsedMs < RATE_WINDOW_MS) return;
     this.windowStartMs = nowMs;
     this.windowDone = done;
+  }
+
+  /** Sets its state: whoever waits for its end looks again. */
+  become(state: JobState): void {
+    this.state = state;
+    this.changed.raise();
+  }
+
+  /** Until it has ended, or is paused. */
+  untilAtRest(): Promise<void> {
+    return this.changed.until(() => this.state !== "running");
   }
 
   status(): JobStatus {
@@ -124,7 +137,7 @@ export class JobTable {
     const { id, kind, total, startedAt } = status;
     const array = { name: status.array, uuid: status.arrayUuid };
     const job = new Job({ id, kind, array, total, startedAt, clock: this.clock });
-    job.state = "paused";
+    job.become("paused");
     job.done = status.done;
     Object.assign(job.result, status.result);
     this.jobs.set(id, job);
@@ -134,15 +147,15 @@ export class JobTable {
 
   /** A paused job goes on under its own id. */
   resume(job: Job): void {
-    job.state = "running";
+    job.become("running");
     job.wish = "go-on";
     this.post({ kind: "job", job: job.status() });
   }
 
   end(job: Job, state: Exclude<JobState, "running">, error: string | null = null): void {
-    job.state = state;
     job.error = error;
     if (state !== "paused") job.finishedAtMs = this.clock.wallMs();
+    job.become(state);
     this.post({ kind: "job", job: job.status() });
   }
 

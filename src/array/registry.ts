@@ -15,48 +15,21 @@ import { arrayNameOf, setNameOf } from "../md/create.ts";
 import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { Superblock } from "../md/superblock.ts";
 import { ArrayGuard } from "./array-guard.ts";
-import { type Broken, BrokenArrays, stackOf } from "./broken-arrays.ts";
-import { DriveDeadlines } from "./commands/drive-deadlines.ts";
+import { BrokenArrays, stackOf } from "./broken-arrays.ts";
 import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drives/drive.ts";
 import { MemberPuncher, PunchCalls } from "./drives/hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
 import { LeaseTable } from "./leases.ts";
 import { PplAreas } from "./policy/ppl-areas.ts";
-import type {
-  ArrayEvent,
-  ArrayIntroduction,
-  ArrayTuning,
-  CommandError,
-  ScrubMemory,
-} from "./protocol.ts";
+import type { ArrayEvent, ArrayIntroduction, ArrayTuning, ScrubMemory } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
-import { shut } from "./running/fence.ts";
+import type { ArrayRecord } from "./record.ts";
 import type { StartPlan } from "./start-plan.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
 export const DEFAULT_READ_DEADLINE_MS = 5_000;
 export const DEFAULT_WRITE_DEADLINE_MS = 180_000;
-
-export interface ArrayRecord {
-  readonly uuid: string;
-  /** Its label. Commands and exports go by the UUID. */
-  name: string;
-  /** It may start by itself, once all its members are here. */
-  mayStart: boolean;
-  running: RaidArray | null;
-  /** Why it does not run. */
-  reason: string;
-  /** Stopped by the user: it is not started again by itself. */
-  isHeld: boolean;
-  /** The last superblock that was known of it, for where no drive of it is left. */
-  lastSeen: Superblock | null;
-  /** An invariant broke in it: it does not run, and its drives are held. */
-  broken: Broken | null;
-  readonly tuning: ArrayTuning;
-  /** Of its scrubs, while it does not run. */
-  scrub: ScrubMemory;
-}
 
 export const DEFAULT_TUNING: ArrayTuning = {
   syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,
@@ -104,7 +77,13 @@ export class Registry {
       firstId: context.config.firstJobId,
       post: (message) => context.post(message),
     });
-    this.brokenArrays = new BrokenArrays({ registry: this, jobs: this.jobs });
+    this.brokenArrays = new BrokenArrays({
+      context,
+      jobs: this.jobs,
+      drivesOf: (uuid) => this.drivesOf(uuid),
+      leave: (array) => this.areas.policies.delete(array.policy),
+      emit: (event) => this.emit(event),
+    });
     this.punchCalls = new PunchCalls((message) => context.post(message));
     const { memory, kernels, carver } = context;
     this.areas = new PplAreas({
@@ -117,15 +96,14 @@ export class Registry {
         scratchBytes: ROW_BYTES,
       }),
     });
-    new DriveDeadlines(this, context.timers);
     context.loop.onTurn(
       () => {
-        for (const { running } of this.arrays.values()) running?.guard.turn(running);
+        for (const { running } of this.arrays.values()) running?.core.guard.turn(running);
         this.brokenArrays.turn();
       },
       () => {
         for (const { running } of this.arrays.values()) {
-          if (running?.guard.isDue(running) === true) return true;
+          if (running?.core.guard.isDue(running) === true) return true;
         }
         return this.brokenArrays.isDue;
       },
@@ -176,16 +154,16 @@ export class Registry {
    * more written to any of its drives, and whoever starts it says so.
    */
   fenced(drive: Drive): void {
-    shut(drive);
+    drive.shut();
     const holder = this.holderOf(drive);
     if (holder !== null) {
-      holder.running!.fence.raise(drive);
+      holder.running!.fenced(drive);
       return;
     }
     const record = this.recordOf(drive);
     // A drive that left the running array speaks for itself alone.
     if (record === null || record.running !== null) return;
-    for (const each of this.drivesOf(record.uuid)) shut(each);
+    for (const each of this.drivesOf(record.uuid)) each.shut();
   }
 
   /** The running array that has this drive as a member or spare, faulty ones included. */
@@ -193,7 +171,7 @@ export class Registry {
     for (const record of this.arrays.values()) {
       if (record.broken?.drives.has(drive) === true) return record;
       if (record.running === null) continue;
-      for (const held of record.running.drives()) if (held === drive) return record;
+      for (const held of record.running.core.roster.drives()) if (held === drive) return record;
     }
     return null;
   }
@@ -232,7 +210,7 @@ export class Registry {
     record.mayStart = mayStart;
     Object.assign(record.tuning, tuning);
     if (record.running === null) record.scrub = scrub;
-    else record.running.name = name;
+    else record.running.core.name = name;
     return record;
   }
 
@@ -308,26 +286,26 @@ export class Registry {
     const { context, router } = this;
     record.lastSeen = plan.superblock;
     const onBroken = (error: unknown): void => {
-      if (record.running?.guard === guard) this.brokenArrays.break(record, error);
+      if (record.running?.core.guard === guard) this.brokenArrays.break(record, error);
       else this.tellLate(record, error);
     };
     const guard = new ArrayGuard({ context, router, onBroken });
     const array = new RaidArray({
       guard,
       jobs: this.jobs,
-      hooks: { emit: (event) => this.emit(event) },
+      emit: (event) => this.emit(event),
       areas: this.areas,
       tuning: record.tuning,
       scrub: record.scrub,
       plan,
     });
-    const { zeroes } = array.engine;
-    zeroes.stripes.puncher = new MemberPuncher({
-      roles: array.roles,
+    const { engine, roster } = array.core;
+    engine.zeroes.stripes.puncher = new MemberPuncher({
+      seats: roster,
       calls: this.punchCalls,
       guard,
     });
-    if (plan.isFirstResync && readsZeros(plan)) zeroes.allocation.noteEmpty();
+    if (plan.isFirstResync && readsZeros(plan)) engine.zeroes.allocation.noteEmpty();
     return array;
   }
 
@@ -347,14 +325,6 @@ export class Registry {
 /** Whether every byte of a new array is known to be zero. */
 function readsZeros({ roles }: StartPlan): boolean {
   return roles.every((entry) => entry?.drive.info.readsZeros === true && !entry.drive.isOurs);
-}
-
-export function commandError(
-  kind: CommandError["kind"],
-  code: string,
-  detail: string,
-): CommandError {
-  return { kind, code, detail };
 }
 
 export function driveKey(name: string): string {

@@ -1,16 +1,8 @@
-/** What an array is made of: the plan that it is started with, its seats, its settings. */
+/** The plan that an array is started with: the result of an assembly or of a create. */
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { Superblock } from "../md/superblock.ts";
 import type { Drive } from "./drives/drive.ts";
-import type { ArrayEvent, MemberState } from "./protocol.ts";
 
-export interface RoleSlot {
-  /** The drive in this role, also a faulty one until it is removed; null: none is known. */
-  drive: Drive | null;
-  state: Exclude<MemberState, "spare">;
-}
-
-/** What an array is started with: the result of an assembly or of a create. */
 export interface StartPlan {
   readonly name: string;
   /** Geometry, identity and dev_roles are taken from it. */
@@ -27,8 +19,4 @@ export interface StartPlan {
   readonly isReadOnly: boolean;
   /** With the policy `bitmap`, unless it is read-only. */
   readonly bitmap: BitmapState | null;
-}
-
-export interface ArrayHooks {
-  emit(event: ArrayEvent): void;
 }

@@ -15,6 +15,7 @@
  *   request itself and its buffer stay as they are until the drive answers (write-rules 10).
  */
 import { EBADE, EIO, ETIMEDOUT, errnoName } from "../base/errno.ts";
+import { Signal } from "../base/signal.ts";
 import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
@@ -68,6 +69,8 @@ export class RetryFilter {
     kinds: {},
   };
   accepts: Accepts = "all";
+  /** Raised with each request that is outstanding no more. */
+  readonly answered = new Signal();
   /** Told at each answer that says that another host has the drive, before its owner is. */
   onFenced: () => void = () => {};
   /** What reads find in place of what the drive holds; null: nothing. */
@@ -199,6 +202,7 @@ export class RetryFilter {
       this.requestTotal -= 1;
       this.pins?.unpin(this.table.address[request]!, this.table.bytes[request]!);
       this.table.free(request);
+      this.answered.raise();
       if (errnoOf(result) === EBADE) this.onFenced();
       return;
     }
@@ -309,6 +313,7 @@ export class RetryFilter {
     this.state[request] = State.idle;
     this.requestTotal -= 1;
     if (this.overlay !== null && outcome === Outcome.done) this.cover(request, this.overlay);
+    this.answered.raise();
     this.router.dispatch(request, outcome, errno);
   }
 

@@ -5,7 +5,8 @@
  * then the server sends the replies.
  */
 
-import { type ArrayCommand, ArrayService } from "../array/commands/service.ts";
+import type { ArrayCommand } from "../array/commands/command.ts";
+import { ArrayService } from "../array/commands/service.ts";
 import type { ReactorContext, ReactorService } from "../array/context.ts";
 import { FRONT_REQUESTS_MAX } from "../array/front.ts";
 import type { Command, CommandError, CommandMap, CommandResult } from "../array/protocol.ts";

@@ -7,7 +7,8 @@
  */
 import { heapStats } from "bun:jsc";
 import { closeSync, constants, openSync } from "node:fs";
-import { type ArrayCommandKind, ArrayService } from "../../src/array/commands/service.ts";
+import type { ArrayCommandKind } from "../../src/array/commands/command.ts";
+import { ArrayService } from "../../src/array/commands/service.ts";
 import type { ReactorContext } from "../../src/array/context.ts";
 import type { ArrayFront } from "../../src/array/front.ts";
 import type { CommandMap, CommandOf, JobResult, OpenDrive } from "../../src/array/protocol.ts";
@@ -218,7 +219,7 @@ function waitJob(id: number): JobResult {
 
 function memberBytes(): number {
   const { service } = core();
-  return service.registry.byName(ARRAY)!.running!.geometry.memberSizeBytes;
+  return service.registry.byName(ARRAY)!.running!.core.geometry.memberSizeBytes;
 }
 
 function fail(): null {
@@ -346,11 +347,11 @@ function assemble(): ValueOf<"assemble"> {
 
 function checkpoint({ count }: { count: number }): ValueOf<"checkpoint"> {
   const { reactor, service } = core();
-  const running = service.registry.byName(ARRAY)!.running!;
+  const array = service.registry.byName(ARRAY)!.running!.core;
   const startMs = performance.now();
   for (let done = 0; done < count; done += 1) {
-    assert(pump(reactor, running.engine.flush()), "the flush succeeds");
-    assert(pump(reactor, running.record()), "the superblocks are written");
+    assert(pump(reactor, array.engine.flush()), "the flush succeeds");
+    assert(pump(reactor, array.record()), "the superblocks are written");
   }
   return { seconds: (performance.now() - startMs) / 1000 / count };
 }

@@ -3,7 +3,8 @@
  * as the control thread would send them, data goes through the array's front.
  */
 
-import { type ArrayCommandKind, ArrayService } from "../../src/array/commands/service.ts";
+import type { ArrayCommandKind } from "../../src/array/commands/command.ts";
+import { ArrayService } from "../../src/array/commands/service.ts";
 import type { ArrayFront } from "../../src/array/front.ts";
 import { FrontFlag, FrontOp, type FrontOpCode } from "../../src/array/front.ts";
 import type {

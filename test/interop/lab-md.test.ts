@@ -12,7 +12,7 @@
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
-import { policyOf } from "../../src/array/policy/array-policy.ts";
+import { policyOf } from "../../src/array/running/array-core.ts";
 import { decodeSuperblock } from "../../src/md/superblock.ts";
 import { ArrayImages, expectAccepted, once } from "../helpers/array-images.ts";
 import {

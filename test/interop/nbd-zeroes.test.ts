@@ -233,7 +233,7 @@ test.each([
   }
   const { sizeBytes } = harness.createArray({ drives: names, chunkBytes: CHUNK });
   harness.must({ kind: "set-array", array: ARRAY, syncSpeedMin: 1, syncSpeedMax: 1 });
-  const { members, geometry } = harness.service.registry.byName(ARRAY)!.running!;
+  const { members, geometry } = harness.service.registry.byName(ARRAY)!.running!.core;
   const last = geometry.stripeCount - 1;
   expect(members.isInSync(last)).toBe(false);
   expect(harness.reactor.pump(harness.writeZeroes(last * STRIPE, STRIPE))).toBe(0);
@@ -381,7 +381,7 @@ test("zeroing: all stripe operations in use by writes to the same stripes: all c
 test("zeroing: too few stripe operations are free: none goes to others before its turn", () => {
   const bench = setUp({ memberBytes: 16 * MIB, chunkBytes: 4 * KIB, isNew: true });
   const { harness: target, run } = bench;
-  const { engine } = target.service.registry.byName(ARRAY)!.running!;
+  const { engine } = target.service.registry.byName(ARRAY)!.running!.core;
   const { reactor } = target;
   const stripes = Array.from({ length: 800 }, (_, index) => 1000 + index);
   const holds = reactor.pump(Promise.all(stripes.map((stripe) => engine.holdStripe(stripe))));

@@ -24,7 +24,7 @@ test("sweep: a stripe is locked for long: the others are done up to the window, 
   const drives = ["drive0", "drive1", "drive2"];
   for (const name of drives) harness.addDrive(name, 16 * MIB);
   harness.createArray({ drives, chunkBytes: 4 * KIB, name: "held" });
-  const { members, engine, geometry } = harness.service.registry.byName("held")!.running!;
+  const { members, engine, geometry } = harness.service.registry.byName("held")!.running!.core;
   expect(geometry.stripeCount).toBeGreaterThan(HELD_STRIPE + 2 * SYNC_WINDOW_STRIPES);
   const { reactor } = harness;
   const held = reactor.pump(engine.holdStripe(HELD_STRIPE));

@@ -12,8 +12,9 @@ import { err, type Result } from "../../base/result.ts";
 import { type BreakListener, brokenError } from "../broken-arrays.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
-import type { ArrayRecord, Registry } from "../registry.ts";
-import type { ArrayCommand } from "./service.ts";
+import type { ArrayRecord } from "../record.ts";
+import type { Registry } from "../registry.ts";
+import type { ArrayCommand } from "./command.ts";
 
 type AnyResult = Result<unknown, CommandError>;
 

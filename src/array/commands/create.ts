@@ -6,7 +6,6 @@ import { assert } from "../../base/assert.ts";
 import { fillRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes, isPowerOfTwo, KIB, MIB, roundDown, SECTOR_BYTES } from "../../base/units.ts";
-import { emptyBadBlockLog } from "../../md/bad-block-log.ts";
 import { chooseBitmapChunkBytes, newBitmapHeader } from "../../md/bitmap.ts";
 import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
@@ -23,8 +22,8 @@ import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { eraseSuperblock, takesWrites } from "../drives/erase-superblock.ts";
 import type { CommandError, CreateArrayRequest } from "../protocol.ts";
-import { type ArrayRecord, commandError, type Registry } from "../registry.ts";
-import { holderText, isShut } from "../running/fence.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
 import { runPlan, stopArray } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import type { StartPlan } from "../start-plan.ts";
@@ -63,7 +62,7 @@ export async function createArray(
     if (record.broken === null) registry.arrays.delete(uuid);
     return result;
   }
-  record.running!.emit("array.created", "info", `array ${record.name} is created`);
+  record.running!.core.emit("array.created", "info", `array ${record.name} is created`);
   return ok(record);
 }
 
@@ -227,10 +226,8 @@ function layOut(
       events: 0,
     });
     leaveOldArray(registry, drive);
-    drive.probe = { kind: "member", superblock };
-    drive.badBlocks = emptyBadBlockLog(superblock);
-    drive.failure = "";
-    drive.io.accepts = "all";
+    drive.join(superblock);
+    drive.open();
   }
   return {
     name: request.name,
@@ -263,7 +260,7 @@ function newArrayBitmap(
 
 function leaveOldArray(registry: Registry, drive: Drive): void {
   const old = registry.recordOf(drive);
-  drive.probe = { kind: "none" };
+  drive.carryNothing();
   if (old !== null) registry.dropIfEmpty(old);
 }
 
@@ -294,7 +291,7 @@ async function write(
   // Its drives are held, whatever is on them.
   if (record.broken !== null) return err(brokenError(record));
   const running = record.running;
-  if (result.ok && running !== null && running.members.degradedCount === 0) return ok();
+  if (result.ok && running !== null && running.core.members.degradedCount === 0) return ok();
   if (running !== null) await stopArray(registry, record);
   const failed = all.find(({ failure }) => failure !== "");
   const error =
@@ -311,16 +308,16 @@ async function onAll(
   work: (drive: Drive) => Promise<boolean>,
 ): Promise<CommandError | null> {
   const areDone = await Promise.all(drives.map(work));
-  const shut = drives.find(isShut);
-  if (shut !== undefined) return fencedError(holderText(shut));
+  const shut = drives.find((drive) => drive.isShut);
+  if (shut !== undefined) return fencedError(shut.holderText);
   const bad = drives.find((_, index) => !areDone[index]);
   return bad === undefined ? null : cannotBeWritten(bad.name, "it did not take a write");
 }
 
 /** What the drive says that it is, or said before where it says nothing now: it is as it was. */
 async function readBack(registry: Registry, drive: Drive, before: Probes): Promise<void> {
-  drive.probe = before.get(drive)!;
-  if (isShut(drive) || drive.outstanding > 0) return;
+  drive.carryAgain(before.get(drive)!);
+  if (drive.isShut || drive.outstanding > 0) return;
   await registry.probe(drive);
   if (drive.superblock !== null) registry.ensureRecord(drive);
 }
@@ -329,10 +326,8 @@ async function readBack(registry: Registry, drive: Drive, before: Probes): Promi
 async function giveUp(registry: Registry, drives: readonly Drive[]): Promise<void> {
   await Promise.all(
     drives.map(async (drive) => {
-      if (!isShut(drive) && (await eraseSuperblock(registry, drive))) return;
-      drive.probe = { kind: "none" };
-      drive.isOurs = false;
-      drive.signature = "what an array that was not made has left";
+      if (!drive.isShut && (await eraseSuperblock(registry, drive))) return;
+      drive.leaveBehind("what an array that was not made has left");
     }),
   );
 }

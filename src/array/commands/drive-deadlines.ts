@@ -14,7 +14,6 @@
  * go through the page cache are left alone.
  */
 import { Outcome } from "../../block/io-error.ts";
-import type { Timers } from "../../reactor/timers.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
 import type { Registry } from "../registry.ts";
@@ -24,40 +23,29 @@ export const LONE_DEADLINE_MS = 30_000;
 /** Others of the array that have not answered for so long may be late for the same reason. */
 const STALLED_TOGETHER_MS = 1_000;
 
-export class DriveDeadlines {
-  private readonly registry: Registry;
-  private readonly timers: Timers;
+/** Looks again and again, for as long as the service lives. */
+export function watchLoneDrives(registry: Registry): void {
+  registry.context.timers.scheduleAfter(PERIOD_MS, () => {
+    look(registry);
+    watchLoneDrives(registry);
+  });
+}
 
-  constructor(registry: Registry, timers: Timers) {
-    this.registry = registry;
-    this.timers = timers;
-    this.wait();
+function look(registry: Registry): void {
+  const starting = new Set<RaidArray>();
+  for (const drive of registry.allDrives()) {
+    if (drive.outstanding === 0 || !drive.info.isDirect) continue;
+    const running = registry.holderOf(drive)?.running ?? null;
+    const deadlineMs = deadlineOf(drive, running);
+    if (deadlineMs === null || drive.io.oldestAgeMs("any") <= deadlineMs) continue;
+    if (running?.core.hasStarted === false) starting.add(running);
+    else drive.io.abandon("all", deadlineMs, Outcome.memberLost);
   }
-
-  private wait(): void {
-    this.timers.scheduleAfter(PERIOD_MS, () => {
-      this.look();
-      this.wait();
-    });
-  }
-
-  private look(): void {
-    const { registry } = this;
-    const starting = new Set<RaidArray>();
-    for (const drive of registry.allDrives()) {
-      if (drive.outstanding === 0 || !drive.info.isDirect) continue;
-      const running = registry.holderOf(drive)?.running ?? null;
-      const deadlineMs = deadlineOf(drive, running);
-      if (deadlineMs === null || drive.io.oldestAgeMs("any") <= deadlineMs) continue;
-      if (running?.hasStarted === false) starting.add(running);
-      else drive.io.abandon("all", deadlineMs, Outcome.memberLost);
-    }
-    for (const array of starting) {
-      for (const drive of array.drives()) {
-        const count = drive.io.abandon("all", STALLED_TOGETHER_MS, Outcome.memberLost);
-        // The start goes on to other requests: none of them waits for this drive again.
-        if (count > 0) drive.io.accepts = "nothing";
-      }
+  for (const array of starting) {
+    for (const drive of array.core.roster.drives()) {
+      const count = drive.io.abandon("all", STALLED_TOGETHER_MS, Outcome.memberLost);
+      // The start goes on to other requests: none of them waits for this drive again.
+      if (count > 0) drive.refuseAll();
     }
   }
 }
@@ -65,9 +53,10 @@ export class DriveDeadlines {
 /** Null: its array watches it. */
 function deadlineOf(drive: Drive, running: RaidArray | null): number | null {
   if (running === null) return LONE_DEADLINE_MS;
-  const { writeDeadlineMs } = running.tuning;
-  if (!running.hasStarted) return running.isNew ? LONE_DEADLINE_MS : writeDeadlineMs;
-  const role = running.roleOf(drive);
-  if (role >= 0 && running.members.isPresent(role)) return null;
-  return running.spares.includes(drive) ? writeDeadlineMs : LONE_DEADLINE_MS;
+  const { roster, members, tuning, hasStarted, isNew } = running.core;
+  const { writeDeadlineMs } = tuning;
+  if (!hasStarted) return isNew ? LONE_DEADLINE_MS : writeDeadlineMs;
+  const role = roster.roleOf(drive);
+  if (role >= 0 && members.isPresent(role)) return null;
+  return roster.isSpare(drive) ? writeDeadlineMs : LONE_DEADLINE_MS;
 }

@@ -1,7 +1,8 @@
 /** Fault injection by command: rules with an id, in the filter of the drive that they name. */
 import { err, ok, type Result } from "../../base/result.ts";
 import type { CommandError, FaultSpec, FaultStatus } from "../protocol.ts";
-import { commandError, type Registry } from "../registry.ts";
+import { commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
 
 export class FaultBook {
   private readonly registry: Registry;

@@ -1,33 +1,31 @@
 /** Adding, failing and removing the drives of a running array. */
 import { err, ok, type Result } from "../../base/result.ts";
-import { findUnfit } from "../../md/assemble/match.ts";
-import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
+import { Role, roleOf } from "../../md/superblock.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { Job } from "../jobs.ts";
-import { hasBitmapRoom } from "../policy/array-policy.ts";
 import type { CommandError, CommandMap } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
-import { type ArrayRecord, commandError, type Registry } from "../registry.ts";
-import { holderText, isShut } from "../running/fence.ts";
-import { hasOtherHistory, isFormerMember, staleObstacle } from "../start/stale-drive.ts";
-import { SpareSeat } from "../sync/spare-seat.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
+import { fenceObstacle } from "../running/fence.ts";
+import { canRebuildPartially, staleObstacle } from "../start/stale-drive.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
 const JOB_START_LIMIT_MS = 30_000;
-const POLL_MS = 5;
 
 /** Why this drive cannot be taken out without losing data, or null. */
 export function removalObstacle(array: RaidArray, drive: Drive): CommandError | null {
-  const role = array.roleOf(drive);
-  if (role < 0 || array.roles[role]!.state !== "in-sync") return null;
+  const { name, roster, members } = array.core;
+  const role = roster.roleOf(drive);
+  if (role < 0 || roster.seatOf(role).kind !== "in-sync") return null;
   const way = "rebuild onto another drive first, or say force=true";
-  if (array.members.degradedCount > 0) {
-    const detail = `array ${array.name} is degraded and needs drive ${drive.name}: ${way}`;
+  if (members.degradedCount > 0) {
+    const detail = `array ${name} is degraded and needs drive ${drive.name}: ${way}`;
     return commandError("conflict", "would-lose-data", detail);
   }
-  if (array.members.resync !== null && array.members.provenRows === null) {
-    const detail = `array ${array.name} is in its resync and needs drive ${drive.name}: ${way}`;
+  if (members.resync !== null && members.provenRows === null) {
+    const detail = `array ${name} is in its resync and needs drive ${drive.name}: ${way}`;
     return commandError("conflict", "would-lose-data", detail);
   }
   return null;
@@ -66,7 +64,7 @@ export function checkMember(
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
   if (canRebuildPartially(array, drive)) return ok(null);
-  const superblock = new SpareSeat(array).superblockFor(drive);
+  const superblock = array.seating.superblockFor(drive);
   if (superblock.ok) return ok(null);
   return err(commandError("invalid", "drive-too-small", superblock.error));
 }
@@ -81,62 +79,43 @@ async function joinArray(
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
   await stopScrubFor(array);
-  const seats = new SpareSeat(array);
+  const { core, seating, synchronizer } = array;
+  const { roster } = core;
   const isPartial = canRebuildPartially(array, drive);
-  const superblock = isPartial ? ok(drive.superblock!) : seats.superblockFor(drive);
+  const superblock = isPartial ? ok(drive.superblock!) : seating.superblockFor(drive);
   if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
   if (drive.outstanding > 0) {
     const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
     return err(commandError("busy", "drive-busy", detail));
   }
-  drive.io.accepts = "all";
-  array.dismissed.delete(superblock.value.deviceUuid);
+  drive.open();
+  core.dismissed.delete(superblock.value.deviceUuid);
   const failed = err(
     commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
   );
   if (!(await writeEmptyLog(registry, drive, superblock.value))) {
-    if (!isShut(drive)) return failed;
-    return err(commandError("conflict", "fenced", `${holderText(drive)}: take another one`));
+    if (!drive.isShut) return failed;
+    return err(commandError("conflict", "fenced", `${drive.holderText}: take another one`));
   }
-  drive.isOurs = true;
-  const { timers } = registry.context;
-  let role = seats.freeRole();
+  drive.becomeOurs();
   // A spare may be taking the role; and what ran when the member failed has ended before another
   // drive takes its role.
-  while (array.seating !== null || (role >= 0 && array.synchronizer.currentJob !== null)) {
-    await timers.sleep(POLL_MS);
-    role = seats.freeRole();
-  }
-  if (array.fence.obstacle !== null) return err(array.fence.obstacle);
+  await core.changed.until(() => {
+    const isWorkOver = roster.freeRole < 0 || synchronizer.currentJob === null;
+    return roster.arriving === null && isWorkOver;
+  });
+  const role = roster.freeRole;
+  const fenced = fenceObstacle(core);
+  if (fenced !== null) return err(fenced);
   if (role < 0) {
-    if (!(await array.addSpare(drive, superblock.value))) return failed;
+    if (!(await seating.addSpare(drive, superblock.value))) return failed;
     return ok("spare");
   }
   // Bits may have been cleared in the meantime.
   const isStillPartial = isPartial && canRebuildPartially(array, drive);
   const seat = { isPartial: isStillPartial };
-  if (!(await array.seatForRebuild(drive, role, superblock.value, seat))) return failed;
+  if (!(await seating.seat(drive, role, superblock.value, seat))) return failed;
   return ok("rebuild");
-}
-
-/**
- * Whether a drive that was a member needs only what the bitmap knows to have changed since it left
- * (write-rules 19): it was in sync in the role that is free, its superblock tells this array's own
- * history, and no bit was cleared after it had left.
- */
-export function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
-  const { bitmap } = array.policy;
-  const { superblock } = drive;
-  if (bitmap === null || superblock === null || superblock.log.kind !== "bitmap") return false;
-  if (!isFit(array, drive, superblock) || !hasBitmapRoom(bitmap, superblock, drive)) return false;
-  if (!isFormerMember(array, drive) || hasOtherHistory(array, drive) !== false) return false;
-  return bitmap.allowsPartialRebuild(superblock.events);
-}
-
-/** Its superblock stays as it is: nobody has judged it yet. */
-function isFit({ identity }: RaidArray, { name, info }: Drive, superblock: Superblock): boolean {
-  const candidate = { drive: name, superblock, deviceBytes: info.sizeBytes };
-  return findUnfit({ ...candidate, ...info }, identity) === null;
 }
 
 function checkNewMember(
@@ -146,9 +125,11 @@ function checkNewMember(
   drive: Drive,
   force: boolean,
 ): CommandError | null {
-  if (array.fence.obstacle !== null) return array.fence.obstacle;
-  if (array.isFailed || array.readOnlyReason !== null) {
-    const detail = `array ${record.name} is not writable: ${array.readOnlyReason ?? "it has failed"}`;
+  const { roster, isFailed, readOnlyReason } = array.core;
+  const fenced = fenceObstacle(array.core);
+  if (fenced !== null) return fenced;
+  if (isFailed || readOnlyReason !== null) {
+    const detail = `array ${record.name} is not writable: ${readOnlyReason ?? "it has failed"}`;
     return commandError("conflict", "not-writable", detail);
   }
   if (drive.info.isReadOnly) {
@@ -157,7 +138,7 @@ function checkNewMember(
   const holder = registry.holderOf(drive);
   const isOwnFaulty =
     holder === record &&
-    array.roles.some((slot) => slot.drive === drive && slot.state === "faulty");
+    roster.seats.some((seat) => seat.kind === "faulty" && seat.drive === drive);
   if (holder !== null && !isOwnFaulty) {
     const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
     return commandError("conflict", "drive-in-use", detail);
@@ -174,10 +155,10 @@ function checkNewMember(
 
 /** A scrub gives way to a rebuild. */
 async function stopScrubFor(array: RaidArray): Promise<void> {
-  const scrub = array.synchronizer.pausableScrub();
+  const scrub = array.synchronizer.scrubs.pausable;
   if (scrub === null) return;
   scrub.wish = "cancel";
-  while (scrub.state === "running") await array.context.timers.sleep(POLL_MS);
+  await scrub.untilAtRest();
 }
 
 async function waitForRebuild(
@@ -186,13 +167,16 @@ async function waitForRebuild(
   drive: Drive,
 ): Promise<Job | null> {
   const { timers, clock } = registry.context;
+  const { core, synchronizer } = array;
   const limitMs = clock.nowMs() + JOB_START_LIMIT_MS;
-  for (;;) {
-    const job = array.synchronizer.currentJob ?? array.synchronizer.lastRebuild;
-    if (job?.kind === "rebuild" && job.result["drive"] === drive.name) return job;
-    if (clock.nowMs() > limitMs || array.isFailed) return null;
-    await timers.sleep(POLL_MS);
-  }
+  const begun = (): Job | null => {
+    const job = synchronizer.currentJob ?? synchronizer.lastRebuild;
+    return job?.kind === "rebuild" && job.result["drive"] === drive.name ? job : null;
+  };
+  const timer = timers.schedule(limitMs, () => core.changed.raise());
+  await core.changed.until(() => begun() !== null || core.isFailed || clock.nowMs() >= limitMs);
+  timers.cancel(timer);
+  return begun();
 }
 
 /**
@@ -200,18 +184,19 @@ async function waitForRebuild(
  * it is none.
  */
 export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<boolean> {
+  const { core } = array;
   const superblock = drive.superblock!;
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
   const isSeated =
     superblock.recoveryOffsetSectors === 0 &&
-    superblock.events >= array.identity.events &&
-    roleOf(array.identity, superblock.devNumber) === Role.spare;
+    superblock.events >= core.identity.events &&
+    roleOf(core.identity, superblock.devNumber) === Role.spare;
   if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return false;
-  if (drive.info.isReadOnly || array.isFailed || array.readOnlyReason !== null) return true;
-  const fresh = new SpareSeat(array).superblockFor(drive);
+  if (drive.info.isReadOnly || core.isFailed || core.readOnlyReason !== null) return true;
+  const fresh = array.seating.superblockFor(drive);
   if (!fresh.ok) return true;
-  await array.addSpare(drive, fresh.value);
+  await array.seating.addSpare(drive, fresh.value);
   array.synchronizer.schedule();
   return true;
 }
@@ -223,16 +208,17 @@ export async function failMember(
 ): Promise<Result<CommandMap["fail-member"]["value"], CommandError>> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  const role = array.roleOf(drive);
-  if (role < 0 || !array.members.isPresent(role)) {
+  const { core } = array;
+  const role = core.roster.roleOf(drive);
+  if (role < 0 || !core.members.isPresent(role)) {
     const detail = `drive ${drive.name} is no working member of array ${record.name}`;
     return err(commandError("conflict", "not-a-member", detail));
   }
-  const obstacle = array.fence.obstacle ?? removalObstacle(array, drive);
+  const obstacle = fenceObstacle(core) ?? removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
-  array.dismissed.add(drive.superblock!.deviceUuid);
+  core.dismissed.add(drive.superblock!.deviceUuid);
   array.failMember(role, "failed by request");
-  await array.record();
+  await core.record();
   return ok(arrayStatus(registry, record));
 }
 
@@ -242,14 +228,15 @@ export async function removeMember(
 ): Promise<Result<null, CommandError>> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  if (array.roleOf(drive) < 0 && !array.spares.includes(drive)) {
+  const { roster, dismissed } = array.core;
+  if (roster.roleOf(drive) < 0 && !roster.isSpare(drive)) {
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;
     return err(commandError("not-found", "not-a-member", detail));
   }
   const obstacle = removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
-  array.dismissed.add(drive.superblock!.deviceUuid);
-  await array.removeDrive(drive, "removed by request");
+  dismissed.add(drive.superblock!.deviceUuid);
+  await array.seating.remove(drive, "removed by request");
   return ok(null);
 }
 

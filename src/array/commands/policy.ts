@@ -6,7 +6,8 @@ import { err, ok, type Result } from "../../base/result.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
 import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
-import { type ArrayRecord, commandError } from "../registry.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import { fenceObstacle } from "../running/fence.ts";
 import { notRunning } from "./members.ts";
 
 export async function changePolicy(
@@ -15,7 +16,7 @@ export async function changePolicy(
 ): Promise<Result<undefined, CommandError>> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  if (array.policy.kind === policy) return ok();
+  if (array.core.policyKind === policy) return ok();
   const obstacle = obstacleTo(array);
   if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
   array.synchronizer.hold();
@@ -29,19 +30,20 @@ export async function changePolicy(
     const detail = `the policy of array ${record.name} was not changed: ${changed.error}`;
     return err(commandError("conflict", "policy-not-changed", detail));
   }
-  array.emit("array.policy", "info", `the consistency policy is ${policy} now`);
+  array.core.emit("array.policy", "info", `the consistency policy is ${policy} now`);
   return ok();
 }
 
 function obstacleTo(array: RaidArray): string | null {
-  if (array.fence.obstacle !== null) return array.fence.obstacle.detail;
-  const { name, members, synchronizer, readOnlyReason } = array;
+  const fenced = fenceObstacle(array.core);
+  if (fenced !== null) return fenced.detail;
+  const { name, members, readOnlyReason } = array.core;
   if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
   if (members.degradedCount > 0) {
     return `array ${name} is degraded: add a drive and let it rebuild first`;
   }
   if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
-  const job = synchronizer.currentJob;
+  const job = array.synchronizer.currentJob;
   if (job !== null) return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
   return null;
 }

@@ -3,9 +3,8 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
 import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
-import type { Broken } from "../broken-arrays.ts";
 import type { Drive } from "../drives/drive.ts";
-import { policyOf } from "../policy/array-policy.ts";
+
 import type {
   ArrayState,
   ArrayStatus,
@@ -17,7 +16,11 @@ import type {
   SyncStatus,
 } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
-import type { ArrayRecord, Registry } from "../registry.ts";
+import type { ArrayRecord, Broken } from "../record.ts";
+import type { Registry } from "../registry.ts";
+import { type ArrayCore, policyOf } from "../running/array-core.ts";
+import { lostBytesOf } from "../running/lost-bytes.ts";
+import { driveOf, memberStateOf, type Seat } from "../running/roster.ts";
 import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
 
@@ -48,7 +51,7 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
       return { ...common, ...heldStatus(holder, drive) };
     } catch (error) {
       if (holder.running === null) throw error;
-      holder.running.guard.caught(error);
+      holder.running.core.guard.caught(error);
       return driveStatus(registry, drive);
     }
   }
@@ -84,15 +87,16 @@ function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof 
   const { running, broken } = record;
   if (running === null) {
     const detail = `array ${record.name} is broken and keeps it: restart parityd`;
-    const member = { array: record.name, role: broken?.array?.roleOf(drive) ?? -1 };
+    const member = { array: record.name, role: broken?.array?.core.roster.roleOf(drive) ?? -1 };
     return member.role < 0 ? { state: "spare", detail } : { state: "member", member, detail };
   }
-  const role = running.roleOf(drive);
+  const { roster } = running.core;
+  const role = roster.roleOf(drive);
   if (role < 0) return { state: "spare" };
   const member = { array: record.name, role };
-  const isFaulty = running.roles[role]!.state === "faulty";
-  return isFaulty
-    ? { state: "faulty", member, detail: drive.failure }
+  const seat = roster.seatOf(role);
+  return seat.kind === "faulty"
+    ? { state: "faulty", member, detail: seat.cause }
     : { state: "member", member };
 }
 
@@ -109,7 +113,7 @@ function idleStatus(
   superblock: Superblock,
 ): Omit<DriveStatus, keyof CommonDrive> {
   const newest = Math.max(
-    record.running?.events ?? 0,
+    record.running?.core.state.events ?? 0,
     ...registry.drivesOf(record.uuid).map((drive) => drive.superblock!.events),
   );
   const role = roleOf(superblock, superblock.devNumber);
@@ -135,7 +139,7 @@ export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatu
   try {
     return runningStatus(record, running);
   } catch (error) {
-    running.guard.caught(error);
+    running.core.guard.caught(error);
     return arrayStatus(registry, record);
   }
 }
@@ -148,57 +152,54 @@ function brokenStatus(
 ): ArrayStatus {
   const inactive = inactiveStatus(registry, record);
   const members =
-    array === null ? inactive.members : array.roles.map((_, role) => brokenMember(array, role));
+    array === null
+      ? inactive.members
+      : array.core.roster.seats.map((seat, role) => memberStatusOf(role, seat));
   return { ...inactive, state: "broken", reason, members };
 }
 
-function brokenMember(array: RaidArray, role: number): MemberStatus {
-  const { drive, state } = array.roles[role]!;
-  return { ...memberStatusOf(role, drive), state };
-}
-
 function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
-  const { synchronizer } = array;
+  const { core } = array;
+  const { scrubs } = array.synchronizer;
   return {
-    ...geometryStatus(record, { ...array.identity, setNameBytes: array.setNameBytes }),
-    consistencyPolicy: array.policy.kind,
+    ...geometryStatus(record, { ...core.identity, setNameBytes: core.setNameBytes }),
+    consistencyPolicy: core.policyKind,
     state: arrayStateOf(array),
-    eventCount: array.events,
-    degraded: array.members.degradedCount,
-    reason: array.fence.reason ?? array.readOnlyReason,
+    eventCount: core.state.events,
+    degraded: core.members.degradedCount,
+    reason: core.fencedBy ?? core.readOnlyReason,
     isHeld: false,
     startNeeds: null,
-    members: array.roles.map((_, role) => memberStatus(array, role)),
-    spares: array.spares.map(({ name }) => name),
+    members: core.roster.seats.map((seat, role) => memberStatus(core, seat, role)),
+    spares: core.roster.spares.map(({ name }) => name),
     sync: syncStatus(array),
-    mismatchBytes: synchronizer.mismatchBytes,
-    lostBytes: array.lostBytes,
-    lastScrub: synchronizer.lastScrub,
+    mismatchBytes: scrubs.mismatchBytes,
+    lostBytes: lostBytesOf(core),
+    lastScrub: scrubs.last,
   };
 }
 
-export function arrayStateOf(array: RaidArray): ArrayState {
-  if (array.fence.reason !== null) return "fenced";
-  if (array.isFailed) return "failed";
-  if (array.readOnlyReason !== null) return "read-only";
-  if (array.members.degradedCount > 0) return "degraded";
-  return array.isDirty || array.members.resync !== null ? "active" : "clean";
+export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
+  if (core.fencedBy !== null) return "fenced";
+  if (core.isFailed) return "failed";
+  if (core.readOnlyReason !== null) return "read-only";
+  if (core.members.degradedCount > 0) return "degraded";
+  return isDirty || core.members.resync !== null ? "active" : "clean";
 }
 
-function memberStatus(array: RaidArray, role: number): MemberStatus {
-  const slot = array.roles[role]!;
-  // Until the superblocks say that its rebuild is complete it does not count as in sync.
-  const state = array.members.rebuildingRole === role ? "rebuilding" : slot.state;
-  const base: MemberStatus = { ...memberStatusOf(role, slot.drive), state };
-  if (state !== "rebuilding") return base;
-  const cursor = array.members.rebuild?.cursor ?? 0;
-  return { ...base, recoveredBytes: cursor * array.geometry.chunkBytes };
+function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberStatus {
+  const base = memberStatusOf(role, seat);
+  if (base.state !== "rebuilding") return base;
+  const cursor = core.members.rebuild?.cursor ?? 0;
+  return { ...base, recoveredBytes: cursor * core.geometry.chunkBytes };
 }
 
-function memberStatusOf(role: number, drive: Drive | null): Omit<MemberStatus, "state"> {
+function memberStatusOf(role: number, seat: Seat<Drive>): MemberStatus {
+  const drive = driveOf(seat);
   return {
     role,
     drive: drive?.name ?? null,
+    state: memberStateOf(seat),
     errors: drive?.errors() ?? NO_ERRORS,
     errorKinds: { ...drive?.io.counters.kinds },
     io: drive?.ioCounts() ?? NO_IO,
@@ -219,9 +220,10 @@ function syncStatus(array: RaidArray): SyncStatus {
 
 /** What is due but has not begun: a moment after the start, or between two jobs. */
 function dueAction(array: RaidArray): SyncAction {
-  if (array.isFailed || array.readOnlyReason !== null) return "idle";
-  if (array.members.rebuild !== null) return "rebuild";
-  return array.members.resync !== null && array.members.degradedCount === 0 ? "resync" : "idle";
+  const { members, isFailed, readOnlyReason } = array.core;
+  if (isFailed || readOnlyReason !== null) return "idle";
+  if (members.rebuild !== null) return "rebuild";
+  return members.resync !== null && members.degradedCount === 0 ? "resync" : "idle";
 }
 
 function geometryStatus(

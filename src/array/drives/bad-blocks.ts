@@ -7,20 +7,16 @@
  * memory again: a drive that dies as a whole has no bad sectors. An entry that cannot be taken out
  * for want of space stays.
  */
-import { errnoName } from "../../base/errno.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { Outcome } from "../../block/io-error.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../../md/bad-block-log.ts";
 import type { Superblock } from "../../md/superblock.ts";
-import { badBlockLogArea } from "../../md/superblock-areas.ts";
 import type { BadRows } from "../../raid5/members/member-set.ts";
 import type { ArrayContext } from "../array-guard.ts";
 import type { ReactorContext } from "../context.ts";
-import type { RaidArray } from "../raid-array.ts";
-import { admit } from "../running/fence.ts";
-import type { Drive } from "./drive.ts";
+import { type Drive, logArea } from "./drive.ts";
 
 export interface BadBlocksHost {
   /** Writes the superblocks, of which one now says that its log counts (or no longer does). */
@@ -103,30 +99,6 @@ export class BadBlocks implements BadRows {
     if (!isDone(answer) && !isRefused) this.host.logFailed(answer.errno);
     return isDone(answer);
   }
-}
-
-/** Seats the log of a drive that takes a role. */
-export function watchBadBlocks(array: RaidArray, role: number, drive: Drive): void {
-  admit(drive);
-  array.members.badRows[role] = new BadBlocks({
-    context: array.context,
-    asyncIo: array.asyncIo,
-    drive,
-    host: {
-      recordFlag: () => array.record(),
-      logFailed: (errno) => {
-        const isStill = array.roles[role]!.drive === drive && array.members.isPresent(role);
-        if (isStill) array.writeFailed(role, `bad-block log write: ${errnoName(errno)}`);
-      },
-    },
-  });
-}
-
-/** Where the log lies on the device, in whole rows; 0 bytes: there is none. */
-export function logArea(superblock: Superblock): { offset: number; bytes: number } {
-  const area = badBlockLogArea(superblock);
-  if (area === null) return { offset: 0, bytes: 0 };
-  return { offset: area.start * SECTOR_BYTES, bytes: (area.end - area.start) * SECTOR_BYTES };
 }
 
 /** Fills the log of a drive that joins an array with "no entry", as md does. */

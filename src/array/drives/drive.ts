@@ -5,7 +5,8 @@
  *   aio device -> fault injection -> statistics -> retry      (bottom up)
  */
 
-import { errnoName } from "../../base/errno.ts";
+import { assert } from "../../base/assert.ts";
+import { EBADE, EIO, errnoName } from "../../base/errno.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { AsyncIo } from "../../block/async-io.ts";
@@ -25,10 +26,10 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
 } from "../../md/superblock.ts";
+import { badBlockLogArea } from "../../md/superblock-areas.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { DriveDevice, ReactorContext } from "../context.ts";
 import type { MemberErrors, MemberStatus, OpenDrive } from "../protocol.ts";
-import { logArea } from "./bad-blocks.ts";
 
 /** What was found where a superblock would be. */
 export type Probe =
@@ -43,7 +44,6 @@ export interface ReadFailure {
 }
 
 const ANSWER_WAIT_MS = 10_000;
-const ANSWER_POLL_MS = 5;
 const GIVE_UP_MS = 100;
 
 export class Drive {
@@ -53,31 +53,25 @@ export class Drive {
   readonly stats: StatsFilter;
   /** The top of the stack. */
   readonly io: RetryFilter;
-  probe: Probe = { kind: "none" };
-  /** Why the drive was taken out of an array; empty while it was not. */
-  failure = "";
-  /** Sectors of this drive that were repaired from parity, in bytes. */
-  fixedBytes = 0;
-  slowCount = 0;
   /** Its superblock could not be read when its array was started. */
   isUnreadable = false;
-  /** Errors that were met, for the events. */
-  noted = 0;
-  badBlocks = new BadBlockLog();
-  /** Whether holes can be punched in it, and read zeros. */
-  canPunchHoles: boolean;
-  /** Holes that may still be punched (hole-puncher.ts). */
-  punchesOutstanding = 0;
   /** What its content was when that was last looked at; null: nothing. */
   signature: string | null;
-  /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
-  isOurs = false;
+  private found: Probe = { kind: "none" };
+  private failureCause = "";
+  private badBlockLog = new BadBlockLog();
+  private isMarkedOurs = false;
+  private repairedBytes = 0;
+  private lateReads = 0;
+  private notedErrors = 0;
+  private punches = 0;
+  private holes: boolean;
 
   constructor(context: ReactorContext, router: OutcomeRouter, info: OpenDrive) {
     const { table, timers, clock, memory } = context;
     this.info = info;
     this.signature = info.signature;
-    this.canPunchHoles = info.canPunchHoles === true;
+    this.holes = info.canPunchHoles === true;
     this.device = context.openDevice(info);
     this.faults = new FaultFilter({ next: this.device, table, timers, memory });
     this.stats = new StatsFilter({ next: this.faults, table, clock });
@@ -85,24 +79,188 @@ export class Drive {
     this.io = new RetryFilter({ next: this.stats, table, timers, router, pins });
   }
 
+  // The gate ---------------------------------------------------------------------------------
+
+  /** Takes requests from now on, whatever was before. */
+  open(): void {
+    this.io.accepts = "all";
+  }
+
+  /** Takes requests, unless another host has it. */
+  admit(): void {
+    if (!this.isShut) this.open();
+  }
+
+  /** Writes nothing any more: its array has lost two members (write-rules 15). */
+  refuseWrites(): void {
+    if (this.io.accepts === "all") this.io.accepts = "reads";
+    this.device.cancelQueuedWrites(EIO);
+  }
+
+  /** Takes nothing any more. What it was asked before may still be under way. */
+  refuseAll(): void {
+    this.io.accepts = "nothing";
+  }
+
+  /** Another host has it: nothing reaches it until its superblock is read anew (write-rules 21). */
+  shut(): void {
+    this.io.accepts = "fenced";
+    this.device.cancelQueuedWrites(EBADE);
+  }
+
+  get isShut(): boolean {
+    return this.io.accepts === "fenced";
+  }
+
+  get holderText(): string {
+    return `another host holds the reservation of drive ${this.name}`;
+  }
+
+  /** Takes nothing any more, for good: a defect was met about it. */
+  seal(): void {
+    this.io.seal();
+    this.device.cancelQueuedWrites(EIO);
+  }
+
+  // What it owes -----------------------------------------------------------------------------
+
   /** Requests that may still act on the drive, given up or not (write-rules 10). */
   get outstanding(): number {
-    return Math.max(this.device.outstanding, this.io.outstanding) + this.punchesOutstanding;
+    return Math.max(this.device.outstanding, this.io.outstanding) + this.punches;
+  }
+
+  /** Waits for all that is outstanding, however long that takes. */
+  untilAnswered(): Promise<void> {
+    return this.io.answered.until(() => this.outstanding === 0);
   }
 
   /** Waits a while for what is outstanding. False: it hangs; nobody may use it or let go of it. */
   async hasAnswered({ timers, clock }: ReactorContext): Promise<boolean> {
     const limitMs = clock.nowMs() + ANSWER_WAIT_MS;
-    while (this.outstanding > 0 && clock.nowMs() < limitMs) await timers.sleep(ANSWER_POLL_MS);
+    const timer = timers.schedule(limitMs, () => this.io.answered.raise());
+    await this.io.answered.until(() => this.outstanding === 0 || clock.nowMs() >= limitMs);
+    timers.cancel(timer);
     return this.outstanding === 0;
   }
 
-  /** What it still owes as a failed member is given up after a moment, so that nobody waits. */
+  /** What it still owes is given up after a moment, so that nobody waits. */
   giveUp({ timers, clock }: Pick<ReactorContext, "timers" | "clock">): void {
     const failedMs = clock.nowMs();
     timers.scheduleAfter(GIVE_UP_MS, () => {
       this.io.abandon("all", clock.nowMs() - failedMs, Outcome.memberLost);
     });
+  }
+
+  /** A hole is being punched in it (hole-puncher.ts). */
+  punchBegins(): void {
+    this.punches += 1;
+  }
+
+  punchEnds(): void {
+    assert(this.punches > 0, "a punch ends once");
+    this.punches -= 1;
+    this.io.answered.raise();
+  }
+
+  // How it stands to an array ----------------------------------------------------------------
+
+  /** Why it was taken out of an array; empty while it was not. */
+  get failure(): string {
+    return this.failureCause;
+  }
+
+  /** It is taken out of its array: it takes nothing more, and what it owes is given up. */
+  fail(cause: string, context: Pick<ReactorContext, "timers" | "clock">): void {
+    assert(cause !== "", "a failure has a cause");
+    this.failureCause = cause;
+    if (!this.isShut) this.refuseAll();
+    this.giveUp(context);
+  }
+
+  /** A defect was met about it. */
+  setAside(cause: string): void {
+    this.io.seal();
+    this.failureCause = cause;
+  }
+
+  /** It is about to be a member or a spare of an array, with this superblock and no bad block. */
+  join(superblock: Superblock): void {
+    this.carry(superblock);
+    this.forgetFailure();
+    this.badBlockLog = emptyBadBlockLog(superblock);
+  }
+
+  forgetFailure(): void {
+    this.failureCause = "";
+  }
+
+  /** Its superblock says this, or will with the next update. */
+  carry(superblock: Superblock): void {
+    this.found = { kind: "member", superblock };
+  }
+
+  /** It carries no superblock any more. */
+  carryNothing(): void {
+    this.found = { kind: "none" };
+  }
+
+  /** What a probe had found before. */
+  carryAgain(probe: Probe): void {
+    this.found = probe;
+  }
+
+  /** It was a member here: it no longer reads as zeros, and what it holds is ours. */
+  get isOurs(): boolean {
+    return this.isMarkedOurs;
+  }
+
+  becomeOurs(): void {
+    this.isMarkedOurs = true;
+  }
+
+  /** It holds something again that somebody might miss. */
+  leaveBehind(signature: string): void {
+    this.carryNothing();
+    this.isMarkedOurs = false;
+    this.signature = signature;
+  }
+
+  /** Whether holes can be punched in it, and read zeros. */
+  get canPunchHoles(): boolean {
+    return this.holes;
+  }
+
+  /** The file system under it has no holes: it is not asked again. */
+  refusedHoles(): void {
+    this.holes = false;
+  }
+
+  // Errors -----------------------------------------------------------------------------------
+
+  /** How many errors it has had now. */
+  noteError(): number {
+    this.notedErrors += 1;
+    return this.notedErrors;
+  }
+
+  noteLateRead(): void {
+    this.lateReads += 1;
+  }
+
+  /** Bytes of it that were repaired from parity so far. */
+  noteRepaired(bytes: number): number {
+    this.repairedBytes += bytes;
+    return this.repairedBytes;
+  }
+
+  // What it says -----------------------------------------------------------------------------
+
+  get probe(): Probe {
+    return this.found;
+  }
+
+  get badBlocks(): BadBlockLog {
+    return this.badBlockLog;
   }
 
   get name(): string {
@@ -128,11 +286,11 @@ export class Drive {
     asyncIo: AsyncIo,
     address: number,
   ): Promise<Result<undefined, ReadFailure>> {
-    this.badBlocks = new BadBlockLog();
-    this.io.accepts = "all";
+    this.badBlockLog = new BadBlockLog();
+    this.open();
     this.io.overlay = null;
     if (this.info.sizeBytes < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES) {
-      this.probe = { kind: "none" };
+      this.carryNothing();
       return ok();
     }
     const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address };
@@ -149,11 +307,11 @@ export class Drive {
     if (!decoded.ok) {
       const { kind, detail } = decoded.error;
       const isNone = kind === "no-magic";
-      this.probe = isNone ? { kind: "none" } : { kind: "unusable", detail, claim: claimOf(bytes) };
+      this.found = isNone ? { kind: "none" } : { kind: "unusable", detail, claim: claimOf(bytes) };
       return ok();
     }
-    this.probe = { kind: "member", superblock: decoded.value };
-    this.badBlocks = emptyBadBlockLog(decoded.value);
+    this.carry(decoded.value);
+    this.badBlockLog = emptyBadBlockLog(decoded.value);
     return decoded.value.hasBadBlocks
       ? this.readBadBlocks(context, asyncIo, decoded.value, address)
       : ok();
@@ -174,14 +332,14 @@ export class Drive {
     }
     const length = superblock.badBlockLogSectors * SECTOR_BYTES;
     const decoded = decodeBadBlockLog(context.memory.bytes.slice(address, address + length));
-    if (decoded.ok) this.badBlocks = decoded.value;
-    else this.probe = { kind: "unusable", detail: decoded.error.detail, claim: this.claim };
+    if (decoded.ok) this.badBlockLog = decoded.value;
+    else this.found = { kind: "unusable", detail: decoded.error.detail, claim: this.claim };
     return ok();
   }
 
   errors(): MemberErrors {
     const { read, write, retried } = this.io.counters;
-    return { read, write, fixed: this.fixedBytes / 512, slow: this.slowCount, retried };
+    return { read, write, fixed: this.repairedBytes / SECTOR_BYTES, slow: this.lateReads, retried };
   }
 
   ioCounts(): MemberStatus["io"] {
@@ -206,4 +364,11 @@ function poolPins(pools: readonly SlabPool[]): BufferPins {
       for (const pool of pools) if (pool.contains(address)) pool.unpin(address, bytes);
     },
   };
+}
+
+/** Where the bad-block log lies on the device, in whole rows; 0 bytes: there is none. */
+export function logArea(superblock: Superblock): { offset: number; bytes: number } {
+  const area = badBlockLogArea(superblock);
+  if (area === null) return { offset: 0, bytes: 0 };
+  return { offset: area.start * SECTOR_BYTES, bytes: (area.end - area.start) * SECTOR_BYTES };
 }

@@ -3,7 +3,6 @@ import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
 import type { ReactorContext } from "../context.ts";
-import { admit } from "../running/fence.ts";
 import type { Drive } from "./drive.ts";
 
 interface Ground {
@@ -19,14 +18,14 @@ export async function eraseSuperblock(ground: Ground, drive: Drive): Promise<boo
   const { context, asyncIo } = ground;
   if (!(await drive.hasAnswered(context))) return false;
   // Also one that had failed: it may take it.
-  admit(drive);
+  drive.admit();
   const isErased = await withRow(context, (address) => {
     context.memory.bytes.fill(0, address, address + SUPERBLOCK_BYTES);
     return asyncIo.write(drive.io, rowAt(address), { isFua: true }).then(isDone);
   });
   if (!isErased) return false;
-  drive.probe = { kind: "none" };
-  drive.failure = "";
+  drive.carryNothing();
+  drive.forgetFailure();
   return true;
 }
 

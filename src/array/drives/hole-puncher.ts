@@ -13,7 +13,6 @@ import { assert } from "../../base/assert.ts";
 import type { Guard } from "../../base/guard.ts";
 import type { HolePuncher, PunchOutcome } from "../../raid5/zero/stripes.ts";
 import type { CommandError, ReactorMessage } from "../protocol.ts";
-import type { RoleSlot } from "../start-plan.ts";
 import type { Drive } from "./drive.ts";
 
 /** The calls that control has not answered. */
@@ -43,28 +42,37 @@ export class PunchCalls {
   }
 }
 
+/** Which drive is in which role. */
+export interface PunchedSeats {
+  readonly memberCount: number;
+  driveAt(role: number): Drive | null;
+}
+
 export class MemberPuncher implements HolePuncher {
-  private readonly roles: readonly RoleSlot[];
+  private readonly seats: PunchedSeats;
   private readonly calls: PunchCalls;
   private readonly guard: Guard;
 
-  constructor(options: { roles: readonly RoleSlot[]; calls: PunchCalls; guard: Guard }) {
-    this.roles = options.roles;
+  constructor(options: { seats: PunchedSeats; calls: PunchCalls; guard: Guard }) {
+    this.seats = options.seats;
     this.calls = options.calls;
     this.guard = options.guard;
   }
 
   get canPunch(): boolean {
-    return this.roles.every(({ drive }) => drive?.canPunchHoles === true);
+    for (let role = 0; role < this.seats.memberCount; role += 1) {
+      if (this.seats.driveAt(role)?.canPunchHoles !== true) return false;
+    }
+    return true;
   }
 
   async punch(role: number, range: { offset: number; bytes: number }): Promise<PunchOutcome> {
-    const drive = this.roles[role]!.drive;
+    const drive = this.seats.driveAt(role);
     if (drive === null) return "not-punched";
-    drive.punchesOutstanding += 1;
+    drive.punchBegins();
     const error = await this.calls.call(drive.info.fd, range);
     const outcome = outcomeOf(error, drive);
-    if (error?.code !== TIMEOUT_CODE) drive.punchesOutstanding -= 1;
+    if (error?.code !== TIMEOUT_CODE) drive.punchEnds();
     // A broken array is frozen: nobody is there to take the answer.
     return this.guard.isBroken ? new Promise(() => {}) : outcome;
   }
@@ -77,7 +85,6 @@ const FLUSH_CODE = "flush-failed";
 function outcomeOf(error: CommandError | null, drive: Drive): PunchOutcome {
   if (error === null) return "punched";
   if (error.code === TIMEOUT_CODE || error.code === FLUSH_CODE) return "lost";
-  // The file system under the file has no holes: it is not asked again.
-  if (error.kind === "unsupported") drive.canPunchHoles = false;
+  if (error.kind === "unsupported") drive.refusedHoles();
   return "not-punched";
 }

@@ -33,7 +33,7 @@ import { StripeRanges } from "../../raid5/members/sync-progress.ts";
 import { logBufferBytes, type PplSeat } from "../../raid5/policy/ppl-log.ts";
 import type { PplLogs } from "../../raid5/policy/ppl-logs.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { RaidArray } from "../raid-array.ts";
+import { type ArrayCore, type MemberVerdicts, policyOf } from "../running/array-core.ts";
 import { BitmapKeeper } from "./bitmap-keeper.ts";
 import type { PplAreas } from "./ppl-areas.ts";
 
@@ -50,36 +50,37 @@ export interface MemberSeat {
 }
 
 export class ArrayPolicy {
-  private readonly array: RaidArray;
+  private readonly core: ArrayCore;
+  private readonly verdicts: MemberVerdicts;
   private readonly areas: PplAreas;
   private logs: PplLogs | null = null;
   private keeper: BitmapKeeper | null = null;
-  private current: ConsistencyPolicy;
   private hasStopped = false;
 
-  constructor(options: { array: RaidArray; areas: PplAreas; bitmap: BitmapState | null }) {
-    const { array, bitmap } = options;
-    this.array = array;
+  constructor(options: {
+    core: ArrayCore;
+    verdicts: MemberVerdicts;
+    areas: PplAreas;
+    bitmap: BitmapState | null;
+  }) {
+    const { core, bitmap } = options;
+    this.core = core;
+    this.verdicts = options.verdicts;
     this.areas = options.areas;
     this.areas.policies.add(this);
-    this.current = policyOf(array.identity);
     // Read-only the bitmap is of no use, and nobody logs.
-    if (array.isReadOnlyStart) return;
-    if (this.current === "bitmap") {
+    if (core.isReadOnlyStart) return;
+    if (this.core.policyKind === "bitmap") {
       assert(bitmap !== null, "the bitmap was loaded before the start");
       this.useBitmap(bitmap);
     }
-    if (this.current === "ppl") this.logs = array.engine.usePartialParity();
-  }
-
-  get kind(): ConsistencyPolicy {
-    return this.current;
+    if (this.core.policyKind === "ppl") this.logs = core.engine.usePartialParity();
   }
 
   /** Members that have a log, or may get one: each takes a part of the engine's pool. */
   get logCount(): number {
-    return this.current === "ppl" && !this.array.isReadOnlyStart
-      ? this.array.geometry.memberCount
+    return this.core.policyKind === "ppl" && !this.core.isReadOnlyStart
+      ? this.core.geometry.memberCount
       : 0;
   }
 
@@ -90,14 +91,17 @@ export class ArrayPolicy {
 
   // Start and stop ---------------------------------------------------------------------------
 
-  /** Before the array's first superblock update: what this policy needs on the members. */
-  async prepare(): Promise<void> {
-    const { array } = this;
-    if (array.isReadOnlyStart) return;
+  /**
+   * Before the array's first superblock update: what this policy needs on the members.
+   * `syncFirstStripe` brings that in sync, durably.
+   */
+  async prepare(syncFirstStripe: () => Promise<void>): Promise<void> {
+    const { core } = this;
+    if (core.isReadOnlyStart) return;
     this.adoptLogs();
     if (this.logs !== null) {
-      await Promise.all(array.roles.map((_, role) => this.seatLogAtStart(role)));
-      if (array.members.resync?.cursor === 0) await array.synchronizer.syncFirstStripe();
+      await Promise.all(core.roster.seats.map((_, role) => this.seatLogAtStart(role)));
+      if (core.members.resync?.cursor === 0) await syncFirstStripe();
     }
     await this.keeper?.writeBlocks({ urgentOnly: false });
   }
@@ -114,7 +118,7 @@ export class ArrayPolicy {
   }
 
   private async rest(): Promise<void> {
-    const clears = this.array.members.degradedCount === 0 && !this.array.isFailed;
+    const clears = this.core.members.degradedCount === 0 && !this.core.isFailed;
     await this.keeper?.stop({ clears });
   }
 
@@ -131,12 +135,12 @@ export class ArrayPolicy {
 
   /** What each member keeps of it before its data. */
   get wanted(): WantedLog {
-    return wantedLog(this.current, this.bitmap);
+    return wantedLog(this.core.policyKind, this.bitmap);
   }
 
   /** Why a drive of this layout cannot keep the log that it needs, or null. */
   seatObstacle(superblock: Superblock): string | null {
-    const seat = this.current === "ppl" ? this.areas.seatOf(superblock) : null;
+    const seat = this.core.policyKind === "ppl" ? this.areas.seatOf(superblock) : null;
     return typeof seat === "string" ? seat : null;
   }
 
@@ -144,7 +148,7 @@ export class ArrayPolicy {
   async prepareMember(drive: Drive, superblock: Superblock): Promise<boolean> {
     const { bitmap } = this;
     if (bitmap !== null && !hasBitmapRoom(bitmap, superblock, drive)) return false;
-    return this.current !== "ppl" || this.areas.clear(drive, superblock);
+    return this.core.policyKind !== "ppl" || this.areas.clear(drive, superblock);
   }
 
   /** What `seat` will need for this drive. */
@@ -153,13 +157,13 @@ export class ArrayPolicy {
     const seat = this.areas.seatOf(superblock);
     if (typeof seat === "string") return null;
     const bytes = logBufferBytes(seat.space);
-    return { seat, address: await this.array.context.enginePool.take(bytes, { staysLong: true }) };
+    return { seat, address: await this.core.context.enginePool.take(bytes, { staysLong: true }) };
   }
 
   /** The drive was not seated after all. */
   giveUpSeat(taken: MemberSeat | null): void {
     if (taken === null) return;
-    this.array.context.enginePool.free(taken.address, logBufferBytes(taken.seat.space));
+    this.core.context.enginePool.free(taken.address, logBufferBytes(taken.seat.space));
   }
 
   /** The member is in the set now, and nothing has been written to it. */
@@ -173,14 +177,14 @@ export class ArrayPolicy {
   /** The stripes under bits of the bitmap; null: there is none. */
   dirtyStripes(which: "set" | "needed"): StripeRanges | null {
     const { bitmap } = this;
-    return bitmap === null ? null : stripesOf(bitmap.dirtyRanges(which), this.array.geometry);
+    return bitmap === null ? null : stripesOf(bitmap.dirtyRanges(which), this.core.geometry);
   }
 
   // Resync and rebuild -----------------------------------------------------------------------
 
   syncBegins(): void {
     const state = this.bitmap;
-    state?.beginSync(0, this.array.identity.sizeSectors);
+    state?.beginSync(0, this.core.identity.sizeSectors);
   }
 
   /** With `isDone`, all of it is durable and no member is missing. */
@@ -189,9 +193,9 @@ export class ArrayPolicy {
     if (state === null) return;
     if (isDone) {
       state.setDegraded(false);
-      state.beginSync(0, this.array.identity.sizeSectors);
+      state.beginSync(0, this.core.identity.sizeSectors);
     }
-    state.endSync(0, this.array.identity.sizeSectors, isDone);
+    state.endSync(0, this.core.identity.sizeSectors, isDone);
   }
 
   // Change -----------------------------------------------------------------------------------
@@ -205,28 +209,29 @@ export class ArrayPolicy {
     const bitmap = to === "bitmap" ? this.emptyBitmap() : null;
     const places = this.placesFor(to, bitmap);
     if (!places.ok) return places;
-    if (this.current !== "resync" && !(await this.leave())) return err(NOT_WRITTEN);
+    if (this.core.policyKind !== "resync" && !(await this.leave())) return err(NOT_WRITTEN);
     if (to === "resync") return ok();
     for (const [drive, superblock] of places.value) {
       if (to === "bitmap" || (await this.areas.clear(drive, superblock))) continue;
       return err(`drive ${drive.name} cannot be written; the policy is resync now`);
     }
-    const isDurable = await this.array.superblocks.update(() => {
+    const isDurable = await this.core.superblocks.update(() => {
       this.setLogs(places.value);
       // All its blocks are urgent: they are written before this update is.
       if (bitmap !== null) this.useBitmap(bitmap);
     });
-    this.current = to;
-    if (!isDurable && !this.array.isFailed) {
+    this.core.policyKind = to;
+    if (!isDurable && !this.core.isFailed) {
       // Nobody has written with it yet: what is in memory goes back to what the members say.
       await this.leave();
       this.start();
       return err(`${NOT_WRITTEN}; the policy is resync now`);
     }
     if (to === "ppl") {
-      this.logs = this.array.engine.usePartialParity();
-      for (const [role, { drive }] of this.array.roles.entries()) {
-        if (drive === null || !this.array.members.isPresent(role)) continue;
+      this.logs = this.core.engine.usePartialParity();
+      for (let role = 0; role < this.core.roster.memberCount; role += 1) {
+        const drive = this.core.roster.driveAt(role);
+        if (drive === null || !this.core.members.isPresent(role)) continue;
         this.seated(role, await this.takeSeat(drive.superblock!));
       }
     }
@@ -237,20 +242,20 @@ export class ArrayPolicy {
   /** Back to `resync`: no log is named or kept. */
   private async leave(): Promise<boolean> {
     await this.rest();
-    this.array.engine.clearPolicy();
+    this.core.engine.clearPolicy();
     this.logs = null;
     this.keeper = null;
-    this.current = "resync";
-    const none = [...this.array.drives()].map((drive): [Drive, Superblock] => {
+    this.core.policyKind = "resync";
+    const none = [...this.core.roster.drives()].map((drive): [Drive, Superblock] => {
       return [drive, { ...drive.superblock!, log: { kind: "none", word: 0 } }];
     });
-    return this.array.superblocks.update(() => this.setLogs(new Map(none)));
+    return this.core.superblocks.update(() => this.setLogs(new Map(none)));
   }
 
   private setLogs(places: ReadonlyMap<Drive, Superblock>): void {
     for (const [drive, { log }] of places) {
       const superblock = { ...drive.superblock!, log };
-      drive.probe = { kind: "member", superblock };
+      drive.carry(superblock);
     }
   }
 
@@ -258,11 +263,11 @@ export class ArrayPolicy {
     to: ConsistencyPolicy,
     bitmap: BitmapState | null,
   ): Result<Map<Drive, Superblock>, string> {
-    const lacking = to === "ppl" ? this.areas.memoryLacking(this.array.geometry.memberCount) : null;
+    const lacking = to === "ppl" ? this.areas.memoryLacking(this.core.geometry.memberCount) : null;
     if (lacking !== null) return err(lacking);
     const places = new Map<Drive, Superblock>();
     const wanted = wantedLog(to, bitmap);
-    for (const drive of this.array.drives()) {
+    for (const drive of this.core.roster.drives()) {
       const log = placeLog(drive.superblock!, wanted);
       if (log === null) return err(`drive ${drive.name} has no room for the log of policy ${to}`);
       const superblock = { ...drive.superblock!, log };
@@ -274,11 +279,11 @@ export class ArrayPolicy {
   }
 
   private emptyBitmap(): BitmapState {
-    const { identity, events } = this.array;
+    const { identity, state } = this.core;
     const { sizeSectors } = identity;
     const chunkBytes = chooseBitmapChunkBytes({ sizeSectors, logSpaceSectors: BITMAP_SECTORS });
     assert(chunkBytes.ok, "a block has room for a bitmap");
-    const superblock = { ...identity, events };
+    const superblock = { ...identity, events: state.events };
     const header = newBitmapHeader({ superblock, chunkBytes: chunkBytes.value });
     return newBitmap(header, false);
   }
@@ -290,50 +295,52 @@ export class ArrayPolicy {
    * superblock counts, and drives that the update did not reach keep their logs as that says.
    */
   private adoptLogs(): void {
-    const { array } = this;
-    for (const drive of [...array.drives()]) {
+    const { core } = this;
+    for (const drive of [...core.roster.drives()]) {
       const superblock = drive.superblock!;
-      if (policyOf(superblock) === this.current) continue;
+      if (policyOf(superblock) === this.core.policyKind) continue;
       const log = placeLog(superblock, this.wanted);
-      if (log !== null) drive.probe = { kind: "member", superblock: { ...superblock, log } };
-      else if (array.members.isPresent(array.roleOf(drive))) {
-        const cause = `there is no room for the log of the policy ${this.current} before its data`;
-        array.failMember(array.roleOf(drive), cause);
+      if (log !== null) drive.carry({ ...superblock, log });
+      else if (core.members.isPresent(core.roster.roleOf(drive))) {
+        const cause = `there is no room for the log of the policy ${this.core.policyKind} before its data`;
+        this.verdicts.failMember(core.roster.roleOf(drive), cause);
       }
     }
   }
 
   private useBitmap(state: BitmapState): void {
-    if (this.array.members.degradedCount > 0) state.setDegraded(true);
-    const keeper = new BitmapKeeper({ array: this.array, state });
+    const { core } = this;
+    if (core.members.degradedCount > 0) state.setDegraded(true);
+    const keeper = new BitmapKeeper({ core, verdicts: this.verdicts, state });
     this.keeper = keeper;
-    const intent = this.array.engine.useBitmap(state, () => keeper.requestBlocks());
+    const intent = core.engine.useBitmap(state, () => keeper.requestBlocks());
     keeper.onRefused = () => intent.refuseWaiting();
   }
 
   private async seatLogLater(role: number, drive: Drive): Promise<void> {
-    const isStill = this.array.roles[role]!.drive === drive && this.logs !== null;
-    if (!isStill || this.hasStopped || this.array.isFailed) return;
+    const isStill = this.core.roster.driveAt(role) === drive && this.logs !== null;
+    if (!isStill || this.hasStopped || this.core.isFailed) return;
     await this.seatLogAtStart(role);
   }
 
   /** Empties the log of a member that is there, and begins to use it. */
   private async seatLogAtStart(role: number): Promise<void> {
-    const { array } = this;
-    const { drive } = array.roles[role]!;
-    if (drive === null || !array.members.isPresent(role)) return;
+    const { core } = this;
+    const drive = core.roster.driveAt(role);
+    if (drive === null || !core.members.isPresent(role)) return;
     const superblock = drive.superblock!;
     const isClear = await this.areas.clear(drive, superblock);
     if (!isClear && this.areas.hasNoRoom(drive)) {
       // No member's fault: what its log stands for is refused until there is room to empty it.
       this.logs!.stick(role);
-      const later = () => inBackground(this.seatLogLater(role, drive), array.guard);
-      array.context.timers.scheduleAfter(ROOM_WAIT_MS, later);
+      const later = () => inBackground(this.seatLogLater(role, drive), core.guard);
+      core.context.timers.scheduleAfter(ROOM_WAIT_MS, later);
       return;
     }
     const taken = isClear ? await this.takeSeat(superblock) : null;
-    if (!array.members.isPresent(role)) this.giveUpSeat(taken);
-    else if (taken === null) array.failMember(role, "its partial parity log cannot be used");
+    if (!core.members.isPresent(role)) this.giveUpSeat(taken);
+    else if (taken === null)
+      this.verdicts.failMember(role, "its partial parity log cannot be used");
     else this.seated(role, taken);
     this.logs!.unstick(role);
   }
@@ -356,10 +363,6 @@ export function hasBitmapRoom(bitmap: BitmapState, superblock: Superblock, drive
     superblock.log.kind === "bitmap" &&
     checkBitmapArea(bitmap.extent, superblock, sizeBytes) === null
   );
-}
-
-export function policyOf({ log }: Pick<Superblock, "log">): ConsistencyPolicy {
-  return log.kind === "none" ? "resync" : log.kind;
 }
 
 function wantedLog(policy: ConsistencyPolicy, bitmap: BitmapState | null): WantedLog {

@@ -17,7 +17,7 @@ import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { RaidArray } from "../raid-array.ts";
+import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 
 /** A bit is cleared in the second pass after its last write, and the header needs one before. */
 const PASSES_AT_STOP = 3;
@@ -26,25 +26,27 @@ export class BitmapKeeper {
   readonly state: BitmapState;
   /** Writes that wait for bits are told that there is no room. */
   onRefused: () => void = () => {};
-  private readonly array: RaidArray;
+  private readonly core: ArrayCore;
+  private readonly verdicts: MemberVerdicts;
   private timer = 0;
   private isStopped = false;
   private isQueued = false;
   private writing: Promise<unknown> = Promise.resolve();
   private passing: Promise<void> = Promise.resolve();
 
-  constructor({ array, state }: { array: RaidArray; state: BitmapState }) {
-    this.array = array;
-    this.state = state;
+  constructor(options: { core: ArrayCore; verdicts: MemberVerdicts; state: BitmapState }) {
+    this.core = options.core;
+    this.verdicts = options.verdicts;
+    this.state = options.state;
   }
 
   /** Begins to clear what rests. */
   start(): void {
-    const { timers } = this.array.context;
+    const { timers } = this.core.context;
     if (this.isStopped) return;
     this.timer = timers.scheduleAfter(this.state.daemonSleepMs, () => {
       this.passing = this.pass().then(() => this.start());
-      inBackground(this.passing, this.array.guard);
+      inBackground(this.passing, this.core.guard);
     });
   }
 
@@ -52,7 +54,7 @@ export class BitmapKeeper {
   requestBlocks(): void {
     if (this.isQueued) return;
     this.isQueued = true;
-    inBackground(this.writeBlocks({ urgentOnly: true }), this.array.guard);
+    inBackground(this.writeBlocks({ urgentOnly: true }), this.core.guard);
   }
 
   /**
@@ -77,23 +79,23 @@ export class BitmapKeeper {
   /** Ends the passes; with `clears` bits that rest are cleared on the way. */
   async stop({ clears }: { clears: boolean }): Promise<void> {
     this.isStopped = true;
-    this.array.context.timers.cancel(this.timer);
+    this.core.context.timers.cancel(this.timer);
     await this.passing;
     for (let round = 0; clears && round < PASSES_AT_STOP; round += 1) await this.pass();
     await this.writing;
   }
 
   private async pass(): Promise<void> {
-    const { array, state } = this;
-    if (array.isFailed || state.isSettled) return;
-    if (state.startPass()) state.finishPass(await array.engine.flush());
+    const { core, state } = this;
+    if (core.isFailed || state.isSettled) return;
+    if (state.startPass()) state.finishPass(await core.engine.flush());
     await this.writeBlocks({ urgentOnly: false });
   }
 
   private async writeAll(urgentOnly: boolean): Promise<boolean> {
-    const { array, state } = this;
+    const { core, state } = this;
     this.isQueued = false;
-    while (!array.isFailed && !array.isReadOnlyStart) {
+    while (!core.isFailed && !core.isReadOnlyStart) {
       const block = state.nextBlock(0, urgentOnly);
       if (block < 0) return true;
       if (await this.writeBlock(block)) continue;
@@ -104,10 +106,10 @@ export class BitmapKeeper {
   }
 
   private async writeBlock(block: number): Promise<boolean> {
-    const { array, state } = this;
-    const { enginePool, memory } = array.context;
+    const { core, state } = this;
+    const { enginePool, memory } = core.context;
     const address = await enginePool.take(BITMAP_BLOCK_BYTES);
-    if (array.isFailed) {
+    if (core.isFailed) {
       enginePool.free(address, BITMAP_BLOCK_BYTES);
       return true;
     }
@@ -115,8 +117,9 @@ export class BitmapKeeper {
     const from = block * BITMAP_BLOCK_BYTES;
     memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);
     const writes: Promise<boolean>[] = [];
-    for (const [role, { drive }] of array.roles.entries()) {
-      if (drive === null || !array.members.isPresent(role)) continue;
+    for (let role = 0; role < core.roster.memberCount; role += 1) {
+      const drive = core.roster.driveAt(role);
+      if (drive === null || !core.members.isPresent(role)) continue;
       writes.push(this.writeTo(role, drive, from, address));
     }
     const hasRoom = (await Promise.all(writes)).every((isTaken) => isTaken);
@@ -133,16 +136,16 @@ export class BitmapKeeper {
     from: number,
     address: number,
   ): Promise<boolean> {
-    const { array } = this;
-    const epoch = array.members.epoch[role];
+    const { core } = this;
+    const epoch = core.members.epoch[role];
     const { log } = drive.superblock!;
     if (log.kind !== "bitmap") return true;
     const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
     const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
-    const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
-    if (isDone(answer) || array.members.epoch[role] !== epoch) return true;
+    const answer = await core.asyncIo.write(drive.io, range, { isFua: true });
+    if (isDone(answer) || core.members.epoch[role] !== epoch) return true;
     if (answer.outcome === Outcome.noSpace) return false;
-    array.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
+    this.verdicts.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
     return true;
   }
 }

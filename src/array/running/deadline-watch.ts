@@ -18,7 +18,7 @@ import { ROW_BYTES } from "../../base/units.ts";
 import { Outcome } from "../../block/io-error.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { RaidArray } from "../raid-array.ts";
+import type { ArrayCore, MemberVerdicts } from "./array-core.ts";
 
 const PERIOD_MS = 500;
 /** A member that answers has answered in the last so many milliseconds, or has nothing to. */
@@ -29,18 +29,20 @@ const PROBE_PAUSE_MS = 2000;
 const PROBES_UNANSWERED_MAX = 16;
 
 export class DeadlineWatch {
-  private readonly array: RaidArray;
+  private readonly core: ArrayCore;
+  private readonly verdicts: MemberVerdicts;
   private timer = 0;
   private isStopped = false;
   /** When two members were last seen silent for long. */
   private stalledTogetherMs = Number.NEGATIVE_INFINITY;
 
-  constructor(array: RaidArray) {
-    this.array = array;
+  constructor(core: ArrayCore, verdicts: MemberVerdicts) {
+    this.core = core;
+    this.verdicts = verdicts;
   }
 
   start(): void {
-    this.timer = this.array.context.timers.scheduleAfter(PERIOD_MS, () => {
+    this.timer = this.core.context.timers.scheduleAfter(PERIOD_MS, () => {
       this.look();
       this.start();
     });
@@ -48,46 +50,51 @@ export class DeadlineWatch {
 
   stop(): void {
     this.isStopped = true;
-    this.array.context.timers.cancel(this.timer);
+    this.core.context.timers.cancel(this.timer);
   }
 
   private look(): void {
-    const { array } = this;
-    if (array.isFailed) return;
-    const { readDeadlineMs, writeDeadlineMs } = array.tuning;
+    const { core } = this;
+    if (core.isFailed) return;
+    const { readDeadlineMs, writeDeadlineMs } = core.tuning;
     const isAllowed = this.watchStall(writeDeadlineMs);
-    for (const [role, { drive }] of array.roles.entries()) {
-      if (drive === null || !array.members.isPresent(role) || !drive.info.isDirect) continue;
+    for (let role = 0; role < core.roster.memberCount; role += 1) {
+      const drive = core.roster.driveAt(role);
+      if (drive === null || !core.members.isPresent(role) || !drive.info.isDirect) continue;
       const writeAgeMs = drive.io.oldestAgeMs("write");
-      if (writeAgeMs > writeDeadlineMs && isAllowed && this.othersAnswer(drive)) {
-        array.failMember(role, `no answer to a write for ${Math.round(writeAgeMs / 1000)} s`);
+      if (writeAgeMs > writeDeadlineMs && isAllowed && this.isAloneInSilence(drive)) {
+        this.verdicts.failMember(
+          role,
+          `no answer to a write for ${Math.round(writeAgeMs / 1000)} s`,
+        );
         return;
       }
       const readAgeMs = drive.io.oldestAgeMs("read");
       if (readAgeMs <= readDeadlineMs || !this.canReconstruct()) continue;
-      if (!this.othersAnswered(drive, readAgeMs)) continue;
+      if (!this.othersAreAtWork(drive, readAgeMs)) continue;
       drive.io.abandon("read", readDeadlineMs, Outcome.timedOut);
       if (drive.io.counters.readsLateInARow > LATE_READS_IN_A_ROW_MAX) this.goAround(role, drive);
     }
   }
 
   private goAround(role: number, drive: Drive): void {
-    const { array } = this;
-    if (array.members.avoidedRole >= 0) return;
-    array.members.avoidedRole = role;
+    const { core } = this;
+    if (core.members.avoidedRole >= 0) return;
+    core.members.avoidedRole = role;
     const text = `drive ${drive.name} (role ${role}) does not answer: reads go around it`;
-    array.emit("io.error", "warning", `${text} until it does`, { drive: drive.name });
-    inBackground(this.probe(role, drive), array.guard);
+    core.emit("io.error", "warning", `${text} until it does`, { drive });
+    inBackground(this.probe(role, drive), core.guard);
   }
 
   /** Asks for a row until one comes in time, or the drive has left, or the array is stopped. */
   private async probe(role: number, drive: Drive): Promise<void> {
-    const { array } = this;
-    const { context, members } = array;
+    const { core } = this;
+    const { context, members } = core;
     const epoch = members.epoch[role]!;
     let unanswered = 0;
     let sentMs = 0;
     for (;;) {
+      // Polls: a drive that hangs does not say when it is well again.
       await context.timers.sleep(PROBE_PAUSE_MS);
       const isOver = members.avoidedRole !== role || members.epoch[role] !== epoch;
       if (isOver || this.isStopped) return;
@@ -101,13 +108,13 @@ export class DeadlineWatch {
       if (members.avoidedRole !== role || members.epoch[role] !== epoch) return;
       members.avoidedRole = -1;
       const text = `drive ${drive.name} (role ${role}) answers again: it is read from`;
-      array.emit("io.error", "info", text, { drive: drive.name });
+      core.emit("io.error", "info", text, { drive });
       return;
     }
   }
 
   private async answersInTime(drive: Drive): Promise<boolean> {
-    const { context, asyncIo, tuning } = this.array;
+    const { context, asyncIo, tuning } = this.core;
     const address = await context.enginePool.take(ROW_BYTES);
     const sentMs = context.clock.nowMs();
     const row = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES, address };
@@ -119,17 +126,18 @@ export class DeadlineWatch {
   }
 
   private canReconstruct(): boolean {
-    const { members } = this.array;
+    const { members } = this.core;
     return members.degradedCount === 0 && members.resync === null;
   }
 
   /** Whether the last stall of more than one member is over for as long as the deadline. */
   private watchStall(writeDeadlineMs: number): boolean {
-    const { array } = this;
-    const nowMs = array.context.clock.nowMs();
+    const { core } = this;
+    const nowMs = core.context.clock.nowMs();
     let silentCount = 0;
-    for (const [role, { drive }] of array.roles.entries()) {
-      if (drive === null || !array.members.isPresent(role)) continue;
+    for (let role = 0; role < core.roster.memberCount; role += 1) {
+      const drive = core.roster.driveAt(role);
+      if (drive === null || !core.members.isPresent(role)) continue;
       const silentMs = Math.min(waitingMs(drive), nowMs - drive.stats.lastCompletionMs);
       if (silentMs > writeDeadlineMs / 2) silentCount += 1;
     }
@@ -141,23 +149,31 @@ export class DeadlineWatch {
    * Every other member has nothing to answer, or has just answered. What it answered after the late
    * write was sent proves nothing: the stall of both may have begun a moment later.
    */
-  private othersAnswer(late: Drive): boolean {
-    const { array } = this;
-    const sinceMs = array.context.clock.nowMs() - RECENT_MS;
-    return array.roles.every(({ drive }, role) => {
-      if (drive === null || drive === late || !array.members.isPresent(role)) return true;
+  private isAloneInSilence(late: Drive): boolean {
+    const { core } = this;
+    const sinceMs = core.context.clock.nowMs() - RECENT_MS;
+    return this.everyOther(late, (drive) => {
       return waitingMs(drive) === 0 || drive.stats.lastCompletionMs > sinceMs;
     });
   }
 
   /** Every other member is idle or has completed something in the last `ageMs`. */
-  private othersAnswered(late: Drive, ageMs: number): boolean {
-    const { array } = this;
-    const sinceMs = array.context.clock.nowMs() - ageMs;
-    return array.roles.every(({ drive }, role) => {
-      if (drive === null || drive === late || !array.members.isPresent(role)) return true;
+  private othersAreAtWork(late: Drive, ageMs: number): boolean {
+    const { core } = this;
+    const sinceMs = core.context.clock.nowMs() - ageMs;
+    return this.everyOther(late, (drive) => {
       return drive.stats.inFlight === 0 || drive.stats.lastCompletionMs > sinceMs;
     });
+  }
+
+  private everyOther(late: Drive, holds: (drive: Drive) => boolean): boolean {
+    const { roster, members } = this.core;
+    for (let role = 0; role < roster.memberCount; role += 1) {
+      const drive = roster.driveAt(role);
+      if (drive === null || drive === late || !members.isPresent(role)) continue;
+      if (!holds(drive)) return false;
+    }
+    return true;
   }
 }
 

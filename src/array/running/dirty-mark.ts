@@ -10,16 +10,20 @@
  * written only after a flush, submitted after all writes completed, has succeeded on every member
  * (write-rules 7).
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { EIO, ENOSPC, EPERM } from "../../base/errno.ts";
 import type { Guard } from "../../base/guard.ts";
+import type { Signal } from "../../base/signal.ts";
 import type { Timers } from "../../reactor/timers.ts";
-import type { RaidArray } from "../raid-array.ts";
+import type { ArrayCore } from "./array-core.ts";
 
 export const SAFE_MODE_DELAY_MS = 200;
 
 export interface DirtyMarkHost {
   readonly guard: Guard;
+  /** Raised when a write or a superblock update may have ended. */
+  readonly changed: Signal;
   /** Marks the array dirty on all members. True when that is durable. */
   recordDirty(): Promise<boolean>;
   /** Marks the array clean on all members. True when that is durable. */
@@ -73,8 +77,9 @@ export class DirtyMark {
   async pause(): Promise<boolean> {
     this.isPaused = true;
     this.host.closeGate();
+    // A mark that was on its way opens the gate once more.
     while (this.isUnderWay || this.host.activeWrites() > 0) {
-      await this.timers.sleep(1);
+      await this.host.changed.wait();
       this.host.closeGate();
     }
     this.timers.cancel(this.timer);
@@ -100,7 +105,7 @@ export class DirtyMark {
   async stop(): Promise<boolean> {
     this.isStopping = true;
     this.timers.cancel(this.timer);
-    while (this.isUnderWay) await this.timers.sleep(1);
+    await this.host.changed.until(() => !this.isUnderWay);
     this.timers.cancel(this.timer);
     this.host.closeGate();
     if (this.current === "clean") return true;
@@ -111,15 +116,21 @@ export class DirtyMark {
     return true;
   }
 
+  private change(to: DirtyState): void {
+    this.current = to;
+    this.host.changed.raise();
+  }
+
   private async mark(): Promise<void> {
-    this.current = "marking";
+    assert(this.current === "clean", "only a clean array is marked dirty");
+    this.change("marking");
     const isDurable = await this.host.recordDirty();
     if (!isDurable) {
-      this.current = "clean";
+      this.change("clean");
       this.host.refuseWrites();
       return;
     }
-    this.current = "dirty";
+    this.change("dirty");
     if (this.isPaused) return;
     this.host.openGate();
     this.watch();
@@ -135,25 +146,26 @@ export class DirtyMark {
   }
 
   private async clean(): Promise<void> {
-    this.current = "cleaning";
+    assert(this.current === "dirty", "only a dirty array is marked clean");
+    this.change("cleaning");
     this.host.closeGate();
     const isDurable = (await this.host.flush()) && (await this.host.recordClean());
     if (!isDurable) {
       // The members say "dirty", which is safe: stay so.
-      this.current = "dirty";
+      this.change("dirty");
       if (this.isPaused) return;
       this.host.openGate();
       this.watch();
       return;
     }
-    this.current = "clean";
+    this.change("clean");
     if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused)
       inBackground(this.mark(), this.host.guard);
   }
 }
 
 /** What could not be recorded, for want of space, is not what the next update says. */
-async function record({ state, superblocks }: RaidArray, isDirty: boolean): Promise<boolean> {
+async function record({ state, superblocks }: ArrayCore, isDirty: boolean): Promise<boolean> {
   const isDurable = await superblocks.update(() => {
     state.isMarkedDirty = isDirty;
   });
@@ -161,22 +173,24 @@ async function record({ state, superblocks }: RaidArray, isDirty: boolean): Prom
   return isDurable;
 }
 
-/** The array as its dirty mark sees it. */
-export function dirtyMarkHostOf(array: RaidArray): DirtyMarkHost {
+/** The array as its dirty mark sees it. `writeCount`: of clients, since the start. */
+export function dirtyMarkHostOf(core: ArrayCore, writeCount: () => number): DirtyMarkHost {
+  const { engine, superblocks } = core;
   return {
-    guard: array.guard,
-    recordDirty: () => record(array, true),
-    recordClean: () => record(array, false),
-    flush: () => (array.members.isFailed ? Promise.resolve(false) : array.engine.flush()),
-    openGate: () => array.engine.openGate(),
-    closeGate: () => array.engine.closeGate(),
+    guard: core.guard,
+    changed: core.changed,
+    recordDirty: () => record(core, true),
+    recordClean: () => record(core, false),
+    flush: () => (core.isFailed ? Promise.resolve(false) : engine.flush()),
+    openGate: () => engine.openGate(),
+    closeGate: () => engine.closeGate(),
     refuseWrites: () => {
-      const status = array.superblocks.hasNoRoom ? ENOSPC : EPERM;
-      array.engine.refuseGated(array.members.isFailed ? EIO : status);
+      const status = superblocks.hasNoRoom ? ENOSPC : EPERM;
+      engine.refuseGated(core.isFailed ? EIO : status);
     },
-    hasWaitingWrites: () => array.engine.hasGatedWrites,
-    activeWrites: () => array.engine.activeWrites,
-    closeWrites: () => array.engine.rows.parked.close(),
-    writeCount: () => array.front.writeCount,
+    hasWaitingWrites: () => engine.hasGatedWrites,
+    activeWrites: () => engine.activeWrites,
+    closeWrites: () => engine.rows.parked.close(),
+    writeCount,
   };
 }

@@ -22,71 +22,39 @@
  * clients come again and send anew what they have not seen answered. Those who were fenced have to
  * stop like those whose drive is gone.
  */
-import { EBADE, EIO } from "../../base/errno.ts";
+import { EIO } from "../../base/errno.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
-import type { RaidArray } from "../raid-array.ts";
+import type { ArrayCore } from "./array-core.ts";
 
-export class Fence {
-  private readonly array: RaidArray;
-  private text: string | null = null;
-
-  constructor(array: RaidArray) {
-    this.array = array;
+/**
+ * A drive of the array has answered EBADE: shuts all of them. Called in the reap, before the
+ * request's owner is told. False: that is known.
+ */
+export function raiseFence(core: ArrayCore, drive: Drive): boolean {
+  if (core.fencedBy !== null) return false;
+  core.fencedBy = drive.holderText;
+  core.members.isFenced = true;
+  for (const each of core.roster.fence()) {
+    each.shut();
+    each.giveUp(core.context);
   }
-
-  /** Which drive told, or null: the array is ours. */
-  get reason(): string | null {
-    return this.text;
-  }
-
-  /** Why a command that would change the array is refused, or null. */
-  get obstacle(): CommandError | null {
-    if (this.text === null) return null;
-    const { name } = this.array;
-    const detail =
-      `array ${name} is fenced: ${this.text}. When that host has let go of it, stop the array ` +
-      "and start it";
-    return { kind: "conflict", code: "fenced", detail };
-  }
-
-  /** A drive of the array has answered EBADE. Called in the reap, before the request's owner is. */
-  raise(drive: Drive): void {
-    if (this.text !== null) return;
-    const { array } = this;
-    this.text = holderText(drive);
-    array.members.isFenced = true;
-    for (const each of array.drives()) {
-      shut(each);
-      each.giveUp(array.context);
-    }
-    array.engine.refuseGated(EIO);
-    array.synchronizer.endAll(this.text);
-    array.emit(
-      "array.fenced",
-      "critical",
-      `${this.text}: nothing more is written, read or acknowledged here, and no member is at ` +
-        "fault. When that host has let go of it, stop the array and start it",
-      { drive: drive.name },
-    );
-  }
+  core.engine.refuseGated(EIO);
+  core.emit(
+    "array.fenced",
+    "critical",
+    `${core.fencedBy}: nothing more is written, read or acknowledged here, and no member is at ` +
+      "fault. When that host has let go of it, stop the array and start it",
+    { drive },
+  );
+  return true;
 }
 
-/** From now on nothing reaches the drive; until its superblock is read anew. */
-export function shut(drive: Drive): void {
-  drive.io.accepts = "fenced";
-  drive.device.cancelQueuedWrites(EBADE);
-}
-
-/** The drive takes requests, unless another host has it. */
-export function admit(drive: Drive): void {
-  if (!isShut(drive)) drive.io.accepts = "all";
-}
-
-export function isShut({ io }: Drive): boolean {
-  return io.accepts === "fenced";
-}
-
-export function holderText({ name }: Drive): string {
-  return `another host holds the reservation of drive ${name}`;
+/** Why a command that would change the array is refused, or null. */
+export function fenceObstacle({ fencedBy, name }: ArrayCore): CommandError | null {
+  if (fencedBy === null) return null;
+  const detail =
+    `array ${name} is fenced: ${fencedBy}. When that host has let go of it, stop the array ` +
+    "and start it";
+  return { kind: "conflict", code: "fenced", detail };
 }

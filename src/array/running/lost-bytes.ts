@@ -6,13 +6,16 @@
  */
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { lostDataBytes } from "../../raid5/rows/row-cure.ts";
-import type { RaidArray } from "../raid-array.ts";
+import type { ArrayCore } from "./array-core.ts";
 
-export function lostBytesOf({ members, geometry, engine, roles }: RaidArray): number {
+/** Bytes of the array that no member can give: rows with two unknown roles. */
+export function lostBytesOf({ members, geometry, engine, roster }: ArrayCore): number {
+  if (!members.hasBadRows) return 0;
   const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
   const seen = new Set<number>();
   let bytes = 0;
-  for (const [role, { drive }] of roles.entries()) {
+  for (let role = 0; role < roster.memberCount; role += 1) {
+    const drive = roster.driveAt(role);
     if (drive === null || !members.isPresent(role)) continue;
     for (const { sector, lengthSectors } of drive.badBlocks.ranges) {
       const from = sector * SECTOR_BYTES - members.dataOffset[role]!;

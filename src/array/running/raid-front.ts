@@ -18,7 +18,7 @@ import {
   FrontOp,
   type FrontOpCode,
 } from "../front.ts";
-import type { RoleSlot } from "../start-plan.ts";
+import { driveOf, type Roster } from "./roster.ts";
 
 export class RaidArrayFront implements ArrayFront {
   readonly name: string;
@@ -32,7 +32,7 @@ export class RaidArrayFront implements ArrayFront {
   writeCount = 0;
   private readonly engine: StripeEngine;
   private readonly guard: ArrayGuard;
-  private readonly roles: readonly RoleSlot[];
+  private readonly roster: Roster;
   private readonly zeroes: StripeEngine["zeroes"];
   private readonly clients: (FrontCompletion | null)[] = [];
   private readonly book = new RequestBook();
@@ -43,21 +43,21 @@ export class RaidArrayFront implements ArrayFront {
   constructor(options: {
     name: string;
     engine: StripeEngine;
-    roles: readonly RoleSlot[];
+    roster: Roster;
     guard: ArrayGuard;
   }) {
     const { geometry } = options.engine;
     this.name = options.name;
     this.engine = options.engine;
     this.guard = options.guard;
-    this.roles = options.roles;
+    this.roster = options.roster;
     this.zeroes = options.engine.zeroes;
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBytes = geometry.preferredBytes;
   }
 
   get isRotational(): boolean {
-    return this.roles.some(({ drive }) => drive?.info.isRotational === true);
+    return this.roster.seats.some((seat) => driveOf(seat)?.info.isRotational === true);
   }
 
   get canTrim(): boolean {

@@ -1,15 +1,15 @@
 /**
- * What the superblocks of a running array say next: event count, dev_roles, the dirty mark. Changed
- * only inside an update of the superblock writer, so that each update is one step.
+ * What the superblocks of a running array say next: event count, dirty mark, and the seats of the
+ * roster. Changed only inside an update of the superblock writer, so that each update is one step.
  *
  * How far rebuild and resync have come is kept in the member set alone, and each update says what
  * that says then (write-rules 23): no way out of a sync action can leave another story on disk.
  */
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { mdTimeOf } from "../../md/create.ts";
-import { Role, type Superblock } from "../../md/superblock.ts";
+import type { Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { RoleSlot } from "../start-plan.ts";
+import { claimIn, driveOf, type Roster } from "./roster.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
 
@@ -28,11 +28,9 @@ export class SuperblockState {
   isMarkedDirty: boolean;
   /** No data has been written since this event; null: some may just be. */
   private unchangedSince: number | null;
-  private readonly devRoles: number[];
 
   constructor(superblock: Superblock, { isMarkedDirty }: { isMarkedDirty: boolean }) {
     this.events = superblock.events;
-    this.devRoles = [...superblock.devRoles];
     this.isMarkedDirty = isMarkedDirty;
     this.unchangedSince = superblock.resyncOffsetSectors === null ? superblock.events : null;
   }
@@ -42,43 +40,12 @@ export class SuperblockState {
     return this.unchangedSince !== null && events >= this.unchangedSince;
   }
 
-  setDevRole(drive: Drive, role: number): void {
-    const { devNumber } = drive.superblock!;
-    while (this.devRoles.length <= devNumber) this.devRoles.push(Role.spare);
-    this.devRoles[devNumber] = role;
-  }
-
-  /** A number in dev_roles that none of these drives uses, or -1. */
-  freeDevNumber(drives: Iterable<Drive>): number {
-    const used = new Set<number>();
-    for (const drive of drives) used.add(drive.superblock!.devNumber);
-    for (const wanted of [Role.spare, Role.faulty]) {
-      const found = this.devRoles.findIndex(
-        (role, devNumber) => role === wanted && !used.has(devNumber),
-      );
-      if (found >= 0) return found;
-    }
-    return -1;
-  }
-
-  /** Takes roles that no drive fills out of dev_roles, and gives each seated drive its role. */
-  dropMissingRoles(roles: readonly RoleSlot[]): void {
-    for (const [devNumber, role] of this.devRoles.entries()) {
-      if (role < Role.limit) this.devRoles[devNumber] = Role.spare;
-    }
-    for (const [role, { drive }] of roles.entries()) {
-      if (drive !== null) this.setDevRole(drive, role);
-    }
-  }
-
   /** What the freshest superblock says, for the members that are behind it. */
-  lagging(
-    freshest: Superblock,
-    roles: readonly RoleSlot[],
-  ): { drive: Drive; superblock: Superblock }[] {
+  lagging(freshest: Superblock, roster: Roster): { drive: Drive; superblock: Superblock }[] {
     const { events, updatedAt, devRoles, resyncOffsetSectors } = freshest;
     const writes: { drive: Drive; superblock: Superblock }[] = [];
-    for (const { drive } of roles) {
+    for (let role = 0; role < roster.memberCount; role += 1) {
+      const drive = roster.driveAt(role);
       const own = drive?.superblock;
       if (drive === null || own === null || own === undefined || own.events >= events) continue;
       const superblock = { ...own, events, updatedAt, devRoles, resyncOffsetSectors };
@@ -89,8 +56,7 @@ export class SuperblockState {
 
   /** The superblocks of the next update, with one event more. Only working drives get one. */
   next(options: {
-    roles: readonly RoleSlot[];
-    spares: readonly Drive[];
+    roster: Roster;
     sync: SyncFacts;
     wallMs: number;
   }): { drive: Drive; superblock: Superblock }[] {
@@ -98,16 +64,19 @@ export class SuperblockState {
     const resyncOffsetSectors = this.resyncOffset(options.sync);
     if (resyncOffsetSectors !== null) this.unchangedSince = null;
     else this.unchangedSince ??= this.events;
+    const { roster, sync } = options;
     const common = {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
-      devRoles: [...this.devRoles],
+      devRoles: roster.deviceRolesNow,
       resyncOffsetSectors,
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
-    for (const { drive, state } of options.roles) {
-      if (drive === null || (state !== "in-sync" && state !== "rebuilding")) continue;
-      const recoveryOffsetSectors = state === "rebuilding" ? options.sync.rebuiltBelowSector : null;
+    for (const seat of roster.seats) {
+      const claim = claimIn(seat);
+      const drive = driveOf(seat);
+      if (drive === null || claim === null) continue;
+      const recoveryOffsetSectors = claim === "rebuilding" ? sync.rebuiltBelowSector : null;
       const hasBadBlocks = !drive.badBlocks.isEmpty;
       const own = drive.superblock!;
       writes.push({
@@ -115,7 +84,7 @@ export class SuperblockState {
         superblock: { ...own, ...common, recoveryOffsetSectors, hasBadBlocks },
       });
     }
-    for (const drive of options.spares) {
+    for (const drive of roster.spares) {
       const own = drive.superblock!;
       writes.push({ drive, superblock: { ...own, ...common, recoveryOffsetSectors: null } });
     }

@@ -39,6 +39,8 @@ export interface SuperblockHost {
   mayNotWrite(): boolean;
   /** The superblock of this drive cannot be written. */
   superblockFailed(drive: Drive, errno: number): void;
+  /** Nothing is being written any more. */
+  hasEnded(): void;
 }
 
 const RETRY_MS = 500;
@@ -92,7 +94,7 @@ export class SuperblockWriter {
   async insist(change: () => void, mayEnd: () => boolean): Promise<boolean> {
     let isDurable = await this.update(change);
     while (!isDurable && this.hasNoRoom && !mayEnd()) {
-      // Nothing tells that a file system has room again.
+      // Polls: nothing tells that a file system has room again.
       await this.timers.sleep(RETRY_MS);
       isDurable = await this.update(() => {});
     }
@@ -138,6 +140,7 @@ export class SuperblockWriter {
     }
     this.isRunning = false;
     if (this.queue.length > 0) inBackground(this.run(), this.guard);
+    else this.host.hasEnded();
   }
 
   private retryLater(): void {
@@ -201,7 +204,7 @@ export class SuperblockWriter {
     for (const [index, answer] of answers.entries()) {
       const { drive, superblock } = batch[index]!;
       if (isDone(answer)) {
-        drive.probe = { kind: "member", superblock: afterWrite(drive, superblock) };
+        drive.carry(afterWrite(drive, superblock));
         continue;
       }
       if (answer.outcome === Outcome.noSpace) {

@@ -23,7 +23,8 @@ import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
-import { commandError, type Registry } from "../registry.ts";
+import { commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
 import { PplReplayer } from "./ppl-recovery.ts";
 
 export interface Consistency {

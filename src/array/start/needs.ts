@@ -4,7 +4,8 @@ import { judgeAssembly } from "../../md/assemble/assemble.ts";
 import { type AssemblyRefusal, refusal } from "../../md/assemble/plan.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { ArrayStatus } from "../protocol.ts";
-import type { ArrayRecord, Registry } from "../registry.ts";
+import type { ArrayRecord } from "../record.ts";
+import type { Registry } from "../registry.ts";
 
 /** Nothing is known of it, or what it still owes may land on what is written from now on. */
 function isUnusable({ isUnreadable, outstanding }: Drive): boolean {

@@ -16,12 +16,11 @@
  * it count. A write in between makes the rebuild longer, and nothing else.
  */
 import { roleOf, type Superblock } from "../../md/superblock.ts";
-import { canRebuildPartially } from "../commands/members.ts";
 import type { Drive } from "../drives/drive.ts";
-import { policyOf } from "../policy/array-policy.ts";
 import type { RaidArray } from "../raid-array.ts";
 import type { Registry } from "../registry.ts";
-import { hasOtherHistory, isFormerMember } from "./stale-drive.ts";
+import { policyOf } from "../running/array-core.ts";
+import { canRebuildPartially, hasOtherHistory, isFormerMember } from "./stale-drive.ts";
 
 /** Takes the drive back, or says why it stays out. */
 export async function takeBack(registry: Registry, array: RaidArray, drive: Drive): Promise<void> {
@@ -30,28 +29,29 @@ export async function takeBack(registry: Registry, array: RaidArray, drive: Driv
   const obstacle = obstacleTo(registry, array, drive);
   if (obstacle !== null) {
     const text = `drive ${drive.name} of role ${role} is back and stays out: ${obstacle}`;
-    array.emit("member.returned", "info", text, { drive: drive.name });
+    array.core.emit("member.returned", "info", text, { drive });
     return;
   }
-  const isSeated = await array.seatForRebuild(drive, role, superblock, { isPartial: true });
+  const isSeated = await array.seating.seat(drive, role, superblock, { isPartial: true });
   if (!isSeated) return;
   const text = `drive ${drive.name} (role ${role}) is back: what it lacks is rebuilt`;
-  array.emit("member.returned", "info", text, { drive: drive.name });
+  array.core.emit("member.returned", "info", text, { drive });
 }
 
 function obstacleTo(registry: Registry, array: RaidArray, drive: Drive): string | null {
   const superblock = drive.superblock!;
-  if (array.isFailed || array.readOnlyReason !== null) return "the array is not writable";
+  const { core } = array;
+  if (core.isFailed || core.readOnlyReason !== null) return "the array is not writable";
   if (drive.info.isReadOnly) return "it is read-only";
   if (drive.outstanding > 0) return "requests of before are still outstanding on it";
-  if (array.dismissed.has(superblock.deviceUuid)) {
+  if (core.dismissed.has(superblock.deviceUuid)) {
     return "it was failed or removed by request; add it to have it rebuilt";
   }
   const copy = [...registry.drives.values()].find(
     (other) => other !== drive && other.superblock?.deviceUuid === superblock.deviceUuid,
   );
   if (copy !== undefined) return `it is a copy of drive ${copy.name}; disconnect one of the two`;
-  const isBusy = array.seating !== null || array.members.rebuild !== null;
+  const isBusy = core.roster.arriving !== null || core.members.rebuild !== null;
   if (isBusy || array.synchronizer.currentJob !== null) {
     return "another drive is being rebuilt; add it when that has ended";
   }
@@ -64,7 +64,7 @@ function obstacleTo(registry: Registry, array: RaidArray, drive: Drive): string 
 
 /** No data has been written since the drive was a member. */
 function isUnchanged(array: RaidArray, drive: Drive, superblock: Superblock): boolean {
-  const isClean = superblock.resyncOffsetSectors === null && array.members.resync === null;
-  if (!isClean || policyOf(superblock) !== array.policy.kind) return false;
-  return isFormerMember(array, drive) && array.state.isUnchangedSince(superblock.events);
+  const isClean = superblock.resyncOffsetSectors === null && array.core.members.resync === null;
+  if (!isClean || policyOf(superblock) !== array.core.policyKind) return false;
+  return isFormerMember(array, drive) && array.core.state.isUnchangedSince(superblock.events);
 }

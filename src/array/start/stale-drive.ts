@@ -1,19 +1,21 @@
 /** What a drive that has left its array can still be to it. */
 import { findSplitBrain } from "../../md/assemble/history.ts";
-import { roleOf } from "../../md/superblock.ts";
+import { findUnfit } from "../../md/assemble/match.ts";
+import { roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
+import { hasBitmapRoom } from "../policy/array-policy.ts";
 import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
-import { type ArrayRecord, commandError } from "../registry.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import type { ArrayCore } from "../running/array-core.ts";
 
 /** A drive that was in sync, without a bad sector, in a role that is free now. */
 export function isFormerMember(array: RaidArray, drive: Drive): boolean {
-  const { identity, state } = array;
+  const { identity, state, roster } = array.core;
   const { superblock } = drive;
   if (superblock === null) return false;
   const role = roleOf(superblock, superblock.devNumber);
-  const slot = array.roles[role];
-  if (slot === undefined || (slot.state !== "missing" && slot.state !== "faulty")) return false;
+  if (role >= roster.memberCount || !roster.isFree(role)) return false;
   const isSame =
     superblock.arrayUuid === identity.arrayUuid &&
     superblock.sizeSectors === identity.sizeSectors &&
@@ -37,7 +39,7 @@ export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null 
     superblock: other.superblock!,
     deviceBytes: other.info.sizeBytes,
   }));
-  const { events } = array.state;
+  const { events } = array.core.state;
   // An update may be on its way: what the members say now is one event older.
   const [freshest] = candidates
     .slice(1)
@@ -48,9 +50,32 @@ export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null 
   return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
 }
 
+/**
+ * Whether a drive that was a member needs only what the bitmap knows to have changed since it left
+ * (write-rules 19): it was in sync in the role that is free, its superblock tells this array's own
+ * history, and no bit was cleared after it had left.
+ */
+export function canRebuildPartially(array: RaidArray, drive: Drive): boolean {
+  const { bitmap } = array.policy;
+  const { superblock } = drive;
+  if (bitmap === null || superblock === null || superblock.log.kind !== "bitmap") return false;
+  if (!isFit(array.core, drive, superblock) || !hasBitmapRoom(bitmap, superblock, drive))
+    return false;
+  if (!isFormerMember(array, drive) || hasOtherHistory(array, drive) !== false) return false;
+  return bitmap.allowsPartialRebuild(superblock.events);
+}
+
+/** Its superblock stays as it is: nobody has judged it yet. */
+function isFit({ identity }: ArrayCore, { name, info }: Drive, superblock: Superblock): boolean {
+  const candidate = { drive: name, superblock, deviceBytes: info.sizeBytes };
+  return findUnfit({ ...candidate, ...info }, identity) === null;
+}
+
 /** The others of the array; one that is just being seated has no superblock of it yet. */
 function othersOf(array: RaidArray, drive: Drive): Drive[] {
-  return [...array.drives()].filter((other) => other !== drive && other.superblock !== null);
+  return [...array.core.roster.drives()].filter(
+    (other) => other !== drive && other.superblock !== null,
+  );
 }
 
 /** Why a drive that says that it left this array may not be written over without being asked. */
@@ -60,7 +85,7 @@ export function staleObstacle(
   drive: Drive,
 ): CommandError | null {
   const { deviceUuid } = drive.superblock!;
-  for (const other of array.drives()) {
+  for (const other of array.core.roster.drives()) {
     if (other === drive || other.superblock?.deviceUuid !== deviceUuid) continue;
     const detail =
       `drive ${drive.name} is a copy of drive ${other.name} of array ${record.name}: disconnect ` +

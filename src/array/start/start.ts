@@ -14,9 +14,8 @@ import type { AssemblyPlan } from "../../md/assemble/assemble.ts";
 import { Role } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
-import { type ArrayRecord, commandError, type Registry } from "../registry.ts";
-import { syncFactsOf } from "../running/array-superblocks.ts";
-import { holderText, isShut } from "../running/fence.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
 import type { StartPlan } from "../start-plan.ts";
 import { recoverConsistency } from "./consistency.ts";
 import { judgeStart } from "./needs.ts";
@@ -72,7 +71,7 @@ export async function startArray(
 ): Promise<Result<undefined, CommandError>> {
   if (record.running !== null) {
     // Whoever wants it to run has that.
-    if (!options.readOnly || record.running.readOnlyReason !== null) return ok();
+    if (!options.readOnly || record.running.core.readOnlyReason !== null) return ok();
     const detail = `array ${record.name} runs, and takes writes: stop it first`;
     return err(commandError("conflict", "already-running", detail));
   }
@@ -108,28 +107,28 @@ export async function stopArray(registry: Registry, record: ArrayRecord): Promis
   // What was refused in this turn is answered before the front goes.
   running.front.turn();
   record.running = null;
-  record.scrub = running.synchronizer.memory;
+  record.scrub = running.synchronizer.scrubs.memory;
   record.reason = "stopped";
   registry.onRunningChanged(record);
-  running.emit("array.stopped", "info", `array ${record.name} is stopped`);
+  running.core.emit("array.stopped", "info", `array ${record.name} is stopped`);
 }
 
 /** Drives that were left out of the start may be taken back, like those that come late. */
 async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecord): Promise<void> {
-  if (running === null || running.isReadOnlyStart) return;
+  if (running === null || running.core.isReadOnlyStart) return;
   for (const drive of registry.drivesOf(uuid)) {
     if (registry.holderOf(drive) !== null || drive.isUnreadable) continue;
     // One that is recorded as faulty had failed, or was failed: somebody adds it again, or nobody.
     const { devNumber } = drive.superblock!;
-    if (running.identity.devRoles[devNumber] === Role.faulty) continue;
+    if (running.core.identity.devRoles[devNumber] === Role.faulty) continue;
     await takeBack(registry, running, drive);
   }
 }
 
 /** Why the array cannot start, where a drive of it has answered that another host has it. */
 function fencedAtStart(registry: Registry, record: ArrayRecord): CommandError | null {
-  const drive = registry.drivesOf(record.uuid).find(isShut);
-  return drive === undefined ? null : fencedError(record, holderText(drive));
+  const drive = registry.drivesOf(record.uuid).find((drive) => drive.isShut);
+  return drive === undefined ? null : fencedError(record, drive.holderText);
 }
 
 function fencedError(record: ArrayRecord, holder: string): CommandError {
@@ -145,29 +144,29 @@ export async function runPlan(
   { mustRecord }: { mustRecord: boolean },
 ): Promise<Result<undefined, CommandError>> {
   const array = registry.createRunning(record, plan);
-  for (const drive of array.drives()) drive.isOurs = true;
+  const { core } = array;
+  for (const drive of core.roster.drives()) drive.becomeOurs();
   record.running = array;
-  await array.policy.prepare();
+  await array.policy.prepare(() => array.synchronizer.syncFirstStripe());
   // Order: all members are at one event count before the next update begins.
-  const lagging = array.state.lagging(plan.superblock, array.roles);
-  if (!plan.isReadOnly && lagging.length > 0) await array.superblocks.catchUp(lagging);
+  const lagging = core.state.lagging(plan.superblock, core.roster);
+  if (!plan.isReadOnly && lagging.length > 0) await core.superblocks.catchUp(lagging);
   // Also where nothing but the story on disk has changed: a resync that had come to its end, or
   // one that has to begin before the checkpoint there (write-rules 23).
   const isToldWell =
-    array.state.resyncOffset(syncFactsOf(array)) === plan.superblock.resyncOffsetSectors;
+    core.state.resyncOffset(core.syncFacts) === plan.superblock.resyncOffsetSectors;
   if ((mustRecord || !isToldWell) && !plan.isReadOnly) {
-    const isDurable = await array.record(() => array.state.dropMissingRoles(array.roles));
-    if (!isDurable && !array.members.isFenced) {
+    const isDurable = await core.record(() => core.roster.dropMissingRoles());
+    if (!isDurable && !core.members.isFenced) {
       await stopArray(registry, record);
       const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
       record.reason = detail;
       return err(commandError("io", "superblock-write-failed", detail));
     }
   }
-  const { reason } = array.fence;
-  if (reason !== null) {
+  if (core.fencedBy !== null) {
     await stopArray(registry, record);
-    return err(fencedError(record, reason));
+    return err(fencedError(record, core.fencedBy));
   }
   record.reason = "";
   array.start();
@@ -202,7 +201,7 @@ async function readOneAgain(registry: Registry, drive: Drive): Promise<string | 
   const probed = await registry.probe(drive);
   drive.isUnreadable = !probed.ok;
   if (probed.ok) return null;
-  drive.probe = before;
+  drive.carryAgain(before);
   return probed.error.detail;
 }
 
@@ -247,10 +246,10 @@ async function begin(
     plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
   const result = await runPlan(registry, record, startPlan, { mustRecord });
   if (!result.ok) return result;
-  const running = record.running!;
-  const missing = running.members.degradedCount;
+  const { core } = record.running!;
+  const missing = core.members.degradedCount;
   const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
-  running.emit("array.assembled", missing > 0 ? "warning" : "info", text);
+  core.emit("array.assembled", missing > 0 ? "warning" : "info", text);
   await takeBackLeftOut(registry, record);
   return ok();
 }
@@ -288,7 +287,7 @@ function planOf(
     roles: plan.roles.map((entry) => {
       if (entry.state === "missing") return null;
       const drive = driveNamed(entry.drive);
-      drive.failure = "";
+      drive.forgetFailure();
       const recoveryOffsetSectors =
         entry.state === "rebuilding" ? entry.recoveryOffsetSectors : null;
       return { drive, recoveryOffsetSectors };

@@ -81,6 +81,7 @@ export class Sweep {
       // The budget is for stripes that there are: a lane that has none left waits for nothing.
       while (!this.isStopped && this.nextStripe < toStripe && !shouldStop()) {
         if (!this.isAhead() && this.takeBudget()) break;
+        // Polls: what the budget allows changes with the clock, and with clients that say nothing.
         await this.timers.sleep(THROTTLE_STEP_MS);
       }
       if (this.isStopped || this.nextStripe >= toStripe) return;
@@ -100,7 +101,7 @@ export class Sweep {
     for (;;) {
       const answer = await work(stripe, buffer);
       if (answer !== "no-space") return answer;
-      // Nothing tells that a file system has room again.
+      // Polls: nothing tells that a file system has room again.
       if (!this.isStopped && !shouldStop()) await this.timers.sleep(ROOM_WAIT_MS);
       if (this.isStopped || shouldStop()) return false;
     }

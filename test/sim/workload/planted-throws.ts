@@ -19,7 +19,7 @@ const FOLDERS = /\/src\/(?:array|raid5|md|parity)\/.+\.ts$/;
 const LEFT_OUT = new Set(
   [
     "array: array-guard broken-arrays context jobs leases registry",
-    "array/commands: command-door drive-deadlines faults service status",
+    "array/commands: command-door command-leases drive-deadlines drives faults service status",
     "array/drives: drive",
     "array/start: needs",
     "parity: assembler kernel-code kernels self-test",

@@ -10,8 +10,8 @@
  * - assembled again, it has lost nothing of what was acknowledged and flushed, and needs no force
  */
 
-import { policyOf } from "../../../src/array/policy/array-policy.ts";
 import type { Command, CommandError, ConsistencyPolicy } from "../../../src/array/protocol.ts";
+import { policyOf } from "../../../src/array/running/array-core.ts";
 import { EIO, EPERM, ESHUTDOWN } from "../../../src/base/errno.ts";
 import type { Log } from "../../../src/base/log.ts";
 import { nextBelow, type SeededRandom } from "../../../src/base/random.ts";

@@ -8,7 +8,8 @@
  * - Everything that the kernel holds completes in one reap, in the order of submission.
  */
 import { drainMicrotasks } from "bun:jsc";
-import { type ArrayCommandKind, ArrayService } from "../../../src/array/commands/service.ts";
+import type { ArrayCommandKind } from "../../../src/array/commands/command.ts";
+import { ArrayService } from "../../../src/array/commands/service.ts";
 import type { ReactorContext } from "../../../src/array/context.ts";
 import { createPools } from "../../../src/array/memory-shares.ts";
 import type {

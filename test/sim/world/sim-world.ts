@@ -24,7 +24,8 @@
  *   turned the simulation.
  */
 
-import { type ArrayCommand, ArrayService } from "../../../src/array/commands/service.ts";
+import type { ArrayCommand } from "../../../src/array/commands/command.ts";
+import { ArrayService } from "../../../src/array/commands/service.ts";
 import type { ReactorContext, ReactorService } from "../../../src/array/context.ts";
 import { createPools } from "../../../src/array/memory-shares.ts";
 import type {

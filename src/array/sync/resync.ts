@@ -1,0 +1,62 @@
+/** A resync: computes parity anew in all rows that may not be in sync. */
+import type { ArrayPolicy } from "../policy/array-policy.ts";
+import type { SyncRun } from "./sync-run.ts";
+
+export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
+  const { core } = run;
+  const { members, engine } = core;
+  const job = run.job!;
+  const progress = members.resync!;
+  let mismatchBytes = 0;
+  policy.syncBegins();
+  const isComplete = await run.sweep(progress, {
+    toStripe: members.resyncEnd,
+    work: async (stripe, buffer) => {
+      const held = await run.holdFor(stripe);
+      if (held < 0) return false;
+      const result = await run.stripes.compare(stripe, "resync", buffer);
+      if (result.kind === "done") {
+        mismatchBytes += result.mismatchBytes;
+        progress.markDone(stripe);
+        run.advance(progress.cursor);
+      }
+      engine.releaseStripe(held);
+      if (run.isRefused(result)) return "no-space";
+      if (result.kind !== "done") run.abort(run.reasonOf(result));
+      return result.kind === "done";
+    },
+  });
+  job.result["mismatchBytes"] = mismatchBytes;
+  if (isComplete && run.abortReason === null && (await engine.flush())) {
+    policy.syncEnds(true);
+    const isDurable = await core.record(() => members.endResync());
+    if (isDurable || core.superblocks.hasNoRoom) {
+      run.finish(job, "done", null);
+      core.emit("resync.finished", "info", "parity is in sync", { job: job.id });
+      return;
+    }
+  }
+  policy.syncEnds(false);
+  await run.checkpoint();
+  const reason = run.abortReason ?? (run.isStopping ? "the array was stopped" : "cancelled");
+  const isWanted = run.isStopping || job.wish === "cancel";
+  run.finish(job, isWanted ? "cancelled" : "failed", reason);
+}
+
+/**
+ * Brings the first stripe in sync, durably, before the array takes writes. Where a member fails in
+ * it the array has been told.
+ */
+export async function syncFirstStripe({ core, stripes }: SyncRun): Promise<void> {
+  const { engine, context } = core;
+  const { resync: progress } = core.members;
+  if (progress === null || progress.cursor > 0) return;
+  const buffer = await context.enginePool.take(stripes.bufferBytes);
+  const held = await engine.holdStripe(0);
+  const result = await stripes.compare(0, "resync", buffer);
+  if (result.kind === "done") progress.markDone(0);
+  engine.releaseStripe(held);
+  context.enginePool.free(buffer, stripes.bufferBytes);
+  if (result.kind !== "done" || !(await engine.flush())) return;
+  progress.durableStripe = progress.cursor;
+}

@@ -1,0 +1,298 @@
+/**
+ * How drives get their seats in an array, and leave them: at its start by the plan of that, later
+ * as a new or a returning member, as a spare, and as the spare that takes a free role.
+ *
+ * A drive that takes a role goes through these steps, one drive at a time:
+ *
+ *   its log is emptied, and what the policy keeps in memory for it is taken
+ *   the roster names it; the update that is written next says so, with recovery_offset 0
+ *   that is durable: it enters the member set, and from now on what is written reaches it
+ *
+ * Order: no superblock names a drive before its own log is empty (write-rules 5), and nothing is
+ * written to it before the superblocks name it, or a crash would find half a member.
+ */
+import { assert } from "../../base/assert.ts";
+import { errnoName } from "../../base/errno.ts";
+import { fillRandom } from "../../base/random.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { layOutForJoining } from "../../md/join-layout.ts";
+import { Role, type Superblock } from "../../md/superblock.ts";
+import { decodeUuid } from "../../md/uuid.ts";
+import { StripeRanges } from "../../raid5/members/sync-progress.ts";
+import { BadBlocks } from "../drives/bad-blocks.ts";
+import type { Drive } from "../drives/drive.ts";
+import { type ArrayPolicy, stripesOf } from "../policy/array-policy.ts";
+import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
+import type { StartPlan } from "../start-plan.ts";
+
+export class Seating {
+  private readonly core: ArrayCore;
+  private readonly verdicts: MemberVerdicts;
+  private readonly policy: ArrayPolicy;
+  private readonly hasEnded: () => void;
+  /** It is to leave before it is seated. */
+  private unwanted: Drive | null = null;
+
+  constructor(options: {
+    core: ArrayCore;
+    verdicts: MemberVerdicts;
+    policy: ArrayPolicy;
+    /** A drive has its seat, or has not got it: there may be work. */
+    hasEnded: () => void;
+  }) {
+    this.core = options.core;
+    this.verdicts = options.verdicts;
+    this.policy = options.policy;
+    this.hasEnded = options.hasEnded;
+  }
+
+  /** Gives the first spare the free role. False: there is none, or it could not be recorded. */
+  async promote(): Promise<boolean> {
+    const { roster } = this.core;
+    const role = roster.freeRole;
+    const spare = role < 0 ? null : roster.takeSpare();
+    if (spare === null) return false;
+    return this.seat(spare, role, spare.superblock!);
+  }
+
+  /**
+   * Seats a drive in a free role, to be rebuilt; false when the superblocks did not take it. With
+   * `isPartial` it was a member before, and what the bitmap knows to have changed since is enough.
+   */
+  async seat(
+    drive: Drive,
+    role: number,
+    superblock: Superblock,
+    { isPartial }: { isPartial: boolean } = { isPartial: false },
+  ): Promise<boolean> {
+    const { roster } = this.core;
+    assert(roster.arriving === null, "one drive is seated at a time");
+    roster.arriving = drive;
+    const isSeated = await this.bringIn(drive, role, superblock, isPartial);
+    assert(roster.arriving === drive, "nobody else was seated meanwhile");
+    roster.arriving = null;
+    this.core.changed.raise();
+    this.hasEnded();
+    return isSeated;
+  }
+
+  private async bringIn(
+    drive: Drive,
+    role: number,
+    superblock: Superblock,
+    isPartial: boolean,
+  ): Promise<boolean> {
+    const { core, policy } = this;
+    const { roster } = core;
+    if (core.isFailed || !(await policy.prepareMember(drive, superblock))) return false;
+    const taken = await policy.takeSeat(superblock);
+    if (core.isStopped) {
+      policy.giveUpSeat(taken);
+      return false;
+    }
+    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
+    drive.admit();
+    const change = () => {
+      if (!roster.isFree(role)) return;
+      for (const effect of roster.apply(role, { kind: "named", drive })) {
+        assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
+        roster.setDeviceRole(drive, role);
+      }
+    };
+    const mayEnd = () => core.isStopped || this.unwanted === drive;
+    const isDurable = await core.superblocks.insist(change, mayEnd);
+    const seat = roster.seatOf(role);
+    if (!isDurable || seat.kind !== "rebuilding" || seat.drive !== drive) {
+      policy.giveUpSeat(taken);
+      return false;
+    }
+    const effects = roster.apply(role, { kind: "seated" });
+    assert(effects.length === 0, "who is seated enters the member set, and no more");
+    watchBadBlocks(core, this.verdicts, role, drive);
+    core.members.setRebuilding(role, {
+      ...placeOf(drive),
+      fromStripe: 0,
+      ranges: isPartial ? this.changedSince(superblock.events) : null,
+    });
+    policy.seated(role, taken);
+    return true;
+  }
+
+  /**
+   * What a former member lacks; null: all. What is written from here on reaches it, all that was
+   * before is under bits or is nothing.
+   */
+  private changedSince(events: number): StripeRanges | null {
+    const { state, members, geometry } = this.core;
+    const isUnchanged = state.isUnchangedSince(events) && members.resync === null;
+    if (isUnchanged) return new StripeRanges([], geometry.stripeCount);
+    return this.policy.dirtyStripes("set");
+  }
+
+  async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
+    const { core } = this;
+    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
+    drive.admit();
+    return core.superblocks.update(() => core.roster.addSpare(drive));
+  }
+
+  /** Takes a drive out that the user removes. Requests may still be outstanding on it. */
+  async remove(drive: Drive, cause: string): Promise<void> {
+    const { core } = this;
+    const { roster, members } = core;
+    if (roster.arriving === drive) {
+      // It waits for room on a member, maybe for long. Then it has a role, or nothing here at all.
+      this.unwanted = drive;
+      await core.changed.until(() => roster.arriving !== drive);
+      this.unwanted = null;
+    }
+    const role = roster.roleOf(drive);
+    if (role >= 0) {
+      if (members.isPresent(role)) this.verdicts.failMember(role, cause);
+      await this.recordLeft(role, drive);
+    } else if (roster.isSpare(drive)) {
+      roster.applyToSpare(drive, { kind: "left" });
+      await core.superblocks.update(() => roster.setDeviceRole(drive, Role.spare));
+    }
+  }
+
+  /** The drive of a role is gone: nobody is there any more, not even a faulty one. */
+  private async recordLeft(role: number, drive: Drive): Promise<void> {
+    const { core } = this;
+    const { roster } = core;
+    const leave = () => {
+      roster.setDeviceRole(drive, Role.spare);
+      // A spare may have taken the role in the same update.
+      if (roster.driveAt(role) === drive) roster.apply(role, { kind: "left" });
+    };
+    if (core.isFailed || core.isReadOnlyStart) leave();
+    else await core.superblocks.update(leave);
+  }
+
+  /** The superblock with which a new drive enters the array, or why it cannot. */
+  superblockFor(drive: Drive): Result<Superblock, string> {
+    const { core, policy } = this;
+    const { identity } = core;
+    const { sizeBytes: deviceBytes, logicalBlockBytes } = drive.info;
+    const layout = layOutForJoining({
+      ...{ deviceBytes, logicalBlockBytes, array: identity },
+      models: this.modelsFor(drive),
+      wanted: policy.wanted,
+    });
+    if (!layout.ok) {
+      return err(
+        `drive ${drive.name} has ${deviceBytes} bytes; a member of array ${core.name} needs at ` +
+          `least ${layout.error}: take a larger drive`,
+      );
+    }
+    const devNumber = core.roster.freeDeviceNumber;
+    if (devNumber < 0) return err("the superblock has no device number left");
+    const uuid = new Uint8Array(16);
+    fillRandom(core.context.random, uuid);
+    const superblock: Superblock = {
+      ...identity,
+      ...layout.value,
+      devNumber,
+      deviceUuid: decodeUuid(uuid, 0),
+      deviceFlags: 0,
+      correctedReadSectors: 0,
+      hasBadBlocks: false,
+      recoveryOffsetSectors: null,
+      badBlockLogShift: 0,
+    };
+    const obstacle = policy.seatObstacle(superblock);
+    return obstacle === null ? ok(superblock) : err(`drive ${drive.name}: ${obstacle}`);
+  }
+
+  /** Its own layout, where it was of this array; then those of the members, most headroom first. */
+  private modelsFor(drive: Drive): Superblock[] {
+    const { core } = this;
+    const { superblock } = drive;
+    const isOurs = superblock?.arrayUuid === core.uuid;
+    const others = [...core.roster.drives()]
+      .filter((other) => other !== drive)
+      .map((other) => other.superblock!)
+      .sort((one, other) => other.dataOffsetSectors - one.dataOffsetSectors);
+    return isOurs ? [superblock, ...others] : others;
+  }
+}
+
+/** Puts the drives of the plan into their roles, and says what of them is out of sync. */
+export function seatAll(core: ArrayCore, verdicts: MemberVerdicts, plan: StartPlan): void {
+  for (let role = 0; role < plan.superblock.memberCount; role += 1) {
+    seatAtStart(core, verdicts, plan, role);
+  }
+  beginResync(core, plan);
+}
+
+function seatAtStart(
+  core: ArrayCore,
+  verdicts: MemberVerdicts,
+  plan: StartPlan,
+  role: number,
+): void {
+  const entry = plan.roles[role];
+  if (entry === null || entry === undefined) return;
+  const { drive, recoveryOffsetSectors } = entry;
+  const { members, roster } = core;
+  watchBadBlocks(core, verdicts, role, drive);
+  if (recoveryOffsetSectors === null) {
+    roster.sitAtStart(role, { kind: "in-sync", drive });
+    members.set(role, placeOf(drive));
+    return;
+  }
+  const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
+  roster.sitAtStart(role, { kind: "rebuilding", drive, step: "filling" });
+  members.setRebuilding(role, { ...placeOf(drive), fromStripe });
+}
+
+function beginResync(
+  { members, geometry }: ArrayCore,
+  { resyncFromSector, isFirstResync, superblock, bitmap }: StartPlan,
+): void {
+  if (resyncFromSector === null) return;
+  // A degraded array has no redundancy to compare: with force its rows are taken as they are. But
+  // those that a rebuild had filled have all their members, and parity that may be torn.
+  if (members.degradedCount > 0) {
+    const filled = members.rebuild?.cursor ?? 0;
+    if (filled === 0) return;
+    members.beginResync({ fromStripe: 0, toStripe: filled, isFirst: false });
+    return;
+  }
+  const fromStripe = Math.floor(resyncFromSector / superblock.chunkSectors);
+  const ranges = bitmap === null ? null : stripesOf(bitmap.dirtyRanges("needed"), geometry);
+  if (fromStripe >= geometry.stripeCount || ranges?.isEmpty === true) return;
+  members.beginResync({ fromStripe, isFirst: isFirstResync, ranges });
+}
+
+/** Seats the bad-block log of a drive that takes a role. */
+function watchBadBlocks(
+  core: ArrayCore,
+  verdicts: MemberVerdicts,
+  role: number,
+  drive: Drive,
+): void {
+  drive.admit();
+  core.members.badRows[role] = new BadBlocks({
+    context: core.context,
+    asyncIo: core.asyncIo,
+    drive,
+    host: {
+      recordFlag: () => core.record(),
+      logFailed: (errno) => {
+        const isStill = core.roster.driveAt(role) === drive && core.members.isPresent(role);
+        if (isStill) verdicts.writeFailed(role, `bad-block log write: ${errnoName(errno)}`);
+      },
+    },
+  });
+}
+
+/** Where the engine finds what a member holds. */
+function placeOf(drive: Drive) {
+  return {
+    device: drive.io,
+    dataOffset: drive.superblock!.dataOffsetSectors * SECTOR_BYTES,
+    isVolatile: drive.info.hasVolatileCache,
+  };
+}

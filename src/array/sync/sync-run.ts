@@ -1,0 +1,219 @@
+/**
+ * The work that runs on an array's stripes: what rebuild, resync and scrub have in common. At most
+ * one of them runs at a time; it has a job, and ends for one of these reasons:
+ *
+ *   it is through · somebody wished so (job.wish) · the array stops · a member failed (abortReason)
+ *
+ * Progress is recorded in the superblocks: every `CHECKPOINT_MS`, and when the work stops. Order:
+ * the stripes below a checkpoint are flushed before the checkpoint is written (write-rules 7).
+ */
+import { assert } from "../../base/assert.ts";
+import { inBackground } from "../../base/background.ts";
+import { Outcome } from "../../block/io-error.ts";
+import type { SyncProgress } from "../../raid5/members/sync-progress.ts";
+import { type StripeResult, StripeSync } from "../../raid5/sync/stripe-sync.ts";
+import { Op } from "../../reactor/io-table.ts";
+import type { Job, JobTable } from "../jobs.ts";
+import type { JobKind } from "../protocol.ts";
+import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
+import { Sweep } from "./sweep.ts";
+
+const CHECKPOINT_MS = 10_000;
+/** Clients count as at work for so long after a request. */
+const BUSY_MS = 100;
+
+/** False ends the sweep; without space a stripe is tried again. */
+export type StripeWork = (stripe: number, buffer: number) => Promise<boolean | "no-space">;
+
+export class SyncRun {
+  readonly core: ArrayCore;
+  readonly verdicts: MemberVerdicts;
+  readonly stripes: StripeSync;
+  /** Why the work under way cannot go on; null: it can. */
+  abortReason: string | null = null;
+  /** The array stops: what runs ends at a checkpoint, and nothing begins. */
+  isStopping = false;
+  private readonly jobs: JobTable;
+  private readonly requestCount: () => number;
+  private readonly hasEnded: () => void;
+  private current: Job | null = null;
+  private seenRequests = 0;
+  private busyUntilMs = 0;
+  private checkpointAtMs = 0;
+  private checkpointing: Promise<void> = Promise.resolve();
+
+  constructor(options: {
+    core: ArrayCore;
+    verdicts: MemberVerdicts;
+    jobs: JobTable;
+    /** Requests of clients since the start. */
+    requestCount: () => number;
+    /** The work has ended: something else may be due. */
+    hasEnded: () => void;
+  }) {
+    const { core, verdicts } = options;
+    this.core = core;
+    this.verdicts = verdicts;
+    this.jobs = options.jobs;
+    this.requestCount = options.requestCount;
+    this.hasEnded = options.hasEnded;
+    this.stripes = new StripeSync({
+      engine: core.engine,
+      environment: core.environment,
+      asyncIo: core.asyncIo,
+      memberFailed: (error) => verdicts.memberError(error),
+    });
+  }
+
+  get job(): Job | null {
+    return this.current;
+  }
+
+  begin(kind: JobKind, doneBytes: number): Job {
+    assert(this.current === null, "one work runs at a time");
+    const { core, jobs } = this;
+    const array = { name: core.name, uuid: core.uuid };
+    const job = jobs.start({ kind, array, total: core.geometry.memberSizeBytes });
+    job.goOnFrom(doneBytes);
+    this.takeUp(job);
+    return job;
+  }
+
+  /** A job that was begun before goes on. */
+  takeUp(job: Job): void {
+    assert(this.current === null, "one work runs at a time");
+    this.current = job;
+    this.abortReason = null;
+    // Requests that came before the work began do not slow it down.
+    this.seenRequests = this.requestCount();
+    this.checkpointLater();
+  }
+
+  finish(job: Job, state: "done" | "failed" | "cancelled" | "paused", error: string | null): void {
+    assert(this.current === job, "the work that ends is the one that runs");
+    this.current = null;
+    if (state === "done") job.done = job.total;
+    this.jobs.end(job, state, error);
+    this.core.changed.raise();
+    // The next work starts in a turn of its own.
+    this.core.context.timers.scheduleAfter(0, this.hasEnded);
+  }
+
+  /** Whatever runs cannot go on; the first reason counts. */
+  abort(reason: string): void {
+    if (this.current !== null) this.abortReason ??= reason;
+  }
+
+  get shouldStop(): boolean {
+    return this.isStopping || this.abortReason !== null || this.current?.wish !== "go-on";
+  }
+
+  /**
+   * The lock of a stripe, or -1 where the work is over: while it waited for the lock a member may
+   * have failed, and another drive may have its role already.
+   */
+  async holdFor(stripe: number): Promise<number> {
+    const { engine } = this.core;
+    const held = await engine.holdStripe(stripe);
+    if (this.abortReason === null) return held;
+    engine.releaseStripe(held);
+    return -1;
+  }
+
+  /** Works on the stripes of `progress` up to `toStripe`: true when all of them are done. */
+  sweep(
+    progress: SyncProgress,
+    options: { toStripe: number; speedMax?: number; work: StripeWork },
+  ): Promise<boolean> {
+    const { geometry, tuning, context } = this.core;
+    const ownSpeedMax = options.speedMax ?? Number.POSITIVE_INFINITY;
+    return new Sweep({
+      pool: context.enginePool,
+      timers: context.timers,
+      fromStripe: progress.cursor,
+      nextOf: (stripe) => progress.nextOf(stripe),
+      toStripe: Math.min(geometry.stripeCount, options.toStripe),
+      chunkBytes: geometry.chunkBytes,
+      bufferBytes: this.stripes.bufferBytes,
+      work: options.work,
+      shouldStop: () => this.shouldStop,
+      limits: () => ({
+        speedMin: tuning.syncSpeedMin,
+        speedMax: Math.min(tuning.syncSpeedMax, ownSpeedMax),
+      }),
+      isBusy: () => this.isBusy(),
+    }).run();
+  }
+
+  private isBusy(): boolean {
+    const requestCount = this.requestCount();
+    const nowMs = this.core.context.clock.nowMs();
+    if (requestCount !== this.seenRequests) {
+      this.seenRequests = requestCount;
+      this.busyUntilMs = nowMs + BUSY_MS;
+    }
+    return nowMs < this.busyUntilMs;
+  }
+
+  // How far it has come ----------------------------------------------------------------------
+
+  /** All stripes below `cursor` are done. */
+  advance(cursor: number): void {
+    assert(this.current !== null, "there is work that comes on");
+    const { core } = this;
+    const nowMs = core.context.clock.nowMs();
+    this.current.advance(cursor * core.geometry.chunkBytes, nowMs);
+    if (nowMs < this.checkpointAtMs) return;
+    // None while another one is under way, however long that takes.
+    this.checkpointAtMs = Number.POSITIVE_INFINITY;
+    const isScrub = this.current.kind === "check" || this.current.kind === "repair";
+    if (isScrub) return;
+    inBackground(
+      this.checkpoint().then(() => this.checkpointLater()),
+      core.guard,
+    );
+  }
+
+  private checkpointLater(): void {
+    this.checkpointAtMs = this.core.context.clock.nowMs() + CHECKPOINT_MS;
+  }
+
+  /** Records how far rebuild and resync have come, after a flush of all that. */
+  checkpoint(): Promise<void> {
+    // One that is under way knows less.
+    this.checkpointing = this.checkpointing.then(() => this.writeCheckpoint());
+    return this.checkpointing;
+  }
+
+  private async writeCheckpoint(): Promise<void> {
+    const { core } = this;
+    const { members, engine } = core;
+    const { rebuild, resync } = members;
+    if (core.isFailed || (rebuild === null && resync === null)) return;
+    const rebuilt = rebuild?.cursor ?? 0;
+    const resynced = resync?.cursor ?? 0;
+    // Order: what a superblock says to be done has been flushed on every member.
+    if (!(await engine.flush())) return;
+    if (rebuild !== null) rebuild.durableStripe = rebuilt;
+    if (resync !== null) resync.durableStripe = resynced;
+    if (!(await core.record())) return;
+    if (rebuild !== null && members.rebuild === rebuild) members.recordedRebuildStripe = rebuilt;
+  }
+
+  // What a stripe met ------------------------------------------------------------------------
+
+  /** A member has no room: no fault of its, and the work waits, for which the job says why. */
+  isRefused(result: StripeResult): boolean {
+    const isRefused = result.kind !== "done" && result.error.outcome === Outcome.noSpace;
+    if (isRefused) this.current!.result["waits"] = `no space: ${this.reasonOf(result)}`;
+    else delete this.current?.result["waits"];
+    return isRefused;
+  }
+
+  reasonOf(result: StripeResult): string {
+    if (result.kind === "done") return "the member left the array";
+    const { role, op, offset } = result.error;
+    const drive = this.core.roster.driveAt(role)?.name ?? `role ${role}`;
+    return `${op === Op.read ? "read" : "write"} error on drive ${drive} at byte ${offset}`;
+  }
+}
