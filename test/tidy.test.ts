@@ -1,26 +1,23 @@
 /**
  * The tree keeps its own rules: layers, purity, sizes, headers, nothing left over.
  *
- * Method: the rules (helpers/tidy-rules.ts) are pure functions. First they meet planted violations
+ * Method: the rules (helpers/tidy/) are pure functions. First they meet planted violations
  * of every kind, and the nearest thing that is allowed; then every file of the tree.
  */
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { checkFile } from "./helpers/tidy/file.ts";
 import {
-  blank,
-  checkFile,
   checkLayers,
-  checkLeftovers,
   checkPurity,
   checkSets,
-  checkShape,
-  checkTopEntries,
   checkWorkers,
   LAYERS,
   ROOTS,
-  type Violation,
-} from "./helpers/tidy-rules.ts";
+} from "./helpers/tidy/layers.ts";
+import { checkLeftovers, checkShape, checkTopEntries } from "./helpers/tidy/shape.ts";
+import { blank, type Violation } from "./helpers/tidy/source.ts";
 
 const TOP = resolve(import.meta.dir, "..");
 
@@ -294,7 +291,7 @@ describe("leftovers", () => {
 
 describe("blank", () => {
   test("blank: every construct: as long as the source, line ends kept", () => {
-    const path = join(import.meta.dir, "helpers", "tidy-rules.ts");
+    const path = join(import.meta.dir, "helpers", "tidy", "source.ts");
     for (const source of [
       readFileSync(path, "utf8"),
       readFileSync(import.meta.path, "utf8"),
