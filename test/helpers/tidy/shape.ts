@@ -11,7 +11,20 @@ const SWITCHED_OFF = new RegExp(
   "g",
 );
 
-const FILE_LINES_MAX = 560;
+const FILE_LINES_MAX = 500;
+const LISTED_FILE_LINES_MAX = 560;
+
+/** Files that are longer still. One that is not any more has to leave the list. */
+export const LONG_FILES: ReadonlySet<string> = new Set([
+  "src/appliance/service.ts",
+  "src/array/raid-array.ts",
+  "src/array/sync/synchronizer.ts",
+  "src/nbd/server.ts",
+  "src/raid5/engine.ts",
+  "src/raid5/rows/careful-rows.ts",
+  "src/raid5/stripe/runner.ts",
+]);
+
 const COLUMNS_MAX = 100;
 const LONG_STRING = /["'`][^"'`]{24,}/;
 
@@ -34,12 +47,20 @@ const TOP_ENTRIES = new Set([
 ]);
 
 /** Sizes, the header comment, tests that are switched off. */
-export function checkShape(path: string, source: string): Violation[] {
+export function checkShape(
+  path: string,
+  source: string,
+  longFiles: ReadonlySet<string> = LONG_FILES,
+): Violation[] {
   if (!path.endsWith(".ts")) return [];
   const violations: Violation[] = [];
   const lines = source.replace(/\n$/, "").split("\n");
-  if (!path.startsWith("test/") && lines.length > FILE_LINES_MAX) {
-    const message = `${lines.length} lines; at most ${FILE_LINES_MAX}`;
+  const most = longFiles.has(path) ? LISTED_FILE_LINES_MAX : FILE_LINES_MAX;
+  if (!path.startsWith("test/") && lines.length > most) {
+    violations.push({ path, line: 0, message: `${lines.length} lines; at most ${most}` });
+  }
+  if (longFiles.has(path) && lines.length <= FILE_LINES_MAX) {
+    const message = `at most ${FILE_LINES_MAX} lines now: take it off LONG_FILES`;
     violations.push({ path, line: 0, message });
   }
   if (!/\w/.test(/^\/\*\*.*?\*\//s.exec(source)?.[0] ?? "")) {
