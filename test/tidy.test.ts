@@ -21,6 +21,7 @@ import {
 } from "./helpers/tidy/layers.ts";
 import { checkLeftovers, checkShape, checkTopEntries } from "./helpers/tidy/shape.ts";
 import { blank, type Violation } from "./helpers/tidy/source.ts";
+import { checkWriteRules } from "./helpers/tidy/write-rules.ts";
 
 const TOP = resolve(import.meta.dir, "..");
 
@@ -364,6 +365,12 @@ describe("tree", () => {
     expect(checkCircles(sources)).toEqual([]);
     expect(checkAssertions(sources)).toEqual([]);
     expect(checkLists((path) => sources.has(path))).toEqual([]);
+  });
+
+  test("tree: the write rules: at home, kept and guarded", () => {
+    const cited = texts.filter((path) => /^(?:src|test)\/.*\.(?:ts|md)$/.test(path));
+    const byPath = new Map(cited.map((path) => [path, readFileSync(join(TOP, path), "utf8")]));
+    expect(checkWriteRules(byPath)).toEqual([]);
   });
 
   test("tree: package-lock.json: names no registry host", () => {
