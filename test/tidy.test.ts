@@ -19,6 +19,7 @@ import {
   LAYERS,
   ROOTS,
 } from "./helpers/tidy/layers.ts";
+import { checkReadmes } from "./helpers/tidy/readmes.ts";
 import { checkLeftovers, checkShape, checkTopEntries } from "./helpers/tidy/shape.ts";
 import { blank, type Violation } from "./helpers/tidy/source.ts";
 import { checkWriteRules } from "./helpers/tidy/write-rules.ts";
@@ -371,6 +372,14 @@ describe("tree", () => {
     const cited = texts.filter((path) => /^(?:src|test)\/.*\.(?:ts|md)$/.test(path));
     const byPath = new Map(cited.map((path) => [path, readFileSync(join(TOP, path), "utf8")]));
     expect(checkWriteRules(byPath)).toEqual([]);
+  });
+
+  test("tree: READMEs: one in each folder, with all of its files and no others", () => {
+    const paths = ["src", "test", "ffi"].flatMap(filesBelow);
+    const readmes = texts.filter((path) => /^(?:src|test)\/(?:.*\/)?README\.md$/.test(path));
+    const byPath = new Map(readmes.map((path) => [path, readFileSync(join(TOP, path), "utf8")]));
+    expect(checkReadmes(byPath, paths)).toEqual([]);
+    expect(byPath.size).toBeGreaterThan(10);
   });
 
   test("tree: package-lock.json: names no registry host", () => {
