@@ -3,9 +3,12 @@
  * there, and each rule there says who keeps it and which tests guard it.
  *
  *   #### 7. What says "done" comes after a flush …      numbered from 1, without a gap
- *   Prevents: …
- *   Kept by: `members/flusher.ts`, …                    from src/raid5/ or from src/
- *   Tests: `test/sim/raid5/rules.test.ts`, …            each has a test named "rule 7: …"
+ *   - Prevents: …
+ *   - Kept by: `members/flusher.ts`, …                  from src/raid5/ or from src/
+ *   - Tests: `test/sim/raid5/rules.test.ts`, …          one of them has a test named "rule 7: …"
+ *
+ * A mutation that breaks a rule (test/mutations) changes a line that keeps it: its file is among
+ * those that are named.
  */
 import { lineOf, type Violation } from "./source.ts";
 
@@ -21,8 +24,18 @@ interface WriteRule {
 const CITATION =
   /\b(?:write-)?rules?[\s*/]+(\d+(?:(?:,[\s*/]+(?:and[\s*/]+)?|[\s*/]+and[\s*/]+)\d+)*)/gi;
 
+/** A line that keeps a rule, as test/mutations knows it. */
+export interface RuleBreak {
+  /** Null: it keeps none of them. */
+  readonly rule: number | null;
+  readonly file: string;
+}
+
 /** `texts`: every source and README of src/ and test/, by path. */
-export function checkWriteRules(texts: ReadonlyMap<string, string>): Violation[] {
+export function checkWriteRules(
+  texts: ReadonlyMap<string, string>,
+  breaks: readonly RuleBreak[],
+): Violation[] {
   const rules = rulesIn(texts.get(WRITE_RULES_HOME) ?? "");
   const numbers = new Set(rules.map(({ number }) => number));
   const violations: Violation[] = [];
@@ -33,10 +46,10 @@ export function checkWriteRules(texts: ReadonlyMap<string, string>): Violation[]
   for (const [index, rule] of rules.entries()) {
     const { number, line, text } = rule;
     if (number !== index + 1) home(line, `rule ${number} stands where ${index + 1} belongs`);
-    if (!/^Prevents: \S/m.test(text)) home(line, `rule ${number} does not say what it prevents`);
-    for (const message of [...keepersAmiss(rule, texts), ...testsAmiss(rule, texts)]) {
-      home(line, message);
-    }
+    if (!/^- Prevents: \S/m.test(text)) home(line, `rule ${number} does not say what it prevents`);
+    const files = breaks.filter((each) => each.rule === number).map(({ file }) => file);
+    for (const message of keepersAmiss(rule, texts, files)) home(line, message);
+    for (const message of testsAmiss(rule, texts)) home(line, message);
   }
   for (const [path, text] of texts) {
     for (const { number, line } of citationsIn(text)) {
@@ -56,30 +69,42 @@ function rulesIn(readme: string): WriteRule[] {
   });
 }
 
-/** The names in backquotes of a paragraph that begins with `label`. */
+/** The names in backquotes of the item of a list that begins with `label`. */
 function namesOf(text: string, label: string): string[] {
-  const paragraph = new RegExp(`^${label}:((?:.*\\n?)*?)(?=^[A-Z][a-z ]*:|^\\s*$|$(?![^]))`, "m");
-  const found = paragraph.exec(text)?.[1] ?? "";
-  return [...found.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
+  const item = text.split(/^(?=- )|\n\s*\n/m).find((each) => each.startsWith(`- ${label}:`));
+  return [...(item ?? "").matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
 }
 
-function keepersAmiss({ number, text }: WriteRule, texts: ReadonlyMap<string, string>): string[] {
+function keepersAmiss(
+  { number, text }: WriteRule,
+  texts: ReadonlyMap<string, string>,
+  broken: readonly string[],
+): string[] {
   const names = namesOf(text, "Kept by");
   if (names.length === 0) return [`rule ${number} names no file that keeps it`];
-  return names
-    .filter((name) => !texts.has(`src/raid5/${name}`) && !texts.has(`src/${name}`))
-    .map((name) => `rule ${number} is kept by ${name}, which does not exist`);
+  const strangers = names.filter((name) => !pathsOf(name).some((path) => texts.has(path)));
+  const keepers = new Set(names.flatMap(pathsOf));
+  const unnamed = [...new Set(broken)].filter((file) => !keepers.has(file));
+  return [
+    ...strangers.map((name) => `rule ${number} is kept by ${name}, which does not exist`),
+    ...unnamed.map((file) => `a mutation breaks rule ${number} in ${file}, which it does not name`),
+  ];
+}
+
+function pathsOf(name: string): string[] {
+  return [`src/raid5/${name}`, `src/${name}`];
 }
 
 function testsAmiss({ number, text }: WriteRule, texts: ReadonlyMap<string, string>): string[] {
   const names = namesOf(text, "Tests");
   if (names.length === 0) return [`rule ${number} names no test that guards it`];
+  const strangers = names.filter((name) => !name.endsWith(".test.ts") || !texts.has(name));
+  if (strangers.length > 0) {
+    return strangers.map((name) => `rule ${number} names ${name}, which is no test`);
+  }
   const guard = new RegExp(`\\brule ${number}\\b`);
-  return names.flatMap((name) => {
-    const source = name.endsWith(".test.ts") ? texts.get(name) : undefined;
-    if (source === undefined) return [`rule ${number} names ${name}, which is no test`];
-    return guard.test(source) ? [] : [`${name} has no test of rule ${number}`];
-  });
+  if (names.some((name) => guard.test(texts.get(name)!))) return [];
+  return [`none of its tests is named for rule ${number}`];
 }
 
 function citationsIn(text: string): { number: number; line: number }[] {

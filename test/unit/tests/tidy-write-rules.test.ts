@@ -5,7 +5,11 @@
  * Method: a small tree with two rules that is right; one change at a time.
  */
 import { expect, test } from "bun:test";
-import { checkWriteRules, WRITE_RULES_HOME } from "../../helpers/tidy/write-rules.ts";
+import {
+  checkWriteRules,
+  type RuleBreak,
+  WRITE_RULES_HOME,
+} from "../../helpers/tidy/write-rules.ts";
 
 /** In two parts, so that nothing here is a citation itself. */
 const RULES = "write-" + "rules";
@@ -15,17 +19,23 @@ const README = `# raid5
 ### Rows
 #### 1. Parity first
 What it asks for.
-Prevents: a loss.
-Kept by: \`stripe/plan.ts\`,
-\`array/x.ts\`
-Tests: \`test/unit/plan.test.ts\`
+- Prevents: a loss.
+- Kept by: \`stripe/plan.ts\`,
+  \`array/x.ts\`
+- Tests: \`test/unit/plan.test.ts\`
 
 #### 2. A flush
 What it asks for.
-Prevents: another loss.
-Kept by: \`stripe/plan.ts\`
-Tests: \`test/unit/plan.test.ts\`, \`test/sim/rules.test.ts\`
+- Prevents: another loss.
+- Kept by: \`stripe/plan.ts\`
+- Tests: \`test/unit/plan.test.ts\`, \`test/sim/rules.test.ts\`
 `;
+
+const BREAKS: readonly RuleBreak[] = [
+  { rule: 1, file: "src/array/x.ts" },
+  { rule: 1, file: "src/raid5/stripe/plan.ts" },
+  { rule: null, file: "src/md/x.ts" },
+];
 
 function tree(changes: Readonly<Record<string, string | null>> = {}): Map<string, string> {
   const files = new Map([
@@ -43,7 +53,7 @@ function tree(changes: Readonly<Record<string, string | null>> = {}): Map<string
 }
 
 function amiss(changes: Readonly<Record<string, string | null>>): string[] {
-  return checkWriteRules(tree(changes)).map(({ path, message }) => `${path}: ${message}`);
+  return checkWriteRules(tree(changes), BREAKS).map(({ path, message }) => `${path}: ${message}`);
 }
 
 function readmeAmiss(from: string, to: string): string[] {
@@ -54,7 +64,7 @@ function readmeAmiss(from: string, to: string): string[] {
 }
 
 test("write rules: a tree that is right: no word", () => {
-  expect(checkWriteRules(tree())).toEqual([]);
+  expect(checkWriteRules(tree(), BREAKS)).toEqual([]);
 });
 
 test("write rules: cited and not listed: told with the place, in every wording", () => {
@@ -69,7 +79,7 @@ test("write rules: cited and not listed: told with the place, in every wording",
     `${"Rule"} 3: x`,
     `${"rules"} 1, and 3`,
   ]) {
-    const [violation, ...more] = checkWriteRules(tree({ "src/md/x.ts": `x\n${citation}` }));
+    const [violation, ...more] = checkWriteRules(tree({ "src/md/x.ts": `x\n${citation}` }), BREAKS);
     expect(violation).toEqual({
       path: "src/md/x.ts",
       line: 2,
@@ -94,37 +104,48 @@ test("write rules: a number left out, or twice: told", () => {
 
 test("write rules: what it prevents is not said: told", () => {
   const message = "rule 1 does not say what it prevents";
-  expect(readmeAmiss("Prevents: a loss.\n", "")).toEqual([message]);
+  expect(readmeAmiss("- Prevents: a loss.\n", "")).toEqual([message]);
   expect(readmeAmiss("Prevents: a loss.", "Prevents:")).toEqual([message]);
 });
 
 test("write rules: nobody keeps it, or a file that is not there: told", () => {
-  expect(readmeAmiss("Kept by: `stripe/plan.ts`,\n`array/x.ts`\n", "")).toEqual([
+  expect(readmeAmiss("- Kept by: `stripe/plan.ts`,\n  `array/x.ts`\n", "")).toEqual([
     "rule 1 names no file that keeps it",
   ]);
   expect(amiss({ "src/array/x.ts": null })).toEqual([
     `${WRITE_RULES_HOME}: rule 1 is kept by array/x.ts, which does not exist`,
   ]);
-  expect(readmeAmiss("`array/x.ts`", "`plan.ts`")).toEqual([
+  expect(readmeAmiss("`array/x.ts`", "`array/x.ts`, `plan.ts`")).toEqual([
     "rule 1 is kept by plan.ts, which does not exist",
   ]);
 });
 
 test("write rules: no test guards it, or one that is none: told", () => {
-  expect(readmeAmiss("Tests: `test/unit/plan.test.ts`\n", "")).toEqual([
+  expect(readmeAmiss("- Tests: `test/unit/plan.test.ts`\n", "")).toEqual([
     "rule 1 names no test that guards it",
   ]);
   expect(amiss({ "test/sim/rules.test.ts": null })).toEqual([
     `${WRITE_RULES_HOME}: rule 2 names test/sim/rules.test.ts, which is no test`,
   ]);
-  expect(readmeAmiss("Tests: `test/unit/plan.test.ts`\n", "Tests: `src/array/x.ts`\n")).toEqual([
+  expect(readmeAmiss("`test/unit/plan.test.ts`\n\n", "`src/array/x.ts`\n\n")).toEqual([
     "rule 1 names src/array/x.ts, which is no test",
   ]);
 });
 
-test("write rules: a test named for it that has none of it: told", () => {
-  expect(amiss({ "test/sim/rules.test.ts": 'test("rule 1: rule 22: z", f);' })).toEqual([
-    `${WRITE_RULES_HOME}: test/sim/rules.test.ts has no test of rule 2`,
+test("write rules: no test is named for it: told; one of several is enough", () => {
+  const misnamed = 'test("rule 1: rule 22: z", f);';
+  expect(amiss({ "test/sim/rules.test.ts": misnamed })).toEqual([
     "test/sim/rules.test.ts: cites rule 22, which does not exist",
+  ]);
+  expect(amiss({ "test/unit/plan.test.ts": 'test("rule 1: x", f);' })).toEqual([]);
+  expect(amiss({ "test/unit/plan.test.ts": 'test("rule 2: x", f);' })).toEqual([
+    `${WRITE_RULES_HOME}: none of its tests is named for rule 1`,
+  ]);
+});
+
+test("write rules: a mutation breaks it in a file that is not named: told once", () => {
+  const more = { rule: 2, file: "src/array/x.ts" };
+  expect(checkWriteRules(tree(), [...BREAKS, more, more]).map(({ message }) => message)).toEqual([
+    "a mutation breaks rule 2 in src/array/x.ts, which it does not name",
   ]);
 });
