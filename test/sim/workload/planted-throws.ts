@@ -7,7 +7,7 @@
  * - `planted.arm(site, nth)`: of the calls between `begin` and `pause` the nth throws, once.
  */
 import { join, relative } from "node:path";
-import { blank } from "../../helpers/tidy-rules.ts";
+import { blank } from "../../helpers/tidy/source.ts";
 
 const TOP = join(import.meta.dir, "../../..");
 const FOLDERS = /\/src\/(?:array|raid5|md|parity)\/.+\.ts$/;
