@@ -10,6 +10,7 @@ import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
+import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 
 export interface Mutation {
@@ -1087,6 +1088,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DRIVE_MUTATIONS,
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
+  ...ROSTER_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,

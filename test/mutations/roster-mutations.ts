@@ -1,0 +1,60 @@
+/** Ways to break the seats of an array and what keeps others in step with them (running/roster.ts). */
+import type { Mutation } from "./mutations.ts";
+
+const SEATS = ["./test/unit/array/roster.test.ts"];
+const RULES = ["./test/sim/raid5/rules.test.ts"];
+const RETURNING = ["./test/sim/array/returning.test.ts"];
+const SEEDS = ["./test/sim/seeds.test.ts"];
+const ROSTER = "src/array/running/roster.ts";
+
+export const ROSTER_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "roster: a member that fails stays in the engine's set",
+    rule: null,
+    file: ROSTER,
+    find: 'if (wasMember) effects.push({ kind: "leave-set" });',
+    replace: "",
+    test: SEATS,
+  },
+  {
+    name: "roster: the superblocks are not told that a member is faulty",
+    rule: null,
+    file: "src/array/raid-array.ts",
+    find: 'roster.setDeviceRole(effect.drive, effect.as === "role" ? role : Role[effect.as]);',
+    replace: "roster.setDeviceRole(effect.drive, role);",
+    test: RULES,
+  },
+  {
+    name: "roster: a write is acknowledged before the failure is on record",
+    rule: null,
+    file: "src/array/raid-array.ts",
+    find: "    core.engine.beginRecord();\n",
+    replace:
+      "    core.engine.beginRecord();\n    core.engine.endRecord();\n    core.engine.beginRecord();\n",
+    test: SEEDS,
+  },
+  {
+    name: "roster: a seat is taken although it is only named",
+    rule: null,
+    file: ROSTER,
+    find: 'if (step === "naming" && event.kind === "seated") {',
+    replace: 'if (step === "naming" && event.kind === "filled") {',
+    test: SEATS,
+  },
+  {
+    name: "roster: a drive that is being filled is told to be in sync",
+    rule: null,
+    file: ROSTER,
+    find: 'return seat.step === "committing" ? "in-sync" : "rebuilding";',
+    replace: 'return seat.step === "naming" ? "rebuilding" : "in-sync";',
+    test: RETURNING,
+  },
+  {
+    name: "roster: the number of a drive that left stays taken",
+    rule: null,
+    file: "src/array/sync/seating.ts",
+    find: "      roster.setDeviceRole(drive, Role.spare);\n      // A spare",
+    replace: "      // A spare",
+    test: ["./test/sim/array/command-storm.test.ts"],
+  },
+];
