@@ -9,8 +9,9 @@
  */
 
 import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
-import { assert } from "../base/assert.ts";
+import { assert, assertShared } from "../base/assert.ts";
 import { EAGAIN } from "../base/errno.ts";
+import { FreeList } from "../base/free-list.ts";
 import type { Log } from "../base/log.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
@@ -68,7 +69,7 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly admission: Admission<Session>;
   /** By index; made on first use, then reused. */
   private readonly sessions: Session[] = [];
-  private readonly freeSessions: Session[] = [];
+  private readonly freeSessions: FreeList;
   private readonly dirty: Session[] = [];
   private readonly runnable: Session[] = [];
   private readonly closed: Session[] = [];
@@ -119,6 +120,7 @@ export class NbdServer implements SessionHost, Catalog {
       stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    this.freeSessions = new FreeList(maxConnections);
     this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.table = new ExportTable({
       onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
@@ -348,7 +350,7 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   private get hasFreeSession(): boolean {
-    return this.freeSessions.length > 0 || this.sessions.length < this.limits.maxConnections;
+    return this.freeSessions.available > 0;
   }
 
   /** Silent clients must not keep others out until their time is over. False: there is none. */
@@ -359,10 +361,10 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   private takeSession(): Session | undefined {
-    const reused = this.freeSessions.pop();
-    if (reused !== undefined) return reused;
-    const index = this.sessions.length;
-    if (index === this.limits.maxConnections) return undefined;
+    const index = this.freeSessions.take();
+    if (index < 0) return undefined;
+    if (index < this.sessions.length) return this.sessions[index];
+    assertShared(index === this.sessions.length, "sessions are made one after the other");
     const bufferAddress = this.buffersAddress + index * this.limits.receiveBufferBytes;
     let session: Session | undefined;
     const token = this.loop.addHandler((ready) => {
@@ -433,7 +435,7 @@ export class NbdServer implements SessionHost, Catalog {
   private releaseClosed(): void {
     for (const session of this.closed) {
       this.door.release(session);
-      this.freeSessions.push(session);
+      this.freeSessions.give(session.index);
     }
     this.closed.length = 0;
   }

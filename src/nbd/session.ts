@@ -229,7 +229,7 @@ export class Session {
     this.host.kernel.close(this.fd);
     this.fd = -1;
     this.transmission.dropPayload();
-    this.transmission.releaseList(this.outbox.reset());
+    this.outbox.reset();
     if (this.nbdExport !== null) this.host.leaveExport(this.nbdExport);
     if (reason !== null) {
       const name = this.nbdExport?.name ?? "";

@@ -382,16 +382,6 @@ export class Transmission implements Negotiated {
     this.onRoom();
   }
 
-  /** Gives back the slots of a list that starts with `first`. */
-  releaseList(first: number): void {
-    let slot = first;
-    while (slot !== NO_SLOT) {
-      const next = this.tools.requests.next[slot]!;
-      this.release(slot);
-      slot = next;
-    }
-  }
-
   private freeRun(slot: number): void {
     const requests = this.tools.requests;
     const run = requests.runAddress[slot]!;

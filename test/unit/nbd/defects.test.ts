@@ -18,7 +18,7 @@ type Methods = Record<string, Method>;
 
 const CALLS_MAX = 3;
 /** What takes a socket, or ends it, may not fail as well: then nothing is known of the socket. */
-const ENDS = new Set(["constructor", "close", "enter", "stopWaiting", "release", "releaseList"]);
+const ENDS = new Set(["constructor", "close", "enter", "stopWaiting", "release"]);
 ENDS.add("takeOver").add("reset").add("dropPayload").add("forget").add("freeRun");
 const PLACES = { Session, Transmission, Outbox, ReceiveBuffer } as const;
 
