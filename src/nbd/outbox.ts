@@ -12,7 +12,7 @@ import { EAGAIN, EINTR } from "../base/errno.ts";
 import { IndexQueue } from "../base/index-queue.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
-import type { RequestTable } from "./request-table.ts";
+import type { ClientRequests } from "./client-requests.ts";
 
 export const IOVEC_BYTES = 16;
 /** Half of them headers, half payloads. */
@@ -24,7 +24,7 @@ const HIGH_WORD = 0x1_0000_0000;
 export interface OutboxTools {
   readonly kernel: SocketKernel;
   readonly memory: SharedMemory;
-  readonly requests: RequestTable;
+  readonly requests: ClientRequests;
   /** Room for IOVEC_COUNT iovecs. */
   readonly iovecsAddress: number;
   /** Room for STAGING_BYTES. */

@@ -20,6 +20,7 @@ import type { SlabPool } from "../block/pool.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
+import { ClientRequests } from "./client-requests.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
 import type { Catalog, ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
@@ -27,10 +28,9 @@ import { type Listener, Listeners } from "./listeners.ts";
 import type { Greeted } from "./negotiator.ts";
 import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
-import { RequestTable } from "./request-table.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { SessionDoor } from "./session-door.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -53,7 +53,7 @@ export class NbdServer implements SessionHost, Catalog {
   readonly kernel: SocketKernel;
   readonly memory: SharedMemory;
   readonly pool: SlabPool;
-  readonly requests: RequestTable;
+  readonly requests: ClientRequests;
   readonly gate: PayloadGate;
   readonly limits: NbdLimits;
   readonly log: Log;
@@ -104,7 +104,7 @@ export class NbdServer implements SessionHost, Catalog {
       alignment: ROW_BYTES,
     });
     const slots = maxConnections * maxRequestsPerConnection;
-    this.requests = new RequestTable({
+    this.requests = new ClientRequests({
       connections: maxConnections,
       perConnection: maxRequestsPerConnection,
       headersAddress: carver.carve({

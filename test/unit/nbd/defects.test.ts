@@ -7,10 +7,15 @@
 import { expect, test } from "bun:test";
 import { SharedAssertionError } from "../../../src/base/assert.ts";
 import { Outbox } from "../../../src/nbd/outbox.ts";
-import { Command, encodeInfoRequest, encodeOption, OptionCode } from "../../../src/nbd/protocol.ts";
 import { ReceiveBuffer } from "../../../src/nbd/receive-buffer.ts";
 import { Session } from "../../../src/nbd/session.ts";
 import { Transmission } from "../../../src/nbd/transmission.ts";
+import {
+  Command,
+  encodeInfoRequest,
+  encodeOption,
+  OptionCode,
+} from "../../../src/nbd/wire-format.ts";
 import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../../helpers/nbd-bench.ts";
 
 type Method = (this: unknown, ...words: unknown[]) => unknown;

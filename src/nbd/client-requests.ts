@@ -13,13 +13,13 @@
 import { assertShared } from "../base/assert.ts";
 import { FreeList } from "../base/free-list.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export const SlotState = { free: 0, receiving: 1, inArray: 2, reply: 3 } as const;
 
 export const NO_SLOT = -1;
 
-export class RequestTable {
+export class ClientRequests {
   readonly perConnection: number;
   readonly state: Uint8Array;
   /** The command on the wire, and its flags. */
