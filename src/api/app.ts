@@ -12,7 +12,7 @@
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Next } from "hono";
-import type { Appliance } from "../appliance/service.ts";
+import type { Appliance } from "../appliance/appliance.ts";
 import { AssertionError } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import { refuseTcp, type TcpGuard } from "./auth.ts";

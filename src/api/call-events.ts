@@ -7,7 +7,7 @@
  *
  * Never the token, the query or the body.
  */
-import type { Appliance } from "../appliance/service.ts";
+import type { Appliance } from "../appliance/appliance.ts";
 import type { ArrayEvent } from "../array/protocol.ts";
 
 const PATH_CHARACTERS_MAX = 200;

@@ -28,10 +28,14 @@ export class AsyncIo {
   private readonly table: IoTable;
   private readonly timers: Timers;
   private readonly owner: number;
-  /** By ticket (IoTable.context): who takes the answer, and as which. */
+  /**
+   * Who takes the answer, and as which, by the number that the request had when it was started:
+   * nobody else gets that number before, even where the request is given up, and answered by
+   * another.
+   */
   private readonly waiters: (IoWaiter | null)[] = [];
   private readonly places: number[] = [];
-  private readonly freeTickets: number[] = [];
+  private underWay = 0;
   private readonly router: OutcomeRegistrar;
   private state: "open" | "closing" | "sealed" = "open";
 
@@ -40,13 +44,13 @@ export class AsyncIo {
     this.timers = options.timers;
     this.router = options.router;
     this.owner = options.router.register((request, outcome, errno) => {
-      const ticket = this.table.context[request]!;
-      const waiter = this.waiters[ticket]!;
-      this.waiters[ticket] = null;
-      this.freeTickets.push(ticket);
+      const started = this.table.context[request]!;
+      const waiter = this.waiters[started]!;
+      this.waiters[started] = null;
+      this.underWay -= 1;
       this.table.free(request);
       if (this.state === "closing") this.leaveWhenIdle();
-      waiter.answered(this.places[ticket]!, outcome, errno);
+      waiter.answered(this.places[started]!, outcome, errno);
     });
   }
 
@@ -62,7 +66,7 @@ export class AsyncIo {
   }
 
   private leaveWhenIdle(): void {
-    if (this.freeTickets.length === this.waiters.length) this.router.unregister(this.owner);
+    if (this.underWay === 0) this.router.unregister(this.owner);
   }
 
   read(device: RetryFilter, range: Range): Promise<IoAnswer> {
@@ -152,10 +156,10 @@ export class AsyncIo {
     table.bytes[request] = bytes;
     table.address[request] = address;
     table.owner[request] = this.owner;
-    const ticket = this.freeTickets.pop() ?? this.waiters.length;
-    this.waiters[ticket] = waiter;
-    this.places[ticket] = place;
-    table.context[request] = ticket;
+    table.context[request] = request;
+    this.waiters[request] = waiter;
+    this.places[request] = place;
+    this.underWay += 1;
     device.submit(request);
   }
 }

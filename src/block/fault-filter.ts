@@ -12,6 +12,7 @@ import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, OP_NAMES, Op } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { BlockDevice, CompletionHandler } from "./device.ts";
+import { Filter } from "./filter.ts";
 import { submitFailure } from "./io-error.ts";
 
 export interface FaultRule {
@@ -40,9 +41,8 @@ interface ActiveRule {
 
 const POISON = 0xdb;
 
-export class FaultFilter implements BlockDevice {
+export class FaultFilter extends Filter implements BlockDevice {
   onComplete: CompletionHandler = () => {};
-  private readonly next: BlockDevice;
   private readonly table: IoTable;
   private readonly timers: Timers;
   private readonly memory: SharedMemory;
@@ -56,23 +56,10 @@ export class FaultFilter implements BlockDevice {
     timers: Timers;
     memory: SharedMemory;
   }) {
-    this.next = options.next;
+    super(options.next);
     this.table = options.table;
     this.timers = options.timers;
     this.memory = options.memory;
-    this.next.onComplete = (request, result) => this.completed(request, result);
-  }
-
-  get name(): string {
-    return this.next.name;
-  }
-
-  get sizeBytes(): number {
-    return this.next.sizeBytes;
-  }
-
-  get logicalBlockBytes(): number {
-    return this.next.logicalBlockBytes;
   }
 
   add(id: number, rule: FaultRule): void {
@@ -87,7 +74,7 @@ export class FaultFilter implements BlockDevice {
     return this.rules.find((active) => active.id === id)?.injected ?? 0;
   }
 
-  submit(request: number): void {
+  override submit(request: number): void {
     if (this.rules.length === 0) {
       this.next.submit(request);
       return;
@@ -109,7 +96,7 @@ export class FaultFilter implements BlockDevice {
     });
   }
 
-  private completed(request: number, result: number): void {
+  protected override completed(request: number, result: number): void {
     if (this.armed.size === 0 && this.rules.length === 0) {
       this.onComplete(request, result);
       return;

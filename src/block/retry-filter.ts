@@ -20,6 +20,7 @@ import { ROW_BYTES, roundDown } from "../base/units.ts";
 import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { BlockDevice } from "./device.ts";
+import { Filter } from "./filter.ts";
 import { classifyCompletion, errnoOf, Outcome, type OutcomeCode } from "./io-error.ts";
 import type { OutcomeRouter } from "./outcome-router.ts";
 import type { ReadOverlay } from "./read-overlay.ts";
@@ -59,7 +60,7 @@ export interface BufferPins {
 
 const State = { idle: 0, outstanding: 1, waiting: 2, abandoned: 3, sealed: 4 } as const;
 
-export class RetryFilter {
+export class RetryFilter extends Filter {
   readonly counters: RetryCounters = {
     read: 0,
     write: 0,
@@ -75,7 +76,6 @@ export class RetryFilter {
   onFenced: () => void = () => {};
   /** What reads find in place of what the drive holds; null: nothing. */
   overlay: ReadOverlay | null = null;
-  private readonly next: BlockDevice;
   private readonly table: IoTable;
   private readonly timers: Timers;
   private readonly router: OutcomeRouter;
@@ -99,7 +99,7 @@ export class RetryFilter {
     limits?: RetryLimits;
     pins?: BufferPins;
   }) {
-    this.next = options.next;
+    super(options.next);
     this.table = options.table;
     this.timers = options.timers;
     this.router = options.router;
@@ -110,22 +110,9 @@ export class RetryFilter {
     this.state = new Uint8Array(options.table.capacity);
     this.startedMs = new Float64Array(options.table.capacity);
     this.pins = options.pins ?? null;
-    this.next.onComplete = (request, result) => this.completed(request, result);
   }
 
-  get name(): string {
-    return this.next.name;
-  }
-
-  get sizeBytes(): number {
-    return this.next.sizeBytes;
-  }
-
-  get logicalBlockBytes(): number {
-    return this.next.logicalBlockBytes;
-  }
-
-  submit(request: number): void {
+  override submit(request: number): void {
     this.tries[request] = 0;
     this.mediaTries[request] = 0;
     this.doneBytes[request] = 0;
@@ -196,7 +183,7 @@ export class RetryFilter {
     this.next.submit(request);
   }
 
-  private completed(request: number, result: number): void {
+  protected override completed(request: number, result: number): void {
     if (this.state[request] === State.abandoned) {
       this.state[request] = State.idle;
       this.requestTotal -= 1;

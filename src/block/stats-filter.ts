@@ -2,8 +2,9 @@
 import type { Clock } from "../base/clock.ts";
 import { type IoTable, Op } from "../reactor/io-table.ts";
 import type { BlockDevice, CompletionHandler } from "./device.ts";
+import { Filter } from "./filter.ts";
 
-export class StatsFilter implements BlockDevice {
+export class StatsFilter extends Filter implements BlockDevice {
   onComplete: CompletionHandler = () => {};
   /** By OpCode. */
   readonly count = new Float64Array(5);
@@ -12,38 +13,24 @@ export class StatsFilter implements BlockDevice {
   inFlight = 0;
   /** Monotonic time of the last completion: shows that the drive is alive. */
   lastCompletionMs = 0;
-  private readonly next: BlockDevice;
   private readonly table: IoTable;
   private readonly clock: Clock;
   private readonly submittedMs: Float64Array;
 
   constructor(options: { next: BlockDevice; table: IoTable; clock: Clock }) {
-    this.next = options.next;
+    super(options.next);
     this.table = options.table;
     this.clock = options.clock;
     this.submittedMs = new Float64Array(options.table.capacity);
-    this.next.onComplete = (request, result) => this.completed(request, result);
   }
 
-  get name(): string {
-    return this.next.name;
-  }
-
-  get sizeBytes(): number {
-    return this.next.sizeBytes;
-  }
-
-  get logicalBlockBytes(): number {
-    return this.next.logicalBlockBytes;
-  }
-
-  submit(request: number): void {
+  override submit(request: number): void {
     this.submittedMs[request] = this.clock.nowMs();
     this.inFlight += 1;
     this.next.submit(request);
   }
 
-  private completed(request: number, result: number): void {
+  protected override completed(request: number, result: number): void {
     const op = this.table.op[request]!;
     const nowMs = this.clock.nowMs();
     this.inFlight -= 1;

@@ -56,6 +56,7 @@ export class BadBlockLog {
 
   constructor(entryCountMax: number = BAD_BLOCK_LOG_ENTRIES_MAX) {
     assert(entryCountMax > 0, "a log has room for entries");
+    assert(Number.isInteger(entryCountMax), "a log has room for whole entries");
     this.entryCountMax = Math.min(entryCountMax, BAD_BLOCK_LOG_ENTRIES_MAX);
   }
 
@@ -96,6 +97,7 @@ export class BadBlockLog {
     if (!this.enter(sector, lengthSectors)) return false;
     if (cause === "unwritten") this.doubt(sector, lengthSectors);
     else if (isNew) this.believe(sector, lengthSectors);
+    assert(this.covers(sector, lengthSectors), "what was entered is on the log");
     return true;
   }
 
@@ -104,11 +106,16 @@ export class BadBlockLog {
     if (!this.covers(sector, lengthSectors)) return;
     this.unread ??= new BadBlockLog(this.entryCountMax);
     this.unread.enter(sector, lengthSectors);
+    assert(this.unread.entries <= this.entryCountMax, "the unread list is no longer than the log");
   }
 
   /** They are not believed any more; nor is any other where the list of those cannot be cut. */
   private doubt(sector: number, lengthSectors: number): void {
     if (this.unread?.remove(sector, lengthSectors) === false) this.unread = null;
+    assert(
+      this.unread?.overlaps(sector, lengthSectors) !== true,
+      "what is in doubt is not believed",
+    );
   }
 
   private enter(sector: number, lengthSectors: number): boolean {
@@ -123,6 +130,7 @@ export class BadBlockLog {
       end = Math.max(end, this.ends[last]!);
       last += 1;
     }
+    assert(start <= sector && sector < end, "joined with its neighbours, a range only grows");
     return this.replace({ first, last }, [start], [end]);
   }
 
@@ -150,6 +158,7 @@ export class BadBlockLog {
     }
     if (!this.replace({ first, last }, starts, ends)) return false;
     this.doubt(sector, lengthSectors);
+    assert(!this.overlaps(sector, lengthSectors), "what was taken out is not on the log");
     return true;
   }
 
@@ -186,6 +195,8 @@ export class BadBlockLog {
     starts: readonly number[],
     ends: readonly number[],
   ): boolean {
+    assert(first <= last && last <= this.starts.length, "the ranges to replace are on the log");
+    assert(starts.length === ends.length, "each range that begins ends");
     let entries = this.entries;
     for (let index = first; index < last; index += 1) {
       entries -= entriesFor(this.ends[index]! - this.starts[index]!);
@@ -195,7 +206,17 @@ export class BadBlockLog {
     this.starts.splice(first, last - first, ...starts);
     this.ends.splice(first, last - first, ...ends);
     this.entries = entries;
+    assert(entries >= this.starts.length, "each range takes an entry at least");
+    for (let index = first; index <= first + starts.length; index += 1) {
+      assert(this.isApart(index), "ranges ascend and do not touch");
+    }
     return true;
+  }
+
+  /** Whether a gap lies between this range and the one before. */
+  private isApart(index: number): boolean {
+    if (index === 0 || index >= this.starts.length) return true;
+    return this.ends[index - 1]! < this.starts[index]!;
   }
 }
 
@@ -234,6 +255,7 @@ export function decodeBadBlockLog(bytes: Uint8Array): Result<BadBlockLog, BadBlo
     const { sector, lengthSectors } = rangeOf(low, high);
     if (lengthSectors > 0) log.believe(sector, lengthSectors);
   }
+  assert(log.entryCount * ENTRY_BYTES <= bytes.length, "the log can be written where it was read");
   return ok(log);
 }
 
@@ -242,11 +264,16 @@ export function encodeBadBlockLog(log: BadBlockLog): Uint8Array {
   const bytes = new Uint8Array(log.entryCountMax * ENTRY_BYTES).fill(0xff);
   const view = new DataView(bytes.buffer);
   const words = wordsOf(log.ranges);
+  assert(words.length <= log.entryCountMax, "the entries fit into the area");
   for (const [index, [low, high]] of words.entries()) {
     view.setUint32(index * ENTRY_BYTES, low, true);
     view.setUint32(index * ENTRY_BYTES + 4, high, true);
   }
   assert(words.length === log.entryCount, "the entries were counted right");
+  assert(
+    log.unreadRanges.every(({ sector }) => log.overlaps(sector, 1)),
+    "what is unread is on the log",
+  );
   writeUnreadList(bytes, words.length + 1, wordsOf(log.unreadRanges));
   return bytes;
 }
@@ -260,7 +287,9 @@ function wordsOf(ranges: readonly SectorRange[]): (readonly [low: number, high: 
       const length = Math.min(range.lengthSectors - done, ENTRY_SECTORS_MAX);
       const sector = range.sector + done;
       const low = (sector % SECTORS_PER_HIGH) * LENGTH_SPAN + length;
-      words.push([low, Math.floor(sector / SECTORS_PER_HIGH)]);
+      const high = Math.floor(sector / SECTORS_PER_HIGH);
+      assert(high < 2 ** 32, "a sector fits into the 54 bits of an entry");
+      words.push([low, high]);
       done += length;
     }
   }
@@ -273,6 +302,7 @@ function rangeOf(low: number, high: number): SectorRange {
 }
 
 function entriesFor(lengthSectors: number): number {
+  assert(lengthSectors > 0, "a range on the log has sectors");
   return Math.ceil(lengthSectors / ENTRY_SECTORS_MAX);
 }
 
@@ -290,5 +320,6 @@ function firstAtOrAbove(values: readonly number[], bound: number): number {
     if (values[middle]! < bound) low = middle + 1;
     else high = middle;
   }
+  assert(low === 0 || values[low - 1]! < bound, "all before the index is below the bound");
   return low;
 }

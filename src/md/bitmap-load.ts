@@ -1,4 +1,5 @@
 /** How a `BitmapState` begins: empty or full with a new array, or from what a member holds. */
+import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import {
   type BitmapError,
@@ -20,6 +21,10 @@ export function newBitmap(header: BitmapHeader, isAllSet: boolean): BitmapState 
   image.set(encodeBitmapHeader(header));
   const state = new BitmapState({ header, image, isDegraded: false });
   if (isAllSet) state.markNeeded(0, header.syncSizeSectors);
+  assert(
+    state.setCount === (isAllSet ? state.bitCount : 0),
+    "a new bitmap is all one or the other",
+  );
   return state;
 }
 
@@ -46,6 +51,7 @@ export function loadBitmap(
     readonly submitted?: Uint8Array;
   },
 ): Result<LoadedBitmap, BitmapError> {
+  assert(Number.isSafeInteger(options.events), "the events of a superblock were decoded");
   const decoded = decodeBitmapHeader(area, options);
   if (!decoded.ok) return decoded;
   const areaBytes = bitmapAreaBytes(decoded.value);
@@ -62,6 +68,7 @@ export function loadBitmap(
   if (wasStale) {
     state.setEvents(events);
     state.markNeeded(0, header.syncSizeSectors);
+    assert(state.setCount === state.bitCount, "of bits that are not believed all are set");
     return ok({ state, wasStale });
   }
   // As md: in a degraded array every set bit is kept for the member that may come back.
@@ -71,5 +78,6 @@ export function loadBitmap(
     const rest = sector + lengthSectors - from;
     if (rest > 0) state.markNeeded(from, rest);
   }
+  assert(state.events >= events, "bits are believed only at the array's event or after it");
   return ok({ state, wasStale });
 }

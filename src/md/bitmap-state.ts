@@ -45,6 +45,8 @@ const Writing = { none: 0, current: 1, outdated: 2 } as const;
 
 const BLOCK_BITS = BITMAP_BLOCK_BYTES * 8;
 const HEADER_BITS = BITMAP_HEADER_BYTES * 8;
+/** A count of `inFlight` takes 32 bits. */
+const IN_FLIGHT_MAX = 2 ** 32 - 1;
 
 export interface BitmapStateOptions {
   readonly header: BitmapHeader;
@@ -88,6 +90,8 @@ export class BitmapState {
 
   constructor({ header, image, submitted, isDegraded }: BitmapStateOptions) {
     const areaBytes = bitmapAreaBytes(header);
+    assert(Number.isInteger(header.chunkBytes / SECTOR_BYTES), "a bit stands for whole sectors");
+    assert(header.daemonSleepSeconds > 0, "passes have time between them");
     assert(image.length === areaBytes, "the image is the area in whole blocks");
     assert(submitted === undefined || submitted.length === areaBytes, "all blocks have room");
     this.header = header;
@@ -150,9 +154,11 @@ export class BitmapState {
     const last = this.lastBit(sector, lengthSectors);
     let isDurable = true;
     for (let bit = this.firstBit(sector); bit <= last; bit += 1) {
+      assert(this.inFlight[bit]! < IN_FLIGHT_MAX, "the writes of a bit can be counted");
       this.inFlight[bit]! += 1;
       this.age[bit] = Age.none;
       if (!this.set(bit)) isDurable = false;
+      assert(this.isSet(bit), "the bit of a write that begins is set");
     }
     return isDurable;
   }
@@ -172,6 +178,8 @@ export class BitmapState {
     const last = this.lastBit(sector, lengthSectors);
     for (let bit = this.firstBit(sector); bit <= last; bit += 1) {
       assert(this.inFlight[bit]! > 0, "a write ends once");
+      assert(this.isSet(bit), "the bit of a write in flight stays set");
+      assert(this.age[bit] === Age.none, "a bit with writes in flight does not grow old");
       this.inFlight[bit]! -= 1;
       if (!isWhole || this.isDegraded) this.need[bit] = Need.resync;
       if (this.inFlight[bit] === 0) this.rest(bit);
@@ -196,6 +204,7 @@ export class BitmapState {
       if (which === "set" ? !this.isSet(bit) : this.need[bit] === Need.none) continue;
       const sector = bit * this.chunkSectors;
       const end = Math.min(sector + this.chunkSectors, this.header.syncSizeSectors);
+      assert(end > sector, "a bit stands for sectors of the member");
       const previous = ranges.at(-1);
       if (previous !== undefined && previous.sector + previous.lengthSectors === sector) {
         previous.lengthSectors = end - previous.sector;
@@ -231,6 +240,7 @@ export class BitmapState {
     const last = this.lastBit(sector, lengthSectors);
     for (let bit = this.firstBit(sector); bit <= last; bit += 1) {
       if (this.need[bit] !== Need.syncing) continue;
+      assert(this.isSet(bit), "a bit stays set until its range is synced");
       this.need[bit] = isDone ? Need.none : Need.resync;
       if (isDone && this.inFlight[bit] === 0) this.rest(bit);
     }
@@ -238,6 +248,7 @@ export class BitmapState {
 
   /** Whether a member that left at this event may come back with only the set bits rebuilt. */
   allowsPartialRebuild(memberEvents: number): boolean {
+    assert(Number.isSafeInteger(memberEvents), "the events of a member were decoded");
     return memberEvents >= Math.max(this.header.eventsCleared, this.durableEventsCleared);
   }
 
@@ -263,6 +274,7 @@ export class BitmapState {
    * written; otherwise a crash in between makes the bitmap stale.
    */
   setEvents(events: number): void {
+    assert(Number.isSafeInteger(events) && events >= 0, "an event count is a whole number");
     const eventsCleared = Math.min(this.header.eventsCleared, events);
     this.header = {
       ...this.header,
@@ -273,6 +285,7 @@ export class BitmapState {
     this.wholeSinceEvents = Math.min(this.wholeSinceEvents, events);
     this.live.set(encodeBitmapHeader(this.header));
     this.urgent[0] = 1;
+    assert(this.wholeSinceEvents <= events, "the array has been whole since an event that was");
   }
 
   // Clearing ---------------------------------------------------------------------------------
@@ -291,6 +304,7 @@ export class BitmapState {
       if (this.aging[block] === 0) continue;
       if (this.agePast(block, mayClear)) hasCandidates = true;
     }
+    assert(mayClear || !hasCandidates, "bits are to be cleared only where that may be");
     this.isPassing = hasCandidates;
     return hasCandidates;
   }
@@ -324,6 +338,7 @@ export class BitmapState {
       this.live.set(encodeBitmapHeader(this.header));
       this.lazy[0] = 1;
     }
+    assert(restedEvents <= events, "what rests was written at an event that was");
     // A header under way counts only when it has arrived.
     return this.durableEventsCleared >= restedEvents && this.writing[0] === Writing.none;
   }
@@ -350,6 +365,7 @@ export class BitmapState {
 
   /** The next block from `from` on that is to be written and is not being written; or -1. */
   nextBlock(from: number, urgentOnly: boolean): number {
+    assert(from >= 0, "blocks are counted from 0");
     for (let block = from; block < this.blockCount; block += 1) {
       if (this.writing[block] !== Writing.none) continue;
       if (this.urgent[block] === 1 || (!urgentOnly && this.lazy[block] === 1)) return block;
@@ -359,7 +375,9 @@ export class BitmapState {
 
   /** Puts the block's content into `submitted`. */
   beginBlockWrite(block: number): void {
+    assert(block >= 0 && block < this.blockCount, "the bitmap has the block");
     assert(this.writing[block] === Writing.none, "a block is written once at a time");
+    assert(this.urgent[block] === 1 || this.lazy[block] === 1, "a block is written for a change");
     this.copyBlock(this.submitted, this.live, block);
     this.urgent[block] = 0;
     this.lazy[block] = 0;
@@ -386,6 +404,7 @@ export class BitmapState {
     if (!isCurrent) return;
     this.copyBlock(this.durable, this.submitted, block);
     if (block === 0) this.durableEventsCleared = this.submittedEventsCleared();
+    assert(this.durableEventsCleared < Number.MAX_SAFE_INTEGER, "the header was encoded here");
   }
 
   private submittedEventsCleared(): number {
@@ -446,12 +465,20 @@ export class BitmapState {
   }
 
   private clear(bit: number): void {
+    assert(this.inFlight[bit] === 0, "a bit with writes in flight is not cleared");
+    assert(this.need[bit] === Need.none, "a bit is not cleared before its range is synced");
+    assert(
+      this.age[bit] === Age.candidate,
+      "a bit is cleared after a flush that followed its rest",
+    );
     this.live[BITMAP_HEADER_BYTES + (bit >>> 3)]! &= ~(1 << (bit & 7));
     this.age[bit] = Age.none;
     this.lazy[this.blockOf(bit)] = 1;
   }
 
   private rest(bit: number): void {
+    assert(this.inFlight[bit] === 0, "a bit rests when its last write has ended");
+    assert(this.isSet(bit), "a bit that rests is set");
     this.age[bit] = Age.idle;
     this.aging[this.blockOf(bit)] = 1;
   }

@@ -23,7 +23,7 @@ import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, MIB, ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { BITMAP_RANGES, findBitmapFault } from "./field-ranges.ts";
-import { readU64, viewOf, writeU64 } from "./little-endian.ts";
+import { areAlike, readU64, viewOf, writeU64 } from "./little-endian.ts";
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
 import { fixedAreas } from "./superblock-areas.ts";
 import { decodeUuid, encodeUuid } from "./uuid.ts";
@@ -111,6 +111,7 @@ export function bitmapBitCount({
   syncSizeSectors,
   chunkBytes,
 }: Pick<BitmapHeader, "syncSizeSectors" | "chunkBytes">): number {
+  assert(syncSizeSectors >= 0 && chunkBytes >= SECTOR_BYTES, "a bit stands for sectors");
   return Math.ceil(syncSizeSectors / (chunkBytes / SECTOR_BYTES));
 }
 
@@ -153,7 +154,10 @@ export function decodeBitmapHeader(
     restBytes: bytes.slice(72, BITMAP_HEADER_BYTES),
   };
   const wrong = checkSize(header, superblock) ?? checkBitmapArea(header, superblock, deviceBytes);
-  return wrong === null ? ok(header) : err(wrong);
+  if (wrong !== null) return err(wrong);
+  const found = bytes.subarray(0, BITMAP_HEADER_BYTES);
+  assert(areAlike(encodeBitmapHeader(header), found), "a header that was decoded encodes as found");
+  return ok(header);
 }
 
 function checkEnvelope(bytes: Uint8Array, superblock: Superblock): BitmapError | null {
@@ -284,11 +288,13 @@ export function encodeBitmapHeader(header: BitmapHeader): Uint8Array {
   view.setUint32(60, header.writeBehind, true);
   view.setUint32(64, header.sectorsReserved, true);
   bytes.set(header.restBytes, 72);
+  assert(findBitmapFault(view) === null, "what is encoded can be decoded");
   return bytes;
 }
 
 /** Whether the bits may be believed, against the freshest superblock of the array. */
 export function isBitmapStale(header: BitmapHeader, superblockEvents: number): boolean {
+  assert(Number.isSafeInteger(superblockEvents), "the events of a superblock were decoded");
   return (header.state & BitmapFlag.stale) !== 0 || header.events < superblockEvents;
 }
 
@@ -301,6 +307,7 @@ export function chooseBitmapChunkBytes({
   /** As `chooseLayoutOnMember` reserves it. */
   logSpaceSectors: number;
 }): Result<number, BitmapError> {
+  assert(sizeSectors > 0 && logSpaceSectors >= 0, "an array has a size, a log its space or none");
   const spaceBytes = Math.min(logSpaceSectors, NEW_SPACE_SECTORS_MAX) * SECTOR_BYTES;
   const bitCountMax = (spaceBytes - BITMAP_HEADER_BYTES) * 8;
   if (bitCountMax <= 0) {
@@ -312,7 +319,12 @@ export function chooseBitmapChunkBytes({
     chunkBytes *= 2;
     bits = Math.floor((bits + 1) / 2);
   }
-  return ok(Math.max(chunkBytes, NEW_CHUNK_BYTES));
+  const chosen = {
+    syncSizeSectors: sizeSectors,
+    chunkBytes: Math.max(chunkBytes, NEW_CHUNK_BYTES),
+  };
+  assert(bitmapBitCount(chosen) <= bitCountMax, "the bits fit into the space");
+  return ok(chosen.chunkBytes);
 }
 
 /** The header of a new bitmap of the array that this superblock belongs to. */
@@ -324,6 +336,7 @@ export function newBitmapHeader({
   chunkBytes: number;
 }): BitmapHeader {
   assert(isPowerOfTwo(chunkBytes) && chunkBytes >= NEW_CHUNK_BYTES_MIN, "bits are 2^n rows");
+  assert(superblock.sizeSectors > 0, "the array has a size");
   return {
     arrayUuid: superblock.arrayUuid,
     events: superblock.events,

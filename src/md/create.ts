@@ -12,7 +12,15 @@
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { GIB, isPowerOfTwo, KIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
-import { type MdTime, Role, type Superblock, type SuperblockLog } from "./superblock.ts";
+import { isLayout } from "./layout.ts";
+import {
+  type MdTime,
+  Role,
+  SUPERBLOCK_OFFSET_SECTORS,
+  type Superblock,
+  type SuperblockLog,
+} from "./superblock.ts";
+import { areAreasApart } from "./superblock-areas.ts";
 
 /** md's word: how the array comes back to consistency after a crash. */
 export type ConsistencyPolicy = "resync" | "bitmap" | "ppl";
@@ -58,6 +66,7 @@ export function chooseLayoutOnMember({
   policy,
 }: LayoutOnMemberOptions): Result<LayoutOnMember, CreateError> {
   assert(isPowerOfTwo(chunkBytes) && chunkBytes >= ROW_BYTES, "chunks are 2^n rows");
+  assert(Number.isSafeInteger(deviceBytes) && deviceBytes >= 0, "a device has a size in bytes");
   const deviceSectors = Math.floor(deviceBytes / SECTOR_BYTES);
   const logSpaceSectors = policy === "ppl" ? PPL_SPACE_SECTORS : bitmapSpaceSectors(deviceSectors);
   // A thousandth of the device, but at least two chunks: what a reshape needs.
@@ -79,12 +88,15 @@ export function chooseLayoutOnMember({
         `${policy} a member needs at least ${leastBytes}. Take a larger drive or smaller chunks.`,
     });
   }
+  const badBlockLogOffsetSectors = LOG_OFFSET_SECTORS + logSpaceSectors;
+  const logsEnd = SUPERBLOCK_OFFSET_SECTORS + badBlockLogOffsetSectors + BAD_BLOCK_LOG_SECTORS;
+  assert(logsEnd <= dataOffsetSectors, "the data begins behind the logs");
   return ok({
     dataOffsetSectors,
     dataSizeSectors,
     logOffsetSectors: LOG_OFFSET_SECTORS,
     logSpaceSectors,
-    badBlockLogOffsetSectors: LOG_OFFSET_SECTORS + logSpaceSectors,
+    badBlockLogOffsetSectors,
     badBlockLogSectors: BAD_BLOCK_LOG_SECTORS,
   });
 }
@@ -126,10 +138,13 @@ export function newSuperblock(options: NewSuperblockOptions): Superblock {
   assert(memberCount >= 2 && memberCount <= DEVICES_MAX, "the members fit into dev_roles");
   assert((sizeSectors * SECTOR_BYTES) % chunkBytes === 0, "the member size is in whole chunks");
   assert(sizeSectors <= layoutOnMember.dataSizeSectors, "the member has room for its data");
+  assert(isLayout(options.layout), "the layout is one of RAID5");
+  assert(Number.isSafeInteger(options.events) && options.events >= 0, "events are counted from 0");
+  assert((options.resyncOffsetSectors ?? 0) <= sizeSectors, "parity is known within the member");
   const devRoles = Array.from({ length: DEVICES_MAX }, (_, index) =>
     index < memberCount ? index : Role.spare,
   );
-  return {
+  const superblock: Superblock = {
     otherFeatures: 0,
     arrayUuid: options.arrayUuid,
     setNameBytes: encodeSetName(options.setName),
@@ -159,6 +174,9 @@ export function newSuperblock(options: NewSuperblockOptions): Superblock {
     logicalBlockBytes: 0,
     devRoles,
   };
+  const dataEnd = superblock.dataOffsetSectors + superblock.dataSizeSectors;
+  assert(areAreasApart(superblock, dataEnd), "the areas of a new member do not overlap");
+  return superblock;
 }
 
 function newLog(policy: ConsistencyPolicy, layout: LayoutOnMember): SuperblockLog {
@@ -169,6 +187,7 @@ function newLog(policy: ConsistencyPolicy, layout: LayoutOnMember): SuperblockLo
     case "bitmap":
       return { kind: "bitmap", offsetSectors };
     case "ppl":
+      assert(sizeSectors === PPL_SPACE_SECTORS, "the layout was chosen for this policy");
       return { kind: "ppl", offsetSectors, sizeSectors, isMultiple: true };
   }
 }
@@ -179,6 +198,7 @@ function newLog(policy: ConsistencyPolicy, layout: LayoutOnMember): SuperblockLo
  * (update_array_info in its md.c).
  */
 export function mdTimeOf(wallMs: number): MdTime {
+  assert(wallMs >= 0, "the time is one since 1970");
   return { seconds: Math.floor(wallMs / 1000), microseconds: 0 };
 }
 

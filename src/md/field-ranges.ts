@@ -12,6 +12,7 @@
  * Why events end at 2^51 where arrays run and at 2^52 in the format: the count goes up with each
  * change, and what was taken must be taken again at the next start.
  */
+import { assert } from "../base/assert.ts";
 import { ARRAY_CHUNK_BYTES_MAX, ARRAY_MEMBERS_MAX, ARRAY_MEMBERS_MIN } from "../base/limits.ts";
 import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import { readU64 } from "./little-endian.ts";
@@ -44,11 +45,14 @@ const BIT = { bitmap: 0x1, recovery: 0x2, reshape: 0x4, newOffset: 0x40, ppl: 0x
 /** Beyond any device, and the last that is exact as bytes. */
 export const SECTOR_MAX = Math.floor(Number.MAX_SAFE_INTEGER / SECTOR_BYTES);
 export const DEV_ROLES_MAX = 1920;
+/** Of a superblock, and of a bitmap. */
+const HEADER_BYTES = 256;
 const EVENTS_MAX = 2 ** 52;
 const U32_MAX = 2 ** 32 - 1;
 
 const any = (type: FieldType): Range => {
   const bits = Number(type.slice(1));
+  assert(bits <= 53, "every value of the type is exact");
   return type.startsWith("s")
     ? { min: -(2 ** (bits - 1)), max: 2 ** (bits - 1) - 1 }
     : { min: 0, max: 2 ** bits - 1 };
@@ -227,6 +231,7 @@ export function readField(view: DataView, { offset, type }: FieldRange): number 
 }
 
 export function isInRange(value: number, range: Range): boolean {
+  assert(range.min <= range.max, "a range has a value");
   if (range.only !== undefined) return range.only.includes(value);
   if (range.isPowerOfTwo === true && !isPowerOfTwo(value)) return false;
   return value >= range.min && value <= range.max;
@@ -249,6 +254,10 @@ export interface FieldFault {
 
 const SUPERBLOCK_ROWS: readonly FieldRange[] = Object.values(SUPERBLOCK_RANGES);
 const BITMAP_ROWS: readonly FieldRange[] = Object.values(BITMAP_RANGES);
+for (const { offset, format, runs = format } of [...SUPERBLOCK_ROWS, ...BITMAP_ROWS]) {
+  assert(offset < HEADER_BYTES, "a field lies in the header");
+  assert(format.min <= runs.min && runs.max <= format.max, "what runs here, md knows");
+}
 
 /** The first number of a superblock that the format does not have. */
 export function findSuperblockFault(view: DataView, features: number): FieldFault | null {

@@ -10,6 +10,7 @@
  * bad-block log lies as on that member, else at the end of the room before the data, else there is
  * none, and the first bad sector costs the drive, as with md.
  */
+import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES, roundDown, SECTOR_BYTES } from "../base/units.ts";
 import { BAD_BLOCK_LOG_SECTORS, DATA_ALIGNMENT_SECTORS } from "./create.ts";
@@ -20,6 +21,7 @@ import {
   type Superblock,
   type SuperblockLog,
 } from "./superblock.ts";
+import { areAreasApart } from "./superblock-areas.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
 
@@ -44,6 +46,8 @@ export interface JoinLayout {
 
 /** The error is how many bytes the drive would have to have, at least. */
 export function layOutForJoining(options: JoinOptions): Result<JoinLayout, number> {
+  assert(options.array.sizeSectors > 0, "the array has a size");
+  assert(options.logicalBlockBytes >= SECTOR_BYTES, "a drive takes sectors or larger blocks");
   const offsets = dataOffsetsOf(options);
   for (const hasBadBlockLog of [true, false]) {
     for (const dataOffsetSectors of offsets) {
@@ -107,8 +111,12 @@ function layOut(
     badBlockLogSectors: place.sectors,
     badBlockLogOffsetSectors: place.offsetSectors,
   };
+  assert(layout.dataSizeSectors >= array.sizeSectors, "the drive has room for the data");
   const log = placeLog({ ...array, ...layout }, wanted);
-  return log === null ? null : { ...layout, log };
+  if (log === null) return null;
+  const end = dataOffsetSectors + layout.dataSizeSectors;
+  assert(areAreasApart({ ...array, ...layout, log }, end), "the areas of a member do not overlap");
+  return { ...layout, log };
 }
 
 /** In sectors of the device: the superblock is written as whole rows. */

@@ -4,6 +4,7 @@
  *
  *   | superblock | free | bad-block log | free (headroom) | data ...
  */
+import { assert } from "../base/assert.ts";
 import { ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { PPL_SPACE_SECTORS } from "./create.ts";
 import { PPL_AREA_SECTORS_MIN, PPL_MULTIPLE_SECTORS_MIN } from "./ppl.ts";
@@ -26,6 +27,7 @@ export type WantedLog =
 export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockLog | null {
   if (wanted.policy === "resync") return { kind: "none", word: 0 };
   const needed = logSectorsNeeded(wanted);
+  assert(needed > 0 && needed % ROW_SECTORS === 0, "a log takes whole rows");
   let best: Gap | null = null;
   for (const gap of gapsOf(superblock)) {
     const sectors = gap.end - gap.start;
@@ -35,8 +37,11 @@ export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockL
   }
   if (best === null) return null;
   const offsetSectors = best.start - SUPERBLOCK_OFFSET_SECTORS;
+  assert(best.start % ROW_SECTORS === 0, "a log begins at a whole row");
+  assert(best.end <= superblock.dataOffsetSectors, "a log ends before the data");
   if (wanted.policy === "bitmap") return { kind: "bitmap", offsetSectors };
   const sizeSectors = Math.min(PPL_SPACE_SECTORS, best.end - best.start);
+  assert(sizeSectors >= needed, "the log has the room that it needs");
   const isMultiple = sizeSectors >= PPL_MULTIPLE_SECTORS_MIN;
   return { kind: "ppl", offsetSectors, sizeSectors, isMultiple };
 }

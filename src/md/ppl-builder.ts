@@ -40,6 +40,7 @@ export function crc32cThrough({
   readonly scratchAddress: number;
   readonly scratchBytes: number;
 }): Crc32c {
+  assert(scratchBytes > 0, "the bytes have room on the way");
   return (seed, bytes) => {
     let value = seed;
     for (let done = 0; done < bytes.length; done += scratchBytes) {
@@ -76,6 +77,9 @@ export class PplUnitBuilder {
   private readonly toRow = new Float64Array(PPL_ENTRIES_MAX);
 
   constructor(options: PplUnitBuilderOptions) {
+    const { partialParityBytesMax, logRole, geometry } = options;
+    assert(partialParityBytesMax >= ROW_BYTES, "a unit has room for a row of partial parity");
+    assert(logRole >= 0 && logRole <= geometry.dataCount, "the log is that of a member");
     this.options = options;
   }
 
@@ -91,7 +95,8 @@ export class PplUnitBuilder {
   /** Starts a unit at `address`, with room for the header and all of its partial parity. */
   begin(address: number, generation: number): void {
     const { memory, signature } = this.options;
-    assert(address % ROW_BYTES === 0, "a unit is written in whole rows");
+    assert(this.address === 0, "the unit before has been finished");
+    assert(address > 0 && address % ROW_BYTES === 0, "a unit is written in whole rows");
     this.address = address;
     this.count = 0;
     this.partialParityBytes = 0;
@@ -111,6 +116,7 @@ export class PplUnitBuilder {
 
   /** The checksum for an entry whose partial parity lies at `partialParityAddress`. */
   partialParityChecksum(bytes: number): number {
+    assert(this.address !== 0, "partial parity is that of a unit that has begun");
     return ~this.options.crc32c(0xffffffff, this.partialParityAddress, bytes) >>> 0;
   }
 
@@ -129,6 +135,7 @@ export class PplUnitBuilder {
     writePplEntry(memory.view, offset, entry);
     this.count += 1;
     this.partialParityBytes += entry.partialParityBytes;
+    assert(this.partialParityBytes % ROW_BYTES === 0, "the next partial parity begins at a row");
   }
 
   /** Seals the unit. Bytes to write from its address: header and partial parity. */
@@ -155,6 +162,7 @@ export class PplUnitBuilder {
     }
     const start = address + PPL_RESERVED_BYTES;
     const end = address + PPL_ENTRIES_OFFSET + count * PPL_ENTRY_BYTES;
+    assert(end <= address + PPL_HEADER_BYTES, "the entries lie in the header");
     const columns = this.zeroColumns[count] ?? this.makeZeroColumns(end);
     let bits = crc32c(this.reservedChecksum, start, end - start);
     let checksum = 0;
@@ -185,6 +193,7 @@ export class PplUnitBuilder {
       partialParityBytes === 0 ? dataBytes / geometry.dataCount : partialParityBytes;
     const fromRow = (stripe * geometry.chunkBytes + inChunk) / ROW_BYTES;
     const toRow = fromRow + columnBytes / ROW_BYTES;
+    assert(Number.isInteger(fromRow) && toRow > fromRow, "an entry has whole rows");
     for (let index = 0; index < this.count; index += 1) {
       const isApart = toRow <= this.fromRow[index]! || this.toRow[index]! <= fromRow;
       assert(isApart, "a row is in a unit once: each replay would undo the other");

@@ -18,6 +18,7 @@
  * were written since without it (write-rules 8), so the partial parity is out of date.
  * An entry whose partial parity has a wrong checksum was torn; its data was never submitted.
  */
+import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import type { BadBlockLog } from "./bad-block-log.ts";
@@ -91,6 +92,7 @@ export function scanPplArea(
       const detail = `A unit of the log would end at byte ${endBytes} of ${area.length}.`;
       return err({ kind: "beyond-area", detail });
     }
+    assert(endBytes >= offset + PPL_HEADER_BYTES, "each unit brings the search further");
     last = { header, offsetBytes: offset };
     unitCount += 1;
     offset = endBytes;
@@ -102,6 +104,7 @@ export function scanPplArea(
       "start was torn, and what it leads to is out of date.";
     return err({ kind: "superseded", detail });
   }
+  assert(last.offsetBytes + PPL_HEADER_BYTES <= area.length, "the last unit lies in the area");
   const entries = loadEntries(area, last.header, last.offsetBytes, options.crc32c);
   return ok({ kind: "found", ...last, unitCount, entries });
 }
@@ -145,6 +148,7 @@ function loadEntries(
   return header.entries.map((entry) => {
     const partialParityOffset = next;
     next += entry.partialParityBytes;
+    assert(next <= area.length, "the partial parity of a unit lies in the area");
     const bytes = area.subarray(partialParityOffset, next);
     const isIntact = pplChecksum(bytes, crc32c) === entry.checksum;
     return { entry, partialParityOffset, isIntact };
@@ -197,7 +201,9 @@ export interface PplReplayError {
 
 /** Refuses the whole unit when one entry is wrong: nothing that stands beside it is trusted. */
 export function planReplay(options: ReplayOptions): Result<PplReplay, PplReplayError> {
-  const { entries, geometry, logRole } = options;
+  const { entries, geometry, logRole, members } = options;
+  assert(members.length === geometry.dataCount + 1, "each role has its member, or misses it");
+  assert(logRole >= 0 && logRole < members.length, "the log is that of a member");
   const extents: PplExtent[] = [];
   for (const [index, { entry }] of entries.entries()) {
     const kind = checkPplEntry(entry, geometry, logRole);
@@ -219,6 +225,10 @@ export function planReplay(options: ReplayOptions): Result<PplReplay, PplReplayE
   }
   const intact = entries.flatMap(({ isIntact }, index) => (isIntact ? [index] : []));
   const steps = intact.flatMap((index) => stepsOf(extents[index]!, entries[index]!, options));
+  assert(
+    steps.every(({ action, reason }) => (action === "recompute") === (reason === "all-present")),
+    "parity is recomputed only from all that it is made of",
+  );
   return ok({ steps, tornCount: entries.length - intact.length });
 }
 
@@ -254,6 +264,8 @@ function stepsOf(
       partialParityOffset: hasPartialParity ? partialParityOffset + index * ROW_BYTES : null,
     });
   }
+  const rowCount = steps.reduce((sum, step) => sum + step.rowCount, 0);
+  assert(rowCount === extent.rowCount, "each row of an entry has its fate");
   return steps;
 }
 
@@ -305,6 +317,7 @@ export function judgeReplay({
   readonly resyncFromSector: number;
   readonly isDegraded: boolean;
 }): "clean" | "resync" | "degraded" | "refuse" {
+  assert(resyncFromSector >= 0, "a dirty array says from where on it is");
   const isUnusable = logs.some(({ kind }) => kind === "unusable");
   if (isDegraded) return isUnusable || resyncFromSector !== 0 ? "refuse" : "degraded";
   const isWhole = logs.every((log) => log.kind === "replayed" && log.tornCount === 0);

@@ -169,6 +169,7 @@ function readEntry(view: DataView, index: number): PplEntry {
 /** The 4096 bytes of a header. Units of the hot path are made by `PplUnitBuilder`. */
 export function encodePplHeader(header: PplHeader, crc32c: Crc32c): Uint8Array {
   assert(header.entries.length <= PPL_ENTRIES_MAX, "the entries fit into a header");
+  assert(isU32(header.signature), "a signature is a checksum");
   const bytes = new Uint8Array(PPL_HEADER_BYTES);
   const view = viewOf(bytes);
   bytes.fill(0xff, 0, PPL_RESERVED_BYTES);
@@ -184,11 +185,17 @@ export function encodePplHeader(header: PplHeader, crc32c: Crc32c): Uint8Array {
 
 /** Allocates nothing. */
 export function writePplEntry(view: DataView, offset: number, entry: Readonly<PplEntry>): void {
+  assert(isU32(entry.dataBytes) && isU32(entry.partialParityBytes), "sizes take 32 bits");
+  assert(isU32(entry.parityRole) && isU32(entry.checksum), "role and checksum take 32 bits");
   writeU64(view, offset, entry.dataSector);
   view.setUint32(offset + 8, entry.partialParityBytes, true);
   view.setUint32(offset + 12, entry.dataBytes, true);
   view.setUint32(offset + 16, entry.parityRole, true);
   view.setUint32(offset + 20, entry.checksum, true);
+}
+
+function isU32(value: number): boolean {
+  return value >= 0 && value <= 0xffffffff && Math.floor(value) === value;
 }
 
 /** What stands at the start of an area, behind which all is zero, when nothing is logged. */
@@ -252,18 +259,20 @@ export function pplExtentOf(entry: Readonly<PplEntry>, geometry: PplGeometry): P
   const within = offset - stripe * geometry.stripeBytes;
   const firstDataIndex = Math.floor(within / geometry.chunkBytes);
   const dataCount = entryDataCount(entry, geometry);
-  return {
-    stripe,
-    firstRow: (within - firstDataIndex * geometry.chunkBytes) / ROW_BYTES,
-    rowCount: entry.dataBytes / dataCount / ROW_BYTES,
-    firstDataIndex,
-    dataCount,
-  };
+  const firstRow = (within - firstDataIndex * geometry.chunkBytes) / ROW_BYTES;
+  const rowCount = entry.dataBytes / dataCount / ROW_BYTES;
+  assert(Number.isInteger(firstRow) && Number.isInteger(rowCount), "an extent has whole rows");
+  assert((firstRow + rowCount) * ROW_BYTES <= geometry.chunkBytes, "its rows lie in their chunks");
+  assert(firstDataIndex + dataCount <= geometry.dataCount, "its chunks lie in their stripe");
+  return { stripe, firstRow, rowCount, firstDataIndex, dataCount };
 }
 
 /** Fills in an entry for an extent, all but the checksum. Allocates nothing. */
 export function setPplEntry(entry: PplEntry, extent: PplExtent, geometry: PplGeometry): void {
   const { stripe, firstDataIndex, firstRow, rowCount, dataCount } = extent;
+  assert(stripe >= 0 && stripe < geometry.stripeCount, "the stripe is one of the array");
+  assert(dataCount > 0 && firstDataIndex + dataCount <= geometry.dataCount, "it has the chunks");
+  assert((firstRow + rowCount) * ROW_BYTES <= geometry.chunkBytes, "and each chunk has the rows");
   const within = firstDataIndex * geometry.chunkBytes + firstRow * ROW_BYTES;
   entry.dataSector = (stripe * geometry.stripeBytes + within) / SECTOR_BYTES;
   entry.dataBytes = dataCount * rowCount * ROW_BYTES;
@@ -310,6 +319,7 @@ export function pplSpaceOf(superblock: Superblock): Result<PplSpace, PplSpaceErr
     const detail = `The partial parity log has ${log.sizeSectors} sectors; it needs at least ${runs.min}.`;
     return err({ kind: "space-too-small", detail });
   }
+  assert(unitBytesMax(areaBytes) >= PPL_HEADER_BYTES + ROW_BYTES, "a unit of one row has room");
   return ok({
     offsetBytes: (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES,
     areaBytes,
@@ -337,6 +347,7 @@ export function nextPplUnitOffset(
   { endBytes, unitBytes }: { endBytes: number; unitBytes: number },
 ): number {
   assert(unitBytes <= unitBytesMax(space.areaBytes), "a unit fits into the area");
+  assert(endBytes >= 0 && endBytes <= space.areaBytes, "the last unit ended in the area");
   if (!space.isMultiple) return 0;
   return endBytes + unitBytes > unitBytesMax(space.areaBytes) ? 0 : endBytes;
 }
@@ -353,5 +364,6 @@ export function needsHeaderFirst(
   space: PplSpace,
   { endBytes, offset }: { endBytes: number; offset: number },
 ): boolean {
+  assert(offset === 0 || offset === endBytes, "a unit goes behind the last one or to the start");
   return space.isMultiple && offset === 0 && endBytes > 0;
 }

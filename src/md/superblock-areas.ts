@@ -5,6 +5,7 @@
  * we write bitmap, partial parity log and bad-block log where the superblock puts them: a wrong
  * offset must never lead a metadata write into data. An area is what is written, in whole rows.
  */
+import { assert } from "../base/assert.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import {
   superblockFault as fault,
@@ -29,6 +30,7 @@ export interface Area {
 
 /** `deviceSectors` is the whole device. */
 export function checkAreas(superblock: Superblock, deviceSectors: number): SuperblockError | null {
+  assert(Number.isSafeInteger(deviceSectors) && deviceSectors >= 0, "a device has whole sectors");
   const { dataOffsetSectors, dataSizeSectors } = superblock;
   if (dataOffsetSectors < SUPERBLOCK_END || dataSizeSectors < DATA_SECTORS_MIN) {
     return fault(
@@ -47,6 +49,12 @@ export function checkAreas(superblock: Superblock, deviceSectors: number): Super
   const bad = checkBadBlockLog(superblock);
   if (bad !== null) return bad;
   return checkOverlaps([...fixedAreas(superblock), ...logAreas(superblock)], deviceSectors);
+}
+
+/** Whether all that a superblock of ours describes lies on the device, each area for itself. */
+export function areAreasApart(superblock: Superblock, deviceSectors: number): boolean {
+  const areas = [...fixedAreas(superblock), ...logAreas(superblock)];
+  return checkOverlaps(areas, deviceSectors) === null;
 }
 
 function checkBadBlockLog(superblock: Superblock): SuperblockError | null {
@@ -91,6 +99,10 @@ function logAreas({ log }: Superblock): Area[] {
 function checkOverlaps(areas: Area[], deviceSectors: number): SuperblockError | null {
   const sorted = areas.toSorted((one, other) => one.start - other.start);
   let previous: Area = { name: "start of the device", start: 0, end: 0 };
+  assert(
+    areas.every(({ start, end }) => start <= end),
+    "an area ends behind its start",
+  );
   for (const area of [...sorted, { name: "end of the device", start: deviceSectors, end: 0 }]) {
     if (area.start < previous.end) {
       return fault(

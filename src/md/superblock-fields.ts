@@ -5,6 +5,8 @@
  * bits that say how a field is to be read are not kept apart from that field: they follow from
  * `log`, `recoveryOffsetSectors` and `hasBadBlocks`, so that they cannot disagree.
  */
+import { assert } from "../base/assert.ts";
+
 export const SUPERBLOCK_OFFSET_BYTES = 4096;
 export const SUPERBLOCK_OFFSET_SECTORS = 8;
 /**
@@ -151,6 +153,7 @@ const ADVICE: Readonly<Record<SuperblockErrorKind, string>> = {
 };
 
 export function superblockFault(kind: SuperblockErrorKind, detail: string): SuperblockError {
+  assert(detail.endsWith("."), "what was found is told in sentences");
   return { kind, detail: `${detail} ${ADVICE[kind]}` };
 }
 
@@ -161,10 +164,12 @@ export function featureMapOf(superblock: Superblock): number {
   if (log.kind === "ppl") features |= log.isMultiple ? Feature.multiplePpls : Feature.ppl;
   if (superblock.recoveryOffsetSectors !== null) features |= Feature.recoveryOffset;
   if (superblock.hasBadBlocks) features |= Feature.badBlocks;
+  assert((features & ~KNOWN_FEATURES) === 0, "a superblock has only features that are known");
   return features;
 }
 
 /** The entry of dev_roles for a device number; a number beyond the table is a spare. */
 export function roleOf(superblock: Superblock, devNumber: number): number {
+  assert(Number.isInteger(devNumber) && devNumber >= 0, "devices are counted from 0");
   return superblock.devRoles[devNumber] ?? Role.spare;
 }

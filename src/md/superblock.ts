@@ -82,6 +82,7 @@ const FAULT_KINDS: Readonly<Record<string, SuperblockErrorKind>> = {
 
 /** md's calc_sb_1_csum: over the header and dev_roles, with the checksum's own word taken as 0. */
 export function superblockChecksum(bytes: Uint8Array, devRoleCount: number): number {
+  assert(devRoleCount <= DEV_ROLES_MAX, "dev_roles fits into the superblock");
   const end = HEADER_BYTES + 2 * devRoleCount;
   assert(bytes.length >= end, "the buffer holds all of dev_roles");
   const view = viewOf(bytes);
@@ -107,7 +108,10 @@ export function decodeSuperblock(
   const view = viewOf(bytes);
   const superblock = readFields(bytes, view);
   const misplaced = checkAreas(superblock, Math.floor(deviceBytes / SECTOR_BYTES));
-  return misplaced === null ? ok(superblock) : err(misplaced);
+  if (misplaced !== null) return err(misplaced);
+  assert(featureMapOf(superblock) === view.getUint32(8, true), "each feature stands in its field");
+  assert(superblock.devRoles.length === view.getUint32(220, true), "no role is lost");
+  return ok(superblock);
 }
 
 /** Whose member the bytes say that the device is: for messages, and to be believed in nothing. */
@@ -283,6 +287,7 @@ function readRoles(view: DataView): number[] {
 export function encodeSuperblock(superblock: Superblock): Uint8Array {
   assert(superblock.devRoles.length <= DEV_ROLES_MAX, "dev_roles fits into the superblock");
   assert(superblock.setNameBytes.length === 32, "a set name takes 32 bytes");
+  assert(superblock.devNumber >= 0 && superblock.devNumber < 2 ** 32, "a device has its number");
   assert(superblock.reshapeBytes.length === 28, "the reshape fields take 28 bytes");
   assert((superblock.otherFeatures & DERIVED_FEATURES) === 0, "derived bits stand in their fields");
   const bytes = new Uint8Array(SUPERBLOCK_BYTES);
@@ -318,9 +323,12 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
   view.setUint32(220, superblock.devRoles.length, true);
   view.setUint32(224, superblock.logicalBlockBytes, true);
   superblock.devRoles.forEach((role, index) => {
+    assert(Number.isInteger(role) && role >= 0 && role < 2 ** 16, "a role takes 16 bits");
     view.setUint16(HEADER_BYTES + 2 * index, role, true);
   });
   view.setUint32(216, superblockChecksum(bytes, superblock.devRoles.length), true);
+  const features = featureMapOf(superblock);
+  assert(findSuperblockFault(view, features) === null, "what is encoded can be decoded");
   return bytes;
 }
 
@@ -330,13 +338,22 @@ function writeLog(view: DataView, log: SuperblockLog): void {
       view.setUint32(96, log.word, true);
       return;
     case "bitmap":
+      assert(isSigned(log.offsetSectors, 32), "the place of a bitmap takes 32 bits");
       view.setInt32(96, log.offsetSectors, true);
       return;
     case "ppl":
+      assert(isSigned(log.offsetSectors, 16), "the place of a partial parity log takes 16 bits");
+      assert(log.sizeSectors >= 0 && log.sizeSectors < 2 ** 16, "its size takes 16 bits");
       view.setInt16(96, log.offsetSectors, true);
       view.setUint16(98, log.sizeSectors, true);
       return;
   }
+}
+
+/** Whether the number is whole, and a signed field of so many bits holds it. */
+function isSigned(value: number, bits: number): boolean {
+  const limit = 2 ** (bits - 1);
+  return Number.isInteger(value) && value >= -limit && value < limit;
 }
 
 function isZero(view: DataView, start: number, end: number): boolean {

@@ -11,6 +11,9 @@
  * written, or whose list was changed by another writer that kept this one, nothing is believed. It
  * tells an accident, not an attacker, who could as well write the log itself.
  */
+import { assert } from "../base/assert.ts";
+import { viewOf } from "./little-endian.ts";
+
 const WORD_BYTES = 8;
 const MAGIC = 0x64616572;
 /** Magic and checksum. */
@@ -20,6 +23,7 @@ type Word = readonly [low: number, high: number];
 
 /** Writes the list from word `at` on, if there are entries and room for all of them. */
 export function writeUnreadList(area: Uint8Array, at: number, entries: readonly Word[]): void {
+  assert(at > 0, "the list lies behind the end of md's");
   const end = at + FRAME_WORDS + entries.length;
   if (entries.length === 0 || end * WORD_BYTES > area.length) return;
   const view = viewOf(area);
@@ -30,6 +34,7 @@ export function writeUnreadList(area: Uint8Array, at: number, entries: readonly 
   put(at, [MAGIC, entries.length]);
   for (const [index, entry] of entries.entries()) put(at + 1 + index, entry);
   put(end - 1, [0, checksumOf(area.subarray(0, (end - 1) * WORD_BYTES))]);
+  assert(readUnreadList(area, at).length === entries.length, "a list that is written reads back");
 }
 
 /** The entries of the list that begins at word `at`; none where there is no whole list. */
@@ -46,10 +51,6 @@ export function readUnreadList(area: Uint8Array, at: number): readonly Word[] {
   const [zero, checksum] = get(end - 1);
   if (zero !== 0 || checksum !== checksumOf(area.subarray(0, (end - 1) * WORD_BYTES))) return [];
   return Array.from({ length: count }, (_, index) => get(at + 1 + index));
-}
-
-function viewOf(area: Uint8Array): DataView {
-  return new DataView(area.buffer, area.byteOffset, area.byteLength);
 }
 
 /** FNV-1a of 32 bits. */

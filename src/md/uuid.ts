@@ -12,16 +12,19 @@ export function isUuid(text: string): boolean {
 }
 
 export function decodeUuid(bytes: Uint8Array, offset: number): string {
+  assert(offset >= 0 && offset + UUID_BYTES <= bytes.length, "there are bytes for a uuid");
   let text = "";
   for (let index = 0; index < UUID_BYTES; index += 1) {
     if (index > 0 && index % 4 === 0) text += ":";
-    text += (bytes[offset + index] ?? 0).toString(16).padStart(2, "0");
+    text += bytes[offset + index]!.toString(16).padStart(2, "0");
   }
+  assert(isUuid(text), "bytes make the form that is encoded again");
   return text;
 }
 
 export function encodeUuid(uuid: string, bytes: Uint8Array, offset: number): void {
   assert(isUuid(uuid), "a uuid has four groups of eight lower-case hexadecimal digits");
+  assert(offset >= 0 && offset + UUID_BYTES <= bytes.length, "a uuid has room");
   const digits = uuid.replaceAll(":", "");
   for (let index = 0; index < UUID_BYTES; index += 1) {
     bytes[offset + index] = Number.parseInt(digits.slice(2 * index, 2 * index + 2), 16);

@@ -14,7 +14,7 @@ import {
   ESHUTDOWN,
   errnoName,
 } from "../base/errno.ts";
-import { Command } from "./protocol.ts";
+import { Command } from "./wire-format.ts";
 
 /** By command number. DISC has no answer; what has no number of the protocol comes last. */
 const OPERATIONS = buildOperations();

@@ -19,7 +19,7 @@ import {
   EROFS,
   ESHUTDOWN,
 } from "../base/errno.ts";
-import { Command, CommandFlag, type RequestHeader } from "./protocol.ts";
+import { Command, CommandFlag, type RequestHeader } from "./wire-format.ts";
 
 /** What a connection has negotiated, as far as requests depend on it. */
 export interface Negotiated {

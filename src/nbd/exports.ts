@@ -14,7 +14,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
 import { AnswerCounts } from "./answer-counts.ts";
 import { type ExportOffer, equalBytes } from "./handshake.ts";
-import { STRING_BYTES_MAX } from "./protocol.ts";
+import { STRING_BYTES_MAX } from "./wire-format.ts";
 
 /** A front that the server has attached to. */
 export interface Attachment {

@@ -17,7 +17,7 @@ import {
   STRING_BYTES_MAX,
   TransmissionFlag,
   writeOffset,
-} from "./protocol.ts";
+} from "./wire-format.ts";
 
 /** An export as it is offered to clients. */
 export interface ExportOffer {

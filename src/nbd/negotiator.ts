@@ -18,14 +18,14 @@ import {
   type OptionAnswer,
 } from "./handshake.ts";
 import type { NbdLimits } from "./limits.ts";
+import type { ReceiveBuffer } from "./receive-buffer.ts";
+import type { Phase, SessionEvent } from "./session-state.ts";
 import {
   CLIENT_FLAGS_BYTES,
   OPTION_HEADER_BYTES,
   OPTION_MAGIC_HIGH,
   OPTION_MAGIC_LOW,
-} from "./protocol.ts";
-import type { ReceiveBuffer } from "./receive-buffer.ts";
-import type { Phase, SessionEvent } from "./session-state.ts";
+} from "./wire-format.ts";
 
 /** What a client and the part of the server that greeted it have agreed on. */
 export interface Greeted {

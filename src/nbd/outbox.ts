@@ -2,16 +2,17 @@
  * The one writer of a connection: handshake bytes first, then replies in the order they were
  * queued, many per sendmsg.
  *
- * Replies are a list through RequestTable.next. The head may be partly sent: `sentBytes` counts
+ * Replies are a queue of slots. The head may be partly sent: `sentBytes` counts
  * its header and payload together. A payload stays pinned until its last byte has been taken by
  * the kernel (which copies it), so nothing interleaves and nothing is freed early. iovecs and the
  * staging area for handshake bytes are shared by all connections, because a send does not outlast
  * the call.
  */
 import { EAGAIN, EINTR } from "../base/errno.ts";
+import { IndexQueue } from "../base/index-queue.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
-import { NO_SLOT, type RequestTable } from "./request-table.ts";
+import type { ClientRequests } from "./client-requests.ts";
 
 export const IOVEC_BYTES = 16;
 /** Half of them headers, half payloads. */
@@ -23,7 +24,7 @@ const HIGH_WORD = 0x1_0000_0000;
 export interface OutboxTools {
   readonly kernel: SocketKernel;
   readonly memory: SharedMemory;
-  readonly requests: RequestTable;
+  readonly requests: ClientRequests;
   /** Room for IOVEC_COUNT iovecs. */
   readonly iovecsAddress: number;
   /** Room for STAGING_BYTES. */
@@ -34,10 +35,10 @@ export type FlushOutcome = "sent" | "blocked" | "lost";
 
 export class Outbox {
   private readonly tools: OutboxTools;
-  /** Called for each reply whose last byte has gone. */
-  private readonly onSent: (slot: number) => void;
-  private head = NO_SLOT;
-  private tail = NO_SLOT;
+  /** Called for each reply whose last byte has gone, or which goes no more. */
+  private readonly onDone: (slot: number) => void;
+  /** Slots whose replies are to be sent, the oldest first. */
+  private readonly replies: IndexQueue;
   private sentBytes = 0;
   private handshake: Uint8Array | null = null;
   private handshakeSentBytes = 0;
@@ -48,13 +49,14 @@ export class Outbox {
   /** The kernel took less than it was given: the client must read first. */
   isBlocked = false;
 
-  constructor(tools: OutboxTools, onSent: (slot: number) => void) {
+  constructor(tools: OutboxTools, onDone: (slot: number) => void) {
     this.tools = tools;
-    this.onSent = onSent;
+    this.replies = new IndexQueue(tools.requests.perConnection);
+    this.onDone = onDone;
   }
 
   get isEmpty(): boolean {
-    return this.head === NO_SLOT && this.handshake === null;
+    return this.replies.length === 0 && this.handshake === null;
   }
 
   get hasHandshake(): boolean {
@@ -69,23 +71,16 @@ export class Outbox {
   }
 
   pushReply(slot: number): void {
-    const next = this.tools.requests.next;
-    next[slot] = NO_SLOT;
-    if (this.tail === NO_SLOT) this.head = slot;
-    else next[this.tail] = slot;
-    this.tail = slot;
+    this.replies.push(slot);
   }
 
-  /** Forgets everything and answers the first slot of the list that was queued, or NO_SLOT. */
-  reset(): number {
-    const first = this.head;
-    this.head = NO_SLOT;
-    this.tail = NO_SLOT;
+  /** Forgets everything: the connection is gone. */
+  reset(): void {
     this.sentBytes = 0;
     this.handshake = null;
     this.movedBytes = 0;
     this.isBlocked = false;
-    return first;
+    while (this.replies.length > 0) this.onDone(this.replies.shift());
   }
 
   /** Sends what the socket takes. */
@@ -95,7 +90,7 @@ export class Outbox {
       const taken = this.sendHandshake(fd, this.handshake);
       if (taken !== "sent") return taken;
     }
-    while (this.head !== NO_SLOT) {
+    while (this.replies.length > 0) {
       this.buildIovecs();
       const taken = this.tools.kernel.sendv(fd, this.tools.iovecsAddress, this.iovecCount);
       if (taken <= 0) return this.judgeFailure(taken);
@@ -137,8 +132,9 @@ export class Outbox {
     this.iovecCount = 0;
     this.iovecTotalBytes = 0;
     let skipBytes = this.sentBytes;
-    let slot = this.head;
-    while (slot !== NO_SLOT && this.iovecCount + 2 <= IOVEC_COUNT) {
+    for (let place = 0; place < this.replies.length; place += 1) {
+      if (this.iovecCount + 2 > IOVEC_COUNT) break;
+      const slot = this.replies.at(place);
       const headerBytes = requests.headerBytes[slot]!;
       const replyBytes = requests.replyBytes[slot]!;
       if (skipBytes < headerBytes) {
@@ -150,7 +146,6 @@ export class Outbox {
         this.addIovec(requests.dataAddress[slot]! + skippedPayload, replyBytes - skippedPayload);
       }
       skipBytes = 0;
-      slot = requests.next[slot]!;
     }
   }
 
@@ -170,15 +165,13 @@ export class Outbox {
   private consume(bytes: number): void {
     const requests = this.tools.requests;
     let left = bytes + this.sentBytes;
-    while (this.head !== NO_SLOT) {
-      const slot = this.head;
+    while (this.replies.length > 0) {
+      const slot = this.replies.peek();
       const messageBytes = requests.headerBytes[slot]! + requests.replyBytes[slot]!;
       if (left < messageBytes) break;
       left -= messageBytes;
-      // Read before onSent: it frees the slot, which puts it into another list.
-      this.head = requests.next[slot]!;
-      if (this.head === NO_SLOT) this.tail = NO_SLOT;
-      this.onSent(slot);
+      this.replies.shift();
+      this.onDone(slot);
     }
     this.sentBytes = left;
   }

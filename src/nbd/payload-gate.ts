@@ -10,6 +10,7 @@
  * be served anyway. So whoever wants little does not wait for those who want much.
  */
 import { assertShared } from "../base/assert.ts";
+import { IndexQueue } from "../base/index-queue.ts";
 import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
 
 const NOBODY = -1;
@@ -19,10 +20,9 @@ const SMALL_BYTES = 4 * SLAB_BYTES;
 
 export class PayloadGate {
   private readonly pool: SlabPool;
-  /** A ring of the connections that wait. */
-  private readonly queue: Int32Array;
-  private head = 0;
-  private count = 0;
+  /** The connections that wait. */
+  private readonly queue: IndexQueue;
+  private readonly maxConnections: number;
   /** The connection that was taken from the head and may try once. */
   private granted = NOBODY;
   private pumpIsDue = false;
@@ -30,7 +30,8 @@ export class PayloadGate {
 
   constructor({ pool, maxConnections }: { pool: SlabPool; maxConnections: number }) {
     this.pool = pool;
-    this.queue = new Int32Array(maxConnections);
+    this.maxConnections = maxConnections;
+    this.queue = new IndexQueue(maxConnections);
     const reserveSlabs = Math.floor(pool.slabCount / RESERVE_SHARE);
     // Of a pool as small as those of tests nothing is kept: it would hold no run.
     if (reserveSlabs * SLAB_BYTES >= SMALL_BYTES) pool.reserve(reserveSlabs);
@@ -40,7 +41,7 @@ export class PayloadGate {
   }
 
   get waiting(): number {
-    return this.count;
+    return this.queue.length;
   }
 
   /** Counts runs given to connections that had waited: stands still while the head cannot go on. */
@@ -49,19 +50,19 @@ export class PayloadGate {
   }
 
   get isPumpDue(): boolean {
-    return this.pumpIsDue && this.count > 0;
+    return this.pumpIsDue && this.queue.length > 0;
   }
 
   /** Whether anybody but `connection` waits. */
   hasOthersWaiting(connection: number): boolean {
-    return this.count > 1 || (this.count === 1 && this.queue[this.head] !== connection);
+    return this.queue.length > 1 || (this.queue.length === 1 && this.queue.peek() !== connection);
   }
 
   /** A run, or 0: then the connection has joined the queue and is resumed by `pump`. */
   take(connection: number, bytes: number): number {
     const isGranted = this.granted === connection;
     this.granted = isGranted ? NOBODY : this.granted;
-    if (isGranted || this.count === 0) {
+    if (isGranted || this.queue.length === 0) {
       const address = this.pool.allocate(bytes);
       if (address !== 0) {
         if (isGranted) this.grantCount += 1;
@@ -75,21 +76,22 @@ export class PayloadGate {
         return address;
       }
     }
-    if (isGranted) this.pushFront(connection);
-    else this.pushBack(connection);
+    assertShared(this.queue.length < this.maxConnections, "a connection waits once");
+    if (isGranted) this.queue.unshift(connection);
+    else this.queue.push(connection);
     return 0;
   }
 
   /** Lets connections go on from the head, until one of them cannot. */
   pump(resume: (connection: number) => void): void {
     this.pumpIsDue = false;
-    while (this.count > 0) {
-      const connection = this.popFront();
+    while (this.queue.length > 0) {
+      const connection = this.queue.shift();
       this.granted = connection;
       resume(connection);
       this.granted = NOBODY;
       // Back at the head: its run does not fit yet, and nobody passes it.
-      if (this.count > 0 && this.queue[this.head] === connection) {
+      if (this.queue.peek() === connection) {
         if (this.pool.hasReserved) this.pumpReserve(resume);
         return;
       }
@@ -99,50 +101,19 @@ export class PayloadGate {
   /** The head cannot go on, but those behind it that want little can. */
   private pumpReserve(resume: (connection: number) => void): void {
     // A whole round: who must wait on goes to the end, so the order is in the end as it was.
-    for (let left = this.count - 1; left > 0; left -= 1) resume(this.popSecond());
+    for (let left = this.queue.length - 1; left > 0; left -= 1) resume(this.popSecond());
   }
 
   /** The connection is gone, or no longer wants what it waited for. */
   leave(connection: number): void {
-    const capacity = this.queue.length;
-    let kept = 0;
-    for (let index = 0; index < this.count; index += 1) {
-      const waiter = this.queue[(this.head + index) % capacity]!;
-      if (waiter === connection) continue;
-      this.queue[(this.head + kept) % capacity] = waiter;
-      kept += 1;
-    }
-    if (kept !== this.count) this.pumpIsDue = true;
-    this.count = kept;
-  }
-
-  private pushFront(connection: number): void {
-    assertShared(this.count < this.queue.length, "a connection waits once");
-    this.head = (this.head + this.queue.length - 1) % this.queue.length;
-    this.queue[this.head] = connection;
-    this.count += 1;
-  }
-
-  private pushBack(connection: number): void {
-    assertShared(this.count < this.queue.length, "a connection waits once");
-    this.queue[(this.head + this.count) % this.queue.length] = connection;
-    this.count += 1;
+    if (this.queue.remove(connection) > 0) this.pumpIsDue = true;
   }
 
   /** The one behind the head. */
   private popSecond(): number {
-    const next = (this.head + 1) % this.queue.length;
-    const connection = this.queue[next]!;
-    this.queue[next] = this.queue[this.head]!;
-    this.head = next;
-    this.count -= 1;
-    return connection;
-  }
-
-  private popFront(): number {
-    const connection = this.queue[this.head]!;
-    this.head = (this.head + 1) % this.queue.length;
-    this.count -= 1;
-    return connection;
+    const head = this.queue.shift();
+    const second = this.queue.shift();
+    this.queue.unshift(head);
+    return second;
   }
 }

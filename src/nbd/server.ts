@@ -9,8 +9,9 @@
  */
 
 import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
-import { assert } from "../base/assert.ts";
+import { assert, assertShared } from "../base/assert.ts";
 import { EAGAIN } from "../base/errno.ts";
+import { FreeList } from "../base/free-list.ts";
 import type { Log } from "../base/log.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
@@ -19,6 +20,7 @@ import type { SlabPool } from "../block/pool.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
+import { ClientRequests } from "./client-requests.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
 import type { Catalog, ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
@@ -26,10 +28,9 @@ import { type Listener, Listeners } from "./listeners.ts";
 import type { Greeted } from "./negotiator.ts";
 import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
-import { RequestTable } from "./request-table.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { SessionDoor } from "./session-door.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -52,7 +53,7 @@ export class NbdServer implements SessionHost, Catalog {
   readonly kernel: SocketKernel;
   readonly memory: SharedMemory;
   readonly pool: SlabPool;
-  readonly requests: RequestTable;
+  readonly requests: ClientRequests;
   readonly gate: PayloadGate;
   readonly limits: NbdLimits;
   readonly log: Log;
@@ -68,7 +69,7 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly admission: Admission<Session>;
   /** By index; made on first use, then reused. */
   private readonly sessions: Session[] = [];
-  private readonly freeSessions: Session[] = [];
+  private readonly freeSessions: FreeList;
   private readonly dirty: Session[] = [];
   private readonly runnable: Session[] = [];
   private readonly closed: Session[] = [];
@@ -103,7 +104,7 @@ export class NbdServer implements SessionHost, Catalog {
       alignment: ROW_BYTES,
     });
     const slots = maxConnections * maxRequestsPerConnection;
-    this.requests = new RequestTable({
+    this.requests = new ClientRequests({
       connections: maxConnections,
       perConnection: maxRequestsPerConnection,
       headersAddress: carver.carve({
@@ -119,6 +120,7 @@ export class NbdServer implements SessionHost, Catalog {
       stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    this.freeSessions = new FreeList(maxConnections);
     this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.table = new ExportTable({
       onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
@@ -348,7 +350,7 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   private get hasFreeSession(): boolean {
-    return this.freeSessions.length > 0 || this.sessions.length < this.limits.maxConnections;
+    return this.freeSessions.available > 0;
   }
 
   /** Silent clients must not keep others out until their time is over. False: there is none. */
@@ -359,10 +361,10 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   private takeSession(): Session | undefined {
-    const reused = this.freeSessions.pop();
-    if (reused !== undefined) return reused;
-    const index = this.sessions.length;
-    if (index === this.limits.maxConnections) return undefined;
+    const index = this.freeSessions.take();
+    if (index < 0) return undefined;
+    if (index < this.sessions.length) return this.sessions[index];
+    assertShared(index === this.sessions.length, "sessions are made one after the other");
     const bufferAddress = this.buffersAddress + index * this.limits.receiveBufferBytes;
     let session: Session | undefined;
     const token = this.loop.addHandler((ready) => {
@@ -433,7 +435,7 @@ export class NbdServer implements SessionHost, Catalog {
   private releaseClosed(): void {
     for (const session of this.closed) {
       this.door.release(session);
-      this.freeSessions.push(session);
+      this.freeSessions.give(session.index);
     }
     this.closed.length = 0;
   }

@@ -19,7 +19,6 @@ import type { NbdExport } from "./exports.ts";
 import type { ExportOffer, OptionAnswer } from "./handshake.ts";
 import { type Greeted, Negotiator } from "./negotiator.ts";
 import { Outbox, type OutboxTools } from "./outbox.ts";
-import { encodeGreeting, REQUEST_BYTES } from "./protocol.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
 import {
   hasSocket,
@@ -30,6 +29,7 @@ import {
   type SessionEvent,
 } from "./session-state.ts";
 import { Transmission, type TransmissionTools } from "./transmission.ts";
+import { encodeGreeting, REQUEST_BYTES } from "./wire-format.ts";
 
 /** What sessions share. */
 export interface SessionHost extends TransmissionTools {
@@ -229,7 +229,7 @@ export class Session {
     this.host.kernel.close(this.fd);
     this.fd = -1;
     this.transmission.dropPayload();
-    this.transmission.releaseList(this.outbox.reset());
+    this.outbox.reset();
     if (this.nbdExport !== null) this.host.leaveExport(this.nbdExport);
     if (reason !== null) {
       const name = this.nbdExport?.name ?? "";

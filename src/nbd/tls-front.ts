@@ -31,7 +31,7 @@ import {
   OPTION_REPLY_MAGIC_LOW,
   OptionCode,
   OptionReply,
-} from "./protocol.ts";
+} from "./wire-format.ts";
 
 export type TlsMode = "required" | "optional";
 

@@ -14,6 +14,7 @@ import { ESHUTDOWN } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES, roundUp } from "../base/units.ts";
 import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
+import { type ClientRequests, NO_SLOT, SlotState } from "./client-requests.ts";
 import { judgeRequest, type Negotiated, wireError } from "./commands.ts";
 import type { Attachment, NbdExport } from "./exports.ts";
 import { ALLOCATION_CONTEXT_ID, type Catalog, canFastZero, type ExportOffer } from "./handshake.ts";
@@ -34,8 +35,7 @@ import {
   encodeExtent,
   encodeNoneChunk,
   encodeSimpleReply,
-} from "./protocol.ts";
-import { NO_SLOT, type RequestTable, SlotState } from "./request-table.ts";
+} from "./wire-format.ts";
 
 /** Extents of one reply: one slab of payload memory. */
 const EXTENTS_BYTES = SLAB_BYTES;
@@ -43,7 +43,7 @@ const EXTENTS_BYTES = SLAB_BYTES;
 export interface TransmissionTools {
   readonly memory: SharedMemory;
   readonly pool: SlabPool;
-  readonly requests: RequestTable;
+  readonly requests: ClientRequests;
   readonly gate: PayloadGate;
   readonly limits: NbdLimits;
   readonly catalog: Catalog;
@@ -380,16 +380,6 @@ export class Transmission implements Negotiated {
     this.tools.requests.free(slot);
     this.busySlots -= 1;
     this.onRoom();
-  }
-
-  /** Gives back the slots of a list that starts with `first`. */
-  releaseList(first: number): void {
-    let slot = first;
-    while (slot !== NO_SLOT) {
-      const next = this.tools.requests.next[slot]!;
-      this.release(slot);
-      slot = next;
-    }
   }
 
   private freeRun(slot: number): void {

@@ -18,6 +18,7 @@
  */
 import { assertShared } from "../base/assert.ts";
 import { EAGAIN, EBUSY, EINTR, ENOMEM, EOPNOTSUPP } from "../base/errno.ts";
+import { FreeList } from "../base/free-list.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { MIB } from "../base/units.ts";
 import { CompletionBatch } from "./aio-batch.ts";
@@ -70,8 +71,7 @@ export class AioQueue {
   private readonly slotFirst: Int32Array;
   private readonly slotBytes: Uint32Array;
   private readonly slotGeneration: Uint32Array;
-  private readonly freeSlots: Uint32Array;
-  private freeSlotCount: number;
+  private readonly slots: FreeList;
 
   /** Slots that are built and not yet taken by the kernel, in order. */
   private readonly pending: Uint32Array;
@@ -108,9 +108,7 @@ export class AioQueue {
     this.slotBytes = new Uint32Array(slotCount);
     this.slotGeneration = new Uint32Array(slotCount);
     this.signals = new AioSignals(slotCount);
-    this.freeSlots = new Uint32Array(slotCount);
-    for (let slot = 0; slot < slotCount; slot += 1) this.freeSlots[slot] = slotCount - 1 - slot;
-    this.freeSlotCount = slotCount;
+    this.slots = new FreeList(slotCount);
     this.pending = new Uint32Array(slotCount);
     this.batch = new CompletionBatch(table.capacity, (request, result) => {
       const device = this.device(this.deviceOf[request]!);
@@ -268,9 +266,8 @@ export class AioQueue {
     const device = this.devices[handle];
     if (device === undefined) return;
     while (device.head !== NONE && device.inFlight < device.maxInFlight) {
-      if (this.freeSlotCount === 0) return;
-      this.freeSlotCount -= 1;
-      const slot = this.freeSlots[this.freeSlotCount]!;
+      const slot = this.slots.take();
+      if (slot < 0) return;
       const first = device.head;
       this.slotDevice[slot] = handle;
       this.slotFirst[slot] = first;
@@ -425,8 +422,7 @@ export class AioQueue {
   private releaseSlot(slot: number): void {
     this.device(this.slotDevice[slot]!).inFlight -= 1;
     this.slotFirst[slot] = NONE;
-    this.freeSlots[this.freeSlotCount] = slot;
-    this.freeSlotCount += 1;
+    this.slots.give(slot);
     this.hasChanged = true;
   }
 

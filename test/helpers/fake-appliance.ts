@@ -2,11 +2,11 @@
 import { createApp } from "../../src/api/app.ts";
 import type { TcpGuard } from "../../src/api/auth.ts";
 import type { ApiApp } from "../../src/api/route.ts";
+import { Appliance } from "../../src/appliance/appliance.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import { Appliance } from "../../src/appliance/service.ts";
 import { processAlarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
-import { JobBook } from "../../src/appliance/state/jobs.ts";
+import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { State } from "../../src/appliance/state/state.ts";
 import type { LoadedState, StateFile } from "../../src/appliance/state/state-file.ts";
 import { StateStore } from "../../src/appliance/state/state-store.ts";

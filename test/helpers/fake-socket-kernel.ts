@@ -10,7 +10,7 @@ import { assert } from "../../src/base/assert.ts";
 import { EADDRINUSE, EAGAIN, ECONNRESET, EPIPE } from "../../src/base/errno.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import type { NbdTransport } from "../../src/nbd/client/client.ts";
-import { concatenate } from "../../src/nbd/protocol.ts";
+import { concatenate } from "../../src/nbd/wire-format.ts";
 import { Ready, type SocketKernel } from "../../src/reactor/kernel.ts";
 import type { EventLoop } from "../../src/reactor/loop.ts";
 import { Timers } from "../../src/reactor/timers.ts";

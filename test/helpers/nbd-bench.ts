@@ -7,6 +7,7 @@ import { SLAB_BYTES, SlabPool } from "../../src/block/pool.ts";
 import { NbdClient } from "../../src/nbd/client/client.ts";
 import type { ExportObstacle } from "../../src/nbd/handshake.ts";
 import type { NbdLimits } from "../../src/nbd/limits.ts";
+import { NbdServer } from "../../src/nbd/server.ts";
 import {
   Command,
   encodeInfoRequest,
@@ -15,8 +16,7 @@ import {
   GREETING_BYTES,
   OptionCode,
   REQUEST_BYTES,
-} from "../../src/nbd/protocol.ts";
-import { NbdServer } from "../../src/nbd/server.ts";
+} from "../../src/nbd/wire-format.ts";
 import { FakeArrayFront } from "./fake-array-front.ts";
 import { FakeEventLoop, type FakePeer, FakeSocketKernel } from "./fake-socket-kernel.ts";
 import { testMemory } from "./memory.ts";

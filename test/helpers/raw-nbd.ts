@@ -28,7 +28,7 @@ import {
   REQUEST_MAGIC,
   SIMPLE_REPLY_BYTES,
   SIMPLE_REPLY_MAGIC,
-} from "../../src/nbd/protocol.ts";
+} from "../../src/nbd/wire-format.ts";
 
 const WAIT_LIMIT_MS = 60_000;
 const ENCODER = new TextEncoder();

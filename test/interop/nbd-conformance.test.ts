@@ -13,7 +13,7 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { ESHUTDOWN } from "../../src/base/errno.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { Command, encodeOption, OptionCode, OptionReply } from "../../src/nbd/protocol.ts";
+import { Command, encodeOption, OptionCode, OptionReply } from "../../src/nbd/wire-format.ts";
 import { Daemon, makeFiles, mustRun } from "../helpers/daemon.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";

@@ -6,7 +6,7 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { EINVAL, EIO, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { MIB } from "../../src/base/units.ts";
-import { Command, OptionCode } from "../../src/nbd/protocol.ts";
+import { Command, OptionCode } from "../../src/nbd/wire-format.ts";
 import { Daemon, makeFiles, mustRun, runProgram } from "../helpers/daemon.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest } from "../helpers/raw-nbd.ts";

@@ -12,7 +12,7 @@ import { expect, test } from "bun:test";
 import { EOPNOTSUPP } from "../../src/base/errno.ts";
 import { fillRandom, nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { Command, CommandFlag, OptionCode, OptionReply } from "../../src/nbd/protocol.ts";
+import { Command, CommandFlag, OptionCode, OptionReply } from "../../src/nbd/wire-format.ts";
 import { Daemon, makeFiles } from "../helpers/daemon.ts";
 import { needs } from "../helpers/needs.ts";
 import { OverlapModel } from "../helpers/overlap-model.ts";

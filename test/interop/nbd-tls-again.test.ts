@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { OptionCode } from "../../src/nbd/protocol.ts";
+import { OptionCode } from "../../src/nbd/wire-format.ts";
 import { Daemon, mustRun } from "../helpers/daemon.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd } from "../helpers/raw-nbd.ts";

@@ -17,7 +17,7 @@ import {
   OptionCode,
   OptionReply,
   TransmissionFlag,
-} from "../../src/nbd/protocol.ts";
+} from "../../src/nbd/wire-format.ts";
 import { Daemon, makeFiles, mustRun, runProgram, runVerb } from "../helpers/daemon.ts";
 import { randomBytes } from "../helpers/nbd-data.ts";
 import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";

@@ -9,12 +9,12 @@
  */
 import { createApp } from "../../src/api/app.ts";
 import type { ApiApp } from "../../src/api/route.ts";
+import { Appliance } from "../../src/appliance/appliance.ts";
 import { Helper } from "../../src/appliance/helper/helper.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import { Appliance } from "../../src/appliance/service.ts";
 import type { Alarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
-import { JobBook } from "../../src/appliance/state/jobs.ts";
+import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { StateStore } from "../../src/appliance/state/state-store.ts";
 import type { Command, Envelope, ReactorMessage } from "../../src/array/protocol.ts";
 import { inBackground } from "../../src/base/background.ts";

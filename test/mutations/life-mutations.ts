@@ -38,7 +38,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a deletion keeps the exports",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: '...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),',
     replace: "...exports.flatMap((): StateChange[] => []),",
     test: [LIVES, "-t", "seeds 1 to 25"],
@@ -46,7 +46,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a refused create by force has given the name up",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: "if (holder !== null) await this.takeBack(holder, exports);",
     replace: "",
     test: story("a create by force that fails"),
@@ -54,7 +54,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array that is starting counts as absent",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: 'if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");',
     replace: "",
     test: story("while the drives are being opened"),
@@ -62,7 +62,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array is referred to before it is there",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     find: "return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
@@ -72,7 +72,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a rename does not hold the name",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     find: "const renamed = await this.calls.holding([`label:${name}`], () =>",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
@@ -83,7 +83,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array is recorded after the act",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: 'const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);',
     replace:
       'this.store.note({ kind: "put-array", array }, ...givenUp);\n      const recorded = ok(null);',
@@ -143,7 +143,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a start that is refused for a fence brings a deleted array back",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: "if (this.drives.isFenced(uuid)) return err(isFenced(before));",
     replace:
       "if (this.drives.isFenced(uuid)) { await this.revive(before); return err(isFenced(before)); }",
@@ -185,7 +185,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: what happened a moment before the stop is forgotten",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: "await this.observe();",
     replace: "",
     test: story("mismatches that a scrub found"),
@@ -201,7 +201,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array that lacked two drives waits for ever for the last",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: "if (this.lackingMs !== null) this.startLackingAfter(this.lackingMs);",
     replace: "",
     test: story("the last but one disk comes after the wait"),
@@ -260,7 +260,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a deletion that was refused is kept",
     rule: null,
-    file: "src/appliance/service.ts",
+    file: "src/appliance/appliance.ts",
     find: "      await this.takeBack(known, exports);",
     replace: "",
     test: story("stop, delete and zero with a client"),

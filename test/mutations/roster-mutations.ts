@@ -1,4 +1,4 @@
-/** Ways to break the seats of an array and what keeps others in step with them (running/roster.ts). */
+/** Ways to break the seats of an array and what follows from them (running/roster.ts). */
 import type { Mutation } from "./mutations.ts";
 
 const SEATS = ["./test/unit/array/roster.test.ts"];

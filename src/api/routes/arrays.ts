@@ -1,6 +1,6 @@
 /** /v1/arrays: create, assemble, stop, tune and delete arrays. */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import type { ArrayStatus, CommandError } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
 import { KIB } from "../../base/units.ts";

@@ -1,6 +1,6 @@
 /** /v1/drives: the devices that parityd was told about, members or not. */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { addDriveBody, driveSchema, forceQuery, nameParams } from "../schemas.ts";

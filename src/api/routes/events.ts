@@ -6,7 +6,7 @@
  * client that has taken nothing for `STALLED_TICKS` comments in a row is dropped.
  */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import type { EventLog } from "../../appliance/state/event-log.ts";
 import type { StoredEvent } from "../../appliance/state/state.ts";
 import { type ApiApp, addRoute, json } from "../route.ts";

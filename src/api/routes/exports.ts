@@ -1,6 +1,6 @@
 /** /v1/exports: the arrays that are offered as network block devices. */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { exportSchema, forceQuery, nameParams, putExportBody } from "../schemas.ts";

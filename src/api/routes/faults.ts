@@ -1,6 +1,6 @@
 /** /v1/faults: injected faults, only where the daemon was started for it. */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import type { FaultSpec, FaultStatus } from "../../array/protocol.ts";
 import { errnoByName, errnoName } from "../../base/errno.ts";
 import { problemResponse } from "../problem.ts";

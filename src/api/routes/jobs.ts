@@ -1,7 +1,7 @@
 /** /v1/jobs: long work, under way and ended. */
 import { z } from "@hono/zod-openapi";
-import type { Appliance } from "../../appliance/service.ts";
-import { isFinished } from "../../appliance/state/jobs.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
+import { isFinished } from "../../appliance/state/job-book.ts";
 import type { CommandError, JobStatus } from "../../array/protocol.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, json } from "../route.ts";

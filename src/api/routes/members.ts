@@ -1,5 +1,5 @@
 /** /v1/arrays/{name}/members: add, fail and remove the drives of an array. */
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, emptyAnswer, json } from "../route.ts";
 import {

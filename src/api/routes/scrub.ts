@@ -1,5 +1,5 @@
 /** /v1/arrays/{name}/scrub: start or resume, pause and cancel the scrub of an array. */
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer } from "../route.ts";
 import { arrayParams, emptyBody, jobSchema, scrubBody, scrubQuery } from "../schemas.ts";

@@ -1,5 +1,5 @@
 /** /metrics, /openapi.json, /-/healthy and /-/ready. */
-import type { Appliance } from "../../appliance/service.ts";
+import type { Appliance } from "../../appliance/appliance.ts";
 import { VERSION } from "../../appliance/version.ts";
 import { renderMetrics } from "../metrics.ts";
 import { problemResponse } from "../problem.ts";

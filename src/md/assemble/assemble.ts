@@ -93,6 +93,7 @@ function findFreshest(candidates: readonly Candidate[]): Candidate | null {
       freshest = candidate;
     }
   }
+  assert(freshest === null || ownRole(freshest) < Role.limit, "the freshest claims a role");
   return freshest;
 }
 
@@ -163,6 +164,9 @@ function sortByRole(
     if (holder !== undefined) return err(duplicate(candidate, holder));
     sorted.members.set(role, candidate);
   }
+  const placed = sorted.members.size + sorted.spares.length;
+  const left = sorted.stale.length + sorted.faulty.length;
+  assert(placed + left === candidates.length, "each drive is a member, a spare or left out");
   return ok(sorted);
 }
 
@@ -189,6 +193,7 @@ function plan(
   const forced = force ? forceStale(candidates, sorted, roles, freshest) : [];
   const degraded = roles.filter(({ state }) => state !== "in-sync").length;
   if (degraded > 1) return err(tooFew(roles, sorted, freshest, force));
+  assert(roles.length === superblock.memberCount, "each role of the array is planned");
   const resyncFromSector = superblock.resyncOffsetSectors;
   const isDirty = resyncFromSector !== null;
   // Replay of the log makes all parity right, but only where all of it was right before.
@@ -252,6 +257,7 @@ function forceStale(
   for (const candidate of byAge) {
     if (roles.filter(({ state }) => state !== "in-sync").length <= 1) break;
     const role = ownRole(candidate);
+    assert(role < roles.length, "a drive is forced into a role that the array has");
     if (roles[role]?.state !== "missing") continue;
     const { drive, superblock } = candidate;
     roles[role] = { state: "in-sync", drive, superblock };
@@ -351,6 +357,7 @@ function dirtyAndDegraded(
   { drive, superblock }: Candidate,
 ): AssemblyRefusal {
   const role = roles.findIndex(({ state }) => state !== "in-sync");
+  assert(role >= 0, "a degraded array has a role without data");
   const from = superblock.resyncOffsetSectors ?? 0;
   // A stop in the middle of a resync is a clean one, and leaves how far that had come.
   const what = from === 0 ? "was not stopped cleanly" : "had not ended its resync when it stopped";

@@ -13,6 +13,7 @@
  *   B         A B C     B fell out                       -> stale
  */
 
+import { assert } from "../../base/assert.ts";
 import { Role, roleOf, type Superblock } from "../superblock.ts";
 import { type AssemblyRefusal, type Candidate, isCurrent, ownRole, refusal } from "./plan.ts";
 
@@ -31,6 +32,8 @@ export function findSplitBrain(
 function isOtherHistory(candidate: Candidate, freshest: Candidate): boolean {
   const role = ownRole(candidate);
   if (role >= Role.limit) return false;
+  const { events } = candidate.superblock;
+  assert(events <= freshest.superblock.events, "no member is fresher than the freshest");
   // A current member that missed the very update which filled the role (a rebuild began).
   const isListed = roleOf(freshest.superblock, candidate.superblock.devNumber) === role;
   if (isListed && isCurrent(candidate.superblock, freshest.superblock)) return false;

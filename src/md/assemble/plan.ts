@@ -1,4 +1,5 @@
 /** What the judgement of an assembly takes and gives; see assemble.ts. */
+import { assert } from "../../base/assert.ts";
 import type { ConsistencyPolicy } from "../create.ts";
 import { roleOf, type Superblock } from "../superblock.ts";
 
@@ -76,6 +77,7 @@ export function refusal(
   drives: readonly string[],
   detail: string,
 ): AssemblyRefusal {
+  assert(detail.endsWith("."), "a refusal is told in sentences");
   return { kind, drives, detail };
 }
 

@@ -3,6 +3,7 @@
  * `mdadm --examine-bitmap` prints it, the bad blocks as `mdadm --examine-badblocks` does, and the
  * partial parity log, for which mdadm has nothing.
  */
+import { assert } from "../../base/assert.ts";
 import { printable } from "../../base/printable.ts";
 import { GIB, KIB, SECTOR_BYTES, TIB } from "../../base/units.ts";
 import type { BadBlockLog, SectorRange } from "../bad-block-log.ts";
@@ -128,6 +129,7 @@ export function pplReport(
   const schema = "parityd.examine-ppl/1";
   if (scan.kind === "none") return { schema, path, state: scan.reason, unit: null };
   const { offsetBytes, header, unitCount } = scan;
+  assert(scan.entries.length === header.entries.length, "each entry of the unit is reported");
   const entries = scan.entries.map(({ entry, isIntact }) => {
     const { dataSector, dataBytes, partialParityBytes, parityRole } = entry;
     const fault = checkPplEntry(entry, geometry, logRole);

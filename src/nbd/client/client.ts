@@ -32,7 +32,7 @@ import {
   readOffset,
   SIMPLE_REPLY_BYTES,
   SIMPLE_REPLY_MAGIC,
-} from "../protocol.ts";
+} from "../wire-format.ts";
 
 /** A connected byte stream. `onData` and `onClose` are set by the client. */
 export interface NbdTransport {

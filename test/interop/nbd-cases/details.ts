@@ -15,7 +15,7 @@ import {
   OptionCode,
   OptionReply,
   TransmissionFlag,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import { randomBytes } from "../../helpers/nbd-data.ts";
 import { contextQuery, type RawNbd, rawRequest } from "../../helpers/raw-nbd.ts";
 import {

@@ -9,7 +9,7 @@ import {
   encodeOption,
   OptionCode,
   REQUEST_BYTES,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import { randomBytes } from "../../helpers/nbd-data.ts";
 import { BOTH_FLAGS, clientFlags, RawNbd, rawRequest } from "../../helpers/raw-nbd.ts";
 import {

@@ -9,7 +9,7 @@ import {
   OptionCode,
   OptionReply,
   TransmissionFlag,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import {
   BOTH_FLAGS,
   clientFlags,

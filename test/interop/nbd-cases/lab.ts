@@ -1,6 +1,6 @@
 /** What the cases of nbd-conformance.test.ts share: a daemon with one array and these exports. */
 import { expect } from "bun:test";
-import { Command } from "../../../src/nbd/protocol.ts";
+import { Command } from "../../../src/nbd/wire-format.ts";
 import type { Daemon } from "../../helpers/daemon.ts";
 import { BOTH_FLAGS, type Opened, RawNbd, type Where } from "../../helpers/raw-nbd.ts";
 

@@ -14,7 +14,7 @@ import {
   OptionReply,
   REQUEST_BYTES,
   TransmissionFlag,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import { randomBytes } from "../../helpers/nbd-data.ts";
 import { contextQuery, type Opened, type RawNbd, rawRequest } from "../../helpers/raw-nbd.ts";
 import {

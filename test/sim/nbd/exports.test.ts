@@ -7,7 +7,7 @@
  */
 import { expect, test } from "bun:test";
 import { MIB } from "../../../src/base/units.ts";
-import { OptionReply } from "../../../src/nbd/protocol.ts";
+import { OptionReply } from "../../../src/nbd/wire-format.ts";
 import type { DeviceImage } from "../world/media.ts";
 import type { SocketClient } from "../world/sim-clients.ts";
 import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";

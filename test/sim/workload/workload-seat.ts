@@ -8,7 +8,7 @@
  */
 import { ECONNRESET } from "../../../src/base/errno.ts";
 import { nextBelow, type SeededRandom } from "../../../src/base/random.ts";
-import { REQUEST_BYTES } from "../../../src/nbd/protocol.ts";
+import { REQUEST_BYTES } from "../../../src/nbd/wire-format.ts";
 import { type SimClient, SocketClient, type ZeroOptions } from "../world/sim-clients.ts";
 import type { SimWorld } from "../world/sim-world.ts";
 

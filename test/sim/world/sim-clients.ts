@@ -9,7 +9,7 @@ import { ESHUTDOWN } from "../../../src/base/errno.ts";
 import type { Result } from "../../../src/base/result.ts";
 import { MIB, ROW_BYTES, roundUp } from "../../../src/base/units.ts";
 import type { NbdClient, NbdTransport } from "../../../src/nbd/client/client.ts";
-import { TransmissionFlag } from "../../../src/nbd/protocol.ts";
+import { TransmissionFlag } from "../../../src/nbd/wire-format.ts";
 import type { SimWorld } from "./sim-world.ts";
 
 const PAYLOAD_WAIT_MS = 0.5;

@@ -107,3 +107,33 @@ test("index queue: round the ring: first in first out; full and empty throw", ()
   }
   expect(() => queue.shift()).toThrow("not empty");
 });
+
+test("index queue: random pushes at both ends, shifts and removals: as an array does it", () => {
+  const random = new SeededRandom(5);
+  const queue = new IndexQueue(8);
+  let model: number[] = [];
+  for (let step = 0; step < 20_000; step += 1) {
+    const index = nextBelow(random, 5);
+    const choice = nextBelow(random, 4);
+    if (choice === 0 && model.length < 8) {
+      queue.push(index);
+      model.push(index);
+    } else if (choice === 1 && model.length < 8) {
+      queue.unshift(index);
+      model.unshift(index);
+    } else if (choice === 2 && model.length > 0) {
+      expect(queue.shift()).toBe(model.shift()!);
+    } else if (choice === 3 && step % 5 === 0) {
+      const kept = model.filter((other) => other !== index);
+      expect(queue.remove(index)).toBe(model.length - kept.length);
+      model = kept;
+    }
+    expect(queue.length).toBe(model.length);
+    expect(queue.peek()).toBe(model[0] ?? -1);
+    expect(model.map((_, place) => queue.at(place))).toEqual(model);
+  }
+  while (queue.length < 8) queue.push(1);
+  for (const add of [() => queue.push(1), () => queue.unshift(1), () => queue.at(8)]) {
+    expect(add).toThrow(/the queue/);
+  }
+});

@@ -444,7 +444,7 @@ test("ppl: an area without a unit: says why", () => {
   expect(reasonOf()).toBe("blank");
   area[5] = 1;
   expect(reasonOf()).toBe("bad-checksum");
-  area.set(emptyPplHeader(SIGNATURE ^ 1, crc32c));
+  area.set(emptyPplHeader((SIGNATURE ^ 1) >>> 0, crc32c));
   expect(reasonOf()).toBe("foreign-signature");
   expect(scanPplArea(new Uint8Array(100), READER)).toMatchObject({ value: { kind: "none" } });
 });

@@ -14,7 +14,7 @@ import {
   OptionCode,
   OptionReply,
   TransmissionFlag,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import { NbdBench } from "../../helpers/nbd-bench.ts";
 
 const NOTHING = new Uint8Array(0);

@@ -22,7 +22,7 @@ import {
 } from "../../../src/base/errno.ts";
 import { MIB } from "../../../src/base/units.ts";
 import { judgeRequest, type Negotiated, wireError } from "../../../src/nbd/commands.ts";
-import { Command, CommandFlag, type RequestHeader } from "../../../src/nbd/protocol.ts";
+import { Command, CommandFlag, type RequestHeader } from "../../../src/nbd/wire-format.ts";
 
 const SIZE = 100 * MIB;
 const NEGOTIATED: Negotiated = {

@@ -7,10 +7,15 @@
 import { expect, test } from "bun:test";
 import { SharedAssertionError } from "../../../src/base/assert.ts";
 import { Outbox } from "../../../src/nbd/outbox.ts";
-import { Command, encodeInfoRequest, encodeOption, OptionCode } from "../../../src/nbd/protocol.ts";
 import { ReceiveBuffer } from "../../../src/nbd/receive-buffer.ts";
 import { Session } from "../../../src/nbd/session.ts";
 import { Transmission } from "../../../src/nbd/transmission.ts";
+import {
+  Command,
+  encodeInfoRequest,
+  encodeOption,
+  OptionCode,
+} from "../../../src/nbd/wire-format.ts";
 import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../../helpers/nbd-bench.ts";
 
 type Method = (this: unknown, ...words: unknown[]) => unknown;
@@ -18,7 +23,7 @@ type Methods = Record<string, Method>;
 
 const CALLS_MAX = 3;
 /** What takes a socket, or ends it, may not fail as well: then nothing is known of the socket. */
-const ENDS = new Set(["constructor", "close", "enter", "stopWaiting", "release", "releaseList"]);
+const ENDS = new Set(["constructor", "close", "enter", "stopWaiting", "release"]);
 ENDS.add("takeOver").add("reset").add("dropPayload").add("forget").add("freeRun");
 const PLACES = { Session, Transmission, Outbox, ReceiveBuffer } as const;
 

@@ -21,7 +21,7 @@ import {
   OPTION_HEADER_BYTES,
   OptionCode,
   REQUEST_BYTES,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import { FakeArrayFront } from "../../helpers/fake-array-front.ts";
 import type { FakePeer } from "../../helpers/fake-socket-kernel.ts";
 import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../../helpers/nbd-bench.ts";

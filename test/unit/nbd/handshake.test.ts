@@ -22,7 +22,7 @@ import {
   OptionCode,
   OptionReply,
   TransmissionFlag,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 
 const TEXT = new TextEncoder();
 const NOTHING = new Uint8Array(0);

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { EPERM, ESHUTDOWN } from "../../../src/base/errno.ts";
 import { KIB, MIB } from "../../../src/base/units.ts";
-import { Command } from "../../../src/nbd/protocol.ts";
+import { Command } from "../../../src/nbd/wire-format.ts";
 import { FakeArrayFront } from "../../helpers/fake-array-front.ts";
 import type { FakePeer } from "../../helpers/fake-socket-kernel.ts";
 import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../../helpers/nbd-bench.ts";

@@ -15,7 +15,7 @@ import {
   encodeInfoRequest,
   encodeOption,
   OptionCode,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import {
   CLIENT_FLAGS,
   errorsOf,

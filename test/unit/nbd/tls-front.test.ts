@@ -6,6 +6,7 @@
  */
 import { expect, test } from "bun:test";
 import { DEFAULT_NBD_LIMITS } from "../../../src/nbd/limits.ts";
+import { TlsFront, type TlsMode } from "../../../src/nbd/tls-front.ts";
 import {
   concatenate,
   encodeInfoRequest,
@@ -13,8 +14,7 @@ import {
   encodeOptionReply,
   OptionCode,
   OptionReply,
-} from "../../../src/nbd/protocol.ts";
-import { TlsFront, type TlsMode } from "../../../src/nbd/tls-front.ts";
+} from "../../../src/nbd/wire-format.ts";
 
 const NOTHING = new Uint8Array(0);
 const FLAGS = new Uint8Array([0, 0, 0, 3]);

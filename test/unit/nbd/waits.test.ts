@@ -6,7 +6,12 @@
  */
 import { expect, test } from "bun:test";
 import type { ExportObstacle } from "../../../src/nbd/handshake.ts";
-import { Command, encodeInfoRequest, encodeOption, OptionCode } from "../../../src/nbd/protocol.ts";
+import {
+  Command,
+  encodeInfoRequest,
+  encodeOption,
+  OptionCode,
+} from "../../../src/nbd/wire-format.ts";
 import type { FakePeer } from "../../helpers/fake-socket-kernel.ts";
 import { CLIENT_FLAGS, NbdBench, parseReplies, request } from "../../helpers/nbd-bench.ts";
 

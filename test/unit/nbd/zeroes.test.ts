@@ -14,7 +14,7 @@ import {
   encodeInfoRequest,
   encodeOption,
   OptionCode,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 import type { FakePeer } from "../../helpers/fake-socket-kernel.ts";
 import { CLIENT_FLAGS, errorsOf, NbdBench, request } from "../../helpers/nbd-bench.ts";
 

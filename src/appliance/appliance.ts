@@ -31,7 +31,7 @@ import { ArrayBook } from "./state/array-book.ts";
 import { CallOrder } from "./state/call-order.ts";
 import type { EventLog } from "./state/event-log.ts";
 import { ExportBook } from "./state/export-book.ts";
-import type { JobBook } from "./state/jobs.ts";
+import type { JobBook } from "./state/job-book.ts";
 import { isLabel } from "./state/labels.ts";
 import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state/state.ts";
 import type { RecordingHealth, StateStore } from "./state/state-store.ts";

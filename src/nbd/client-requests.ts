@@ -11,14 +11,15 @@
  * cookie is put there when the request arrives.
  */
 import { assertShared } from "../base/assert.ts";
+import { FreeList } from "../base/free-list.ts";
 import { ROW_BYTES } from "../base/units.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./protocol.ts";
+import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export const SlotState = { free: 0, receiving: 1, inArray: 2, reply: 3 } as const;
 
 export const NO_SLOT = -1;
 
-export class RequestTable {
+export class ClientRequests {
   readonly perConnection: number;
   readonly state: Uint8Array;
   /** The command on the wire, and its flags. */
@@ -34,9 +35,8 @@ export class RequestTable {
   /** The reply: so many bytes of header, then so many at `dataAddress`. */
   readonly headerBytes: Uint8Array;
   readonly replyBytes: Uint32Array;
-  /** The next slot of the list that this one is in: the free list or an outbox. */
-  readonly next: Int32Array;
-  private readonly freeHead: Int32Array;
+  /** By connection: which of its slots are free, counted from its first. */
+  private readonly lists: readonly FreeList[];
   private readonly headersAddress: number;
 
   constructor({
@@ -61,15 +61,7 @@ export class RequestTable {
     this.dataAddress = new Uint32Array(capacity);
     this.headerBytes = new Uint8Array(capacity);
     this.replyBytes = new Uint32Array(capacity);
-    this.next = new Int32Array(capacity);
-    this.freeHead = new Int32Array(connections);
-    for (let connection = 0; connection < connections; connection += 1) {
-      const first = connection * perConnection;
-      const last = first + perConnection - 1;
-      this.freeHead[connection] = first;
-      for (let slot = first; slot < last; slot += 1) this.next[slot] = slot + 1;
-      this.next[last] = NO_SLOT;
-    }
+    this.lists = Array.from({ length: connections }, () => new FreeList(perConnection));
   }
 
   get capacity(): number {
@@ -85,17 +77,16 @@ export class RequestTable {
   }
 
   hasFree(connection: number): boolean {
-    return this.freeHead[connection] !== NO_SLOT;
+    return this.lists[connection]!.available > 0;
   }
 
   /** A free slot of the connection, in state `receiving` with no run. There must be one. */
   allocate(connection: number): number {
-    const slot = this.freeHead[connection]!;
-    assertShared(slot !== NO_SLOT, "a connection at its limit is not read");
+    const place = this.lists[connection]!.take();
+    assertShared(place >= 0, "a connection at its limit is not read");
+    const slot = connection * this.perConnection + place;
     assertShared(this.state[slot] === SlotState.free, "a slot in the free list is free");
-    this.freeHead[connection] = this.next[slot]!;
     this.state[slot] = SlotState.receiving;
-    this.next[slot] = NO_SLOT;
     this.runAddress[slot] = 0;
     this.runBytes[slot] = 0;
     this.dataAddress[slot] = 0;
@@ -115,7 +106,6 @@ export class RequestTable {
     assertShared(this.runAddress[slot] === 0, "a slot gives back its run before itself");
     const connection = this.connectionOf(slot);
     this.state[slot] = SlotState.free;
-    this.next[slot] = this.freeHead[connection]!;
-    this.freeHead[connection] = slot;
+    this.lists[connection]!.give(slot - connection * this.perConnection);
   }
 }

@@ -19,7 +19,7 @@ import {
   encodeSimpleReply,
   readOffset,
   writeOffset,
-} from "../../../src/nbd/protocol.ts";
+} from "../../../src/nbd/wire-format.ts";
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
