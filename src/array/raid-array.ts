@@ -127,7 +127,7 @@ export class RaidArray {
     this.isReadOnlyStart = plan.isReadOnly;
     this.roles = plan.roles.map((_, role) => seatAtStart(this, plan, role));
     const { memory, enginePool, timers } = context;
-    this.environment = { ...context, guard, router, asyncIo };
+    this.environment = { ...context, guard, router };
     this.engine = new StripeEngine({
       environment: this.environment,
       geometry: this.geometry,

@@ -9,13 +9,12 @@
  * buffer of its own: that of one that hangs is not used again (write-rules 10).
  */
 import { inBackground } from "../../base/background.ts";
-import { errnoName } from "../../base/errno.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
-import { isDone } from "../../block/async-io.ts";
-import { Outcome } from "../../block/io-error.ts";
 import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
+import { Content, Verdict } from "../../raid5/members/member-io.ts";
+import { Op } from "../../reactor/io-table.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
 
@@ -134,15 +133,18 @@ export class BitmapKeeper {
     address: number,
   ): Promise<boolean> {
     const { array } = this;
-    const epoch = array.members.epoch[role];
     const { log } = drive.superblock!;
     if (log.kind !== "bitmap") return true;
     const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
-    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
-    const answer = await array.asyncIo.write(drive.io, range, { isFua: true });
-    if (isDone(answer) || array.members.epoch[role] !== epoch) return true;
-    if (answer.outcome === Outcome.noSpace) return false;
-    array.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
-    return true;
+    const verdict = await array.engine.memberIo.move({
+      content: Content.metadata,
+      op: Op.write,
+      role,
+      place: start + from,
+      bytes: BITMAP_BLOCK_BYTES,
+      address,
+      isFua: true,
+    });
+    return verdict !== Verdict.noSpace;
   }
 }

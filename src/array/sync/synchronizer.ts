@@ -63,8 +63,6 @@ export class Synchronizer {
     this.stripes = new StripeSync({
       engine: array.engine,
       environment: array.environment,
-      asyncIo: array.asyncIo,
-      memberFailed: (error) => array.memberError(error),
     });
   }
 
