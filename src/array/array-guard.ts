@@ -66,7 +66,7 @@ export class ArrayGuard implements Guard {
       enginePool: context.enginePool.share(),
       payloadPool: context.payloadPool.share(),
     };
-    this.asyncIo = new AsyncIo({ table: context.table, timers, router: this.router });
+    this.asyncIo = new AsyncIo({ table: context.table, router: this.router });
   }
 
   caught(error: unknown): void {

@@ -156,7 +156,8 @@ export class RaidArray implements MemberVerdicts {
 
   // What members did -------------------------------------------------------------------------
 
-  memberError(error: MemberError): void {
+  /** A request of the engine failed for good: decides at once what that means for the member. */
+  private memberError(error: MemberError): void {
     const { core } = this;
     const { role, op, outcome, errno } = error;
     if (!core.members.isPresent(role) || core.members.isFenced) return;

@@ -67,11 +67,7 @@ export class Registry {
     this.context = context;
     this.startsByThemselves = options.startsByThemselves;
     this.router = new OutcomeRouter(context.table);
-    this.asyncIo = new AsyncIo({
-      table: context.table,
-      timers: context.timers,
-      router: this.router,
-    });
+    this.asyncIo = new AsyncIo({ table: context.table, router: this.router });
     this.jobs = new JobTable({
       clock: context.clock,
       firstId: context.config.firstJobId,

@@ -1,11 +1,10 @@
 /**
- * Member I/O for the slow path: one request as a promise, for superblocks, probes and the like; or
- * several whose answers go to one waiter, for rebuild and scrub. Never for clients' data.
+ * I/O of a drive for the slow path, one request as a promise: superblocks, probes and the like.
+ * Never for clients' data: what an engine moves goes through raid5/members/member-io.ts.
  */
 import { EIO } from "../base/errno.ts";
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import { Op } from "../reactor/io-table.ts";
-import type { Timers } from "../reactor/timers.ts";
 import { Outcome, type OutcomeCode } from "./io-error.ts";
 import type { OutcomeRegistrar } from "./outcome-router.ts";
 import type { RetryFilter } from "./retry-filter.ts";
@@ -16,32 +15,24 @@ export interface IoAnswer {
   readonly errno: number;
 }
 
-/** Takes the answers of several requests. */
-export interface IoWaiter {
-  /** `place` is the one that the request was started with. Called in the reap: no promise. */
-  answered(place: number, outcome: OutcomeCode, errno: number): void;
-}
+type IoWaiter = (outcome: OutcomeCode, errno: number) => void;
 
 const REFUSED: IoAnswer = { outcome: Outcome.memberLost, errno: EIO };
 
 export class AsyncIo {
   private readonly table: IoTable;
-  private readonly timers: Timers;
   private readonly owner: number;
   /**
-   * Who takes the answer, and as which, by the number that the request had when it was started:
-   * nobody else gets that number before, even where the request is given up, and answered by
-   * another.
+   * Who takes the answer, by the number that the request had when it was started: nobody else gets
+   * that number before, even where the request is given up, and answered by another.
    */
   private readonly waiters: (IoWaiter | null)[] = [];
-  private readonly places: number[] = [];
   private underWay = 0;
   private readonly router: OutcomeRegistrar;
   private state: "open" | "closing" | "sealed" = "open";
 
-  constructor(options: { table: IoTable; timers: Timers; router: OutcomeRegistrar }) {
+  constructor(options: { table: IoTable; router: OutcomeRegistrar }) {
     this.table = options.table;
-    this.timers = options.timers;
     this.router = options.router;
     this.owner = options.router.register((request, outcome, errno) => {
       const started = this.table.context[request]!;
@@ -50,7 +41,7 @@ export class AsyncIo {
       this.underWay -= 1;
       this.table.free(request);
       if (this.state === "closing") this.leaveWhenIdle();
-      waiter.answered(this.places[started]!, outcome, errno);
+      waiter(outcome, errno);
     });
   }
 
@@ -91,32 +82,6 @@ export class AsyncIo {
     return this.run(device, Op.flush, { offset: 0, bytes: 0, address: 0 }, false);
   }
 
-  /** Starts a read or write whose answer `waiter` takes. False: the table is full. */
-  start(
-    device: RetryFilter,
-    op: OpCode,
-    offset: number,
-    bytes: number,
-    address: number,
-    waiter: IoWaiter,
-    place: number,
-  ): boolean {
-    if (this.state === "sealed") return true;
-    if (this.state === "closing") {
-      this.timers.scheduleAfter(0, () => waiter.answered(place, REFUSED.outcome, REFUSED.errno));
-      return true;
-    }
-    const request = this.table.allocate();
-    if (request < 0) return false;
-    this.submit(device, request, op, offset, bytes, address, false, waiter, place);
-    return true;
-  }
-
-  /** A moment in which requests may become free. */
-  waitForRoom(): Promise<void> {
-    return this.table.untilFreed();
-  }
-
   private async run(
     device: RetryFilter,
     op: OpCode,
@@ -129,12 +94,11 @@ export class AsyncIo {
       if (this.state === "closing") return REFUSED;
       request = this.table.allocate();
       if (request >= 0) break;
-      await this.waitForRoom();
+      await this.table.untilFreed();
     }
     return new Promise((resolve) => {
-      const waiter: IoWaiter = { answered: (_, outcome, errno) => resolve({ outcome, errno }) };
-      const { offset, bytes, address } = range;
-      this.submit(device, request, op, offset, bytes, address, isFua, waiter, 0);
+      const waiter: IoWaiter = (outcome, errno) => resolve({ outcome, errno });
+      this.submit(device, request, op, range, isFua, waiter);
     });
   }
 
@@ -142,12 +106,9 @@ export class AsyncIo {
     device: RetryFilter,
     request: number,
     op: OpCode,
-    offset: number,
-    bytes: number,
-    address: number,
+    { offset, bytes, address }: Range,
     isFua: boolean,
     waiter: IoWaiter,
-    place: number,
   ): void {
     const { table } = this;
     table.op[request] = op;
@@ -158,7 +119,6 @@ export class AsyncIo {
     table.owner[request] = this.owner;
     table.context[request] = request;
     this.waiters[request] = waiter;
-    this.places[request] = place;
     this.underWay += 1;
     device.submit(request);
   }

@@ -16,6 +16,7 @@ import type { BitmapState } from "../md/bitmap-state.ts";
 import type { EngineEnvironment, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
 import { Flusher } from "./members/flusher.ts";
+import { MemberIo } from "./members/member-io.ts";
 import type { MemberSet } from "./members/member-set.ts";
 import { PplLogs } from "./policy/ppl-logs.ts";
 import { WriteIntent } from "./policy/write-intent.ts";
@@ -58,6 +59,7 @@ const RECORD_POLL_MS = 1;
 export class StripeEngine {
   readonly geometry: Geometry;
   readonly members: MemberSet;
+  readonly memberIo: MemberIo;
   private readonly environment: EngineEnvironment;
   private readonly hooks: EngineHooks;
   private readonly requests: RequestTable;
@@ -101,15 +103,20 @@ export class StripeEngine {
     this.geometry = options.geometry;
     this.members = options.members;
     this.hooks = options.hooks;
-    const memberFailed = (error: MemberError): void => this.hooks.onMemberError(error);
+    this.memberIo = new MemberIo({
+      environment: options.environment,
+      members: options.members,
+      memberFailed: (error) => this.hooks.onMemberError(error),
+    });
+    const { memberIo } = this;
     this.runner = new StripeRunner({
       environment: options.environment,
       geometry: options.geometry,
       members: options.members,
+      memberIo,
       ops: this.ops,
       policy: this.policy,
       host: {
-        memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
         readLate: (op) => this.late.addOp(this.ops, op),
         runSlow: (op) => inBackground(this.slow.run(op), options.environment.guard),
@@ -120,7 +127,7 @@ export class StripeEngine {
     });
     this.rows = new RowPath({
       environment: options.environment,
-      asyncIo: options.environment.asyncIo,
+      memberIo,
       geometry: options.geometry,
       members: options.members,
       policy: this.policy,
@@ -128,7 +135,6 @@ export class StripeEngine {
       hold: (stripe) => this.holdStripe(stripe),
       release: (op) => this.releaseStripe(op),
       host: {
-        memberFailed,
         repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
         lost: (stripe, row, roles) => this.hooks.onLost(stripe, row, roles),
       },
@@ -164,12 +170,12 @@ export class StripeEngine {
     });
     this.zeroes = new ZeroRequests({
       ...options,
+      memberIo,
       requests: this.requests,
       ops: this.ops,
       rows: this.rows,
       policy: this.policy,
       host: {
-        memberFailed,
         untilRecorded: () => this.untilRecorded(),
         hold: (op, granted) => this.holds.enter(op, granted),
         release: (op) => this.runner.release(op),
@@ -180,15 +186,13 @@ export class StripeEngine {
     this.flusher = new Flusher({
       environment: options.environment,
       members: options.members,
-      memberFailed,
+      memberIo,
     });
     this.reads = new ChunkReads({
-      environment: options.environment,
       geometry: options.geometry,
-      members: options.members,
+      memberIo,
       requests: this.requests,
       host: {
-        memberFailed,
         partFinished: (request, status) => this.partFinished(request, status),
         late: (read) => this.late.add(read),
         reconstruct: (read) => this.startReconstruction(read),
@@ -202,7 +206,8 @@ export class StripeEngine {
   /** Nothing is under way and nothing waits. */
   get isIdle(): boolean {
     const isLogIdle = this.policy.logs?.isIdle !== false;
-    return this.requests.inUse === 0 && this.ops.inUse === 0 && !this.flusher.isBusy && isLogIdle;
+    if (!this.memberIo.isIdle || this.flusher.isBusy) return false;
+    return this.requests.inUse === 0 && this.ops.inUse === 0 && isLogIdle;
   }
 
   /** Writes that are past the gate and not answered, and rows of some that are still under way. */
@@ -217,9 +222,7 @@ export class StripeEngine {
 
   close(): void {
     this.clearPolicy();
-    this.runner.close();
-    this.flusher.close();
-    this.reads.close();
+    this.memberIo.close();
   }
 
   // Policy -----------------------------------------------------------------------------------
@@ -231,10 +234,10 @@ export class StripeEngine {
       environment: this.environment,
       geometry: this.geometry,
       members: this.members,
+      memberIo: this.memberIo,
       opCapacity: STRIPE_OP_CAPACITY,
       host: {
         ...this.runner.logsHost,
-        memberFailed: (error) => this.hooks.onMemberError(error),
         flush: (whenDone) => this.flusher.request(whenDone),
       },
     });

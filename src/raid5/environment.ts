@@ -2,7 +2,6 @@
 
 import type { Guard } from "../base/guard.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import type { AsyncIo } from "../block/async-io.ts";
 import type { OutcomeCode } from "../block/io-error.ts";
 import type { OutcomeRegistrar } from "../block/outcome-router.ts";
 import type { BufferPool, PoolShare } from "../block/pool.ts";
@@ -14,7 +13,6 @@ import type { Timers } from "../reactor/timers.ts";
 export interface EngineEnvironment {
   /** For all that is thrown where nobody waits. */
   readonly guard: Guard;
-  readonly asyncIo: AsyncIo;
   /** Where the rows of clients' requests lie. */
   readonly payloadPool: PoolShare;
   readonly memory: SharedMemory;

@@ -311,7 +311,7 @@ export class ArrayPolicy {
   private useBitmap(state: BitmapState): void {
     const { core } = this;
     if (core.members.degradedCount > 0) state.setDegraded(true);
-    const keeper = new BitmapKeeper({ core, verdicts: this.verdicts, state });
+    const keeper = new BitmapKeeper({ core, state });
     this.keeper = keeper;
     const intent = core.engine.useBitmap(state, () => keeper.requestBlocks());
     keeper.onRefused = () => intent.refuseWaiting();

@@ -9,15 +9,14 @@
  * buffer of its own: that of one that hangs is not used again (write-rules 10).
  */
 import { inBackground } from "../../base/background.ts";
-import { errnoName } from "../../base/errno.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
-import { isDone } from "../../block/async-io.ts";
-import { Outcome } from "../../block/io-error.ts";
 import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
+import { Content, Verdict } from "../../raid5/members/member-io.ts";
+import { Op } from "../../reactor/io-table.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
+import type { ArrayCore } from "../running/array-core.ts";
 
 /** A bit is cleared in the second pass after its last write, and the header needs one before. */
 const PASSES_AT_STOP = 3;
@@ -27,16 +26,14 @@ export class BitmapKeeper {
   /** Writes that wait for bits are told that there is no room. */
   onRefused: () => void = () => {};
   private readonly core: ArrayCore;
-  private readonly verdicts: MemberVerdicts;
   private timer = 0;
   private isStopped = false;
   private isQueued = false;
   private writing: Promise<unknown> = Promise.resolve();
   private passing: Promise<void> = Promise.resolve();
 
-  constructor(options: { core: ArrayCore; verdicts: MemberVerdicts; state: BitmapState }) {
+  constructor(options: { core: ArrayCore; state: BitmapState }) {
     this.core = options.core;
-    this.verdicts = options.verdicts;
     this.state = options.state;
   }
 
@@ -136,16 +133,18 @@ export class BitmapKeeper {
     from: number,
     address: number,
   ): Promise<boolean> {
-    const { core } = this;
-    const epoch = core.members.epoch[role];
     const { log } = drive.superblock!;
     if (log.kind !== "bitmap") return true;
     const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
-    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES, address };
-    const answer = await core.asyncIo.write(drive.io, range, { isFua: true });
-    if (isDone(answer) || core.members.epoch[role] !== epoch) return true;
-    if (answer.outcome === Outcome.noSpace) return false;
-    this.verdicts.writeFailed(role, `bitmap write: ${errnoName(answer.errno)}`);
-    return true;
+    const verdict = await this.core.engine.memberIo.move({
+      content: Content.metadata,
+      op: Op.write,
+      role,
+      place: start + from,
+      bytes: BITMAP_BLOCK_BYTES,
+      address,
+      isFua: true,
+    });
+    return verdict !== Verdict.noSpace;
   }
 }

@@ -20,7 +20,7 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import type { AsyncIo } from "../../block/async-io.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import { type EngineHooks, StripeEngine } from "../../raid5/engine.ts";
-import type { EngineEnvironment, MemberError } from "../../raid5/environment.ts";
+import type { EngineEnvironment } from "../../raid5/environment.ts";
 import { Geometry } from "../../raid5/geometry.ts";
 import { MemberSet } from "../../raid5/members/member-set.ts";
 import type { ArrayContext, ArrayGuard } from "../array-guard.ts";
@@ -40,8 +40,6 @@ import { SuperblockWriter } from "./superblock-writer.ts";
 
 /** What parts of an array tell of its members. What follows is decided in one place. */
 export interface MemberVerdicts {
-  /** A request of the engine failed for good. */
-  memberError(error: MemberError): void;
   /** A write of the array's own failed: superblock, bitmap, log (write-rules 13). */
   writeFailed(role: number, cause: string): void;
   /** The member cannot be one any more. */
@@ -104,7 +102,7 @@ export class ArrayCore {
     this.guard = guard;
     this.context = context;
     this.asyncIo = asyncIo;
-    this.environment = { ...context, guard, router, asyncIo };
+    this.environment = { ...context, guard, router };
     this.name = plan.name;
     this.identity = superblock;
     this.tuning = options.tuning;

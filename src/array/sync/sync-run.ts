@@ -60,8 +60,6 @@ export class SyncRun {
     this.stripes = new StripeSync({
       engine: core.engine,
       environment: core.environment,
-      asyncIo: core.asyncIo,
-      memberFailed: (error) => verdicts.memberError(error),
     });
   }
 

@@ -7,9 +7,9 @@
  * array; it is never tried again. The round then holds if the array still has enough members and
  * the failure is on record.
  */
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
-import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import { assert } from "../../base/assert.ts";
+import type { EngineEnvironment } from "../environment.ts";
+import { Content, type IoUser, type MemberIo } from "./member-io.ts";
 import type { MemberSet } from "./member-set.ts";
 
 /** Called with true when everything written before the request is durable. */
@@ -18,8 +18,8 @@ export type FlushWaiter = (isDurable: boolean) => void;
 export class Flusher {
   private readonly environment: EngineEnvironment;
   private readonly members: MemberSet;
-  private readonly memberFailed: (error: MemberError) => void;
-  private readonly owner: number;
+  private readonly memberIo: MemberIo;
+  private readonly user: IoUser;
   private waiting: FlushWaiter[] = [];
   private current: FlushWaiter[] = [];
   private isRunning = false;
@@ -28,14 +28,13 @@ export class Flusher {
   constructor(options: {
     environment: EngineEnvironment;
     members: MemberSet;
-    memberFailed: (error: MemberError) => void;
+    memberIo: MemberIo;
   }) {
     this.environment = options.environment;
     this.members = options.members;
-    this.memberFailed = options.memberFailed;
-    this.owner = options.environment.router.register((request, outcome, errno) =>
-      this.onIo(request, outcome, errno),
-    );
+    this.memberIo = options.memberIo;
+    // What failed has cost its member: the round asks who is left.
+    this.user = options.memberIo.register(Content.data, () => this.settle());
   }
 
   get isBusy(): boolean {
@@ -46,10 +45,6 @@ export class Flusher {
   isDue(isRecordPending: boolean): boolean {
     if (this.isRunning) return this.pending === 0 && !isRecordPending;
     return this.waiting.length > 0 && this.environment.table.available >= this.members.memberCount;
-  }
-
-  close(): void {
-    this.environment.router.unregister(this.owner);
   }
 
   request(waiter: FlushWaiter): void {
@@ -68,18 +63,9 @@ export class Flusher {
     this.pending = 1;
     for (let role = 0; role < members.memberCount; role += 1) {
       if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;
-      members.needsFlush[role] = 0;
-      const request = table.allocate();
-      table.op[request] = Op.flush;
-      table.isFua[request] = 0;
-      table.offset[request] = 0;
-      table.bytes[request] = 0;
-      table.address[request] = 0;
-      table.owner[request] = this.owner;
-      table.role[request] = role;
-      table.epoch[request] = members.epoch[role]!;
       this.pending += 1;
-      members.devices[role]!.submit(request);
+      const isStarted = this.memberIo.flush(this.user, role);
+      assert(isStarted, "there is a request for each member");
     }
     this.settle();
   }
@@ -94,18 +80,8 @@ export class Flusher {
     for (const waiter of finished) waiter(isDurable);
   }
 
-  private onIo(request: number, outcome: OutcomeCode, errno: number): void {
-    const { table } = this.environment;
-    const role = table.role[request]!;
-    const isCurrent = table.epoch[request] === this.members.epoch[role];
-    table.free(request);
-    if (outcome !== Outcome.done && isCurrent) {
-      this.memberFailed({ role, op: Op.flush, outcome, errno, offset: 0, bytes: 0 });
-    }
-    this.settle();
-  }
-
   private settle(): void {
+    assert(this.pending > 0, "a flush of the round is answered once");
     this.pending -= 1;
   }
 }

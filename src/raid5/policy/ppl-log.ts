@@ -22,7 +22,6 @@
 import { assert } from "../../base/assert.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import {
   needsHeaderFirst,
   nextPplUnitOffset,
@@ -32,8 +31,15 @@ import {
 } from "../../md/ppl.ts";
 import { PplUnitBuilder } from "../../md/ppl-builder.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import {
+  Content,
+  type IoUser,
+  type MemberIo,
+  Verdict,
+  type VerdictCode,
+} from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 
 /** The log of a member that has just been seated; its area holds an empty header. */
@@ -55,11 +61,12 @@ export interface PplLogHost {
   dropped(user: number): void;
   /** The log has no room for the user's entries, which has written nothing and may not. */
   refused(user: number): void;
-  memberFailed(error: MemberError): void;
   /** Makes every write that has completed durable. */
   flush(whenDone: (isDurable: boolean) => void): void;
   /** The number of the next unit; counts over all logs of the array. */
   nextGeneration(): number;
+  /** A log that was dropped has had its last answer. */
+  left(log: PplLog): void;
 }
 
 const Phase = { idle: 0, header: 1, body: 2, covering: 3, flushing: 4 } as const;
@@ -71,7 +78,8 @@ export class PplLog {
   private readonly members: MemberSet;
   private readonly space: PplSpace;
   private readonly host: PplLogHost;
-  private readonly owner: number;
+  private readonly memberIo: MemberIo;
+  private readonly user: IoUser;
   private readonly builder: PplUnitBuilder;
   private readonly queue: IndexQueue;
   private filling: IndexQueue;
@@ -95,12 +103,11 @@ export class PplLog {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
+    memberIo: MemberIo;
     role: number;
     seat: PplSeat;
     /** Users at a time. */
     capacity: number;
-    /** Of the completions that are handed to `completed`. */
-    owner: number;
     /** `logBufferBytes` of the engine's pool. */
     bufferAddress: number;
     host: PplLogHost;
@@ -112,7 +119,10 @@ export class PplLog {
     this.epoch = members.epoch[role]!;
     this.space = seat.space;
     this.host = host;
-    this.owner = options.owner;
+    this.memberIo = options.memberIo;
+    this.user = options.memberIo.register(Content.metadata, (_, verdict) =>
+      this.completed(verdict),
+    );
     this.bufferBytes = unitBufferBytes(seat.space);
     this.fillingAddress = options.bufferAddress;
     this.coveringAddress = options.bufferAddress + this.bufferBytes;
@@ -196,7 +206,7 @@ export class PplLog {
     if (this.isDropped) return;
     assert(this.isIdle && !this.isWriting, "a log is closed with nothing under way");
     this.isDropped = true;
-    this.freeBuffers();
+    this.leave();
   }
 
   private fill(): void {
@@ -258,33 +268,24 @@ export class PplLog {
   }
 
   private write(from: number, bytes: number): void {
-    const { environment, members, role } = this;
-    const { table } = environment;
-    const request = table.allocate();
-    assert(request >= 0, "there is a request for the log");
-    table.op[request] = Op.write;
+    const { members, role, memberIo, user } = this;
+    assert(members.epoch[role] === this.epoch, "a log is written to its own drive");
+    const place = this.space.offsetBytes + this.unitOffset + from;
+    const address = this.coveringAddress + from;
     // Order: the partial parity is durable before any data of these stripes is written.
-    table.isFua[request] = members.isVolatile[role]!;
-    table.offset[request] = this.space.offsetBytes + this.unitOffset + from;
-    table.bytes[request] = bytes;
-    table.address[request] = this.coveringAddress + from;
-    table.owner[request] = this.owner;
-    table.context[request] = role;
-    table.role[request] = role;
-    table.epoch[request] = this.epoch;
-    members.devices[role]!.submit(request);
+    const isFua = members.isVolatile[role]!;
+    const isStarted = memberIo.start(user, Op.write, role, place, bytes, address, role, isFua);
+    assert(isStarted, "there is a request for the log");
   }
 
-  /** A write of the log has ended; the request has been freed. */
-  completed(outcome: OutcomeCode, errno: number): void {
+  private completed(verdict: VerdictCode): void {
+    assert(this.isWriting, "a write of the log is answered in its phase");
     if (this.isDropped) {
       this.phase = Phase.idle;
-      this.freeBuffers();
+      this.leave();
       return;
     }
-    const { role } = this;
-    const isCurrent = this.members.epoch[role] === this.epoch;
-    if (outcome === Outcome.noSpace && this.isUsable) {
+    if (verdict === Verdict.noSpace && this.isUsable) {
       // The unit before it is settled, so what is there now is what a crash leaves in its place.
       // The search begins at the start of the area: the next unit mends that first.
       if (this.unitOffset === 0) this.startsOver = true;
@@ -292,13 +293,8 @@ export class PplLog {
       this.refuse(this.covering);
       return;
     }
-    if (outcome !== Outcome.done || !this.isUsable) {
+    if (verdict !== Verdict.done || !this.isUsable) {
       this.phase = Phase.idle;
-      const offset = this.space.offsetBytes + this.unitOffset;
-      const bytes = this.unitBytes;
-      const lost = { role, op: Op.write, outcome: Outcome.memberLost, errno, offset, bytes };
-      // Whatever the error: a member whose log cannot be written is failed (write-rules 13).
-      if (isCurrent && outcome !== Outcome.done) this.host.memberFailed(lost);
       this.drop();
       return;
     }
@@ -323,7 +319,7 @@ export class PplLog {
     }
     // Nobody waits for the answer of its flush any more.
     if (this.phase === Phase.flushing) this.phase = Phase.idle;
-    if (!this.isWriting) this.freeBuffers();
+    if (!this.isWriting) this.leave();
   }
 
   private refuse(users: IndexQueue): void {
@@ -331,9 +327,13 @@ export class PplLog {
     for (let left = users.length; left > 0; left -= 1) this.host.refused(users.shift());
   }
 
-  private freeBuffers(): void {
+  /** Nothing of it is under way any more. */
+  private leave(): void {
+    assert(this.isDropped && !this.isWriting, "a log leaves when its last write is answered");
+    this.memberIo.unregister(this.user);
     const start = Math.min(this.fillingAddress, this.coveringAddress);
     this.environment.enginePool.free(start, 2 * this.bufferBytes);
+    this.host.left(this);
   }
 }
 

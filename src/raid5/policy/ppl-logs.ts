@@ -13,7 +13,6 @@
 import { assert } from "../../base/assert.ts";
 import { hasBit, withBit, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { OutcomeCode } from "../../block/io-error.ts";
 import {
   PPL_PARTIAL_PARITY_BYTES_MAX,
   type PplEntry,
@@ -21,8 +20,9 @@ import {
   setPplEntry,
 } from "../../md/ppl.ts";
 import type { PplUnitBuilder } from "../../md/ppl-builder.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import type { MemberIo } from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import { PplLog, type PplLogHost, type PplSeat } from "./ppl-log.ts";
 
@@ -38,7 +38,6 @@ export interface PplLogsHost {
   logged(op: number): void;
   dropped(op: number): void;
   refused(op: number): void;
-  memberFailed(error: MemberError): void;
   flush(whenDone: (isDurable: boolean) => void): void;
 }
 
@@ -67,10 +66,10 @@ export class PplLogs {
   private readonly members: MemberSet;
   private readonly host: PplLogsHost;
   private readonly opCapacity: number;
-  private readonly owner: number;
+  private readonly memberIo: MemberIo;
   private readonly logs: (PplLog | null)[];
   /** Logs that are gone, with a write still under way. */
-  private readonly leaving: PplLog[] = [];
+  private readonly leaving = new Set<PplLog>();
   /** By user: the log whose unit covers it, or in which it waits. */
   private readonly logOf: (PplLog | null)[];
   private readonly waiters = new Map<number, Waiter>();
@@ -91,6 +90,7 @@ export class PplLogs {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
+    memberIo: MemberIo;
     opCapacity: number;
     host: PplLogsHost;
   }) {
@@ -103,9 +103,7 @@ export class PplLogs {
     const users = options.opCapacity + TICKETS_MAX;
     this.logOf = new Array<PplLog | null>(users).fill(null);
     for (let user = users - 1; user >= options.opCapacity; user -= 1) this.freeTickets.push(user);
-    this.owner = options.environment.router.register((request, outcome, errno) =>
-      this.onIo(request, outcome, errno),
-    );
+    this.memberIo = options.memberIo;
   }
 
   /** Rows of partial parity that one unit of any member takes. */
@@ -127,7 +125,7 @@ export class PplLogs {
       role,
       seat,
       capacity: this.opCapacity + TICKETS_MAX,
-      owner: this.owner,
+      memberIo: this.memberIo,
       bufferAddress,
       host: this.logHost,
     });
@@ -135,7 +133,7 @@ export class PplLogs {
 
   get isIdle(): boolean {
     const isIdle = (log: PplLog | null): boolean => log === null || (log.isIdle && !log.isWriting);
-    return this.leaving.length === 0 && this.logs.every(isIdle);
+    return this.leaving.size === 0 && this.logs.every(isIdle);
   }
 
   /** A unit can be submitted. */
@@ -153,7 +151,6 @@ export class PplLogs {
 
   close(): void {
     for (const log of this.logs) log?.close();
-    this.environment.router.unregister(this.owner);
   }
 
   // Stripe operations ------------------------------------------------------------------------
@@ -301,11 +298,13 @@ export class PplLogs {
       if (user < this.opCapacity) this.host.refused(user);
       else this.resolve(user, true);
     },
-    memberFailed: (error) => this.host.memberFailed(error),
     flush: (whenDone) => this.host.flush(whenDone),
     nextGeneration: () => {
       this.generation += 1;
       return this.generation;
+    },
+    left: (log) => {
+      this.leaving.delete(log);
     },
   };
 
@@ -334,23 +333,7 @@ export class PplLogs {
     this.unstick(role);
     // Its member has left: that drops it.
     log.turn();
-    if (log.isWriting) this.leaving.push(log);
+    if (log.isWriting) this.leaving.add(log);
     this.logs[role] = null;
-  }
-
-  private onIo(request: number, outcome: OutcomeCode, errno: number): void {
-    const { table } = this.environment;
-    const role = table.context[request]!;
-    const epoch = table.epoch[request]!;
-    table.free(request);
-    const current = this.logs[role];
-    if (current?.epoch === epoch) {
-      current.completed(outcome, errno);
-      return;
-    }
-    const index = this.leaving.findIndex((log) => log.role === role && log.epoch === epoch);
-    assert(index >= 0, "a write of the log has its log");
-    const [log] = this.leaving.splice(index, 1);
-    log!.completed(outcome, errno);
   }
 }

@@ -37,12 +37,11 @@ import {
 } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { AsyncIo } from "../../block/async-io.ts";
-import { Outcome } from "../../block/io-error.ts";
 import type { BadBlockCause } from "../../md/bad-block-log.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import { type MemberIo, Verdict } from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
 import { DegradedRows, type ModifiedRow } from "./degraded-rows.ts";
@@ -55,7 +54,6 @@ import { RowLog } from "./row-log.ts";
 export type { RowPlace } from "./row-io.ts";
 
 export interface RowHost {
-  memberFailed(error: MemberError): void;
   /** A bad sector was rewritten from the others and reads again. */
   repaired(role: number, bytes: number): void;
   /** Data that no member can give any more. */
@@ -79,6 +77,7 @@ export class RowPath {
   readonly degraded: DegradedRows;
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
+  private readonly memberIo: MemberIo;
   private readonly host: RowHost;
   private readonly rowLog: RowLog;
   /** Parity that waits for room. */
@@ -88,7 +87,7 @@ export class RowPath {
 
   constructor(options: {
     environment: EngineEnvironment;
-    asyncIo: AsyncIo;
+    memberIo: MemberIo;
     geometry: Geometry;
     members: MemberSet;
     policy: WritePolicy;
@@ -100,13 +99,13 @@ export class RowPath {
     this.environment = options.environment;
     this.io = new RowIo({
       ...options,
-      memberFailed: (error) => options.host.memberFailed(error),
       untilMayWrite: async () => {
         if (options.policy.waitsForRecord) await options.untilRecorded();
       },
     });
     this.geometry = options.geometry;
     this.members = options.members;
+    this.memberIo = options.memberIo;
     this.host = options.host;
     this.parked = new ParkedRows({
       ...options,
@@ -156,11 +155,11 @@ export class RowPath {
     let isNew = false;
     if (!hasBit(unknown, role)) {
       const moved = await this.io.load(place, role, role, rows);
-      if (moved === "done") {
+      if (moved === Verdict.done) {
         this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
         return 0;
       }
-      isNew = moved === "bad";
+      isNew = moved === Verdict.badSector;
       unknown = withBit(this.unknownRoles(place), role);
     }
     if (!(await this.reconstruct(place, role, unknown, target, rows))) {
@@ -230,8 +229,8 @@ export class RowPath {
     if (isWhole) {
       this.io.xorOthers(bitOf(target), rows.result, rows);
       const moved = await this.io.store(place, target, rows.result, rows);
-      if (moved === "done") return true;
-      return moved === "bad" && (await this.enterBad(place, target));
+      if (moved === Verdict.done) return true;
+      return moved === Verdict.badSector && (await this.enterBad(place, target));
     }
     // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
     const lost = withBit(union(unknown, rows.failed), target);
@@ -256,7 +255,7 @@ export class RowPath {
     this.io.xorOthers(bitOf(parityRole), rows.result, rows);
     const moved = await this.io.store(place, parityRole, rows.result, rows);
     // What was there is wrong: nobody may go by it.
-    if (moved === "bad") await this.enterOrLose(place, parityRole);
+    if (moved === Verdict.badSector) await this.enterOrLose(place, parityRole);
     return false;
   }
 
@@ -314,7 +313,7 @@ export class RowPath {
 
   private async readOne(place: RowPlace, role: number, rows: RowBuffers): Promise<void> {
     const moved = await this.io.load(place, role, role, rows);
-    if (moved !== "done") rows.failed = withBit(rows.failed, role);
+    if (moved !== Verdict.done) rows.failed = withBit(rows.failed, role);
   }
 
   /** Puts the content back, and reads it again to see that it stays. */
@@ -325,14 +324,14 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<boolean> {
     const written = await this.io.store(place, role, address, rows);
-    const read = written === "done" ? await this.io.load(place, role, role, rows) : written;
-    if (read === "done") {
+    const read = written === Verdict.done ? await this.io.load(place, role, role, rows) : written;
+    if (read === Verdict.done) {
       await this.clearBad(place, role);
       this.host.repaired(role, ROW_BYTES);
       return true;
     }
-    const cause = written === "done" ? "unread" : "unwritten";
-    if (read === "bad") await this.enterBad(place, role, cause);
+    const cause = written === Verdict.done ? "unread" : "unwritten";
+    if (read === Verdict.badSector) await this.enterBad(place, role, cause);
     return false;
   }
 
@@ -412,7 +411,7 @@ export class RowPath {
       if (!(await this.enterBad(place, parityRole))) return EIO;
     }
     const data = await this.io.move(Op.write, place, role, part.address);
-    if (data !== "done") return data === "no-space" ? ENOSPC : EIO;
+    if (data !== Verdict.done) return data === Verdict.noSpace ? ENOSPC : EIO;
     await this.clearBad(place, role);
     return 0;
   }
@@ -426,7 +425,7 @@ export class RowPath {
   ): Promise<number> {
     const parityRole = this.geometry.parityRole(place.stripe);
     const read = await this.io.load(place, parityRole, rows.resultSlot, rows);
-    if (read !== "done") {
+    if (read !== Verdict.done) {
       rows.failed = withBit(rows.failed, parityRole);
       const unknown = union(this.unknownRoles(place), rows.failed);
       return this.writeBesideUnknown(place, role, unknown, part, rows);
@@ -460,8 +459,7 @@ export class RowPath {
   private async enterOrLose(place: RowPlace, role: number): Promise<void> {
     if (await this.enterBad(place, role)) return;
     const offset = this.io.offsetOf(place, role);
-    const error = { role, op: Op.write, errno: 0, offset, bytes: ROW_BYTES };
-    this.host.memberFailed({ ...error, outcome: Outcome.memberLost });
+    this.memberIo.lose(role, Op.write, { offset, bytes: ROW_BYTES });
   }
 
   /**

@@ -4,13 +4,17 @@
  * One that fails is told on: a bad sector and a member that is gone are for a stripe operation,
  * which reconstructs; a member that does not answer in time is for the late reads.
  */
-import { ETIMEDOUT } from "../../base/errno.ts";
 import { ROW_BYTES, roundDown, roundUp } from "../../base/units.ts";
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import {
+  Content,
+  type IoFailure,
+  type IoUser,
+  type MemberIo,
+  Verdict,
+  type VerdictCode,
+} from "../members/member-io.ts";
 import type { RequestTable } from "../request-table.ts";
 import type { LateRead } from "./overdue-reads.ts";
 
@@ -27,7 +31,6 @@ export interface FailedRead {
 }
 
 export interface ChunkReadsHost {
-  memberFailed(error: MemberError): void;
   partFinished(request: number, status: number): void;
   late(read: LateRead): void;
   /** Starts a stripe operation for it; false when there is none free now. */
@@ -35,33 +38,27 @@ export interface ChunkReadsHost {
 }
 
 export class ChunkReads {
-  private readonly environment: EngineEnvironment;
   private readonly geometry: Geometry;
-  private readonly members: MemberSet;
+  private readonly memberIo: MemberIo;
   private readonly requests: RequestTable;
   private readonly host: ChunkReadsHost;
-  private readonly owner: number;
+  private readonly user: IoUser;
   private readonly failedReads: FailedRead[] = [];
 
   constructor(options: {
-    environment: EngineEnvironment;
     geometry: Geometry;
-    members: MemberSet;
+    memberIo: MemberIo;
     requests: RequestTable;
     host: ChunkReadsHost;
   }) {
-    this.environment = options.environment;
     this.geometry = options.geometry;
-    this.members = options.members;
+    this.memberIo = options.memberIo;
     this.requests = options.requests;
     this.host = options.host;
-    this.owner = options.environment.router.register((io, outcome, errno) =>
-      this.onIo(io, outcome, errno),
-    );
-  }
-
-  close(): void {
-    this.environment.router.unregister(this.owner);
+    this.user = options.memberIo.register(Content.data, (request, verdict, failure) => {
+      if (failure === null) this.host.partFinished(request, 0);
+      else this.failed(request, verdict, failure);
+    });
   }
 
   /** Once a turn, after all completions. */
@@ -74,57 +71,34 @@ export class ChunkReads {
 
   /** Reads from one chunk, without a lock, whole rows into the client's rows. */
   start(request: number, stripe: number, within: number, bytes: number, address: number): boolean {
-    const { geometry, members, requests } = this;
-    const { table } = this.environment;
-    const io = table.allocate();
-    if (io < 0) return false;
+    const { geometry, requests } = this;
     const { chunkBytes } = geometry;
     const dataIndex = Math.floor(within / chunkBytes);
     const inChunk = within - dataIndex * chunkBytes;
     const partBytes = Math.min(bytes, chunkBytes - inChunk);
     const fromByte = roundDown(inChunk, ROW_BYTES);
     const role = geometry.dataRole(stripe, dataIndex);
-    table.op[io] = Op.read;
-    table.isFua[io] = 0;
-    table.place[io] = stripe * chunkBytes + fromByte;
-    table.offset[io] = members.dataOffset[role]! + table.place[io]!;
-    table.bytes[io] = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
-    table.address[io] = address - (inChunk - fromByte);
-    table.owner[io] = this.owner;
-    table.context[io] = request;
-    table.role[io] = role;
-    table.epoch[io] = members.epoch[role]!;
+    const place = stripe * chunkBytes + fromByte;
+    const rowBytes = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
+    const rowAddress = address - (inChunk - fromByte);
+    const { memberIo, user } = this;
+    if (!memberIo.start(user, Op.read, role, place, rowBytes, rowAddress, request, 0)) return false;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += partBytes;
-    members.devices[role]!.submit(io);
     return true;
   }
 
-  private onIo(io: number, outcome: OutcomeCode, errno: number): void {
-    const { table } = this.environment;
-    const request = table.context[io]!;
-    if (outcome === Outcome.done) {
-      table.free(io);
-      this.host.partFinished(request, 0);
-      return;
-    }
-    const role = table.role[io]!;
-    const offset = table.offset[io]!;
-    const bytes = table.bytes[io]!;
-    const address = table.address[io]!;
-    const inMember = table.place[io]!;
-    const isCurrent = table.epoch[io] === this.members.epoch[role];
-    table.free(io);
+  private failed(request: number, verdict: VerdictCode, failure: IoFailure): void {
     const { geometry } = this;
-    const stripe = Math.floor(inMember / geometry.chunkBytes);
+    const { role, place, bytes, address } = failure;
+    const stripe = Math.floor(place / geometry.chunkBytes);
     const dataIndex = geometry.dataIndexOf(stripe, role);
-    const within = dataIndex * geometry.chunkBytes + (inMember - stripe * geometry.chunkBytes);
-    if (isCurrent) this.host.memberFailed({ role, op: Op.read, outcome, errno, offset, bytes });
-    const isBadSector = outcome === Outcome.mediaError;
+    const within = dataIndex * geometry.chunkBytes + (place - stripe * geometry.chunkBytes);
+    const isBadSector = verdict === Verdict.badSector;
     const read: FailedRead = { request, stripe, within, bytes, address, role, isBadSector };
     // A read that was given up may still write into the client's rows, so it gets others.
-    const hungRole = outcome === Outcome.timedOut ? role : -1;
-    if (errno === ETIMEDOUT) this.host.late({ ...read, hungRole });
+    const hungRole = verdict === Verdict.slow ? role : -1;
+    if (failure.isGivenUp) this.host.late({ ...read, hungRole });
     else this.failedReads.push(read);
   }
 }

@@ -26,6 +26,7 @@ import { withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { ParityKernels } from "../../parity/kernels.ts";
+import { Verdict } from "../members/member-io.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { Moved, RowIo, RowPlace } from "./row-io.ts";
 
@@ -100,7 +101,7 @@ export class DegradedRows {
     const write: RowWrite = { place, parityRole, chunks, status };
     this.xor(rows.result, rows.partialParity, chunks);
     const moved = await this.io.storeIfThere(place, parityRole, rows.result, rows);
-    if (moved !== "done") return this.withoutParity(write, moved, rows);
+    if (moved !== Verdict.done) return this.withoutParity(write, moved, rows);
     await this.host.clearBad(place, parityRole);
     await this.enterUnwritten(write);
     return status;
@@ -115,22 +116,24 @@ export class DegradedRows {
     const { host, io } = this;
     if (isMissing) return { role, address, home: "parity", status: 0 };
     const moved = await io.store(place, role, address, rows);
-    if (moved === "done") {
+    if (moved === Verdict.done) {
       await host.clearBad(place, role);
       return { role, address, home: "member", status: 0 };
     }
     const isRestKnown = host.isRestKnown(place, role);
-    if (moved === "gone") {
+    if (moved === Verdict.gone) {
       return isRestKnown ? { role, address, home: "parity", status: 0 } : null;
     }
-    const status = moved === "no-space" ? ENOSPC : EIO;
-    if (moved === "no-space" || !isRestKnown) {
-      const read = io.isBad(place, role) ? "bad" : await io.load(place, role, role, rows);
-      if (read === "done") return { role, address: rows.of(role), home: "member", status };
-      if (read === "gone" && !isRestKnown) return null;
+    const status = moved === Verdict.noSpace ? ENOSPC : EIO;
+    if (moved === Verdict.noSpace || !isRestKnown) {
+      const read = io.isBad(place, role)
+        ? Verdict.badSector
+        : await io.load(place, role, role, rows);
+      if (read === Verdict.done) return { role, address: rows.of(role), home: "member", status };
+      if (read === Verdict.gone && !isRestKnown) return null;
     }
     if (isRestKnown) {
-      const isRefused = moved === "no-space";
+      const isRefused = moved === Verdict.noSpace;
       return { role, address, home: "parity, entered as bad", status: isRefused ? status : 0 };
     }
     await host.enterOrLose(place, role);
@@ -143,17 +146,17 @@ export class DegradedRows {
     const { host } = this;
     const isAlone =
       chunks.some(({ home }) => home !== "member") || !host.isRestKnown(place, parityRole);
-    if (moved === "gone") return isAlone ? EIO : status;
-    if (moved === "bad" && !isAlone) {
+    if (moved === Verdict.gone) return isAlone ? EIO : status;
+    if (moved === Verdict.badSector && !isAlone) {
       await host.enterOrLose(place, parityRole);
       return status;
     }
-    const refusal = worse(status, moved === "no-space" ? ENOSPC : EIO);
+    const refusal = worse(status, moved === Verdict.noSpace ? ENOSPC : EIO);
     if (await this.isFitting(write, rows)) {
       await this.enterUnwritten(write);
       return refusal;
     }
-    if (moved === "no-space") {
+    if (moved === Verdict.noSpace) {
       await this.enterUnwritten(write);
       // An unproven row is made right by the resync that is due for it.
       if (isAlone || host.isProven(place)) {
@@ -175,7 +178,7 @@ export class DegradedRows {
   private async isFitting(write: RowWrite, rows: RowBuffers): Promise<boolean> {
     const { place, parityRole, chunks } = write;
     const found = rows.of(parityRole);
-    if ((await this.io.load(place, parityRole, parityRole, rows)) !== "done") return false;
+    if ((await this.io.load(place, parityRole, parityRole, rows)) !== Verdict.done) return false;
     if (this.isEqual(found, rows.result)) return true;
     const [chunk] = chunks;
     if (chunks.length !== 1 || chunk === undefined) return false;
@@ -187,7 +190,7 @@ export class DegradedRows {
     this.kernels.xor(rows.of(parityRole), this.sources, 2, ROW_BYTES);
     if (this.isEqual(rows.of(parityRole), chunk.address)) return true;
     const moved = await this.io.store(place, chunk.role, rows.of(parityRole), rows);
-    return moved === "done" || this.isFittingInPart(write, chunk.role, rows);
+    return moved === Verdict.done || this.isFittingInPart(write, chunk.role, rows);
   }
 
   /**
@@ -199,7 +202,7 @@ export class DegradedRows {
     role: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    if ((await this.io.load(place, role, role, rows)) !== "done") return false;
+    if ((await this.io.load(place, role, role, rows)) !== Verdict.done) return false;
     if (this.isEqual(rows.of(role), rows.of(parityRole))) return true;
     this.sources[0] = rows.partialParity;
     this.sources[1] = rows.of(role);

@@ -23,6 +23,7 @@ import { ReadOverlay } from "../../block/read-overlay.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import { Verdict } from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
 import type { RowBuffers } from "./row-buffers.ts";
@@ -199,8 +200,8 @@ export class ParkedRows {
     if (isCurrent && each.overlay.get(offset, rows.old)) {
       const place = { stripe, row };
       const moved = await this.host.store(place, role, rows.old, rows);
-      hasRoom = moved !== "no-space";
-      if (moved === "bad") {
+      hasRoom = moved !== Verdict.noSpace;
+      if (moved === Verdict.badSector) {
         // The sector is bad, besides: what it was to hold is known to the others.
         await this.host.enterBad(place, role);
         each.overlay.forget(offset, ROW_BYTES);

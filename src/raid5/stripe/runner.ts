@@ -20,13 +20,21 @@
  */
 import { assert } from "../../base/assert.ts";
 import { hasBit, union, withBit } from "../../base/bit-set.ts";
-import { EIO, ENOSPC, ETIMEDOUT } from "../../base/errno.ts";
+import { EIO, ENOSPC } from "../../base/errno.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import { Op, type OpCode } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import {
+  Content,
+  type IoFailure,
+  type IoUser,
+  isForRows,
+  type MemberIo,
+  Verdict,
+  type VerdictCode,
+} from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import type { PplLogsHost } from "../policy/ppl-logs.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
@@ -38,8 +46,6 @@ import { StripePlanner } from "./planner.ts";
 import { SEGMENTS_PER_OP, SegmentTable } from "./segments.ts";
 
 export interface RunnerHost {
-  /** Decides at once what a failed request means for its member. */
-  memberFailed(error: MemberError): void;
   /** A part of a request has ended with 0 or a positive errno. */
   partFinished(request: number, status: number): void;
   /** Takes over a read of which a member request was given up. */
@@ -61,7 +67,8 @@ export class StripeRunner {
   private readonly members: MemberSet;
   private readonly ops: StripeOps;
   private readonly host: RunnerHost;
-  private readonly owner: number;
+  private readonly memberIo: MemberIo;
+  private readonly user: IoUser;
   private readonly buffers: OpBuffers;
   private readonly memoryWaiters: IndexQueue;
   private readonly ioWaiters: IndexQueue;
@@ -78,6 +85,7 @@ export class StripeRunner {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
+    memberIo: MemberIo;
     ops: StripeOps;
     policy: WritePolicy;
     host: RunnerHost;
@@ -105,9 +113,11 @@ export class StripeRunner {
     this.recordWaiters = new IndexQueue(capacity);
     this.startWaiters = new IndexQueue(capacity);
     this.readyOps = new IndexQueue(capacity);
-    this.owner = options.environment.router.register((request, outcome, errno) =>
-      this.onIo(request, outcome, errno),
-    );
+    this.memberIo = options.memberIo;
+    this.user = options.memberIo.register(Content.data, (op, verdict, failure) => {
+      if (failure !== null) this.noteFailed(op, verdict, failure);
+      this.settle(op);
+    });
     this.planner = new StripePlanner({
       geometry: options.geometry,
       members: options.members,
@@ -116,10 +126,6 @@ export class StripeRunner {
       parity: this.parity,
       policy: options.policy,
     });
-  }
-
-  close(): void {
-    this.environment.router.unregister(this.owner);
   }
 
   /** Starts `op` if its stripe is free, or queues it behind the stripe's owner. */
@@ -150,7 +156,7 @@ export class StripeRunner {
   }
 
   /** What the logs ask of the operations. */
-  readonly logsHost: Omit<PplLogsHost, "memberFailed" | "flush"> = {
+  readonly logsHost: Omit<PplLogsHost, "flush"> = {
     entryCount: (op) => this.planner.entryCount(op),
     partialParityBytes: (op) => this.planner.partialParityBytes(op),
     addEntries: (op, unit) => this.planner.addEntries(op, unit),
@@ -377,43 +383,24 @@ export class StripeRunner {
   }
 
   private issue(op: number, slot: number, role: number, ioOp: OpCode, address: number): void {
-    const { ops, segments, members } = this;
-    const { table } = this.environment;
+    const { ops, segments } = this;
     const fromRow = segments.fromRow[slot]!;
-    const request = table.allocate();
-    table.op[request] = ioOp;
-    table.isFua[request] = ioOp === Op.write ? ops.isFua[op]! : 0;
-    table.offset[request] =
-      members.dataOffset[role]! + ops.stripe[op]! * this.geometry.chunkBytes + fromRow * ROW_BYTES;
-    table.bytes[request] = (segments.toRow[slot]! - fromRow) * ROW_BYTES;
-    table.address[request] = address;
-    table.owner[request] = this.owner;
-    table.context[request] = op;
-    table.role[request] = role;
-    table.epoch[request] = members.epoch[role]!;
+    const place = ops.stripe[op]! * this.geometry.chunkBytes + fromRow * ROW_BYTES;
+    const bytes = (segments.toRow[slot]! - fromRow) * ROW_BYTES;
+    const isFua = ioOp === Op.write ? ops.isFua[op]! : 0;
     ops.pending[op]! += 1;
-    members.devices[role]!.submit(request);
+    const { memberIo, user } = this;
+    const isStarted = memberIo.start(user, ioOp, role, place, bytes, address, op, isFua);
+    assert(isStarted, "an operation begins a phase when there are requests for all of it");
   }
 
-  private onIo(request: number, outcome: OutcomeCode, errno: number): void {
-    const { table } = this.environment;
-    const op = table.context[request]!;
-    const role = table.role[request]!;
-    const ioOp = table.op[request] as OpCode;
-    const isCurrent = this.members.epoch[role] === table.epoch[request];
-    if (ioOp === Op.write && isCurrent) this.members.needsFlush[role] = 1;
-    if (outcome !== Outcome.done) {
-      if (outcome !== Outcome.noSpace) this.ops.failed[op] = withBit(this.ops.failed[op]!, role);
-      // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
-      if (outcome === Outcome.mediaError || outcome === Outcome.noSpace) this.ops.isSlow[op] = 1;
-      // A read that was given up may still write into the client's rows.
-      if (errno === ETIMEDOUT && this.ops.kind[op] === OpKind.read) this.ops.isLate[op] = 1;
-      const offset = table.offset[request]!;
-      const bytes = table.bytes[request]!;
-      if (isCurrent) this.host.memberFailed({ role, op: ioOp, outcome, errno, offset, bytes });
-    }
-    table.free(request);
-    this.settle(op);
+  private noteFailed(op: number, verdict: VerdictCode, { role, isGivenUp }: IoFailure): void {
+    const { ops } = this;
+    if (verdict !== Verdict.noSpace) ops.failed[op] = withBit(ops.failed[op]!, role);
+    // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
+    if (isForRows(verdict)) ops.isSlow[op] = 1;
+    // A read that was given up may still write into the client's rows.
+    if (isGivenUp && ops.kind[op] === OpKind.read) ops.isLate[op] = 1;
   }
 
   /** Takes one from the pending count; at 0 the phase is over. */

@@ -3,50 +3,62 @@
  * and one promise for all of them.
  *
  * A rebuild moves thousands of pieces a second; a promise and a closure for each request of each
- * would cost it a tenth of its time. Errors take the slow way: they are judged in a microtask,
- * behind the reap that brought them.
+ * would cost it a tenth of its time.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { ENOSPC } from "../../base/errno.ts";
 import type { Guard } from "../../base/guard.ts";
-import type { AsyncIo, IoWaiter } from "../../block/async-io.ts";
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
+import { Outcome } from "../../block/io-error.ts";
 import { Op, type OpCode } from "../../reactor/io-table.ts";
 import type { MemberError } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import {
+  Content,
+  type IoUser,
+  isForRows,
+  type MemberIo,
+  Verdict,
+  type VerdictCode,
+} from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 
 export interface PieceTools {
   readonly members: MemberSet;
   readonly geometry: Geometry;
-  readonly asyncIo: AsyncIo;
+  readonly memberIo: MemberIo;
   readonly guard: Guard;
-  readonly memberFailed: (error: MemberError) => void;
   readonly pieceBytes: number;
 }
 
-export class PieceIo implements IoWaiter {
+export class PieceIo {
   private readonly tools: PieceTools;
   private readonly op: Uint8Array;
-  /** By role: tells an answer of this drive from one of its predecessor. */
-  private readonly epoch: Uint8Array;
+  private readonly user: IoUser;
   private stripe = 0;
   private column = 0;
   private left = 0;
   private error: MemberError | null = null;
+  /** Of that error. */
+  private verdict: VerdictCode = Verdict.done;
   private resolve: ((error: MemberError | null) => void) | null = null;
 
   constructor(tools: PieceTools) {
     this.tools = tools;
     this.op = new Uint8Array(tools.geometry.memberCount);
-    this.epoch = new Uint8Array(tools.geometry.memberCount);
+    this.user = tools.memberIo.register(Content.data, (_, verdict, failure) => {
+      if (failure === null) this.finish();
+      else this.fail(failure, verdict);
+    });
   }
 
   /** What is started from now on is about this piece. */
   begin(stripe: number, column: number): void {
+    assert(this.left === 0, "a piece begins when the one before has been answered");
     this.stripe = stripe;
     this.column = column;
     this.error = null;
+    this.verdict = Verdict.done;
   }
 
   /** Moves the piece of one member to or from `address`. */
@@ -64,12 +76,9 @@ export class PieceIo implements IoWaiter {
     });
   }
 
-  answered(role: number, outcome: OutcomeCode, errno: number): void {
-    const { members } = this.tools;
-    const isCurrent = members.epoch[role] === this.epoch[role];
-    if (this.op[role] === Op.write && isCurrent) members.needsFlush[role] = 1;
-    if (outcome === Outcome.done) this.finish();
-    else inBackground(this.judge(role, outcome, errno), this.tools.guard);
+  /** What the piece met leaves its rows to be had one by one. */
+  get isForRows(): boolean {
+    return isForRows(this.verdict);
   }
 
   /** The error of a member that is not there (any more). */
@@ -84,46 +93,33 @@ export class PieceIo implements IoWaiter {
   }
 
   private submit(role: number, address: number): void {
-    const { members, asyncIo, pieceBytes } = this.tools;
+    const { members, memberIo, pieceBytes } = this.tools;
     const op = this.op[role] as OpCode;
-    const device = members.devices[role];
-    if (!members.isPresent(role) || device === null || device === undefined) {
-      this.fail(this.goneError(op, role));
+    if (!members.isPresent(role)) {
+      this.fail(this.goneError(op, role), Verdict.gone);
       return;
     }
-    this.epoch[role] = members.epoch[role]!;
-    if (!asyncIo.start(device, op, this.offset(role), pieceBytes, address, this, role)) {
+    if (!memberIo.start(this.user, op, role, this.place, pieceBytes, address, role, 0)) {
       inBackground(this.submitLater(role, address), this.tools.guard);
     }
   }
 
   private async submitLater(role: number, address: number): Promise<void> {
-    await this.tools.asyncIo.waitForRoom();
+    await this.tools.memberIo.untilRoom();
     this.submit(role, address);
   }
 
-  private async judge(role: number, outcome: OutcomeCode, errno: number): Promise<void> {
-    await undefined;
-    const { members, pieceBytes: bytes, memberFailed } = this.tools;
-    const op = this.op[role] as OpCode;
-    if (members.epoch[role] !== this.epoch[role]) {
-      this.fail(this.goneError(op, role));
-      return;
-    }
-    const error: MemberError = { role, op, outcome, errno, offset: this.offset(role), bytes };
-    memberFailed(error);
-    this.fail(error);
-  }
-
-  private fail(error: MemberError): void {
+  private fail({ role, op, outcome, errno, offset, bytes }: MemberError, is: VerdictCode): void {
     // One that took a member out outweighs a bad sector.
-    if (this.error === null || (isBadSector(this.error) && !isBadSector(error))) {
-      this.error = error;
+    if (this.error === null || (isForRows(this.verdict) && !isForRows(is))) {
+      this.error = { role, op, outcome, errno, offset, bytes };
+      this.verdict = is;
     }
     this.finish();
   }
 
   private finish(): void {
+    assert(this.left > 0, "what was started is answered once");
     this.left -= 1;
     if (this.left > 0 || this.resolve === null) return;
     const resolve = this.resolve;
@@ -131,14 +127,13 @@ export class PieceIo implements IoWaiter {
     resolve(this.error);
   }
 
-  /** Byte of the member's device that the piece begins at. */
-  private offset(role: number): number {
-    const { members, geometry } = this.tools;
-    return members.dataOffset[role]! + this.stripe * geometry.chunkBytes + this.column;
+  /** Byte of the members' data regions that the piece begins at. */
+  private get place(): number {
+    return this.stripe * this.tools.geometry.chunkBytes + this.column;
   }
-}
 
-/** The piece can still be had row by row. */
-export function isBadSector({ outcome }: MemberError): boolean {
-  return outcome === Outcome.mediaError || outcome === Outcome.noSpace;
+  /** Byte of the member's device. */
+  private offset(role: number): number {
+    return this.tools.members.dataOffset[role]! + this.place;
+  }
 }

@@ -15,13 +15,12 @@
  */
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { AsyncIo } from "../../block/async-io.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { StripeEngine } from "../engine.ts";
 import type { EngineEnvironment, MemberError } from "../environment.ts";
 import type { MismatchRanges } from "./mismatch-ranges.ts";
-import { isBadSector, PieceIo, type PieceTools } from "./piece-io.ts";
+import { PieceIo, type PieceTools } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
 export const SYNC_PIECE_BYTES = 128 * 1024;
@@ -65,16 +64,13 @@ export class StripeSync {
   constructor(options: {
     engine: StripeEngine;
     environment: EngineEnvironment;
-    asyncIo: AsyncIo;
-    memberFailed: (error: MemberError) => void;
   }) {
     this.engine = options.engine;
     this.environment = options.environment;
-    const { members, geometry } = options.engine;
-    const { asyncIo, memberFailed } = options;
+    const { members, geometry, memberIo } = options.engine;
     const { pieceBytes } = this;
     const { guard } = options.environment;
-    this.tools = { members, geometry, asyncIo, memberFailed, pieceBytes, guard };
+    this.tools = { members, geometry, memberIo, pieceBytes, guard };
   }
 
   get pieceBytes(): number {
@@ -95,7 +91,7 @@ export class StripeSync {
       io.begin(stripe, column);
       if (!this.hasBadRows(stripe, column)) {
         error = await this.rebuildPiece(io, target, buffer);
-        if (error === null || !isBadSector(error)) continue;
+        if (error === null || !io.isForRows) continue;
       }
       error = await this.rebuildRows(io, { stripe, column }, target);
     }
@@ -181,7 +177,7 @@ export class StripeSync {
     if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
     if (!this.hasBadRows(stripe, column)) {
       const result = await this.comparePiece(io, part, buffer);
-      if (typeof result === "number" || !isBadSector(result)) return result;
+      if (typeof result === "number" || !io.isForRows) return result;
     }
     return this.compareRows(io, part);
   }

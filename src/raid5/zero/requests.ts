@@ -8,8 +8,9 @@
 
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import type { MemberIo } from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
 import type { RequestTable } from "../request-table.ts";
@@ -29,7 +30,6 @@ const TRIM = 3;
 export const INNER_CLIENT = 0xffff_ffff;
 
 export interface ZeroRequestsHost {
-  memberFailed(error: MemberError): void;
   untilRecorded(): Promise<void>;
   /** Queues a hold for the lock of its stripe. */
   hold(op: number, granted: () => void): void;
@@ -55,6 +55,7 @@ export class ZeroRequests {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
+    memberIo: MemberIo;
     requests: RequestTable;
     ops: StripeOps;
     rows: RowPath;
@@ -75,12 +76,12 @@ export class ZeroRequests {
       environment,
       geometry,
       members,
+      memberIo: options.memberIo,
       allocation: this.allocation,
       range: this.range,
       policy: options.policy,
       rows: new ZeroRows({ rows: options.rows, kernels: environment.kernels, geometry, members }),
       host: {
-        memberFailed: (error) => host.memberFailed(error),
         untilRecorded: () => host.untilRecorded(),
         write: (place) => this.write(place),
       },

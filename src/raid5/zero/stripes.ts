@@ -28,11 +28,10 @@
 import { hasBit, withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "../../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../../base/units.ts";
-import { isDone } from "../../block/async-io.ts";
-import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
-import { Op, type OpCode } from "../../reactor/io-table.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import { Op } from "../../reactor/io-table.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
+import { Content, isForRows, type MemberIo } from "../members/member-io.ts";
 import type { MemberSet } from "../members/member-set.ts";
 import { LOGGED_STRIPES_MAX, type PplTicket } from "../policy/ppl-logs.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
@@ -55,7 +54,6 @@ export interface HolePuncher {
 }
 
 export interface ZeroHost {
-  memberFailed(error: MemberError): void;
   /** Until every member that has failed is on record, or the array has failed. */
   untilRecorded(): Promise<void>;
   /** A write of zeros through the normal path; its status. */
@@ -88,6 +86,7 @@ export class StripeZero {
   private readonly environment: EngineEnvironment;
   private readonly geometry: Geometry;
   private readonly members: MemberSet;
+  private readonly memberIo: MemberIo;
   private readonly range: RangeHold;
   private readonly policy: WritePolicy;
   private readonly rows: ZeroRows;
@@ -97,6 +96,7 @@ export class StripeZero {
     environment: EngineEnvironment;
     geometry: Geometry;
     members: MemberSet;
+    memberIo: MemberIo;
     allocation: AllocationMap;
     range: RangeHold;
     policy: WritePolicy;
@@ -106,6 +106,7 @@ export class StripeZero {
     this.environment = options.environment;
     this.geometry = options.geometry;
     this.members = options.members;
+    this.memberIo = options.memberIo;
     this.allocation = options.allocation;
     this.range = options.range;
     this.policy = options.policy;
@@ -357,8 +358,7 @@ export class StripeZero {
     // What waited there for room is zeros now.
     if (outcome === "punched") members.devices[role]?.overlay?.forget(range.offset, range.bytes);
     if (outcome !== "lost") return outcome === "punched";
-    const error = { role, op: Op.discard, outcome: Outcome.memberLost, errno: 0, ...range };
-    this.host.memberFailed(error);
+    this.memberIo.lose(role, Op.discard, range);
     return true;
   }
 
@@ -370,36 +370,33 @@ export class StripeZero {
     buffers: RowBuffers,
   ): Promise<number> {
     const unavailable = this.members.unavailableRoles(first);
-    const writes: Promise<OutcomeCode>[] = [];
+    const writes: Promise<boolean>[] = [];
     for (let role = 0; role < this.geometry.memberCount; role += 1) {
       if (hasBit(unavailable, role)) continue;
       writes.push(this.writeOne(role, first, end, isFua));
     }
-    const outcomes = await Promise.all(writes);
-    if (outcomes.every((outcome) => outcome === Outcome.done)) return 0;
+    if ((await Promise.all(writes)).every((isTaken) => isTaken)) return 0;
     return this.rows.write(first, end, buffers);
   }
 
-  /** Not done: the member is there, but it did not take all of it. */
+  /** False: the member is there, but it did not take all of it. */
   private async writeOne(
     role: number,
     first: number,
     end: number,
     isFua: boolean,
-  ): Promise<OutcomeCode> {
-    const { members } = this;
-    const range = this.memberRange(role, first, end);
-    const epoch = members.epoch[role];
-    const device = members.devices[role]!;
-    const answer = await this.environment.asyncIo.writeZeroes(device, range, { isFua });
-    if (members.epoch[role] !== epoch) return Outcome.done;
-    members.needsFlush[role] = 1;
-    if (isDone(answer)) return Outcome.done;
-    const { outcome, errno } = answer;
-    if (outcome === Outcome.unsupported) return outcome;
-    const op: OpCode = Op.writeZeroes;
-    this.host.memberFailed({ role, op, outcome, errno, ...range });
-    return isBadSector(outcome) ? outcome : Outcome.done;
+  ): Promise<boolean> {
+    const { chunkBytes } = this.geometry;
+    const verdict = await this.memberIo.move({
+      content: Content.data,
+      op: Op.writeZeroes,
+      role,
+      place: first * chunkBytes,
+      bytes: (end - first) * chunkBytes,
+      address: 0,
+      isFua,
+    });
+    return !isForRows(verdict);
   }
 
   private memberRange(role: number, first: number, end: number): { offset: number; bytes: number } {
@@ -422,8 +419,4 @@ export class StripeZero {
       members.provenRows.addRange(stripe * rowsPerChunk, (stripe + 1) * rowsPerChunk);
     }
   }
-}
-
-function isBadSector(outcome: OutcomeCode): boolean {
-  return outcome === Outcome.mediaError || outcome === Outcome.noSpace;
 }

@@ -20,7 +20,6 @@ export const LONG_FILES: ReadonlySet<string> = new Set([
   "src/nbd/server.ts",
   "src/raid5/engine.ts",
   "src/raid5/rows/careful-rows.ts",
-  "src/raid5/stripe/runner.ts",
 ]);
 
 const COLUMNS_MAX = 100;

@@ -160,7 +160,7 @@ test("crash-images: two drives in one trace: every pair of fates", () => {
       image: blankImage({ name, sizeBytes: 16 * ROW, sectorBytes: 4096 }),
     }),
   );
-  const io = new AsyncIo({ table, timers: simulation.timers, router });
+  const io = new AsyncIo({ table, router });
   memory.bytes.fill(9, CONTROL_BYTES, CONTROL_BYTES + ROW);
   const range = { offset: 0, bytes: ROW, address: CONTROL_BYTES };
   const writes = stacks.map(({ retry }) => io.write(retry, range, { isFua: false }));
@@ -187,7 +187,6 @@ class Workload {
     this.random = this.simulation.splitRandom();
     const table = new IoTable(16);
     const router = new OutcomeRouter(table);
-    const { timers } = this.simulation;
     this.stack = buildDriveStack({
       simulation: this.simulation,
       table,
@@ -200,7 +199,7 @@ class Workload {
       }),
       trace: this.trace as DeviceTrace,
     });
-    this.io = new AsyncIo({ table, timers, router });
+    this.io = new AsyncIo({ table, router });
     this.oracle = new SectorOracle({
       seed,
       sectorCount: 32 * 8,

@@ -29,7 +29,7 @@ function makeBench(capacity: number) {
     router,
     limits: { transientLimit: 2, mediaLimit: 0, backOffMsMax: 1 },
   });
-  const io = new AsyncIo({ table, timers, router });
+  const io = new AsyncIo({ table, router });
   return { clock, timers, table, device, router, filter, io };
 }
 

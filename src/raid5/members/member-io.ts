@@ -1,0 +1,321 @@
+/**
+ * The one place where the engine's I/O to its members is started and judged: what a completion
+ * means for the member, and what its user is told.
+ *
+ * | the drive answers | to                                | told of the member as   | verdict    |
+ * |-------------------|-----------------------------------|-------------------------|------------|
+ * | any               | a drive that had the role earlier | -                       | gone       |
+ * | done              | a write of data                   | -; it has to be flushed | done       |
+ * | done              | all else                          | -                       | done       |
+ * | unsupported       | a write of zeros (data)           | -: it is no fault       | bad-sector |
+ * | media error       | a read of doubtful rows           | -: it is no news        | bad-sector |
+ * | media error       | any other read, a write of data   | media error             | bad-sector |
+ * | no space          | a write of data                   | no space                | no-space   |
+ * | no space          | a write of metadata               | -                       | no-space   |
+ * | timed out         | a read                            | timed out               | slow       |
+ * | fenced            | any                               | fenced                  | gone       |
+ * | any other error   | a write of metadata, a flush      | member lost             | gone       |
+ * | any other error   | a read, a write of data           | as it is                | gone       |
+ *
+ * Whoever is told of a failure may take the member out, or the array may be fenced by then: the
+ * verdict is "gone" in that case too. A verdict is about the I/O; whether the member stays is for
+ * whoever is told. Each failure is told once, before the user has its verdict.
+ *
+ * Users register once, and give numbers; only a failure allocates. Work that can wait has `move`.
+ */
+import { assert } from "../../base/assert.ts";
+import { ETIMEDOUT } from "../../base/errno.ts";
+import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
+import { Op, type OpCode } from "../../reactor/io-table.ts";
+import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { MemberSet } from "./member-set.ts";
+
+/** What became of an I/O, for its user. */
+export const Verdict = {
+  done: 0,
+  /** Some of its rows were not moved, and the member is there: which, the row path finds out. */
+  badSector: 1,
+  /** The member has no room for it. No part of it counts as written. */
+  noSpace: 2,
+  /** A read that was given up: the member is there, and does not answer in time. */
+  slow: 3,
+  /** The member does not have the role any more, or is about to lose it. */
+  gone: 4,
+} as const;
+export type VerdictCode = (typeof Verdict)[keyof typeof Verdict];
+
+/** What a user moves. */
+export const Content = {
+  /** Data and parity: a write of it has to be flushed. */
+  data: 0,
+  /** Single rows of it, durable when they are answered. */
+  rows: 1,
+  /** Rows on a bad-block log, read again. */
+  doubtful: 2,
+  /** Logs and bitmaps, durable when they are answered. Places are those of the device. */
+  metadata: 3,
+} as const;
+export type ContentCode = (typeof Content)[keyof typeof Content];
+
+/** An I/O that was not done. */
+export interface IoFailure extends MemberError {
+  /** As it was started with. */
+  readonly place: number;
+  readonly address: number;
+  /** The drive may still move it: its buffer is not to be used again (write-rules 10). */
+  readonly isGivenUp: boolean;
+}
+
+/** `context` is that of `start`; `failure` is null when it is done. */
+export type VerdictHandler = (
+  context: number,
+  verdict: VerdictCode,
+  failure: IoFailure | null,
+) => void;
+
+/** Who starts I/O here. */
+export interface IoUser {
+  readonly content: ContentCode;
+  readonly handler: VerdictHandler;
+  /** Of the router. */
+  readonly owner: number;
+}
+
+/** An I/O of work that can wait. */
+export interface AwaitedIo {
+  readonly content: ContentCode;
+  readonly op: OpCode;
+  readonly role: number;
+  /** Byte of the member's data region, or of its device (metadata). */
+  readonly place: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly isFua: boolean;
+}
+
+type MemberIoEnvironment = Pick<EngineEnvironment, "table" | "router" | "guard">;
+
+export class MemberIo {
+  private readonly environment: MemberIoEnvironment;
+  private readonly members: MemberSet;
+  /** Decides at once what a failed request means for its member. */
+  private readonly memberFailed: (error: MemberError) => void;
+  private readonly users = new Set<IoUser>();
+  /** By content: the user for those who wait. */
+  private readonly waiterUsers: IoUser[] = [];
+  /** By ticket (the context of its I/O): who waits. */
+  private readonly waiters: ((verdict: VerdictCode) => void)[] = [];
+  private readonly freeTickets: number[] = [];
+  private underWay = 0;
+  private isClosed = false;
+
+  constructor(options: {
+    environment: MemberIoEnvironment;
+    members: MemberSet;
+    memberFailed: (error: MemberError) => void;
+  }) {
+    this.environment = options.environment;
+    this.members = options.members;
+    this.memberFailed = options.memberFailed;
+    for (const content of Object.values(Content)) {
+      this.waiterUsers[content] = this.register(content, (ticket, verdict) => {
+        this.freeTickets.push(ticket);
+        this.waiters[ticket]!(verdict);
+      });
+    }
+  }
+
+  register(content: ContentCode, handler: VerdictHandler): IoUser {
+    assert(!this.isClosed, "nobody comes to an engine that was closed");
+    const owner: number = this.environment.router.register((io, outcome, errno) =>
+      this.judge(user, io, outcome, errno),
+    );
+    const user: IoUser = { content, handler, owner };
+    this.users.add(user);
+    return user;
+  }
+
+  /** The user has nothing under way, and starts nothing more. */
+  unregister(user: IoUser): void {
+    assert(this.users.delete(user), "a user that leaves was registered");
+    this.environment.router.unregister(user.owner);
+  }
+
+  /** Nothing is under way. */
+  get isIdle(): boolean {
+    return this.underWay === 0;
+  }
+
+  close(): void {
+    assert(this.isIdle, "an engine is closed with nothing under way");
+    this.isClosed = true;
+    for (const user of this.users) this.unregister(user);
+  }
+
+  /**
+   * Starts a read or write of whole rows. `place` is a byte of the member's data region, or of its
+   * device (metadata). False: the table is full.
+   */
+  start(
+    user: IoUser,
+    op: OpCode,
+    role: number,
+    place: number,
+    bytes: number,
+    address: number,
+    context: number,
+    isFua: number,
+  ): boolean {
+    const { table, guard } = this.environment;
+    // A frozen array starts nothing, and whoever waits for the answer waits for ever.
+    if (guard.isBroken) return true;
+    const io = table.allocate();
+    if (io < 0) return false;
+    const { members } = this;
+    const isMetadata = user.content === Content.metadata;
+    table.op[io] = op;
+    table.isFua[io] = isFua;
+    table.place[io] = place;
+    table.offset[io] = isMetadata ? place : members.dataOffset[role]! + place;
+    table.bytes[io] = bytes;
+    table.address[io] = address;
+    table.owner[io] = user.owner;
+    table.context[io] = context;
+    this.submit(io, role);
+    return true;
+  }
+
+  /**
+   * Starts a flush of all that has completed on a member. False: the table is full.
+   *
+   * Rule 16: a flush covers only what completed before it was submitted, so whatever completes from
+   * here on has to be flushed again.
+   */
+  flush(user: IoUser, role: number): boolean {
+    this.members.needsFlush[role] = 0;
+    return this.start(user, Op.flush, role, 0, 0, 0, role, 0);
+  }
+
+  /** Moves rows when there is a request for it, and is answered with the verdict. */
+  async move(io: AwaitedIo): Promise<VerdictCode> {
+    const { role, op, place, bytes, address } = io;
+    const user = this.waiterUsers[io.content]!;
+    const ticket = this.freeTickets.pop() ?? this.waiters.push(() => {}) - 1;
+    for (;;) {
+      if (this.isClosed || !this.members.isPresent(role)) {
+        this.freeTickets.push(ticket);
+        return Verdict.gone;
+      }
+      if (this.start(user, op, role, place, bytes, address, ticket, io.isFua ? 1 : 0)) break;
+      await this.untilRoom();
+    }
+    return new Promise((resolve) => {
+      this.waiters[ticket] = resolve;
+    });
+  }
+
+  /** A moment in which requests may have become free. */
+  untilRoom(): Promise<void> {
+    return this.environment.table.untilFreed();
+  }
+
+  /** The member failed in a way that no answer of its drive has told. */
+  lose(role: number, op: OpCode, range: { offset: number; bytes: number }): void {
+    this.memberFailed({ role, op, outcome: Outcome.memberLost, errno: 0, ...range });
+  }
+
+  private submit(io: number, role: number): void {
+    const { members } = this;
+    const { table } = this.environment;
+    const device = members.devices[role];
+    assert(device !== null && device !== undefined, "I/O goes to a role that had a drive");
+    table.role[io] = role;
+    // Of the drive that has the role now: what another one answers means nothing.
+    table.epoch[io] = members.epoch[role]!;
+    this.underWay += 1;
+    // Rule 15: once two members are gone nothing is written, whoever is in the middle of what: that
+    // gate is at the bottom, `accepts` of the member's retry filter.
+    device.submit(io);
+  }
+
+  /** Rule 15: in the reap itself, so that all of one reap are judged before a turn answers any. */
+  private judge(user: IoUser, io: number, outcome: OutcomeCode, errno: number): void {
+    const { members } = this;
+    const { table } = this.environment;
+    assert(this.underWay > 0, "an I/O is answered once");
+    this.underWay -= 1;
+    const context = table.context[io]!;
+    const role = table.role[io]!;
+    const op = table.op[io]!;
+    const isCurrent = table.epoch[io] === members.epoch[role];
+    // Also where it failed: some of it may lie in the drive's cache.
+    const isWritten = op === Op.write || op === Op.writeZeroes;
+    if (isWritten && isCurrent && user.content === Content.data) members.needsFlush[role] = 1;
+    if (outcome === Outcome.done && isCurrent) {
+      table.free(io);
+      user.handler(context, Verdict.done, null);
+      return;
+    }
+    const epoch = table.epoch[io]!;
+    const failure = this.failureOf(io, isCurrent, outcome, errno);
+    // Before anybody is told: what that ends needs requests of its own.
+    table.free(io);
+    let verdict: VerdictCode = Verdict.gone;
+    if (isCurrent) {
+      const told = toldOf(user.content, failure);
+      if (told !== null) this.memberFailed(told);
+      const hasLeft = members.isFenced || members.epoch[role] !== epoch;
+      if (!hasLeft) verdict = verdictOf(user.content, failure);
+    }
+    user.handler(context, verdict, failure);
+  }
+
+  private failureOf(
+    io: number,
+    isCurrent: boolean,
+    outcome: OutcomeCode,
+    errno: number,
+  ): IoFailure {
+    const { table } = this.environment;
+    return {
+      role: table.role[io]!,
+      op: table.op[io] as OpCode,
+      // What a drive says that has left is nobody's error.
+      outcome: isCurrent ? outcome : Outcome.memberLost,
+      errno: isCurrent ? errno : 0,
+      offset: table.offset[io]!,
+      bytes: table.bytes[io]!,
+      place: table.place[io]!,
+      address: table.address[io]!,
+      // Rule 10: a request that was given up is outstanding still, whatever its owner was told.
+      isGivenUp: errno === ETIMEDOUT,
+    };
+  }
+}
+
+/** The rows that it did not move can be tried one by one: their member is there. */
+export function isForRows(verdict: VerdictCode): boolean {
+  return verdict === Verdict.badSector || verdict === Verdict.noSpace;
+}
+
+function verdictOf(content: ContentCode, { op, outcome }: MemberError): VerdictCode {
+  if (op === Op.flush) return Verdict.gone;
+  if (outcome === Outcome.noSpace) return Verdict.noSpace;
+  if (content === Content.metadata) return Verdict.gone;
+  if (outcome === Outcome.mediaError || outcome === Outcome.unsupported) return Verdict.badSector;
+  return op === Op.read && outcome === Outcome.timedOut ? Verdict.slow : Verdict.gone;
+}
+
+/** What is told of a failure on the drive that has the role now; null: nothing. */
+function toldOf(content: ContentCode, error: MemberError): MemberError | null {
+  const { op, outcome } = error;
+  if (content === Content.metadata || op === Op.flush) {
+    // Rule 20: a want of space is no fault of the member. A flush has no need of any.
+    if (outcome === Outcome.noSpace && op !== Op.flush) return null;
+    // Rule 13: whatever the error, a member whose log or bitmap cannot be written, or that does not
+    // flush, is failed; a fence is no fault of it either (write-rules 21).
+    return outcome === Outcome.fenced ? error : { ...error, outcome: Outcome.memberLost };
+  }
+  if (outcome === Outcome.unsupported) return null;
+  return outcome === Outcome.mediaError && content === Content.doubtful ? null : error;
+}
