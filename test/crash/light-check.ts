@@ -22,10 +22,10 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   type Superblock,
 } from "../../src/md/superblock.ts";
+import { describeStamp, readStamp, type SectorContent } from "../../src/nbd/client/load/stamp.ts";
 import { expectedAssembly, isReplayed } from "../sim/world/expected-assembly.ts";
 import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/world/media.ts";
 import type { SectorOracle } from "../sim/world/oracle.ts";
-import { readStamp, type SectorContent } from "../sim/world/sector-stamp.ts";
 import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
@@ -92,7 +92,7 @@ export class Promises {
       found.kind === "zero"
         ? this.allowsZeros[lba]!
         : found.kind === "stamp" &&
-          found.stamp.seed === this.seed &&
+          found.stamp.run === this.seed &&
           found.stamp.lba === lba &&
           allowed.includes(found.stamp.version);
     if (isAllowed) return null;
@@ -103,8 +103,7 @@ export class Promises {
 export function nameOf(found: SectorContent): string {
   if (found.kind === "zero") return "zeros";
   if (found.kind === "garbage") return `garbage (${found.detail})`;
-  const { lba, version } = found.stamp;
-  return `version ${version} of sector ${lba}`;
+  return describeStamp(found.stamp);
 }
 
 interface Reader {

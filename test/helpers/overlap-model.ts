@@ -11,16 +11,17 @@
  * A trim may zero the range that is given, or not: it allows zeros, and rules nothing out.
  */
 import { assert } from "../../src/base/assert.ts";
+import { notSuperseded, type WriteSpan } from "../sim/world/superseded.ts";
 
 const NOT_YET = Number.POSITIVE_INFINITY;
 
-export interface Change {
+export interface Change extends WriteSpan {
   readonly from: number;
   readonly to: number;
   /** What it puts there; null for zeros. */
   readonly data: Uint8Array | null;
   readonly isOptional: boolean;
-  readonly startedAt: number;
+  readonly beganAt: number;
   endedAt: number;
 }
 
@@ -35,8 +36,8 @@ export class OverlapModel {
 
   /** A write begins; of zeros without `data`. */
   begin(range: { from: number; to: number }, data: Uint8Array | null, isOptional = false): Change {
-    const startedAt = this.tick();
-    const change = { ...range, data, isOptional, startedAt, endedAt: NOT_YET };
+    const beganAt = this.tick();
+    const change = { ...range, data, isOptional, beganAt, endedAt: NOT_YET };
     this.changes.push(change);
     return change;
   }
@@ -69,7 +70,7 @@ export class OverlapModel {
       const [start, end] = [cuts[index - 1]!, cuts[index]!];
       // Between two cuts all bytes have the same changes.
       const here = near.filter((change) => change.from <= start && change.to >= end);
-      const candidates = visible(here, startedAt);
+      const candidates = notSuperseded(here, startedAt, ({ isOptional }) => !isOptional);
       const hasBase = !here.some((change) => !change.isOptional && change.endedAt < startedAt);
       for (let at = start; at < end; at += 1) {
         const found = data === null ? 0 : data[at - from]!;
@@ -90,15 +91,6 @@ export class OverlapModel {
     this.base.set(data);
     this.changes = [];
   }
-}
-
-/** Those whose bytes a read that began at `startedAt` may find. */
-function visible(changes: readonly Change[], startedAt: number): Change[] {
-  const isOverwritten = ({ endedAt }: Change): boolean =>
-    changes.some(
-      (later) => !later.isOptional && later.startedAt > endedAt && later.endedAt < startedAt,
-    );
-  return changes.filter((change) => !isOverwritten(change));
 }
 
 function valueAt({ from, data }: Change, at: number): number {

@@ -16,8 +16,8 @@ import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { MIB } from "../../src/base/units.ts";
 import { decodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Attached, connectNbd, Daemon, makeFile, makeFiles } from "../helpers/daemon.ts";
-import { FlushOracle } from "../helpers/flush-load.ts";
 import { GUEST_DIED, runGuest } from "../helpers/lab.ts";
+import { CutOracle } from "../helpers/mark-ledger.ts";
 import { needs } from "../helpers/needs.ts";
 import { POLICIES } from "../helpers/policies.ts";
 import { Share, withShare } from "../helpers/share.ts";
@@ -47,7 +47,7 @@ async function makeArray(
 /** Assembles copies of the images, judges every sector, and checks the parity after the resync. */
 async function judgeImages(
   images: readonly string[],
-  oracle: FlushOracle,
+  oracle: CutOracle,
   policy: ConsistencyPolicy,
 ): Promise<number> {
   const folder = makeTempDir("cut");
@@ -125,7 +125,7 @@ async function cutPower(policy: ConsistencyPolicy): Promise<void> {
     expect(counts.endsInMark).toBe(true);
   }
   const ledger = readFileSync(join(folder, "ledger"), "utf8");
-  const oracle = new FlushOracle({ seed: 1, sizeBytes, ledger });
+  const oracle = new CutOracle({ seed: 1, sizeBytes, ledger });
   expect(oracle.flushedCount).toBeGreaterThan(50);
   const newer: number[] = [];
   for (let mask = 0; mask < 1 << MEMBERS; mask += 1) {

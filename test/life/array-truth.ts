@@ -15,8 +15,8 @@
 
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
+import type { SectorContent } from "../../src/nbd/client/load/stamp.ts";
 import { SectorOracle, type Violation } from "../sim/world/oracle.ts";
-import type { SectorContent } from "../sim/world/sector-stamp.ts";
 
 export type Trouble = "none" | "may-fail" | "may-lose";
 const TROUBLES: readonly Trouble[] = ["none", "may-fail", "may-lose"];
@@ -53,9 +53,9 @@ export class ArrayTruth {
       isInitial: (found: SectorContent): boolean => {
         if (found.kind === "zero") return true;
         if (found.kind === "garbage") return !isBlank || this.level === "may-lose";
-        const { seed } = found.stamp;
-        if (seed === this.stampSeed) return this.level === "may-lose" || this.wasForgotten;
-        return isFormer(seed);
+        const { run } = found.stamp;
+        if (run === this.stampSeed) return this.level === "may-lose" || this.wasForgotten;
+        return isFormer(run);
       },
     });
   }

@@ -6,7 +6,7 @@
  */
 import { ECONNRESET, EIO, ENOSPC, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
-import { SECTOR_BYTES } from "../../src/base/units.ts";
+import { OracleClient } from "../sim/world/oracle-client.ts";
 import type { SocketClient } from "../sim/world/sim-clients.ts";
 import type { ArrayTruth } from "./array-truth.ts";
 import type { LifeProcess } from "./life-process.ts";
@@ -114,39 +114,33 @@ export class LifeClient {
   }
 
   private async read(truth: ArrayTruth, lba: number, sectors: number): Promise<boolean> {
-    const token = truth.oracle.beginRead(lba, sectors);
-    const { status, data } = await this.socket!.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
-    if (status !== 0) {
-      truth.oracle.dropRead(token);
-      this.judgeStatus(truth, "read", status);
+    const found = await this.clientOf(truth).read({ lba, sectors });
+    if (typeof found === "number" && found !== 0) {
+      this.judgeStatus(truth, "read", found);
       return false;
     }
     this.ground.bump("read");
-    const violation = truth.oracle.endRead(token, data);
-    if (violation !== null) {
-      this.ground.violate(`export ${this.exportName} (${truth.uuid}): ${violation.message}`);
+    if (typeof found !== "number") {
+      this.ground.violate(`export ${this.exportName} (${truth.uuid}): ${found.message}`);
     }
     return true;
   }
 
   private async write(truth: ArrayTruth, lba: number, sectors: number): Promise<boolean> {
-    const { oracle } = truth;
     const fua = nextBelow(this.ground.random, 4) === 0;
-    const version = oracle.beginWrite(lba, sectors);
-    const bytes = new Uint8Array(sectors * SECTOR_BYTES);
-    oracle.fill(bytes, lba, version);
-    const status = await this.socket!.write(lba * SECTOR_BYTES, bytes, { fua });
-    oracle.endWrite(version, status !== 0 ? "failed" : fua ? "done-fua" : "done");
+    const status = await this.clientOf(truth).write({ lba, sectors }, { fua });
     if (status === 0) this.ground.bump("write");
     return status === 0 || this.judgeStatus(truth, "write", status);
   }
 
   private async flush(truth: ArrayTruth): Promise<boolean> {
-    const flush = truth.oracle.beginFlush();
-    const status = await this.socket!.flush();
-    truth.oracle.endFlush(flush, { isDone: status === 0 });
+    const status = await this.clientOf(truth).flush();
     if (status === 0) this.ground.bump("flush");
     return status === 0 || this.judgeStatus(truth, "flush", status);
+  }
+
+  private clientOf({ oracle }: ArrayTruth): OracleClient {
+    return new OracleClient(oracle, this.socket!);
   }
 
   private judgeStatus(truth: ArrayTruth, what: string, status: number): boolean {

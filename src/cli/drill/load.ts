@@ -6,16 +6,14 @@
  * It runs through hot removal, degraded operation and rebuild without a pause: a write that is
  * refused, a wrong byte, or no answer for a while is a failure.
  */
-import { errnoName } from "../../base/errno.ts";
 import { nextBelow, nextFraction, type Random } from "../../base/random.ts";
 import { GIB, KIB, MIB, roundDown } from "../../base/units.ts";
 import type { NbdClient } from "../../nbd/client/client.ts";
+import { type ByteRange, CheckedLoad } from "../../nbd/client/load/checked-load.ts";
+import type { Ledger } from "../../nbd/client/load/ledger.ts";
+import type { Shadow } from "../../nbd/client/load/shadow.ts";
 import { type CursorTally, stripeSpan } from "./cursor-tally.ts";
-import { HeldRanges } from "./held-ranges.ts";
-import type { Ledger } from "./ledger.ts";
 import { CHUNK_BYTES } from "./options.ts";
-import type { Shadow } from "./shadow.ts";
-import { stampedBytes } from "./stamp.ts";
 
 export const SEQUENTIAL_BYTES = 128 * KIB;
 export const SEQUENTIAL_DEPTH = 64;
@@ -39,16 +37,6 @@ export interface LoadLinks {
   readonly sequential: NbdClient;
   readonly random: NbdClient;
   readonly checking: NbdClient;
-}
-
-interface Write {
-  readonly client: NbdClient;
-  readonly writer: number;
-  readonly offset: number;
-  readonly bytes: number;
-  readonly fua: boolean;
-  /** Of the held range. */
-  readonly handle: number;
 }
 
 /**
@@ -89,19 +77,11 @@ export class Load {
   /** When the latest answer came: tells a hang. */
   lastAnswerMs: number;
   private readonly links: LoadLinks;
-  private readonly shadow: Shadow;
-  private readonly ledger: Ledger;
   private readonly random: Random;
-  private readonly run: number;
   private readonly memberCount: number;
-  private readonly nowMs: () => number;
   private readonly region: WrittenRegion;
-  private readonly ranges = new HeldRanges();
-  private readonly checks = new Set<Promise<void>>();
-  private lanes: Promise<void>[] = [];
-  private isStopping = false;
+  private readonly checked: CheckedLoad;
   private nextPosition = 0;
-  private version = 0;
   private randomCount = 0;
 
   constructor(options: {
@@ -113,30 +93,31 @@ export class Load {
     memberCount: number;
     nowMs: () => number;
   }) {
-    this.links = options.links;
-    this.shadow = options.shadow;
-    this.ledger = options.ledger;
+    const { links, shadow, ledger, run, nowMs } = options;
+    this.links = links;
     this.random = options.random;
-    this.run = options.run;
     this.memberCount = options.memberCount;
-    this.nowMs = options.nowMs;
-    this.lastAnswerMs = options.nowMs();
-    this.region = new WrittenRegion(options.shadow.sizeBytes);
+    this.lastAnswerMs = nowMs();
+    this.region = new WrittenRegion(shadow.sizeBytes);
+    this.checked = new CheckedLoad({
+      ...{ shadow, ledger, run, checking: links.checking, checksMax: CHECKS_MAX },
+      onAnswer: () => {
+        this.lastAnswerMs = nowMs();
+      },
+    });
   }
 
   start(): void {
-    const lanes: (() => Promise<void>)[] = [];
-    for (let lane = 0; lane < SEQUENTIAL_DEPTH; lane += 1) lanes.push(() => this.writeInOrder());
-    for (let lane = 0; lane < RANDOM_DEPTH; lane += 1) lanes.push(() => this.writeAnywhere());
-    for (let lane = 0; lane < READER_COUNT; lane += 1) lanes.push(() => this.readAnywhere());
-    this.lanes = lanes.map((lane) => lane());
+    const { lanes } = this.checked;
+    lanes.start(SEQUENTIAL_DEPTH, () => this.writeInOrder());
+    lanes.start(RANDOM_DEPTH, () => this.writeAnywhere());
+    lanes.start(READER_COUNT, () => this.readAnywhere());
   }
 
   /** Resolves when everything was answered and read back. */
   async stop(): Promise<void> {
-    this.isStopping = true;
-    await Promise.all(this.lanes);
-    await Promise.all(this.checks);
+    this.checked.lanes.stop();
+    await this.checked.ended();
   }
 
   async disconnect(): Promise<void> {
@@ -144,92 +125,58 @@ export class Load {
     for (const client of [sequential, random, checking]) await client.disconnect();
   }
 
-  private get mayGoOn(): boolean {
-    return !this.isStopping && this.ledger.failures.length === 0;
+  private async writeInOrder(): Promise<boolean> {
+    const range = this.region.place(this.nextPosition, SEQUENTIAL_BYTES);
+    this.nextPosition += range.bytes;
+    await this.write(this.links.sequential, range, { writer: SEQUENTIAL_WRITER, fua: false });
+    return true;
   }
 
-  private async writeInOrder(): Promise<void> {
-    while (this.mayGoOn) {
-      const range = this.region.place(this.nextPosition, SEQUENTIAL_BYTES);
-      this.nextPosition += range.bytes;
-      const handle = await this.ranges.hold(range.offset, range.bytes);
-      const client = this.links.sequential;
-      await this.write({ ...range, client, writer: SEQUENTIAL_WRITER, fua: false, handle });
-    }
-  }
-
-  private async writeAnywhere(): Promise<void> {
-    while (this.mayGoOn) {
-      const range = this.randomRange();
-      const handle = await this.ranges.hold(range.offset, range.bytes);
-      this.randomCount += 1;
-      const fua = this.randomCount % FUA_EVERY === 0;
-      const client = this.links.random;
-      const mustFlush = this.randomCount % FLUSH_EVERY === 0;
-      await this.write({ ...range, client, writer: RANDOM_WRITER, fua, handle });
-      if (!mustFlush || !this.mayGoOn) continue;
-      const flushed = await client.flush();
-      if (!flushed.ok) this.ledger.fail(`FLUSH was refused with ${errnoName(flushed.error)}`);
-    }
+  private async writeAnywhere(): Promise<boolean> {
+    const range = this.randomRange();
+    this.randomCount += 1;
+    const fua = this.randomCount % FUA_EVERY === 0;
+    const mustFlush = this.randomCount % FLUSH_EVERY === 0;
+    const client = this.links.random;
+    await this.write(client, range, { writer: RANDOM_WRITER, fua });
+    if (mustFlush && this.checked.lanes.isGoing) await this.checked.flush(client);
+    return true;
   }
 
   /** Old data is checked too, which reads from parity while the array is degraded. */
-  private async readAnywhere(): Promise<void> {
-    while (this.mayGoOn) {
-      const range = this.randomRange();
-      const handle = await this.ranges.hold(range.offset, range.bytes);
-      await this.check(range);
-      this.ranges.release(handle);
-    }
+  private async readAnywhere(): Promise<boolean> {
+    const { ranges } = this.checked;
+    const range = this.randomRange();
+    const handle = await ranges.hold(range.offset, range.bytes);
+    await this.checked.check(range);
+    ranges.release(handle);
+    return true;
   }
 
-  private randomRange(): { offset: number; bytes: number } {
+  private randomRange(): ByteRange {
     return this.region.place(
       nextBelow(this.random, this.region.spanBytes),
       randomBytes(this.random),
     );
   }
 
-  private async write({ client, writer, offset, bytes, fua, handle }: Write): Promise<void> {
-    const { ledger, tally } = this;
-    this.version += 1;
-    const data = stampedBytes({ offset, bytes }, { run: this.run, version: this.version, writer });
-    const phase = ledger.phase;
+  private async write(
+    client: NbdClient,
+    range: ByteRange,
+    how: { writer: number; fua: boolean },
+  ): Promise<void> {
+    const { ranges } = this.checked;
+    const handle = await ranges.hold(range.offset, range.bytes);
+    const { tally, memberCount } = this;
     const cursor = tally?.cursorBytes ?? 0;
-    const written = await client.write(offset, data, { fua });
-    this.lastAnswerMs = this.nowMs();
-    if (!written.ok) {
-      const why = errnoName(written.error);
-      ledger.fail(`the write of ${bytes} bytes at ${offset} was refused with ${why}`);
-      this.ranges.release(handle);
+    if (!(await this.checked.submit(client, range, how))) {
+      ranges.release(handle);
       return;
     }
-    this.shadow.record(offset, data);
-    ledger.acknowledged(bytes, phase);
     if (tally !== null && tally === this.tally) {
-      const { memberCount } = this;
-      const span = stripeSpan({ offset, bytes, chunkBytes: CHUNK_BYTES, memberCount });
+      const span = stripeSpan({ ...range, chunkBytes: CHUNK_BYTES, memberCount });
       tally.acknowledged(span, cursor);
     }
-    const check = this.check({ offset, bytes }).then(() => {
-      this.ranges.release(handle);
-      this.checks.delete(check);
-    });
-    this.checks.add(check);
-    if (this.checks.size > CHECKS_MAX) await Promise.race(this.checks);
-  }
-
-  /** Reads a held range and compares it. */
-  private async check({ offset, bytes }: { offset: number; bytes: number }): Promise<void> {
-    const read = await this.links.checking.read(offset, bytes);
-    this.lastAnswerMs = this.nowMs();
-    if (!read.ok) {
-      const why = errnoName(read.error);
-      this.ledger.fail(`the read of ${bytes} bytes at ${offset} was refused with ${why}`);
-      return;
-    }
-    const wrong = this.shadow.findWrong(offset, read.value);
-    if (wrong === null) this.ledger.verified(bytes);
-    else this.ledger.fail(`under load: ${wrong}`);
+    await this.checked.readBack(range, handle);
   }
 }

@@ -13,8 +13,8 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { err, ok, type Result } from "../../base/result.ts";
+import type { Shadow } from "../../nbd/client/load/shadow.ts";
 import { attempt } from "./attempt.ts";
-import type { Shadow } from "./shadow.ts";
 
 const SUPERBLOCK_OFFSET = 4096;
 const SUPERBLOCK_BYTES = 4096;

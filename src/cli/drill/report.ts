@@ -1,8 +1,8 @@
 /** The verdict, and what is printed at the end. Pure. */
 import { formatBytes } from "../../base/units.ts";
+import type { PhaseRecord } from "../../nbd/client/load/ledger.ts";
 import { renderTable } from "../table-text.ts";
 import { FAULT_KINDS, type FaultCounts } from "./faults.ts";
-import type { PhaseRecord } from "./ledger.ts";
 
 export const DRILL_SCHEMA = "parityd.drill/1";
 

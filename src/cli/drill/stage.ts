@@ -4,15 +4,15 @@ import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import type { NbdClient } from "../../nbd/client/client.ts";
+import type { Ledger } from "../../nbd/client/load/ledger.ts";
+import type { Shadow } from "../../nbd/client/load/shadow.ts";
 import { formatProgress } from "../quantity.ts";
 import type { DrillDaemon } from "./daemon.ts";
 import type { DrillApi } from "./drill-api.ts";
 import { type FaultCounts, noFaults } from "./faults.ts";
-import type { Ledger } from "./ledger.ts";
 import { compareMembers } from "./member-files.ts";
 import { type DrillPlan, LOST_DRIVE, NEW_DRIVE } from "./options.ts";
 import { readAll } from "./read-all.ts";
-import type { Shadow } from "./shadow.ts";
 import type { Timeline } from "./timeline.ts";
 
 const POLL_MS = 100;

@@ -4,6 +4,7 @@
  */
 import type { JobStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import type { PhaseRecord } from "../../nbd/client/load/ledger.ts";
 import { formatProgress } from "../quantity.ts";
 import { CursorTally } from "./cursor-tally.ts";
 import {
@@ -13,7 +14,6 @@ import {
   planCuredError,
   planFaults,
 } from "./faults.ts";
-import type { PhaseRecord } from "./ledger.ts";
 import type { Load } from "./load.ts";
 import { readMember } from "./member-files.ts";
 import { NEW_DRIVE } from "./options.ts";

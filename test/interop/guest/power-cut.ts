@@ -6,9 +6,10 @@ import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Attached, connectNbd } from "../../helpers/daemon.ts";
-import { FlushLoad } from "../../helpers/flush-load.ts";
 import { guestDisks, guestFolder } from "../../helpers/lab.ts";
 import { MappedDevice } from "../../helpers/mapped-device.ts";
+import { openMarkLedger } from "../../helpers/mark-ledger.ts";
+import { StampLoad } from "../../helpers/stamp-load.ts";
 
 const FLUSHES = 40;
 const UNFLUSHED_MS = 300;
@@ -26,12 +27,13 @@ test("power cut: in mid-write", async () => {
   expect([uri === null, attached.stderr]).toEqual([false, expect.any(String)]);
   const client = await connectNbd(attached.socket, "a");
   const other = await connectNbd(attached.socket, "a");
-  const load = new FlushLoad({
+  const load = new StampLoad({
     seed: 1,
-    sizeBytes: Number(process.env["SIZE_BYTES"]),
-    ledgerPath: join(guestFolder(), "ledger"),
+    windows: [{ offset: 0, bytes: Number(process.env["SIZE_BYTES"]) }],
+    survives: "flushed",
+    onMark: openMarkLedger(join(guestFolder(), "ledger")),
   });
-  void load.run(client, { depth: 6 });
+  void load.run([client], { depth: 6 });
   for (let round = 0; round < FLUSHES; round += 1) {
     await Bun.sleep(10);
     expect(await load.flush(other)).toBe(true);

@@ -14,7 +14,7 @@ import { POLICIES } from "../../helpers/policies.ts";
 import { expectationOf } from "../workload/workload.ts";
 import { superblockOf } from "../world/member-oracle.ts";
 import { SectorOracle } from "../world/oracle.ts";
-import type { SimClient } from "../world/sim-clients.ts";
+import { OracleClient } from "../world/oracle-client.ts";
 import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";
 
 const CHUNK_BYTES = 8192;
@@ -31,7 +31,6 @@ class FencedLife {
   inSync: string[] = [];
   private changesAtFence = 0;
   private readonly policy: ConsistencyPolicy;
-  private readonly client: SimClient;
   private readonly drives = ["a", "b", "c"];
   private oracle = new SectorOracle({ seed: 1, sectorCount: 1 });
 
@@ -52,7 +51,6 @@ class FencedLife {
         this.changesAtFence = this.world.changesSubmitted;
       },
     });
-    this.client = this.world.client();
     for (const name of [...this.drives, "new"]) {
       const device = this.world.addDrive({ name, sizeBytes: DRIVE_BYTES });
       const submit = device.submit.bind(device);
@@ -122,8 +120,12 @@ class FencedLife {
     return true;
   }
 
+  private get client(): OracleClient {
+    return new OracleClient(this.oracle, this.world.client());
+  }
+
   private writeSome(round: number): void {
-    const { world, client } = this;
+    const { world } = this;
     const chunk = CHUNK_BYTES / SECTOR_BYTES;
     const writes = [
       this.write(round, 3, true),
@@ -131,21 +133,13 @@ class FencedLife {
       this.write(chunk * 4, chunk * 2, false),
     ];
     world.run(Promise.all(writes));
-    const flush = this.oracle.beginFlush();
-    const status = world.run(client.flush());
-    this.oracle.endFlush(flush, { isDone: status === 0 });
-    expect(status).toBe(this.isFenced ? EIO : 0);
+    expect(world.run(this.client.flush())).toBe(this.isFenced ? EIO : 0);
   }
 
   private async write(lba: number, sectors: number, fua: boolean): Promise<void> {
-    const version = this.oracle.beginWrite(lba, sectors);
-    const data = new Uint8Array(sectors * SECTOR_BYTES);
-    this.oracle.fill(data, lba, version);
-    const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
+    const status = await this.client.write({ lba, sectors }, { fua });
     // Nothing is acknowledged from the first EBADE on.
     expect(status).toBe(this.isFenced ? EIO : 0);
-    const done = fua ? "done-fua" : "done";
-    this.oracle.endWrite(version, status === 0 ? done : "failed");
   }
 
   private settle(): void {
@@ -202,7 +196,7 @@ class FencedLife {
     if (blame !== undefined) return blame.message;
     const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
     if (array?.state === "fenced") {
-      const answer = world.run(this.client.read(0, ROW_BYTES));
+      const answer = world.run(world.client().read(0, ROW_BYTES));
       if (answer.status !== EIO) return `a read is answered ${answer.status}`;
       world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
     }

@@ -18,6 +18,7 @@ import { POLICIES } from "../../helpers/policies.ts";
 import { withFineBitmap } from "../world/fine-bitmap.ts";
 import { areasOf, superblockOf } from "../world/member-oracle.ts";
 import { SectorOracle } from "../world/oracle.ts";
+import { OracleClient } from "../world/oracle-client.ts";
 import type { SimClient } from "../world/sim-clients.ts";
 import type { SimDevice } from "../world/sim-device.ts";
 import { SimSpace, type SpaceKind } from "../world/sim-space.ts";
@@ -47,7 +48,7 @@ class Life {
   readonly plan: Plan;
   readonly world: SimWorld;
   readonly oracle: SectorOracle;
-  readonly client: SimClient;
+  readonly client: OracleClient;
   /** Writes of any kind that reached a drive. */
   submitted = -1;
   statuses = new Set<number>();
@@ -63,8 +64,8 @@ class Life {
       memberSizeBytes: STRIPES * CHUNK_BYTES,
       consistencyPolicy: plan.policy,
     });
-    this.client = world.client();
     this.oracle = new SectorOracle({ seed: 1, sectorCount: sizeBytes / SECTOR_BYTES });
+    this.client = new OracleClient(this.oracle, world.client());
     world.settle();
     world.run(this.write(0, OLD_SECTORS));
     world.run(this.flush());
@@ -159,39 +160,27 @@ class Life {
   }
 
   private async write(lba: number, sectors: number, fua = false): Promise<void> {
-    const { oracle } = this;
-    const version = oracle.beginWrite(lba, sectors);
-    const data = new Uint8Array(sectors * SECTOR_BYTES);
-    oracle.fill(data, lba, version);
-    const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
-    this.ended(version, status, fua);
+    this.ended(await this.client.write({ lba, sectors }, { fua }));
   }
 
   private async zero(lba: number, sectors: number): Promise<void> {
-    const version = this.oracle.beginWrite(lba, sectors, "zero");
-    const [offset, bytes] = [lba * SECTOR_BYTES, sectors * SECTOR_BYTES];
-    this.ended(version, await this.client.zero(offset, bytes, { noHole: true }), false);
+    this.ended(await this.client.zero({ lba, sectors }, { noHole: true }));
   }
 
-  private ended(version: number, status: number, fua: boolean): void {
+  private ended(status: number): void {
     this.statuses.add(status);
     if (status !== 0 && status !== ENOSPC) throw new Error(`a write is answered ${status}`);
-    this.oracle.endWrite(version, status !== 0 ? "failed" : fua ? "done-fua" : "done");
   }
 
   private async read(lba: number, sectors: number): Promise<void> {
-    const token = this.oracle.beginRead(lba, sectors);
-    const { status, data } = await this.client.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
-    if (status !== 0) throw new Error(`a read is answered ${status}`);
-    const violation = this.oracle.endRead(token, data);
-    if (violation !== null) throw new Error(violation.message);
+    const found = await this.client.read({ lba, sectors });
+    if (typeof found !== "number") throw new Error(found.message);
+    if (found !== 0) throw new Error(`a read is answered ${found}`);
   }
 
   private async flush(): Promise<void> {
-    const flush = this.oracle.beginFlush();
     const status = await this.client.flush();
     if (status !== 0) throw new Error(`a flush is answered ${status}`);
-    this.oracle.endFlush(flush, { isDone: true });
   }
 }
 

@@ -10,7 +10,7 @@ import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
 import { ENOSPC } from "../../../src/base/errno.ts";
 import { SECTOR_BYTES } from "../../../src/base/units.ts";
 import { SectorOracle } from "../world/oracle.ts";
-import type { SimClient } from "../world/sim-clients.ts";
+import { OracleClient } from "../world/oracle-client.ts";
 import type { SimDevice } from "../world/sim-device.ts";
 import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";
 
@@ -49,7 +49,6 @@ class SmallLife {
   private readonly victim: Victim;
   private readonly harm: (device: SimDevice) => void;
   private readonly world = new SimWorld({ seed: 1, latency: LATENCY });
-  private readonly client: SimClient;
   private oracle = new SectorOracle({ seed: 1, sectorCount: 1 });
   private bad: SimDevice | null = null;
   private submitted = 0;
@@ -60,7 +59,6 @@ class SmallLife {
     this.policy = policy;
     this.victim = victim;
     this.harm = harm;
-    this.client = this.world.client();
   }
 
   live(): LifeEnd {
@@ -233,33 +231,28 @@ class SmallLife {
     ]);
   }
 
+  private get client(): OracleClient {
+    return new OracleClient(this.oracle, this.world.client());
+  }
+
   private async write(lba: number, sectors: number, fua: boolean): Promise<void> {
-    const { oracle } = this;
-    const version = oracle.beginWrite(lba, sectors);
-    const data = new Uint8Array(sectors * SECTOR_BYTES);
-    oracle.fill(data, lba, version);
-    const status = await this.client.write(lba * SECTOR_BYTES, data, { fua });
+    const status = await this.client.write({ lba, sectors }, { fua });
     // No room is nobody's fault: what was refused is old or new, and the next write may succeed.
     const isRefused = status === ENOSPC && this.mayRefuse;
     if (status !== 0 && !isRefused) {
       this.fail(`a write of ${sectors} at ${lba} is answered ${status}`);
     }
-    oracle.endWrite(version, isRefused ? "failed" : fua ? "done-fua" : "done");
   }
 
   private async read(lba: number, sectors: number): Promise<void> {
-    const token = this.oracle.beginRead(lba, sectors);
-    const { status, data } = await this.client.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
-    if (status !== 0) this.fail(`a read of ${sectors} at ${lba} is answered ${status}`);
-    const violation = this.oracle.endRead(token, data);
-    if (violation !== null) this.fail(violation.message);
+    const found = await this.client.read({ lba, sectors });
+    if (typeof found !== "number") this.fail(found.message);
+    else if (found !== 0) this.fail(`a read of ${sectors} at ${lba} is answered ${found}`);
   }
 
   private flush(): void {
-    const flush = this.oracle.beginFlush();
     const status = this.world.run(this.client.flush());
     if (status !== 0) this.fail(`a flush is answered ${status}`);
-    this.oracle.endFlush(flush, { isDone: true });
     this.notFailed();
   }
 

@@ -20,6 +20,7 @@ import { KIB, MIB, SECTOR_BYTES } from "../../../src/base/units.ts";
 import type { Superblock } from "../../../src/md/superblock.ts";
 import { superblockOf } from "../world/member-oracle.ts";
 import { SectorOracle } from "../world/oracle.ts";
+import { OracleClient } from "../world/oracle-client.ts";
 import type { SimClient } from "../world/sim-clients.ts";
 import { SimWorld } from "../world/sim-world.ts";
 
@@ -191,45 +192,23 @@ class TwoArrays {
   }
 
   private async request(side: Side): Promise<void> {
-    const { oracle, client } = side;
+    const client = new OracleClient(side.oracle, side.client);
     const sectors = 1 + nextBelow(this.random, 40);
     const lba = nextBelow(this.random, side.sectorCount - sectors);
     const kind = nextBelow(this.random, 10);
     if (this.isBroken(side)) side.requestsAfterBreak += 1;
+    const range = { lba, sectors };
     if (kind < 2) {
-      const token = oracle.beginRead(lba, sectors);
-      const { status, data } = await client.read(lba * SECTOR_BYTES, sectors * SECTOR_BYTES);
-      this.judge(side, "read", status);
-      const wrong = status === 0 ? oracle.endRead(token, data) : oracle.dropRead(token);
-      if (wrong) this.failures.push(`${side.name}: ${wrong.message}`);
-    } else if (kind < 4) {
-      const flush = oracle.beginFlush();
-      const status = await client.flush();
-      this.judge(side, "flush", status);
-      oracle.endFlush(flush, { isDone: status === 0 });
-    } else {
-      const content = kind === 4 ? "zero" : kind === 5 ? "trim" : "stamp";
+      const found = await client.read(range);
+      this.judge(side, "read", typeof found === "number" ? found : 0);
+      if (typeof found !== "number") this.failures.push(`${side.name}: ${found.message}`);
+    } else if (kind < 4) this.judge(side, "flush", await client.flush());
+    else {
       const fua = nextBelow(this.random, 4) === 0;
-      const version = oracle.beginWrite(lba, sectors, content);
-      const status = await this.write(side, { lba, sectors, version, content, fua });
-      this.judge(side, content, status);
-      const isDurable = fua && content !== "trim";
-      oracle.endWrite(version, status !== 0 ? "failed" : isDurable ? "done-fua" : "done");
+      if (kind === 4) this.judge(side, "zero", await client.zero(range, { fua }));
+      else if (kind === 5) this.judge(side, "trim", await client.trim(range));
+      else this.judge(side, "stamp", await client.write(range, { fua }));
     }
-  }
-
-  private write(
-    { oracle, client }: Side,
-    request: { lba: number; sectors: number; version: number; content: string; fua: boolean },
-  ): Promise<number> {
-    const { lba, sectors, version, content, fua } = request;
-    const offset = lba * SECTOR_BYTES;
-    const bytes = sectors * SECTOR_BYTES;
-    if (content === "zero") return client.zero(offset, bytes, { fua });
-    if (content === "trim") return client.trim(offset, bytes);
-    const data = new Uint8Array(bytes);
-    oracle.fill(data, lba, version);
-    return client.write(offset, data, { fua });
   }
 
   private judge(side: Side, what: string, status: number): void {

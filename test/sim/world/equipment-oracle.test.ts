@@ -5,6 +5,7 @@
  */
 import { expect, test } from "bun:test";
 import { encodeSuperblock } from "../../../src/md/superblock.ts";
+import { readStamp, writeStamp } from "../../../src/nbd/client/load/stamp.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { testSuperblock } from "../../helpers/md-members.ts";
 import { HandDrive, ROW } from "./equipment-helpers.ts";
@@ -20,7 +21,6 @@ import {
   viewMembers,
 } from "./member-oracle.ts";
 import { type OracleMark, SectorOracle } from "./oracle.ts";
-import { readStamp, writeStamp } from "./sector-stamp.ts";
 
 const SEED = 42;
 
@@ -30,7 +30,7 @@ function makeOracle(onMark?: (mark: OracleMark) => void): SectorOracle {
 
 function sectorOf(lba: number, version: number, seed = SEED): Uint8Array {
   const bytes = new Uint8Array(512);
-  if (version > 0) writeStamp(bytes, 0, { seed, lba, version });
+  if (version > 0) writeStamp(bytes, 0, { run: seed, lba, version, writer: 0 });
   return bytes;
 }
 
@@ -45,7 +45,7 @@ function flushed(oracle: SectorOracle): void {
 }
 
 test("stamp: written and read: the same; a bit changed anywhere: garbage", () => {
-  const stamp = { seed: 7, lba: 2 ** 40 + 3, version: 9 };
+  const stamp = { run: 7, lba: 2 ** 40 + 3, version: 9, writer: 3 };
   const sector = new Uint8Array(512);
   writeStamp(sector, 0, stamp);
   expect(readStamp(sector)).toEqual({ kind: "stamp", stamp });
@@ -93,6 +93,30 @@ test("oracle: a wrong sector: named as stale, foreign, of another run, torn, zer
   for (const [bytes, message] of cases) {
     expect(oracle.check(5, bytes)?.message).toContain(message);
   }
+});
+
+test("oracle: sectors given up: anything, until written anew; the others as before", () => {
+  const oracle = makeOracle();
+  const version = written(oracle, 5, "done-fua");
+  const inFlight = oracle.beginWrite(6, 1);
+  oracle.giveUp(5, 2);
+  const noise = new Uint8Array(512).fill(9);
+  for (const lba of [5, 6]) {
+    for (const found of [noise, new Uint8Array(512), sectorOf(lba, 99), sectorOf(lba, inFlight)]) {
+      expect(oracle.peek(lba, found)).toBeNull();
+    }
+  }
+  expect(oracle.peek(4, noise)).not.toBeNull();
+  expect(oracle.peek(7, noise)).not.toBeNull();
+  oracle.crash();
+  // What is found decides, as for any write that was in flight.
+  expect(oracle.check(6, sectorOf(6, inFlight))).toBeNull();
+  expect(oracle.check(6, noise)).not.toBeNull();
+  expect(oracle.check(5, noise)).toBeNull();
+  expect(oracle.check(5, sectorOf(5, version))).toBeNull();
+  const newer = written(oracle, 5, "done");
+  expect(oracle.check(5, noise)).not.toBeNull();
+  expect(oracle.check(5, sectorOf(5, newer))).toBeNull();
 });
 
 test("oracle: the second of three sectors is wrong: that one is named", () => {

@@ -20,7 +20,13 @@
  */
 import { assert } from "../../../src/base/assert.ts";
 import { SECTOR_BYTES } from "../../../src/base/units.ts";
-import { describe, readStamp, type SectorContent, writeStamp } from "./sector-stamp.ts";
+import {
+  describeStamp,
+  readStamp,
+  type SectorContent,
+  writeStamp,
+} from "../../../src/nbd/client/load/stamp.ts";
+import { notSuperseded } from "./superseded.ts";
 
 export type OracleMark =
   | {
@@ -34,8 +40,8 @@ export type OracleMark =
   | { readonly kind: "flush-begin"; readonly flush: number }
   | { readonly kind: "flush-end"; readonly flush: number; readonly isDone: boolean };
 
-/** "any": what `isInitial` lets pass. */
-export type WriteContent = "stamp" | "zero" | "trim" | "any";
+/** "any": what `isInitial` lets pass; "garbage": anything at all. */
+export type WriteContent = "stamp" | "zero" | "trim" | "any" | "garbage";
 /** How a write ended: done, done and durable, with an error, or without a part of it being done. */
 export type WriteEnd = "done" | "done-fua" | "failed" | "refused";
 
@@ -69,7 +75,8 @@ const LIST_MAX = 8;
 export class SectorOracle {
   readonly seed: number;
   readonly sectorCount: number;
-  private readonly onMark: (mark: OracleMark) => void;
+  /** Gets each call that changes the oracle. */
+  onMark: (mark: OracleMark) => void;
   private readonly isInitial: ((found: SectorContent) => boolean) | null;
   /** By sector, in the order of the beginnings. */
   private readonly writesOf = new Map<number, Write[]>();
@@ -83,10 +90,7 @@ export class SectorOracle {
   private nextVersion = 1;
   private crashedAt = -1;
 
-  /**
-   * The array holds zeros at the start, or what `isInitial` lets pass. `onMark` gets each call that
-   * changes the oracle.
-   */
+  /** The array holds zeros at the start, or what `isInitial` lets pass. */
   constructor(options: {
     seed: number;
     sectorCount: number;
@@ -118,7 +122,8 @@ export class SectorOracle {
   /** The bytes of a stamped write, or of the part of it that begins at `lba`. */
   fill(target: Uint8Array, lba: number, version: number): void {
     for (let at = 0; at < target.length; at += SECTOR_BYTES) {
-      writeStamp(target, at, { seed: this.seed, lba: lba + at / SECTOR_BYTES, version });
+      const stamp = { run: this.seed, lba: lba + at / SECTOR_BYTES, version, writer: 0 };
+      writeStamp(target, at, stamp);
     }
   }
 
@@ -248,11 +253,21 @@ export class SectorOracle {
   /** Nobody can say any more what these sectors hold, until they are written anew. */
   forget(lba: number, sectors: number): void {
     assert(this.isInitial !== null, "it says what may be there then");
+    this.restart(lba, sectors, this.initial);
+  }
+
+  /** Whatever is found in these sectors is right, until they are written anew. */
+  giveUp(lba: number, sectors: number): void {
+    this.restart(lba, sectors, { ...this.initial, content: "garbage" });
+  }
+
+  /** Of these sectors only `first` has been, and what is in flight. */
+  private restart(lba: number, sectors: number, first: Write): void {
     for (let index = lba; index < lba + sectors; index += 1) {
       const inFlight = (this.writesOf.get(index) ?? []).filter(
         ({ endedAt }) => endedAt === Number.POSITIVE_INFINITY,
       );
-      this.writesOf.set(index, [this.initial, ...inFlight]);
+      this.writesOf.set(index, [first, ...inFlight]);
     }
   }
 
@@ -339,12 +354,9 @@ export class SectorOracle {
     const writes = this.writesOf.get(lba);
     if (writes === undefined) return [this.initial];
     // A trim supersedes nothing: what it trimmed may still be there.
-    const superseders = writes.filter(
-      ({ isCertain, content, endedAt }) => isCertain && content !== "trim" && endedAt < readBeganAt,
-    );
-    return writes.filter(
-      (write) => !write.isRefused && !superseders.some((newer) => newer.beganAt > write.endedAt),
-    );
+    const canSupersede = ({ isCertain, content }: Write) => isCertain && content !== "trim";
+    const allowed = notSuperseded(writes, readBeganAt, canSupersede);
+    return allowed.filter(({ isRefused }) => !isRefused);
   }
 
   private judge(lba: number, found: SectorContent, readBeganAt: number): Violation | null {
@@ -364,11 +376,12 @@ export class SectorOracle {
   }
 
   private isContent(write: Write, lba: number, found: SectorContent): boolean {
+    if (write.content === "garbage") return true;
     if (write.content === "any") return this.isInitial!(found);
     if (write.content !== "stamp") return found.kind === "zero";
     if (found.kind !== "stamp") return false;
     const { stamp } = found;
-    return stamp.seed === this.seed && stamp.lba === lba && stamp.version === write.version;
+    return stamp.run === this.seed && stamp.lba === lba && stamp.version === write.version;
   }
 
   /** After a crash, what is read decides between the writes from before it. */
@@ -389,8 +402,8 @@ export class SectorOracle {
     if (found.kind === "zero") return "zeros";
     if (found.kind === "garbage") return `garbage (${found.detail})`;
     const { stamp } = found;
-    if (stamp.seed !== this.seed) return `${describe(stamp)} of another run (foreign)`;
-    if (stamp.lba !== lba) return `${describe(stamp)} (foreign)`;
+    if (stamp.run !== this.seed) return `${describeStamp(stamp)} of another run (foreign)`;
+    if (stamp.lba !== lba) return `${describeStamp(stamp)} (foreign)`;
     return stamp.version < this.nextVersion
       ? `version ${stamp.version} (stale)`
       : `version ${stamp.version} (never written)`;

@@ -180,12 +180,47 @@ export class FrontClient implements SimClient {
   }
 }
 
+/** What an NBD client is asked for. */
+export type NbdLink = Pick<NbdClient, "write" | "read" | "flush" | "writeZeroes" | "trim">;
+
+/** Any NBD client, with statuses for its answers. */
+export class StatusClient implements SimClient {
+  private readonly link: NbdLink;
+
+  constructor(link: NbdLink) {
+    this.link = link;
+  }
+
+  async write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
+    return statusOf(await this.link.write(offset, data, options));
+  }
+
+  async read(offset: number, bytes: number): Promise<{ status: number; data: Uint8Array }> {
+    const result = await this.link.read(offset, bytes);
+    if (result.ok) return { status: 0, data: result.value };
+    return { status: result.error, data: new Uint8Array(bytes) };
+  }
+
+  async flush(): Promise<number> {
+    return statusOf(await this.link.flush());
+  }
+
+  async zero(offset: number, bytes: number, options: ZeroOptions = {}): Promise<number> {
+    return statusOf(await this.link.writeZeroes(offset, bytes, options));
+  }
+
+  async trim(offset: number, bytes: number): Promise<number> {
+    return statusOf(await this.link.trim(offset, bytes));
+  }
+}
+
 /** Over a socket. Its connection can be cut; then it is of no more use. */
-export class SocketClient implements SimClient {
+export class SocketClient extends StatusClient {
   readonly transport: CuttableTransport;
   private readonly client: NbdClient;
 
   constructor(client: NbdClient, transport: CuttableTransport) {
+    super(client);
     this.client = client;
     this.transport = transport;
   }
@@ -196,28 +231,6 @@ export class SocketClient implements SimClient {
 
   get canFastZero(): boolean {
     return (this.client.flags & TransmissionFlag.sendFastZero) !== 0;
-  }
-
-  async write(offset: number, data: Uint8Array, options: { fua?: boolean } = {}): Promise<number> {
-    return statusOf(await this.client.write(offset, data, options));
-  }
-
-  async read(offset: number, bytes: number): Promise<{ status: number; data: Uint8Array }> {
-    const result = await this.client.read(offset, bytes);
-    if (result.ok) return { status: 0, data: result.value };
-    return { status: result.error, data: new Uint8Array(bytes) };
-  }
-
-  async flush(): Promise<number> {
-    return statusOf(await this.client.flush());
-  }
-
-  async zero(offset: number, bytes: number, options: ZeroOptions = {}): Promise<number> {
-    return statusOf(await this.client.writeZeroes(offset, bytes, options));
-  }
-
-  async trim(offset: number, bytes: number): Promise<number> {
-    return statusOf(await this.client.trim(offset, bytes));
   }
 }
 

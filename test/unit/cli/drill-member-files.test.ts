@@ -18,10 +18,10 @@ import {
   parseMember,
   readMember,
 } from "../../../src/cli/drill/member-files.ts";
-import { Shadow } from "../../../src/cli/drill/shadow.ts";
-import { stampedBytes } from "../../../src/cli/drill/stamp.ts";
 import { chooseLayoutOnMember, mdTimeOf, newSuperblock } from "../../../src/md/create.ts";
 import { encodeSuperblock, Role, type Superblock } from "../../../src/md/superblock.ts";
+import { Shadow } from "../../../src/nbd/client/load/shadow.ts";
+import { stampedBytes } from "../../../src/nbd/client/load/stamp.ts";
 import { Geometry, LAYOUT_LEFT_SYMMETRIC } from "../../../src/raid5/geometry.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 

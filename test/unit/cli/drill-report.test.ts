@@ -17,7 +17,6 @@ import {
   planCuredError,
   planFaults,
 } from "../../../src/cli/drill/faults.ts";
-import { Ledger } from "../../../src/cli/drill/ledger.ts";
 import { planDrill, readDrillOptions } from "../../../src/cli/drill/options.ts";
 import {
   type DrillFacts,
@@ -26,6 +25,7 @@ import {
   WRITTEN_PHASES,
 } from "../../../src/cli/drill/report.ts";
 import { judgeFailedRebuild } from "../../../src/cli/drill/second-act.ts";
+import { Ledger } from "../../../src/nbd/client/load/ledger.ts";
 
 function goodFacts(changes: Partial<DrillFacts> = {}): DrillFacts {
   const phase = { seconds: 5.00049, writesAcknowledged: 10, bytesVerified: MIB };

@@ -1,4 +1,4 @@
-/** What the drill has done and found so far: phases, sums, failures. */
+/** What a load has done and found so far: phases, sums, failures. */
 
 export interface PhaseRecord {
   readonly name: string;

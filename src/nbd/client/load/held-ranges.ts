@@ -2,6 +2,12 @@
  * Byte ranges that somebody is writing or reading: no two overlap, so that every byte has one
  * right content. Two ranges may well lie in the same sector.
  */
+export interface Held<Range> {
+  readonly range: Range;
+  /** To release. */
+  readonly handle: number;
+}
+
 export class HeldRanges {
   private readonly held = new Map<number, { start: number; end: number }>();
   private nextHandle = 1;
@@ -25,6 +31,15 @@ export class HeldRanges {
       const handle = this.tryHold(offset, bytes);
       if (handle !== 0) return handle;
       await new Promise<void>((resolve) => this.waiters.push(resolve));
+    }
+  }
+
+  /** Draws ranges until one is free, and holds that. */
+  claim<Range extends { offset: number; bytes: number }>(draw: () => Range): Held<Range> {
+    for (;;) {
+      const range = draw();
+      const handle = this.tryHold(range.offset, range.bytes);
+      if (handle !== 0) return { range, handle };
     }
   }
 

@@ -1,12 +1,12 @@
 /**
- * The oracle: what every byte of the array must read as.
+ * The shadow of an array under load: what every byte of it must read as.
  *
  * Pages are made when something is written to them; what was never written reads as zero. A write
  * is entered when it was acknowledged, and nothing reads or writes its bytes before that (the
  * caller holds the range), so there is exactly one right answer for every byte at all times.
  */
-import { assert } from "../../base/assert.ts";
-import { MIB, roundDown, SECTOR_BYTES } from "../../base/units.ts";
+import { assert } from "../../../base/assert.ts";
+import { MIB, roundDown, SECTOR_BYTES } from "../../../base/units.ts";
 import { describeSector } from "./stamp.ts";
 
 const PAGE_BYTES = MIB;
@@ -33,6 +33,13 @@ export class Shadow {
       this.pages[index] ??= new Uint8Array(PAGE_BYTES);
       this.pages[index]!.set(data.subarray(at, at + bytes), within);
       at += bytes;
+    }
+  }
+
+  /** Enters zeros that were acknowledged. */
+  recordZeros(offset: number, bytes: number): void {
+    for (let at = 0; at < bytes; at += PAGE_BYTES) {
+      this.record(offset + at, this.zeros.subarray(0, Math.min(PAGE_BYTES, bytes - at)));
     }
   }
 
