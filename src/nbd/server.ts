@@ -30,6 +30,7 @@ import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./out
 import { PayloadGate } from "./payload-gate.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { SessionDoor } from "./session-door.ts";
+import { StallWatch } from "./stall-watch.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export interface NbdServerOptions {
@@ -74,12 +75,11 @@ export class NbdServer implements SessionHost, Catalog {
   private readonly runnable: Session[] = [];
   private readonly closed: Session[] = [];
   private readonly door: SessionDoor;
+  private readonly stalls: StallWatch;
   private readonly resumeByIndex = (index: number) => this.door.resume(this.sessions[index]!);
   private readonly doNothing = () => {};
   private handshakeCount = 0;
   private isTurnSure = false;
-  private stallTimer = 0;
-  private sampledGrants = 0;
   private shutdownTimer = 0;
   private readonly onStopped: (() => void)[] = [];
 
@@ -120,6 +120,8 @@ export class NbdServer implements SessionHost, Catalog {
       stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
     };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
+    const { gate, sessions } = this;
+    this.stalls = new StallWatch({ gate, sessions, timers: loop.timers, limits: this.limits });
     this.freeSessions = new FreeList(maxConnections);
     this.maxRequestBytes = fittingRequestBytes(this.limits.maxRequestBytes, payloadPool);
     this.table = new ExportTable({
@@ -406,7 +408,7 @@ export class NbdServer implements SessionHost, Catalog {
       if (this.dirty.length === 0 && this.runnable.length === 0 && !this.gate.isPumpDue) break;
     }
     this.releaseClosed();
-    this.watchForStalls();
+    this.stalls.turn();
     if (this.isStopping) this.goOnStopping();
     this.isTurnSure = false;
   }
@@ -444,36 +446,6 @@ export class NbdServer implements SessionHost, Catalog {
     if (this.table.isSettled || !this.table.settle()) return;
     for (const session of this.sessions) {
       if (session.waiting === "export") this.markRunnable(session);
-    }
-  }
-
-  // Stalls --------------------------------------------------------------------------------------
-
-  /** Samples all clients from the moment that somebody waits for payload memory. */
-  private watchForStalls(): void {
-    if (this.gate.waiting === 0 || this.stallTimer !== 0) return;
-    this.sampleClients();
-    this.stallTimer = this.loop.timers.scheduleAfter(this.limits.stallTimeoutMs, () => {
-      this.stallTimer = 0;
-      // Where the head has moved on, memory goes round and nobody is to blame.
-      if (this.gate.waiting > 0 && this.gate.grants === this.sampledGrants) this.dropStalled();
-    });
-  }
-
-  private sampleClients(): void {
-    this.sampledGrants = this.gate.grants;
-    for (const session of this.sessions) {
-      session.sampledBytes = session.movedBytes;
-      session.wasHolding = session.isHolding;
-    }
-  }
-
-  private dropStalled(): void {
-    for (const session of this.sessions) {
-      if (!session.wasHolding || !session.isHolding) continue;
-      if (session.movedBytes - session.sampledBytes >= this.limits.minStallBytes) continue;
-      if (!this.gate.hasOthersWaiting(session.index)) continue;
-      session.close("it held payload memory that others wait for, and did not move");
     }
   }
 

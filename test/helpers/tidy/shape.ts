@@ -17,7 +17,6 @@ const LISTED_FILE_LINES_MAX = 560;
 /** Files that are longer still. One that is not any more has to leave the list. */
 export const LONG_FILES: ReadonlySet<string> = new Set([
   "src/appliance/appliance.ts",
-  "src/nbd/server.ts",
   "src/raid5/engine.ts",
   "src/raid5/rows/careful-rows.ts",
 ]);
