@@ -60,10 +60,7 @@ export class Synchronizer {
     this.lastScrub = scrub.last;
     if (scrub.paused !== null) this.takeUpPaused(scrub.paused);
     this.seats = new SpareSeat(array);
-    this.stripes = new StripeSync({
-      engine: array.engine,
-      environment: array.environment,
-    });
+    this.stripes = new StripeSync(array.engine);
   }
 
   get currentJob(): Job | null {

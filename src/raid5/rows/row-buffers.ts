@@ -7,8 +7,11 @@
 import { ROW_BYTES } from "../../base/units.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { EngineEnvironment } from "../environment.ts";
+import type { MemberParts } from "../members/parts.ts";
 
 const SLOTS_BESIDE_ROLES = 3;
+
+type BuffersParts = Pick<MemberParts, "environment" | "geometry">;
 
 export class RowBuffers {
   /** Roles that could not be read since it was last set to 0. */
@@ -32,7 +35,8 @@ export class RowBuffers {
     this.partialSlot = memberCount + 2;
   }
 
-  static async take(environment: EngineEnvironment, memberCount: number): Promise<RowBuffers> {
+  static async take({ environment, geometry }: BuffersParts): Promise<RowBuffers> {
+    const { memberCount } = geometry;
     const buffers = new RowBuffers(environment, memberCount);
     const run = await buffers.allocate((memberCount + SLOTS_BESIDE_ROLES) * ROW_BYTES);
     for (let slot = 0; slot < memberCount + SLOTS_BESIDE_ROLES; slot += 1) {

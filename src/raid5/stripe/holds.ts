@@ -8,9 +8,9 @@ export class StripeHolds {
   /** Holds that have no operation yet. */
   private readonly waiting: { stripe: number; resolve: (op: number) => void }[] = [];
 
-  constructor(options: { ops: StripeOps; lock: (op: number) => void }) {
-    this.ops = options.ops;
-    this.lock = options.lock;
+  constructor(ops: StripeOps, lock: (op: number) => void) {
+    this.ops = ops;
+    this.lock = lock;
   }
 
   /** Resolves with the operation that has the lock of the stripe. */
