@@ -329,9 +329,9 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "buffers given back while their writes are in flight",
     rule: 4,
     file: "src/raid5/stripe/runner.ts",
-    find: "ops.writingSinceMs[op] = this.parts.environment.timers.clock.nowMs();",
+    find: "const absent = this.parts.members.unavailableRoles(stripe);\n    const parityRole",
     replace:
-      "ops.writingSinceMs[op] = this.parts.environment.timers.clock.nowMs();\n    const lent = ops.bufferBytes[op]!;\n    this.parts.parity.free(op);\n    if (lent < 0) return;",
+      "const absent = this.parts.members.unavailableRoles(stripe);\n    this.parts.parity.free(op);\n    const parityRole",
     test: named(RULES, "rule 4"),
   },
   {

@@ -92,7 +92,9 @@ export class PplLog implements PplCover {
     this.queue = new IndexQueue(users.capacity);
     this.filling = new IndexQueue(users.capacity);
     this.covering = new IndexQueue(users.capacity);
-    this.user = parts.memberIo.register(Content.metadata, (_, verdict) => this.completed(verdict));
+    this.user = parts.memberIo.register(Content.metadata, (_, __, verdict) =>
+      this.completed(verdict),
+    );
     this.builder = new PplUnitBuilder({
       memory: environment.memory,
       crc32c: (seed, address, bytes) => environment.kernels.crc32c(seed, address, bytes),

@@ -39,7 +39,7 @@ export class ChunkReads {
   constructor(parts: EngineParts, late: LateReads) {
     this.parts = parts;
     this.late = late;
-    this.user = parts.memberIo.register(Content.data, (request, verdict, failure) => {
+    this.user = parts.memberIo.register(Content.data, (request, _, verdict, failure) => {
       if (failure === null) parts.requests.partFinished(request, 0);
       else this.failed(request, verdict, failure);
     });

@@ -10,7 +10,6 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { EIO } from "../../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../../base/units.ts";
-import { OpKind, Phase } from "../stripe/ops.ts";
 import type { RowPath } from "./careful-rows.ts";
 import type { EngineParts } from "./parts.ts";
 
@@ -26,8 +25,6 @@ export interface LateRead {
   /** The member that is there but does not answer, or -1. */
   readonly hungRole: number;
 }
-
-const LOCK_POLL_MS = 20;
 
 export class LateReads {
   private readonly parts: EngineParts;
@@ -142,31 +139,11 @@ export class LateReads {
   private async enter({ stripe, hungRole }: LateRead): Promise<() => void> {
     const { ops, runner } = this.parts;
     while (hungRole >= 0 && ops.ownerOf(stripe) >= 0) {
-      const borrowed = this.borrow(stripe, hungRole);
-      if (borrowed >= 0) return () => runner.giveBack(borrowed);
-      await this.parts.environment.timers.sleep(LOCK_POLL_MS);
+      const shared = runner.share(stripe, hungRole);
+      if (shared >= 0) return () => runner.giveBack(shared);
+      await runner.eased.wait();
     }
     const held = await runner.holds.take(stripe);
     return () => runner.release(held);
-  }
-
-  /**
-   * Lets a reader use a stripe whose lock is held by a write that only waits for `hungRole`: all
-   * its other writes are done, so the others give the content that the write leaves behind. The
-   * write cannot end before its stripe is given back. -1 when that is not so.
-   */
-  private borrow(stripe: number, hungRole: number): number {
-    const { ops, members, environment } = this.parts;
-    const op = ops.ownerOf(stripe);
-    if (op < 0 || ops.kind[op] !== OpKind.write || ops.phase[op] !== Phase.writing) return -1;
-    if (ops.pending[op] === 0 || ops.isSlow[op] === 1) return -1;
-    const ageMs = environment.timers.clock.nowMs() - ops.writingSinceMs[op]!;
-    for (let role = 0; role < members.memberCount; role += 1) {
-      if (role === hungRole || !members.isPresent(role)) continue;
-      // Nothing as old as this write is outstanding there.
-      if (members.devices[role]!.oldestAgeMs("write") >= ageMs) return -1;
-    }
-    ops.pending[op]! += 1;
-    return op;
   }
 }

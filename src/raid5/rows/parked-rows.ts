@@ -145,7 +145,7 @@ export class ParkedRows {
     const { timers } = this.parts.environment;
     let waitMs = RETRY_MS_MIN;
     while (!this.isEmpty && !this.isClosed && !this.parts.members.isFailed) {
-      // Nothing tells that a file system has room again.
+      // A real back-off: nothing tells that a file system has room again.
       await timers.sleep(waitMs);
       if (this.isClosed) break;
       waitMs = (await this.round()) ? RETRY_MS_MIN : Math.min(2 * waitMs, RETRY_MS_MAX);

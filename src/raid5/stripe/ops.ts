@@ -53,8 +53,6 @@ export class StripeOps {
   /** 1: a member request of this read was given up, so it needs other rows. */
   readonly isLate: Uint8Array;
   readonly mergeNext: Int32Array;
-  /** When its member writes were submitted (monotonic). */
-  readonly writingSinceMs: Float64Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
   /** Roles (a set) that this operation must do without, beyond the missing ones. */
@@ -89,7 +87,6 @@ export class StripeOps {
     this.isHalfWritten = new Uint8Array(capacity);
     this.isLate = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
-    this.writingSinceMs = new Float64Array(capacity);
     this.pending = new Uint16Array(capacity);
     this.excluded = new Float64Array(capacity);
     this.failed = new Float64Array(capacity);

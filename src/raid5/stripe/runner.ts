@@ -22,6 +22,7 @@ import { assert } from "../../base/assert.ts";
 import { hasBit, union, withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
+import { Signal } from "../../base/signal.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { Op, type OpCode } from "../../reactor/io-table.ts";
 import {
@@ -65,6 +66,10 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   private readonly startWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
   private isDraining = false;
+  /** By operation and role: member requests that have not been answered. */
+  private readonly pendingOf: Uint16Array;
+  /** Raised when an operation waits for less than before, or gives up its stripe. */
+  readonly eased = new Signal();
 
   constructor(parts: StripeParts, host: RunnerHost) {
     this.parts = parts;
@@ -80,9 +85,14 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     this.recordWaiters = new IndexQueue(capacity);
     this.startWaiters = new IndexQueue(capacity);
     this.readyOps = new IndexQueue(capacity);
-    this.user = parts.memberIo.register(Content.data, (op, verdict, failure) => {
+    this.pendingOf = new Uint16Array(capacity * parts.geometry.memberCount);
+    this.user = parts.memberIo.register(Content.data, (op, role, verdict, failure) => {
+      const at = op * parts.geometry.memberCount + role;
+      assert(this.pendingOf[at]! > 0, "a member request of an operation is answered once");
+      this.pendingOf[at]! -= 1;
       if (failure !== null) this.noteFailed(op, verdict, failure);
       this.settle(op);
+      this.eased.raise();
     });
   }
 
@@ -96,6 +106,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     const next = this.parts.ops.unlock(op);
     this.parts.ops.free(op);
     if (next >= 0) this.makeReady(next);
+    this.eased.raise();
   }
 
   /** Ends an operation that the row path has done. */
@@ -127,7 +138,24 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     this.finish(op, ENOSPC);
   }
 
-  /** A reader that shared the stripe of `op` (borrowStripe) is done with it. */
+  /**
+   * Lets a reader use a stripe that is taken by a write which waits for `hungRole` alone: all its
+   * other writes are done, so the others give the content that it leaves behind. The write cannot
+   * end before its stripe is given back. -1 when that is not so.
+   */
+  share(stripe: number, hungRole: number): number {
+    const { ops, geometry } = this.parts;
+    const op = ops.ownerOf(stripe);
+    if (op < 0 || ops.kind[op] !== OpKind.write || ops.phase[op] !== Phase.writing) return -1;
+    if (ops.pending[op] === 0 || ops.isSlow[op] === 1) return -1;
+    for (let role = 0; role < geometry.memberCount; role += 1) {
+      if (role !== hungRole && this.pendingOf[op * geometry.memberCount + role]! > 0) return -1;
+    }
+    ops.pending[op]! += 1;
+    return op;
+  }
+
+  /** A reader that shared the stripe of `op` is done with it. */
   giveBack(op: number): void {
     this.settle(op);
   }
@@ -318,7 +346,6 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
       this.startWaiters.push(op);
       return;
     }
-    ops.writingSinceMs[op] = this.parts.environment.timers.clock.nowMs();
     const absent = this.parts.members.unavailableRoles(stripe);
     const parityRole = geometry.parityRole(stripe);
     const first = segments.first(op);
@@ -346,6 +373,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     const bytes = (segments.toRow[slot]! - fromRow) * ROW_BYTES;
     const isFua = ioOp === Op.write ? ops.isFua[op]! : 0;
     ops.pending[op]! += 1;
+    this.pendingOf[op * this.parts.geometry.memberCount + role]! += 1;
     const { memberIo } = this.parts;
     const { user } = this;
     const isStarted = memberIo.start(user, ioOp, role, place, bytes, address, op, isFua);

@@ -41,7 +41,7 @@ export class PieceIo {
     this.parts = parts;
     this.pieceBytes = pieceBytes;
     this.op = new Uint8Array(parts.geometry.memberCount);
-    this.user = parts.memberIo.register(Content.data, (_, verdict, failure) => {
+    this.user = parts.memberIo.register(Content.data, (_, __, verdict, failure) => {
       if (failure === null) this.finish();
       else this.fail(failure, verdict);
     });
