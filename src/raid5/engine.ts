@@ -2,7 +2,7 @@
  * The RAID5 engine of one array: takes requests of any offset and length, splits them by stripe,
  * and answers each once.
  *
- * Reads of members that are there go straight to them, without a lock. A read that must be
+ * Reads of members that are there go straight to them, without a hold. A read that must be
  * reconstructed, and every write, is a stripe operation (stripe/runner.ts). Writes wait behind a
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
@@ -51,7 +51,7 @@ export class StripeEngine {
   readonly parts: EngineParts;
   readonly geometry: Geometry;
   readonly members: MemberSet;
-  /** For whoever works on single rows under a stripe's lock. */
+  /** For whoever works on single rows of a stripe that it holds. */
   readonly rows: RowPath;
   readonly zeroes: ZeroRequests;
   private readonly slow: SlowOps;
@@ -208,7 +208,7 @@ export class StripeEngine {
     if (!records.isPending) runner.recordDone();
   }
 
-  /** Takes the lock of a stripe for a job. */
+  /** Takes a stripe for a job. */
   holdStripe(stripe: number): Promise<number> {
     return this.parts.runner.holds.take(stripe);
   }

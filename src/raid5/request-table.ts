@@ -14,7 +14,7 @@ import { IndexQueue } from "../base/index-queue.ts";
 export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
 export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
 
-/** `noHole` and `fastZero` are for writeZeroes. */
+/** `noHole` and `fastZero` are for writeZeroes: see ArrayFront.submit (array/front.ts). */
 export const RequestFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 export class RequestTable {

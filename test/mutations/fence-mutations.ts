@@ -88,7 +88,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     name: "an entry of a read error is not tried again",
     rule: TRIED_AGAIN,
     file: "src/raid5/rows/row-cure.ts",
-    find: "if (isUnread && (await this.io.loadAgain(place, role, rows))) read = withBit(read, role);",
+    find: "if (isUnread && (await this.io.loadDoubtful(place, role, rows))) read = withBit(read, role);",
     replace: "if (isUnread && role < 0) read = withBit(read, role);",
     test: AGAIN,
   },

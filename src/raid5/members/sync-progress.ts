@@ -4,7 +4,7 @@
  *
  *   done ....... cursor  x . x x .  (window)      not done
  *
- * A stripe is marked only while its lock is held, so a write that holds the lock sees the truth.
+ * A stripe is marked only while it is held, so a write that holds it sees the truth.
  * What a superblock may say of it is less: the stripes below `durableStripe` have been flushed.
  * With a write-intent bitmap only the stripes under its bits are to be done; all others are done
  * from the start.

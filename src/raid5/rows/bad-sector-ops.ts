@@ -1,6 +1,6 @@
 /**
  * Stripe operations that met a bad sector, or whose stripe has one: done row by row on the row
- * path, with the stripe's lock held all the while.
+ * path, with the stripe held all the while.
  *
  * A write of which some parts are done and others not is mended from its own buffers: the disks no
  * longer tell what a chunk holds whose member is missing.

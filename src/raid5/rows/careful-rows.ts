@@ -23,7 +23,7 @@
  * What a member does not take is in degraded-rows.ts. A chunk with an entry is written home first,
  * if its member takes it by now, when another chunk of its row is written (write-rules 22). All
  * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
- * caller holds the stripe's lock.
+ * caller holds the stripe.
  */
 import {
   bitOf,

@@ -1,5 +1,5 @@
 /**
- * Reads that go straight to the member that has the chunk, without a lock: the common case.
+ * Reads that go straight to the member that has the chunk, without a hold: the common case.
  *
  * One that fails is told on: a bad sector and a member that is gone are for a stripe operation,
  * which reconstructs; a member that does not answer in time is for the late reads.
@@ -53,7 +53,7 @@ export class ChunkReads {
     }
   }
 
-  /** Reads from one chunk, without a lock, whole rows into the client's rows. */
+  /** Reads from one chunk, without a hold, whole rows into the client's rows. */
   start(request: number, stripe: number, within: number, bytes: number, address: number): boolean {
     const { geometry, requests, memberIo } = this.parts;
     const { chunkBytes } = geometry;

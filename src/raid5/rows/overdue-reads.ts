@@ -135,7 +135,7 @@ export class LateReads {
     return status;
   }
 
-  /** Takes the stripe's lock, or shares it with a write that itself waits for the hung member. */
+  /** Takes the stripe, or shares it with a write that itself waits for the hung member. */
   private async enter({ stripe, hungRole }: LateRead): Promise<() => void> {
     const { ops, runner } = this.parts;
     while (hungRole >= 0 && ops.ownerOf(stripe) >= 0) {

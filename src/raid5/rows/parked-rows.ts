@@ -80,7 +80,7 @@ export class ParkedRows {
     this.parked[role] ??= { device, epoch: this.parts.members.epoch[role]!, overlay, cover: [] };
     this.parts.policy.logs?.stick(role);
     if (this.running === null) {
-      this.running = this.bringHome();
+      this.running = this.retryUntilHome();
       inBackground(this.running, this.parts.environment.guard);
     }
   }
@@ -141,7 +141,7 @@ export class ParkedRows {
     for (const giveBack of cover) giveBack();
   }
 
-  private async bringHome(): Promise<void> {
+  private async retryUntilHome(): Promise<void> {
     const { timers } = this.parts.environment;
     let waitMs = RETRY_MS_MIN;
     while (!this.isEmpty && !this.isClosed && !this.parts.members.isFailed) {

@@ -17,7 +17,7 @@
  *
  * Order: what has to be had from the others is durable before a believed entry goes, and each
  * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
- * stripe's lock.
+ * stripe.
  */
 import {
   bitOf,
@@ -80,7 +80,8 @@ export class RowCure {
     // data keeps the parity that it has, as md does: unless that very row was being written in the
     // crash it is right, and to drop it would lose what was at rest.
     const isUnproven = mode === "resync" && !record.isProven(place);
-    const believed = isUnproven || isOne(unknown) ? 0 : await this.readAgain(place, unknown, rows);
+    const believed =
+      isUnproven || isOne(unknown) ? 0 : await this.readDoubtful(place, unknown, rows);
     const left = without(unknown, believed);
     const isParity = left === bitOf(this.parts.geometry.parityRole(place.stripe));
     if (left !== 0 && (!isOne(left) || (isUnproven && !isParity))) {
@@ -100,13 +101,13 @@ export class RowCure {
   }
 
   /** Of the roles on record those that only could not be read, and now can: they are in `rows`. */
-  private async readAgain(place: RowPlace, unknown: number, rows: RowBuffers): Promise<number> {
+  private async readDoubtful(place: RowPlace, unknown: number, rows: RowBuffers): Promise<number> {
     const { geometry } = this.parts;
     let read = 0;
     for (let role = 0; role < geometry.memberCount; role += 1) {
       if (!hasBit(unknown, role)) continue;
       const isUnread = this.record.isUnread(place, role);
-      if (isUnread && (await this.io.loadAgain(place, role, rows))) read = withBit(read, role);
+      if (isUnread && (await this.io.loadDoubtful(place, role, rows))) read = withBit(read, role);
     }
     return read;
   }

@@ -42,7 +42,7 @@ export class RowIo {
    * Reads a row that is on record as bad into its slot. Where it still is, that tells nothing new
    * about its member, and does not count among its errors in a row.
    */
-  async loadAgain(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
+  async loadDoubtful(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
     if (!this.parts.members.isPresent(role)) return false;
     const { counters } = this.parts.members.devices[role]!;
     const before = counters.readErrorsInARow;

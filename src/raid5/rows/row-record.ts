@@ -1,6 +1,6 @@
 /**
  * What is known of single rows: which roles cannot be had from their own member, whether parity is
- * proven, and what stands in the bad-block logs. Whoever changes any of it has the stripe's lock.
+ * proven, and what stands in the bad-block logs. Whoever changes any of it holds the stripe.
  */
 import { hasBit, union, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";

@@ -1,9 +1,9 @@
 /**
- * The stripe operations of one array as parallel typed arrays, and the stripe locks.
+ * The stripe operations of one array as parallel typed arrays, and which of them holds its stripe.
  *
- * An operation is one request's part of one stripe, or a job's hold on a stripe. It takes the lock
- * of its stripe; while another holds it, it waits in arrival order. When a write gets the lock it
- * takes over the writes that wait right behind it, as long as they touch other rows: they become
+ * An operation is one request's part of one stripe, or a job's work on a stripe. It holds its
+ * stripe; while another does, it waits in arrival order. When a write gets its stripe it takes
+ * over the writes that wait right behind it, as long as they touch other rows: they become
  * one plan.
  *
  *   bucket[stripe mod n] -> owner -> owner of another stripe -> ...     (hashNext)
@@ -17,14 +17,13 @@ import { ROW_BYTES } from "../../base/units.ts";
 export const OpKind = { free: 0, write: 1, read: 2, hold: 3 } as const;
 
 export const Phase = {
-  waitingLock: 0,
+  waitingHold: 0,
   waitingMemory: 1,
-  waitingIo: 2,
-  reading: 3,
-  writing: 4,
-  waitingRecord: 5,
+  reading: 2,
+  writing: 3,
+  waitingRecord: 4,
   /** What is to be written is not durable yet in the log, or its bits are not in the bitmap. */
-  waitingPolicy: 6,
+  waitingPolicy: 5,
 } as const;
 
 const NONE = -1;
@@ -110,7 +109,7 @@ export class StripeOps {
     const op = this.list.take();
     if (op < 0) return NONE;
     this.kind[op] = kind;
-    this.phase[op] = Phase.waitingLock;
+    this.phase[op] = Phase.waitingHold;
     this.stripe[op] = stripe;
     this.mergeNext[op] = NONE;
     this.waitNext[op] = NONE;
@@ -133,8 +132,8 @@ export class StripeOps {
     this.list.give(op);
   }
 
-  /** Takes the stripe's lock for `op`, or queues it. True when it has the lock now. */
-  lock(op: number): boolean {
+  /** Takes the stripe for `op`, or queues it. True when `op` holds it now. */
+  hold(op: number): boolean {
     const stripe = this.stripe[op]!;
     const bucket = stripe % BUCKETS;
     for (let owner = this.buckets[bucket]!; owner !== NONE; owner = this.hashNext[owner]!) {
@@ -150,15 +149,15 @@ export class StripeOps {
     return true;
   }
 
-  /** The operation that has the lock of a stripe, or -1. */
+  /** The operation that holds a stripe, or -1. */
   ownerOf(stripe: number): number {
     let owner = this.buckets[stripe % BUCKETS]!;
     while (owner !== NONE && this.stripe[owner] !== stripe) owner = this.hashNext[owner]!;
     return owner;
   }
 
-  /** Gives the lock of `op` to the next in line, which is the answer; -1 when nobody waits. */
-  unlock(op: number): number {
+  /** Gives the stripe of `op` to the next in line, which is the answer; -1 when nobody waits. */
+  giveUp(op: number): number {
     const bucket = this.stripe[op]! % BUCKETS;
     const next = this.waitNext[op]!;
     const hashNext = this.hashNext[op]!;
@@ -170,7 +169,7 @@ export class StripeOps {
     let previous = NONE;
     let owner = this.buckets[bucket]!;
     while (owner !== op) {
-      assert(owner !== NONE, "an unlocked operation held the lock");
+      assert(owner !== NONE, "who gives up a stripe holds it");
       previous = owner;
       owner = this.hashNext[owner]!;
     }

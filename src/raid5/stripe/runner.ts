@@ -1,7 +1,7 @@
 /**
  * Runs stripe operations: plan, reserve buffers, read, compute, write.
  *
- * An operation has its stripe's lock from `begin` to `release`. Its phases:
+ * An operation holds its stripe from `begin` to `release`. Its phases:
  *
  *   begin -> plan -> (waitingMemory) -> reading -> compute -> (waitingPolicy) -> writing
  *             ^                           |                         |               |
@@ -13,7 +13,7 @@
  * durable first, and a plan may be carried out in several units (ppl-units.ts); with `bitmap` the
  * stripe's bits are.
  *
- * Memory is taken all at once, after the lock and before any I/O, and an operation that has both
+ * Memory is taken all at once, after the stripe and before any I/O, and an operation that has both
  * waits for nothing that another one holds: no deadlock. Data that is written lies in the client's
  * own rows; nobody changes it from the computation of parity until all its writes have completed
  * (write-rules 4).
@@ -98,12 +98,12 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** Starts `op` if its stripe is free, or queues it behind the stripe's owner. */
   enter(op: number): void {
-    if (this.parts.ops.lock(op)) this.makeReady(op);
+    if (this.parts.ops.hold(op)) this.makeReady(op);
   }
 
   /** Gives up the stripe of `op`, which ends. */
   release(op: number): void {
-    const next = this.parts.ops.unlock(op);
+    const next = this.parts.ops.giveUp(op);
     this.parts.ops.free(op);
     if (next >= 0) this.makeReady(next);
     this.eased.raise();

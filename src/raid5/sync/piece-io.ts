@@ -1,5 +1,5 @@
 /**
- * The member I/O of one piece of a stripe under its lock: at most one request per member at a time,
+ * The member I/O of one piece of a stripe that is held: at most one request per member at a time,
  * and one promise for all of them.
  *
  * A rebuild moves thousands of pieces a second; a promise and a closure for each request of each

@@ -1,5 +1,5 @@
 /**
- * What rebuild, resync and scrub do with one stripe, under its lock.
+ * What rebuild, resync and scrub do with one stripe that is held for it.
  *
  * | work    | reads                | then                                                  |
  * |---------|----------------------|-------------------------------------------------------|
@@ -10,7 +10,7 @@
  *
  * Rows on a bad-block log are tried again one by one (row-cure.ts); what stays lost is counted.
  *
- * A long chunk is worked through in pieces, so that the buffers stay small; the lock is held for
+ * A long chunk is worked through in pieces, so that the buffers stay small; the hold is on
  * the whole stripe, because a stripe is either done or not.
  */
 import { hasBit } from "../../base/bit-set.ts";
@@ -72,7 +72,7 @@ export class StripeSync {
     return this.pieceBytes * this.engine.parts.geometry.memberCount;
   }
 
-  /** Fills the target's chunk of a stripe. The caller has the lock, and marks the stripe done. */
+  /** Fills the target's chunk of a stripe. The caller holds it, and marks the stripe done. */
   async rebuild(stripe: number, target: number, buffer: number): Promise<StripeResult> {
     const io = this.takePiece();
     let error: MemberError | null = null;

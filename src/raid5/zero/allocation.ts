@@ -10,8 +10,8 @@
  *    1   |  0   | zeros were written over whole stripes
  *    1   |  1   | never written since the create on members that read zeros, or punched: durable
  *
- * Why a write may mark its stripes when it is answered, outside of the stripe lock: zeros are
- * marked under the lock, so a write that got the lock later is answered later, and one that got it
+ * Why a write may mark its stripes when it is answered, when it holds its stripe no more: zeros
+ * are marked by who holds it, so a write that got it later is answered later, and one that got it
  * earlier only says "data" where zeros have followed.
  */
 import type { Geometry } from "../geometry.ts";
@@ -56,7 +56,7 @@ export class AllocationMap {
     }
   }
 
-  /** Stripes [first, end) read zeros; the caller holds the locks of all of them. */
+  /** Stripes [first, end) read zeros; the caller has locked them. */
   noteZeros(first: number, end: number, { isHole }: { isHole: boolean }): void {
     const isToTheEnd = end === this.stripeCount;
     const from = Math.ceil(first / this.regionStripes);

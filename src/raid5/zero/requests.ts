@@ -11,7 +11,7 @@ import { inBackground } from "../../base/background.ts";
 import { RequestOp } from "../request-table.ts";
 import type { RowPath } from "../rows/careful-rows.ts";
 import type { EngineParts } from "../rows/parts.ts";
-import { RangeHold } from "../stripe/range-hold.ts";
+import { RangeLock } from "../stripe/range-lock.ts";
 import { AllocationMap } from "./allocation.ts";
 import { ZeroRows } from "./rows.ts";
 import { StripeZero } from "./stripes.ts";
@@ -25,7 +25,7 @@ export class ZeroRequests {
   readonly allocation: AllocationMap;
   readonly stripes: StripeZero;
   private readonly parts: EngineParts;
-  private readonly lock: RangeHold;
+  private readonly lock: RangeLock;
   /** Starts a request, whatever the gate. */
   private readonly admit: (request: number) => void;
   private readonly waiting: number[] = [];
@@ -38,7 +38,7 @@ export class ZeroRequests {
     this.admit = admit;
     const { ops, runner } = parts;
     this.allocation = new AllocationMap(parts.geometry);
-    this.lock = new RangeHold({
+    this.lock = new RangeLock({
       ops,
       enter: (op, granted) => runner.holds.enter(op, granted),
       leave: (op) => runner.release(op),

@@ -1,6 +1,6 @@
 /**
  * Stripes that are being zeroed as a whole, of which a member did not take its zeros: row by row,
- * under the hold of the zeroing and covered by its entry in the log. Some chunks are zeros by now
+ * under the lock of the zeroing and covered by its entry in the log. Some chunks are zeros by now
  * and parity is no one's, so that no write may go by what parity holds until this has been here.
  */
 import { hasBit } from "../../base/bit-set.ts";

@@ -19,7 +19,7 @@
  *
  * The parity of zeros is zero, so a stripe is right when all its members read zeros, whatever its
  * parity was before; in a stripe that was not in sync it proves the row (write-rules 1). Holes are
- * punched in data and parity together, with the locks of the stripes held and the array marked
+ * punched in data and parity together, with the stripes locked and the array marked
  * dirty: a crash in between leaves stripes that the resync makes right.
  *
  * A punch that did not work out on one member may have worked on others, so zeros are written over
@@ -34,7 +34,7 @@ import { LOGGED_STRIPES_MAX, type PplTicket } from "../policy/ppl-logs.ts";
 import { RequestFlag } from "../request-table.ts";
 import type { EngineParts } from "../rows/parts.ts";
 import type { RowBuffers } from "../rows/row-buffers.ts";
-import { RANGE_STRIPES_MAX, type RangeHold } from "../stripe/range-hold.ts";
+import { RANGE_STRIPES_MAX, type RangeLock } from "../stripe/range-lock.ts";
 import type { AllocationMap } from "./allocation.ts";
 import type { ZeroRows } from "./rows.ts";
 
@@ -66,7 +66,7 @@ export interface ZeroRequest {
 
 /** Zeros of an edge that are under way at a time. */
 const PIECE_BYTES = 256 * KIB;
-/** Zeros that are written to one member while the locks are held. */
+/** Zeros that are written to one member while its stripes are locked. */
 const HELD_WRITE_BYTES = 4 * MIB;
 /** Nothing of these stripes was written: they are zeroed as an edge. */
 const NOT_BEGUN = -1;
@@ -80,14 +80,14 @@ export class StripeZero {
   puncher: HolePuncher = NO_PUNCHER;
   readonly allocation: AllocationMap;
   private readonly parts: EngineParts;
-  private readonly lock: RangeHold;
+  private readonly lock: RangeLock;
   private readonly rows: ZeroRows;
   private readonly write: WriteZeros;
 
   constructor(options: {
     parts: EngineParts;
     allocation: AllocationMap;
-    lock: RangeHold;
+    lock: RangeLock;
     rows: ZeroRows;
     write: WriteZeros;
   }) {

@@ -1,5 +1,6 @@
 /**
- * The locks of a run of neighbouring stripes, all at once, for work on whole stripes.
+ * A run of neighbouring stripes that is kept still: all of them held at once, for work on whole
+ * stripes.
  *
  * One run at a time, in the order in which they were asked for. Its operations are allocated all
  * or none, and only then enter the queues of their stripes: an owner of some stripes that waited
@@ -17,19 +18,19 @@ interface WaitingRange {
   readonly resolve: () => void;
 }
 
-export class RangeHold {
+export class RangeLock {
   private readonly ops: StripeOps;
   private readonly enter: (op: number, granted: () => void) => void;
   private readonly leave: (op: number) => void;
   private readonly waiting: WaitingRange[] = [];
   private readonly held = new Int32Array(RANGE_STRIPES_MAX);
   private heldCount = 0;
-  /** Stripes of the current run whose locks are still to come. */
+  /** Stripes of the current run that are still to come. */
   private missing = 0;
 
   constructor(options: {
     ops: StripeOps;
-    /** Queues an operation for the lock of its stripe. */
+    /** Queues an operation for its stripe. */
     enter: (op: number, granted: () => void) => void;
     leave: (op: number) => void;
   }) {
@@ -43,7 +44,7 @@ export class RangeHold {
     return this.heldCount === 0 && this.waiting.length > 0;
   }
 
-  /** Resolves with the locks of stripes [first, first + count), at most RANGE_STRIPES_MAX. */
+  /** Resolves when stripes [first, first + count) are locked, at most RANGE_STRIPES_MAX. */
   take(first: number, count: number): Promise<void> {
     return new Promise((resolve) => {
       this.waiting.push({ first, count, resolve });
