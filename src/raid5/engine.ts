@@ -105,6 +105,7 @@ export class StripeEngine {
   }
 
   close(): void {
+    assert(this.isIdle, "an engine is closed with nothing under way");
     this.clearPolicy();
     this.parts.memberIo.close();
   }
@@ -152,6 +153,11 @@ export class StripeEngine {
   ): void {
     const { requests } = this.parts;
     const request = requests.allocate();
+    const { sizeBytes } = this.geometry;
+    assert(offset >= 0 && offset + bytes <= sizeBytes, "a request lies in the array");
+    const isMoving = op === RequestOp.read || op === RequestOp.write;
+    const isInPlace = address % ROW_BYTES === offset % ROW_BYTES;
+    assert(!isMoving || isInPlace, "rows lie in memory as they lie in the array");
     requests.flags[request] = flags;
     requests.op[request] = op;
     requests.offset[request] = offset;
@@ -242,6 +248,7 @@ export class StripeEngine {
   // Splitting --------------------------------------------------------------------------------
 
   private admit(request: number): void {
+    assert(this.parts.requests.parts[request] === 1, "a request is admitted once");
     const op = this.parts.requests.op[request]!;
     if (op !== RequestOp.read) this.writesActive += 1;
     if (op > RequestOp.flush) {
@@ -299,6 +306,7 @@ export class StripeEngine {
     address: number,
   ): boolean {
     const { ops, requests } = this.parts;
+    assert(bytes > 0 && within + bytes <= this.geometry.stripeBytes, "a part lies in its stripe");
     if (this.zeroes.isStarved) return false;
     const op = ops.allocate(kind, stripe);
     if (op < 0) return false;
@@ -334,6 +342,7 @@ export class StripeEngine {
       const op = requests.op[request]!;
       if (op !== RequestOp.read && op !== RequestOp.flush) {
         if (requests.splitBytes[request] === requests.bytes[request]) this.writesActive -= 1;
+        assert(this.writesActive >= 0, "a write that is answered was counted");
         if (op === RequestOp.write) this.zeroes.noteData(request);
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;

@@ -78,6 +78,7 @@ export class Flusher {
 
   /** All its flushes have come back, and no failure waits to be recorded. */
   private end(): void {
+    assert(this.pending === 0, "a round ends when all its flushes have been answered");
     const finished = this.current;
     this.current = [];
     this.isRunning = false;

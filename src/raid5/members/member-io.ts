@@ -173,6 +173,8 @@ export class MemberIo {
     const io = table.allocate();
     if (io < 0) return false;
     const { members } = this;
+    assert(role >= 0 && role < members.memberCount, "I/O goes to a role");
+    assert(op === Op.flush ? bytes === 0 : bytes > 0, "all but a flush moves bytes");
     const isMetadata = user.content === Content.metadata;
     table.op[io] = op;
     table.isFua[io] = isFua;

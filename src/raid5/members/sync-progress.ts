@@ -27,6 +27,7 @@ export class StripeRanges {
     this.stripeCount = stripeCount;
     for (const { first, end } of ranges) {
       const last = this.ends.length - 1;
+      assert(last < 0 || first >= this.firsts[last]!, "ranges ascend");
       const until = Math.min(end, stripeCount);
       if (last >= 0 && first <= this.ends[last]!)
         this.ends[last] = Math.max(this.ends[last]!, until);
@@ -74,6 +75,7 @@ export class SyncProgress {
 
   /** `ranges` null: all stripes are to be done. */
   constructor(fromStripe: number, ranges: StripeRanges | null = null) {
+    assert(fromStripe >= 0, "progress begins at a stripe");
     this.ranges = ranges;
     this.durableStripe = fromStripe;
     this.nextStripe = this.nextOf(fromStripe);
@@ -106,5 +108,6 @@ export class SyncProgress {
       this.doneAhead[this.nextStripe % SYNC_WINDOW_STRIPES] = 0;
       this.nextStripe = this.nextOf(this.nextStripe + 1);
     }
+    assert(this.isDone(stripe), "what was marked is done");
   }
 }

@@ -146,6 +146,10 @@ export class PplLog implements PplCover {
   /** The user has written what it logged, or will not. */
   done(): void {
     assert(this.usersPending > 0, "a user of the unit is done once");
+    assert(
+      this.isDropped || this.phase === Phase.covering,
+      "a unit covers until its users are done",
+    );
     this.usersPending -= 1;
   }
 
@@ -202,6 +206,7 @@ export class PplLog implements PplCover {
 
   /** The writes of the last unit have completed: they must be durable before it is superseded. */
   private settle(): void {
+    assert(this.phase === Phase.covering && this.usersPending === 0, "its users are done");
     if (!this.mustFlush) {
       this.phase = Phase.idle;
       return;
@@ -221,6 +226,11 @@ export class PplLog implements PplCover {
 
   private submit(): void {
     if (this.parts.environment.table.available === 0) return;
+    assert(
+      this.phase === Phase.idle && this.filling.length > 0,
+      "a unit follows one that is settled",
+    );
+    assert(this.covering.length === 0, "whoever is covered has been told");
     const { space } = this;
     this.unitBytes = this.builder.finish();
     const { endBytes, unitBytes, startsOver } = this;
@@ -241,6 +251,7 @@ export class PplLog implements PplCover {
     const { role, user } = this;
     const { members, memberIo } = this.parts;
     assert(members.epoch[role] === this.epoch, "a log is written to its own drive");
+    assert(bytes > 0 && from + bytes <= this.bufferBytes, "a unit fits in its buffer");
     const place = this.space.offsetBytes + this.unitOffset + from;
     const address = this.coveringAddress + from;
     // Order: the partial parity is durable before any data of these stripes is written.
@@ -279,6 +290,7 @@ export class PplLog implements PplCover {
     this.phase = Phase.covering;
     this.mustFlush = this.parts.members.hasVolatileMember;
     this.usersPending = this.covering.length;
+    assert(this.usersPending > 0, "a unit has users");
     while (this.covering.length > 0) {
       const user = this.covering.shift();
       this.users.waiterOf[user]!.logged(user);
@@ -287,6 +299,7 @@ export class PplLog implements PplCover {
 
   /** The member is gone. Those that wait for the log plan again; those that write go on. */
   private drop(): void {
+    assert(!this.isDropped, "a log is dropped once");
     this.isDropped = true;
     for (const queue of [this.covering, this.filling, this.queue]) {
       while (queue.length > 0) {

@@ -114,6 +114,7 @@ export class PplLogs {
   }
 
   enter(user: number, role: number): void {
+    assert(!this.isStuck(role), "a log whose unit stands takes no other");
     const log = this.logs[role];
     assert(log !== null && log !== undefined, "whoever logs has asked whether there is a log");
     log.enter(user);
@@ -146,6 +147,7 @@ export class PplLogs {
    * there is no room for that.
    */
   async logRows(extent: LoggedExtent): Promise<PplTicket | null> {
+    assert(extent.rowCount > 0 && extent.dataCount > 0, "what is logged has rows");
     const role = this.parts.geometry.parityRole(extent.stripe);
     if (!this.hasLog(role)) return [];
     const user = await this.logExtents(role, [extent]);

@@ -3,6 +3,7 @@
  * whoever is told what became of them: stripe operations by their own number, then tickets for work
  * that goes row by row or over whole stripes (ppl-tickets.ts).
  */
+import { assert } from "../../base/assert.ts";
 import type { PplUnitBuilder } from "../../md/ppl-builder.ts";
 
 export interface PplSource {
@@ -41,6 +42,7 @@ export class PplUsers {
     this.sourceOf = kinds.flatMap(({ count, source }) => new Array<PplSource>(count).fill(source));
     this.waiterOf = kinds.flatMap(({ count, waiter }) => new Array<PplWaiter>(count).fill(waiter));
     this.capacity = this.sourceOf.length;
+    assert(this.capacity === this.waiterOf.length, "each user has a source and a waiter");
     this.coverOf = new Array<PplCover | null>(this.capacity).fill(null);
   }
 

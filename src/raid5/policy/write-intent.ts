@@ -8,6 +8,7 @@
  * chunk. Nothing allocates for a stripe whose bits are durable already.
  */
 
+import { assert } from "../../base/assert.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
@@ -68,6 +69,7 @@ export class WriteIntent {
 
   /** After a `startWrite` that answered false: `marked` follows. */
   wait(op: number, stripe: number): void {
+    assert(op >= 0 && op < this.stripeOf.length, "a stripe operation waits");
     this.stripeOf[op] = stripe;
     this.waiting.push(op);
     this.needsBlocks();
@@ -90,6 +92,7 @@ export class WriteIntent {
   }
 
   untilDurable(first: number, end: number): Promise<boolean> {
+    assert(first < end, "bits are of some stripes");
     return new Promise((resolve) => {
       this.ranges.push({ first, end, resolve });
       this.needsBlocks();

@@ -9,6 +9,7 @@
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
  * entry does not cover is logged row by row, when it has been given back.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
@@ -36,6 +37,8 @@ export class SlowOps {
   /** Does all parts that are merged into `op`, and ends it. */
   async run(op: number): Promise<void> {
     const { ops, policy } = this.parts;
+    assert(ops.ownerOf(ops.stripe[op]!) === op, "the row path has the stripe of its operation");
+    assert(ops.pending[op] === 0, "the row path begins with nothing under way");
     const isWrite = ops.kind[op] === OpKind.write;
     if (isWrite && policy.intent !== null && ops.isMarked[op] === 0) {
       ops.isMarked[op] = 1;
@@ -51,6 +54,7 @@ export class SlowOps {
     const buffers = await this.rows.takeBuffers();
     let status = 0;
     if (ops.isHalfWritten[op] === 1) {
+      assert(ops.bufferBytes[op]! > 0, "what is half written has its buffers");
       ops.isHalfWritten[op] = 0;
       status = await this.mend(op, buffers);
       this.endCover(op, buffers);
@@ -165,6 +169,7 @@ export class SlowOps {
     const stripe = ops.stripe[op]!;
     const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
     const first = ops.firstRow(part);
+    assert(ops.stripe[part] === stripe, "what is merged is of one stripe");
     const firstAddress = ops.address[part]! - (ops.within[part]! % ROW_BYTES);
     let status = 0;
     for (let linear = first; linear < ops.endRow(part); linear += 1) {

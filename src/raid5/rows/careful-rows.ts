@@ -25,6 +25,7 @@
  * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
  * caller holds the stripe.
  */
+import { assert } from "../../base/assert.ts";
 import {
   bitOf,
   countBits,
@@ -136,6 +137,8 @@ export class RowPath implements CurePath {
   async write(place: RowPlace, role: number, part: RowPart, rows: RowBuffers): Promise<number> {
     const { geometry } = this.parts;
     const parityRole = geometry.parityRole(place.stripe);
+    assert(role !== parityRole, "what is written is data");
+    assert(part.from >= 0 && part.from < part.to && part.to <= ROW_BYTES, "it is bytes of one row");
     const ownAndParity = withBit(bitOf(role), parityRole);
     const isPartial = part.from > 0 || part.to < ROW_BYTES;
     rows.failed = 0;
@@ -333,6 +336,7 @@ export class RowPath implements CurePath {
     const parityRole = this.parts.geometry.parityRole(place.stripe);
     const isOwnKnown = !hasBit(unknown, role);
     const isParityKnown = !hasBit(unknown, parityRole);
+    assert(without(unknown, withBit(bitOf(role), parityRole)) !== 0, "another chunk is unknown");
     const absent = this.parts.members.unavailableRoles(place.stripe);
     if (hasBit(absent, role)) return EIO;
     if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
@@ -373,6 +377,7 @@ export class RowPath implements CurePath {
   private complete(part: RowPart, old: number): void {
     const { kernels } = this.parts.environment;
     const { address, from, to } = part;
+    assert(address % ROW_BYTES === 0, "rows lie whole in memory");
     if (from > 0) kernels.copy(address, old, from);
     if (to < ROW_BYTES) kernels.copy(address + to, old + to, ROW_BYTES - to);
   }

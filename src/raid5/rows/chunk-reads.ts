@@ -4,6 +4,7 @@
  * One that fails is told on: a bad sector and a member that is gone are for a stripe operation,
  * which reconstructs; a member that does not answer in time is for the late reads.
  */
+import { assert } from "../../base/assert.ts";
 import { bitOf } from "../../base/bit-set.ts";
 import { ROW_BYTES, roundDown, roundUp } from "../../base/units.ts";
 import { Op } from "../../reactor/io-table.ts";
@@ -64,6 +65,7 @@ export class ChunkReads {
     const role = geometry.dataRole(stripe, dataIndex);
     const place = stripe * chunkBytes + fromByte;
     const rowBytes = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
+    assert(partBytes > 0 && fromByte + rowBytes <= chunkBytes, "a read lies within one chunk");
     const rowAddress = address - (inChunk - fromByte);
     const { user } = this;
     if (!memberIo.start(user, Op.read, role, place, rowBytes, rowAddress, request, 0)) return false;
@@ -77,6 +79,7 @@ export class ChunkReads {
     const { role, place, bytes, address } = failure;
     const stripe = Math.floor(place / geometry.chunkBytes);
     const dataIndex = geometry.dataIndexOf(stripe, role);
+    assert(dataIndex >= 0, "only data is read without a hold");
     const within = dataIndex * geometry.chunkBytes + (place - stripe * geometry.chunkBytes);
     const isBadSector = verdict === Verdict.badSector;
     const read: FailedRead = { request, stripe, within, bytes, address, role, isBadSector };

@@ -22,6 +22,7 @@
  *
  * Whoever reads a chunk that was not written gets its content or EIO, never something else.
  */
+import { assert } from "../../base/assert.ts";
 import { withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
@@ -86,6 +87,8 @@ export class DegradedRows {
     modified: readonly ModifiedRow[],
     rows: RowBuffers,
   ): Promise<number> {
+    assert(modified.length > 0, "a chunk is modified");
+    assert(modified.length < this.sources.length, "a stripe has no more chunks");
     const chunks: WrittenRow[] = [];
     let status = 0;
     for (const chunk of modified) {
@@ -139,6 +142,7 @@ export class DegradedRows {
   /** Parity did not take its row. The answer to the writer. */
   private async withoutParity(write: RowWrite, moved: Moved, rows: RowBuffers): Promise<number> {
     const { place, parityRole, chunks, status } = write;
+    assert(moved !== Verdict.done, "parity that was written needs no way out");
     const { record } = this;
     const isAlone =
       chunks.some(({ home }) => home !== "member") || !record.isRestKnown(place, parityRole);

@@ -39,6 +39,7 @@ export class LateReads {
   }
 
   add(read: LateRead): void {
+    assert(this.parts.requests.parts[read.request]! > 0, "a late part is of an unanswered request");
     const reads = this.waiting.get(read.request);
     if (reads === undefined) this.waiting.set(read.request, [read]);
     else reads.push(read);
@@ -97,6 +98,8 @@ export class LateReads {
       status = Math.max(status, await this.reconstruct(read, newRun - oldRun));
     }
     const movedTo = newRun + padBytes;
+    assert(requests.movedTo[request] === 0, "a request is moved once");
+    assert(requests.parts[request] === reads.length, "only its late parts were left");
     this.moved.set(movedTo, { oldRun, newRun, runBytes });
     requests.movedTo[request] = movedTo;
     for (const _ of reads) this.parts.requests.partFinished(request, status);

@@ -16,6 +16,7 @@
  * are home. The member of that log is the one that has no room.
  */
 
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
@@ -96,6 +97,7 @@ export class ParkedRows {
   coverAll(roles: number, giveBack: () => void): void {
     let left = 1;
     const one = (): void => {
+      assert(left > 0, "what stands is given back once");
       left -= 1;
       if (left === 0) giveBack();
     };
@@ -135,6 +137,7 @@ export class ParkedRows {
   }
 
   private drop(role: number, { device, cover }: Parked): void {
+    assert(this.parked[role]?.device === device, "rows are dropped once");
     this.parked[role] = null;
     device.overlay = null;
     this.parts.policy.logs?.unstick(role);
@@ -172,6 +175,7 @@ export class ParkedRows {
     const inMember = offset - this.parts.members.dataOffset[role]!;
     const stripe = Math.floor(inMember / this.parts.geometry.chunkBytes);
     const row = (inMember - stripe * this.parts.geometry.chunkBytes) / ROW_BYTES;
+    assert(Number.isInteger(row), "whole rows are parked");
     const held = await this.parts.runner.holds.take(stripe);
     const rows = await RowBuffers.take(this.parts);
     let hasRoom = true;

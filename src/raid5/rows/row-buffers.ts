@@ -4,6 +4,7 @@
  * A buffer whose request was given up may still be used by the drive: it is renewed at once, and
  * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { EngineEnvironment } from "../environment.ts";
@@ -27,6 +28,7 @@ export class RowBuffers {
   private readonly environment: EngineEnvironment;
   private readonly runs: { readonly address: number; readonly bytes: number }[] = [];
   private readonly addresses: number[] = [];
+  private isGiven = false;
 
   private constructor(environment: EngineEnvironment, memberCount: number) {
     this.environment = environment;
@@ -46,12 +48,16 @@ export class RowBuffers {
   }
 
   give(): void {
+    assert(!this.isGiven, "buffers are given back once");
+    this.isGiven = true;
     for (const { address, bytes } of this.runs) this.environment.enginePool.free(address, bytes);
   }
 
   /** The address of a slot; that of a role is its number. */
   of(slot: number): number {
-    return this.addresses[slot]!;
+    const address = this.addresses[slot];
+    assert(address !== undefined && !this.isGiven, "a slot is used while it is there");
+    return address;
   }
 
   get old(): number {

@@ -19,6 +19,7 @@
  * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
  * stripe.
  */
+import { assert } from "../../base/assert.ts";
 import {
   bitOf,
   countBits,
@@ -114,6 +115,7 @@ export class RowCure {
 
   /** The content of one role from all others. */
   private async restore(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
+    assert(role < this.parts.geometry.memberCount, "one role is had from all others");
     const { path } = this;
     this.io.xorOthers(bitOf(role), rows.result, rows);
     if (role !== this.parts.geometry.parityRole(place.stripe)) {

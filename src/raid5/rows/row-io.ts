@@ -1,4 +1,5 @@
 /** Moves single rows between the members and buffers, for the row path. */
+import { assert } from "../../base/assert.ts";
 import { hasBit, withBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
@@ -28,6 +29,7 @@ export class RowIo {
       this.sources[count] = rows.of(role);
       count += 1;
     }
+    assert(count > 0, "others are left");
     this.parts.environment.kernels.xor(target, this.sources, count, ROW_BYTES);
   }
 

@@ -1,4 +1,5 @@
 /** The partial parity log as the row path uses it: one row at a time. */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import type { PplTicket } from "../policy/ppl-logs.ts";
@@ -33,6 +34,7 @@ export class RowLog {
     if (logs.isStuck(parityRole)) return ENOSPC;
     if (!logs.hasLog(parityRole)) return EIO;
     const isAll = partialParityAddress === 0;
+    assert(isAll || role !== parityRole, "partial parity is that of a data chunk");
     const ticket = await logs.logRows({
       stripe,
       firstRow: row,

@@ -2,6 +2,7 @@
  * What is known of single rows: which roles cannot be had from their own member, whether parity is
  * proven, and what stands in the bad-block logs. Whoever changes any of it holds the stripe.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit, union, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { BadBlockCause } from "../../md/bad-block-log.ts";
@@ -23,7 +24,9 @@ export class RowRecord {
 
   /** Byte of the members' data regions. */
   placeOf({ stripe, row }: RowPlace): number {
-    return stripe * this.parts.geometry.chunkBytes + row * ROW_BYTES;
+    const { chunkBytes } = this.parts.geometry;
+    assert(row >= 0 && row * ROW_BYTES < chunkBytes, "a row is one of its chunk");
+    return stripe * chunkBytes + row * ROW_BYTES;
   }
 
   /** Byte of the device of the role's member. */

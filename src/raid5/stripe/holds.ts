@@ -1,4 +1,5 @@
 /** Single stripes that jobs hold, and who is told when a job has its stripe. */
+import { assert } from "../../base/assert.ts";
 import { OpKind, type StripeOps } from "./ops.ts";
 
 export class StripeHolds {
@@ -34,13 +35,16 @@ export class StripeHolds {
 
   /** Queues a job's operation for its stripe. */
   enter(op: number, granted: (op: number) => void): void {
+    assert(this.ops.kind[op] === OpKind.hold, "a job's operation holds and does nothing else");
+    assert(!this.holders.has(op), "a job's operation waits for its stripe once");
     this.holders.set(op, granted);
     this.enterOp(op);
   }
 
   /** The operation holds its stripe now. */
   granted(op: number): void {
-    const resolve = this.holders.get(op)!;
+    const resolve = this.holders.get(op);
+    assert(resolve !== undefined, "a job is told once that it has its stripe");
     this.holders.delete(op);
     resolve(op);
   }

@@ -108,6 +108,8 @@ export class StripeOps {
   allocate(kind: number, stripe: number): number {
     const op = this.list.take();
     if (op < 0) return NONE;
+    assert(kind !== OpKind.free, "an operation is of some kind");
+    assert(this.kind[op] === OpKind.free, "a free operation is nobody's");
     this.kind[op] = kind;
     this.phase[op] = Phase.waitingHold;
     this.stripe[op] = stripe;
@@ -128,12 +130,17 @@ export class StripeOps {
 
   free(op: number): void {
     assert(this.kind[op] !== OpKind.free, "an operation is freed once");
+    assert(this.pending[op] === 0, "an operation ends with nothing under way");
+    assert(this.bufferBytes[op] === 0, "an operation ends without buffers");
+    assert(this.isMarked[op] === 0, "an operation ends with its bits given back");
+    assert(this.waitNext[op] === NONE, "an operation that ends has given up its stripe");
     this.kind[op] = OpKind.free;
     this.list.give(op);
   }
 
   /** Takes the stripe for `op`, or queues it. True when `op` holds it now. */
   hold(op: number): boolean {
+    assert(this.kind[op] !== OpKind.free, "whoever takes a stripe is in use");
     const stripe = this.stripe[op]!;
     const bucket = stripe % BUCKETS;
     for (let owner = this.buckets[bucket]!; owner !== NONE; owner = this.hashNext[owner]!) {
@@ -182,6 +189,8 @@ export class StripeOps {
 
   /** Moves the writes that wait right behind `leader` into its chain of parts. */
   mergeWaitingWrites(leader: number): void {
+    assert(this.kind[leader] === OpKind.write, "only writes are merged");
+    assert(this.mergeNext[leader] === NONE, "a plan is merged once");
     let count = 1;
     let boundaries = this.boundariesOf(leader);
     let last = leader;

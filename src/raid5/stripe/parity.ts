@@ -5,6 +5,7 @@
  * A segment's buffers lie one after the other, each as long as its column: parity, then the chunks
  * that were read in the order of their data index, then a recovered one (plan.ts).
  */
+import { assert } from "../../base/assert.ts";
 import { countBits, hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
@@ -36,6 +37,7 @@ export class StripeParity {
     if (bytes === 0) return true;
     const address = environment.enginePool.allocate(bytes);
     if (address === 0) return false;
+    assert(ops.pending[op] === 0, "buffers are taken before any request is under way");
     ops.bufferAddress[op] = address;
     return true;
   }
@@ -74,6 +76,7 @@ export class StripeParity {
    */
   computeSegment(op: number, slot: number, partialParity: number): void {
     const { segments } = this.parts;
+    assert(segments.touched[slot] !== 0, "what is computed is about to be written");
     const strategy = segments.strategy[slot];
     if (strategy === Strategy.recoverWrite) this.recoverMissing(op, slot);
     if (segments.partial[slot] !== 0) this.completePartialRows(op, slot);
@@ -85,6 +88,7 @@ export class StripeParity {
 
   /** The old content of the missing chunk: the XOR of all others and the old parity. */
   private recoverMissing(op: number, slot: number): void {
+    assert(this.parts.ops.missing[op]! >= 0, "a data chunk is missing");
     const { sources } = this;
     const readMask = this.parts.segments.readMask[slot]!;
     sources[0] = this.parityAddress(op, slot);
@@ -102,6 +106,7 @@ export class StripeParity {
     const { segments, ops } = this.parts;
     const partial = segments.partial[slot]!;
     const row = segments.fromRow[slot]!;
+    assert(segments.toRow[slot] === row + 1, "a row that is written in part is alone");
     for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (!hasBit(partial, dataIndex)) continue;
       const old = hasBit(segments.readMask[slot]!, dataIndex)
@@ -186,6 +191,7 @@ export class StripeParity {
     const row = segments.fromRow[slot]!;
     // As planned: another member may have failed since, and this read is still right.
     const missing = this.parts.ops.missing[op]!;
+    assert(missing >= 0, "a data chunk is missing");
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
     for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
@@ -200,6 +206,7 @@ export class StripeParity {
   }
 
   private xor(target: number, count: number, slot: number): void {
+    assert(count > 0 && count <= this.sources.length, "there are as many sources as chunks");
     this.parts.environment.kernels.xor(target, this.sources, count, this.columnBytes(slot));
   }
 }

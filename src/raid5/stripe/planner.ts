@@ -55,6 +55,7 @@ export class StripePlanner implements PplSource {
 
   /** What of the plan is written next: all of it, unless it is logged. */
   takeUnit(op: number): void {
+    assert(this.parts.ops.kind[op] === OpKind.write, "only writes have units");
     const { segments, ops } = this.parts;
     const { unitLimits } = this;
     const stripe = ops.stripe[op]!;
@@ -93,6 +94,7 @@ export class StripePlanner implements PplSource {
 
   /** Chooses each segment's strategy and lays out its buffers. False: it cannot be done. */
   plan(op: number): boolean {
+    assert(this.parts.ops.bufferBytes[op] === 0, "a plan begins without buffers");
     const { ops, segments, members } = this.parts;
     const { shape } = this;
     const stripe = ops.stripe[op]!;
@@ -123,6 +125,7 @@ export class StripePlanner implements PplSource {
       segments.bufferOffset[slot] = bufferBytes;
       bufferBytes += bufferCountOf(strategy, readMask) * columnBytes;
     }
+    assert(!isWrite || bufferBytes > 0 || shape.missing < 0, "new parity has its buffer");
     ops.bufferBytes[op] = bufferBytes;
     ops.missing[op] = shape.missing;
     return true;

@@ -7,6 +7,7 @@
  * for more operations could wait for writers that wait for its stripes. While a run waits for
  * operations, requests get none, so that it comes to its turn; what is under way needs no more.
  */
+import { assert } from "../../base/assert.ts";
 import { OpKind, type StripeOps } from "./ops.ts";
 
 /** A quarter of the operations there are. */
@@ -46,6 +47,7 @@ export class RangeLock {
 
   /** Resolves when stripes [first, first + count) are locked, at most RANGE_STRIPES_MAX. */
   take(first: number, count: number): Promise<void> {
+    assert(count > 0 && count <= RANGE_STRIPES_MAX, "a run has as many stripes as one may have");
     return new Promise((resolve) => {
       this.waiting.push({ first, count, resolve });
       this.start();
@@ -53,6 +55,7 @@ export class RangeLock {
   }
 
   release(): void {
+    assert(this.heldCount > 0 && this.missing === 0, "a run is released when it has been locked");
     for (let index = 0; index < this.heldCount; index += 1) this.leave(this.held[index]!);
     this.heldCount = 0;
     this.start();
@@ -66,11 +69,14 @@ export class RangeLock {
     if (this.ops.capacity - this.ops.inUse < count) return;
     this.waiting.shift();
     for (let index = 0; index < count; index += 1) {
-      this.held[index] = this.ops.allocate(OpKind.hold, first + index);
+      const op = this.ops.allocate(OpKind.hold, first + index);
+      assert(op >= 0, "the operations of a run are had all or none");
+      this.held[index] = op;
     }
     this.heldCount = count;
     this.missing = count;
     const granted = (): void => {
+      assert(this.missing > 0, "each stripe of a run is held once");
       this.missing -= 1;
       if (this.missing === 0) resolve();
     };

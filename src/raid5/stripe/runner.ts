@@ -111,16 +111,19 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** Ends an operation that the row path has done. */
   finishSlow(op: number, status: number): void {
+    assert(this.parts.ops.pending[op] === 0, "the row path takes over when nothing is under way");
     this.finish(op, status);
   }
 
   /** A write's bits are durable in the bitmap. */
   marked(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.waitingPolicy, "it waited for its bits");
     this.issueWrites(op);
   }
 
   /** Its entries are durable in the log. */
   logged(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.waitingPolicy, "it waited for its entries");
     if (this.planner.isUnitAsCut(op)) this.issueWrites(op);
     else {
       this.parts.policy.logs!.done(op);
@@ -130,11 +133,13 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** The log is gone, and nothing of this write has begun. */
   dropped(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.waitingPolicy, "it waited for its entries");
     this.planAgain(op);
   }
 
   /** There is no room for what must be durable before this write: nothing of it is written. */
   refused(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.waitingPolicy, "what has begun is not refused");
     this.finish(op, ENOSPC);
   }
 
@@ -157,6 +162,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** A reader that shared the stripe of `op` is done with it. */
   giveBack(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.writing, "a write does not end while it is shared");
     this.settle(op);
   }
 
@@ -200,6 +206,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   }
 
   private begin(op: number): void {
+    assert(this.parts.ops.ownerOf(this.parts.ops.stripe[op]!) === op, "it holds its stripe");
     if (this.parts.ops.kind[op] === OpKind.hold) {
       this.holds.granted(op);
       return;
@@ -226,6 +233,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   }
 
   private planAgain(op: number): void {
+    assert(this.parts.ops.pending[op] === 0, "buffers are given back when no request uses them");
     this.parts.parity.free(op);
     this.planAndStart(op);
   }
@@ -246,12 +254,14 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** Enough member requests for any phase of this operation. */
   private hasRequestsFor(op: number): boolean {
+    assert(this.parts.segments.count[op]! > 0, "an operation that is planned has segments");
     const most = this.parts.segments.count[op]! * this.parts.geometry.memberCount;
     return this.parts.environment.table.available >= most;
   }
 
   private startReading(op: number): void {
     const { ops, segments, geometry } = this.parts;
+    assert(ops.pending[op] === 0, "a phase begins with nothing under way");
     ops.phase[op] = Phase.reading;
     if (!this.hasRequestsFor(op)) {
       this.ioWaiters.push(op);
@@ -326,6 +336,8 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   private issueWrites(op: number): void {
     const { ops, segments, geometry } = this.parts;
     const stripe = ops.stripe[op]!;
+    assert(ops.pending[op] === 0, "a phase begins with nothing under way");
+    assert(ops.kind[op] === OpKind.write, "only a write is written");
     ops.phase[op] = Phase.writing;
     if (!this.hasRequestsFor(op)) {
       this.ioWaiters.push(op);
@@ -369,6 +381,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   private issue(op: number, slot: number, role: number, ioOp: OpCode, address: number): void {
     const { ops, segments } = this.parts;
     const fromRow = segments.fromRow[slot]!;
+    assert(ops.pending[op]! > 0, "requests are issued within a phase");
     const place = ops.stripe[op]! * this.parts.geometry.chunkBytes + fromRow * ROW_BYTES;
     const bytes = (segments.toRow[slot]! - fromRow) * ROW_BYTES;
     const isFua = ioOp === Op.write ? ops.isFua[op]! : 0;
@@ -382,6 +395,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   private noteFailed(op: number, verdict: VerdictCode, { role, isGivenUp }: IoFailure): void {
     const { ops } = this.parts;
+    assert(verdict !== Verdict.done, "what is done has not failed");
     if (verdict !== Verdict.noSpace) ops.failed[op] = withBit(ops.failed[op]!, role);
     // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
     if (isForRows(verdict)) ops.isSlow[op] = 1;
@@ -392,6 +406,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   /** Takes one from the pending count; at 0 the phase is over. */
   private settle(op: number): void {
     const { ops } = this.parts;
+    assert(ops.pending[op]! > 0, "what is under way ends once");
     ops.pending[op]! -= 1;
     if (ops.pending[op] !== 0) return;
     if (ops.isLate[op] === 1) {
@@ -436,6 +451,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   /** What was written is on every member that took it; the next unit of the plan follows. */
   private unitWritten(op: number): void {
+    assert(this.parts.ops.phase[op] === Phase.writing, "a unit that is written was being written");
     if (this.parts.policy.logs?.covers(op) === true) this.parts.policy.logs.done(op);
     if (!this.parts.members.isFailed) this.planner.noteProven(op);
     if (this.parts.segments.endUnit(op)) {
@@ -445,6 +461,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   }
 
   private finishWrite(op: number): void {
+    assert(this.parts.ops.kind[op] === OpKind.write, "a write is finished as one");
     // The failed member is recorded in the others before this write is acknowledged.
     if (this.parts.records.isPending) {
       this.parts.ops.phase[op] = Phase.waitingRecord;
@@ -460,6 +477,8 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
 
   private finish(op: number, status: number): void {
     const { ops } = this.parts;
+    assert(ops.pending[op] === 0, "an operation is answered when nothing of it is under way");
+    assert(ops.kind[op] !== OpKind.hold, "a job's stripe is released, not answered");
     this.parts.parity.free(op);
     if (this.parts.policy.logs?.covers(op) === true) this.parts.policy.logs.done(op);
     if (ops.isMarked[op] === 1) {

@@ -58,6 +58,7 @@ export class PieceIo {
 
   /** Moves the piece of one member to or from `address`. */
   start(op: OpCode, role: number, address: number): void {
+    assert(this.left < this.op.length, "one request per member is under way");
     this.left += 1;
     this.op[role] = op;
     this.submit(role, address);

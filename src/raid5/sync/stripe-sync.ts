@@ -13,6 +13,7 @@
  * A long chunk is worked through in pieces, so that the buffers stay small; the hold is on
  * the whole stripe, because a stripe is either done or not.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
@@ -74,6 +75,7 @@ export class StripeSync {
 
   /** Fills the target's chunk of a stripe. The caller holds it, and marks the stripe done. */
   async rebuild(stripe: number, target: number, buffer: number): Promise<StripeResult> {
+    this.checkHeld(stripe);
     const io = this.takePiece();
     let error: MemberError | null = null;
     const { chunkBytes } = this.engine.parts.geometry;
@@ -140,6 +142,7 @@ export class StripeSync {
     buffer: number,
     findings: ScrubFindings | null = null,
   ): Promise<StripeResult> {
+    this.checkHeld(stripe);
     const io = this.takePiece();
     const { chunkBytes } = this.engine.parts.geometry;
     let mismatchBytes = 0;
@@ -216,6 +219,12 @@ export class StripeSync {
     return isRefused ? io.refusedError(parityRole) : mismatchBytes;
   }
 
+  private checkHeld(stripe: number): void {
+    const { ops, geometry } = this.engine.parts;
+    assert(ops.ownerOf(stripe) >= 0, "a stripe is worked on while it is held");
+    assert(geometry.chunkBytes % this.pieceBytes === 0, "a chunk is whole pieces");
+  }
+
   private takePiece(): PieceIo {
     return this.idlePieces.pop() ?? new PieceIo(this.engine.parts, this.pieceBytes);
   }
@@ -255,6 +264,7 @@ export class StripeSync {
       const found = kernels.findMismatch(this.sources, memberCount, this.pieceBytes - row);
       if (found < 0) break;
       row += Math.floor(found / ROW_BYTES) * ROW_BYTES;
+      assert(row < this.pieceBytes, "a mismatch lies in the piece");
       this.noteRow(part, row);
       bytes += ROW_BYTES;
       row += ROW_BYTES;

@@ -74,6 +74,7 @@ export class ZeroRequests {
   start(request: number): void {
     // It is not split.
     this.parts.requests.splitBytes[request] = this.parts.requests.bytes[request]!;
+    assert(this.running <= ZEROES_AT_ONCE, "a bounded number runs at a time");
     if (this.running === ZEROES_AT_ONCE) {
       this.waiting.push(request);
       return;
@@ -102,6 +103,7 @@ export class ZeroRequests {
       this.answer(request, status);
       request = this.waiting.shift();
     }
+    assert(this.running > 0 && this.waiting.length === 0, "who ends has looked for the next one");
     this.running -= 1;
   }
 

@@ -3,6 +3,7 @@
  * under the lock of the zeroing and covered by its entry in the log. Some chunks are zeros by now
  * and parity is no one's, so that no write may go by what parity holds until this has been here.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { RowPath, RowPlace } from "../rows/careful-rows.ts";
@@ -33,6 +34,7 @@ export class ZeroRows {
    * what it holds stays, and parity is made to fit.
    */
   async write(first: number, end: number, buffers: RowBuffers): Promise<number> {
+    assert(first < end, "stripes are zeroed");
     const rowCount = this.parts.geometry.chunkBytes / ROW_BYTES;
     this.parts.environment.kernels.fill(buffers.old, 0, ROW_BYTES);
     let status = 0;

@@ -25,6 +25,7 @@
  * A punch that did not work out on one member may have worked on others, so zeros are written over
  * all of them then, also for a trim.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit, withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "../../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../../base/units.ts";
@@ -167,6 +168,7 @@ export class StripeZero {
         offset = pieceEnd;
         continue;
       }
+      assert(pieceEnd > offset, "a piece has bytes");
       if (address === 0) address = await enginePool.take(PIECE_BYTES);
       // Anew for each piece: rows written in part are completed in place.
       kernels.fill(address, 0, PIECE_BYTES);
@@ -208,6 +210,10 @@ export class StripeZero {
 
   private async zeroGroup(first: number, end: number, request: ZeroRequest): Promise<number> {
     const { stripeBytes } = this.parts.geometry;
+    assert(
+      first < end && end - first <= this.groupStripes,
+      "a group fits in the range and the log",
+    );
     const careful: number[] = [];
     await this.lock.take(first, end - first);
     let status = await this.zeroHeld(first, end, request, careful);
@@ -264,6 +270,7 @@ export class StripeZero {
    * NOT_BEGUN.
    */
   private async zeroRun(first: number, end: number, request: ZeroRequest): Promise<number> {
+    assert(first < end, "a run has stripes");
     const { logs, intent } = this.parts.policy;
     if (request.isTrim && !this.canPunch) return 0;
     let ticket: PplTicket = [];
@@ -290,6 +297,7 @@ export class StripeZero {
     const isWhole = (status === 0 || status === ENOSPC) && !this.parts.members.isFailed;
     const { parked } = buffers;
     this.rows.whenHome(parked, () => intent?.endWrites(first, end, isWhole));
+    assert(ticket.length === 0 || logs !== null, "a ticket is of a log");
     for (const user of ticket) {
       // A parity row that is parked needs the entry in the log of its own member. The other logs go
       // on: who waited in them has stripes that are waited for to bring the row home.
@@ -384,6 +392,7 @@ export class StripeZero {
   }
 
   private memberRange(role: number, first: number, end: number): { offset: number; bytes: number } {
+    assert(end <= this.parts.geometry.stripeCount, "stripes are of the array");
     const { chunkBytes } = this.parts.geometry;
     return {
       offset: this.parts.members.dataOffset[role]! + first * chunkBytes,
