@@ -5,14 +5,16 @@
  * caller owns whole rows around the range, because members are read and written in whole rows:
  * bytes of the first and last row outside the range may be overwritten until completion.
  */
-export const FrontOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
-export type FrontOpCode = (typeof FrontOp)[keyof typeof FrontOp];
+import type { RequestOpCode } from "../raid5/request-table.ts";
+
+export {
+  RequestFlag as FrontFlag,
+  RequestOp as FrontOp,
+  type RequestOpCode as FrontOpCode,
+} from "../raid5/request-table.ts";
 
 /** Requests of one array that may be under way, over all clients: who admits them keeps to it. */
 export const FRONT_REQUESTS_MAX = 32_768;
-
-/** `noHole` and `fastZero` are for writeZeroes: see `submit`. */
-export const FrontFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 /**
  * Called once per request; `status` is 0 or a positive errno (EIO, ENOSPC, EPERM, ESHUTDOWN).
@@ -51,7 +53,7 @@ export interface ArrayFront {
    */
   submit(
     handle: number,
-    op: FrontOpCode,
+    op: RequestOpCode,
     offset: number,
     bytes: number,
     address: number,

@@ -21,7 +21,9 @@ import {
   PPL_HEADER_BYTES,
   PPL_RESERVED_BYTES,
   type PplEntry,
+  type PplExtent,
   type PplGeometry,
+  setPplEntry,
   writePplEntry,
 } from "./ppl.ts";
 
@@ -75,6 +77,13 @@ export class PplUnitBuilder {
   /** By entry count: what the zeros behind the entries make of each bit of the checksum. */
   private readonly zeroColumns = new Array<Uint32Array | null>(PPL_ENTRIES_MAX + 1).fill(null);
   private readonly toRow = new Float64Array(PPL_ENTRIES_MAX);
+  private readonly entry: PplEntry = {
+    dataSector: 0,
+    partialParityBytes: 0,
+    dataBytes: 0,
+    parityRole: 0,
+    checksum: 0,
+  };
 
   constructor(options: PplUnitBuilderOptions) {
     const { partialParityBytesMax, logRole, geometry } = options;
@@ -118,6 +127,15 @@ export class PplUnitBuilder {
   partialParityChecksum(bytes: number): number {
     assert(this.address !== 0, "partial parity is that of a unit that has begun");
     return ~this.options.crc32c(0xffffffff, this.partialParityAddress, bytes) >>> 0;
+  }
+
+  /** Adds the entry of an extent; if it has partial parity, that lies at its address already. */
+  addExtent(extent: PplExtent): void {
+    const { entry } = this;
+    setPplEntry(entry, extent, this.options.geometry);
+    const { partialParityBytes } = entry;
+    if (partialParityBytes > 0) entry.checksum = this.partialParityChecksum(partialParityBytes);
+    this.addEntry(entry);
   }
 
   /** Copies what it needs of `entry`, which the caller may use again. */

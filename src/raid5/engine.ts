@@ -2,202 +2,86 @@
  * The RAID5 engine of one array: takes requests of any offset and length, splits them by stripe,
  * and answers each once.
  *
- * Reads of members that are there go straight to them, without a lock. A read that must be
+ * Reads of members that are there go straight to them, without a hold. A read that must be
  * reconstructed, and every write, is a stripe operation (stripe/runner.ts). Writes wait behind a
  * gate until the array is marked dirty on disk. Finished requests are delivered once a turn, when
  * all completions of the turn have been judged.
  */
 import { assert } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
-import { bitOf, hasBit } from "../base/bit-set.ts";
+import { hasBit } from "../base/bit-set.ts";
 import { EIO } from "../base/errno.ts";
 import { IndexQueue } from "../base/index-queue.ts";
+import { ROW_BYTES } from "../base/units.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
-import type { EngineEnvironment, MemberError } from "./environment.ts";
+import type { EngineEnvironment, EngineHooks, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
+import { FailureRecords } from "./members/failure-records.ts";
 import { Flusher } from "./members/flusher.ts";
 import { MemberIo } from "./members/member-io.ts";
 import type { MemberSet } from "./members/member-set.ts";
 import { PplLogs } from "./policy/ppl-logs.ts";
 import { WriteIntent } from "./policy/write-intent.ts";
 import { WritePolicy } from "./policy/write-policy.ts";
-import { RequestTable } from "./request-table.ts";
+import { RequestOp, type RequestOpCode, RequestTable } from "./request-table.ts";
 import { SlowOps } from "./rows/bad-sector-ops.ts";
 import { RowPath } from "./rows/careful-rows.ts";
-import { ChunkReads, type FailedRead } from "./rows/chunk-reads.ts";
-import { borrowStripe, LateReads } from "./rows/overdue-reads.ts";
-import { StripeHolds } from "./stripe/holds.ts";
+import { ChunkReads } from "./rows/chunk-reads.ts";
+import { LateReads } from "./rows/overdue-reads.ts";
+import type { EngineParts } from "./rows/parts.ts";
 import { OpKind, StripeOps } from "./stripe/ops.ts";
+import { StripeParity } from "./stripe/parity.ts";
+import type { StripeParts } from "./stripe/parts.ts";
 import { StripeRunner } from "./stripe/runner.ts";
+import { SegmentTable } from "./stripe/segments.ts";
 import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero/requests.ts";
 
-/** Operations of a request; the same numbers as FrontOp. */
-export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
-export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
-
-export interface EngineHooks {
-  /** A write waits at the closed gate: mark the array dirty, then `openGate`. */
-  onWriteWaiting(): void;
-  /**
-   * A member request failed for good. The hook decides at once: where it takes the member out of
-   * the MemberSet it also calls `beginRecord`, and `endRecord` once the failure is on disk.
-   */
-  onMemberError(error: MemberError): void;
-  /**
-   * Delivers a finished request: 0 or a positive errno. `address` is not 0 where the data of a read
-   * lies in another run than was given, which is the client's after `handOver` (FrontCompletion).
-   */
-  onFinished(client: number, tag: number, status: number, address: number): void;
-  /** See RowHost. */
-  onRepaired(role: number, bytes: number): void;
-  onLost(stripe: number, row: number, roles: number): void;
-}
-
 const STRIPE_OP_CAPACITY = 1024;
-const RECORD_POLL_MS = 1;
 
-export class StripeEngine {
+export interface EngineOptions {
+  readonly environment: EngineEnvironment;
   readonly geometry: Geometry;
   readonly members: MemberSet;
-  readonly memberIo: MemberIo;
-  private readonly environment: EngineEnvironment;
-  private readonly hooks: EngineHooks;
-  private readonly requests: RequestTable;
-  private readonly ops = new StripeOps(STRIPE_OP_CAPACITY);
-  private readonly runner: StripeRunner;
-  private readonly flusher: Flusher;
-  /** For whoever works on single rows under a stripe's lock. */
+  readonly hooks: EngineHooks;
+  /** Requests under way at most; the callers keep to it. */
+  readonly requestCapacity: number;
+}
+
+export class StripeEngine {
+  readonly parts: EngineParts;
+  readonly geometry: Geometry;
+  readonly members: MemberSet;
+  /** For whoever works on single rows of a stripe that it holds. */
   readonly rows: RowPath;
-  private readonly policy = new WritePolicy();
+  readonly zeroes: ZeroRequests;
   private readonly slow: SlowOps;
   private readonly late: LateReads;
-  readonly zeroes: ZeroRequests;
   private readonly reads: ChunkReads;
   /** Requests that are being split into parts, in arrival order. */
   private readonly splitting: IndexQueue;
   /** Writes that wait for the dirty mark. */
   private readonly gated: IndexQueue;
-  private readonly finished: IndexQueue;
-  private readonly holds = new StripeHolds({
-    ops: this.ops,
-    lock: (op) => this.runner.enter(op),
-  });
   private isGateOpen = false;
-  private recordsPending = 0;
   private writesActive = 0;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    hooks: EngineHooks;
-    /** Requests under way at most; the callers keep to it. */
-    requestCapacity: number;
-  }) {
-    const requestCapacity = options.requestCapacity + ZEROES_AT_ONCE;
-    this.requests = new RequestTable(requestCapacity);
-    this.splitting = new IndexQueue(requestCapacity);
-    this.gated = new IndexQueue(requestCapacity);
-    this.finished = new IndexQueue(requestCapacity);
-    this.environment = options.environment;
+  constructor(options: EngineOptions) {
     this.geometry = options.geometry;
     this.members = options.members;
-    this.hooks = options.hooks;
-    this.memberIo = new MemberIo({
-      environment: options.environment,
-      members: options.members,
-      memberFailed: (error) => this.hooks.onMemberError(error),
+    const parts = stripePartsOf(options);
+    const { guard } = options.environment;
+    const runner = new StripeRunner(parts, {
+      readLate: (op) => this.late.addOp(op),
+      runSlow: (op) => inBackground(this.slow.run(op), guard),
+      isFull: () => this.rows.parked.isFull,
     });
-    const { memberIo } = this;
-    this.runner = new StripeRunner({
-      environment: options.environment,
-      geometry: options.geometry,
-      members: options.members,
-      memberIo,
-      ops: this.ops,
-      policy: this.policy,
-      host: {
-        partFinished: (request, status) => this.partFinished(request, status),
-        readLate: (op) => this.late.addOp(this.ops, op),
-        runSlow: (op) => inBackground(this.slow.run(op), options.environment.guard),
-        holdGranted: (op) => this.holds.granted(op),
-        isRecordPending: () => this.recordsPending > 0,
-        isFull: () => this.rows.parked.isFull,
-      },
-    });
-    this.rows = new RowPath({
-      environment: options.environment,
-      memberIo,
-      geometry: options.geometry,
-      members: options.members,
-      policy: this.policy,
-      untilRecorded: () => this.untilRecorded(),
-      hold: (stripe) => this.holdStripe(stripe),
-      release: (op) => this.releaseStripe(op),
-      host: {
-        repaired: (role, bytes) => this.hooks.onRepaired(role, bytes),
-        lost: (stripe, row, roles) => this.hooks.onLost(stripe, row, roles),
-      },
-    });
-    this.slow = new SlowOps({
-      environment: options.environment,
-      geometry: options.geometry,
-      members: options.members,
-      ops: this.ops,
-      rows: this.rows,
-      segments: this.runner.segments,
-      parityAddress: (op, slot) => this.runner.parityAddress(op, slot),
-      policy: this.policy,
-      untilRecorded: () => this.untilRecorded(),
-      finish: (op, status) => this.runner.finishSlow(op, status),
-    });
-    const nowMs = (): number => options.environment.timers.clock.nowMs();
-    this.late = new LateReads({
-      environment: options.environment,
-      requests: this.requests,
-      rows: this.rows,
-      geometry: options.geometry,
-      members: options.members,
-      locks: {
-        isHeld: (stripe) => this.ops.ownerOf(stripe) >= 0,
-        hold: (stripe) => this.holdStripe(stripe),
-        release: (op) => this.releaseStripe(op),
-        borrow: (stripe, hungRole) =>
-          borrowStripe({ ops: this.ops, members: this.members, stripe, hungRole, nowMs: nowMs() }),
-        giveBack: (op) => this.runner.giveBack(op),
-      },
-      partFinished: (request, status) => this.partFinished(request, status),
-    });
-    this.zeroes = new ZeroRequests({
-      ...options,
-      memberIo,
-      requests: this.requests,
-      ops: this.ops,
-      rows: this.rows,
-      policy: this.policy,
-      host: {
-        untilRecorded: () => this.untilRecorded(),
-        hold: (op, granted) => this.holds.enter(op, granted),
-        release: (op) => this.runner.release(op),
-        admit: (request) => this.admit(request),
-        partFinished: (request, status) => this.partFinished(request, status),
-      },
-    });
-    this.flusher = new Flusher({
-      environment: options.environment,
-      members: options.members,
-      memberIo,
-    });
-    this.reads = new ChunkReads({
-      geometry: options.geometry,
-      memberIo,
-      requests: this.requests,
-      host: {
-        partFinished: (request, status) => this.partFinished(request, status),
-        late: (read) => this.late.add(read),
-        reconstruct: (read) => this.startReconstruction(read),
-      },
-    });
+    this.parts = { ...parts, runner };
+    this.rows = new RowPath(this.parts);
+    this.slow = new SlowOps(this.parts, this.rows);
+    this.late = new LateReads(this.parts, this.rows);
+    this.reads = new ChunkReads(this.parts, this.late);
+    this.zeroes = new ZeroRequests(this.parts, this.rows, (request) => this.admit(request));
+    this.splitting = new IndexQueue(parts.requests.capacity);
+    this.gated = new IndexQueue(parts.requests.capacity);
   }
 
   /** The client takes the run at `address` in place of the one that it gave. */
@@ -205,9 +89,9 @@ export class StripeEngine {
 
   /** Nothing is under way and nothing waits. */
   get isIdle(): boolean {
-    const isLogIdle = this.policy.logs?.isIdle !== false;
-    if (!this.memberIo.isIdle || this.flusher.isBusy) return false;
-    return this.requests.inUse === 0 && this.ops.inUse === 0 && isLogIdle;
+    const { requests, ops, memberIo, flusher, policy } = this.parts;
+    if (requests.inUse > 0 || ops.inUse > 0) return false;
+    return memberIo.isIdle && !flusher.isBusy && policy.logs?.isIdle !== false;
   }
 
   /** Writes that are past the gate and not answered, and rows of some that are still under way. */
@@ -217,56 +101,41 @@ export class StripeEngine {
 
   /** Requests that are not answered. */
   get activeRequests(): number {
-    return this.requests.inUse;
+    return this.parts.requests.inUse;
   }
 
   close(): void {
+    assert(this.isIdle, "an engine is closed with nothing under way");
     this.clearPolicy();
-    this.memberIo.close();
+    this.parts.memberIo.close();
   }
 
   // Policy -----------------------------------------------------------------------------------
 
   /** From now on writes are logged; each member's log has still to be seated. */
   usePartialParity(): PplLogs {
-    assert(this.policy.intent === null, "one policy at a time");
-    const logs = new PplLogs({
-      environment: this.environment,
-      geometry: this.geometry,
-      members: this.members,
-      memberIo: this.memberIo,
-      opCapacity: STRIPE_OP_CAPACITY,
-      host: {
-        ...this.runner.logsHost,
-        flush: (whenDone) => this.flusher.request(whenDone),
-      },
-    });
-    this.policy.logs = logs;
-    return logs;
+    const { policy, runner } = this.parts;
+    assert(policy.intent === null && policy.logs === null, "one policy at a time");
+    const { planner } = runner;
+    const operations = { count: STRIPE_OP_CAPACITY, source: planner, waiter: runner };
+    policy.logs = new PplLogs(this.parts, operations);
+    return policy.logs;
   }
 
   /** From now on writes mark their stripes; `needsBlocks` asks for blocks to be written. */
   useBitmap(state: BitmapState, needsBlocks: () => void): WriteIntent {
-    assert(this.policy.logs === null, "one policy at a time");
-    const intent = new WriteIntent({
-      state,
-      chunkBytes: this.geometry.chunkBytes,
-      members: this.members,
-      opCapacity: STRIPE_OP_CAPACITY,
-      stripeOf: (op) => this.ops.stripe[op]!,
-      marked: (op) => this.runner.marked(op),
-      refused: (op) => this.runner.refused(op),
-      needsBlocks,
-    });
-    this.policy.intent = intent;
-    return intent;
+    const { policy, runner } = this.parts;
+    assert(policy.intent === null && policy.logs === null, "one policy at a time");
+    const opCapacity = STRIPE_OP_CAPACITY;
+    policy.intent = new WriteIntent(this.parts, { state, opCapacity, waiter: runner, needsBlocks });
+    return policy.intent;
   }
 
   /** Back to the policy `resync`, with nothing under way. */
   clearPolicy(): void {
-    this.policy.logs?.close();
-    this.policy.logs = null;
-    this.policy.intent = null;
+    this.parts.policy.logs?.close();
+    this.parts.policy.logs = null;
+    this.parts.policy.intent = null;
   }
 
   // Requests ---------------------------------------------------------------------------------
@@ -282,8 +151,13 @@ export class StripeEngine {
     tag: number,
     flags = 0,
   ): void {
-    const { requests } = this;
+    const { requests } = this.parts;
     const request = requests.allocate();
+    const { sizeBytes } = this.geometry;
+    assert(offset >= 0 && offset + bytes <= sizeBytes, "a request lies in the array");
+    const isMoving = op === RequestOp.read || op === RequestOp.write;
+    const isInPlace = address % ROW_BYTES === offset % ROW_BYTES;
+    assert(!isMoving || isInPlace, "rows lie in memory as they lie in the array");
     requests.flags[request] = flags;
     requests.op[request] = op;
     requests.offset[request] = offset;
@@ -293,10 +167,12 @@ export class StripeEngine {
     requests.client[request] = client;
     requests.tag[request] = tag;
     if (op === RequestOp.flush) {
-      this.flusher.request((isDurable) => this.partFinished(request, isDurable ? 0 : EIO));
+      this.parts.flusher.request((isDurable) =>
+        this.parts.requests.partFinished(request, isDurable ? 0 : EIO),
+      );
     } else if (op !== RequestOp.read && !this.isGateOpen) {
       this.gated.push(request);
-      this.hooks.onWriteWaiting();
+      this.parts.hooks.onWriteWaiting();
     } else {
       this.admit(request);
     }
@@ -315,7 +191,7 @@ export class StripeEngine {
 
   /** Answers the writes at the gate with an errno: the array cannot be marked dirty. */
   refuseGated(status: number): void {
-    while (this.gated.length > 0) this.partFinished(this.gated.shift(), status);
+    while (this.gated.length > 0) this.parts.requests.partFinished(this.gated.shift(), status);
   }
 
   get hasGatedWrites(): boolean {
@@ -324,61 +200,56 @@ export class StripeEngine {
 
   /** Makes every write that has completed durable on all members. */
   flush(): Promise<boolean> {
-    return new Promise((resolve) => this.flusher.request(resolve));
+    return new Promise((resolve) => this.parts.flusher.request(resolve));
   }
 
   /** A member has failed and is not on record: no write is acknowledged until `endRecord`. */
   beginRecord(): void {
-    this.recordsPending += 1;
+    this.parts.records.begin();
   }
 
   endRecord(): void {
-    this.recordsPending -= 1;
-    if (this.recordsPending === 0) this.runner.recordDone();
+    const { records, runner } = this.parts;
+    records.end();
+    if (!records.isPending) runner.recordDone();
   }
 
-  /** Takes the lock of a stripe for a job. */
+  /** Takes a stripe for a job. */
   holdStripe(stripe: number): Promise<number> {
-    return this.holds.take(stripe);
+    return this.parts.runner.holds.take(stripe);
   }
 
   releaseStripe(op: number): void {
-    this.runner.release(op);
+    this.parts.runner.release(op);
   }
 
   /** The next turn has something to do, although no completion may come. */
   get isDue(): boolean {
-    const { logs, intent } = this.policy;
-    if (this.finished.length > 0 || this.flusher.isDue(this.recordsPending > 0)) return true;
+    const { logs, intent } = this.parts.policy;
+    if (this.parts.requests.finished.length > 0 || this.parts.flusher.isDue) return true;
     return logs?.isDue === true || intent?.isDue === true;
   }
 
   /** Once a turn, after completions and timers. */
   turn(): void {
-    this.runner.retryWaiting();
-    this.holds.start();
+    this.parts.runner.retryWaiting();
+    this.parts.runner.holds.start();
     this.rows.parked.turn();
     this.zeroes.turn();
     this.reads.turn();
     this.split();
-    this.policy.intent?.turn();
-    this.policy.logs?.turn();
+    this.parts.policy.intent?.turn();
+    this.parts.policy.logs?.turn();
     this.late.turn();
-    this.flusher.startDue();
-    this.flusher.settleRecorded(this.recordsPending > 0);
+    this.parts.flusher.turn();
     this.deliver();
-  }
-
-  /** Until every member that has failed is on record, or the array has failed. */
-  private async untilRecorded(): Promise<void> {
-    const { timers } = this.environment;
-    while (this.recordsPending > 0) await timers.sleep(RECORD_POLL_MS);
   }
 
   // Splitting --------------------------------------------------------------------------------
 
   private admit(request: number): void {
-    const op = this.requests.op[request]!;
+    assert(this.parts.requests.parts[request] === 1, "a request is admitted once");
+    const op = this.parts.requests.op[request]!;
     if (op !== RequestOp.read) this.writesActive += 1;
     if (op > RequestOp.flush) {
       this.zeroes.start(request);
@@ -391,17 +262,18 @@ export class StripeEngine {
   private split(): void {
     while (this.splitting.length > 0) {
       const request = this.splitting.peek();
-      while (this.requests.splitBytes[request]! < this.requests.bytes[request]!) {
+      while (this.parts.requests.splitBytes[request]! < this.parts.requests.bytes[request]!) {
         if (!this.splitOne(request)) return;
       }
       this.splitting.shift();
-      this.partFinished(request, 0);
+      this.parts.requests.partFinished(request, 0);
     }
   }
 
   /** Starts the next part of a request; false when something that it needs is used up. */
   private splitOne(request: number): boolean {
-    const { requests, geometry } = this;
+    const { requests } = this.parts;
+    const { geometry } = this;
     const doneBytes = requests.splitBytes[request]!;
     const offset = requests.offset[request]! + doneBytes;
     const stripe = Math.floor(offset / geometry.stripeBytes);
@@ -417,7 +289,7 @@ export class StripeEngine {
     const avoided = this.members.avoidedRoles(stripe);
     const goesAround = avoided !== 0 && this.touchesRoles(stripe, within, bytes, avoided);
     // Whoever has the stripe may itself wait for the member that does not answer.
-    const isBeside = goesAround && this.ops.ownerOf(stripe) >= 0;
+    const isBeside = goesAround && this.parts.ops.ownerOf(stripe) >= 0;
     if (isBeside) return this.late.takePart(request, stripe, within, bytes, address);
     if (isUnavailable || goesAround || this.members.hasBadRowsIn(stripe)) {
       return this.startPart(OpKind.read, request, stripe, within, bytes, address);
@@ -433,7 +305,8 @@ export class StripeEngine {
     bytes: number,
     address: number,
   ): boolean {
-    const { ops, requests } = this;
+    const { ops, requests } = this.parts;
+    assert(bytes > 0 && within + bytes <= this.geometry.stripeBytes, "a part lies in its stripe");
     if (this.zeroes.isStarved) return false;
     const op = ops.allocate(kind, stripe);
     if (op < 0) return false;
@@ -444,7 +317,7 @@ export class StripeEngine {
     ops.isFua[op] = requests.isFua[request]!;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += bytes;
-    this.runner.enter(op);
+    this.parts.runner.enter(op);
     return true;
   }
 
@@ -457,38 +330,19 @@ export class StripeEngine {
     return false;
   }
 
-  private startReconstruction(read: FailedRead): boolean {
-    const op = this.ops.allocate(OpKind.read, read.stripe);
-    if (op < 0) return false;
-    this.ops.within[op] = read.within;
-    this.ops.bytes[op] = read.bytes;
-    this.ops.address[op] = read.address;
-    this.ops.request[op] = read.request;
-    if (read.isBadSector) this.ops.isSlow[op] = 1;
-    else this.ops.excluded[op] = bitOf(read.role);
-    this.runner.enter(op);
-    return true;
-  }
-
   // Finishing --------------------------------------------------------------------------------
 
-  private partFinished(request: number, status: number): void {
-    const { requests } = this;
-    if (status !== 0 && requests.status[request] === 0) requests.status[request] = status;
-    requests.parts[request]! -= 1;
-    if (requests.parts[request] === 0) this.finished.push(request);
-  }
-
   private deliver(): void {
-    const { requests } = this;
-    while (this.finished.length > 0) {
-      const request = this.finished.shift();
+    const { requests } = this.parts;
+    while (requests.finished.length > 0) {
+      const request = requests.finished.shift();
       const client = requests.client[request]!;
       const tag = requests.tag[request]!;
       let status = requests.status[request]!;
       const op = requests.op[request]!;
       if (op !== RequestOp.read && op !== RequestOp.flush) {
         if (requests.splitBytes[request] === requests.bytes[request]) this.writesActive -= 1;
+        assert(this.writesActive >= 0, "a write that is answered was counted");
         if (op === RequestOp.write) this.zeroes.noteData(request);
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;
@@ -498,7 +352,23 @@ export class StripeEngine {
       const address = requests.movedTo[request]!;
       requests.free(request);
       if (client === INNER_CLIENT) this.zeroes.writeFinished(tag, status);
-      else this.hooks.onFinished(client, tag, status, address);
+      else this.parts.hooks.onFinished(client, tag, status, address);
     }
   }
+}
+
+/** All parts below the runner, each made of those before it. */
+function stripePartsOf(options: EngineOptions): StripeParts {
+  const { environment, geometry, members, hooks, requestCapacity } = options;
+  const memberFailed = (error: MemberError): void => hooks.onMemberError(error);
+  const memberIo = new MemberIo({ environment, members, memberFailed });
+  const records = new FailureRecords();
+  const flusher = new Flusher({ environment, members, memberIo, records });
+  const requests = new RequestTable(requestCapacity + ZEROES_AT_ONCE);
+  const policy = new WritePolicy();
+  const ops = new StripeOps(STRIPE_OP_CAPACITY);
+  const segments = new SegmentTable(ops, geometry.chunkBytes / ROW_BYTES);
+  const parity = new StripeParity({ environment, geometry, ops, segments });
+  const below = { environment, hooks, geometry, members, memberIo, records, flusher };
+  return { ...below, requests, policy, ops, segments, parity };
 }

@@ -33,3 +33,23 @@ export interface MemberError {
   readonly offset: number;
   readonly bytes: number;
 }
+
+/** What the engine tells of and asks for. */
+export interface EngineHooks {
+  /** A write waits at the closed gate: mark the array dirty, then `openGate`. */
+  onWriteWaiting(): void;
+  /**
+   * A member request failed for good. The hook decides at once: where it takes the member out of
+   * the MemberSet it also calls `beginRecord`, and `endRecord` once the failure is on disk.
+   */
+  onMemberError(error: MemberError): void;
+  /**
+   * Delivers a finished request: 0 or a positive errno. `address` is not 0 where the data of a read
+   * lies in another run than was given, which is the client's after `handOver` (FrontCompletion).
+   */
+  onFinished(client: number, tag: number, status: number, address: number): void;
+  /** A bad sector was rewritten from the others and reads again. */
+  onRepaired(role: number, bytes: number): void;
+  /** Data that no member can give any more. */
+  onLost(stripe: number, row: number, roles: number): void;
+}

@@ -8,16 +8,24 @@
  */
 import { assert } from "../base/assert.ts";
 import { FreeList } from "../base/free-list.ts";
+import { IndexQueue } from "../base/index-queue.ts";
+
+/** Operations of a request. */
+export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
+export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
+
+/** `noHole` and `fastZero` are for writeZeroes: see ArrayFront.submit (array/front.ts). */
+export const RequestFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 export class RequestTable {
   readonly capacity: number;
-  /** As FrontOp. */
+  /** RequestOp. */
   readonly op: Uint8Array;
   readonly offset: Float64Array;
   readonly bytes: Uint32Array;
   readonly address: Uint32Array;
   readonly isFua: Uint8Array;
-  /** Of a zeroing: FrontFlag. */
+  /** Of a zeroing: RequestFlag. */
   readonly flags: Uint8Array;
   readonly client: Uint32Array;
   readonly tag: Uint32Array;
@@ -28,6 +36,8 @@ export class RequestTable {
   readonly movedTo: Uint32Array;
   /** 0, or the positive errno of the first part that failed. */
   readonly status: Uint8Array;
+  /** All their parts have finished, and they are not delivered. */
+  readonly finished: IndexQueue;
   private readonly list: FreeList;
 
   constructor(capacity: number) {
@@ -44,6 +54,7 @@ export class RequestTable {
     this.splitBytes = new Uint32Array(capacity);
     this.movedTo = new Uint32Array(capacity);
     this.status = new Uint8Array(capacity);
+    this.finished = new IndexQueue(capacity);
     this.list = new FreeList(capacity);
   }
 
@@ -61,7 +72,16 @@ export class RequestTable {
     return request;
   }
 
+  /** A part of a request has ended with 0 or a positive errno. */
+  partFinished(request: number, status: number): void {
+    assert(this.parts[request]! > 0, "a part of a request finishes once");
+    if (status !== 0 && this.status[request] === 0) this.status[request] = status;
+    this.parts[request]! -= 1;
+    if (this.parts[request] === 0) this.finished.push(request);
+  }
+
   free(request: number): void {
+    assert(this.parts[request] === 0, "a request is free when all its parts have finished");
     this.list.give(request);
   }
 }

@@ -136,7 +136,7 @@ export class BitmapKeeper {
     const { log } = drive.superblock!;
     if (log.kind !== "bitmap") return true;
     const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
-    const verdict = await this.core.engine.memberIo.move({
+    const verdict = await this.core.engine.parts.memberIo.move({
       content: Content.metadata,
       op: Op.write,
       role,

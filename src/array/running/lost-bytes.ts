@@ -26,7 +26,7 @@ export function lostBytesOf({ members, geometry, engine, roster }: ArrayCore): n
         if (stripe >= geometry.stripeCount || seen.has(memberRow)) continue;
         seen.add(memberRow);
         const place = { stripe, row: memberRow % rowsPerChunk };
-        bytes += lostDataBytes(engine.rows.unknownRoles(place), geometry.parityRole(stripe));
+        bytes += lostDataBytes(engine.rows.record.unknownRoles(place), geometry.parityRole(stripe));
       }
     }
   }

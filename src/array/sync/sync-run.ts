@@ -57,10 +57,7 @@ export class SyncRun {
     this.jobs = options.jobs;
     this.requestCount = options.requestCount;
     this.hasEnded = options.hasEnded;
-    this.stripes = new StripeSync({
-      engine: core.engine,
-      environment: core.environment,
-    });
+    this.stripes = new StripeSync(core.engine);
   }
 
   get job(): Job | null {

@@ -9,32 +9,36 @@
  */
 import { assert } from "../../base/assert.ts";
 import type { EngineEnvironment } from "../environment.ts";
+import type { FailureRecords } from "./failure-records.ts";
 import { Content, type IoUser, type MemberIo } from "./member-io.ts";
 import type { MemberSet } from "./member-set.ts";
 
 /** Called with true when everything written before the request is durable. */
 export type FlushWaiter = (isDurable: boolean) => void;
 
+interface FlusherParts {
+  readonly environment: Pick<EngineEnvironment, "table">;
+  readonly members: MemberSet;
+  readonly memberIo: MemberIo;
+  readonly records: FailureRecords;
+}
+
 export class Flusher {
-  private readonly environment: EngineEnvironment;
-  private readonly members: MemberSet;
-  private readonly memberIo: MemberIo;
+  private readonly parts: FlusherParts;
   private readonly user: IoUser;
   private waiting: FlushWaiter[] = [];
   private current: FlushWaiter[] = [];
   private isRunning = false;
+  /** Flushes of the round that have not been answered. */
   private pending = 0;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    members: MemberSet;
-    memberIo: MemberIo;
-  }) {
-    this.environment = options.environment;
-    this.members = options.members;
-    this.memberIo = options.memberIo;
-    // What failed has cost its member: the round asks who is left.
-    this.user = options.memberIo.register(Content.data, () => this.settle());
+  constructor(parts: FlusherParts) {
+    this.parts = parts;
+    // What failed has cost its member: the end of the round asks who is left.
+    this.user = parts.memberIo.register(Content.data, () => {
+      assert(this.isRunning && this.pending > 0, "a flush of the round is answered once");
+      this.pending -= 1;
+    });
   }
 
   get isBusy(): boolean {
@@ -42,46 +46,43 @@ export class Flusher {
   }
 
   /** A round can begin or end in the next turn. */
-  isDue(isRecordPending: boolean): boolean {
-    if (this.isRunning) return this.pending === 0 && !isRecordPending;
-    return this.waiting.length > 0 && this.environment.table.available >= this.members.memberCount;
+  get isDue(): boolean {
+    const { environment, members, records } = this.parts;
+    if (this.isRunning) return this.pending === 0 && !records.isPending;
+    return this.waiting.length > 0 && environment.table.available >= members.memberCount;
   }
 
   request(waiter: FlushWaiter): void {
     this.waiting.push(waiter);
   }
 
-  /** Once a turn, after all completions: starts a round when one is due. */
-  startDue(): void {
-    if (this.isRunning || this.waiting.length === 0) return;
-    const { table } = this.environment;
-    const { members } = this;
-    if (table.available < members.memberCount) return;
+  /** Once a turn, after all completions: begins and ends rounds. */
+  turn(): void {
+    if (!this.isRunning && this.isDue) this.begin();
+    if (this.isRunning && this.isDue) this.end();
+  }
+
+  private begin(): void {
+    assert(this.pending === 0, "one round of flushes is under way at a time");
+    const { members, memberIo } = this.parts;
     this.isRunning = true;
     this.current = this.waiting;
     this.waiting = [];
-    this.pending = 1;
     for (let role = 0; role < members.memberCount; role += 1) {
       if (!members.isPresent(role) || members.needsFlush[role] === 0) continue;
       this.pending += 1;
-      const isStarted = this.memberIo.flush(this.user, role);
+      const isStarted = memberIo.flush(this.user, role);
       assert(isStarted, "there is a request for each member");
     }
-    this.settle();
   }
 
-  /** Ends the round when all its flushes have come back and no failure waits to be recorded. */
-  settleRecorded(isRecordPending: boolean): void {
-    if (!this.isRunning || this.pending > 0 || isRecordPending) return;
+  /** All its flushes have come back, and no failure waits to be recorded. */
+  private end(): void {
+    assert(this.pending === 0, "a round ends when all its flushes have been answered");
     const finished = this.current;
     this.current = [];
     this.isRunning = false;
-    const isDurable = !this.members.isFailed;
+    const isDurable = !this.parts.members.isFailed;
     for (const waiter of finished) waiter(isDurable);
-  }
-
-  private settle(): void {
-    assert(this.pending > 0, "a flush of the round is answered once");
-    this.pending -= 1;
   }
 }

@@ -69,6 +69,7 @@ export interface IoFailure extends MemberError {
 /** `context` is that of `start`; `failure` is null when it is done. */
 export type VerdictHandler = (
   context: number,
+  role: number,
   verdict: VerdictCode,
   failure: IoFailure | null,
 ) => void;
@@ -118,7 +119,7 @@ export class MemberIo {
     this.members = options.members;
     this.memberFailed = options.memberFailed;
     for (const content of Object.values(Content)) {
-      this.waiterUsers[content] = this.register(content, (ticket, verdict) => {
+      this.waiterUsers[content] = this.register(content, (ticket, _, verdict) => {
         this.freeTickets.push(ticket);
         this.waiters[ticket]!(verdict);
       });
@@ -172,6 +173,8 @@ export class MemberIo {
     const io = table.allocate();
     if (io < 0) return false;
     const { members } = this;
+    assert(role >= 0 && role < members.memberCount, "I/O goes to a role");
+    assert(op === Op.flush ? bytes === 0 : bytes > 0, "all but a flush moves bytes");
     const isMetadata = user.content === Content.metadata;
     table.op[io] = op;
     table.isFua[io] = isFua;
@@ -253,7 +256,7 @@ export class MemberIo {
     if (isWritten && isCurrent && user.content === Content.data) members.needsFlush[role] = 1;
     if (outcome === Outcome.done && isCurrent) {
       table.free(io);
-      user.handler(context, Verdict.done, null);
+      user.handler(context, role, Verdict.done, null);
       return;
     }
     const epoch = table.epoch[io]!;
@@ -267,7 +270,7 @@ export class MemberIo {
       const hasLeft = members.isFenced || members.epoch[role] !== epoch;
       if (!hasLeft) verdict = verdictOf(user.content, failure);
     }
-    user.handler(context, verdict, failure);
+    user.handler(context, role, verdict, failure);
   }
 
   private failureOf(

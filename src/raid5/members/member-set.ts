@@ -128,6 +128,7 @@ export class MemberSet {
     },
   ): void {
     assert(this.rebuildingRole < 0, "one member is rebuilt at a time");
+    assert(this.mode[role] === MemberMode.missing, "what is rebuilt was missing");
     this.devices[role] = options.device;
     this.dataOffset[role] = options.dataOffset;
     this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
@@ -215,6 +216,7 @@ export class MemberSet {
 
   /** Bits of the present roles that have a bad row among these rows of a stripe. */
   badRoles(stripe: number, fromRow: number, toRow: number): number {
+    assert(fromRow < toRow && toRow * ROW_BYTES <= this.chunkBytes, "the rows are of one chunk");
     let bits = 0;
     for (let role = 0; role < this.memberCount; role += 1) {
       const log = this.badRows[role];
@@ -247,6 +249,10 @@ export class MemberSet {
     isFirst: boolean;
     ranges?: StripeRanges | null;
   }): void {
+    assert(
+      options.fromStripe <= (options.toStripe ?? options.fromStripe),
+      "it ends behind its begin",
+    );
     this.resync = new SyncProgress(options.fromStripe, options.ranges ?? null);
     this.resyncEnd = options.toStripe ?? Number.POSITIVE_INFINITY;
     this.provenRows = options.isFirst ? new RowSet() : null;
@@ -259,6 +265,7 @@ export class MemberSet {
   }
 
   private changeMode(role: number, mode: MemberModeCode): void {
+    assert(role >= 0 && role < this.memberCount, "a member has one of the roles");
     if (this.avoidedRole === role) this.avoidedRole = -1;
     if (this.rebuildingRole === role && mode !== MemberMode.rebuilding) {
       this.rebuildingRole = -1;
@@ -270,5 +277,6 @@ export class MemberSet {
     if (mode !== MemberMode.missing) this.needsFlush[role] = 1;
     if (mode === MemberMode.missing) this.missingBits = withBit(this.missingBits, role);
     else this.missingBits = withoutBit(this.missingBits, role);
+    assert(this.rebuildingRole < 0 || this.rebuild !== null, "a rebuild has its progress");
   }
 }

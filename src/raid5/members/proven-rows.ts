@@ -5,12 +5,15 @@
  * because their parity is right although the resync has not been there.
  */
 
+import { assert } from "../../base/assert.ts";
+
 const PAGE_ROWS = 32_768;
 
 export class RowSet {
   private readonly pages = new Map<number, Uint32Array>();
 
   addRange(fromRow: number, toRow: number): void {
+    assert(fromRow >= 0 && fromRow <= toRow, "a range of rows ends behind its begin");
     for (let row = fromRow; row < toRow; row += 1) {
       const page = Math.floor(row / PAGE_ROWS);
       let bits = this.pages.get(page);
@@ -24,6 +27,7 @@ export class RowSet {
   }
 
   hasRange(fromRow: number, toRow: number): boolean {
+    assert(fromRow < toRow, "no rows at all prove nothing");
     for (let row = fromRow; row < toRow; row += 1) {
       const page = Math.floor(row / PAGE_ROWS);
       const index = row - page * PAGE_ROWS;

@@ -4,7 +4,7 @@
  *
  *   done ....... cursor  x . x x .  (window)      not done
  *
- * A stripe is marked only while its lock is held, so a write that holds the lock sees the truth.
+ * A stripe is marked only while it is held, so a write that holds it sees the truth.
  * What a superblock may say of it is less: the stripes below `durableStripe` have been flushed.
  * With a write-intent bitmap only the stripes under its bits are to be done; all others are done
  * from the start.
@@ -27,6 +27,7 @@ export class StripeRanges {
     this.stripeCount = stripeCount;
     for (const { first, end } of ranges) {
       const last = this.ends.length - 1;
+      assert(last < 0 || first >= this.firsts[last]!, "ranges ascend");
       const until = Math.min(end, stripeCount);
       if (last >= 0 && first <= this.ends[last]!)
         this.ends[last] = Math.max(this.ends[last]!, until);
@@ -74,6 +75,7 @@ export class SyncProgress {
 
   /** `ranges` null: all stripes are to be done. */
   constructor(fromStripe: number, ranges: StripeRanges | null = null) {
+    assert(fromStripe >= 0, "progress begins at a stripe");
     this.ranges = ranges;
     this.durableStripe = fromStripe;
     this.nextStripe = this.nextOf(fromStripe);
@@ -106,5 +108,6 @@ export class SyncProgress {
       this.doneAhead[this.nextStripe % SYNC_WINDOW_STRIPES] = 0;
       this.nextStripe = this.nextOf(this.nextStripe + 1);
     }
+    assert(this.isDone(stripe), "what was marked is done");
   }
 }

@@ -13,7 +13,8 @@
  * | settled  | all of them are done; the unit may be superseded once that is durable            |
  *
  * One unit covers at a time: replay knows the last one only. While it covers, the next one fills,
- * so that under load many stripes share one write of the log. Users are numbers: see PplLogHost.
+ * so that under load many stripes share one write of the log. Users are numbers: see
+ * ppl-users.ts.
  *
  * Order: a unit is submitted only after a flush, submitted after all writes of the unit before it
  * had completed, has succeeded on every member that they touched (write-rules 7). Members without a
@@ -31,16 +32,9 @@ import {
 } from "../../md/ppl.ts";
 import { PplUnitBuilder } from "../../md/ppl-builder.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import {
-  Content,
-  type IoUser,
-  type MemberIo,
-  Verdict,
-  type VerdictCode,
-} from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import { Content, type IoUser, Verdict, type VerdictCode } from "../members/member-io.ts";
+import type { MemberParts } from "../members/parts.ts";
+import type { PplCover, PplUsers } from "./ppl-users.ts";
 
 /** The log of a member that has just been seated; its area holds an empty header. */
 export interface PplSeat {
@@ -49,36 +43,14 @@ export interface PplSeat {
   readonly signature: number;
 }
 
-export interface PplLogHost {
-  /** Entries and bytes of partial parity that the user adds. */
-  entryCount(user: number): number;
-  partialParityBytes(user: number): number;
-  /** Puts the user's entries into the unit, which has room for them. */
-  addEntries(user: number, unit: PplUnitBuilder): void;
-  /** The user's entries are durable: it may write, and calls `done` when it has. */
-  logged(user: number): void;
-  /** The log is gone, before the user has written anything; it need not call `done`. */
-  dropped(user: number): void;
-  /** The log has no room for the user's entries, which has written nothing and may not. */
-  refused(user: number): void;
-  /** Makes every write that has completed durable. */
-  flush(whenDone: (isDurable: boolean) => void): void;
-  /** The number of the next unit; counts over all logs of the array. */
-  nextGeneration(): number;
-  /** A log that was dropped has had its last answer. */
-  left(log: PplLog): void;
-}
-
 const Phase = { idle: 0, header: 1, body: 2, covering: 3, flushing: 4 } as const;
 
-export class PplLog {
+export class PplLog implements PplCover {
   readonly role: number;
-  readonly epoch: number;
-  private readonly environment: EngineEnvironment;
-  private readonly members: MemberSet;
+  private readonly epoch: number;
+  private readonly parts: MemberParts;
+  private readonly users: PplUsers;
   private readonly space: PplSpace;
-  private readonly host: PplLogHost;
-  private readonly memberIo: MemberIo;
   private readonly user: IoUser;
   private readonly builder: PplUnitBuilder;
   private readonly queue: IndexQueue;
@@ -100,35 +72,29 @@ export class PplLog {
   private isDropped = false;
 
   constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    memberIo: MemberIo;
+    parts: MemberParts;
+    users: PplUsers;
     role: number;
     seat: PplSeat;
-    /** Users at a time. */
-    capacity: number;
     /** `logBufferBytes` of the engine's pool. */
     bufferAddress: number;
-    host: PplLogHost;
   }) {
-    const { environment, geometry, members, role, seat, host } = options;
-    this.environment = environment;
-    this.members = members;
+    const { parts, users, role, seat, bufferAddress } = options;
+    const { environment, geometry, members } = parts;
+    this.parts = parts;
+    this.users = users;
     this.role = role;
     this.epoch = members.epoch[role]!;
     this.space = seat.space;
-    this.host = host;
-    this.memberIo = options.memberIo;
-    this.user = options.memberIo.register(Content.metadata, (_, verdict) =>
+    this.bufferBytes = unitBufferBytes(seat.space);
+    this.fillingAddress = bufferAddress;
+    this.coveringAddress = bufferAddress + this.bufferBytes;
+    this.queue = new IndexQueue(users.capacity);
+    this.filling = new IndexQueue(users.capacity);
+    this.covering = new IndexQueue(users.capacity);
+    this.user = parts.memberIo.register(Content.metadata, (_, __, verdict) =>
       this.completed(verdict),
     );
-    this.bufferBytes = unitBufferBytes(seat.space);
-    this.fillingAddress = options.bufferAddress;
-    this.coveringAddress = options.bufferAddress + this.bufferBytes;
-    this.queue = new IndexQueue(options.capacity);
-    this.filling = new IndexQueue(options.capacity);
-    this.covering = new IndexQueue(options.capacity);
     this.builder = new PplUnitBuilder({
       memory: environment.memory,
       crc32c: (seed, address, bytes) => environment.kernels.crc32c(seed, address, bytes),
@@ -150,9 +116,9 @@ export class PplLog {
 
   /** Its member is there: what enters is logged or dropped in the end. */
   get isUsable(): boolean {
-    const { members, role } = this;
+    const { members } = this.parts;
     // Rule 15: once two members are gone no log is written either.
-    return !this.isDropped && members.epoch[role] === this.epoch && !members.isFailed;
+    return !this.isDropped && members.epoch[this.role] === this.epoch && !members.isFailed;
   }
 
   /** The next turn submits a unit, or drops what waits. */
@@ -160,7 +126,7 @@ export class PplLog {
     if (this.isDropped || this.filling.length + this.queue.length === 0) return false;
     const isFree =
       this.phase === Phase.idle || (this.phase === Phase.covering && this.usersPending === 0);
-    return isFree && this.environment.table.available > 0;
+    return isFree && this.parts.environment.table.available > 0;
   }
 
   /** A write of the log is under way. */
@@ -171,6 +137,8 @@ export class PplLog {
   /** Logs what the user is about to write. Users come to their turn in order. */
   enter(user: number): void {
     assert(this.isUsable, "the log is there");
+    assert(this.users.coverOf[user] === null, "a user is in one log at a time");
+    this.users.coverOf[user] = this;
     this.queue.push(user);
     this.fill();
   }
@@ -178,6 +146,10 @@ export class PplLog {
   /** The user has written what it logged, or will not. */
   done(): void {
     assert(this.usersPending > 0, "a user of the unit is done once");
+    assert(
+      this.isDropped || this.phase === Phase.covering,
+      "a unit covers until its users are done",
+    );
     this.usersPending -= 1;
   }
 
@@ -213,31 +185,34 @@ export class PplLog {
     while (this.queue.length > 0) {
       const user = this.queue.peek();
       if (this.filling.length === 0) {
-        this.builder.begin(this.fillingAddress, this.host.nextGeneration());
+        this.builder.begin(this.fillingAddress, this.users.nextGeneration());
       } else if (!this.hasRoomFor(user)) {
         return;
       }
       this.queue.shift();
       this.filling.push(user);
-      this.host.addEntries(user, this.builder);
+      this.users.sourceOf[user]!.addEntries(user, this.builder);
     }
   }
 
   private hasRoomFor(user: number): boolean {
+    const { builder } = this;
+    const source = this.users.sourceOf[user]!;
     return (
-      this.builder.entryCount + this.host.entryCount(user) <= PPL_ENTRIES_MAX &&
-      this.builder.hasRoomFor(this.host.partialParityBytes(user))
+      builder.entryCount + source.entryCount(user) <= PPL_ENTRIES_MAX &&
+      builder.hasRoomFor(source.partialParityBytes(user))
     );
   }
 
   /** The writes of the last unit have completed: they must be durable before it is superseded. */
   private settle(): void {
+    assert(this.phase === Phase.covering && this.usersPending === 0, "its users are done");
     if (!this.mustFlush) {
       this.phase = Phase.idle;
       return;
     }
     this.phase = Phase.flushing;
-    this.host.flush((isDurable) => {
+    this.parts.flusher.request((isDurable) => {
       if (this.isDropped) return;
       // Where the array has failed the users find that out when they plan again.
       if (!isDurable) {
@@ -250,7 +225,12 @@ export class PplLog {
   }
 
   private submit(): void {
-    if (this.environment.table.available === 0) return;
+    if (this.parts.environment.table.available === 0) return;
+    assert(
+      this.phase === Phase.idle && this.filling.length > 0,
+      "a unit follows one that is settled",
+    );
+    assert(this.covering.length === 0, "whoever is covered has been told");
     const { space } = this;
     this.unitBytes = this.builder.finish();
     const { endBytes, unitBytes, startsOver } = this;
@@ -268,8 +248,10 @@ export class PplLog {
   }
 
   private write(from: number, bytes: number): void {
-    const { members, role, memberIo, user } = this;
+    const { role, user } = this;
+    const { members, memberIo } = this.parts;
     assert(members.epoch[role] === this.epoch, "a log is written to its own drive");
+    assert(bytes > 0 && from + bytes <= this.bufferBytes, "a unit fits in its buffer");
     const place = this.space.offsetBytes + this.unitOffset + from;
     const address = this.coveringAddress + from;
     // Order: the partial parity is durable before any data of these stripes is written.
@@ -306,34 +288,52 @@ export class PplLog {
     this.startsOver = false;
     this.endBytes = this.unitOffset + this.unitBytes;
     this.phase = Phase.covering;
-    this.mustFlush = this.members.hasVolatileMember;
+    this.mustFlush = this.parts.members.hasVolatileMember;
     this.usersPending = this.covering.length;
-    while (this.covering.length > 0) this.host.logged(this.covering.shift());
+    assert(this.usersPending > 0, "a unit has users");
+    while (this.covering.length > 0) {
+      const user = this.covering.shift();
+      this.users.waiterOf[user]!.logged(user);
+    }
   }
 
   /** The member is gone. Those that wait for the log plan again; those that write go on. */
   private drop(): void {
+    assert(!this.isDropped, "a log is dropped once");
     this.isDropped = true;
     for (const queue of [this.covering, this.filling, this.queue]) {
-      while (queue.length > 0) this.host.dropped(queue.shift());
+      while (queue.length > 0) {
+        const user = this.leaveFrom(queue);
+        this.users.waiterOf[user]!.dropped(user);
+      }
     }
     // Nobody waits for the answer of its flush any more.
     if (this.phase === Phase.flushing) this.phase = Phase.idle;
     if (!this.isWriting) this.leave();
   }
 
-  private refuse(users: IndexQueue): void {
+  private refuse(queue: IndexQueue): void {
     // What a refusal frees may enter at once.
-    for (let left = users.length; left > 0; left -= 1) this.host.refused(users.shift());
+    for (let left = queue.length; left > 0; left -= 1) {
+      const user = this.leaveFrom(queue);
+      this.users.waiterOf[user]!.refused(user);
+    }
+  }
+
+  private leaveFrom(queue: IndexQueue): number {
+    const user = queue.shift();
+    assert(this.users.coverOf[user] === this, "whoever waits in a log is its user");
+    this.users.coverOf[user] = null;
+    return user;
   }
 
   /** Nothing of it is under way any more. */
   private leave(): void {
     assert(this.isDropped && !this.isWriting, "a log leaves when its last write is answered");
-    this.memberIo.unregister(this.user);
+    const { environment, memberIo } = this.parts;
+    memberIo.unregister(this.user);
     const start = Math.min(this.fillingAddress, this.coveringAddress);
-    this.environment.enginePool.free(start, 2 * this.bufferBytes);
-    this.host.left(this);
+    environment.enginePool.free(start, 2 * this.bufferBytes);
   }
 }
 

@@ -1,10 +1,9 @@
 /**
- * The partial parity logs of an array, one on each member (ppl-log.ts), and who uses them.
+ * The partial parity logs of an array, one on each member (ppl-log.ts).
  *
- * A user logs what it is about to write, waits until that is durable, writes, and is done. Stripe
- * operations are users by their own number; work that goes row by row or over whole stripes takes a
- * ticket. A stripe is logged by the member that holds its parity; without that member there is no
- * log and no parity to get wrong.
+ * A user (ppl-users.ts) logs what it is about to write, waits until that is durable, writes, and is
+ * done. A stripe is logged by the member that holds its parity; without that member there is no log
+ * and no parity to get wrong.
  *
  * What is written without the log would leave a unit behind that no longer fits: so everything that
  * writes data or cures parity in rows that may be logged goes through here.
@@ -13,97 +12,43 @@
 import { assert } from "../../base/assert.ts";
 import { hasBit, withBit, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import {
-  PPL_PARTIAL_PARITY_BYTES_MAX,
-  type PplEntry,
-  type PplExtent,
-  setPplEntry,
-} from "../../md/ppl.ts";
-import type { PplUnitBuilder } from "../../md/ppl-builder.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberIo } from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import { PplLog, type PplLogHost, type PplSeat } from "./ppl-log.ts";
+import { PPL_PARTIAL_PARITY_BYTES_MAX } from "../../md/ppl.ts";
+import type { MemberParts } from "../members/parts.ts";
+import { PplLog, type PplSeat } from "./ppl-log.ts";
+import { type LoggedExtent, PplTickets, REFUSED, TICKETS_MAX } from "./ppl-tickets.ts";
+import { type PplSource, PplUsers, type PplWaiter } from "./ppl-users.ts";
 
 /** Stripes that one ticket may log: each member holds the parity of them all in some layouts. */
 export const LOGGED_STRIPES_MAX = 128;
 
-/** What the stripe operations put into the logs. */
-export interface PplLogsHost {
-  entryCount(op: number): number;
-  partialParityBytes(op: number): number;
-  addEntries(op: number, unit: PplUnitBuilder): void;
-  /** See PplLogHost. */
-  logged(op: number): void;
-  dropped(op: number): void;
-  refused(op: number): void;
-  flush(whenDone: (isDurable: boolean) => void): void;
-}
-
-/** Rows that are about to be written outside of a stripe operation's plan. */
-export interface LoggedExtent extends PplExtent {
-  /** The XOR of the chunks that are not modified; 0 where all are. */
-  readonly partialParityAddress: number;
-}
-
 /** What has been logged, to be given back when it is written. */
 export type PplTicket = readonly number[];
 
-interface Waiter {
-  readonly extents: readonly LoggedExtent[];
-  readonly resolve: (isRefused: boolean) => void;
-}
-
-/** The largest number of members that work at once on rows and stripes, beside the operations. */
-const TICKETS_MAX = 1088;
-/** In place of a user: there is no room in the log. */
-const REFUSED = -1;
-
 export class PplLogs {
-  private readonly environment: EngineEnvironment;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly host: PplLogsHost;
-  private readonly opCapacity: number;
-  private readonly memberIo: MemberIo;
+  private readonly parts: MemberParts;
+  private readonly users: PplUsers;
+  private readonly tickets: PplTickets;
   private readonly logs: (PplLog | null)[];
-  /** Logs that are gone, with a write still under way. */
-  private readonly leaving = new Set<PplLog>();
-  /** By user: the log whose unit covers it, or in which it waits. */
-  private readonly logOf: (PplLog | null)[];
-  private readonly waiters = new Map<number, Waiter>();
-  private readonly freeTickets: number[] = [];
-  private readonly entry: PplEntry = {
-    dataSector: 0,
-    partialParityBytes: 0,
-    dataBytes: 0,
-    parityRole: 0,
-    checksum: 0,
-  };
+  /** Logs that were dropped with a write under way. */
+  private leaving: PplLog[] = [];
   /** Roles (bits) whose unit stands until rows are home for which there is no room. */
   private stuckRoles = 0;
-  private generation = 0;
   private partialParityBytesMax = PPL_PARTIAL_PARITY_BYTES_MAX;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    memberIo: MemberIo;
-    opCapacity: number;
-    host: PplLogsHost;
-  }) {
-    this.environment = options.environment;
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.host = options.host;
-    this.opCapacity = options.opCapacity;
-    this.logs = new Array<PplLog | null>(options.geometry.memberCount).fill(null);
-    const users = options.opCapacity + TICKETS_MAX;
-    this.logOf = new Array<PplLog | null>(users).fill(null);
-    for (let user = users - 1; user >= options.opCapacity; user -= 1) this.freeTickets.push(user);
-    this.memberIo = options.memberIo;
+  /** The stripe operations are users by their own number. */
+  constructor(
+    parts: MemberParts,
+    operations: { count: number; source: PplSource; waiter: PplWaiter },
+  ) {
+    this.parts = parts;
+    const { kernels } = parts.environment;
+    const tickets = new PplTickets({ first: operations.count, kernels });
+    this.tickets = tickets;
+    this.users = new PplUsers([
+      operations,
+      { count: TICKETS_MAX, source: tickets, waiter: tickets },
+    ]);
+    this.logs = new Array<PplLog | null>(parts.geometry.memberCount).fill(null);
   }
 
   /** Rows of partial parity that one unit of any member takes. */
@@ -118,22 +63,14 @@ export class PplLogs {
       this.partialParityBytesMax,
       seat.space.partialParityBytesMax,
     );
-    this.logs[role] = new PplLog({
-      environment: this.environment,
-      geometry: this.geometry,
-      members: this.members,
-      role,
-      seat,
-      capacity: this.opCapacity + TICKETS_MAX,
-      memberIo: this.memberIo,
-      bufferAddress,
-      host: this.logHost,
-    });
+    const { parts, users } = this;
+    this.logs[role] = new PplLog({ parts, users, role, seat, bufferAddress });
   }
 
   get isIdle(): boolean {
+    this.leaving = this.leaving.filter((log) => log.isWriting);
     const isIdle = (log: PplLog | null): boolean => log === null || (log.isIdle && !log.isWriting);
-    return this.leaving.size === 0 && this.logs.every(isIdle);
+    return this.leaving.length === 0 && this.logs.every(isIdle);
   }
 
   /** A unit can be submitted. */
@@ -150,6 +87,7 @@ export class PplLogs {
   }
 
   close(): void {
+    assert(this.isIdle, "the logs are closed with nothing under way");
     for (const log of this.logs) log?.close();
   }
 
@@ -175,28 +113,31 @@ export class PplLogs {
     this.stuckRoles = withoutBit(this.stuckRoles, role);
   }
 
-  enter(op: number, role: number): void {
-    this.enterLog(op, role);
+  enter(user: number, role: number): void {
+    assert(!this.isStuck(role), "a log whose unit stands takes no other");
+    const log = this.logs[role];
+    assert(log !== null && log !== undefined, "whoever logs has asked whether there is a log");
+    log.enter(user);
   }
 
   /** Whether a durable entry stands for what the operation writes. */
   covers(op: number): boolean {
-    return this.logOf[op] !== null;
+    return this.users.coverOf[op] !== null;
   }
 
-  done(op: number): void {
-    const log = this.logOf[op]!;
-    assert(log !== null, "a user that is done was logged");
-    this.logOf[op] = null;
-    log.done();
+  done(user: number): void {
+    const cover = this.users.coverOf[user];
+    assert(cover !== null && cover !== undefined, "a user that is done was logged");
+    this.users.coverOf[user] = null;
+    cover.done();
   }
 
   /** The operation ends, and what it logged stands on until the answer is called. */
   handOver(op: number): () => void {
-    const log = this.logOf[op]!;
-    assert(log !== null, "what stands was logged");
-    this.logOf[op] = null;
-    return () => log.done();
+    const cover = this.users.coverOf[op];
+    assert(cover !== null && cover !== undefined, "what stands was logged");
+    this.users.coverOf[op] = null;
+    return () => cover.done();
   }
 
   // Rows and whole stripes -------------------------------------------------------------------
@@ -206,20 +147,22 @@ export class PplLogs {
    * there is no room for that.
    */
   async logRows(extent: LoggedExtent): Promise<PplTicket | null> {
-    const role = this.geometry.parityRole(extent.stripe);
+    assert(extent.rowCount > 0 && extent.dataCount > 0, "what is logged has rows");
+    const role = this.parts.geometry.parityRole(extent.stripe);
     if (!this.hasLog(role)) return [];
     const user = await this.logExtents(role, [extent]);
-    return user < 0 ? null : [user];
+    return user === REFUSED ? null : [user];
   }
 
   /** The same for all data of stripes [first, end), LOGGED_STRIPES_MAX at most. */
   async logStripes(first: number, end: number): Promise<PplTicket | null> {
     assert(end - first <= LOGGED_STRIPES_MAX, "one unit of each member takes them");
+    const { geometry } = this.parts;
     const byRole = new Map<number, LoggedExtent[]>();
-    const rowCount = this.geometry.chunkBytes / ROW_BYTES;
-    const { dataCount } = this.geometry;
+    const rowCount = geometry.chunkBytes / ROW_BYTES;
+    const { dataCount } = geometry;
     for (let stripe = first; stripe < end; stripe += 1) {
-      const role = this.geometry.parityRole(stripe);
+      const role = geometry.parityRole(stripe);
       if (!this.hasLog(role)) continue;
       const extent = { stripe, firstRow: 0, rowCount, firstDataIndex: 0, dataCount };
       const list = byRole.get(role) ?? [];
@@ -235,95 +178,20 @@ export class PplLogs {
 
   /** In whose log the user is; -1: in none any more. */
   roleOf(user: number): number {
-    return this.logOf[user]?.role ?? -1;
+    return this.users.coverOf[user]?.role ?? -1;
   }
 
   /** What the ticket stands for is written. */
   giveBack(ticket: PplTicket): void {
     for (const user of ticket) {
-      if (this.logOf[user] !== null) this.done(user);
-      this.freeTickets.push(user);
+      if (this.covers(user)) this.done(user);
+      this.tickets.give(user);
     }
   }
 
   private logExtents(role: number, extents: readonly LoggedExtent[]): Promise<number> {
     if (this.isStuck(role)) return Promise.resolve(REFUSED);
-    const user = this.freeTickets.pop();
-    assert(user !== undefined, "there is a ticket for each that works on rows");
-    return new Promise((resolve) => {
-      const settle = (isRefused: boolean): void => {
-        if (isRefused) this.freeTickets.push(user);
-        resolve(isRefused ? REFUSED : user);
-      };
-      this.waiters.set(user, { extents, resolve: settle });
-      this.enterLog(user, role);
-    });
-  }
-
-  // Logs -------------------------------------------------------------------------------------
-
-  private enterLog(user: number, role: number): void {
-    const log = this.logs[role]!;
-    this.logOf[user] = log;
-    log.enter(user);
-  }
-
-  private readonly logHost: PplLogHost = {
-    entryCount: (user) => {
-      return user < this.opCapacity
-        ? this.host.entryCount(user)
-        : this.waiters.get(user)!.extents.length;
-    },
-    partialParityBytes: (user) => {
-      if (user < this.opCapacity) return this.host.partialParityBytes(user);
-      return this.waiters.get(user)!.extents.reduce((sum, extent) => {
-        return sum + (extent.partialParityAddress === 0 ? 0 : extent.rowCount * ROW_BYTES);
-      }, 0);
-    },
-    addEntries: (user, unit) => {
-      if (user < this.opCapacity) this.host.addEntries(user, unit);
-      else for (const extent of this.waiters.get(user)!.extents) this.addExtent(extent, unit);
-    },
-    logged: (user) => {
-      if (user < this.opCapacity) this.host.logged(user);
-      else this.resolve(user, false);
-    },
-    dropped: (user) => {
-      this.logOf[user] = null;
-      if (user < this.opCapacity) this.host.dropped(user);
-      else this.resolve(user, false);
-    },
-    refused: (user) => {
-      this.logOf[user] = null;
-      if (user < this.opCapacity) this.host.refused(user);
-      else this.resolve(user, true);
-    },
-    flush: (whenDone) => this.host.flush(whenDone),
-    nextGeneration: () => {
-      this.generation += 1;
-      return this.generation;
-    },
-    left: (log) => {
-      this.leaving.delete(log);
-    },
-  };
-
-  private resolve(user: number, isRefused: boolean): void {
-    const { resolve } = this.waiters.get(user)!;
-    this.waiters.delete(user);
-    resolve(isRefused);
-  }
-
-  private addExtent(extent: LoggedExtent, unit: PplUnitBuilder): void {
-    const { entry } = this;
-    setPplEntry(entry, extent, this.geometry);
-    if (extent.partialParityAddress !== 0) {
-      const bytes = extent.rowCount * ROW_BYTES;
-      const address = unit.partialParityAddress;
-      this.environment.kernels.copy(address, extent.partialParityAddress, bytes);
-      entry.checksum = unit.partialParityChecksum(bytes);
-    }
-    unit.addEntry(entry);
+    return this.tickets.log(extents, (user) => this.enter(user, role));
   }
 
   /** The log of the drive that had the role before. */
@@ -333,7 +201,7 @@ export class PplLogs {
     this.unstick(role);
     // Its member has left: that drops it.
     log.turn();
-    if (log.isWriting) this.leaving.add(log);
+    if (log.isWriting) this.leaving.push(log);
     this.logs[role] = null;
   }
 }

@@ -8,10 +8,11 @@
  * chunk. Nothing allocates for a stripe whose bits are durable already.
  */
 
+import { assert } from "../../base/assert.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import type { MemberParts } from "../members/parts.ts";
 
 interface WaitingRange {
   readonly first: number;
@@ -19,38 +20,42 @@ interface WaitingRange {
   readonly resolve: (isDurable: boolean) => void;
 }
 
+/** The writes that wait for bits. */
+export interface IntentWaiter {
+  /** The bits of an operation that waited are durable, or the array has failed. */
+  marked(op: number): void;
+  /** There is no room for them: nothing may be written. */
+  refused(op: number): void;
+}
+
 export class WriteIntent {
   readonly state: BitmapState;
+  private readonly parts: MemberParts;
   private readonly chunkSectors: number;
-  private readonly members: MemberSet;
+  private readonly waiter: IntentWaiter;
   /** A waiting write needs blocks to be written. */
   private readonly needsBlocks: () => void;
-  private readonly marked: (op: number) => void;
-  private readonly refused: (op: number) => void;
-  private readonly stripeOf: (op: number) => number;
   private readonly waiting: IndexQueue;
+  /** By operation that waits. */
+  private readonly stripeOf: Float64Array;
   private ranges: WaitingRange[] = [];
 
-  constructor(options: {
-    state: BitmapState;
-    chunkBytes: number;
-    members: MemberSet;
-    opCapacity: number;
-    stripeOf: (op: number) => number;
-    /** The bits of an operation that waited are durable, or the array has failed. */
-    marked: (op: number) => void;
-    /** There is no room for them: nothing may be written. */
-    refused: (op: number) => void;
-    needsBlocks: () => void;
-  }) {
+  constructor(
+    parts: MemberParts,
+    options: {
+      state: BitmapState;
+      opCapacity: number;
+      waiter: IntentWaiter;
+      needsBlocks: () => void;
+    },
+  ) {
+    this.parts = parts;
     this.state = options.state;
-    this.chunkSectors = options.chunkBytes / SECTOR_BYTES;
-    this.members = options.members;
+    this.chunkSectors = parts.geometry.chunkBytes / SECTOR_BYTES;
+    this.waiter = options.waiter;
     this.needsBlocks = options.needsBlocks;
-    this.marked = options.marked;
-    this.refused = options.refused;
-    this.stripeOf = options.stripeOf;
     this.waiting = new IndexQueue(options.opCapacity);
+    this.stripeOf = new Float64Array(options.opCapacity);
   }
 
   /** Sets the bits of a stripe that is about to be written. True: they are durable. */
@@ -63,7 +68,9 @@ export class WriteIntent {
   }
 
   /** After a `startWrite` that answered false: `marked` follows. */
-  wait(op: number): void {
+  wait(op: number, stripe: number): void {
+    assert(op >= 0 && op < this.stripeOf.length, "a stripe operation waits");
+    this.stripeOf[op] = stripe;
     this.waiting.push(op);
     this.needsBlocks();
   }
@@ -85,6 +92,7 @@ export class WriteIntent {
   }
 
   untilDurable(first: number, end: number): Promise<boolean> {
+    assert(first < end, "bits are of some stripes");
     return new Promise((resolve) => {
       this.ranges.push({ first, end, resolve });
       this.needsBlocks();
@@ -95,9 +103,9 @@ export class WriteIntent {
   refuseWaiting(): void {
     for (let count = this.waiting.length; count > 0; count -= 1) {
       const op = this.waiting.shift();
-      const stripe = this.stripeOf(op);
+      const stripe = this.stripeOf[op]!;
       if (this.mayGoOn(stripe, stripe + 1)) this.waiting.push(op);
-      else this.refused(op);
+      else this.waiter.refused(op);
     }
     const { ranges } = this;
     this.ranges = [];
@@ -112,7 +120,7 @@ export class WriteIntent {
   /** Some that wait may go on. */
   get isDue(): boolean {
     const op = this.waiting.peek();
-    if (op >= 0 && this.mayGoOn(this.stripeOf(op), this.stripeOf(op) + 1)) return true;
+    if (op >= 0 && this.mayGoOn(this.stripeOf[op]!, this.stripeOf[op]! + 1)) return true;
     return this.ranges.some(({ first, end }) => this.mayGoOn(first, end));
   }
 
@@ -120,8 +128,8 @@ export class WriteIntent {
   turn(): void {
     for (let count = this.waiting.length; count > 0; count -= 1) {
       const op = this.waiting.shift();
-      const stripe = this.stripeOf(op);
-      if (this.mayGoOn(stripe, stripe + 1)) this.marked(op);
+      const stripe = this.stripeOf[op]!;
+      if (this.mayGoOn(stripe, stripe + 1)) this.waiter.marked(op);
       else this.waiting.push(op);
     }
     if (this.ranges.length === 0) return;
@@ -134,7 +142,7 @@ export class WriteIntent {
   }
 
   private mayGoOn(first: number, end: number): boolean {
-    if (this.members.isFailed) return true;
+    if (this.parts.members.isFailed) return true;
     return this.state.isDurable(first * this.chunkSectors, (end - first) * this.chunkSectors);
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Stripe operations that met a bad sector, or whose stripe has one: done row by row on the row
- * path, with the stripe's lock held all the while.
+ * path, with the stripe held all the while.
  *
  * A write of which some parts are done and others not is mended from its own buffers: the disks no
  * longer tell what a chunk holds whose member is missing.
@@ -9,64 +9,36 @@
  * rows until all of them are done: data and parity may differ in each of them meanwhile. What the
  * entry does not cover is logged row by row, when it has been given back.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
-import { OpKind, type StripeOps } from "../stripe/ops.ts";
+import { OpKind } from "../stripe/ops.ts";
 import { Strategy } from "../stripe/plan.ts";
-import type { SegmentTable } from "../stripe/segments.ts";
 import type { RowPath, RowPlace } from "./careful-rows.ts";
 import { type ModifiedRow, worse } from "./degraded-rows.ts";
+import type { EngineParts } from "./parts.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 
 /** All rows of the operation; those that its entry in the log covers; those that it does not. */
 type RowChoice = "all" | "covered" | "waiting";
 
 export class SlowOps {
-  private readonly environment: EngineEnvironment;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly ops: StripeOps;
+  private readonly parts: EngineParts;
   private readonly rows: RowPath;
-  private readonly segments: SegmentTable;
-  private readonly parityAddress: (op: number, slot: number) => number;
   private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
-  private readonly policy: WritePolicy;
-  private readonly untilRecorded: () => Promise<void>;
-  private readonly finish: (op: number, status: number) => void;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    ops: StripeOps;
-    rows: RowPath;
-    segments: SegmentTable;
-    parityAddress: (op: number, slot: number) => number;
-    policy: WritePolicy;
-    untilRecorded: () => Promise<void>;
-    finish: (op: number, status: number) => void;
-  }) {
-    this.environment = options.environment;
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.ops = options.ops;
-    this.rows = options.rows;
-    this.segments = options.segments;
-    this.parityAddress = options.parityAddress;
-    this.policy = options.policy;
-    this.untilRecorded = options.untilRecorded;
-    this.finish = options.finish;
+  constructor(parts: EngineParts, rows: RowPath) {
+    this.parts = parts;
+    this.rows = rows;
   }
 
   /** Does all parts that are merged into `op`, and ends it. */
   async run(op: number): Promise<void> {
-    const { ops, policy } = this;
+    const { ops, policy } = this.parts;
+    assert(ops.ownerOf(ops.stripe[op]!) === op, "the row path has the stripe of its operation");
+    assert(ops.pending[op] === 0, "the row path begins with nothing under way");
     const isWrite = ops.kind[op] === OpKind.write;
     if (isWrite && policy.intent !== null && ops.isMarked[op] === 0) {
       ops.isMarked[op] = 1;
@@ -74,7 +46,7 @@ export class SlowOps {
       if (!policy.intent.startWrite(stripe)) {
         const isMarked = await policy.intent.untilDurable(stripe, stripe + 1);
         if (!isMarked) {
-          this.finish(op, ENOSPC);
+          this.parts.runner.finishSlow(op, ENOSPC);
           return;
         }
       }
@@ -82,29 +54,30 @@ export class SlowOps {
     const buffers = await this.rows.takeBuffers();
     let status = 0;
     if (ops.isHalfWritten[op] === 1) {
+      assert(ops.bufferBytes[op]! > 0, "what is half written has its buffers");
       ops.isHalfWritten[op] = 0;
       status = await this.mend(op, buffers);
       this.endCover(op, buffers);
-      if (this.segments.endUnit(op)) {
+      if (this.parts.segments.endUnit(op)) {
         status = worse(status, await this.runAll(op, buffers, "waiting"));
       }
     } else if (policy.logs?.covers(op) === true) {
       status = await this.runAll(op, buffers, "covered");
       this.endCover(op, buffers);
-      if (this.segments.endUnit(op)) {
+      if (this.parts.segments.endUnit(op)) {
         status = worse(status, await this.runAll(op, buffers, "waiting"));
       }
     } else status = await this.runAll(op, buffers, "all");
     this.endMark(op, buffers);
     buffers.give();
     // The failed member is recorded in the others before this write is acknowledged.
-    await this.untilRecorded();
-    this.finish(op, isWrite && this.members.isFailed ? EIO : status);
+    await this.parts.records.untilDone();
+    this.parts.runner.finishSlow(op, isWrite && this.parts.members.isFailed ? EIO : status);
   }
 
   /** The rows of the operation's unit are written, or parked: then it stands until they are home. */
   private endCover(op: number, { parked }: RowBuffers): void {
-    const { logs } = this.policy;
+    const { logs } = this.parts.policy;
     if (logs?.covers(op) !== true) return;
     if (parked === 0) logs.done(op);
     else this.rows.parked.cover(this.parityRole(op), logs.handOver(op));
@@ -112,8 +85,8 @@ export class SlowOps {
 
   /** The same for its bits in the bitmap: without a parked row they are given back at the end. */
   private endMark(op: number, { parked }: RowBuffers): void {
-    const { ops } = this;
-    const { intent } = this.policy;
+    const { ops } = this.parts;
+    const { intent } = this.parts.policy;
     if (parked === 0 || intent === null || ops.isMarked[op] === 0) return;
     ops.isMarked[op] = 0;
     const stripe = ops.stripe[op]!;
@@ -122,7 +95,7 @@ export class SlowOps {
   }
 
   private parityRole(op: number): number {
-    return this.geometry.parityRole(this.ops.stripe[op]!);
+    return this.parts.geometry.parityRole(this.parts.ops.stripe[op]!);
   }
 
   /**
@@ -130,8 +103,8 @@ export class SlowOps {
    * modify follows from the buffers alone: parity as it was computed, without the new data.
    */
   private async mend(op: number, rows: RowBuffers): Promise<number> {
-    const { segments, geometry, environment } = this;
-    const stripe = this.ops.stripe[op]!;
+    const { segments, geometry, environment } = this.parts;
+    const stripe = this.parts.ops.stripe[op]!;
     const parityRole = geometry.parityRole(stripe);
     const first = segments.first(op);
     let status = 0;
@@ -139,9 +112,9 @@ export class SlowOps {
       if (segments.touched[slot] === 0) continue;
       const fromRow = segments.fromRow[slot]!;
       for (let row = fromRow; row < segments.toRow[slot]!; row += 1) {
-        if (this.members.isFailed) return EIO;
+        if (this.parts.members.isFailed) return EIO;
         const modified = this.modifiedRows(op, slot, row);
-        this.sources[0] = this.parityAddress(op, slot) + (row - fromRow) * ROW_BYTES;
+        this.sources[0] = this.parts.parity.parityAddress(op, slot) + (row - fromRow) * ROW_BYTES;
         for (const [index, { address }] of modified.entries()) this.sources[index + 1] = address;
         const count = modified.length + 1;
         environment.kernels.xor(rows.partialParity, this.sources, count, ROW_BYTES);
@@ -149,16 +122,16 @@ export class SlowOps {
         const answer = await this.rows.degraded.write(place, parityRole, modified, rows);
         status = worse(status, answer);
         const isNew = segments.strategy[slot] !== Strategy.readModifyWrite;
-        if (isNew && answer === 0) this.rows.noteProven(place);
+        if (isNew && answer === 0) this.rows.record.noteProven(place);
       }
     }
     return status;
   }
 
   private modifiedRows(op: number, slot: number, row: number): ModifiedRow[] {
-    const { segments, geometry } = this;
-    const stripe = this.ops.stripe[op]!;
-    const absent = this.members.unavailableRoles(stripe);
+    const { segments, geometry } = this.parts;
+    const stripe = this.parts.ops.stripe[op]!;
+    const absent = this.parts.members.unavailableRoles(stripe);
     const modified: ModifiedRow[] = [];
     for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
       if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
@@ -171,7 +144,7 @@ export class SlowOps {
 
   private async runAll(op: number, buffers: RowBuffers, rows: RowChoice): Promise<number> {
     let status = 0;
-    for (let part = op; part >= 0; part = this.ops.mergeNext[part]!) {
+    for (let part = op; part >= 0; part = this.parts.ops.mergeNext[part]!) {
       status = worse(status, await this.runPart(op, part, buffers, rows));
     }
     return status;
@@ -180,8 +153,8 @@ export class SlowOps {
   /** Whether a row of the part is to be done now. */
   private isChosen(op: number, linear: number, rows: RowChoice): boolean {
     if (rows === "all") return true;
-    const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
-    const chunks = this.segments.chunksAt(op, linear % rowsPerChunk, rows === "waiting");
+    const rowsPerChunk = this.parts.geometry.chunkBytes / ROW_BYTES;
+    const chunks = this.parts.segments.chunksAt(op, linear % rowsPerChunk, rows === "waiting");
     return hasBit(chunks, Math.floor(linear / rowsPerChunk));
   }
 
@@ -191,15 +164,16 @@ export class SlowOps {
     buffers: RowBuffers,
     rows: RowChoice,
   ): Promise<number> {
-    const { ops, geometry } = this;
+    const { ops, geometry } = this.parts;
     const isWrite = ops.kind[op] === OpKind.write;
     const stripe = ops.stripe[op]!;
     const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
     const first = ops.firstRow(part);
+    assert(ops.stripe[part] === stripe, "what is merged is of one stripe");
     const firstAddress = ops.address[part]! - (ops.within[part]! % ROW_BYTES);
     let status = 0;
     for (let linear = first; linear < ops.endRow(part); linear += 1) {
-      if (isWrite && this.members.isFailed) return EIO;
+      if (isWrite && this.parts.members.isFailed) return EIO;
       if (!this.isChosen(op, linear, rows)) continue;
       const place: RowPlace = { stripe, row: linear % rowsPerChunk };
       const role = geometry.dataRole(stripe, Math.floor(linear / rowsPerChunk));

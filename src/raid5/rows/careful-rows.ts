@@ -23,8 +23,9 @@
  * What a member does not take is in degraded-rows.ts. A chunk with an entry is written home first,
  * if its member takes it by now, when another chunk of its row is written (write-rules 22). All
  * writes here are FUA: an entry is cleared only after the write that cures it is durable. The
- * caller holds the stripe's lock.
+ * caller holds the stripe.
  */
+import { assert } from "../../base/assert.ts";
 import {
   bitOf,
   countBits,
@@ -37,28 +38,18 @@ import {
 } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { BadBlockCause } from "../../md/bad-block-log.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import { type MemberIo, Verdict } from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
+import { Verdict } from "../members/member-io.ts";
 import { DegradedRows, type ModifiedRow } from "./degraded-rows.ts";
 import { ParkedRows } from "./parked-rows.ts";
+import type { EngineParts } from "./parts.ts";
 import { RowBuffers } from "./row-buffers.ts";
-import { RowCure } from "./row-cure.ts";
-import { RowIo, type RowPlace } from "./row-io.ts";
+import { type CurePath, RowCure } from "./row-cure.ts";
+import { RowIo } from "./row-io.ts";
 import { RowLog } from "./row-log.ts";
+import { type RowPlace, RowRecord } from "./row-record.ts";
 
-export type { RowPlace } from "./row-io.ts";
-
-export interface RowHost {
-  /** A bad sector was rewritten from the others and reads again. */
-  repaired(role: number, bytes: number): void;
-  /** Data that no member can give any more. */
-  lost(stripe: number, row: number, roles: number): void;
-}
+export type { RowPlace } from "./row-record.ts";
 
 /** Bytes [from, to) of a row that are written. */
 export interface RowPart {
@@ -70,102 +61,56 @@ export interface RowPart {
   readonly isLogged: boolean;
 }
 
-export class RowPath {
-  private readonly environment: EngineEnvironment;
+export class RowPath implements CurePath {
+  private readonly parts: EngineParts;
   private readonly io: RowIo;
+  readonly record: RowRecord;
   /** Writes to rows in which only parity knows a chunk. */
   readonly degraded: DegradedRows;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly memberIo: MemberIo;
-  private readonly host: RowHost;
   private readonly rowLog: RowLog;
   /** Parity that waits for room. */
   readonly parked: ParkedRows;
   private readonly sources = new Uint32Array(2);
   readonly cures: RowCure;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    memberIo: MemberIo;
-    geometry: Geometry;
-    members: MemberSet;
-    policy: WritePolicy;
-    untilRecorded: () => Promise<void>;
-    hold: (stripe: number) => Promise<number>;
-    release: (held: number) => void;
-    host: RowHost;
-  }) {
-    this.environment = options.environment;
-    this.io = new RowIo({
-      ...options,
-      untilMayWrite: async () => {
-        if (options.policy.waitsForRecord) await options.untilRecorded();
-      },
-    });
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.memberIo = options.memberIo;
-    this.host = options.host;
-    this.parked = new ParkedRows({
-      ...options,
-      host: {
-        hold: options.hold,
-        release: options.release,
-        takeBuffers: () => this.takeBuffers(),
-        store: (place, role, address, rows) => this.io.store(place, role, address, rows),
-        enterBad: (place, role) => this.enterBad(place, role),
-      },
-    });
-    this.rowLog = new RowLog({ ...options, parked: this.parked });
-    this.degraded = new DegradedRows({
-      kernels: options.environment.kernels,
-      io: this.io,
-      host: {
-        isRestKnown: (place, role) => withoutBit(this.unknownRoles(place), role) === 0,
-        isProven: (place) => this.isProven(place),
-        enterOrLose: (place, role) => this.enterOrLose(place, role),
-        clearBad: (place, role) => this.clearBad(place, role),
-        park: (place, role, address) => this.parked.park(place, role, address),
-      },
-    });
-    this.cures = new RowCure({
-      ...options,
-      io: this.io,
-      unknownRoles: (place) => this.unknownRoles(place),
-      isProven: (place) => this.isProven(place),
-      readOthers: (place, without, rows) => this.readOthers(place, without, rows),
-      repair: (place, role, address, rows) => this.repair(place, role, address, rows),
-      rowLog: this.rowLog,
-      enterBad: (place, role, cause) => this.enterBad(place, role, cause),
-      lost: ({ stripe, row }, roles) => options.host.lost(stripe, row, roles),
-    });
+  constructor(parts: EngineParts) {
+    this.parts = parts;
+    const { kernels } = parts.environment;
+    const record = new RowRecord(parts);
+    const io = new RowIo(parts, record);
+    const parked = new ParkedRows({ parts, io, record });
+    this.record = record;
+    this.io = io;
+    this.parked = parked;
+    this.rowLog = new RowLog(parts, parked);
+    this.degraded = new DegradedRows({ kernels, io, record, parked });
+    this.cures = new RowCure({ parts, path: this, io, record, rowLog: this.rowLog });
   }
 
   takeBuffers(): Promise<RowBuffers> {
-    return RowBuffers.take(this.environment, this.geometry.memberCount);
+    return RowBuffers.take(this.parts);
   }
 
   /** Brings one row of a data chunk to `target`: 0, or EIO. */
   async read(place: RowPlace, role: number, target: number, rows: RowBuffers): Promise<number> {
     rows.failed = 0;
-    let unknown = this.unknownRoles(place);
-    const isAvoided = hasBit(this.members.avoidedRoles(place.stripe), role);
+    let unknown = this.record.unknownRoles(place);
+    const isAvoided = hasBit(this.parts.members.avoidedRoles(place.stripe), role);
     if (isAvoided && (await this.readWithout(place, role, target, rows)) === 0) return 0;
     let isNew = false;
     if (!hasBit(unknown, role)) {
       const moved = await this.io.load(place, role, role, rows);
       if (moved === Verdict.done) {
-        this.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
+        this.parts.environment.kernels.copy(target, rows.of(role), ROW_BYTES);
         return 0;
       }
       isNew = moved === Verdict.badSector;
-      unknown = withBit(this.unknownRoles(place), role);
+      unknown = withBit(this.record.unknownRoles(place), role);
     }
     if (!(await this.reconstruct(place, role, unknown, target, rows))) {
       // Degraded, or two unreadable: the sector is entered, the member stays.
-      if (isNew && this.isProven(place)) await this.enterBad(place, role, "unread");
-      this.host.lost(place.stripe, place.row, unknown);
+      if (isNew && this.record.isProven(place)) await this.record.enterBad(place, role, "unread");
+      this.parts.hooks.onLost(place.stripe, place.row, unknown);
       return EIO;
     }
     // Without room the sector stays as it is, and is found again.
@@ -181,7 +126,7 @@ export class RowPath {
     rows: RowBuffers,
   ): Promise<number> {
     rows.failed = 0;
-    const unknown = withBit(this.unknownRoles(place), role);
+    const unknown = withBit(this.record.unknownRoles(place), role);
     return (await this.reconstruct(place, role, unknown, target, rows)) ? 0 : EIO;
   }
 
@@ -190,8 +135,10 @@ export class RowPath {
    * place, those around them are overwritten. 0, EIO or ENOSPC.
    */
   async write(place: RowPlace, role: number, part: RowPart, rows: RowBuffers): Promise<number> {
-    const { geometry } = this;
+    const { geometry } = this.parts;
     const parityRole = geometry.parityRole(place.stripe);
+    assert(role !== parityRole, "what is written is data");
+    assert(part.from >= 0 && part.from < part.to && part.to <= ROW_BYTES, "it is bytes of one row");
     const ownAndParity = withBit(bitOf(role), parityRole);
     const isPartial = part.from > 0 || part.to < ROW_BYTES;
     rows.failed = 0;
@@ -204,14 +151,14 @@ export class RowPath {
     let hasOld = isPartial;
     // Reads may show that more is unknown; each round knows one role less, so it ends.
     for (let round = 0; round <= geometry.memberCount + 1; round += 1) {
-      const unknown = union(this.unknownRoles(place), rows.failed);
+      const unknown = union(this.record.unknownRoles(place), rows.failed);
       if (without(unknown, ownAndParity) === 0) {
         if (await this.readOthers(place, ownAndParity, rows)) {
-          if (!(await this.doubt(place, ownAndParity))) return EIO;
+          if (!(await this.record.doubt(place, ownAndParity))) return EIO;
           return this.writeWithNewParity(place, role, part, rows);
         }
       } else if (hasOld) {
-        if (!(await this.doubt(place, ownAndParity))) return EIO;
+        if (!(await this.record.doubt(place, ownAndParity))) return EIO;
         return this.writeBesideUnknown(place, role, unknown, part, rows);
       } else {
         hasOld = true;
@@ -224,24 +171,24 @@ export class RowPath {
   /** Fills the target's row in a rebuild. False: the target takes no writes. */
   async rebuild(place: RowPlace, target: number, rows: RowBuffers): Promise<boolean> {
     rows.failed = 0;
-    const unknown = withoutBit(this.unknownRoles(place), target);
+    const unknown = withoutBit(this.record.unknownRoles(place), target);
     const isWhole = unknown === 0 && (await this.readOthers(place, bitOf(target), rows));
     if (isWhole) {
       this.io.xorOthers(bitOf(target), rows.result, rows);
       const moved = await this.io.store(place, target, rows.result, rows);
       if (moved === Verdict.done) return true;
-      return moved === Verdict.badSector && (await this.enterBad(place, target));
+      return moved === Verdict.badSector && (await this.record.enterBad(place, target));
     }
     // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
     const lost = withBit(union(unknown, rows.failed), target);
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      if (!hasBit(lost, role) || !this.members.isPresent(role)) continue;
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+      if (!hasBit(lost, role) || !this.parts.members.isPresent(role)) continue;
       // The target was never filled; of the others nothing is missing but that they could be read.
       const cause = role === target ? "unwritten" : "unread";
-      if (!(await this.enterBad(place, role, cause))) return false;
+      if (!(await this.record.enterBad(place, role, cause))) return false;
     }
-    this.host.lost(place.stripe, place.row, lost);
-    return this.members.isPresent(target);
+    this.parts.hooks.onLost(place.stripe, place.row, lost);
+    return this.parts.members.isPresent(target);
   }
 
   /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
@@ -249,29 +196,14 @@ export class RowPath {
     rows.failed = 0;
     if (!(await this.readOthers(place, 0, rows))) return true;
     this.io.xorOthers(0, rows.result, rows);
-    if (this.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
-    const parityRole = this.geometry.parityRole(place.stripe);
-    if (!isRepaired || this.members.unavailableRoles(place.stripe) !== 0) return false;
+    if (this.parts.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
+    const parityRole = this.parts.geometry.parityRole(place.stripe);
+    if (!isRepaired || this.parts.members.unavailableRoles(place.stripe) !== 0) return false;
     this.io.xorOthers(bitOf(parityRole), rows.result, rows);
     const moved = await this.io.store(place, parityRole, rows.result, rows);
     // What was there is wrong: nobody may go by it.
-    if (moved === Verdict.badSector) await this.enterOrLose(place, parityRole);
+    if (moved === Verdict.badSector) await this.record.enterOrLose(place, parityRole);
     return false;
-  }
-
-  /** Roles whose content in this row cannot be had from their own member. */
-  unknownRoles({ stripe, row }: RowPlace): number {
-    return union(
-      this.members.unavailableRoles(stripe),
-      this.members.badRoles(stripe, row, row + 1),
-    );
-  }
-
-  isProven({ stripe, row }: RowPlace): boolean {
-    const { members, geometry } = this;
-    if (members.isInSync(stripe)) return true;
-    const memberRow = stripe * (geometry.chunkBytes / ROW_BYTES) + row;
-    return members.provenRows?.hasRange(memberRow, memberRow + 1) === true;
   }
 
   // Reading ----------------------------------------------------------------------------------
@@ -292,17 +224,17 @@ export class RowPath {
     target: number,
     rows: RowBuffers,
   ): Promise<boolean> {
-    if (withoutBit(unknown, role) !== 0 || !this.isProven(place)) return false;
+    if (withoutBit(unknown, role) !== 0 || !this.record.isProven(place)) return false;
     if (!(await this.readOthers(place, bitOf(role), rows))) return false;
     this.io.xorOthers(bitOf(role), target, rows);
     return true;
   }
 
   /** Reads all roles but those in `spared` into their rows; false when one failed. */
-  private async readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean> {
-    const unknown = this.unknownRoles(place);
+  async readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean> {
+    const unknown = this.record.unknownRoles(place);
     const reads: Promise<void>[] = [];
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
       if (hasBit(spared, role)) continue;
       if (hasBit(unknown, role)) rows.failed = withBit(rows.failed, role);
       else reads.push(this.readOne(place, role, rows));
@@ -317,21 +249,16 @@ export class RowPath {
   }
 
   /** Puts the content back, and reads it again to see that it stays. */
-  private async repair(
-    place: RowPlace,
-    role: number,
-    address: number,
-    rows: RowBuffers,
-  ): Promise<boolean> {
+  async repair(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<boolean> {
     const written = await this.io.store(place, role, address, rows);
     const read = written === Verdict.done ? await this.io.load(place, role, role, rows) : written;
     if (read === Verdict.done) {
-      await this.clearBad(place, role);
-      this.host.repaired(role, ROW_BYTES);
+      await this.record.clearBad(place, role);
+      this.parts.hooks.onRepaired(role, ROW_BYTES);
       return true;
     }
     const cause = written === Verdict.done ? "unread" : "unwritten";
-    if (read === Verdict.badSector) await this.enterBad(place, role, cause);
+    if (read === Verdict.badSector) await this.record.enterBad(place, role, cause);
     return false;
   }
 
@@ -343,13 +270,21 @@ export class RowPath {
    * are the roles that are written anyhow.
    */
   private async bringHome(place: RowPlace, written: number, rows: RowBuffers): Promise<void> {
-    const { members } = this;
-    const unknown = without(this.unknownRoles(place), written);
-    if (unknown === 0 || this.unknownRoles(place) !== unknown || !this.isProven(place)) return;
+    const { members } = this.parts;
+    const unknown = without(this.record.unknownRoles(place), written);
+    if (
+      unknown === 0 ||
+      this.record.unknownRoles(place) !== unknown ||
+      !this.record.isProven(place)
+    )
+      return;
     const isOne = countBits(unknown) === 1;
     if (!isOne || members.badRoles(place.stripe, place.row, place.row + 1) !== unknown) return;
     const role = highestBit(unknown);
-    if ((await this.readOthers(place, unknown, rows)) && (await this.doubt(place, unknown))) {
+    if (
+      (await this.readOthers(place, unknown, rows)) &&
+      (await this.record.doubt(place, unknown))
+    ) {
       this.io.xorOthers(unknown, rows.result, rows);
       await this.repair(place, role, rows.result, rows);
     }
@@ -362,15 +297,15 @@ export class RowPath {
     part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const { geometry } = this;
+    const { geometry } = this.parts;
     const parityRole = geometry.parityRole(place.stripe);
     const { address } = part;
     const isOnly = geometry.dataCount === 1;
-    if (isOnly) this.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
+    if (isOnly) this.parts.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
     else this.io.xorOthers(withBit(bitOf(role), parityRole), rows.partialParity, rows);
-    const isMissing = hasBit(this.members.unavailableRoles(place.stripe), role);
+    const isMissing = hasBit(this.parts.members.unavailableRoles(place.stripe), role);
     const status = await this.writeLogged(place, { role, address, isMissing }, part, rows);
-    if (status === 0) this.noteProven(place);
+    if (status === 0) this.record.noteProven(place);
     return status;
   }
 
@@ -381,8 +316,8 @@ export class RowPath {
     { isLogged }: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const parityRole = this.geometry.parityRole(place.stripe);
-    const isOnly = this.geometry.dataCount === 1;
+    const parityRole = this.parts.geometry.parityRole(place.stripe);
+    const isOnly = this.parts.geometry.dataCount === 1;
     const partialParity = isOnly ? 0 : rows.partialParity;
     const ticket = isLogged ? [] : await this.rowLog.log(place, modified.role, partialParity);
     if (typeof ticket === "number") return ticket;
@@ -398,21 +333,22 @@ export class RowPath {
     part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const parityRole = this.geometry.parityRole(place.stripe);
+    const parityRole = this.parts.geometry.parityRole(place.stripe);
     const isOwnKnown = !hasBit(unknown, role);
     const isParityKnown = !hasBit(unknown, parityRole);
-    const absent = this.members.unavailableRoles(place.stripe);
+    assert(without(unknown, withBit(bitOf(role), parityRole)) !== 0, "another chunk is unknown");
+    const absent = this.parts.members.unavailableRoles(place.stripe);
     if (hasBit(absent, role)) return EIO;
     if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
     // From here on parity does not match. That is on record before the data is written, also where
     // parity is unknown only because a read of it has just failed.
-    const logged = this.members.badRoles(place.stripe, place.row, place.row + 1);
+    const logged = this.parts.members.badRoles(place.stripe, place.row, place.row + 1);
     if (!hasBit(union(absent, logged), parityRole)) {
-      if (!(await this.enterBad(place, parityRole))) return EIO;
+      if (!(await this.record.enterBad(place, parityRole))) return EIO;
     }
     const data = await this.io.move(Op.write, place, role, part.address);
     if (data !== Verdict.done) return data === Verdict.noSpace ? ENOSPC : EIO;
-    await this.clearBad(place, role);
+    await this.record.clearBad(place, role);
     return 0;
   }
 
@@ -423,81 +359,26 @@ export class RowPath {
     part: RowPart,
     rows: RowBuffers,
   ): Promise<number> {
-    const parityRole = this.geometry.parityRole(place.stripe);
+    const parityRole = this.parts.geometry.parityRole(place.stripe);
     const read = await this.io.load(place, parityRole, rows.resultSlot, rows);
     if (read !== Verdict.done) {
       rows.failed = withBit(rows.failed, parityRole);
-      const unknown = union(this.unknownRoles(place), rows.failed);
+      const unknown = union(this.record.unknownRoles(place), rows.failed);
       return this.writeBesideUnknown(place, role, unknown, part, rows);
     }
     this.sources[0] = rows.result;
     this.sources[1] = rows.old;
-    this.environment.kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
+    this.parts.environment.kernels.xor(rows.partialParity, this.sources, 2, ROW_BYTES);
     const modified = { role, address: part.address, isMissing: false };
     return this.writeLogged(place, modified, part, rows);
   }
 
   /** Puts the old bytes around the new ones. */
   private complete(part: RowPart, old: number): void {
-    const { kernels } = this.environment;
+    const { kernels } = this.parts.environment;
     const { address, from, to } = part;
+    assert(address % ROW_BYTES === 0, "rows lie whole in memory");
     if (from > 0) kernels.copy(address, old, from);
     if (to < ROW_BYTES) kernels.copy(address + to, old + to, ROW_BYTES - to);
-  }
-
-  /** Parity of this row has been made from all data. */
-  noteProven(place: RowPlace): void {
-    const { members, geometry } = this;
-    if (members.provenRows === null || members.isInSync(place.stripe)) return;
-    const memberRow = place.stripe * (geometry.chunkBytes / ROW_BYTES) + place.row;
-    members.provenRows.addRange(memberRow, memberRow + 1);
-  }
-
-  // The bad-block log ------------------------------------------------------------------------
-
-  /** Enters the row as bad, whatever else is known of it; fails the member if it cannot. */
-  private async enterOrLose(place: RowPlace, role: number): Promise<void> {
-    if (await this.enterBad(place, role)) return;
-    const offset = this.io.offsetOf(place, role);
-    this.memberIo.lose(role, Op.write, { offset, bytes: ROW_BYTES });
-  }
-
-  /**
-   * Order: before a row is written that is on record as unread, the record says that it is not to
-   * be believed: the write may fail, or a crash may leave the row old and parity new.
-   */
-  private async doubt(place: RowPlace, roles: number): Promise<boolean> {
-    if (!this.members.hasBadRows) return true;
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
-      const log = !hasBit(roles, role) ? null : this.members.badRows[role];
-      if (log?.isUnread(this.io.offsetOf(place, role), ROW_BYTES) !== true) continue;
-      if (!(await this.enterBad(place, role))) return false;
-    }
-    return true;
-  }
-
-  private enterBad(
-    place: RowPlace,
-    role: number,
-    cause: BadBlockCause = "unwritten",
-  ): Promise<boolean> {
-    const log = this.members.badRows[role];
-    const offset = this.io.offsetOf(place, role);
-    const isBelieved = log?.isUnread(offset, ROW_BYTES) === true;
-    // On record already, and not with more faith than it deserves now.
-    if (this.io.isBad(place, role) && (cause === "unread" || !isBelieved)) {
-      return Promise.resolve(true);
-    }
-    if (log === null || log === undefined) return Promise.resolve(false);
-    return log.enter(offset, ROW_BYTES, cause);
-  }
-
-  private clearBad(place: RowPlace, role: number): Promise<boolean> {
-    const log = this.members.badRows[role];
-    const offset = this.io.offsetOf(place, role);
-    if (log === null || log === undefined || !log.has(offset, ROW_BYTES)) {
-      return Promise.resolve(true);
-    }
-    return log.clear(offset, ROW_BYTES);
   }
 }

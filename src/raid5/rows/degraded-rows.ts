@@ -22,13 +22,16 @@
  *
  * Whoever reads a chunk that was not written gets its content or EIO, never something else.
  */
+import { assert } from "../../base/assert.ts";
 import { withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { ParityKernels } from "../../parity/kernels.ts";
 import { Verdict } from "../members/member-io.ts";
+import type { ParkedRows } from "./parked-rows.ts";
 import type { RowBuffers } from "./row-buffers.ts";
-import type { Moved, RowIo, RowPlace } from "./row-io.ts";
+import type { Moved, RowIo } from "./row-io.ts";
+import type { RowPlace, RowRecord } from "./row-record.ts";
 
 /** A modified chunk of a row. */
 export interface ModifiedRow {
@@ -37,19 +40,6 @@ export interface ModifiedRow {
   readonly address: number;
   /** Its member is missing: only parity carries it. */
   readonly isMissing: boolean;
-}
-
-export interface DegradedRowsHost {
-  /** Whether the content of every other role of the row can be had from its own member. */
-  isRestKnown(place: RowPlace, role: number): boolean;
-  /** Whether parity of the row is known to have been right before the write. */
-  isProven(place: RowPlace): boolean;
-  /** Enters a row as bad; a member that cannot have that on record is failed. */
-  enterOrLose(place: RowPlace, role: number): Promise<void>;
-  /** The row has been written durably: its entry goes, if there is one. */
-  clearBad(place: RowPlace, role: number): Promise<boolean>;
-  /** See ParkedRows. */
-  park(place: RowPlace, role: number, address: number): void;
 }
 
 /** Where the content lies that a chunk has in the end, and where it is kept. */
@@ -71,13 +61,20 @@ interface RowWrite {
 export class DegradedRows {
   private readonly kernels: ParityKernels;
   private readonly io: RowIo;
-  private readonly host: DegradedRowsHost;
+  private readonly record: RowRecord;
+  private readonly parked: ParkedRows;
   private readonly sources = new Uint32Array(16);
 
-  constructor(options: { kernels: ParityKernels; io: RowIo; host: DegradedRowsHost }) {
+  constructor(options: {
+    kernels: ParityKernels;
+    io: RowIo;
+    record: RowRecord;
+    parked: ParkedRows;
+  }) {
     this.kernels = options.kernels;
     this.io = options.io;
-    this.host = options.host;
+    this.record = options.record;
+    this.parked = options.parked;
   }
 
   /**
@@ -90,6 +87,8 @@ export class DegradedRows {
     modified: readonly ModifiedRow[],
     rows: RowBuffers,
   ): Promise<number> {
+    assert(modified.length > 0, "a chunk is modified");
+    assert(modified.length < this.sources.length, "a stripe has no more chunks");
     const chunks: WrittenRow[] = [];
     let status = 0;
     for (const chunk of modified) {
@@ -102,7 +101,7 @@ export class DegradedRows {
     this.xor(rows.result, rows.partialParity, chunks);
     const moved = await this.io.storeIfThere(place, parityRole, rows.result, rows);
     if (moved !== Verdict.done) return this.withoutParity(write, moved, rows);
-    await this.host.clearBad(place, parityRole);
+    await this.record.clearBad(place, parityRole);
     await this.enterUnwritten(write);
     return status;
   }
@@ -113,20 +112,20 @@ export class DegradedRows {
     { role, address, isMissing }: ModifiedRow,
     rows: RowBuffers,
   ): Promise<WrittenRow | null> {
-    const { host, io } = this;
+    const { record, io } = this;
     if (isMissing) return { role, address, home: "parity", status: 0 };
     const moved = await io.store(place, role, address, rows);
     if (moved === Verdict.done) {
-      await host.clearBad(place, role);
+      await record.clearBad(place, role);
       return { role, address, home: "member", status: 0 };
     }
-    const isRestKnown = host.isRestKnown(place, role);
+    const isRestKnown = record.isRestKnown(place, role);
     if (moved === Verdict.gone) {
       return isRestKnown ? { role, address, home: "parity", status: 0 } : null;
     }
     const status = moved === Verdict.noSpace ? ENOSPC : EIO;
     if (moved === Verdict.noSpace || !isRestKnown) {
-      const read = io.isBad(place, role)
+      const read = record.isBad(place, role)
         ? Verdict.badSector
         : await io.load(place, role, role, rows);
       if (read === Verdict.done) return { role, address: rows.of(role), home: "member", status };
@@ -136,19 +135,20 @@ export class DegradedRows {
       const isRefused = moved === Verdict.noSpace;
       return { role, address, home: "parity, entered as bad", status: isRefused ? status : 0 };
     }
-    await host.enterOrLose(place, role);
+    await record.enterOrLose(place, role);
     return { role, address, home: "member", status };
   }
 
   /** Parity did not take its row. The answer to the writer. */
   private async withoutParity(write: RowWrite, moved: Moved, rows: RowBuffers): Promise<number> {
     const { place, parityRole, chunks, status } = write;
-    const { host } = this;
+    assert(moved !== Verdict.done, "parity that was written needs no way out");
+    const { record } = this;
     const isAlone =
-      chunks.some(({ home }) => home !== "member") || !host.isRestKnown(place, parityRole);
+      chunks.some(({ home }) => home !== "member") || !record.isRestKnown(place, parityRole);
     if (moved === Verdict.gone) return isAlone ? EIO : status;
     if (moved === Verdict.badSector && !isAlone) {
-      await host.enterOrLose(place, parityRole);
+      await record.enterOrLose(place, parityRole);
       return status;
     }
     const refusal = worse(status, moved === Verdict.noSpace ? ENOSPC : EIO);
@@ -159,14 +159,14 @@ export class DegradedRows {
     if (moved === Verdict.noSpace) {
       await this.enterUnwritten(write);
       // An unproven row is made right by the resync that is due for it.
-      if (isAlone || host.isProven(place)) {
-        host.park(place, parityRole, rows.result);
+      if (isAlone || record.isProven(place)) {
+        this.parked.park(place, parityRole, rows.result);
         rows.parked = withBit(rows.parked, parityRole);
       }
       return refusal;
     }
     // A chunk that only parity had cannot be had any more: that is on record.
-    await host.enterOrLose(place, parityRole);
+    await record.enterOrLose(place, parityRole);
     return EIO;
   }
 
@@ -184,7 +184,7 @@ export class DegradedRows {
     if (chunks.length !== 1 || chunk === undefined) return false;
     // Whatever parity says that it holds is what it was, or what it was to be.
     if (chunk.home !== "member") return true;
-    if (!this.host.isProven(place)) return false;
+    if (!this.record.isProven(place)) return false;
     this.sources[0] = rows.of(parityRole);
     this.sources[1] = rows.partialParity;
     this.kernels.xor(rows.of(parityRole), this.sources, 2, ROW_BYTES);
@@ -213,7 +213,7 @@ export class DegradedRows {
   /** What only parity has is on record before the write is acknowledged. */
   private async enterUnwritten({ place, chunks }: RowWrite): Promise<void> {
     for (const { role, home } of chunks) {
-      if (home === "parity, entered as bad") await this.host.enterOrLose(place, role);
+      if (home === "parity, entered as bad") await this.record.enterOrLose(place, role);
     }
   }
 

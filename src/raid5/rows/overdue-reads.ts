@@ -10,12 +10,8 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { EIO } from "../../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../../base/units.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import type { RequestTable } from "../request-table.ts";
-import { OpKind, Phase, type StripeOps } from "../stripe/ops.ts";
 import type { RowPath } from "./careful-rows.ts";
+import type { EngineParts } from "./parts.ts";
 
 /** A part of a request that is late. */
 export interface LateRead {
@@ -30,56 +26,28 @@ export interface LateRead {
   readonly hungRole: number;
 }
 
-/** How a late read gets at its stripe. */
-export interface LateReadLocks {
-  isHeld(stripe: number): boolean;
-  hold(stripe: number): Promise<number>;
-  release(op: number): void;
-  /** See borrowStripe. */
-  borrow(stripe: number, hungRole: number): number;
-  giveBack(op: number): void;
-}
-
-const LOCK_POLL_MS = 20;
-
 export class LateReads {
-  private readonly environment: EngineEnvironment;
-  private readonly requests: RequestTable;
+  private readonly parts: EngineParts;
   private readonly rows: RowPath;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly locks: LateReadLocks;
-  private readonly partFinished: (request: number, status: number) => void;
   private readonly waiting = new Map<number, LateRead[]>();
   /** By where the data of a request lies now: the runs that are exchanged with its answer. */
   private readonly moved = new Map<number, { oldRun: number; newRun: number; runBytes: number }>();
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    requests: RequestTable;
-    rows: RowPath;
-    geometry: Geometry;
-    members: MemberSet;
-    locks: LateReadLocks;
-    partFinished: (request: number, status: number) => void;
-  }) {
-    this.environment = options.environment;
-    this.requests = options.requests;
-    this.rows = options.rows;
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.locks = options.locks;
-    this.partFinished = options.partFinished;
+  constructor(parts: EngineParts, rows: RowPath) {
+    this.parts = parts;
+    this.rows = rows;
   }
 
   add(read: LateRead): void {
+    assert(this.parts.requests.parts[read.request]! > 0, "a late part is of an unanswered request");
     const reads = this.waiting.get(read.request);
     if (reads === undefined) this.waiting.set(read.request, [read]);
     else reads.push(read);
   }
 
   /** A read operation that met late answers. */
-  addOp(ops: StripeOps, op: number): void {
+  addOp(op: number): void {
+    const { ops } = this.parts;
     this.add({
       request: ops.request[op]!,
       stripe: ops.stripe[op]!,
@@ -101,9 +69,9 @@ export class LateReads {
     bytes: number,
     address: number,
   ): boolean {
-    this.requests.parts[request]! += 1;
-    this.requests.splitBytes[request]! += bytes;
-    this.add({ request, stripe, within, bytes, address, hungRole: this.members.avoidedRole });
+    this.parts.requests.parts[request]! += 1;
+    this.parts.requests.splitBytes[request]! += bytes;
+    this.add({ request, stripe, within, bytes, address, hungRole: this.parts.members.avoidedRole });
     return true;
   }
 
@@ -111,15 +79,15 @@ export class LateReads {
   turn(): void {
     if (this.waiting.size === 0) return;
     for (const [request, reads] of this.waiting) {
-      if (this.requests.parts[request] !== reads.length) continue;
+      if (this.parts.requests.parts[request] !== reads.length) continue;
       this.waiting.delete(request);
-      inBackground(this.answer(request, reads), this.environment.guard);
+      inBackground(this.answer(request, reads), this.parts.environment.guard);
     }
   }
 
   private async answer(request: number, reads: readonly LateRead[]): Promise<void> {
-    const { payloadPool, kernels } = this.environment;
-    const { requests } = this;
+    const { payloadPool, kernels } = this.parts.environment;
+    const { requests } = this.parts;
     const padBytes = requests.offset[request]! % ROW_BYTES;
     const runBytes = roundUp(padBytes + requests.bytes[request]!, ROW_BYTES);
     const oldRun = requests.address[request]! - padBytes;
@@ -130,14 +98,16 @@ export class LateReads {
       status = Math.max(status, await this.reconstruct(read, newRun - oldRun));
     }
     const movedTo = newRun + padBytes;
+    assert(requests.movedTo[request] === 0, "a request is moved once");
+    assert(requests.parts[request] === reads.length, "only its late parts were left");
     this.moved.set(movedTo, { oldRun, newRun, runBytes });
     requests.movedTo[request] = movedTo;
-    for (const _ of reads) this.partFinished(request, status);
+    for (const _ of reads) this.parts.requests.partFinished(request, status);
   }
 
   /** With the answer, and not before: the new run is the client's, and the old one not any more. */
   handOver(movedTo: number): void {
-    const { payloadPool } = this.environment;
+    const { payloadPool } = this.parts.environment;
     const runs = this.moved.get(movedTo);
     assert(runs !== undefined, "a run is handed over once");
     this.moved.delete(movedTo);
@@ -146,7 +116,7 @@ export class LateReads {
   }
 
   private async reconstruct(read: LateRead, shift: number): Promise<number> {
-    const rowsPerChunk = this.geometry.chunkBytes / ROW_BYTES;
+    const rowsPerChunk = this.parts.geometry.chunkBytes / ROW_BYTES;
     const first = Math.floor(read.within / ROW_BYTES);
     const end = Math.ceil((read.within + read.bytes) / ROW_BYTES);
     const firstAddress = read.address - (read.within % ROW_BYTES) + shift;
@@ -155,7 +125,7 @@ export class LateReads {
     let status = 0;
     for (let linear = first; linear < end; linear += 1) {
       const place = { stripe: read.stripe, row: linear % rowsPerChunk };
-      const role = this.geometry.dataRole(read.stripe, Math.floor(linear / rowsPerChunk));
+      const role = this.parts.geometry.dataRole(read.stripe, Math.floor(linear / rowsPerChunk));
       const target = firstAddress + (linear - first) * ROW_BYTES;
       const isHung = role === read.hungRole;
       let answer = isHung ? await this.rows.readWithout(place, role, target, buffers) : EIO;
@@ -168,46 +138,15 @@ export class LateReads {
     return status;
   }
 
-  /** Takes the stripe's lock, or shares it with a write that itself waits for the hung member. */
+  /** Takes the stripe, or shares it with a write that itself waits for the hung member. */
   private async enter({ stripe, hungRole }: LateRead): Promise<() => void> {
-    const { locks } = this;
-    while (hungRole >= 0 && locks.isHeld(stripe)) {
-      const borrowed = locks.borrow(stripe, hungRole);
-      if (borrowed >= 0) return () => locks.giveBack(borrowed);
-      await this.environment.timers.sleep(LOCK_POLL_MS);
+    const { ops, runner } = this.parts;
+    while (hungRole >= 0 && ops.ownerOf(stripe) >= 0) {
+      const shared = runner.share(stripe, hungRole);
+      if (shared >= 0) return () => runner.giveBack(shared);
+      await runner.eased.wait();
     }
-    const held = await locks.hold(stripe);
-    return () => locks.release(held);
+    const held = await runner.holds.take(stripe);
+    return () => runner.release(held);
   }
-}
-
-/**
- * Lets a reader use a stripe whose lock is held by a write that only waits for `hungRole`: all its
- * other writes are done, so the others give the content that the write leaves behind. The write
- * cannot end before its stripe is given back. -1 when that is not so.
- */
-export function borrowStripe({
-  ops,
-  members,
-  stripe,
-  hungRole,
-  nowMs,
-}: {
-  ops: StripeOps;
-  members: MemberSet;
-  stripe: number;
-  hungRole: number;
-  nowMs: number;
-}): number {
-  const op = ops.ownerOf(stripe);
-  if (op < 0 || ops.kind[op] !== OpKind.write || ops.phase[op] !== Phase.writing) return -1;
-  if (ops.pending[op] === 0 || ops.isSlow[op] === 1) return -1;
-  const ageMs = nowMs - ops.writingSinceMs[op]!;
-  for (let role = 0; role < members.memberCount; role += 1) {
-    if (role === hungRole || !members.isPresent(role)) continue;
-    // Nothing as old as this write is outstanding there.
-    if (members.devices[role]!.oldestAgeMs("write") >= ageMs) return -1;
-  }
-  ops.pending[op]! += 1;
-  return op;
 }

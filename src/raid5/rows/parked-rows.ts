@@ -16,33 +16,22 @@
  * are home. The member of that log is the one that has no room.
  */
 
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { ReadOverlay } from "../../block/read-overlay.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
 import { Verdict } from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
-import type { RowBuffers } from "./row-buffers.ts";
-import type { Moved, RowPlace } from "./row-io.ts";
+import type { EngineParts } from "./parts.ts";
+import { RowBuffers } from "./row-buffers.ts";
+import type { RowIo } from "./row-io.ts";
+import type { RowPlace, RowRecord } from "./row-record.ts";
 
 /** From so many on, writes are refused before they have begun: 16 MiB. */
 export const PARKED_ROWS_MAX = 4096;
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 2000;
-
-export interface ParkedRowsHost {
-  hold(stripe: number): Promise<number>;
-  release(held: number): void;
-  takeBuffers(): Promise<RowBuffers>;
-  /** Writes a role's row, durably. */
-  store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved>;
-  /** The role's member cannot take the row for a reason of its own. */
-  enterBad(place: RowPlace, role: number): Promise<unknown>;
-}
 
 /** The rows of one member, and what stands for them. */
 interface Parked {
@@ -53,28 +42,19 @@ interface Parked {
 }
 
 export class ParkedRows {
-  private readonly environment: EngineEnvironment;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly policy: WritePolicy;
-  private readonly host: ParkedRowsHost;
+  private readonly parts: EngineParts;
+  private readonly io: RowIo;
+  private readonly record: RowRecord;
   private readonly parked: (Parked | null)[];
   private running: Promise<void> | null = null;
   private isClosed = false;
 
-  constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    policy: WritePolicy;
-    host: ParkedRowsHost;
-  }) {
-    this.environment = options.environment;
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.policy = options.policy;
-    this.host = options.host;
-    this.parked = new Array<Parked | null>(options.geometry.memberCount).fill(null);
+  constructor(options: { parts: EngineParts; io: RowIo; record: RowRecord }) {
+    this.parts = options.parts;
+    this.io = options.io;
+    this.record = options.record;
+    const { memberCount } = options.parts.geometry;
+    this.parked = new Array<Parked | null>(memberCount).fill(null);
   }
 
   get count(): number {
@@ -94,15 +74,15 @@ export class ParkedRows {
 
   /** Keeps the row that lies at `address`: the role's member is read as if it held it. */
   park(place: RowPlace, role: number, address: number): void {
-    const device = this.members.devices[role]!;
-    const overlay = device.overlay ?? new ReadOverlay(this.environment.memory);
+    const device = this.parts.members.devices[role]!;
+    const overlay = device.overlay ?? new ReadOverlay(this.parts.environment.memory);
     device.overlay = overlay;
-    overlay.put(this.offsetOf(place, role), address);
-    this.parked[role] ??= { device, epoch: this.members.epoch[role]!, overlay, cover: [] };
-    this.policy.logs?.stick(role);
+    overlay.put(this.record.offsetOf(place, role), address);
+    this.parked[role] ??= { device, epoch: this.parts.members.epoch[role]!, overlay, cover: [] };
+    this.parts.policy.logs?.stick(role);
     if (this.running === null) {
-      this.running = this.bringHome();
-      inBackground(this.running, this.environment.guard);
+      this.running = this.retryUntilHome();
+      inBackground(this.running, this.parts.environment.guard);
     }
   }
 
@@ -117,6 +97,7 @@ export class ParkedRows {
   coverAll(roles: number, giveBack: () => void): void {
     let left = 1;
     const one = (): void => {
+      assert(left > 0, "what stands is given back once");
       left -= 1;
       if (left === 0) giveBack();
     };
@@ -133,7 +114,7 @@ export class ParkedRows {
     for (let role = 0; role < this.parked.length; role += 1) {
       const each = this.parked[role];
       if (each === null || each === undefined) continue;
-      const isLeft = this.members.epoch[role] !== each.epoch;
+      const isLeft = this.parts.members.epoch[role] !== each.epoch;
       if (isLeft || each.overlay.rowCount === 0) this.drop(role, each);
     }
   }
@@ -145,7 +126,7 @@ export class ParkedRows {
   async close(): Promise<boolean> {
     this.isClosed = true;
     await this.running;
-    if (!this.isEmpty && !this.members.isFailed) await this.round();
+    if (!this.isEmpty && !this.parts.members.isFailed) await this.round();
     this.turn();
     return this.isEmpty;
   }
@@ -156,17 +137,18 @@ export class ParkedRows {
   }
 
   private drop(role: number, { device, cover }: Parked): void {
+    assert(this.parked[role]?.device === device, "rows are dropped once");
     this.parked[role] = null;
     device.overlay = null;
-    this.policy.logs?.unstick(role);
+    this.parts.policy.logs?.unstick(role);
     for (const giveBack of cover) giveBack();
   }
 
-  private async bringHome(): Promise<void> {
-    const { timers } = this.environment;
+  private async retryUntilHome(): Promise<void> {
+    const { timers } = this.parts.environment;
     let waitMs = RETRY_MS_MIN;
-    while (!this.isEmpty && !this.isClosed && !this.members.isFailed) {
-      // Nothing tells that a file system has room again.
+    while (!this.isEmpty && !this.isClosed && !this.parts.members.isFailed) {
+      // Polls: nothing tells that a file system has room again.
       await timers.sleep(waitMs);
       if (this.isClosed) break;
       waitMs = (await this.round()) ? RETRY_MS_MIN : Math.min(2 * waitMs, RETRY_MS_MAX);
@@ -190,29 +172,26 @@ export class ParkedRows {
   }
 
   private async tryOne(role: number, each: Parked, offset: number): Promise<boolean> {
-    const inMember = offset - this.members.dataOffset[role]!;
-    const stripe = Math.floor(inMember / this.geometry.chunkBytes);
-    const row = (inMember - stripe * this.geometry.chunkBytes) / ROW_BYTES;
-    const held = await this.host.hold(stripe);
-    const rows = await this.host.takeBuffers();
+    const inMember = offset - this.parts.members.dataOffset[role]!;
+    const stripe = Math.floor(inMember / this.parts.geometry.chunkBytes);
+    const row = (inMember - stripe * this.parts.geometry.chunkBytes) / ROW_BYTES;
+    assert(Number.isInteger(row), "whole rows are parked");
+    const held = await this.parts.runner.holds.take(stripe);
+    const rows = await RowBuffers.take(this.parts);
     let hasRoom = true;
-    const isCurrent = this.parked[role] === each && this.members.epoch[role] === each.epoch;
+    const isCurrent = this.parked[role] === each && this.parts.members.epoch[role] === each.epoch;
     if (isCurrent && each.overlay.get(offset, rows.old)) {
       const place = { stripe, row };
-      const moved = await this.host.store(place, role, rows.old, rows);
+      const moved = await this.io.store(place, role, rows.old, rows);
       hasRoom = moved !== Verdict.noSpace;
       if (moved === Verdict.badSector) {
         // The sector is bad, besides: what it was to hold is known to the others.
-        await this.host.enterBad(place, role);
+        await this.record.enterBad(place, role);
         each.overlay.forget(offset, ROW_BYTES);
       }
     }
     rows.give();
-    this.host.release(held);
+    this.parts.runner.release(held);
     return hasRoom;
-  }
-
-  private offsetOf({ stripe, row }: RowPlace, role: number): number {
-    return this.members.dataOffset[role]! + stripe * this.geometry.chunkBytes + row * ROW_BYTES;
   }
 }

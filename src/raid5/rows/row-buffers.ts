@@ -4,11 +4,15 @@
  * A buffer whose request was given up may still be used by the drive: it is renewed at once, and
  * the old one goes back only with the rest, where the pins hold it (write-rules 10).
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { EngineEnvironment } from "../environment.ts";
+import type { MemberParts } from "../members/parts.ts";
 
 const SLOTS_BESIDE_ROLES = 3;
+
+type BuffersParts = Pick<MemberParts, "environment" | "geometry">;
 
 export class RowBuffers {
   /** Roles that could not be read since it was last set to 0. */
@@ -24,6 +28,7 @@ export class RowBuffers {
   private readonly environment: EngineEnvironment;
   private readonly runs: { readonly address: number; readonly bytes: number }[] = [];
   private readonly addresses: number[] = [];
+  private isGiven = false;
 
   private constructor(environment: EngineEnvironment, memberCount: number) {
     this.environment = environment;
@@ -32,7 +37,8 @@ export class RowBuffers {
     this.partialSlot = memberCount + 2;
   }
 
-  static async take(environment: EngineEnvironment, memberCount: number): Promise<RowBuffers> {
+  static async take({ environment, geometry }: BuffersParts): Promise<RowBuffers> {
+    const { memberCount } = geometry;
     const buffers = new RowBuffers(environment, memberCount);
     const run = await buffers.allocate((memberCount + SLOTS_BESIDE_ROLES) * ROW_BYTES);
     for (let slot = 0; slot < memberCount + SLOTS_BESIDE_ROLES; slot += 1) {
@@ -42,12 +48,16 @@ export class RowBuffers {
   }
 
   give(): void {
+    assert(!this.isGiven, "buffers are given back once");
+    this.isGiven = true;
     for (const { address, bytes } of this.runs) this.environment.enginePool.free(address, bytes);
   }
 
   /** The address of a slot; that of a role is its number. */
   of(slot: number): number {
-    return this.addresses[slot]!;
+    const address = this.addresses[slot];
+    assert(address !== undefined && !this.isGiven, "a slot is used while it is there");
+    return address;
   }
 
   get old(): number {

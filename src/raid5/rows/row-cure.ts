@@ -17,8 +17,9 @@
  *
  * Order: what has to be had from the others is durable before a believed entry goes, and each
  * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
- * stripe's lock.
+ * stripe.
  */
+import { assert } from "../../base/assert.ts";
 import {
   bitOf,
   countBits,
@@ -32,53 +33,61 @@ import {
 import { ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { BadBlockCause } from "../../md/bad-block-log.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import type { StripeParts } from "../stripe/parts.ts";
 import type { RowBuffers } from "./row-buffers.ts";
-import type { RowIo, RowPlace } from "./row-io.ts";
+import type { RowIo } from "./row-io.ts";
 import type { RowLog } from "./row-log.ts";
+import type { RowPlace, RowRecord } from "./row-record.ts";
 
-/** Parts of the row path. */
-export interface CureTools {
-  readonly io: RowIo;
-  readonly geometry: Geometry;
-  readonly members: MemberSet;
-  readonly rowLog: RowLog;
-  unknownRoles(place: RowPlace): number;
-  isProven(place: RowPlace): boolean;
-  readOthers(place: RowPlace, without: number, rows: RowBuffers): Promise<boolean>;
+/** What the row path does for a cure. */
+export interface CurePath {
+  /** Reads all roles but those in `spared` into their rows; false when one failed. */
+  readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean>;
   /** Puts content back and reads it again; its entry goes. */
   repair(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<boolean>;
-  enterBad(place: RowPlace, role: number, cause: BadBlockCause): Promise<boolean>;
-  lost(place: RowPlace, roles: number): void;
 }
 
 export class RowCure {
-  private readonly tools: CureTools;
+  private readonly parts: StripeParts;
+  private readonly path: CurePath;
+  private readonly io: RowIo;
+  private readonly record: RowRecord;
+  private readonly rowLog: RowLog;
 
-  constructor(tools: CureTools) {
-    this.tools = tools;
+  constructor(options: {
+    parts: StripeParts;
+    path: CurePath;
+    io: RowIo;
+    record: RowRecord;
+    rowLog: RowLog;
+  }) {
+    this.parts = options.parts;
+    this.path = options.path;
+    this.io = options.io;
+    this.record = options.record;
+    this.rowLog = options.rowLog;
   }
 
   /** False: the row stays bad, or a member left. */
   async cure(place: RowPlace, mode: "resync" | "scrub", rows: RowBuffers): Promise<boolean> {
-    const { tools } = this;
+    const { record, path } = this;
     rows.failed = 0;
-    await tools.readOthers(place, 0, rows);
-    const unknown = union(tools.unknownRoles(place), rows.failed);
+    await path.readOthers(place, 0, rows);
+    const unknown = union(record.unknownRoles(place), rows.failed);
     if (unknown === 0) return true;
     // A member left in between: that is no bad sector, and this work is over.
-    if (tools.members.unavailableRoles(place.stripe) !== 0) return false;
+    if (this.parts.members.unavailableRoles(place.stripe) !== 0) return false;
     // Where parity proves nothing yet, only parity itself can be had from the rest. A bad sector of
     // data keeps the parity that it has, as md does: unless that very row was being written in the
     // crash it is right, and to drop it would lose what was at rest.
-    const isUnproven = mode === "resync" && !tools.isProven(place);
-    const believed = isUnproven || isOne(unknown) ? 0 : await this.readAgain(place, unknown, rows);
+    const isUnproven = mode === "resync" && !record.isProven(place);
+    const believed =
+      isUnproven || isOne(unknown) ? 0 : await this.readDoubtful(place, unknown, rows);
     const left = without(unknown, believed);
-    const isParity = left === bitOf(tools.geometry.parityRole(place.stripe));
+    const isParity = left === bitOf(this.parts.geometry.parityRole(place.stripe));
     if (left !== 0 && (!isOne(left) || (isUnproven && !isParity))) {
       await this.enter(place, left, isUnproven ? "unwritten" : "unread");
-      if (!isOne(left)) tools.lost(place, left);
+      if (!isOne(left)) this.parts.hooks.onLost(place.stripe, place.row, left);
       await this.confirm(place, believed, rows);
       return false;
     }
@@ -88,54 +97,55 @@ export class RowCure {
 
   /** Bytes of data in this row that cannot be had. */
   lostBytes(place: RowPlace): number {
-    const unknown = this.tools.unknownRoles(place);
-    return lostDataBytes(unknown, this.tools.geometry.parityRole(place.stripe));
+    const unknown = this.record.unknownRoles(place);
+    return lostDataBytes(unknown, this.parts.geometry.parityRole(place.stripe));
   }
 
   /** Of the roles on record those that only could not be read, and now can: they are in `rows`. */
-  private async readAgain(place: RowPlace, unknown: number, rows: RowBuffers): Promise<number> {
-    const { io, members, geometry } = this.tools;
+  private async readDoubtful(place: RowPlace, unknown: number, rows: RowBuffers): Promise<number> {
+    const { geometry } = this.parts;
     let read = 0;
     for (let role = 0; role < geometry.memberCount; role += 1) {
       if (!hasBit(unknown, role)) continue;
-      const isUnread = members.badRows[role]?.isUnread(io.offsetOf(place, role), ROW_BYTES);
-      if (isUnread === true && (await io.loadAgain(place, role, rows))) read = withBit(read, role);
+      const isUnread = this.record.isUnread(place, role);
+      if (isUnread && (await this.io.loadDoubtful(place, role, rows))) read = withBit(read, role);
     }
     return read;
   }
 
   /** The content of one role from all others. */
   private async restore(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
-    const { tools } = this;
-    tools.io.xorOthers(bitOf(role), rows.result, rows);
-    if (role !== tools.geometry.parityRole(place.stripe)) {
-      return tools.repair(place, role, rows.result, rows);
+    assert(role < this.parts.geometry.memberCount, "one role is had from all others");
+    const { path } = this;
+    this.io.xorOthers(bitOf(role), rows.result, rows);
+    if (role !== this.parts.geometry.parityRole(place.stripe)) {
+      return path.repair(place, role, rows.result, rows);
     }
-    const ticket = await tools.rowLog.log(place, role, 0);
+    const ticket = await this.rowLog.log(place, role, 0);
     if (typeof ticket === "number") {
       if (ticket === ENOSPC) rows.refused = withBit(rows.refused, role);
       return false;
     }
-    const isCured = await tools.repair(place, role, rows.result, rows);
-    tools.rowLog.giveBack(ticket, role, rows);
+    const isCured = await path.repair(place, role, rows.result, rows);
+    this.rowLog.giveBack(ticket, role, rows);
     return isCured;
   }
 
   /** What reads again is written anew: a sector that was weak is fresh then. */
   private async confirm(place: RowPlace, roles: number, rows: RowBuffers): Promise<boolean> {
     let isGood = true;
-    for (let role = 0; role < this.tools.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
       if (!hasBit(roles, role)) continue;
-      if (!(await this.tools.repair(place, role, rows.of(role), rows))) isGood = false;
+      if (!(await this.path.repair(place, role, rows.of(role), rows))) isGood = false;
     }
     return isGood;
   }
 
   private async enter(place: RowPlace, roles: number, cause: BadBlockCause): Promise<void> {
-    const { members } = this.tools;
-    for (let role = 0; role < this.tools.geometry.memberCount; role += 1) {
+    const { members } = this.parts;
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
       if (!hasBit(roles, role) || !members.isPresent(role)) continue;
-      await this.tools.enterBad(place, role, cause);
+      await this.record.enterBad(place, role, cause);
     }
   }
 }

@@ -1,30 +1,20 @@
 /** The partial parity log as the row path uses it: one row at a time. */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
 import type { PplTicket } from "../policy/ppl-logs.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
+import type { StripeParts } from "../stripe/parts.ts";
 import type { ParkedRows } from "./parked-rows.ts";
 import type { RowBuffers } from "./row-buffers.ts";
-import type { RowPlace } from "./row-io.ts";
+import type { RowPlace } from "./row-record.ts";
 
 export class RowLog {
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly policy: WritePolicy;
+  private readonly parts: StripeParts;
   private readonly parked: ParkedRows;
 
-  constructor(options: {
-    geometry: Geometry;
-    members: MemberSet;
-    policy: WritePolicy;
-    parked: ParkedRows;
-  }) {
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.policy = options.policy;
-    this.parked = options.parked;
+  constructor(parts: StripeParts, parked: ParkedRows) {
+    this.parts = parts;
+    this.parked = parked;
   }
 
   /**
@@ -36,14 +26,15 @@ export class RowLog {
     role: number,
     partialParityAddress: number,
   ): Promise<PplTicket | number> {
-    const { geometry, members } = this;
-    const { logs } = this.policy;
+    const { geometry, members } = this.parts;
+    const { logs } = this.parts.policy;
     if (logs === null) return [];
     const parityRole = geometry.parityRole(stripe);
     if (hasBit(members.unavailableRoles(stripe), parityRole)) return [];
     if (logs.isStuck(parityRole)) return ENOSPC;
     if (!logs.hasLog(parityRole)) return EIO;
     const isAll = partialParityAddress === 0;
+    assert(isAll || role !== parityRole, "partial parity is that of a data chunk");
     const ticket = await logs.logRows({
       stripe,
       firstRow: row,
@@ -57,7 +48,7 @@ export class RowLog {
 
   /** The rows are written, or parked: then the ticket stands until they are home. */
   giveBack(ticket: PplTicket, parityRole: number, rows: RowBuffers): void {
-    const { logs } = this.policy;
+    const { logs } = this.parts.policy;
     if (logs === null) return;
     if (!hasBit(rows.parked, parityRole)) logs.giveBack(ticket);
     else this.parked.cover(parityRole, () => logs.giveBack(ticket));

@@ -1,9 +1,9 @@
 /**
- * The stripe operations of one array as parallel typed arrays, and the stripe locks.
+ * The stripe operations of one array as parallel typed arrays, and which of them holds its stripe.
  *
- * An operation is one request's part of one stripe, or a job's hold on a stripe. It takes the lock
- * of its stripe; while another holds it, it waits in arrival order. When a write gets the lock it
- * takes over the writes that wait right behind it, as long as they touch other rows: they become
+ * An operation is one request's part of one stripe, or a job's work on a stripe. It holds its
+ * stripe; while another does, it waits in arrival order. When a write gets its stripe it takes
+ * over the writes that wait right behind it, as long as they touch other rows: they become
  * one plan.
  *
  *   bucket[stripe mod n] -> owner -> owner of another stripe -> ...     (hashNext)
@@ -17,14 +17,13 @@ import { ROW_BYTES } from "../../base/units.ts";
 export const OpKind = { free: 0, write: 1, read: 2, hold: 3 } as const;
 
 export const Phase = {
-  waitingLock: 0,
+  waitingHold: 0,
   waitingMemory: 1,
-  waitingIo: 2,
-  reading: 3,
-  writing: 4,
-  waitingRecord: 5,
+  reading: 2,
+  writing: 3,
+  waitingRecord: 4,
   /** What is to be written is not durable yet in the log, or its bits are not in the bitmap. */
-  waitingPolicy: 6,
+  waitingPolicy: 5,
 } as const;
 
 const NONE = -1;
@@ -53,8 +52,6 @@ export class StripeOps {
   /** 1: a member request of this read was given up, so it needs other rows. */
   readonly isLate: Uint8Array;
   readonly mergeNext: Int32Array;
-  /** When its member writes were submitted (monotonic). */
-  readonly writingSinceMs: Float64Array;
   /** Member requests that have not completed. */
   readonly pending: Uint16Array;
   /** Roles (a set) that this operation must do without, beyond the missing ones. */
@@ -89,7 +86,6 @@ export class StripeOps {
     this.isHalfWritten = new Uint8Array(capacity);
     this.isLate = new Uint8Array(capacity);
     this.mergeNext = new Int32Array(capacity).fill(NONE);
-    this.writingSinceMs = new Float64Array(capacity);
     this.pending = new Uint16Array(capacity);
     this.excluded = new Float64Array(capacity);
     this.failed = new Float64Array(capacity);
@@ -112,8 +108,10 @@ export class StripeOps {
   allocate(kind: number, stripe: number): number {
     const op = this.list.take();
     if (op < 0) return NONE;
+    assert(kind !== OpKind.free, "an operation is of some kind");
+    assert(this.kind[op] === OpKind.free, "a free operation is nobody's");
     this.kind[op] = kind;
-    this.phase[op] = Phase.waitingLock;
+    this.phase[op] = Phase.waitingHold;
     this.stripe[op] = stripe;
     this.mergeNext[op] = NONE;
     this.waitNext[op] = NONE;
@@ -132,12 +130,17 @@ export class StripeOps {
 
   free(op: number): void {
     assert(this.kind[op] !== OpKind.free, "an operation is freed once");
+    assert(this.pending[op] === 0, "an operation ends with nothing under way");
+    assert(this.bufferBytes[op] === 0, "an operation ends without buffers");
+    assert(this.isMarked[op] === 0, "an operation ends with its bits given back");
+    assert(this.waitNext[op] === NONE, "an operation that ends has given up its stripe");
     this.kind[op] = OpKind.free;
     this.list.give(op);
   }
 
-  /** Takes the stripe's lock for `op`, or queues it. True when it has the lock now. */
-  lock(op: number): boolean {
+  /** Takes the stripe for `op`, or queues it. True when `op` holds it now. */
+  hold(op: number): boolean {
+    assert(this.kind[op] !== OpKind.free, "whoever takes a stripe is in use");
     const stripe = this.stripe[op]!;
     const bucket = stripe % BUCKETS;
     for (let owner = this.buckets[bucket]!; owner !== NONE; owner = this.hashNext[owner]!) {
@@ -153,15 +156,15 @@ export class StripeOps {
     return true;
   }
 
-  /** The operation that has the lock of a stripe, or -1. */
+  /** The operation that holds a stripe, or -1. */
   ownerOf(stripe: number): number {
     let owner = this.buckets[stripe % BUCKETS]!;
     while (owner !== NONE && this.stripe[owner] !== stripe) owner = this.hashNext[owner]!;
     return owner;
   }
 
-  /** Gives the lock of `op` to the next in line, which is the answer; -1 when nobody waits. */
-  unlock(op: number): number {
+  /** Gives the stripe of `op` to the next in line, which is the answer; -1 when nobody waits. */
+  giveUp(op: number): number {
     const bucket = this.stripe[op]! % BUCKETS;
     const next = this.waitNext[op]!;
     const hashNext = this.hashNext[op]!;
@@ -173,7 +176,7 @@ export class StripeOps {
     let previous = NONE;
     let owner = this.buckets[bucket]!;
     while (owner !== op) {
-      assert(owner !== NONE, "an unlocked operation held the lock");
+      assert(owner !== NONE, "who gives up a stripe holds it");
       previous = owner;
       owner = this.hashNext[owner]!;
     }
@@ -186,6 +189,8 @@ export class StripeOps {
 
   /** Moves the writes that wait right behind `leader` into its chain of parts. */
   mergeWaitingWrites(leader: number): void {
+    assert(this.kind[leader] === OpKind.write, "only writes are merged");
+    assert(this.mergeNext[leader] === NONE, "a plan is merged once");
     let count = 1;
     let boundaries = this.boundariesOf(leader);
     let last = leader;

@@ -5,50 +5,68 @@
  * A segment's buffers lie one after the other, each as long as its column: parity, then the chunks
  * that were read in the order of their data index, then a recovered one (plan.ts).
  */
+import { assert } from "../../base/assert.ts";
 import { countBits, hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import { PARITY_SOURCES_MAX, type ParityKernels } from "../../parity/kernels.ts";
+import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
+import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
 import type { StripeOps } from "./ops.ts";
 import { bufferIndexOf, Strategy, type StrategyCode } from "./plan.ts";
 import type { SegmentTable } from "./segments.ts";
 
+interface ParityParts {
+  readonly environment: EngineEnvironment;
+  readonly geometry: Geometry;
+  readonly ops: StripeOps;
+  readonly segments: SegmentTable;
+}
+
 export class StripeParity {
-  private readonly kernels: ParityKernels;
-  private readonly geometry: Geometry;
-  private readonly ops: StripeOps;
-  private readonly segments: SegmentTable;
+  private readonly parts: ParityParts;
   private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
-  constructor(options: {
-    kernels: ParityKernels;
-    geometry: Geometry;
-    ops: StripeOps;
-    segments: SegmentTable;
-  }) {
-    this.kernels = options.kernels;
-    this.geometry = options.geometry;
-    this.ops = options.ops;
-    this.segments = options.segments;
+  constructor(parts: ParityParts) {
+    this.parts = parts;
+  }
+
+  /** Takes all that an operation needs at once. False: there is no memory for it now. */
+  reserve(op: number): boolean {
+    const { ops, environment } = this.parts;
+    const bytes = ops.bufferBytes[op]!;
+    if (bytes === 0) return true;
+    const address = environment.enginePool.allocate(bytes);
+    if (address === 0) return false;
+    assert(ops.pending[op] === 0, "buffers are taken before any request is under way");
+    ops.bufferAddress[op] = address;
+    return true;
+  }
+
+  /** No request uses them any more. */
+  free(op: number): void {
+    const { ops, environment } = this.parts;
+    const bytes = ops.bufferBytes[op]!;
+    if (bytes > 0) environment.enginePool.free(ops.bufferAddress[op]!, bytes);
+    ops.bufferBytes[op] = 0;
   }
 
   private columnBytes(slot: number): number {
-    return (this.segments.toRow[slot]! - this.segments.fromRow[slot]!) * ROW_BYTES;
+    return (this.parts.segments.toRow[slot]! - this.parts.segments.fromRow[slot]!) * ROW_BYTES;
   }
 
   parityAddress(op: number, slot: number): number {
-    return this.ops.bufferAddress[op]! + this.segments.bufferOffset[slot]!;
+    return this.parts.ops.bufferAddress[op]! + this.parts.segments.bufferOffset[slot]!;
   }
 
   bufferAddress(op: number, slot: number, dataIndex: number): number {
-    const { segments } = this;
+    const { segments } = this.parts;
     const strategy = segments.strategy[slot] as StrategyCode;
     const index = bufferIndexOf(strategy, segments.readMask[slot]!, dataIndex);
     return this.parityAddress(op, slot) + index * this.columnBytes(slot);
   }
 
   private recoveredAddress(op: number, slot: number): number {
-    const index = 1 + countBits(this.segments.readMask[slot]!);
+    const index = 1 + countBits(this.parts.segments.readMask[slot]!);
     return this.parityAddress(op, slot) + index * this.columnBytes(slot);
   }
 
@@ -57,7 +75,8 @@ export class StripeParity {
    * is wanted, or 0; a segment that modifies all chunks has none.
    */
   computeSegment(op: number, slot: number, partialParity: number): void {
-    const { segments } = this;
+    const { segments } = this.parts;
+    assert(segments.touched[slot] !== 0, "what is computed is about to be written");
     const strategy = segments.strategy[slot];
     if (strategy === Strategy.recoverWrite) this.recoverMissing(op, slot);
     if (segments.partial[slot] !== 0) this.completePartialRows(op, slot);
@@ -69,11 +88,12 @@ export class StripeParity {
 
   /** The old content of the missing chunk: the XOR of all others and the old parity. */
   private recoverMissing(op: number, slot: number): void {
+    assert(this.parts.ops.missing[op]! >= 0, "a data chunk is missing");
     const { sources } = this;
-    const readMask = this.segments.readMask[slot]!;
+    const readMask = this.parts.segments.readMask[slot]!;
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (!hasBit(readMask, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -83,20 +103,21 @@ export class StripeParity {
 
   /** Puts the old bytes around the new ones in rows that are written in part. */
   private completePartialRows(op: number, slot: number): void {
-    const { segments, ops } = this;
+    const { segments, ops } = this.parts;
     const partial = segments.partial[slot]!;
     const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    assert(segments.toRow[slot] === row + 1, "a row that is written in part is alone");
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (!hasBit(partial, dataIndex)) continue;
       const old = hasBit(segments.readMask[slot]!, dataIndex)
         ? this.bufferAddress(op, slot, dataIndex)
         : this.recoveredAddress(op, slot);
       const part = segments.partAt(op, dataIndex, row);
-      const rowStart = dataIndex * this.geometry.chunkBytes + row * ROW_BYTES;
+      const rowStart = dataIndex * this.parts.geometry.chunkBytes + row * ROW_BYTES;
       const from = Math.max(0, ops.within[part]! - rowStart);
       const to = Math.min(ROW_BYTES, ops.within[part]! + ops.bytes[part]! - rowStart);
       const target = segments.dataAddress(op, dataIndex, row);
-      const { kernels } = this;
+      const { kernels } = this.parts.environment;
       if (from > 0) kernels.copy(target, old, from);
       if (to < ROW_BYTES) kernels.copy(target + to, old + to, ROW_BYTES - to);
     }
@@ -104,14 +125,15 @@ export class StripeParity {
 
   /** Parity = XOR of all data, new where touched and old elsewhere. */
   private computeParity(op: number, slot: number): void {
-    const { segments, sources } = this;
+    const { segments } = this.parts;
+    const { sources } = this;
     const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       sources[dataIndex] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)
         : this.bufferAddress(op, slot, dataIndex);
     }
-    this.xor(this.parityAddress(op, slot), this.geometry.dataCount, slot);
+    this.xor(this.parityAddress(op, slot), this.parts.geometry.dataCount, slot);
   }
 
   /**
@@ -119,12 +141,13 @@ export class StripeParity {
    * between them is the partial parity.
    */
   private modifyParity(op: number, slot: number, partialParity: number): void {
-    const { segments, sources } = this;
+    const { segments } = this.parts;
+    const { sources } = this;
     const touched = segments.touched[slot]!;
     const parity = this.parityAddress(op, slot);
     sources[0] = parity;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (!hasBit(touched, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -136,9 +159,9 @@ export class StripeParity {
 
   /** Partial parity = XOR of the chunks that stay; parity = that XOR the new data. */
   private computeBoth(op: number, slot: number, partialParity: number): void {
-    const touched = this.segments.touched[slot]!;
+    const touched = this.parts.segments.touched[slot]!;
     let count = 0;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (hasBit(touched, dataIndex)) continue;
       this.sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -149,11 +172,12 @@ export class StripeParity {
 
   /** Parity = what lies at `source` XOR the new data. */
   private addTouched(op: number, slot: number, source: number): void {
-    const { segments, sources } = this;
+    const { segments } = this.parts;
+    const { sources } = this;
     const row = segments.fromRow[slot]!;
     sources[0] = source;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       sources[count] = segments.dataAddress(op, dataIndex, row);
       count += 1;
@@ -162,13 +186,15 @@ export class StripeParity {
   }
 
   reconstruct(op: number, slot: number): void {
-    const { segments, sources } = this;
+    const { segments } = this.parts;
+    const { sources } = this;
     const row = segments.fromRow[slot]!;
     // As planned: another member may have failed since, and this read is still right.
-    const missing = this.ops.missing[op]!;
+    const missing = this.parts.ops.missing[op]!;
+    assert(missing >= 0, "a data chunk is missing");
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
       if (dataIndex === missing) continue;
       sources[count] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)
@@ -176,10 +202,11 @@ export class StripeParity {
       count += 1;
     }
     const target = segments.dataAddress(op, missing, row);
-    this.kernels.xor(target, sources, count, this.columnBytes(slot));
+    this.parts.environment.kernels.xor(target, sources, count, this.columnBytes(slot));
   }
 
   private xor(target: number, count: number, slot: number): void {
-    this.kernels.xor(target, this.sources, count, this.columnBytes(slot));
+    assert(count > 0 && count <= this.sources.length, "there are as many sources as chunks");
+    this.parts.environment.kernels.xor(target, this.sources, count, this.columnBytes(slot));
   }
 }

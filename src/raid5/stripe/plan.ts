@@ -18,6 +18,7 @@
  * Pure: enumerated in test/unit/raid5/plan.test.ts against a model of the stripe.
  */
 
+import { assert } from "../../base/assert.ts";
 import {
   countBits,
   firstBits,
@@ -61,6 +62,9 @@ export interface SegmentShape {
 
 export function chooseWriteStrategy(shape: SegmentShape): StrategyCode {
   const { dataCount, touched, partial, missing } = shape;
+  assert(touched !== 0, "a segment that is planned is touched");
+  assert(without(partial, touched) === 0, "what is touched in part is touched");
+  assert(missing < dataCount, "a missing chunk is one of the stripe");
   if (missing === PARITY_MISSING) return Strategy.dataOnly;
   if (missing === NONE_MISSING) {
     if (!shape.isInSync) return Strategy.reconstructWrite;
@@ -120,6 +124,7 @@ export function bufferCountOf(strategy: StrategyCode, readMask: number): number 
 
 /** Which buffer of the segment holds the old content of data chunk `dataIndex`. */
 export function bufferIndexOf(strategy: StrategyCode, readMask: number, dataIndex: number): number {
+  assert(hasBit(readMask, dataIndex), "only what was read has a buffer");
   const rank = countBits(intersection(readMask, firstBits(dataIndex)));
   return strategy === Strategy.dataOnly ? rank : rank + 1;
 }

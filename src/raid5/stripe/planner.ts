@@ -17,13 +17,11 @@ import {
   withBit,
 } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import { PPL_ENTRIES_MAX, type PplEntry, setPplEntry } from "../../md/ppl.ts";
+import { PPL_ENTRIES_MAX } from "../../md/ppl.ts";
 import type { PplUnitBuilder } from "../../md/ppl-builder.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
-import { OpKind, type StripeOps } from "./ops.ts";
-import type { StripeParity } from "./parity.ts";
+import type { PplSource } from "../policy/ppl-users.ts";
+import { OpKind } from "./ops.ts";
+import type { StripeParts } from "./parts.ts";
 import {
   bufferCountOf,
   chooseWriteStrategy,
@@ -35,15 +33,9 @@ import {
   type StrategyCode,
 } from "./plan.ts";
 import { type PplUnitLimits, takePplUnit } from "./ppl-units.ts";
-import type { SegmentTable } from "./segments.ts";
 
-export class StripePlanner {
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly ops: StripeOps;
-  private readonly segments: SegmentTable;
-  private readonly parity: StripeParity;
-  private readonly policy: WritePolicy;
+export class StripePlanner implements PplSource {
+  private readonly parts: StripeParts;
   private readonly shape: SegmentShape;
   private readonly unitLimits: { -readonly [K in keyof PplUnitLimits]: PplUnitLimits[K] };
   private readonly extent = {
@@ -53,80 +45,58 @@ export class StripePlanner {
     firstDataIndex: 0,
     dataCount: 0,
   };
-  private readonly entry: PplEntry = {
-    dataSector: 0,
-    partialParityBytes: 0,
-    dataBytes: 0,
-    parityRole: 0,
-    checksum: 0,
-  };
 
-  constructor(options: {
-    geometry: Geometry;
-    members: MemberSet;
-    ops: StripeOps;
-    segments: SegmentTable;
-    parity: StripeParity;
-    policy: WritePolicy;
-  }) {
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.ops = options.ops;
-    this.segments = options.segments;
-    this.parity = options.parity;
-    this.policy = options.policy;
-    this.unitLimits = {
-      dataCount: options.geometry.dataCount,
-      partialParityRowsMax: 0,
-      entriesMax: PPL_ENTRIES_MAX,
-    };
-    this.shape = {
-      dataCount: options.geometry.dataCount,
-      touched: 0,
-      partial: 0,
-      missing: NONE_MISSING,
-      isInSync: true,
-    };
+  constructor(parts: StripeParts) {
+    this.parts = parts;
+    const { dataCount } = parts.geometry;
+    this.unitLimits = { dataCount, partialParityRowsMax: 0, entriesMax: PPL_ENTRIES_MAX };
+    this.shape = { dataCount, touched: 0, partial: 0, missing: NONE_MISSING, isInSync: true };
   }
 
   /** What of the plan is written next: all of it, unless it is logged. */
   takeUnit(op: number): void {
-    const { segments, ops, unitLimits } = this;
+    assert(this.parts.ops.kind[op] === OpKind.write, "only writes have units");
+    const { segments, ops } = this.parts;
+    const { unitLimits } = this;
     const stripe = ops.stripe[op]!;
-    const parityRole = this.geometry.parityRole(stripe);
+    const parityRole = this.parts.geometry.parityRole(stripe);
     const isLogged =
-      this.policy.logs !== null && !hasBit(this.members.unavailableRoles(stripe), parityRole);
+      this.parts.policy.logs !== null &&
+      !hasBit(this.parts.members.unavailableRoles(stripe), parityRole);
     if (!isLogged) {
       segments.putBack(op);
       return;
     }
     const missing = this.missingInReplay(stripe);
     ops.unitMissing[op] = missing;
-    unitLimits.partialParityRowsMax = this.policy.logs!.partialParityRowsMax;
+    unitLimits.partialParityRowsMax = this.parts.policy.logs!.partialParityRowsMax;
     takePplUnit(segments, op, missing, unitLimits);
   }
 
   /** The data chunks, as bits. */
   private missingInReplay(stripe: number): number {
-    const roles = this.members.rolesMissingInReplay(stripe);
+    const roles = this.parts.members.rolesMissingInReplay(stripe);
     if (roles === 0) return 0;
     let bits = 0;
-    for (let dataIndex = 0; dataIndex < this.geometry.dataCount; dataIndex += 1) {
-      if (hasBit(roles, this.geometry.dataRole(stripe, dataIndex))) bits = withBit(bits, dataIndex);
+    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+      if (hasBit(roles, this.parts.geometry.dataRole(stripe, dataIndex)))
+        bits = withBit(bits, dataIndex);
     }
     return bits;
   }
 
   private partialParityBytesOf(slot: number): number {
-    const { segments } = this;
+    const { segments } = this.parts;
     const touched = segments.touched[slot]!;
-    if (touched === 0 || touched === firstBits(this.geometry.dataCount)) return 0;
+    if (touched === 0 || touched === firstBits(this.parts.geometry.dataCount)) return 0;
     return (segments.toRow[slot]! - segments.fromRow[slot]!) * ROW_BYTES;
   }
 
   /** Chooses each segment's strategy and lays out its buffers. False: it cannot be done. */
   plan(op: number): boolean {
-    const { ops, segments, members, shape } = this;
+    assert(this.parts.ops.bufferBytes[op] === 0, "a plan begins without buffers");
+    const { ops, segments, members } = this.parts;
+    const { shape } = this;
     const stripe = ops.stripe[op]!;
     const isWrite = ops.kind[op] === OpKind.write;
     const unavailable = union(members.unavailableRoles(stripe), ops.excluded[op]!);
@@ -155,6 +125,7 @@ export class StripePlanner {
       segments.bufferOffset[slot] = bufferBytes;
       bufferBytes += bufferCountOf(strategy, readMask) * columnBytes;
     }
+    assert(!isWrite || bufferBytes > 0 || shape.missing < 0, "new parity has its buffer");
     ops.bufferBytes[op] = bufferBytes;
     ops.missing[op] = shape.missing;
     return true;
@@ -162,13 +133,13 @@ export class StripePlanner {
 
   private writeStrategy(op: number, stripe: number): StrategyCode {
     const { shape } = this;
-    const parityRole = this.geometry.parityRole(stripe);
+    const parityRole = this.parts.geometry.parityRole(stripe);
     const isParityUnreadable =
       shape.missing === PARITY_MISSING &&
-      !hasBit(this.members.unavailableRoles(stripe), parityRole);
+      !hasBit(this.parts.members.unavailableRoles(stripe), parityRole);
     if (!isParityUnreadable) return chooseWriteStrategy(shape);
     // The parity's member is there, only its old content is not: compute it anew from all data.
-    assert(hasBit(this.ops.excluded[op]!, parityRole), "an unreadable parity is excluded");
+    assert(hasBit(this.parts.ops.excluded[op]!, parityRole), "an unreadable parity is excluded");
     shape.missing = NONE_MISSING;
     shape.isInSync = false;
     const strategy = chooseWriteStrategy(shape);
@@ -181,7 +152,7 @@ export class StripePlanner {
     let missingTouched = 0;
     for (let dataIndex = 0; dataIndex < shape.dataCount; dataIndex += 1) {
       if (!hasBit(shape.touched, dataIndex)) continue;
-      if (hasBit(unavailable, this.geometry.dataRole(stripe, dataIndex))) {
+      if (hasBit(unavailable, this.parts.geometry.dataRole(stripe, dataIndex))) {
         missingTouched += 1;
       }
     }
@@ -194,26 +165,26 @@ export class StripePlanner {
   private missingIndex(stripe: number, unavailable: number): number {
     if (unavailable === 0) return NONE_MISSING;
     const role = highestBit(unavailable);
-    const dataIndex = this.geometry.dataIndexOf(stripe, role);
+    const dataIndex = this.parts.geometry.dataIndexOf(stripe, role);
     return dataIndex < 0 ? PARITY_MISSING : dataIndex;
   }
 
   private isProven(stripe: number, slot: number): boolean {
-    const rows = this.members.provenRows;
+    const rows = this.parts.members.provenRows;
     if (rows === null) return false;
-    const firstRow = stripe * (this.geometry.chunkBytes / ROW_BYTES);
+    const firstRow = stripe * (this.parts.geometry.chunkBytes / ROW_BYTES);
     return rows.hasRange(
-      firstRow + this.segments.fromRow[slot]!,
-      firstRow + this.segments.toRow[slot]!,
+      firstRow + this.parts.segments.fromRow[slot]!,
+      firstRow + this.parts.segments.toRow[slot]!,
     );
   }
 
   /** After a write: rows whose parity is known to be right from now on. */
   noteProven(op: number): void {
-    const { ops, segments, members } = this;
+    const { ops, segments, members } = this.parts;
     const stripe = ops.stripe[op]!;
     if (members.provenRows === null || members.isInSync(stripe)) return;
-    const firstRow = stripe * (this.geometry.chunkBytes / ROW_BYTES);
+    const firstRow = stripe * (this.parts.geometry.chunkBytes / ROW_BYTES);
     const first = segments.first(op);
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       const strategy = segments.strategy[slot];
@@ -229,7 +200,7 @@ export class StripePlanner {
   // The log ----------------------------------------------------------------------------------
 
   entryCount(op: number): number {
-    const { segments } = this;
+    const { segments } = this.parts;
     let count = 0;
     const first = segments.first(op);
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
@@ -239,7 +210,7 @@ export class StripePlanner {
   }
 
   partialParityBytes(op: number): number {
-    const { segments } = this;
+    const { segments } = this.parts;
     let bytes = 0;
     const first = segments.first(op);
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
@@ -250,27 +221,25 @@ export class StripePlanner {
 
   /** False: a member has left or come since, and the unit could not be replayed as it was cut. */
   isUnitAsCut(op: number): boolean {
-    return this.missingInReplay(this.ops.stripe[op]!) === this.ops.unitMissing[op];
+    return this.missingInReplay(this.parts.ops.stripe[op]!) === this.parts.ops.unitMissing[op];
   }
 
   /** Computes parity, and puts the partial parity where the log has it. */
   addEntries(op: number, unit: PplUnitBuilder): void {
-    const { segments, extent, entry } = this;
-    extent.stripe = this.ops.stripe[op]!;
+    const { segments } = this.parts;
+    const { extent } = this;
+    extent.stripe = this.parts.ops.stripe[op]!;
     const first = segments.first(op);
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       const touched = segments.touched[slot]!;
       if (touched === 0) continue;
-      const bytes = this.partialParityBytesOf(slot);
-      const address = bytes === 0 ? 0 : unit.partialParityAddress;
-      this.parity.computeSegment(op, slot, address);
+      const address = this.partialParityBytesOf(slot) === 0 ? 0 : unit.partialParityAddress;
+      this.parts.parity.computeSegment(op, slot, address);
       extent.firstRow = segments.fromRow[slot]!;
       extent.rowCount = segments.toRow[slot]! - segments.fromRow[slot]!;
       extent.firstDataIndex = lowestBit(touched);
       extent.dataCount = countBits(touched);
-      setPplEntry(entry, extent, this.geometry);
-      if (bytes > 0) entry.checksum = unit.partialParityChecksum(bytes);
-      unit.addEntry(entry);
+      unit.addExtent(extent);
     }
   }
 }

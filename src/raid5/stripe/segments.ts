@@ -79,6 +79,7 @@ export class SegmentTable {
     for (let index = 0; index + 1 < this.boundaryCount; index += 1) {
       const fromRow = this.boundaries[index]!;
       const toRow = this.boundaries[index + 1]!;
+      assert(fromRow < toRow && toRow <= this.rowsPerChunk, "a segment lies within its chunk");
       const slot = base + count;
       this.fromRow[slot] = fromRow;
       this.toRow[slot] = toRow;
@@ -90,6 +91,7 @@ export class SegmentTable {
       if (this.touched[slot] !== 0) count += 1;
     }
     assert(count <= SEGMENTS_PER_OP - SPLITS_MAX, "the segments fit in the table");
+    assert(count > 0, "an operation touches a row");
     this.count[leader] = count;
   }
 
@@ -128,6 +130,7 @@ export class SegmentTable {
 
   /** Cuts a segment in two, so that it keeps `rows` rows; the rest follows it. */
   split(leader: number, slot: number, rows: number): void {
+    assert(rows > 0, "the first half has rows");
     const end = this.first(leader) + this.count[leader]!;
     assert(this.count[leader]! < SEGMENTS_PER_OP, "the segments fit in the table");
     for (let move = end; move > slot; move -= 1) {
@@ -151,6 +154,7 @@ export class SegmentTable {
     const rowStart = (dataIndex * this.rowsPerChunk + row) * ROW_BYTES;
     const from = Math.max(0, this.ops.within[part]! - rowStart);
     const to = Math.min(ROW_BYTES, this.ops.within[part]! + this.ops.bytes[part]! - rowStart);
+    assert(from < to, "a part has sectors in each row that it touches");
     const below = firstBits(Math.floor(from / SECTOR_BYTES));
     return without(firstBits(Math.ceil(to / SECTOR_BYTES)), below);
   }
@@ -197,6 +201,7 @@ export class SegmentTable {
     let index = this.boundaryCount;
     while (index > 0 && boundaries[index - 1]! > row) index -= 1;
     if (index > 0 && boundaries[index - 1] === row) return;
+    assert(this.boundaryCount < boundaries.length, "merging keeps to its limit of boundaries");
     for (let move = this.boundaryCount; move > index; move -= 1) {
       boundaries[move] = boundaries[move - 1]!;
     }

@@ -8,6 +8,7 @@
  * The first `MISMATCH_RANGES_MAX` ranges by place are kept, in whatever order rows are found: once
  * one had to go, nothing at or behind it is listed, so the list is complete up to its end.
  */
+import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 
 export const MISMATCH_RANGES_MAX = 64;
@@ -48,6 +49,7 @@ export class MismatchRanges {
 
   /** `memberByte`: from the begin of a member's data region. Whole sectors; may come twice. */
   note(memberByte: number, bytes: number): void {
+    assert(memberByte % SECTOR_BYTES === 0 && bytes > 0, "whole sectors are noted");
     const first = memberByte / SECTOR_BYTES;
     if (first >= this.limit) return;
     this.merge(first, Math.min(first + bytes / SECTOR_BYTES, this.limit));
@@ -66,5 +68,6 @@ export class MismatchRanges {
     const mergedEnd = isAlone ? end : Math.max(end, this.ends[to - 1]!);
     this.firsts.splice(from, to - from, mergedFirst);
     this.ends.splice(from, to - from, mergedEnd);
+    assert(this.firsts.length === this.ends.length, "each range has an end");
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The member I/O of one piece of a stripe under its lock: at most one request per member at a time,
+ * The member I/O of one piece of a stripe that is held: at most one request per member at a time,
  * and one promise for all of them.
  *
  * A rebuild moves thousands of pieces a second; a promise and a closure for each request of each
@@ -8,31 +8,25 @@
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { ENOSPC } from "../../base/errno.ts";
-import type { Guard } from "../../base/guard.ts";
 import { Outcome } from "../../block/io-error.ts";
 import { Op, type OpCode } from "../../reactor/io-table.ts";
-import type { MemberError } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
+import type { EngineEnvironment, MemberError } from "../environment.ts";
 import {
   Content,
   type IoUser,
   isForRows,
-  type MemberIo,
   Verdict,
   type VerdictCode,
 } from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import type { MemberParts } from "../members/parts.ts";
 
-export interface PieceTools {
-  readonly members: MemberSet;
-  readonly geometry: Geometry;
-  readonly memberIo: MemberIo;
-  readonly guard: Guard;
-  readonly pieceBytes: number;
-}
+type PieceParts = Pick<MemberParts, "geometry" | "members" | "memberIo"> & {
+  readonly environment: Pick<EngineEnvironment, "guard">;
+};
 
 export class PieceIo {
-  private readonly tools: PieceTools;
+  private readonly parts: PieceParts;
+  private readonly pieceBytes: number;
   private readonly op: Uint8Array;
   private readonly user: IoUser;
   private stripe = 0;
@@ -43,10 +37,11 @@ export class PieceIo {
   private verdict: VerdictCode = Verdict.done;
   private resolve: ((error: MemberError | null) => void) | null = null;
 
-  constructor(tools: PieceTools) {
-    this.tools = tools;
-    this.op = new Uint8Array(tools.geometry.memberCount);
-    this.user = tools.memberIo.register(Content.data, (_, verdict, failure) => {
+  constructor(parts: PieceParts, pieceBytes: number) {
+    this.parts = parts;
+    this.pieceBytes = pieceBytes;
+    this.op = new Uint8Array(parts.geometry.memberCount);
+    this.user = parts.memberIo.register(Content.data, (_, __, verdict, failure) => {
       if (failure === null) this.finish();
       else this.fail(failure, verdict);
     });
@@ -63,6 +58,7 @@ export class PieceIo {
 
   /** Moves the piece of one member to or from `address`. */
   start(op: OpCode, role: number, address: number): void {
+    assert(this.left < this.op.length, "one request per member is under way");
     this.left += 1;
     this.op[role] = op;
     this.submit(role, address);
@@ -83,7 +79,7 @@ export class PieceIo {
 
   /** The error of a member that is not there (any more). */
   goneError(op: OpCode, role: number): MemberError {
-    const { pieceBytes: bytes } = this.tools;
+    const { pieceBytes: bytes } = this;
     return { role, op, outcome: Outcome.memberLost, errno: 0, offset: this.offset(role), bytes };
   }
 
@@ -93,19 +89,20 @@ export class PieceIo {
   }
 
   private submit(role: number, address: number): void {
-    const { members, memberIo, pieceBytes } = this.tools;
+    const { pieceBytes } = this;
+    const { members, memberIo } = this.parts;
     const op = this.op[role] as OpCode;
     if (!members.isPresent(role)) {
       this.fail(this.goneError(op, role), Verdict.gone);
       return;
     }
     if (!memberIo.start(this.user, op, role, this.place, pieceBytes, address, role, 0)) {
-      inBackground(this.submitLater(role, address), this.tools.guard);
+      inBackground(this.submitLater(role, address), this.parts.environment.guard);
     }
   }
 
   private async submitLater(role: number, address: number): Promise<void> {
-    await this.tools.memberIo.untilRoom();
+    await this.parts.memberIo.untilRoom();
     this.submit(role, address);
   }
 
@@ -129,11 +126,11 @@ export class PieceIo {
 
   /** Byte of the members' data regions that the piece begins at. */
   private get place(): number {
-    return this.stripe * this.tools.geometry.chunkBytes + this.column;
+    return this.stripe * this.parts.geometry.chunkBytes + this.column;
   }
 
   /** Byte of the member's device. */
   private offset(role: number): number {
-    return this.tools.members.dataOffset[role]! + this.place;
+    return this.parts.members.dataOffset[role]! + this.place;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What rebuild, resync and scrub do with one stripe, under its lock.
+ * What rebuild, resync and scrub do with one stripe that is held for it.
  *
  * | work    | reads                | then                                                  |
  * |---------|----------------------|-------------------------------------------------------|
@@ -10,17 +10,18 @@
  *
  * Rows on a bad-block log are tried again one by one (row-cure.ts); what stays lost is counted.
  *
- * A long chunk is worked through in pieces, so that the buffers stay small; the lock is held for
+ * A long chunk is worked through in pieces, so that the buffers stay small; the hold is on
  * the whole stripe, because a stripe is either done or not.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { StripeEngine } from "../engine.ts";
-import type { EngineEnvironment, MemberError } from "../environment.ts";
+import type { MemberError } from "../environment.ts";
 import type { MismatchRanges } from "./mismatch-ranges.ts";
-import { PieceIo, type PieceTools } from "./piece-io.ts";
+import { PieceIo } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
 export const SYNC_PIECE_BYTES = 128 * 1024;
@@ -56,37 +57,28 @@ const DONE: StripeResult = { kind: "done", mismatchBytes: 0 };
 
 export class StripeSync {
   private readonly engine: StripeEngine;
-  private readonly environment: EngineEnvironment;
-  private readonly tools: PieceTools;
   private readonly idlePieces: PieceIo[] = [];
   private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
-  constructor(options: {
-    engine: StripeEngine;
-    environment: EngineEnvironment;
-  }) {
-    this.engine = options.engine;
-    this.environment = options.environment;
-    const { members, geometry, memberIo } = options.engine;
-    const { pieceBytes } = this;
-    const { guard } = options.environment;
-    this.tools = { members, geometry, memberIo, pieceBytes, guard };
+  constructor(engine: StripeEngine) {
+    this.engine = engine;
   }
 
   get pieceBytes(): number {
-    return Math.min(this.engine.geometry.chunkBytes, SYNC_PIECE_BYTES);
+    return Math.min(this.engine.parts.geometry.chunkBytes, SYNC_PIECE_BYTES);
   }
 
   /** Bytes of buffer that one stripe under work needs. */
   get bufferBytes(): number {
-    return this.pieceBytes * this.engine.geometry.memberCount;
+    return this.pieceBytes * this.engine.parts.geometry.memberCount;
   }
 
-  /** Fills the target's chunk of a stripe. The caller has the lock, and marks the stripe done. */
+  /** Fills the target's chunk of a stripe. The caller holds it, and marks the stripe done. */
   async rebuild(stripe: number, target: number, buffer: number): Promise<StripeResult> {
+    this.checkHeld(stripe);
     const io = this.takePiece();
     let error: MemberError | null = null;
-    const { chunkBytes } = this.engine.geometry;
+    const { chunkBytes } = this.engine.parts.geometry;
     for (let column = 0; column < chunkBytes && error === null; column += this.pieceBytes) {
       io.begin(stripe, column);
       if (!this.hasBadRows(stripe, column)) {
@@ -105,7 +97,7 @@ export class StripeSync {
     buffer: number,
   ): Promise<MemberError | null> {
     let count = 0;
-    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.engine.parts.geometry.memberCount; role += 1) {
       if (role === target) continue;
       io.start(Op.read, role, buffer + count * this.pieceBytes);
       count += 1;
@@ -150,8 +142,9 @@ export class StripeSync {
     buffer: number,
     findings: ScrubFindings | null = null,
   ): Promise<StripeResult> {
+    this.checkHeld(stripe);
     const io = this.takePiece();
-    const { chunkBytes } = this.engine.geometry;
+    const { chunkBytes } = this.engine.parts.geometry;
     let mismatchBytes = 0;
     for (let column = 0; column < chunkBytes; column += this.pieceBytes) {
       io.begin(stripe, column);
@@ -174,7 +167,7 @@ export class StripeSync {
   ): Promise<number | MemberError> {
     const { stripe, column } = part;
     // A member that is being rebuilt has nothing to compare here.
-    if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
+    if (this.engine.parts.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
     if (!this.hasBadRows(stripe, column)) {
       const result = await this.comparePiece(io, part, buffer);
       if (typeof result === "number" || !io.isForRows) return result;
@@ -189,14 +182,14 @@ export class StripeSync {
     buffer: number,
   ): Promise<number | MemberError> {
     const { stripe, mode } = part;
-    for (let role = 0; role < this.engine.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.engine.parts.geometry.memberCount; role += 1) {
       io.start(Op.read, role, buffer + role * this.pieceBytes);
     }
     const failed = await io.wait();
     if (failed !== null) return failed;
     const found = this.countMismatch(part, buffer);
     if (found === 0 || mode === "check") return found;
-    if (this.engine.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
+    if (this.engine.parts.members.unavailableRoles(stripe) !== 0) return io.goneError(Op.read, 0);
     this.startParity(io, stripe, buffer);
     return (await io.wait()) ?? found;
   }
@@ -204,7 +197,8 @@ export class StripeSync {
   /** A piece with bad sectors, row by row: those are cured first. */
   private async compareRows(io: PieceIo, part: ComparedPart): Promise<number | MemberError> {
     const { stripe, column, mode } = part;
-    const { rows, members } = this.engine;
+    const { rows } = this.engine;
+    const { members } = this.engine.parts;
     const buffers = await rows.takeBuffers();
     let mismatchBytes = 0;
     for (let byte = 0; byte < this.pieceBytes && members.degradedCount === 0; byte += ROW_BYTES) {
@@ -220,17 +214,23 @@ export class StripeSync {
     }
     buffers.give();
     if (members.degradedCount > 0) return io.goneError(Op.read, 0);
-    const parityRole = this.engine.geometry.parityRole(stripe);
+    const parityRole = this.engine.parts.geometry.parityRole(stripe);
     const isRefused = mode !== "check" && hasBit(buffers.refused, parityRole);
     return isRefused ? io.refusedError(parityRole) : mismatchBytes;
   }
 
+  private checkHeld(stripe: number): void {
+    const { ops, geometry } = this.engine.parts;
+    assert(ops.ownerOf(stripe) >= 0, "a stripe is worked on while it is held");
+    assert(geometry.chunkBytes % this.pieceBytes === 0, "a chunk is whole pieces");
+  }
+
   private takePiece(): PieceIo {
-    return this.idlePieces.pop() ?? new PieceIo(this.tools);
+    return this.idlePieces.pop() ?? new PieceIo(this.engine.parts, this.pieceBytes);
   }
 
   private hasBadRows(stripe: number, column: number): boolean {
-    const { members } = this.engine;
+    const { members } = this.engine.parts;
     if (!members.hasBadRows) return false;
     const row = column / ROW_BYTES;
     return members.badRoles(stripe, row, row + this.pieceBytes / ROW_BYTES) !== 0;
@@ -238,7 +238,7 @@ export class StripeSync {
 
   /** Computes the parity of the piece in `buffer` and starts to write it. */
   private startParity(io: PieceIo, stripe: number, buffer: number): void {
-    const { geometry } = this.engine;
+    const { geometry } = this.engine.parts;
     const parityRole = geometry.parityRole(stripe);
     const parity = buffer + parityRole * this.pieceBytes;
     let count = 0;
@@ -247,14 +247,14 @@ export class StripeSync {
       this.sources[count] = buffer + role * this.pieceBytes;
       count += 1;
     }
-    this.environment.kernels.xor(parity, this.sources, count, this.pieceBytes);
+    this.engine.parts.environment.kernels.xor(parity, this.sources, count, this.pieceBytes);
     io.start(Op.write, parityRole, parity);
   }
 
   /** Bytes of the rows in which the XOR of all members is not zero. */
   private countMismatch(part: ComparedPart, buffer: number): number {
-    const { memberCount } = this.engine.geometry;
-    const { kernels } = this.environment;
+    const { memberCount } = this.engine.parts.geometry;
+    const { kernels } = this.engine.parts.environment;
     let bytes = 0;
     let row = 0;
     while (row < this.pieceBytes) {
@@ -264,6 +264,7 @@ export class StripeSync {
       const found = kernels.findMismatch(this.sources, memberCount, this.pieceBytes - row);
       if (found < 0) break;
       row += Math.floor(found / ROW_BYTES) * ROW_BYTES;
+      assert(row < this.pieceBytes, "a mismatch lies in the piece");
       this.noteRow(part, row);
       bytes += ROW_BYTES;
       row += ROW_BYTES;
@@ -273,7 +274,7 @@ export class StripeSync {
 
   /** The row `byte` bytes into a part does not match. */
   private noteRow({ stripe, column, findings }: ComparedPart, byte: number): void {
-    const memberByte = stripe * this.engine.geometry.chunkBytes + column + byte;
+    const memberByte = stripe * this.engine.parts.geometry.chunkBytes + column + byte;
     findings?.mismatches.note(memberByte, ROW_BYTES);
   }
 
@@ -283,13 +284,13 @@ export class StripeSync {
     const bytes = this.engine.rows.cures.lostBytes({ stripe, row: (column + byte) / ROW_BYTES });
     if (bytes === 0) return;
     findings.lostBytes += bytes;
-    findings.losses.note(stripe * this.engine.geometry.chunkBytes + column + byte, ROW_BYTES);
+    findings.losses.note(stripe * this.engine.parts.geometry.chunkBytes + column + byte, ROW_BYTES);
   }
 
   private xor(target: number, buffer: number, count: number): void {
     for (let index = 0; index < count; index += 1) {
       this.sources[index] = buffer + index * this.pieceBytes;
     }
-    this.environment.kernels.xor(target, this.sources, count, this.pieceBytes);
+    this.engine.parts.environment.kernels.xor(target, this.sources, count, this.pieceBytes);
   }
 }

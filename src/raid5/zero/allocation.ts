@@ -10,10 +10,11 @@
  *    1   |  0   | zeros were written over whole stripes
  *    1   |  1   | never written since the create on members that read zeros, or punched: durable
  *
- * Why a write may mark its stripes when it is answered, outside of the stripe lock: zeros are
- * marked under the lock, so a write that got the lock later is answered later, and one that got it
+ * Why a write may mark its stripes when it is answered, when it holds its stripe no more: zeros
+ * are marked by who holds it, so a write that got it later is answered later, and one that got it
  * earlier only says "data" where zeros have followed.
  */
+import { assert } from "../../base/assert.ts";
 import type { Geometry } from "../geometry.ts";
 
 /** The numbers of base:allocation in the NBD protocol. */
@@ -49,6 +50,8 @@ export class AllocationMap {
   /** Bytes [offset, offset + bytes) of the array may hold data from now on. */
   noteData(offset: number, bytes: number): void {
     if (bytes === 0) return;
+    const { stripeCount, stripeBytes } = this;
+    assert(offset + bytes <= stripeCount * stripeBytes, "data lies in the array");
     const last = this.regionAt(offset + bytes - 1);
     for (let region = this.regionAt(offset); region <= last; region += 1) {
       this.zeros[region >>> 5]! &= ~(1 << (region & 31));
@@ -56,8 +59,9 @@ export class AllocationMap {
     }
   }
 
-  /** Stripes [first, end) read zeros; the caller holds the locks of all of them. */
+  /** Stripes [first, end) read zeros; the caller has locked them. */
   noteZeros(first: number, end: number, { isHole }: { isHole: boolean }): void {
+    assert(first < end && end <= this.stripeCount, "zeros are of stripes of the array");
     const isToTheEnd = end === this.stripeCount;
     const from = Math.ceil(first / this.regionStripes);
     const to = isToTheEnd ? this.regionCount : Math.floor(end / this.regionStripes);
@@ -87,6 +91,7 @@ export class AllocationMap {
     while (region * regionBytes < limit && this.regionState(region) === state) {
       region += this.wordsAlike(region, state) ? 32 : 1;
     }
+    assert(region * regionBytes > offset, "a state has an end behind its begin");
     return Math.min(limit, region * regionBytes);
   }
 

@@ -1,33 +1,23 @@
 /**
  * Stripes that are being zeroed as a whole, of which a member did not take its zeros: row by row,
- * under the hold of the zeroing and covered by its entry in the log. Some chunks are zeros by now
+ * under the lock of the zeroing and covered by its entry in the log. Some chunks are zeros by now
  * and parity is no one's, so that no write may go by what parity holds until this has been here.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { ParityKernels } from "../../parity/kernels.ts";
-import type { Geometry } from "../geometry.ts";
-import type { MemberSet } from "../members/member-set.ts";
 import type { RowPath, RowPlace } from "../rows/careful-rows.ts";
 import { type ModifiedRow, worse } from "../rows/degraded-rows.ts";
+import type { EngineParts } from "../rows/parts.ts";
 import type { RowBuffers } from "../rows/row-buffers.ts";
 
 export class ZeroRows {
+  private readonly parts: EngineParts;
   private readonly rows: RowPath;
-  private readonly kernels: ParityKernels;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
 
-  constructor(options: {
-    rows: RowPath;
-    kernels: ParityKernels;
-    geometry: Geometry;
-    members: MemberSet;
-  }) {
-    this.rows = options.rows;
-    this.kernels = options.kernels;
-    this.geometry = options.geometry;
-    this.members = options.members;
+  constructor(parts: EngineParts, rows: RowPath) {
+    this.parts = parts;
+    this.rows = rows;
   }
 
   takeBuffers(): Promise<RowBuffers> {
@@ -44,11 +34,12 @@ export class ZeroRows {
    * what it holds stays, and parity is made to fit.
    */
   async write(first: number, end: number, buffers: RowBuffers): Promise<number> {
-    const rowCount = this.geometry.chunkBytes / ROW_BYTES;
-    this.kernels.fill(buffers.old, 0, ROW_BYTES);
+    assert(first < end, "stripes are zeroed");
+    const rowCount = this.parts.geometry.chunkBytes / ROW_BYTES;
+    this.parts.environment.kernels.fill(buffers.old, 0, ROW_BYTES);
     let status = 0;
     for (let stripe = first; stripe < end; stripe += 1) {
-      for (let row = 0; row < rowCount && !this.members.isFailed; row += 1) {
+      for (let row = 0; row < rowCount && !this.parts.members.isFailed; row += 1) {
         status = worse(status, await this.zero({ stripe, row }, buffers));
       }
     }
@@ -56,14 +47,14 @@ export class ZeroRows {
   }
 
   private zero(place: RowPlace, buffers: RowBuffers): Promise<number> {
-    const { geometry, members } = this;
+    const { geometry, members } = this.parts;
     const absent = members.unavailableRoles(place.stripe);
     const modified: ModifiedRow[] = [];
     for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
       const role = geometry.dataRole(place.stripe, dataIndex);
       modified.push({ role, address: buffers.old, isMissing: hasBit(absent, role) });
     }
-    this.kernels.fill(buffers.partialParity, 0, ROW_BYTES);
+    this.parts.environment.kernels.fill(buffers.partialParity, 0, ROW_BYTES);
     return this.rows.degraded.write(place, geometry.parityRole(place.stripe), modified, buffers);
   }
 }

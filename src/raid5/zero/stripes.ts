@@ -19,29 +19,25 @@
  *
  * The parity of zeros is zero, so a stripe is right when all its members read zeros, whatever its
  * parity was before; in a stripe that was not in sync it proves the row (write-rules 1). Holes are
- * punched in data and parity together, with the locks of the stripes held and the array marked
+ * punched in data and parity together, with the stripes locked and the array marked
  * dirty: a crash in between leaves stripes that the resync makes right.
  *
  * A punch that did not work out on one member may have worked on others, so zeros are written over
  * all of them then, also for a trim.
  */
+import { assert } from "../../base/assert.ts";
 import { hasBit, withBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC, EOPNOTSUPP } from "../../base/errno.ts";
 import { KIB, MIB, ROW_BYTES, roundDown } from "../../base/units.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { EngineEnvironment } from "../environment.ts";
-import type { Geometry } from "../geometry.ts";
-import { Content, isForRows, type MemberIo } from "../members/member-io.ts";
-import type { MemberSet } from "../members/member-set.ts";
+import { Content, isForRows } from "../members/member-io.ts";
 import { LOGGED_STRIPES_MAX, type PplTicket } from "../policy/ppl-logs.ts";
-import type { WritePolicy } from "../policy/write-policy.ts";
+import { RequestFlag } from "../request-table.ts";
+import type { EngineParts } from "../rows/parts.ts";
 import type { RowBuffers } from "../rows/row-buffers.ts";
-import { RANGE_STRIPES_MAX, type RangeHold } from "../stripe/range-hold.ts";
+import { RANGE_STRIPES_MAX, type RangeLock } from "../stripe/range-lock.ts";
 import type { AllocationMap } from "./allocation.ts";
 import type { ZeroRows } from "./rows.ts";
-
-/** Flags of a zeroing; the same numbers as FrontFlag. */
-export const ZeroFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
 
 /** `lost`: the flush failed, or the hole may still appear later; the member has to go. */
 export type PunchOutcome = "punched" | "not-punched" | "lost";
@@ -53,12 +49,13 @@ export interface HolePuncher {
   punch(role: number, range: { offset: number; bytes: number }): Promise<PunchOutcome>;
 }
 
-export interface ZeroHost {
-  /** Until every member that has failed is on record, or the array has failed. */
-  untilRecorded(): Promise<void>;
-  /** A write of zeros through the normal path; its status. */
-  write(range: { offset: number; bytes: number; address: number; isFua: boolean }): Promise<number>;
-}
+/** A write of zeros through the normal path; its status. */
+export type WriteZeros = (range: {
+  offset: number;
+  bytes: number;
+  address: number;
+  isFua: boolean;
+}) => Promise<number>;
 
 /** A trim or a zeroing of bytes [offset, offset + bytes) of the array. */
 export interface ZeroRequest {
@@ -70,7 +67,7 @@ export interface ZeroRequest {
 
 /** Zeros of an edge that are under way at a time. */
 const PIECE_BYTES = 256 * KIB;
-/** Zeros that are written to one member while the locks are held. */
+/** Zeros that are written to one member while its stripes are locked. */
 const HELD_WRITE_BYTES = 4 * MIB;
 /** Nothing of these stripes was written: they are zeroed as an edge. */
 const NOT_BEGUN = -1;
@@ -83,60 +80,48 @@ export class StripeZero {
   /** Set by whoever knows what the members are. */
   puncher: HolePuncher = NO_PUNCHER;
   readonly allocation: AllocationMap;
-  private readonly environment: EngineEnvironment;
-  private readonly geometry: Geometry;
-  private readonly members: MemberSet;
-  private readonly memberIo: MemberIo;
-  private readonly range: RangeHold;
-  private readonly policy: WritePolicy;
+  private readonly parts: EngineParts;
+  private readonly lock: RangeLock;
   private readonly rows: ZeroRows;
-  private readonly host: ZeroHost;
+  private readonly write: WriteZeros;
 
   constructor(options: {
-    environment: EngineEnvironment;
-    geometry: Geometry;
-    members: MemberSet;
-    memberIo: MemberIo;
+    parts: EngineParts;
     allocation: AllocationMap;
-    range: RangeHold;
-    policy: WritePolicy;
+    lock: RangeLock;
     rows: ZeroRows;
-    host: ZeroHost;
+    write: WriteZeros;
   }) {
-    this.environment = options.environment;
-    this.geometry = options.geometry;
-    this.members = options.members;
-    this.memberIo = options.memberIo;
+    this.parts = options.parts;
     this.allocation = options.allocation;
-    this.range = options.range;
-    this.policy = options.policy;
+    this.lock = options.lock;
     this.rows = options.rows;
-    this.host = options.host;
+    this.write = options.write;
   }
 
   get canPunch(): boolean {
-    const { members } = this;
+    const { members } = this.parts;
     return this.puncher.canPunch && members.degradedCount === 0 && !members.isFenced;
   }
 
   /** The status of a request that changes nothing, or -1 for one that is to be run. */
   judge({ isTrim, offset, bytes, flags }: ZeroRequest): number {
-    const { stripeBytes } = this.geometry;
+    const { stripeBytes } = this.parts.geometry;
     if (isTrim) {
       const first = Math.ceil(offset / stripeBytes);
       const hasStripe = first < Math.floor((offset + bytes) / stripeBytes);
       return hasStripe && this.canPunch ? -1 : 0;
     }
-    if ((flags & ZeroFlag.fastZero) === 0) return -1;
+    if ((flags & RequestFlag.fastZero) === 0) return -1;
     const isWhole = offset % stripeBytes === 0 && (offset + bytes) % stripeBytes === 0;
-    const isFast = isWhole && this.canPunch && (flags & ZeroFlag.noHole) === 0;
+    const isFast = isWhole && this.canPunch && (flags & RequestFlag.noHole) === 0;
     return isFast ? -1 : EOPNOTSUPP;
   }
 
   /** Runs a request, past the gate: 0, or the errno of the first part that failed. */
   async run(request: ZeroRequest): Promise<number> {
     const { offset, bytes, isTrim } = request;
-    const { stripeBytes } = this.geometry;
+    const { stripeBytes } = this.parts.geometry;
     const end = offset + bytes;
     const first = Math.ceil(offset / stripeBytes);
     const last = Math.floor(end / stripeBytes);
@@ -156,15 +141,15 @@ export class StripeZero {
       }
     }
     // A failed member is recorded in the others before this is acknowledged.
-    await this.host.untilRecorded();
+    await this.parts.records.untilDone();
     return status;
   }
 
   // Edges ------------------------------------------------------------------------------------
 
   private writeEdge(from: number, to: number, { flags }: ZeroRequest): Promise<number> {
-    const isFua = (flags & ZeroFlag.fua) !== 0;
-    const mayStayHole = (flags & ZeroFlag.noHole) === 0;
+    const isFua = (flags & RequestFlag.fua) !== 0;
+    const mayStayHole = (flags & RequestFlag.noHole) === 0;
     return this.writeZeros(from, to, { isFua, mayStayHole });
   }
 
@@ -174,7 +159,7 @@ export class StripeZero {
     to: number,
     { isFua, mayStayHole }: { isFua: boolean; mayStayHole: boolean },
   ): Promise<number> {
-    const { enginePool, kernels } = this.environment;
+    const { enginePool, kernels } = this.parts.environment;
     let address = 0;
     let status = 0;
     for (let offset = from; offset < to && status === 0; ) {
@@ -183,11 +168,12 @@ export class StripeZero {
         offset = pieceEnd;
         continue;
       }
+      assert(pieceEnd > offset, "a piece has bytes");
       if (address === 0) address = await enginePool.take(PIECE_BYTES);
       // Anew for each piece: rows written in part are completed in place.
       kernels.fill(address, 0, PIECE_BYTES);
       const place = { offset, bytes: pieceEnd - offset, address: address + (offset % ROW_BYTES) };
-      status = await this.host.write({ ...place, isFua });
+      status = await this.write({ ...place, isFua });
       offset = pieceEnd;
     }
     if (address !== 0) enginePool.free(address, PIECE_BYTES);
@@ -195,7 +181,7 @@ export class StripeZero {
   }
 
   private isHoleThrough(from: number, to: number): boolean {
-    const { stripeBytes } = this.geometry;
+    const { stripeBytes } = this.parts.geometry;
     for (let stripe = Math.floor(from / stripeBytes); stripe * stripeBytes < to; stripe += 1) {
       if (!this.mayStay(stripe)) return false;
     }
@@ -204,7 +190,7 @@ export class StripeZero {
 
   /** Its zeros are durable, and still there when one member is lost. */
   private mayStay(stripe: number): boolean {
-    const { members } = this;
+    const { members } = this.parts;
     return (
       this.allocation.isHole(stripe) &&
       members.degradedCount === 0 &&
@@ -216,19 +202,23 @@ export class StripeZero {
   // Whole stripes ----------------------------------------------------------------------------
 
   private get groupStripes(): number {
-    const most = this.policy.logs === null ? RANGE_STRIPES_MAX : LOGGED_STRIPES_MAX;
+    const most = this.parts.policy.logs === null ? RANGE_STRIPES_MAX : LOGGED_STRIPES_MAX;
     if (this.canPunch) return most;
-    const fitting = Math.floor(HELD_WRITE_BYTES / this.geometry.chunkBytes);
+    const fitting = Math.floor(HELD_WRITE_BYTES / this.parts.geometry.chunkBytes);
     return Math.max(1, Math.min(most, fitting));
   }
 
   private async zeroGroup(first: number, end: number, request: ZeroRequest): Promise<number> {
-    const { stripeBytes } = this.geometry;
+    const { stripeBytes } = this.parts.geometry;
+    assert(
+      first < end && end - first <= this.groupStripes,
+      "a group fits in the range and the log",
+    );
     const careful: number[] = [];
-    await this.range.take(first, end - first);
+    await this.lock.take(first, end - first);
     let status = await this.zeroHeld(first, end, request, careful);
-    this.range.release();
-    const isFua = (request.flags & ZeroFlag.fua) !== 0;
+    this.lock.release();
+    const isFua = (request.flags & RequestFlag.fua) !== 0;
     for (const stripe of careful) {
       if (status !== 0) return status;
       const from = stripe * stripeBytes;
@@ -244,8 +234,8 @@ export class StripeZero {
     request: ZeroRequest,
     careful: number[],
   ): Promise<number> {
-    const { members } = this;
-    const mayStayHole = (request.flags & ZeroFlag.noHole) === 0;
+    const { members } = this.parts;
+    const mayStayHole = (request.flags & RequestFlag.noHole) === 0;
     let stripe = first;
     while (stripe < end) {
       if (mayStayHole && this.mayStay(stripe)) {
@@ -280,13 +270,14 @@ export class StripeZero {
    * NOT_BEGUN.
    */
   private async zeroRun(first: number, end: number, request: ZeroRequest): Promise<number> {
-    const { logs, intent } = this.policy;
+    assert(first < end, "a run has stripes");
+    const { logs, intent } = this.parts.policy;
     if (request.isTrim && !this.canPunch) return 0;
     let ticket: PplTicket = [];
     if (logs !== null) {
-      const unavailable = this.members.unavailableRoles(first);
+      const unavailable = this.parts.members.unavailableRoles(first);
       if (unavailable !== 0) return NOT_BEGUN;
-      for (let role = 0; role < this.geometry.memberCount; role += 1) {
+      for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
         if (!logs.hasLog(role)) return NOT_BEGUN;
       }
       const logged = await logs.logStripes(first, end);
@@ -298,14 +289,15 @@ export class StripeZero {
       return ENOSPC;
     }
     // With a log a missing member ends it here: see below.
-    if (intent !== null) await this.host.untilRecorded();
-    const isStillWhole = logs === null || this.members.unavailableRoles(first) === 0;
+    if (intent !== null) await this.parts.records.untilDone();
+    const isStillWhole = logs === null || this.parts.members.unavailableRoles(first) === 0;
     const buffers = await this.rows.takeBuffers();
     const status = isStillWhole ? await this.zeroLogged(first, end, request, buffers) : NOT_BEGUN;
     buffers.give();
-    const isWhole = (status === 0 || status === ENOSPC) && !this.members.isFailed;
+    const isWhole = (status === 0 || status === ENOSPC) && !this.parts.members.isFailed;
     const { parked } = buffers;
     this.rows.whenHome(parked, () => intent?.endWrites(first, end, isWhole));
+    assert(ticket.length === 0 || logs !== null, "a ticket is of a log");
     for (const user of ticket) {
       // A parity row that is parked needs the entry in the log of its own member. The other logs go
       // on: who waited in them has stripes that are waited for to bring the row home.
@@ -322,8 +314,8 @@ export class StripeZero {
     request: ZeroRequest,
     buffers: RowBuffers,
   ): Promise<number> {
-    const unavailable = this.members.unavailableRoles(first);
-    const mayPunch = request.isTrim || (request.flags & ZeroFlag.noHole) === 0;
+    const unavailable = this.parts.members.unavailableRoles(first);
+    const mayPunch = request.isTrim || (request.flags & RequestFlag.noHole) === 0;
     if (mayPunch && unavailable === 0 && this.canPunch) {
       if (await this.punchAll(first, end)) {
         this.noteDone(first, end, { isHole: true });
@@ -333,8 +325,8 @@ export class StripeZero {
     } else if (request.isTrim) {
       return 0;
     }
-    if (this.members.isFailed) return EIO;
-    const isFua = (request.flags & ZeroFlag.fua) !== 0;
+    if (this.parts.members.isFailed) return EIO;
+    const isFua = (request.flags & RequestFlag.fua) !== 0;
     const status = await this.writeAll(first, end, isFua, buffers);
     if (status === 0) this.noteDone(first, end, { isHole: false });
     return status;
@@ -342,7 +334,7 @@ export class StripeZero {
 
   private async punchAll(first: number, end: number): Promise<boolean> {
     const answers: Promise<boolean>[] = [];
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
       answers.push(this.punchOne(role, first, end));
     }
     return (await Promise.all(answers)).every((isPunched) => isPunched);
@@ -350,7 +342,7 @@ export class StripeZero {
 
   /** True when the member reads zeros there, or is no member any more. */
   private async punchOne(role: number, first: number, end: number): Promise<boolean> {
-    const { members } = this;
+    const { members } = this.parts;
     const range = this.memberRange(role, first, end);
     const epoch = members.epoch[role];
     const outcome = await this.puncher.punch(role, range);
@@ -358,7 +350,7 @@ export class StripeZero {
     // What waited there for room is zeros now.
     if (outcome === "punched") members.devices[role]?.overlay?.forget(range.offset, range.bytes);
     if (outcome !== "lost") return outcome === "punched";
-    this.memberIo.lose(role, Op.discard, range);
+    this.parts.memberIo.lose(role, Op.discard, range);
     return true;
   }
 
@@ -369,9 +361,9 @@ export class StripeZero {
     isFua: boolean,
     buffers: RowBuffers,
   ): Promise<number> {
-    const unavailable = this.members.unavailableRoles(first);
+    const unavailable = this.parts.members.unavailableRoles(first);
     const writes: Promise<boolean>[] = [];
-    for (let role = 0; role < this.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
       if (hasBit(unavailable, role)) continue;
       writes.push(this.writeOne(role, first, end, isFua));
     }
@@ -386,8 +378,8 @@ export class StripeZero {
     end: number,
     isFua: boolean,
   ): Promise<boolean> {
-    const { chunkBytes } = this.geometry;
-    const verdict = await this.memberIo.move({
+    const { chunkBytes } = this.parts.geometry;
+    const verdict = await this.parts.memberIo.move({
       content: Content.data,
       op: Op.writeZeroes,
       role,
@@ -400,15 +392,16 @@ export class StripeZero {
   }
 
   private memberRange(role: number, first: number, end: number): { offset: number; bytes: number } {
-    const { chunkBytes } = this.geometry;
+    assert(end <= this.parts.geometry.stripeCount, "stripes are of the array");
+    const { chunkBytes } = this.parts.geometry;
     return {
-      offset: this.members.dataOffset[role]! + first * chunkBytes,
+      offset: this.parts.members.dataOffset[role]! + first * chunkBytes,
       bytes: (end - first) * chunkBytes,
     };
   }
 
   private noteDone(first: number, end: number, { isHole }: { isHole: boolean }): void {
-    const { members, geometry } = this;
+    const { members, geometry } = this.parts;
     if (members.isFailed) return;
     this.allocation.noteZeros(first, end, { isHole });
     const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;

@@ -12,9 +12,6 @@ import { blank, lineOf, type Violation } from "./source.ts";
 export const KNOWN_POLLS: ReadonlySet<string> = new Set([
   "src/appliance/nbd/nbd-tls.ts",
   "src/appliance/state/state-store.ts",
-  "src/raid5/engine.ts",
-  "src/raid5/rows/overdue-reads.ts",
-  "src/raid5/rows/parked-rows.ts",
 ]);
 
 const SLEEP = /\bsleep(?:Sync)?\s*\(/g;

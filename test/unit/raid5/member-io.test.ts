@@ -66,7 +66,8 @@ function setUp({
   });
   const answers: Answer[] = [];
   const user = (content: ContentCode) =>
-    memberIo.register(content, (context, verdict, failure) => {
+    memberIo.register(content, (context, role, verdict, failure) => {
+      expect(role).toBe(ROLE);
       answers.push({ context, verdict, failure });
     });
   const replaceDrive = (): void => {

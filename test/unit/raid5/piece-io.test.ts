@@ -49,12 +49,12 @@ function setUp({ capacity = 8 } = {}) {
       throw error;
     },
   };
-  const memberIo = new MemberIo({
-    environment: { table, router, guard },
-    members,
-    memberFailed: (error) => failed.push(error),
-  });
-  const piece = new PieceIo({ members, geometry, memberIo, pieceBytes: PIECE, guard });
+  const environment = { table, router, guard };
+  const memberFailed = (error: MemberError): void => {
+    failed.push(error);
+  };
+  const memberIo = new MemberIo({ environment, members, memberFailed });
+  const piece = new PieceIo({ environment, members, geometry, memberIo }, PIECE);
   piece.begin(5, PIECE);
   return { clock, timers, table, members, devices, failed, piece };
 }

@@ -38,8 +38,8 @@ function checkSegments(parts: readonly Part[], rowsPerChunk: number, dataCount: 
   const ops = new StripeOps(8);
   const table = new SegmentTable(ops, rowsPerChunk);
   const leader = enter(ops, parts[0]!);
-  expect(ops.lock(leader)).toBe(true);
-  for (const part of parts.slice(1)) expect(ops.lock(enter(ops, part))).toBe(false);
+  expect(ops.hold(leader)).toBe(true);
+  for (const part of parts.slice(1)) expect(ops.hold(enter(ops, part))).toBe(false);
   ops.mergeWaitingWrites(leader);
   const merged: Part[] = [];
   for (let op = leader; op >= 0; op = ops.mergeNext[op]!) {
@@ -125,14 +125,14 @@ test("ops: locks: in arrival order, one owner for each stripe", () => {
       if (op < 0) continue;
       const queue = queues.get(stripe) ?? [];
       queues.set(stripe, queue);
-      expect(ops.lock(op)).toBe(queue.length === 0);
+      expect(ops.hold(op)).toBe(queue.length === 0);
       queue.push(op);
     } else {
       const waiting = [...queues.values()].filter((queue) => queue.length > 0);
       if (waiting.length === 0) continue;
       const queue = waiting[nextBelow(random, waiting.length)]!;
       const owner = queue.shift()!;
-      expect(ops.unlock(owner)).toBe(queue[0] ?? -1);
+      expect(ops.giveUp(owner)).toBe(queue[0] ?? -1);
       ops.free(owner);
     }
   }
@@ -144,28 +144,28 @@ test("ops: locks: in arrival order, one owner for each stripe", () => {
 test("ops: merging: writes right behind, other rows, within the limit; a read stops it", () => {
   const ops = new StripeOps(64);
   const leader = enter(ops, { from: 0, to: 4096 });
-  ops.lock(leader);
+  ops.hold(leader);
   const beside = enter(ops, { from: 4096, to: 8192 });
   ops.isFua[beside] = 1;
-  ops.lock(beside);
+  ops.hold(beside);
   const overlapping = enter(ops, { from: 7000, to: 7010 });
-  ops.lock(overlapping);
+  ops.hold(overlapping);
   const behind = enter(ops, { from: 40_960, to: 45_056 });
-  ops.lock(behind);
+  ops.hold(behind);
   ops.mergeWaitingWrites(leader);
   expect(ops.mergeNext[leader]).toBe(beside);
   expect(ops.mergeNext[beside]).toBe(-1);
   // Rule 16: a merged plan is durable if any of its writes must be.
   expect(ops.isFua[leader]).toBe(1);
-  expect(ops.unlock(leader)).toBe(overlapping);
-  expect(ops.unlock(overlapping)).toBe(behind);
-  expect(ops.unlock(behind)).toBe(-1);
+  expect(ops.giveUp(leader)).toBe(overlapping);
+  expect(ops.giveUp(overlapping)).toBe(behind);
+  expect(ops.giveUp(behind)).toBe(-1);
 
   const many = new StripeOps(64);
   const first = enter(many, { from: 0, to: 4096 });
-  many.lock(first);
+  many.hold(first);
   for (let row = 1; row < 60; row += 1) {
-    many.lock(enter(many, { from: row * 4096, to: (row + 1) * 4096 }));
+    many.hold(enter(many, { from: row * 4096, to: (row + 1) * 4096 }));
   }
   many.mergeWaitingWrites(first);
   let count = 0;

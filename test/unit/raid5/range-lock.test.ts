@@ -5,7 +5,7 @@
  */
 import { expect, test } from "bun:test";
 import { OpKind, StripeOps } from "../../../src/raid5/stripe/ops.ts";
-import { RangeHold } from "../../../src/raid5/stripe/range-hold.ts";
+import { RangeLock } from "../../../src/raid5/stripe/range-lock.ts";
 
 function setUp(capacity: number) {
   const ops = new StripeOps(capacity);
@@ -18,22 +18,22 @@ function setUp(capacity: number) {
     else hold();
   };
   const leave = (op: number): void => {
-    const next = ops.unlock(op);
+    const next = ops.giveUp(op);
     ops.free(op);
     if (next >= 0) ready(next);
   };
-  const range = new RangeHold({
+  const range = new RangeLock({
     ops,
     enter: (op, onGranted) => {
       granted.set(op, onGranted);
-      if (ops.lock(op)) ready(op);
+      if (ops.hold(op)) ready(op);
     },
     leave,
   });
   const write = (stripe: number): number => {
     const op = ops.allocate(OpKind.write, stripe);
     expect(op).toBeGreaterThanOrEqual(0);
-    if (ops.lock(op)) ready(op);
+    if (ops.hold(op)) ready(op);
     return op;
   };
   return { ops, range, write, leave, writersReady };
@@ -49,7 +49,7 @@ async function settled(promise: Promise<void>): Promise<boolean> {
   return isDone;
 }
 
-test("range hold: stripes in use: granted when the last owner leaves, writers behind it wait", async () => {
+test("range lock: stripes in use: granted when the last owner leaves, writers behind it wait", async () => {
   const { range, write, leave, writersReady } = setUp(16);
   const before = [write(11), write(13)];
   const taken = range.take(10, 5);
@@ -66,7 +66,7 @@ test("range hold: stripes in use: granted when the last owner leaves, writers be
   expect(writersReady).toContain(behind);
 });
 
-test("range hold: too few operations: takes none, keeps others back, and comes to its turn", async () => {
+test("range lock: too few operations: takes none, keeps others back, and comes to its turn", async () => {
   const { ops, range, write, leave } = setUp(8);
   const writers = [0, 1, 2, 3, 4].map(write);
   const taken = range.take(4, 4);
@@ -79,7 +79,7 @@ test("range hold: too few operations: takes none, keeps others back, and comes t
   expect(await settled(taken)).toBe(true);
 });
 
-test("range hold: two runs that overlap: one after the other, in order", async () => {
+test("range lock: two runs that overlap: one after the other, in order", async () => {
   const { ops, range } = setUp(16);
   const first = range.take(0, 4);
   const second = range.take(2, 4);
