@@ -10,7 +10,14 @@ import {
   type JobStatus,
 } from "../array/protocol.ts";
 import { errnoByName } from "../base/errno.ts";
-import { isPowerOfTwo } from "../base/units.ts";
+import {
+  NEW_ARRAY_CHUNK_BYTES_MAX,
+  NEW_ARRAY_CHUNK_BYTES_MIN,
+  NEW_ARRAY_MEMBERS_MAX,
+  NEW_ARRAY_MEMBERS_MIN,
+  NEW_ARRAY_SPARES_MAX,
+} from "../base/limits.ts";
+import { isPowerOfTwo, KIB } from "../base/units.ts";
 
 const nameRule = "letters, digits, dot, underscore and hyphen only";
 
@@ -67,11 +74,13 @@ export const addDriveBody = z.strictObject({
   direct: z.boolean().default(true),
 });
 
+const CHUNK_KIB_MIN = NEW_ARRAY_CHUNK_BYTES_MIN / KIB;
+const CHUNK_KIB_MAX = NEW_ARRAY_CHUNK_BYTES_MAX / KIB;
 const chunkKib = z
   .int()
-  .min(4)
-  .max(1_024)
-  .refine(isPowerOfTwo, "must be a power of two from 4 to 1024")
+  .min(CHUNK_KIB_MIN)
+  .max(CHUNK_KIB_MAX)
+  .refine(isPowerOfTwo, `must be a power of two from ${CHUNK_KIB_MIN} to ${CHUNK_KIB_MAX}`)
   .default(64);
 
 const consistencyPolicy = z.enum(["resync", "bitmap", "ppl"]);
@@ -81,11 +90,16 @@ const allocate = z
   .default(true)
   .openapi({ description: "Members that are files get all their space now" });
 
+const driveCountRule = `${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`;
+
 export const createArrayBody = z
   .strictObject({
     name: arrayNameSchema,
-    drives: z.array(nameSchema).min(3, "3 to 16 drives").max(16, "3 to 16 drives"),
-    spares: z.array(nameSchema).max(16).default([]),
+    drives: z
+      .array(nameSchema)
+      .min(NEW_ARRAY_MEMBERS_MIN, driveCountRule)
+      .max(NEW_ARRAY_MEMBERS_MAX, driveCountRule),
+    spares: z.array(nameSchema).max(NEW_ARRAY_SPARES_MAX).default([]),
     chunkKiB: chunkKib,
     consistencyPolicy: consistencyPolicy.default("ppl"),
     assumeClean: z.boolean().default(false),

@@ -60,6 +60,7 @@ export async function listenUnix(
     }
     problem = again.ok ? null : again.error;
   };
+  // Polls: a file that is removed tells nobody, least of all where its directory goes with it.
   const timer = setInterval(() => void look(), lookMs);
   return ok({
     close: async () => {

@@ -7,7 +7,8 @@
  * its label or UUID; from here down it is the UUID alone.
  *
  * Order: what a call changes in the state is recorded before the reactor is asked, and taken back
- * where the reactor refuses; so a change that cannot be recorded (507) has changed nothing.
+ * where the reactor refuses (array-standing.ts, export-book.ts); so a change that cannot be
+ * recorded (507) has changed nothing.
  */
 
 import type {
@@ -23,7 +24,9 @@ import type {
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
 import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
+import { FaultInjection } from "./fault-injection.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
@@ -32,8 +35,7 @@ import { CallOrder } from "./state/call-order.ts";
 import type { EventLog } from "./state/event-log.ts";
 import { ExportBook } from "./state/export-book.ts";
 import type { JobBook } from "./state/job-book.ts";
-import { isLabel } from "./state/labels.ts";
-import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state/state.ts";
+import type { ArraySettings } from "./state/state.ts";
 import type { RecordingHealth, StateStore } from "./state/state-store.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
@@ -43,8 +45,6 @@ export interface ArrayPatch extends ArraySettings {
   readonly name?: string;
   readonly consistencyPolicy?: CommandMap["set-array"]["request"]["consistencyPolicy"];
 }
-
-type CreateRequest = Omit<CommandMap["create-array"]["request"], "uuid">;
 
 /** Commands about one array, which calls name by label or UUID. */
 type ArrayCommandOf<K extends CommandKind> = CommandOf<K> & { readonly array: string };
@@ -65,18 +65,18 @@ export interface ApplianceParts {
 const OBSERVE_MS = 50;
 
 export class Appliance {
-  readonly client: ReactorClient;
   readonly events: EventLog;
   readonly jobs: JobBook;
   readonly store: StateStore;
   readonly drives: DriveKeeper;
   readonly arrays: ArrayBook;
   readonly exports: ExportBook;
-  readonly allowFaultInjection: boolean;
+  readonly faults: FaultInjection;
+  private readonly client: ReactorClient;
   private readonly alarms: Alarms;
   private readonly log: Log;
-  private readonly newUuid: () => string;
   private readonly calls: CallOrder;
+  private readonly standing: ArrayStanding;
   private readonly toObserve = new Set<string>();
   /** How long arrays wait for their drives; null: nobody has said yet. */
   private lackingMs: number | null = null;
@@ -93,8 +93,7 @@ export class Appliance {
     this.store = store;
     this.alarms = alarms;
     this.log = log;
-    this.newUuid = parts.newUuid;
-    this.allowFaultInjection = parts.allowFaultInjection;
+    this.faults = new FaultInjection({ client, isAllowed: parts.allowFaultInjection });
     const isClaimed = (label: string): boolean => this.calls.isHeld(`label:${label}`);
     this.arrays = new ArrayBook({ store, client, log, isClaimed });
     this.calls = new CallOrder(this.arrays);
@@ -106,6 +105,10 @@ export class Appliance {
       if (this.lackingMs !== null) this.startLackingAfter(this.lackingMs);
     };
     this.drives = new DriveKeeper({ client, opener, store, alarms, log, onAttached, onReturned });
+    this.standing = new ArrayStanding({
+      ...{ client, store, drives: this.drives, arrays: this.arrays, exports: this.exports, log },
+      ...{ calls: this.calls, newUuid: parts.newUuid, isStarting: () => this.phase === "starting" },
+    });
     client.onEvent((event) => this.onEvent(event));
   }
 
@@ -229,83 +232,13 @@ export class Appliance {
   // Arrays --------------------------------------------------------------------------------------
 
   /** `allocate`: its files get all their space first. */
-  async createArray(
-    request: CreateRequest,
-    { allocate }: { allocate: boolean } = { allocate: false },
-  ): Answer<ArrayStatus> {
-    const { name } = request;
-    if (!isLabel(name)) return err(badLabel(name));
-    const uuid = this.newUuid();
-    // Nothing refers to the array before it is there.
-    return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {
-      const holder = this.arrays.holderOf(name);
-      const obstacle = await this.nameObstacle(holder, request.force);
-      if (obstacle !== null) return err(obstacle);
-      const all = [...request.drives, ...request.spares];
-      const looked = await this.drives.readContents(all);
-      if (!looked.ok) return looked;
-      const judged = await this.client.call({ kind: "check-create", ...request });
-      if (!judged.ok) return judged;
-      const drives = allocate ? all : [];
-      const given = await this.drives.giveSpace(drives);
-      if (!given.ok) return given;
-      const array: StoredArray = {
-        ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
-      };
-      const exports = holder === null ? [] : this.exports.of(holder.uuid);
-      const givenUp = holder === null ? [] : this.givingUp(holder);
-      const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
-      if (!recorded.ok) return recorded;
-      if (holder !== null) await this.arrays.introduceAnew(holder.uuid);
-      const created = await this.client.call({ kind: "create-array", ...request, uuid });
-      if (!created.ok) {
-        this.store.note({ kind: "forget-array", uuid });
-        if (holder !== null) await this.takeBack(holder, exports);
-        return created;
-      }
-      this.store.note({ kind: "put-array", array: { ...array, standing: "known" } });
-      await this.arrays.introduceAnew(uuid);
-      return created;
-    });
+  createArray(request: CreateRequest, options = { allocate: false }): Answer<ArrayStatus> {
+    return this.standing.create(request, options);
   }
 
   /** What `createArray` would answer, without doing it. */
-  async checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
-    const { name } = request;
-    if (!isLabel(name)) return err(badLabel(name));
-    const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
-    if (obstacle !== null) return err(obstacle);
-    const looked = await this.drives.readContents([...request.drives, ...request.spares]);
-    return looked.ok ? this.client.call({ kind: "check-create", ...request }) : looked;
-  }
-
-  /** Why a new array may not take this label; with force it takes that of an absent one. */
-  private async nameObstacle(
-    holder: StoredArray | null,
-    force: boolean,
-  ): Promise<CommandError | null> {
-    if (holder === null) return null;
-    const here = await this.client.call({ kind: "get-array", array: holder.uuid });
-    if (here.ok) return nameInUse(holder, "rename it, or delete it");
-    if (here.error.kind !== "not-found") return here.error;
-    if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");
-    return force ? null : nameInUse(holder, 'it is absent: "force": true gives it up');
-  }
-
-  /** What was given up is as it was before. */
-  private async takeBack(array: StoredArray, exports: readonly StoredExport[]): Promise<void> {
-    const kept = exports.map((entry): StateChange => ({ kind: "put-export", entry }));
-    this.store.note({ kind: "put-array", array }, ...kept);
-    await this.arrays.introduceAnew(array.uuid);
-  }
-
-  /** An array is remembered as deleted, and nothing is offered of it any more. */
-  private givingUp(array: StoredArray): StateChange[] {
-    const exports = this.exports.of(array.uuid);
-    return [
-      { kind: "put-array", array: { ...array, standing: "deleted" } },
-      ...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),
-    ];
+  checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
+    return this.standing.checkCreate(request);
   }
 
   /** Those that are here, and those that ought to be. */
@@ -329,126 +262,30 @@ export class Appliance {
     return absent === undefined ? found : ok(absent);
   }
 
-  async startArray(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
-    await this.drives.retryMissing();
-    return this.calls.withArray(request.array, async (uuid) => {
-      const before = this.arrays.get(uuid)!;
-      if (this.drives.isFenced(uuid)) return err(isFenced(before));
-      if (before.standing === "deleted") {
-        const revived = await this.calls.holding([`label:${before.label ?? ""}`], () =>
-          this.revive(before),
-        );
-        if (!revived.ok) return revived;
-      }
-      const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
-      const started = await this.client.call(command);
-      if (!started.ok && before.standing === "deleted") await this.restand(before);
-      return started;
-    });
-  }
-
-  /** A deleted array is known again, under its old label where that is free. */
-  private async revive(array: StoredArray): Answer<null> {
-    const holder = array.label === null ? null : this.arrays.holderOf(array.label);
-    if (holder !== null) return err(nameInUse(holder, "rename that one first"));
-    const recorded = await this.store.commit({
-      kind: "put-array",
-      array: { ...array, standing: "known" },
-    });
-    if (recorded.ok) await this.arrays.introduceAnew(array.uuid);
-    return recorded;
-  }
-
-  private async restand(array: StoredArray): Promise<void> {
-    this.store.note({ kind: "put-array", array });
-    await this.arrays.introduceAnew(array.uuid);
+  startArray(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
+    return this.standing.start(request);
   }
 
   /** The policy and the name on disk stand in the superblocks; the rest is remembered here. */
   async patchArray(reference: string, wanted: ArrayPatch): Answer<ArrayStatus> {
-    const { name, consistencyPolicy, ...settings } = wanted;
-    return this.calls.withArray(reference, async (uuid) => {
-      const known = this.arrays.get(uuid)!;
-      if (name !== undefined && name !== known.label) {
-        const renamed = await this.calls.holding([`label:${name}`], () => this.rename(known, name));
-        if (!renamed.ok) return renamed;
-      }
-      return this.patchSettings(uuid, settings, consistencyPolicy);
+    const { consistencyPolicy: policy, ...remembered } = wanted;
+    return this.calls.withArray(reference, async (array) => {
+      const recorded = await this.standing.change(array, remembered);
+      if (!recorded.ok) return recorded;
+      if (policy === undefined) return this.getArray(array);
+      return this.client.call({ kind: "set-array", array, consistencyPolicy: policy });
     });
   }
 
-  private async patchSettings(
-    uuid: string,
-    settings: ArraySettings,
-    policy: ArrayPatch["consistencyPolicy"],
-  ): Answer<ArrayStatus> {
-    const known = this.arrays.get(uuid)!;
-    const isRemembered = Object.keys(settings).length > 0;
-    if (isRemembered) {
-      const array = { ...known, settings: { ...known.settings, ...settings } };
-      const recorded = await this.store.commit({ kind: "put-array", array });
-      if (!recorded.ok) return recorded;
-      await this.arrays.introduceAnew(uuid);
-    }
-    if (policy === undefined) return this.getArray(uuid);
-    return this.client.call({ kind: "set-array", array: uuid, consistencyPolicy: policy });
-  }
-
-  private async rename(known: StoredArray, name: string): Answer<null> {
-    const { uuid } = known;
-    if (!isLabel(name)) return err(badLabel(name));
-    const holder = this.arrays.holderOf(name);
-    if (holder !== null && holder.uuid !== uuid) return err(nameInUse(holder, "take another"));
-    const array: StoredArray = { ...known, label: name };
-    const recorded = await this.store.commit({ kind: "put-array", array });
-    if (!recorded.ok) return recorded;
-    await this.arrays.introduceAnew(uuid);
-    const written = await this.client.call({ kind: "write-name", array: uuid, name });
-    // An array that does not run, or takes no writes, has its new name here alone.
-    if (!written.ok && written.error.kind === "io") {
-      this.log.write("warn", "the name is not on the members", { array: name, ...written.error });
-    }
-    return ok(null);
-  }
-
-  async stopArray(request: CommandMap["stop-array"]["request"]): Answer<ArrayStatus> {
+  stopArray(request: CommandMap["stop-array"]["request"]): Answer<ArrayStatus> {
     return this.calls.withArray(request.array, (uuid) =>
       this.client.call({ kind: "stop-array", ...request, array: uuid }),
     );
   }
 
   /** Of an array of which nothing is here: it is forgotten. */
-  async deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
-    return this.calls.withArray(request.array, (uuid) => {
-      // Its label and exports are nobody else's before it is certain that it goes.
-      const { label } = this.arrays.get(uuid)!;
-      const exports = this.exports.of(uuid).map(({ name }) => `export:${name}`);
-      return this.calls.holding([`label:${label ?? ""}`, ...exports], () =>
-        this.deleteHeld(request, uuid),
-      );
-    });
-  }
-
-  private async deleteHeld(
-    request: CommandMap["delete-array"]["request"],
-    uuid: string,
-  ): Answer<null> {
-    const known = this.arrays.get(uuid)!;
-    const exports = this.exports.of(uuid);
-    const recorded = await this.store.commit(...this.givingUp(known));
-    if (!recorded.ok) return recorded;
-    const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
-    const deleted = await this.client.call(command);
-    const isGone = deleted.ok || deleted.error.kind === "not-found";
-    if (!isGone) {
-      await this.takeBack(known, exports);
-      return deleted;
-    }
-    for (const { name } of exports) {
-      await this.client.call({ kind: "delete-export", name, force: true });
-    }
-    await this.arrays.introduceAnew(uuid);
-    return ok(null);
+  deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
+    return this.standing.delete(request);
   }
 
   async addMember(
@@ -491,6 +328,17 @@ export class Appliance {
     return this.client.call({ kind: "nbd-stats" });
   }
 
+  /** Whether the reactor answers a call, and that in time. */
+  isAnsweringWithin(limitMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const stopTimer = this.alarms.after(limitMs, () => resolve(false));
+      void this.client.call({ kind: "list-exports" }).then((answer) => {
+        stopTimer();
+        resolve(answer.ok);
+      });
+    });
+  }
+
   // Inside --------------------------------------------------------------------------------------
 
   private onEvent(event: ArrayEvent): void {
@@ -530,23 +378,4 @@ export class Appliance {
     const drives = await this.client.call({ kind: "list-drives" });
     if (drives.ok) for (const drive of drives.value) this.drives.observe(drive);
   }
-}
-
-function nameInUse({ label, uuid }: StoredArray, wayOut: string): CommandError {
-  const detail = `there is an array ${label} already (${uuid}): ${wayOut}`;
-  return { kind: "conflict", code: "name-in-use", detail };
-}
-
-function badLabel(name: string): CommandError {
-  const detail =
-    `${JSON.stringify(name)} is no name for an array: 1 to 32 of the characters a-z A-Z 0-9 . _ -, ` +
-    "not a UUID";
-  return { kind: "invalid", code: "bad-name", detail };
-}
-
-function isFenced({ label, uuid }: StoredArray): CommandError {
-  const detail =
-    `another host holds the reservation of a drive of array ${label ?? uuid}: start it there, or ` +
-    "here when that host has let go of it";
-  return { kind: "conflict", code: "fenced", detail };
 }

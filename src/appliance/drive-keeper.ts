@@ -78,6 +78,7 @@ export class DriveKeeper {
 
   /** From now on missing drives are looked for. */
   watch(): void {
+    // Polls: a path or a disk that appears tells nobody here.
     this.parts.alarms.after(LOOK_MS, () => {
       if (this.isStopped) return;
       this.looks += 1;

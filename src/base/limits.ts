@@ -1,19 +1,30 @@
 /**
- * How large an array may be that is taken over: what each limit rests on, in one place. What may be
- * created is less (array/commands/create.ts). What lies beyond is refused at assembly, with a
- * message of its own; below it nothing in the engine may fail for size.
+ * How large an array may be: one place for what the API, the commands, the engine and the format's
+ * codecs hold to.
  *
- * | limit                 | rests on                                                              |
- * |-----------------------|-----------------------------------------------------------------------|
- * | `ARRAY_MEMBERS_MAX`   | sets of roles and of chunks are one number each (bit-set.ts)          |
- * | `ARRAY_CHUNK_BYTES_MAX` | rows of a chunk are counted in 16 bits (raid5/stripe/segments.ts)          |
- * | a stripe in the pool  | a stripe is one run of the engine's pool (array/start/stripe-memory.ts)     |
+ * | of an array  | at create      | at take-over     | what the last rests on                    |
+ * |--------------|----------------|------------------|-------------------------------------------|
+ * | members      | 3 to 16        | 2 to 53          | sets of roles are one number (bit-set.ts) |
+ * | chunk, a 2^n | 4 KiB to 1 MiB | 4 KiB to 128 MiB | rows of a chunk are counted in 16 bits    |
+ * |              |                |                  | (raid5/stripe/segments.ts)                |
+ * | spares       | 0 to 16        | any              |                                           |
+ * | stripe       | a run of the engine's pool: array/start/stripe-memory.ts says which fit     |
+ *
+ * What lies beyond the limits of a take-over is refused at assembly, with a message of its own;
+ * below them nothing in the engine may fail for size.
  */
 import { BIT_SET_SIZE } from "./bit-set.ts";
-import { MIB } from "./units.ts";
+import { KIB, MIB, ROW_BYTES } from "./units.ts";
+
+export const NEW_ARRAY_MEMBERS_MIN = 3;
+export const NEW_ARRAY_MEMBERS_MAX = 16;
+export const NEW_ARRAY_SPARES_MAX = 16;
+export const NEW_ARRAY_CHUNK_BYTES_MIN = 4 * KIB;
+export const NEW_ARRAY_CHUNK_BYTES_MAX = MIB;
 
 /** md needs two for RAID5. */
 export const ARRAY_MEMBERS_MIN = 2;
 export const ARRAY_MEMBERS_MAX = BIT_SET_SIZE;
 
+export const ARRAY_CHUNK_BYTES_MIN = ROW_BYTES;
 export const ARRAY_CHUNK_BYTES_MAX = 128 * MIB;

@@ -13,8 +13,13 @@
  * change, and what was taken must be taken again at the next start.
  */
 import { assert } from "../base/assert.ts";
-import { ARRAY_CHUNK_BYTES_MAX, ARRAY_MEMBERS_MAX, ARRAY_MEMBERS_MIN } from "../base/limits.ts";
-import { isPowerOfTwo, ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import {
+  ARRAY_CHUNK_BYTES_MAX,
+  ARRAY_CHUNK_BYTES_MIN,
+  ARRAY_MEMBERS_MAX,
+  ARRAY_MEMBERS_MIN,
+} from "../base/limits.ts";
+import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
 import { readU64 } from "./little-endian.ts";
 
 export type FieldType = "u8" | "u16" | "s16" | "u32" | "s32" | "u40" | "u64";
@@ -72,7 +77,7 @@ export const SUPERBLOCK_RANGES = {
   chunk: {
     ...free("chunksize", 88, "u32"),
     runs: {
-      min: ROW_BYTES / SECTOR_BYTES,
+      min: ARRAY_CHUNK_BYTES_MIN / SECTOR_BYTES,
       max: ARRAY_CHUNK_BYTES_MAX / SECTOR_BYTES,
       isPowerOfTwo: true,
     },

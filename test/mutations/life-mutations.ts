@@ -38,7 +38,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a deletion keeps the exports",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     find: '...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),',
     replace: "...exports.flatMap((): StateChange[] => []),",
     test: [LIVES, "-t", "seeds 1 to 25"],
@@ -46,7 +46,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a refused create by force has given the name up",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     find: "if (holder !== null) await this.takeBack(holder, exports);",
     replace: "",
     test: story("a create by force that fails"),
@@ -54,15 +54,15 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array that is starting counts as absent",
     rule: null,
-    file: "src/appliance/appliance.ts",
-    find: 'if (this.phase === "starting") return nameInUse(holder, "its drives are still being opened");',
+    file: "src/appliance/array-standing.ts",
+    find: 'if (this.isStarting()) return nameInUse(holder, "its drives are still being opened");',
     replace: "",
     test: story("while the drives are being opened"),
   },
   {
     name: "life: an array is referred to before it is there",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     find: "return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
@@ -72,7 +72,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a rename does not hold the name",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
     find: "const renamed = await this.calls.holding([`label:${name}`], () =>",
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of the source.
@@ -83,7 +83,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: an array is recorded after the act",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     find: 'const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);',
     replace:
       'this.store.note({ kind: "put-array", array }, ...givenUp);\n      const recorded = ok(null);',
@@ -143,7 +143,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a start that is refused for a fence brings a deleted array back",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     find: "if (this.drives.isFenced(uuid)) return err(isFenced(before));",
     replace:
       "if (this.drives.isFenced(uuid)) { await this.revive(before); return err(isFenced(before)); }",
@@ -260,7 +260,7 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
   {
     name: "life: a deletion that was refused is kept",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-standing.ts",
     find: "      await this.takeBack(known, exports);",
     replace: "",
     test: story("stop, delete and zero with a client"),

@@ -10,7 +10,7 @@ import { faultBody, faultSchema, idParams } from "../schemas.ts";
 export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
   for (const path of ["/v1/faults", "/v1/faults/*"]) {
     app.use(path, async (_context, next) => {
-      if (!appliance.allowFaultInjection) return problemResponse(NOT_ALLOWED);
+      if (!appliance.faults.isAllowed) return problemResponse(NOT_ALLOWED);
       await next();
       return undefined;
     });
@@ -25,8 +25,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 201: { description: "The fault", schema: faultSchema } },
     },
     async ({ body }) => {
-      const fault = faultFromBody(body);
-      const added = await appliance.client.call({ kind: "add-fault", fault });
+      const added = await appliance.faults.add(faultFromBody(body));
       if (!added.ok) return problemResponse(added.error);
       const headers = { Location: `/v1/faults/${added.value.id}` };
       return json(faultView(added.value), { status: 201, headers });
@@ -41,7 +40,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 200: { description: "The faults", schema: z.array(faultSchema) } },
     },
     async () => {
-      const faults = await appliance.client.call({ kind: "list-faults" });
+      const faults = await appliance.faults.list();
       return faults.ok ? json(faults.value.map(faultView)) : problemResponse(faults.error);
     },
   );
@@ -53,7 +52,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       summary: "Clear every fault",
       answers: { 204: { description: "No fault is left" } },
     },
-    async () => emptyAnswer(await appliance.client.call({ kind: "clear-faults" })),
+    async () => emptyAnswer(await appliance.faults.clearAll()),
   );
   addRoute(
     app,
@@ -64,8 +63,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       params: idParams,
       answers: { 204: { description: "The fault is gone" } },
     },
-    async ({ params }) =>
-      emptyAnswer(await appliance.client.call({ kind: "clear-faults", id: params.id })),
+    async ({ params }) => emptyAnswer(await appliance.faults.clear(params.id)),
   );
 }
 

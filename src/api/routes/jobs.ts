@@ -1,7 +1,6 @@
 /** /v1/jobs: long work, under way and ended. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
-import { isFinished } from "../../appliance/state/job-book.ts";
 import type { CommandError, JobStatus } from "../../array/protocol.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, json } from "../route.ts";
@@ -45,13 +44,7 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
       params: idParams,
       answers: oneJob,
     },
-    async ({ params }) => {
-      const known = await appliance.jobs.get(params.id);
-      if (!known.ok || isFinished(known.value)) return answer(known);
-      const cancelled = await appliance.client.call({ kind: "cancel-job", id: params.id });
-      if (cancelled.ok) appliance.jobs.record(cancelled.value);
-      return answer(cancelled);
-    },
+    async ({ params }) => answer(await appliance.jobs.cancel(params.id)),
   );
 }
 

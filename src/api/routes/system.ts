@@ -10,7 +10,7 @@ const READY_TIMEOUT_MS = 5_000;
 export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
   app.get("/-/healthy", () => json({ status: "ok", recording: appliance.recording }));
   app.get("/-/ready", async () => {
-    const isAnswering = await answersInTime(appliance);
+    const isAnswering = await appliance.isAnsweringWithin(READY_TIMEOUT_MS);
     if (appliance.state === "ready" && isAnswering) return json({ status: "ready" });
     const detail =
       appliance.state === "stopping"
@@ -51,14 +51,3 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
 const DESCRIPTION =
   "RAID5 arrays in Linux md format. POST takes an Idempotency-Key; calls that change an array " +
   "take If-Match with its event count.";
-
-async function answersInTime(appliance: Appliance): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), READY_TIMEOUT_MS);
-  });
-  const asked = appliance.client.call({ kind: "list-exports" }).then((answer) => answer.ok);
-  const isAnswering = await Promise.race([asked, late]);
-  clearTimeout(timer);
-  return isAnswering;
-}

@@ -12,12 +12,12 @@
  * and what waits in memory: a side that does not take its bytes stops the reading of the other.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import { TLSSocket } from "node:tls";
 import type { CommandError, NbdAddress } from "../../array/protocol.ts";
 import { errnoByName } from "../../base/errno.ts";
 import type { Log } from "../../base/log.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { Signal } from "../../base/signal.ts";
 import { Admission, type Place } from "../../nbd/admission.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "../../nbd/limits.ts";
 import { listenError } from "../../nbd/listen-problem.ts";
@@ -29,7 +29,6 @@ import { listenEverywhere, peerOfAddress } from "../nbd-address.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import { contextOptions, type TlsFiles } from "./tls-files.ts";
 
-const CLOSE_POLL_MS = 5;
 /** A client that has vanished without a word is noticed. */
 const KEEP_IDLE_MS = 60_000;
 
@@ -102,6 +101,8 @@ class ConnectionSet {
   private readonly options: NbdTlsOptions;
   private readonly limits: NbdLimits;
   private readonly connections = new Set<TlsConnection>();
+  /** Raised when a connection has ended. */
+  private readonly left = new Signal();
   private readonly admission: Admission<TlsConnection>;
   private count = 0;
   private tls: TlsFiles;
@@ -139,14 +140,22 @@ class ConnectionSet {
     this.count += 1;
     const { tls, limits, count: serial } = this;
     const parts = { ...this.options, tls, limits, socket, peer, serial };
-    const connection = new TlsConnection(parts, () => this.connections.delete(connection));
+    const connection = new TlsConnection(parts, () => {
+      this.connections.delete(connection);
+      this.left.raise();
+    });
     this.connections.add(connection);
     if (this.admission.hasTooManySilent(this.connections)) this.dropSilent();
   }
 
   async close(): Promise<void> {
-    const endMs = Date.now() + this.limits.shutdownTimeoutMs;
-    while (this.connections.size > 0 && Date.now() < endMs) await sleep(CLOSE_POLL_MS);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.left.raise();
+    }, this.limits.shutdownTimeoutMs);
+    await this.left.until(() => isLate || this.connections.size === 0);
+    clearTimeout(timer);
     for (const connection of [...this.connections]) connection.close(null);
   }
 

@@ -106,6 +106,15 @@ export class JobBook {
     return this.get(id);
   }
 
+  /** Ends a job that is under way; one that has ended stays as it is. */
+  async cancel(id: number): Promise<Result<JobStatus, CommandError>> {
+    const known = await this.get(id);
+    if (!known.ok || isFinished(known.value)) return known;
+    const cancelled = await this.client.call({ kind: "cancel-job", id });
+    if (cancelled.ok) this.record(cancelled.value);
+    return cancelled;
+  }
+
   private nextEnd(id: number, options: WaitOptions): { promise: Promise<void>; cancel(): void } {
     let cancel: () => void = () => {};
     const promise = new Promise<void>((resolve) => {

@@ -86,6 +86,7 @@ export class StateStore {
         this.scheduleRetry();
         return err(notRecorded(written.error));
       }
+      // Polls: SQLite tells nobody that another process has let go of its lock.
       await sleep(this.alarms, BUSY_POLL_MS);
     }
   }

@@ -3,9 +3,15 @@
  * nothing to any drive.
  */
 import { assert } from "../../base/assert.ts";
+import {
+  NEW_ARRAY_CHUNK_BYTES_MAX as CHUNK_BYTES_MAX,
+  NEW_ARRAY_CHUNK_BYTES_MIN as CHUNK_BYTES_MIN,
+  NEW_ARRAY_MEMBERS_MAX as MEMBERS_MAX,
+  NEW_ARRAY_MEMBERS_MIN as MEMBERS_MIN,
+} from "../../base/limits.ts";
 import { fillRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import { formatBytes, isPowerOfTwo, KIB, MIB, roundDown, SECTOR_BYTES } from "../../base/units.ts";
+import { formatBytes, isPowerOfTwo, roundDown, SECTOR_BYTES } from "../../base/units.ts";
 import { chooseBitmapChunkBytes, newBitmapHeader } from "../../md/bitmap.ts";
 import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
@@ -29,10 +35,6 @@ import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import type { StartPlan } from "../start-plan.ts";
 import { driveStatus } from "./status.ts";
 
-export const MEMBERS_MIN = 3;
-export const MEMBERS_MAX = 16;
-export const CHUNK_BYTES_MIN = 4 * KIB;
-export const CHUNK_BYTES_MAX = MIB;
 const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;
 
 /** What drives were before they were laid out anew. */

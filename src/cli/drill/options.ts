@@ -1,4 +1,8 @@
 /** What `parityd drill` is told, and the sizes and names that follow from it. Pure. */
+import {
+  NEW_ARRAY_MEMBERS_MAX as MEMBERS_MAX,
+  NEW_ARRAY_MEMBERS_MIN as MEMBERS_MIN,
+} from "../../base/limits.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { GIB, KIB, MIB, roundUp } from "../../base/units.ts";
 import type { Invocation } from "../command.ts";
@@ -16,8 +20,6 @@ export const SECOND_LOST_DRIVE = "drive0";
 export const DYING_DRIVE = "drive_dying";
 export const LAST_DRIVE = "drive_last";
 
-const MEMBERS_MIN = 3;
-const MEMBERS_MAX = 16;
 const SIZE_BYTES_MIN = 16 * MIB;
 const SIZE_BYTES_MAX = 1024 * GIB;
 const DEFAULT_SIZE_BYTES = 256 * MIB;

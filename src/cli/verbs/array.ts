@@ -1,7 +1,13 @@
 /** `parityd array create|list|show|start|stop|delete`. */
 import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
-import { formatBytes, KIB } from "../../base/units.ts";
+import {
+  NEW_ARRAY_CHUNK_BYTES_MAX,
+  NEW_ARRAY_CHUNK_BYTES_MIN,
+  NEW_ARRAY_MEMBERS_MAX,
+  NEW_ARRAY_MEMBERS_MIN,
+} from "../../base/limits.ts";
+import { formatBytes, KIB, MIB } from "../../base/units.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
@@ -11,6 +17,7 @@ import { renderArray } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
+const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
 const DRY_RUN = { "dry-run": { type: "boolean", help: "print the plan, change nothing" } } as const;
 
 const FORCE_CLIENTS: CommandSpec["options"] = {
@@ -20,11 +27,11 @@ const FORCE_CLIENTS: CommandSpec["options"] = {
 export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "create"],
-    summary: "Create a RAID5 array of 3 to 16 drives",
+    summary: `Create a RAID5 array of ${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`,
     operands: [{ name: "NAME" }, { name: "DRIVE", many: true }],
     options: {
       spare: { type: "string", multiple: true, value: "DRIVE", help: "a spare; may be repeated" },
-      chunk: { type: "string", value: "SIZE", help: "4KiB to 1MiB, a power of two (64KiB)" },
+      chunk: { type: "string", value: "SIZE", help: `${CHUNKS}, a power of two (64KiB)` },
       policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync (ppl)" },
       size: { type: "string", value: "SIZE", help: "bytes used of each drive (all that fits)" },
       sparse: { type: "boolean", help: "leave members that are files without their space" },

@@ -105,8 +105,8 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const parts = { config: config.value, readConfig, log, store, host, tls: tls.value };
   const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
-  const { appliance, systemd, apiPath, nbdPath } = daemon.value;
-  systemd.watch(appliance.client);
+  const { appliance, client, systemd, apiPath, nbdPath } = daemon.value;
+  systemd.watch(client);
   appliance.startLackingAfter(config.value.degradedStartSeconds * 1000);
   systemd.starting("waiting for drives");
   const restored = appliance.restore();
@@ -172,6 +172,7 @@ interface Daemon {
   /** What SIGHUP does. */
   readAgain(): void;
   readonly appliance: Appliance;
+  readonly client: ReactorClient;
   readonly reactor: StartedReactor;
   readonly systemd: Systemd;
   readonly servers: readonly ApiServer[];
@@ -235,7 +236,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
   });
   const { nbdTls } = nbd.value;
   return ok({
-    ...{ appliance, reactor, systemd, apiPath, nbdPath, nbdTls },
+    ...{ appliance, client, reactor, systemd, apiPath, nbdPath, nbdTls },
     servers: servers.value.servers,
     readAgain: () => readAgain({ ...parts, nbdTls, tokens: servers.value.tokens }),
   });

@@ -9,10 +9,7 @@
 import { blank, lineOf, type Violation } from "./source.ts";
 
 /** Files that poll without a reason still. One whose last poll is gone has to leave the list. */
-export const KNOWN_POLLS: ReadonlySet<string> = new Set([
-  "src/appliance/nbd/nbd-tls.ts",
-  "src/appliance/state/state-store.ts",
-]);
+export const KNOWN_POLLS: ReadonlySet<string> = new Set();
 
 const SLEEP = /\bsleep(?:Sync)?\s*\(/g;
 const LOOP = /(?<![\w$.])(?:(?:while|for(?:\s+await)?)(?=\s*\()|do\b(?!\s*[:,(}]))/g;

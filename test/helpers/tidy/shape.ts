@@ -15,7 +15,7 @@ const FILE_LINES_MAX = 500;
 const LISTED_FILE_LINES_MAX = 560;
 
 /** Files that are longer still. One that is not any more has to leave the list. */
-export const LONG_FILES: ReadonlySet<string> = new Set(["src/appliance/appliance.ts"]);
+export const LONG_FILES: ReadonlySet<string> = new Set();
 
 const COLUMNS_MAX = 100;
 const LONG_STRING = /["'`][^"'`]{24,}/;

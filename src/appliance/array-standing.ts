@@ -1,0 +1,262 @@
+/**
+ * Which arrays this host knows, and by which name: they are made, started again after a delete,
+ * renamed and deleted here. A stored array is `creating`, `known` or `deleted`; the rest of what an
+ * array is stands in its superblocks.
+ *
+ * Order: each of these records first what is to be, then asks the reactor, and takes back what it
+ * has recorded where the reactor refuses. While one is at work on an array, a name or an export,
+ * others that want it wait (state/call-order.ts).
+ */
+import type { ArrayStatus, CommandError, CommandMap, CommandOf } from "../array/protocol.ts";
+import type { Log } from "../base/log.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import type { DriveKeeper } from "./drive-keeper.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import type { ArrayBook } from "./state/array-book.ts";
+import type { CallOrder } from "./state/call-order.ts";
+import type { ExportBook } from "./state/export-book.ts";
+import { isLabel } from "./state/labels.ts";
+import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state/state.ts";
+import type { StateStore } from "./state/state-store.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export type CreateRequest = Omit<CommandMap["create-array"]["request"], "uuid">;
+
+export interface ArrayStandingParts {
+  readonly client: ReactorClient;
+  readonly store: StateStore;
+  readonly drives: DriveKeeper;
+  readonly arrays: ArrayBook;
+  readonly exports: ExportBook;
+  readonly calls: CallOrder;
+  readonly log: Log;
+  readonly newUuid: () => string;
+  /** Drives are still being opened: an array may be there although nothing of it is yet. */
+  readonly isStarting: () => boolean;
+}
+
+export class ArrayStanding {
+  private readonly client: ReactorClient;
+  private readonly store: StateStore;
+  private readonly drives: DriveKeeper;
+  private readonly arrays: ArrayBook;
+  private readonly exports: ExportBook;
+  private readonly calls: CallOrder;
+  private readonly log: Log;
+  private readonly newUuid: () => string;
+  private readonly isStarting: () => boolean;
+
+  constructor(parts: ArrayStandingParts) {
+    this.client = parts.client;
+    this.store = parts.store;
+    this.drives = parts.drives;
+    this.arrays = parts.arrays;
+    this.exports = parts.exports;
+    this.calls = parts.calls;
+    this.log = parts.log;
+    this.newUuid = parts.newUuid;
+    this.isStarting = parts.isStarting;
+  }
+
+  /** `allocate`: its files get all their space first. */
+  async create(
+    request: CreateRequest,
+    { allocate }: { allocate: boolean } = { allocate: false },
+  ): Answer<ArrayStatus> {
+    const { name } = request;
+    if (!isLabel(name)) return err(badLabel(name));
+    const uuid = this.newUuid();
+    // Nothing refers to the array before it is there.
+    return this.calls.holding([`label:${name}`, `array:${uuid}`], async () => {
+      const holder = this.arrays.holderOf(name);
+      const obstacle = await this.nameObstacle(holder, request.force);
+      if (obstacle !== null) return err(obstacle);
+      const all = [...request.drives, ...request.spares];
+      const looked = await this.drives.readContents(all);
+      if (!looked.ok) return looked;
+      const judged = await this.client.call({ kind: "check-create", ...request });
+      if (!judged.ok) return judged;
+      const drives = allocate ? all : [];
+      const given = await this.drives.giveSpace(drives);
+      if (!given.ok) return given;
+      const array: StoredArray = {
+        ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
+      };
+      const exports = holder === null ? [] : this.exports.of(holder.uuid);
+      const givenUp = holder === null ? [] : this.givingUp(holder);
+      const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
+      if (!recorded.ok) return recorded;
+      if (holder !== null) await this.arrays.introduceAnew(holder.uuid);
+      const created = await this.client.call({ kind: "create-array", ...request, uuid });
+      if (!created.ok) {
+        this.store.note({ kind: "forget-array", uuid });
+        if (holder !== null) await this.takeBack(holder, exports);
+        return created;
+      }
+      this.store.note({ kind: "put-array", array: { ...array, standing: "known" } });
+      await this.arrays.introduceAnew(uuid);
+      return created;
+    });
+  }
+
+  /** What `create` would answer, without doing it. */
+  async checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
+    const { name } = request;
+    if (!isLabel(name)) return err(badLabel(name));
+    const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
+    if (obstacle !== null) return err(obstacle);
+    const looked = await this.drives.readContents([...request.drives, ...request.spares]);
+    return looked.ok ? this.client.call({ kind: "check-create", ...request }) : looked;
+  }
+
+  /** Why a new array may not take this label; with force it takes that of an absent one. */
+  private async nameObstacle(
+    holder: StoredArray | null,
+    force: boolean,
+  ): Promise<CommandError | null> {
+    if (holder === null) return null;
+    const here = await this.client.call({ kind: "get-array", array: holder.uuid });
+    if (here.ok) return nameInUse(holder, "rename it, or delete it");
+    if (here.error.kind !== "not-found") return here.error;
+    if (this.isStarting()) return nameInUse(holder, "its drives are still being opened");
+    return force ? null : nameInUse(holder, 'it is absent: "force": true gives it up');
+  }
+
+  /** What was given up is as it was before. */
+  private async takeBack(array: StoredArray, exports: readonly StoredExport[]): Promise<void> {
+    const kept = exports.map((entry): StateChange => ({ kind: "put-export", entry }));
+    this.store.note({ kind: "put-array", array }, ...kept);
+    await this.arrays.introduceAnew(array.uuid);
+  }
+
+  /** An array is remembered as deleted, and nothing is offered of it any more. */
+  private givingUp(array: StoredArray): StateChange[] {
+    const exports = this.exports.of(array.uuid);
+    return [
+      { kind: "put-array", array: { ...array, standing: "deleted" } },
+      ...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),
+    ];
+  }
+
+  async start(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
+    await this.drives.retryMissing();
+    return this.calls.withArray(request.array, async (uuid) => {
+      const before = this.arrays.get(uuid)!;
+      if (this.drives.isFenced(uuid)) return err(isFenced(before));
+      if (before.standing === "deleted") {
+        const revived = await this.calls.holding([`label:${before.label ?? ""}`], () =>
+          this.revive(before),
+        );
+        if (!revived.ok) return revived;
+      }
+      const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
+      const started = await this.client.call(command);
+      if (!started.ok && before.standing === "deleted") await this.restand(before);
+      return started;
+    });
+  }
+
+  /** A deleted array is known again, under its old label where that is free. */
+  private async revive(array: StoredArray): Answer<null> {
+    const holder = array.label === null ? null : this.arrays.holderOf(array.label);
+    if (holder !== null) return err(nameInUse(holder, "rename that one first"));
+    const recorded = await this.store.commit({
+      kind: "put-array",
+      array: { ...array, standing: "known" },
+    });
+    if (recorded.ok) await this.arrays.introduceAnew(array.uuid);
+    return recorded;
+  }
+
+  private async restand(array: StoredArray): Promise<void> {
+    this.store.note({ kind: "put-array", array });
+    await this.arrays.introduceAnew(array.uuid);
+  }
+
+  /** The name, which goes to the disks too where it can, and settings that are only remembered. */
+  async change(uuid: string, wanted: ArraySettings & { readonly name?: string }): Answer<null> {
+    const { name, ...settings } = wanted;
+    const known = this.arrays.get(uuid)!;
+    if (name !== undefined && name !== known.label) {
+      const renamed = await this.calls.holding([`label:${name}`], () => this.rename(known, name));
+      if (!renamed.ok) return renamed;
+    }
+    if (Object.keys(settings).length === 0) return ok(null);
+    const now = this.arrays.get(uuid)!;
+    const array = { ...now, settings: { ...now.settings, ...settings } };
+    const recorded = await this.store.commit({ kind: "put-array", array });
+    if (recorded.ok) await this.arrays.introduceAnew(uuid);
+    return recorded;
+  }
+
+  private async rename(known: StoredArray, name: string): Answer<null> {
+    const { uuid } = known;
+    if (!isLabel(name)) return err(badLabel(name));
+    const holder = this.arrays.holderOf(name);
+    if (holder !== null && holder.uuid !== uuid) return err(nameInUse(holder, "take another"));
+    const array: StoredArray = { ...known, label: name };
+    const recorded = await this.store.commit({ kind: "put-array", array });
+    if (!recorded.ok) return recorded;
+    await this.arrays.introduceAnew(uuid);
+    const written = await this.client.call({ kind: "write-name", array: uuid, name });
+    // An array that does not run, or takes no writes, has its new name here alone.
+    if (!written.ok && written.error.kind === "io") {
+      this.log.write("warn", "the name is not on the members", { array: name, ...written.error });
+    }
+    return ok(null);
+  }
+
+  /** Of an array of which nothing is here: it is forgotten. */
+  async delete(request: CommandMap["delete-array"]["request"]): Answer<null> {
+    return this.calls.withArray(request.array, (uuid) => {
+      // Its label and exports are nobody else's before it is certain that it goes.
+      const { label } = this.arrays.get(uuid)!;
+      const exports = this.exports.of(uuid).map(({ name }) => `export:${name}`);
+      return this.calls.holding([`label:${label ?? ""}`, ...exports], () =>
+        this.deleteHeld(request, uuid),
+      );
+    });
+  }
+
+  private async deleteHeld(
+    request: CommandMap["delete-array"]["request"],
+    uuid: string,
+  ): Answer<null> {
+    const known = this.arrays.get(uuid)!;
+    const exports = this.exports.of(uuid);
+    const recorded = await this.store.commit(...this.givingUp(known));
+    if (!recorded.ok) return recorded;
+    const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
+    const deleted = await this.client.call(command);
+    const isGone = deleted.ok || deleted.error.kind === "not-found";
+    if (!isGone) {
+      await this.takeBack(known, exports);
+      return deleted;
+    }
+    for (const { name } of exports) {
+      await this.client.call({ kind: "delete-export", name, force: true });
+    }
+    await this.arrays.introduceAnew(uuid);
+    return ok(null);
+  }
+}
+
+function nameInUse({ label, uuid }: StoredArray, wayOut: string): CommandError {
+  const detail = `there is an array ${label} already (${uuid}): ${wayOut}`;
+  return { kind: "conflict", code: "name-in-use", detail };
+}
+
+function badLabel(name: string): CommandError {
+  const detail =
+    `${JSON.stringify(name)} is no name for an array: 1 to 32 of the characters a-z A-Z 0-9 . _ -, ` +
+    "not a UUID";
+  return { kind: "invalid", code: "bad-name", detail };
+}
+
+function isFenced({ label, uuid }: StoredArray): CommandError {
+  const detail =
+    `another host holds the reservation of a drive of array ${label ?? uuid}: start it there, or ` +
+    "here when that host has let go of it";
+  return { kind: "conflict", code: "fenced", detail };
+}

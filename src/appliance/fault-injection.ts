@@ -1,0 +1,37 @@
+/**
+ * Faults that somebody has injected below the real error handling, for trials of it. The reactor
+ * keeps them (array/commands/faults.ts); they end with it, so nothing of them is remembered here.
+ */
+import type { CommandError, FaultSpec, FaultStatus } from "../array/protocol.ts";
+import type { Result } from "../base/result.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export class FaultInjection {
+  /** Only where the daemon was started for it. */
+  readonly isAllowed: boolean;
+  private readonly client: ReactorClient;
+
+  constructor({ client, isAllowed }: { client: ReactorClient; isAllowed: boolean }) {
+    this.client = client;
+    this.isAllowed = isAllowed;
+  }
+
+  add(fault: FaultSpec): Answer<FaultStatus> {
+    return this.client.call({ kind: "add-fault", fault });
+  }
+
+  /** With how often each has hit. */
+  list(): Answer<readonly FaultStatus[]> {
+    return this.client.call({ kind: "list-faults" });
+  }
+
+  clear(id: number): Answer<null> {
+    return this.client.call({ kind: "clear-faults", id });
+  }
+
+  clearAll(): Answer<null> {
+    return this.client.call({ kind: "clear-faults" });
+  }
+}
