@@ -4,7 +4,7 @@ import { err } from "../../src/base/result.ts";
 import type { CliHost } from "../../src/cli/host.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
 import { COMMANDS } from "../../src/cli/table.ts";
-import type { FakeAppliance } from "./fake-appliance.ts";
+import type { SimAppliance } from "./sim-appliance.ts";
 
 export interface CommandOutcome {
   readonly exitCode: number;
@@ -15,7 +15,7 @@ export interface CommandOutcome {
 
 export interface FakeHostOptions {
   /** Absent: nobody answers. */
-  readonly daemon?: FakeAppliance;
+  readonly daemon?: SimAppliance;
   readonly isTerminal?: boolean;
   /** What is typed at a question; absent: there is no terminal. */
   readonly typed?: string;

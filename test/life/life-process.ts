@@ -20,8 +20,8 @@ import type { Command, Envelope, ReactorMessage } from "../../src/array/protocol
 import { inBackground } from "../../src/base/background.ts";
 import type { Log } from "../../src/base/log.ts";
 import { nextFraction, type SeededRandom } from "../../src/base/random.ts";
-import type { FakeAppliance } from "../helpers/fake-appliance.ts";
 import { type CommandOutcome, runCli } from "../helpers/fake-host.ts";
+import type { SimAppliance } from "../helpers/sim-appliance.ts";
 import { SimWorld } from "../sim/world/sim-world.ts";
 import type { Simulation } from "../sim/world/simulation.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -145,7 +145,7 @@ export class LifeProcess {
 
   /** `parityd <line>`, against this daemon. */
   cli(line: string): CommandOutcome {
-    const daemon = { app: this.app } as unknown as FakeAppliance;
+    const daemon = { app: this.app } as unknown as SimAppliance;
     return this.world.run(runCli(line, { daemon }));
   }
 

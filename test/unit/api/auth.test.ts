@@ -18,13 +18,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findScope, parseTokens, TokenFile } from "../../../src/api/auth.ts";
 import type { Log } from "../../../src/base/log.ts";
-import { startFakeAppliance } from "../../helpers/fake-appliance.ts";
+import { startSimAppliance } from "../../helpers/sim-appliance.ts";
 
 const ADMIN = "admin-token-0123456789";
 const READ = "read-token-0123456789a";
 
 async function overTcp(method: string, path: string, headers: Record<string, string>) {
-  const { app } = await startFakeAppliance({
+  const { app } = await startSimAppliance({
     tcpGuard: {
       scopeOf: (token) => (token === ADMIN ? "admin" : token === READ ? "read" : null),
       hosts: ["nas.example"],
@@ -76,7 +76,7 @@ test("auth: Host and Origin on calls that change something", async () => {
 });
 
 test("auth: no transport told: treated as TCP", async () => {
-  const { app } = await startFakeAppliance();
+  const { app } = await startSimAppliance();
   expect((await app.request("/v1/arrays")).status).toBe(401);
 });
 

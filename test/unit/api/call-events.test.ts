@@ -6,12 +6,12 @@
 import { expect, test } from "bun:test";
 import { CallEvents } from "../../../src/api/call-events.ts";
 import type { ArrayEvent } from "../../../src/array/protocol.ts";
-import { addTestArray, startFakeAppliance } from "../../helpers/fake-appliance.ts";
+import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
 
 const TOKEN = "admin-token-0123456789";
 
 async function startBoth() {
-  const fake = await startFakeAppliance({
+  const fake = await startSimAppliance({
     tcpGuard: { scopeOf: (token) => (token === TOKEN ? "admin" : null), hosts: [] },
   });
   await addTestArray(fake);

@@ -1,10 +1,10 @@
 /**
  * Goal: no event is lost or repeated for a client that comes back with the last id it saw.
- * Method: the stream and the JSON form over a fake reactor that emits events.
+ * Method: the stream and the JSON form over a reactor that is made to emit events.
  */
 import { expect, test } from "bun:test";
-import { type FakeAppliance, startFakeAppliance } from "../../helpers/fake-appliance.ts";
-import { fakeUuid } from "../../helpers/fake-reactor.ts";
+import { type SimAppliance, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { testUuid } from "../../helpers/sim-reactor.ts";
 import { until } from "../../helpers/until.ts";
 
 /** Reads a stream until `done` says so, then hangs up. */
@@ -24,8 +24,8 @@ function idsOf(text: string): number[] {
   return [...text.matchAll(/^id: (\d+)$/gm)].map((match) => Number(match[1]));
 }
 
-async function withEvents(count: number): Promise<FakeAppliance> {
-  const fake = await startFakeAppliance();
+async function withEvents(count: number): Promise<SimAppliance> {
+  const fake = await startSimAppliance();
   for (let index = 0; index < count; index += 1) fake.reactor.emit("rebuild.progress");
   return fake;
 }
@@ -43,7 +43,7 @@ test("events: as JSON: those after `since`, oldest first, with ISO times", async
       kind: "member.failed",
       severity: "critical",
       array: "raid_test",
-      arrayUuid: fakeUuid("raid_test"),
+      arrayUuid: testUuid("raid_test"),
       drive: "a",
       job: null,
       at: "2026-01-02T03:04:05.000Z",
@@ -80,7 +80,7 @@ test("events: Last-Event-ID: replayed over pages, then live, each once", async (
 });
 
 test("events: silence: a comment keeps the connection", async () => {
-  const { call } = await startFakeAppliance({ commentMs: 10 });
+  const { call } = await startSimAppliance({ commentMs: 10 });
   const text = await readUntil(await call("GET", "/v1/events"), (soFar) =>
     soFar.includes(": still here"),
   );
@@ -88,7 +88,7 @@ test("events: silence: a comment keeps the connection", async () => {
 });
 
 test("events: a client that takes nothing: dropped after four comments", async () => {
-  const { call, reactor, appliance } = await startFakeAppliance({ commentMs: 10 });
+  const { call, reactor, appliance } = await startSimAppliance({ commentMs: 10 });
   const { events } = appliance;
   const subscribe = events.subscribe.bind(events);
   let isDropped = false;

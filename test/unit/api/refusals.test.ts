@@ -1,11 +1,12 @@
 /**
  * Goal: each refusal of the API is problem+json with its status, a stable type and a way out.
- * Method: one request per kind of error over the fake reactor; bad values are enumerated by field.
+ * Method: one request per kind of error over the real services on simulated drives; bad values are
+ * enumerated by field.
  */
 import { expect, test } from "bun:test";
 import { problemResponse } from "../../../src/api/problem.ts";
 import type { CommandError } from "../../../src/array/protocol.ts";
-import { addTestArray, startFakeAppliance } from "../../helpers/fake-appliance.ts";
+import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
 
 interface Problem {
   readonly type: string;
@@ -37,7 +38,7 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
     stopping: 503,
     unrecorded: 507,
   };
-  const { call, reactor } = await startFakeAppliance();
+  const { call, reactor } = await startSimAppliance();
   for (const [kind, status] of Object.entries(statuses)) {
     const detail = "do this and that instead";
     const error = { kind: kind as CommandError["kind"], code: "some-code", detail };
@@ -49,7 +50,7 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
 });
 
 test("api: a broken escape in a URL: 400, in path and query, with and without If-Match", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   for (const bad of ["%zz", "%", "%c3%28", "%ff"]) {
     for (const [method, path] of [
       ["GET", `/v1/arrays/${bad}`],
@@ -70,7 +71,7 @@ test("api: a broken escape in a URL: 400, in path and query, with and without If
 });
 
 test("api: a path that is not there: 404, also with a body that nobody reads", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   for (const [method, path] of [
     ["GET", "/"],
     ["GET", "/v1"],
@@ -85,7 +86,7 @@ test("api: a path that is not there: 404, also with a body that nobody reads", a
 });
 
 test("api: a method that is not offered: 405 with Allow", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   for (const [method, path, allow] of [
     ["PUT", "/v1/drives", "GET, HEAD, POST"],
     ["POST", "/v1/drives/a", "DELETE, GET, HEAD"],
@@ -102,7 +103,7 @@ test("api: a method that is not offered: 405 with Allow", async () => {
 });
 
 test("api: a body that is no JSON: 400", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   for (const text of ["{", "name=x", "\u0000", "{'a':1}"]) {
     const answer = await problem(call("POST", "/v1/drives", text));
     expect(answer).toMatchObject({ status: 400, type: "urn:parityd:problem:bad-json" });
@@ -110,7 +111,7 @@ test("api: a body that is no JSON: 400", async () => {
 });
 
 test("api: a body as plain curl -d sends it: 415 that names the header", async () => {
-  const { app } = await startFakeAppliance();
+  const { app } = await startSimAppliance();
   const request = (type: string | null): Promise<Response> =>
     Promise.resolve(
       app.request(
@@ -132,7 +133,7 @@ test("api: a body as plain curl -d sends it: 415 that names the header", async (
 });
 
 test("api: a body above 64 KiB: 413, whether its length is told or not", async () => {
-  const { app, call } = await startFakeAppliance();
+  const { app, call } = await startSimAppliance();
   const large = JSON.stringify({ name: "a", path: `/${"x".repeat(70_000)}` });
   expect((await problem(call("POST", "/v1/drives", large))).status).toBe(413);
   const told = { "Content-Length": "70000" };
@@ -195,7 +196,7 @@ const BAD_VALUES: readonly (readonly [
 for (const [method, path, body, pointer] of BAD_VALUES) {
   const text = JSON.stringify(body).slice(0, 70);
   test(`api: ${method} ${path} with ${text}: 422 that points at ${pointer}`, async () => {
-    const { call } = await startFakeAppliance();
+    const { call } = await startSimAppliance();
     const answer = await problem(call(method, path, body));
     expect(answer.status).toBe(422);
     expect(answer.errors?.map((error) => error.pointer)).toContain(pointer);
@@ -203,7 +204,7 @@ for (const [method, path, body, pointer] of BAD_VALUES) {
 }
 
 test("api: bad values of path and query: 422 that names the parameter", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   for (const [method, path, parameter] of [
     ["GET", "/v1/jobs/abc", "id"],
     ["GET", "/v1/jobs/0", "id"],
@@ -223,19 +224,21 @@ test("api: bad values of path and query: 422 that names the parameter", async ()
 });
 
 test("api: If-Match: 412 with the current tag where the event count has moved on", async () => {
-  const fake = await startFakeAppliance();
+  const fake = await startSimAppliance();
   await addTestArray(fake);
   const { call } = fake;
-  const stop = (tag: string): Promise<Response> =>
-    call("POST", "/v1/arrays/raid_test/stop", undefined, { "If-Match": tag });
-  const stale = await stop('"6"');
-  expect([stale.status, stale.headers.get("etag")]).toEqual([412, '"7"']);
+  const ask = (what: "stop" | "start", tag: string): Promise<Response> =>
+    call("POST", `/v1/arrays/raid_test/${what}`, undefined, { "If-Match": tag });
+  const now = (): number => fake.reactor.array("raid_test")!.eventCount;
+  const count = now();
+  const stale = await ask("stop", `"${count - 1}"`);
+  expect([stale.status, stale.headers.get("etag")]).toEqual([412, `"${count}"`]);
   await problem(stale);
-  expect((await stop('"7"')).status).toBe(200);
-  expect((await stop('"6", "8"')).status).toBe(200);
-  expect((await stop("9")).status).toBe(200);
-  expect((await stop("*")).status).toBe(200);
-  const headers = { "If-Match": '"1"' };
+  expect((await ask("stop", `"${count}"`)).status).toBe(200);
+  expect((await ask("start", `"${now() + 1}", "${now()}"`)).status).toBe(200);
+  expect((await ask("stop", `${now()}`)).status).toBe(200);
+  expect((await ask("start", "*")).status).toBe(200);
+  const headers = { "If-Match": `"${now() + 1}"` };
   const member = call("DELETE", "/v1/arrays/raid_test/members/a", undefined, headers);
   expect((await problem(member)).status).toBe(412);
   const nowhere = call("DELETE", "/v1/arrays/nowhere", undefined, headers);
@@ -243,7 +246,7 @@ test("api: If-Match: 412 with the current tag where the event count has moved on
 });
 
 test("api: Idempotency-Key: carried out once, answered twice, not for another", async () => {
-  const fake = await startFakeAppliance();
+  const fake = await startSimAppliance();
   await addTestArray(fake);
   const { call, reactor } = fake;
   const key = { "Idempotency-Key": "k1" };
@@ -255,13 +258,13 @@ test("api: Idempotency-Key: carried out once, answered twice, not for another", 
     expect([response.status, response.headers.get("location")]).toEqual([202, "/v1/jobs/1"]);
   }
   expect(await again.text()).toBe(await first.text());
-  expect(reactor.jobs.size).toBe(1);
+  expect(reactor.jobs().length).toBe(1);
   const other = await problem(scrub({ mode: "repair" }));
   expect(other).toMatchObject({ status: 422, type: "urn:parityd:problem:key-reused" });
 });
 
 test("api: Idempotency-Key: a refusal is judged anew, one at a time", async () => {
-  const fake = await startFakeAppliance();
+  const fake = await startSimAppliance();
   await addTestArray(fake);
   const { call, reactor } = fake;
   const headers = { "Idempotency-Key": "k2" };
@@ -279,7 +282,7 @@ test("api: Idempotency-Key: a refusal is judged anew, one at a time", async () =
 
 test("api: a defect in a handler: 500, and the process is told of an assertion", async () => {
   const defects: unknown[] = [];
-  const fake = await startFakeAppliance({ onDefect: (error) => defects.push(error) });
+  const fake = await startSimAppliance({ onDefect: (error) => defects.push(error) });
   const { AssertionError } = await import("../../../src/base/assert.ts");
   const written: string[] = [];
   const original = console.error;

@@ -1,7 +1,7 @@
 /**
  * Goal: after a restart the appliance is as it was, as far as the drives are there; what is not
  * there is shown and tried again.
- * Method: two runs of the service over one state.db, each with a fake reactor of its own.
+ * Method: two runs of the service over one state.db and the same simulated disks.
  */
 import { expect, test } from "bun:test";
 import { ReactorClient } from "../../../src/appliance/reactor-client.ts";
@@ -11,48 +11,50 @@ import { silentLog } from "../../../src/base/log.ts";
 import {
   addTestArray,
   DRIVE_PATHS,
-  memoryStore,
-  startFakeAppliance,
-} from "../../helpers/fake-appliance.ts";
-import { FakeOpener, FakeReactor, fakeUuid } from "../../helpers/fake-reactor.ts";
+  type SimAppliance,
+  startSimAppliance,
+} from "../../helpers/sim-appliance.ts";
+import {
+  hostWithDisks,
+  plugAgain,
+  SimReactor,
+  testUuid,
+  unplug,
+} from "../../helpers/sim-reactor.ts";
 import { until } from "../../helpers/until.ts";
 
-function reactorWithArray(): FakeReactor {
-  const reactor = new FakeReactor();
-  reactor.onDisk.set("raid_test", ["a", "b", "c"]);
-  return reactor;
+/** What the next process is started with: the same disks and the same state. */
+async function formerRun(): Promise<SimAppliance> {
+  const first = await startSimAppliance();
+  await addTestArray(first);
+  return first;
 }
 
 test("restore: drives, their array, its settings and its export come back", async () => {
-  const store = memoryStore();
-  const first = await startFakeAppliance({ store });
-  await addTestArray(first);
-  await first.call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
-  await first.call("PUT", "/v1/exports/e", { array: "raid_test", readOnly: true });
+  const { call, store, host } = await formerRun();
+  await call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
+  await call("PUT", "/v1/exports/e", { array: "raid_test", readOnly: true });
 
-  const second = await startFakeAppliance({ store, reactor: reactorWithArray() });
-  expect([...second.reactor.drives.keys()].sort()).toEqual(["a", "b", "c", "d"]);
-  expect(second.reactor.arrays.get("raid_test")?.readDeadlineMs).toBe(1_234);
-  expect(second.reactor.exports.get("e")).toMatchObject({
-    array: fakeUuid("raid_test"),
-    readOnly: true,
+  const second = await startSimAppliance({ store, host });
+  expect(second.reactor.driveNames()).toEqual(["a", "b", "c", "d"]);
+  expect(second.reactor.array("raid_test")).toMatchObject({
+    state: "clean",
+    readDeadlineMs: 1_234,
   });
+  expect(second.reactor.exports()).toMatchObject([
+    { name: "e", array: testUuid("raid_test"), readOnly: true, isServed: true },
+  ]);
   expect(second.appliance.state).toBe("ready");
 });
 
 test("restore: a path that is gone: missing, the rest comes up, its export waits", async () => {
-  const store = memoryStore();
-  const first = await startFakeAppliance({ store });
-  await addTestArray(first);
-  await first.call("PUT", "/v1/exports/e", { array: "raid_test" });
-  await first.call("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
+  const { call: callFirst, store, host } = await formerRun();
+  await callFirst("PUT", "/v1/exports/e", { array: "raid_test" });
+  await callFirst("PATCH", "/v1/arrays/raid_test", { readDeadlineMs: 1_234 });
 
-  const opener = new FakeOpener(DRIVE_PATHS.filter((path) => path !== "/dev/b"));
-  const { appliance, call, reactor } = await startFakeAppliance({
-    store,
-    reactor: reactorWithArray(),
-    opener,
-  });
+  host.end();
+  unplug(host, "/dev/b");
+  const { appliance, call, reactor } = await startSimAppliance({ store, host });
   const drives = await appliance.listDrives();
   if (!drives.ok) throw new Error(drives.error.detail);
   const states = drives.value.map(({ name, state }) => [name, state]);
@@ -65,46 +67,44 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
   expect(drives.value[1]?.detail).toContain("ENOENT");
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([
     {
-      ...{ name: "e", array: "raid_test", arrayUuid: fakeUuid("raid_test"), readOnly: false },
+      ...{ name: "e", array: "raid_test", arrayUuid: testUuid("raid_test"), readOnly: false },
       ...{ connections: 0, isServed: false, uris: [] },
     },
   ]);
 
-  opener.present.add("/dev/b");
+  plugAgain(host, "/dev/b");
   const other = await call("POST", "/v1/drives", { name: "b", path: "/dev/elsewhere" });
   expect(other.status).toBe(409);
   const retried = await call("POST", "/v1/drives", { name: "b", path: "/dev/b" });
   expect(retried.status).toBe(201);
   // The array assembles with its last member, and its export follows by itself.
-  await until("the export is there", () => reactor.exports.has("e"));
-  expect(reactor.arrays.get("raid_test")?.readDeadlineMs).toBe(1_234);
+  reactor.world.simulation.runFor(1_000);
+  expect(reactor.exports()).toMatchObject([{ name: "e", isServed: true }]);
+  expect(reactor.array("raid_test")?.readDeadlineMs).toBe(1_234);
 });
 
 test("start of an array: missing drives are tried again first", async () => {
-  const store = memoryStore();
-  await addTestArray(await startFakeAppliance({ store }));
-  const opener = new FakeOpener([]);
-  const { call, reactor } = await startFakeAppliance({
-    store,
-    reactor: reactorWithArray(),
-    opener,
-  });
-  expect(reactor.drives.size).toBe(0);
-  for (const path of DRIVE_PATHS) opener.present.add(path);
+  const { store, host } = await formerRun();
+  host.end();
+  for (const path of DRIVE_PATHS) unplug(host, path);
+  const { call, reactor } = await startSimAppliance({ store, host });
+  expect(reactor.driveNames()).toEqual([]);
+  for (const path of DRIVE_PATHS) plugAgain(host, path);
   expect((await call("POST", "/v1/arrays/raid_test/start")).status).toBe(200);
-  expect(reactor.drives.size).toBe(4);
+  expect(reactor.driveNames()).toHaveLength(4);
 });
 
 test("removing a missing drive: forgotten without the reactor", async () => {
-  const store = memoryStore();
-  await addTestArray(await startFakeAppliance({ store }));
-  const { call } = await startFakeAppliance({ store, opener: new FakeOpener([]) });
+  const { store, host } = await formerRun();
+  host.end();
+  for (const path of DRIVE_PATHS) unplug(host, path);
+  const { call } = await startSimAppliance({ store, host });
   expect((await call("DELETE", "/v1/drives/b")).status).toBe(204);
   expect([...store.state.drives.keys()]).toEqual(["a", "c", "d"]);
 });
 
 test("adding a drive: in use is refused, a failure leaves no fd open", async () => {
-  const { call, opener, reactor, store } = await startFakeAppliance();
+  const { call, host, reactor, store } = await startSimAppliance();
   await call("POST", "/v1/drives", { name: "a", path: "/dev/a" });
   for (const body of [
     { name: "a", path: "/dev/b" },
@@ -112,14 +112,15 @@ test("adding a drive: in use is refused, a failure leaves no fd open", async () 
   ]) {
     expect((await call("POST", "/v1/drives", body)).status).toBe(409);
   }
-  expect((await call("POST", "/v1/drives", { name: "x", path: "/dev/none" })).status).toBe(404);
+  expect((await call("POST", "/v1/drives", { name: "x", path: "/dev/none" })).status).toBe(422);
   reactor.refusals.set("attach-drive", { kind: "io", code: "io", detail: "it cannot be read" });
   expect((await call("POST", "/v1/drives", { name: "b", path: "/dev/b" })).status).toBe(500);
-  expect([opener.openFds.size, store.state.drives.size]).toEqual([1, 1]);
+  const open = [...host.disks.values()].filter((disk) => host.isOpen(disk));
+  expect([open.map(({ path }) => path), store.state.drives.size]).toEqual([["/dev/a"], 1]);
 });
 
 test("two requests for one drive at once: the second is told that it is busy", async () => {
-  const { call } = await startFakeAppliance();
+  const { call } = await startSimAppliance();
   const body = { name: "a", path: "/dev/a" };
   const answers = await Promise.all([
     call("POST", "/v1/drives", body),
@@ -129,16 +130,13 @@ test("two requests for one drive at once: the second is told that it is busy", a
 });
 
 test("jobs: of a former run: answered, and cancelled where they were left open", async () => {
-  const store = memoryStore();
-  const first = await startFakeAppliance({ store });
-  await addTestArray(first);
+  const first = await formerRun();
+  const { store, host } = first;
   await first.call("POST", "/v1/arrays/raid_test/scrub");
-  first.reactor.finishJob(1, "done", { result: { mismatchBytes: 0 } });
+  expect(first.reactor.world.waitJob(1).state).toBe("done");
   await first.call("POST", "/v1/arrays/raid_test/scrub");
 
-  const reactor = reactorWithArray();
-  reactor.nextJobId = store.firstJobId;
-  const second = await startFakeAppliance({ store, reactor });
+  const second = await startSimAppliance({ store, host });
   second.appliance.jobs.closeFormerRun("2026-02-02T00:00:00.000Z");
   expect(await (await second.call("GET", "/v1/jobs/1")).json()).toMatchObject({ state: "done" });
   expect(await (await second.call("GET", "/v1/jobs/2?wait=5")).json()).toMatchObject({
@@ -150,18 +148,18 @@ test("jobs: of a former run: answered, and cancelled where they were left open",
 });
 
 test("jobs: a reply that is read after the end of its job: the end stays on record", async () => {
-  const fake = await startFakeAppliance();
-  await addTestArray(fake);
+  const fake = await formerRun();
   await fake.call("POST", "/v1/arrays/raid_test/scrub");
-  const running = fake.reactor.jobs.get(1)!;
-  fake.reactor.finishJob(1);
+  const running = fake.reactor.world.job(1);
+  expect(running.state).toBe("running");
+  fake.reactor.world.waitJob(1);
+  await until("the end is heard", () => fake.store.state.jobs.get(1)?.state === "done");
   fake.appliance.jobs.record(running);
   expect(fake.store.state.jobs.get(1)?.state).toBe("done");
 });
 
 test("jobs: a waiter that hangs up: answered at once with the job as it is", async () => {
-  const fake = await startFakeAppliance();
-  await addTestArray(fake);
+  const fake = await formerRun();
   await fake.call("POST", "/v1/arrays/raid_test/scrub");
   const abort = new AbortController();
   const waiting = fake.appliance.jobs.wait(1, { timeoutMs: 60_000, signal: abort.signal });
@@ -171,7 +169,7 @@ test("jobs: a waiter that hangs up: answered at once with the job as it is", asy
 });
 
 test("reactor client: when the reactor ends: open calls and later ones are answered", async () => {
-  const reactor = new FakeReactor();
+  const reactor = new SimReactor(hostWithDisks([]));
   const client = new ReactorClient({ channel: reactor, log: silentLog });
   await client.ready;
   reactor.isHung = true;

@@ -14,7 +14,7 @@ import { createNotifySend } from "../../../src/appliance/linux-notify.ts";
 import { ReactorClient } from "../../../src/appliance/reactor-client.ts";
 import { Systemd } from "../../../src/appliance/systemd.ts";
 import { silentLog } from "../../../src/base/log.ts";
-import { FakeReactor } from "../../helpers/fake-reactor.ts";
+import { hostWithDisks, SimReactor } from "../../helpers/sim-reactor.ts";
 import { until } from "../../helpers/until.ts";
 
 test("config: defaults < file < flags", () => {
@@ -190,7 +190,7 @@ test("notify: a datagram arrives at a socket by path and at an abstract one", as
 
 test("systemd: the watchdog is fed only while the reactor answers", async () => {
   const sent: string[] = [];
-  const reactor = new FakeReactor();
+  const reactor = new SimReactor(hostWithDisks([]));
   const client = new ReactorClient({ channel: reactor, log: silentLog });
   const systemd = new Systemd({ send: (text) => sent.push(text), watchdogMicroseconds: 20_000 });
   systemd.ready("serving");
@@ -209,7 +209,7 @@ test("systemd: the watchdog is fed only while the reactor answers", async () => 
 
 test("systemd: the watchdog is not fed for a reactor that has ended", async () => {
   const sent: string[] = [];
-  const client = new ReactorClient({ channel: new FakeReactor(), log: silentLog });
+  const client = new ReactorClient({ channel: new SimReactor(hostWithDisks([])), log: silentLog });
   client.close();
   const systemd = new Systemd({ send: (text) => sent.push(text), watchdogMicroseconds: 10_000 });
   systemd.watch(client);

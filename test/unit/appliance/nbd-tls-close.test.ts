@@ -10,14 +10,14 @@ import { connect, type Socket } from "node:net";
 import { listenNbdTls, type NbdTlsListener } from "../../../src/appliance/nbd/nbd-tls.ts";
 import { ReactorClient } from "../../../src/appliance/reactor-client.ts";
 import { silentLog } from "../../../src/base/log.ts";
-import { FakeReactor } from "../../helpers/fake-reactor.ts";
+import { hostWithDisks, SimReactor } from "../../helpers/sim-reactor.ts";
 
 async function listenWith(shutdownTimeoutMs: number): Promise<NbdTlsListener> {
   const listening = await listenNbdTls({
     address: { host: "127.0.0.1", port: 0 },
     // Nobody gets as far as a certificate.
     tls: { mode: "required", cert: "", key: "" },
-    client: new ReactorClient({ channel: new FakeReactor(), log: silentLog }),
+    client: new ReactorClient({ channel: new SimReactor(hostWithDisks([])), log: silentLog }),
     log: silentLog,
     limits: { shutdownTimeoutMs },
   });

@@ -19,8 +19,8 @@ import { driveLine } from "../../../src/cli/verbs/drive.ts";
 import { setNameOf } from "../../../src/md/create.ts";
 import { examineReport, renderExamine } from "../../../src/md/examine/examine.ts";
 import { renderBadBlocks, renderPpl } from "../../../src/md/examine/logs.ts";
-import { fakeArray } from "../../helpers/fake-reactor.ts";
 import { TEST_DEVICE_BYTES, testSuperblock } from "../../helpers/md-members.ts";
+import { exampleArray } from "../../helpers/sim-reactor.ts";
 
 /** First to last of the code units that may not be printed, by the Unicode tables. */
 const FORBIDDEN: readonly (readonly [number, number])[] = [
@@ -155,7 +155,7 @@ test("names from disk: status, tables, events, jobs, refusals, the log: one harm
   for (const bytes of NAMES) {
     const name = setNameOf(superblockNamed(bytes));
     const array: ArrayStatus = {
-      ...fakeArray("plain", ["d0", "d1", "d2"]),
+      ...exampleArray("plain", ["d0", "d1", "d2"]),
       name,
       state: "inactive",
       reason: `waiting for ${name}`,

@@ -9,7 +9,7 @@
 import { expect, test } from "bun:test";
 import { parseConfig } from "../../../src/appliance/config.ts";
 import { nextBelow, SeededRandom } from "../../../src/base/random.ts";
-import { addTestArray, DRIVE_PATHS, startFakeAppliance } from "../../helpers/fake-appliance.ts";
+import { addTestArray, DRIVE_PATHS, startSimAppliance } from "../../helpers/sim-appliance.ts";
 
 const SEED = Number(process.env["SEED"] ?? 1);
 const TOML_COUNT = 60_000;
@@ -143,7 +143,7 @@ test("config: damaged TOML: a value, or one line that says what is wrong", () =>
 test("http: any method, path, query, headers and body: no defect, refusals as problems", async () => {
   const random = new SeededRandom(SEED);
   const defects: unknown[] = [];
-  const appliance = await startFakeAppliance({ onDefect: (error) => void defects.push(error) });
+  const appliance = await startSimAppliance({ onDefect: (error) => void defects.push(error) });
   await addTestArray(appliance);
   const statuses = new Map<number, number>();
   for (let count = 0; count < HTTP_COUNT; count += 1) {
@@ -210,7 +210,7 @@ function toRequest(path: string, init: RequestInit): Request | null {
 }
 
 /** What the requests took away comes back, so that later ones find something. */
-async function addAgain({ call }: Awaited<ReturnType<typeof startFakeAppliance>>): Promise<void> {
+async function addAgain({ call }: Awaited<ReturnType<typeof startSimAppliance>>): Promise<void> {
   for (const path of DRIVE_PATHS) await call("POST", "/v1/drives", { name: path.slice(5), path });
   await call("POST", "/v1/arrays", { name: "raid_test", drives: ["a", "b", "c"], force: true });
 }

@@ -6,11 +6,11 @@
 import { expect, test } from "bun:test";
 import type { ArrayState, ArrayStatus, DriveStatus } from "../../../src/array/protocol.ts";
 import { checkExit, findingsOf, healthOf, renderArray } from "../../../src/cli/status-text.ts";
-import { addTestArray, startFakeAppliance } from "../../helpers/fake-appliance.ts";
 import { runCli } from "../../helpers/fake-host.ts";
-import { fakeArray } from "../../helpers/fake-reactor.ts";
+import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { exampleArray } from "../../helpers/sim-reactor.ts";
 
-const CLEAN = fakeArray("raid_test", ["drive0", "drive1", "drive2"]);
+const CLEAN = exampleArray("raid_test", ["drive0", "drive1", "drive2"]);
 
 function withFailedMember(): ArrayStatus {
   const members = CLEAN.members.map((member) =>
@@ -132,7 +132,7 @@ test("findings: losses before members before mismatches, each with a command to 
 });
 
 test("status: over the daemon: text, JSON, -x, one array, exit codes of --check", async () => {
-  const daemon = await startFakeAppliance();
+  const daemon = await startSimAppliance();
   expect((await runCli("status", { daemon })).stdout).toContain("no arrays");
   await addTestArray(daemon);
   const healthy = await runCli("status --check", { daemon });

@@ -1,49 +1,51 @@
 /**
  * Goal: each client verb makes its call and says what came of it, in its words and its exit code.
- * Method: the verbs over the real API with a fake reactor; serve and attach with a fake start.
+ * Method: the verbs over the real API and services on simulated drives, also of serve and attach.
  */
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { StartedReactor, StartReactor } from "../../../src/appliance/start-reactor.ts";
+import type { StartReactor } from "../../../src/appliance/start-reactor.ts";
 import { ok } from "../../../src/base/result.ts";
+import { formatBytes, MIB } from "../../../src/base/units.ts";
 import type { CliHost } from "../../../src/cli/host.ts";
 import { scrubExit } from "../../../src/cli/verbs/scrub.ts";
-import { addTestArray, startFakeAppliance } from "../../helpers/fake-appliance.ts";
 import { runCli } from "../../helpers/fake-host.ts";
-import { FakeOpener, FakeReactor } from "../../helpers/fake-reactor.ts";
+import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { diskAt, hostWithDisks, rotRanges, SimReactor } from "../../helpers/sim-reactor.ts";
 import { until } from "../../helpers/until.ts";
+import type { SimHost } from "../../life/sim-host.ts";
 
 async function testDaemon() {
-  const daemon = await startFakeAppliance();
+  const daemon = await startSimAppliance();
   await addTestArray(daemon);
   return daemon;
 }
 
 test("drive: add, list, remove; a refusal is the API's own sentence", async () => {
-  const daemon = await startFakeAppliance();
+  const daemon = await startSimAppliance();
   const added = await runCli("drive add d0 /dev/a --no-direct", { daemon });
-  expect(added).toMatchObject({ exitCode: 0, stdout: "d0 (1.0 MiB) is available" });
+  expect(added).toMatchObject({ exitCode: 0, stdout: "d0 (3.0 MiB) is available" });
   expect(daemon.store.state.drives.get("d0")?.direct).toBe(false);
   const list = await runCli("drive list", { daemon });
-  expect(list.stdout.split("\n")[1]).toBe("d0     available  -       1.0 MiB  /dev/a");
+  expect(list.stdout.split("\n")[1]).toBe("d0     available  -       3.0 MiB  /dev/a");
   expect(JSON.parse((await runCli("drive list --json", { daemon })).stdout)).toHaveLength(1);
   const refused = await runCli("drive add d1 /dev/none", { daemon });
   expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
-  expect(refused.stderr).toBe("parityd: /dev/none cannot be opened (ENOENT): check the path");
+  expect(refused.stderr).toBe("parityd: /dev/none: ENOENT");
   expect((await runCli("drive remove d0", { daemon })).exitCode).toBe(0);
   expect(daemon.store.state.drives.size).toBe(0);
 });
 
 test("array: create with its sizes, dry run, list, show, stop, start", async () => {
-  const daemon = await startFakeAppliance();
+  const daemon = await startSimAppliance();
   for (const name of ["a", "b", "c", "d"])
     await runCli(`drive add ${name} /dev/${name}`, { daemon });
-  const line = "array create x a b c --spare d --chunk 128KiB --size 1MiB --assume-clean";
+  const line = "array create x a b c --spare d --chunk 128KiB --size 1MiB --assume-clean --force";
   const plan = await runCli(`${line} --dry-run`, { daemon });
   expect(plan.stdout.split("\n")).toHaveLength(5);
-  expect(daemon.reactor.arrays.size).toBe(0);
+  expect(daemon.reactor.arrays().length).toBe(0);
   expect((await runCli(line, { daemon })).stdout).toBe("x is there: 2.0 MiB, ready for use");
   const create = daemon.reactor.commands.find((command) => command.kind === "create-array");
   expect(create).toMatchObject({
@@ -52,6 +54,7 @@ test("array: create with its sizes, dry run, list, show, stop, start", async () 
     memberSizeBytes: 1_048_576,
     assumeClean: true,
   });
+  daemon.reactor.world.settle({ array: "x" });
   expect((await runCli("array list", { daemon })).stdout).toContain(
     "x      clean  2.0 MiB        3",
   );
@@ -65,13 +68,14 @@ test("array: create with its sizes, dry run, list, show, stop, start", async () 
 test("array delete: only with the name, typed or given", async () => {
   const daemon = await testDaemon();
   const line = "array delete raid_test";
+  const listed = async () => JSON.parse((await runCli("array list --json", { daemon })).stdout);
   expect((await runCli(`${line} --dry-run`, { daemon })).stdout).toContain("would stop raid_test");
   expect((await runCli(line, { daemon })).exitCode).toBe(64);
   expect((await runCli(line, { daemon, typed: "raid" })).exitCode).toBe(64);
   expect((await runCli(`${line} --yes other`, { daemon })).exitCode).toBe(64);
-  expect(daemon.reactor.arrays.size).toBe(1);
+  expect(await listed()).toHaveLength(1);
   expect((await runCli(line, { daemon, typed: "raid_test" })).exitCode).toBe(0);
-  expect(daemon.reactor.arrays.size).toBe(0);
+  expect(await listed()).toHaveLength(0);
 });
 
 test("member: fail, add with a rebuild that is waited for, remove", async () => {
@@ -79,13 +83,13 @@ test("member: fail, add with a rebuild that is waited for, remove", async () => 
   const failed = await runCli("member fail raid_test b", { daemon });
   expect(failed.stdout).toBe("raid_test is degraded");
   const waiting = runCli("member add raid_test d --wait", { daemon });
-  await until("the job is there", () => daemon.reactor.jobs.has(1));
-  daemon.reactor.finishJob(1, "done", { result: { drive: "d" } });
+  await until("the job is there", () => daemon.reactor.jobs().length === 1);
+  daemon.reactor.world.waitJob(1);
   const rebuilt = await waiting;
-  expect(rebuilt).toMatchObject({
-    exitCode: 0,
-    stdout: "rebuild job 1 of raid_test: done, drive d",
-  });
+  expect(rebuilt.exitCode).toBe(0);
+  expect(rebuilt.stdout).toStartWith("rebuild job 1 of raid_test: done");
+  expect(rebuilt.stdout).toContain("drive d");
+  await runCli("member fail raid_test a", { daemon });
   expect((await runCli("member remove raid_test a", { daemon })).exitCode).toBe(0);
 });
 
@@ -108,52 +112,59 @@ test("scrub: start, pause, resume, stop; with --wait the outcome is the exit cod
   expect((await runCli("scrub pause raid_test", { daemon })).stdout).toContain("paused");
   expect((await runCli("scrub resume raid_test", { daemon })).stdout).toContain("job 1");
   expect((await runCli("scrub stop raid_test", { daemon })).exitCode).toBe(0);
-  for (const [mismatchBytes, exitCode] of [
-    [0, 0],
-    [4_096, 1],
+  for (const [isDamaged, exitCode] of [
+    [false, 0],
+    [true, 1],
   ] as const) {
-    const count = daemon.reactor.jobs.size;
+    if (isDamaged) rotRanges(daemon.reactor, [{ firstSector: 16, sectorCount: 8 }]);
+    const count = daemon.reactor.jobs().length;
     const waiting = runCli("scrub start raid_test --wait", { daemon });
-    await until("one more job is there", () => daemon.reactor.jobs.size > count);
-    const id = Math.max(...daemon.reactor.jobs.keys());
-    daemon.reactor.finishJob(id, "done", { result: { mismatchBytes } });
+    await until("one more job is there", () => daemon.reactor.jobs().length > count);
+    daemon.reactor.world.waitJob(Math.max(...daemon.reactor.jobs().map(({ id }) => id)));
     expect((await waiting).exitCode).toBe(exitCode);
   }
   expect((await runCli("scrub start nowhere --wait", { daemon })).exitCode).toBe(2);
-  const job = daemon.reactor.jobs.get(1)!;
+  const job = daemon.reactor.world.job(1);
   expect(scrubExit(job)).toBe(2);
   expect(scrubExit({ ...job, state: "done", result: { lostBytes: 512 } })).toBe(1);
 });
 
 test("scrub start --wait: mismatches: a line for each range, and that there are more", async () => {
   const daemon = await testDaemon();
+  // One range more than a job remembers.
+  const ranges = Array.from({ length: 65 }, (_, index) => ({
+    firstSector: 16 + 24 * index,
+    sectorCount: index === 1 ? 16 : 8,
+  }));
+  rotRanges(daemon.reactor, ranges);
   const waiting = runCli("scrub start raid_test --wait", { daemon });
-  await until("the job is there", () => daemon.reactor.jobs.has(1));
-  const ranges = [
-    { firstSector: 16, sectorCount: 8 },
-    { firstSector: 4_096, sectorCount: 24 },
-  ];
-  const mismatchRanges = { ranges, truncated: true };
-  const result = { mismatchBytes: 16_384, mismatchRanges };
-  daemon.reactor.finishJob(1, "done", { result });
+  await until("the job is there", () => daemon.reactor.jobs().length === 1);
+  const { result } = daemon.reactor.world.waitJob(1);
   const { stdout, exitCode } = await waiting;
   expect(exitCode).toBe(1);
-  expect(stdout.trimEnd().split("\n")).toEqual([
-    "check job 1 of raid_test: done, mismatchBytes 16384",
+  const lines = stdout.trimEnd().split("\n");
+  const mismatchBytes = (64 * 8 + 16) * 512;
+  expect(lines[0]).toBe(
+    `check job 1 of raid_test: done, mismatchBytes ${mismatchBytes}, lostBytes 0`,
+  );
+  expect(lines.slice(1, 3)).toEqual([
     "mismatch: sectors 16 to 23 of each member's data",
-    "mismatch: sectors 4096 to 4119 of each member's data",
-    "mismatch: more behind these",
+    "mismatch: sectors 40 to 55 of each member's data",
   ]);
+  expect(lines.at(-1)).toBe("mismatch: more behind these");
   const job = await daemon.call("GET", "/v1/jobs/1");
-  expect(await job.json()).toMatchObject({ result: { mismatchRanges } });
+  expect(await job.json()).toMatchObject({ result: { mismatchRanges: result["mismatchRanges"] } });
 });
 
 test("progress: a bar on a terminal, a line every 10 % elsewhere", async () => {
   for (const isTerminal of [true, false]) {
     const daemon = await testDaemon();
-    await daemon.call("POST", "/v1/arrays/raid_test/scrub");
-    const job = daemon.reactor.jobs.get(1)!;
-    daemon.reactor.jobs.set(1, { ...job, done: 524_288, rateBytesPerSecond: 1_048_576 });
+    await daemon.call("POST", "/v1/arrays/raid_test/scrub", { limitBytesPerSecond: MIB });
+    // Half of it takes a while at that rate.
+    const { world } = daemon.reactor;
+    const isHalfDone = () => world.job(1).done * 2 >= world.job(1).total;
+    while (!isHalfDone()) world.simulation.runFor(5);
+    const { rateBytesPerSecond } = world.job(1);
     let looks = 0;
     const send: CliHost["send"] = async (_socketPath, { method, path }) => {
       looks += 1;
@@ -162,10 +173,11 @@ test("progress: a bar on a terminal, a line every 10 % elsewhere", async () => {
     const waiting = runCli("job wait 1", { daemon, isTerminal, overrides: { send } });
     // The second look has nothing new to show, and is over when there is a third.
     await until("a third look", () => looks >= 3);
-    daemon.reactor.finishJob(1);
+    world.waitJob(1);
     const { stderr, redrawn, exitCode } = await waiting;
     expect(exitCode).toBe(0);
-    const text = "50.0 %  512.0 KiB of 1.0 MiB  1.0 MiB/s";
+    const rate = `${formatBytes(rateBytesPerSecond)}/s`;
+    const text = `50.0 %  512.0 KiB of 1.0 MiB  ${rate}  1 s left`;
     const bar = `check [############------------]  ${text}`;
     if (isTerminal) expect(redrawn).toEqual([...new Array(looks - 1).fill(bar), ""]);
     else expect(stderr).toBe(`check raid_test: ${text}`);
@@ -176,7 +188,7 @@ test("job: list, show, cancel, unknown", async () => {
   const daemon = await testDaemon();
   await daemon.call("POST", "/v1/arrays/raid_test/scrub");
   const list = await runCli("job list", { daemon });
-  expect(list.stdout).toContain(" 1  check  raid_test  running  0.0 %  0 B of 1.0 MiB");
+  expect(list.stdout).toContain(" 1  check  raid_test  running  0.0 %  0 B of ");
   expect((await runCli("job show 1", { daemon })).stdout).toContain(
     "check job 1 of raid_test: running",
   );
@@ -244,9 +256,9 @@ test("examine: no superblock, no file: one line each and exit 1", async () => {
   rmSync(directory, { recursive: true });
 });
 
-interface FakeStart {
-  readonly reactor: FakeReactor;
-  readonly started: StartedReactor;
+interface SimStart {
+  /** Of the process that was started. */
+  readonly reactor: () => SimReactor;
   /** Calls the listeners for SIGTERM. */
   stop(): void;
   readonly overrides: {
@@ -255,66 +267,100 @@ interface FakeStart {
   };
 }
 
-function fakeStart(paths: readonly string[]): FakeStart {
-  const reactor = new FakeReactor();
+/** A process on this host. Only one that comes as far as its reactor ends the one before it. */
+function simStart(host: SimHost): SimStart {
+  let reactor: SimReactor | null = null;
   const listeners: ((signal: string) => void)[] = [];
-  const started = { channel: reactor, opener: new FakeOpener(paths), expectEnd: () => {} };
   return {
-    reactor,
-    started,
+    reactor: () => {
+      if (reactor === null) throw new Error("no reactor was asked for");
+      return reactor;
+    },
     stop: () => {
       for (const listener of listeners) listener("SIGTERM");
     },
     overrides: {
-      startReactor: async () => ok(started),
+      startReactor: async ({ firstJobId }) => {
+        reactor = new SimReactor(host, { firstJobId });
+        return ok({ channel: reactor, opener: reactor.opener, expectEnd: () => {} });
+      },
       onSignal: (listener) => listeners.push(listener),
     },
   };
 }
 
+/** A host with an array on the disks at these paths: stopped, or killed in mid-write. */
+async function hostWithArray(
+  paths: readonly string[],
+  { isDirty = false }: { isDirty?: boolean } = {},
+): Promise<SimHost> {
+  const host = hostWithDisks(paths);
+  const { world, opener } = new SimReactor(host);
+  for (const path of paths) {
+    const opened = await opener.open({ name: path, path, direct: true, readOnly: false });
+    if (!opened.ok) throw new Error(opened.error.detail);
+    world.must({ kind: "attach-drive", drive: opened.value });
+  }
+  world.createArray({ name: "raid_test", drives: paths, assumeClean: true, force: true });
+  world.settle({ array: "raid_test" });
+  if (isDirty) {
+    const client = world.run(world.nbdClient("raid_test"));
+    expect(world.run(client.write(0, new Uint8Array(4_096).fill(1)))).toBe(0);
+  } else world.must({ kind: "shutdown" });
+  return host;
+}
+
+const MEMBERS = ["/m/0", "/m/1", "/m/2"];
+
 test("attach: assembles, exports, prints ready, and stops clean at SIGTERM", async () => {
-  const start = fakeStart(["/m/0", "/m/1", "/m/2"]);
-  start.reactor.onDisk.set("raid_test", ["/m/0", "/m/1", "/m/2"]);
+  const host = await hostWithArray(MEMBERS);
+  const start = simStart(host);
+  const before = MEMBERS.map((path) => host.imageOf(diskAt(host, path)));
   const printed: string[] = [];
   const running = runCli("attach /m/0 /m/1 /m/2 --socket /run/s --read-only --force --name n", {
     overrides: { ...start.overrides, print: (line) => printed.push(line) },
   });
-  while (printed.length === 0) await Bun.sleep(1);
+  await until("it is ready", () => printed.length > 0);
   expect(printed).toEqual(["ready nbd+unix:///n?socket=/run/s"]);
-  const kinds = start.reactor.commands.map((command) => command.kind);
+  const reactor = start.reactor();
+  const kinds = reactor.commands.map((command) => command.kind);
   const last = ["start-array", "listen-nbd", "put-export", "exports-settle"] as const;
   expect(kinds.slice(-last.length)).toEqual([...last]);
-  expect(start.reactor.commands.find((command) => command.kind === "start-array")).toMatchObject({
+  expect(reactor.commands.find((command) => command.kind === "start-array")).toMatchObject({
     readOnly: true,
     force: true,
   });
-  expect([...start.reactor.drives.values()].every(({ open }) => open.isReadOnly)).toBe(true);
+  const attached = reactor.commands.filter((command) => command.kind === "attach-drive");
+  expect(attached.map(({ drive }) => drive.isReadOnly)).toEqual([true, true, true]);
+  expect(reactor.array("raid_test")?.state).toBe("read-only");
   start.stop();
   expect((await running).exitCode).toBe(0);
-  expect(start.reactor.commands.at(-1)?.kind).toBe("shutdown");
+  expect(reactor.commands.at(-1)?.kind).toBe("shutdown");
+  // Not one byte was written.
+  expect(reactor.world.changesSubmitted).toBe(0);
+  expect(MEMBERS.map((path) => host.imageOf(diskAt(host, path)))).toEqual(before);
 });
 
 test("attach: what does not assemble: the reason in one line, exit 1, shut down", async () => {
-  const missing = fakeStart(["/m/0"]);
+  const missing = simStart(hostWithDisks(["/m/0"]));
   const gone = await runCli("attach /m/0 /m/1 --socket /s", { overrides: missing.overrides });
   expect(gone).toMatchObject({ exitCode: 1, stdout: "" });
   expect(gone.stderr).toContain("/m/1");
-  expect(missing.reactor.commands.at(-1)?.kind).toBe("shutdown");
-  const foreign = fakeStart(["/m/0"]);
+  expect(missing.reactor().commands.at(-1)?.kind).toBe("shutdown");
+  const foreign = simStart(hostWithDisks(["/m/0"]));
   const none = await runCli("attach /m/0 --socket /s", { overrides: foreign.overrides });
   expect(none.stderr).toContain("no file belongs to an array: /m/0: it has no superblock");
-  const refused = fakeStart(["/m/0"]);
-  refused.reactor.onDisk.set("x", ["/m/0"]);
-  const detail = "dirty and degraded: --force starts it, with stale parity";
-  refused.reactor.refusals.set("start-array", { kind: "conflict", code: "dirty", detail });
-  const dirty = await runCli("attach /m/0 --socket /s", { overrides: refused.overrides });
-  expect([dirty.exitCode, dirty.stderr]).toEqual([1, `parityd: ${detail}`]);
+  const refused = simStart(await hostWithArray(MEMBERS, { isDirty: true }));
+  const dirty = await runCli("attach /m/0 /m/1 --socket /s", { overrides: refused.overrides });
+  expect([dirty.exitCode, dirty.stdout]).toEqual([1, ""]);
+  expect(dirty.stderr).toMatch(/^parityd: The array was not stopped cleanly .*force[^\n]*$/);
+  expect(refused.reactor().commands.at(-1)?.kind).toBe("shutdown");
   expect((await runCli("attach /m/0 --socket /s")).exitCode).toBe(69);
 });
 
 test("serve: ready, its socket is 0660 and answers, a second daemon is refused", async () => {
   const directory = mkdtempSync(join(tmpdir(), "parityd-serve-"));
-  const start = fakeStart([]);
+  const start = simStart(hostWithDisks([]));
   const flags = `serve --log-level error --state-dir ${directory}/state --run-dir ${directory}/run`;
   const printed: string[] = [];
   const running = runCli(flags, {
@@ -328,14 +374,14 @@ test("serve: ready, its socket is 0660 and answers, a second daemon is refused",
   const answer = await fetch("http://parityd/-/ready", { unix: socket } as BunFetchRequestInit);
   expect(answer.status).toBe(200);
 
-  const second = await runCli(flags, { overrides: fakeStart([]).overrides });
+  const second = await runCli(flags, { overrides: simStart(hostWithDisks([])).overrides });
   expect([second.exitCode, second.stdout]).toEqual([69, ""]);
   expect(second.stderr.split("\n")).toHaveLength(1);
   expect(second.stderr).toContain("is in use by another parityd");
 
   start.stop();
   expect((await running).exitCode).toBe(0);
-  expect(start.reactor.commands.at(-1)?.kind).toBe("shutdown");
+  expect(start.reactor().commands.at(-1)?.kind).toBe("shutdown");
   expect(existsSync(socket)).toBe(false);
   rmSync(directory, { recursive: true });
 });

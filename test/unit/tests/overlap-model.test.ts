@@ -45,6 +45,10 @@ test("model: a read that began before the end of a write: old or new", () => {
   const startedAt = model.tick();
   model.end(change);
   expect(allowed(model, startedAt)).toEqual([0, 1]);
+  const next = write(model, 2);
+  const laterAt = model.tick();
+  model.end(next);
+  expect(allowed(model, laterAt)).toEqual([1, 2]);
 });
 
 test("model: one write after the other: the last; both at once: either", () => {

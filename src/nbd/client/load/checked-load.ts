@@ -39,7 +39,7 @@ export interface LoadOptions {
   readonly run: number;
   /** Reads back what was written. */
   readonly checking: LoadLink;
-  /** Acknowledged ranges that may wait for being read back; 0: each is waited for. */
+  /** Acknowledged ranges that may wait for being read back, beside one for each lane. */
   readonly checksMax: number;
   /** Called when a write or read was answered: tells a hang. */
   readonly onAnswer?: () => void;
@@ -52,6 +52,8 @@ export class CheckedLoad {
   readonly lanes: Lanes;
   private readonly options: LoadOptions;
   private readonly checks = new Set<Promise<void>>();
+  /** Lanes that wait until there are fewer checks. */
+  private readonly waiters: (() => void)[] = [];
   private version = 0;
 
   constructor(options: LoadOptions) {
@@ -95,10 +97,12 @@ export class CheckedLoad {
     const check = this.check(range).then(() => {
       this.ranges.release(handle);
       this.checks.delete(check);
+      // One for one: were all woken, each end of a check would cost as much as there are lanes.
+      this.waiters.shift()?.();
     });
     this.checks.add(check);
-    const { checksMax } = this.options;
-    while (this.checks.size > checksMax && this.checks.has(check)) await Promise.race(this.checks);
+    if (this.checks.size <= this.options.checksMax) return;
+    await new Promise<void>((resolve) => this.waiters.push(resolve));
   }
 
   /** Reads a range that the caller holds, and compares it. */

@@ -1,4 +1,7 @@
-/** A control thread over a fake reactor: state.db in memory, the real service, the real API. */
+/**
+ * A control thread over the real reactor service on simulated drives: the real appliance, helper
+ * and API, with state.db in memory.
+ */
 import { createApp } from "../../src/api/app.ts";
 import type { TcpGuard } from "../../src/api/auth.ts";
 import type { ApiApp } from "../../src/api/route.ts";
@@ -12,11 +15,12 @@ import type { LoadedState, StateFile } from "../../src/appliance/state/state-fil
 import { StateStore } from "../../src/appliance/state/state-store.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
-import { FakeOpener, FakeReactor, fakeUuid } from "./fake-reactor.ts";
+import type { SimHost } from "../life/sim-host.ts";
+import { hostWithDisks, SimReactor, TEST_ARRAY, testUuid } from "./sim-reactor.ts";
 
-export interface FakeAppliance {
-  readonly reactor: FakeReactor;
-  readonly opener: FakeOpener;
+export interface SimAppliance {
+  readonly reactor: SimReactor;
+  readonly host: SimHost;
   readonly store: StateStore;
   readonly appliance: Appliance;
   readonly client: ReactorClient;
@@ -30,10 +34,10 @@ export interface FakeAppliance {
   ): Promise<Response>;
 }
 
-export interface FakeApplianceOptions {
+export interface SimApplianceOptions {
   readonly store?: StateStore;
-  readonly reactor?: FakeReactor;
-  readonly opener?: FakeOpener;
+  /** What was there before is ended as by SIGKILL; default: a new one with DRIVE_PATHS. */
+  readonly host?: SimHost;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   readonly commentMs?: number;
@@ -54,19 +58,18 @@ export function memoryStore(file: Partial<StateFile> = {}): StateStore {
   return new StateStore({ loaded, file: { ...noFile, ...file }, alarms: processAlarms, log });
 }
 
-export async function startFakeAppliance(
-  options: FakeApplianceOptions = {},
-): Promise<FakeAppliance> {
-  const reactor = options.reactor ?? new FakeReactor();
-  const opener = options.opener ?? new FakeOpener(DRIVE_PATHS);
+export async function startSimAppliance(options: SimApplianceOptions = {}): Promise<SimAppliance> {
+  const host = options.host ?? hostWithDisks(DRIVE_PATHS);
   const store = options.store ?? memoryStore();
+  const reactor = new SimReactor(host, { firstJobId: store.firstJobId });
+  const { opener } = reactor;
   const alarms = processAlarms;
   let arrayCount = 0;
   const newUuid = (): string => {
     arrayCount += 1;
-    return fakeUuid(arrayCount === 1 ? "raid_test" : `array${arrayCount}`);
+    return testUuid(arrayCount === 1 ? TEST_ARRAY : `array${arrayCount}`);
   };
-  const client = new ReactorClient({ channel: reactor, log: silentLog });
+  const client = new ReactorClient({ channel: reactor, opener, log: silentLog });
   const events = new EventLog({ store, log: silentLog });
   const jobs = new JobBook({ store, client, alarms });
   const appliance = new Appliance({
@@ -106,18 +109,19 @@ export async function startFakeAppliance(
     };
     return app.request(path, init, { transport: "unix" });
   };
-  return { reactor, opener, store, appliance, client, app, call };
+  return { reactor, host, store, appliance, client, app, call };
 }
 
 export const DRIVE_PATHS = ["/dev/a", "/dev/b", "/dev/c", "/dev/d"];
 
-/** Adds the drives a, b, c and d, and makes the array raid_test of the first three. */
-export async function addTestArray({ call }: FakeAppliance): Promise<void> {
+/** Adds the drives a, b, c and d, and makes the array raid_test of the first three, at rest. */
+export async function addTestArray({ call, reactor }: SimAppliance): Promise<void> {
   for (const path of DRIVE_PATHS) {
     await expectStatus(call("POST", "/v1/drives", { name: path.slice(5), path }), 201);
   }
-  const body = { name: "raid_test", drives: ["a", "b", "c"] };
+  const body = { name: TEST_ARRAY, drives: ["a", "b", "c"], assumeClean: true, force: true };
   await expectStatus(call("POST", "/v1/arrays", body), 201);
+  reactor.world.settle({ array: TEST_ARRAY });
 }
 
 async function expectStatus(answer: Promise<Response>, status: number): Promise<void> {
