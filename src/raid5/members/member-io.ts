@@ -265,12 +265,24 @@ export class MemberIo {
     table.free(io);
     let verdict: VerdictCode = Verdict.gone;
     if (isCurrent) {
-      const told = toldOf(user.content, failure);
-      if (told !== null) this.memberFailed(told);
+      this.tell(user.content, failure);
       const hasLeft = members.isFenced || members.epoch[role] !== epoch;
       if (!hasLeft) verdict = verdictOf(user.content, failure);
     }
     user.handler(context, role, verdict, failure);
+  }
+
+  /** On the drive that has the role now. */
+  private tell(content: ContentCode, failure: IoFailure): void {
+    const { role, op, outcome } = failure;
+    if (content === Content.doubtful && op === Op.read && outcome === Outcome.mediaError) {
+      // It is on record as bad, and still is: that does not count among its errors in a row.
+      const { counters } = this.members.devices[role]!;
+      counters.readErrorsInARow = Math.max(0, counters.readErrorsInARow - 1);
+      return;
+    }
+    const told = toldOf(content, failure);
+    if (told !== null) this.memberFailed(told);
   }
 
   private failureOf(
@@ -309,7 +321,7 @@ function verdictOf(content: ContentCode, { op, outcome }: MemberError): VerdictC
   return op === Op.read && outcome === Outcome.timedOut ? Verdict.slow : Verdict.gone;
 }
 
-/** What is told of a failure on the drive that has the role now; null: nothing. */
+/** What is told of a failure that is news; null: nothing. */
 function toldOf(content: ContentCode, error: MemberError): MemberError | null {
   const { op, outcome } = error;
   if (content === Content.metadata || op === Op.flush) {
@@ -319,6 +331,5 @@ function toldOf(content: ContentCode, error: MemberError): MemberError | null {
     // flush, is failed; a fence is no fault of it either (write-rules 21).
     return outcome === Outcome.fenced ? error : { ...error, outcome: Outcome.memberLost };
   }
-  if (outcome === Outcome.unsupported) return null;
-  return outcome === Outcome.mediaError && content === Content.doubtful ? null : error;
+  return outcome === Outcome.unsupported ? null : error;
 }
