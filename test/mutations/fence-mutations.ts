@@ -120,9 +120,9 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
   {
     name: "sectors that stay bad count as new errors of their member",
     rule: null,
-    file: "src/raid5/rows/row-io.ts",
-    find: "      counters.readErrorsInARow = Math.min(before, counters.readErrorsInARow);\n      return false;\n",
-    replace: "",
+    file: "src/raid5/members/member-io.ts",
+    find: "if (content === Content.doubtful && op === Op.read && outcome === Outcome.mediaError) {",
+    replace: "if (role < 0) {",
     test: AGAIN,
   },
   {

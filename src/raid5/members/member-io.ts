@@ -25,8 +25,10 @@
  */
 import { assert } from "../../base/assert.ts";
 import { ETIMEDOUT } from "../../base/errno.ts";
+import type { Guard } from "../../base/guard.ts";
 import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
-import { Op, type OpCode } from "../../reactor/io-table.ts";
+import type { OutcomeRegistrar } from "../../block/outcome-router.ts";
+import { type IoTable, Op, type OpCode } from "../../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "../environment.ts";
 import type { MemberSet } from "./member-set.ts";
 
@@ -97,7 +99,9 @@ export interface AwaitedIo {
 type MemberIoEnvironment = Pick<EngineEnvironment, "table" | "router" | "guard">;
 
 export class MemberIo {
-  private readonly environment: MemberIoEnvironment;
+  private readonly table: IoTable;
+  private readonly guard: Guard;
+  private readonly router: OutcomeRegistrar;
   private readonly members: MemberSet;
   /** Decides at once what a failed request means for its member. */
   private readonly memberFailed: (error: MemberError) => void;
@@ -115,7 +119,9 @@ export class MemberIo {
     members: MemberSet;
     memberFailed: (error: MemberError) => void;
   }) {
-    this.environment = options.environment;
+    this.table = options.environment.table;
+    this.guard = options.environment.guard;
+    this.router = options.environment.router;
     this.members = options.members;
     this.memberFailed = options.memberFailed;
     for (const content of Object.values(Content)) {
@@ -128,7 +134,7 @@ export class MemberIo {
 
   register(content: ContentCode, handler: VerdictHandler): IoUser {
     assert(!this.isClosed, "nobody comes to an engine that was closed");
-    const owner: number = this.environment.router.register((io, outcome, errno) =>
+    const owner: number = this.router.register((io, outcome, errno) =>
       this.judge(user, io, outcome, errno),
     );
     const user: IoUser = { content, handler, owner };
@@ -139,7 +145,7 @@ export class MemberIo {
   /** The user has nothing under way, and starts nothing more. */
   unregister(user: IoUser): void {
     assert(this.users.delete(user), "a user that leaves was registered");
-    this.environment.router.unregister(user.owner);
+    this.router.unregister(user.owner);
   }
 
   /** Nothing is under way. */
@@ -167,12 +173,11 @@ export class MemberIo {
     context: number,
     isFua: number,
   ): boolean {
-    const { table, guard } = this.environment;
     // A frozen array starts nothing, and whoever waits for the answer waits for ever.
-    if (guard.isBroken) return true;
+    if (this.guard.isBroken) return true;
+    const { table, members } = this;
     const io = table.allocate();
     if (io < 0) return false;
-    const { members } = this;
     assert(role >= 0 && role < members.memberCount, "I/O goes to a role");
     assert(op === Op.flush ? bytes === 0 : bytes > 0, "all but a flush moves bytes");
     const isMetadata = user.content === Content.metadata;
@@ -219,7 +224,7 @@ export class MemberIo {
 
   /** A moment in which requests may have become free. */
   untilRoom(): Promise<void> {
-    return this.environment.table.untilFreed();
+    return this.table.untilFreed();
   }
 
   /** The member failed in a way that no answer of its drive has told. */
@@ -228,8 +233,7 @@ export class MemberIo {
   }
 
   private submit(io: number, role: number): void {
-    const { members } = this;
-    const { table } = this.environment;
+    const { table, members } = this;
     const device = members.devices[role];
     assert(device !== null && device !== undefined, "I/O goes to a role that had a drive");
     table.role[io] = role;
@@ -243,8 +247,7 @@ export class MemberIo {
 
   /** Rule 15: in the reap itself, so that all of one reap are judged before a turn answers any. */
   private judge(user: IoUser, io: number, outcome: OutcomeCode, errno: number): void {
-    const { members } = this;
-    const { table } = this.environment;
+    const { table, members } = this;
     assert(this.underWay > 0, "an I/O is answered once");
     this.underWay -= 1;
     const context = table.context[io]!;
@@ -259,18 +262,43 @@ export class MemberIo {
       user.handler(context, role, Verdict.done, null);
       return;
     }
+    this.judgeFailure(user, io, isCurrent, outcome, errno);
+  }
+
+  private judgeFailure(
+    user: IoUser,
+    io: number,
+    isCurrent: boolean,
+    outcome: OutcomeCode,
+    errno: number,
+  ): void {
+    const { table, members } = this;
+    const context = table.context[io]!;
     const epoch = table.epoch[io]!;
     const failure = this.failureOf(io, isCurrent, outcome, errno);
+    const { role } = failure;
     // Before anybody is told: what that ends needs requests of its own.
     table.free(io);
     let verdict: VerdictCode = Verdict.gone;
     if (isCurrent) {
-      const told = toldOf(user.content, failure);
-      if (told !== null) this.memberFailed(told);
+      this.tell(user.content, failure);
       const hasLeft = members.isFenced || members.epoch[role] !== epoch;
       if (!hasLeft) verdict = verdictOf(user.content, failure);
     }
     user.handler(context, role, verdict, failure);
+  }
+
+  /** On the drive that has the role now. */
+  private tell(content: ContentCode, failure: IoFailure): void {
+    const { role, op, outcome } = failure;
+    if (content === Content.doubtful && op === Op.read && outcome === Outcome.mediaError) {
+      // It is on record as bad, and still is: that does not count among its errors in a row.
+      const { counters } = this.members.devices[role]!;
+      counters.readErrorsInARow = Math.max(0, counters.readErrorsInARow - 1);
+      return;
+    }
+    const told = toldOf(content, failure);
+    if (told !== null) this.memberFailed(told);
   }
 
   private failureOf(
@@ -279,7 +307,7 @@ export class MemberIo {
     outcome: OutcomeCode,
     errno: number,
   ): IoFailure {
-    const { table } = this.environment;
+    const { table } = this;
     return {
       role: table.role[io]!,
       op: table.op[io] as OpCode,
@@ -309,7 +337,7 @@ function verdictOf(content: ContentCode, { op, outcome }: MemberError): VerdictC
   return op === Op.read && outcome === Outcome.timedOut ? Verdict.slow : Verdict.gone;
 }
 
-/** What is told of a failure on the drive that has the role now; null: nothing. */
+/** What is told of a failure that is news; null: nothing. */
 function toldOf(content: ContentCode, error: MemberError): MemberError | null {
   const { op, outcome } = error;
   if (content === Content.metadata || op === Op.flush) {
@@ -319,6 +347,5 @@ function toldOf(content: ContentCode, error: MemberError): MemberError | null {
     // flush, is failed; a fence is no fault of it either (write-rules 21).
     return outcome === Outcome.fenced ? error : { ...error, outcome: Outcome.memberLost };
   }
-  if (outcome === Outcome.unsupported) return null;
-  return outcome === Outcome.mediaError && content === Content.doubtful ? null : error;
+  return outcome === Outcome.unsupported ? null : error;
 }

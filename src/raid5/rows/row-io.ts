@@ -46,8 +46,6 @@ export class RowIo {
    */
   async loadDoubtful(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
     if (!this.parts.members.isPresent(role)) return false;
-    const { counters } = this.parts.members.devices[role]!;
-    const before = counters.readErrorsInARow;
     const verdict = await this.parts.memberIo.move({
       content: Content.doubtful,
       op: Op.read,
@@ -58,11 +56,7 @@ export class RowIo {
       isFua: false,
     });
     if (verdict === Verdict.done) return true;
-    if (verdict === Verdict.badSector) {
-      counters.readErrorsInARow = Math.min(before, counters.readErrorsInARow);
-      return false;
-    }
-    await rows.renew(role);
+    if (verdict !== Verdict.badSector) await rows.renew(role);
     return false;
   }
 

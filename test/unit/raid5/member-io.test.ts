@@ -99,7 +99,10 @@ function expected(
       return { verdict: Verdict.badSector, told: null };
     case mediaError:
       if (isRecord) return { verdict: Verdict.gone, told: memberLost };
-      return { verdict: Verdict.badSector, told: content === Content.doubtful ? null : mediaError };
+      if (content === Content.doubtful && op === Op.read) {
+        return { verdict: Verdict.badSector, told: null };
+      }
+      return { verdict: Verdict.badSector, told: mediaError };
     case timedOut:
       if (isRecord) return { verdict: Verdict.gone, told: memberLost };
       return { verdict: op === Op.read ? Verdict.slow : Verdict.gone, told: timedOut };
@@ -232,6 +235,20 @@ test("member io: who is told takes the member out, or it is fenced: the verdict 
       expect(told.length).toBe(1);
       expect(answers[0]!.verdict).toBe(Verdict.gone);
     }
+  }
+});
+
+test("member io: a doubtful row is bad still: that is no new error of its member", () => {
+  for (const content of [Content.doubtful, Content.rows]) {
+    const { router, members, memberIo, device, told, user } = setUp();
+    const { counters } = members.devices[ROLE]!;
+    counters.readErrorsInARow = 7;
+    memberIo.start(user(content), Op.read, ROLE, PLACE, 4 * KIB, ADDRESS, CONTEXT, 0);
+    // As the retry filter counts it before it hands it up.
+    counters.readErrorsInARow += 1;
+    router.dispatch(device.last.request, Outcome.mediaError, EIO);
+    const isDoubtful = content === Content.doubtful;
+    expect([counters.readErrorsInARow, told.length]).toEqual(isDoubtful ? [7, 0] : [8, 1]);
   }
 });
 
