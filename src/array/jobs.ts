@@ -130,10 +130,10 @@ export class JobTable {
     return job;
   }
 
-  /** A paused job of before, as this run knows it: under its own id. */
-  takeUp(status: JobStatus): Job {
+  /** A paused job of before, as this run knows it: under its own id; null: that is not paused. */
+  takeUp(status: JobStatus): Job | null {
     const known = this.jobs.get(status.id);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.state === "paused" ? known : null;
     const { id, kind, total, startedAt } = status;
     const array = { name: status.array, uuid: status.arrayUuid };
     const job = new Job({ id, kind, array, total, startedAt, clock: this.clock });

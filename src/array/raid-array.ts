@@ -337,7 +337,8 @@ export class RaidArray implements MemberVerdicts {
       // one had filled before a crash is not known to be, and its resync comes next.
       if (!members.isResyncOfRebuilt) members.endResync();
     }, mayEnd);
-    if (!isDurable || !isFilled("committing")) return false;
+    // Another member may have failed since: then the array has, and nothing counts any more.
+    if (!isDurable || core.isFailed || !isFilled("committing")) return false;
     this.change(role, { kind: "committed" });
     return true;
   }

@@ -157,7 +157,8 @@ export class Registry {
     drive.shut();
     const holder = this.holderOf(drive);
     if (holder !== null) {
-      holder.running!.fenced(drive);
+      // One that broke is frozen: what its drives still answer changes nothing any more.
+      holder.running?.fenced(drive);
       return;
     }
     const record = this.recordOf(drive);

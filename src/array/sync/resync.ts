@@ -28,7 +28,8 @@ export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
   });
   job.result["mismatchBytes"] = mismatchBytes;
   if (isComplete && run.abortReason === null && (await engine.flush())) {
-    policy.syncEnds(true);
+    // A member may have failed while the flush was told of.
+    policy.syncEnds(members.degradedCount === 0);
     const isDurable = await core.record(() => members.endResync());
     if (isDurable || core.superblocks.hasNoRoom) {
       run.finish(job, "done", null);

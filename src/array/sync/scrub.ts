@@ -40,7 +40,9 @@ export class Scrubs {
   }
 
   private takeUpPaused(status: JobStatus): void {
-    const { chunkBytes, stripeCount } = this.run.core.geometry;
+    const { uuid, geometry } = this.run.core;
+    const { chunkBytes, stripeCount } = geometry;
+    if (status.arrayUuid !== uuid) return;
     this.paused = this.jobs.takeUp(status);
     this.stripe = Math.min(Math.floor(status.done / chunkBytes), stripeCount);
     this.findings = new ScrubReport(status.result);
