@@ -21,7 +21,7 @@
  * ever. On disk it is as after a power cut at that moment. Its memory can be taken away one turn
  * later, when the microtasks that were queued have run.
  */
-import { SharedAssertionError } from "../base/assert.ts";
+import { assert, SharedAssertionError } from "../base/assert.ts";
 import type { Guard } from "../base/guard.ts";
 import { AsyncIo } from "../block/async-io.ts";
 import type { OutcomeRegistrar, OutcomeRouter } from "../block/outcome-router.ts";
@@ -105,6 +105,7 @@ export class ArrayGuard implements Guard {
    * bytes of them are kept, because drives may still write to them.
    */
   reclaim(): number {
+    assert(this.isBroken, "only a frozen array has its memory taken away");
     const { enginePool, payloadPool } = this.context;
     return enginePool.reclaim() + payloadPool.reclaim();
   }

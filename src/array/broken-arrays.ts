@@ -10,6 +10,7 @@
  *   until the    its drives are held, and commands about it are refused: what it left with its
  *   daemon ends  drives may land at any time
  */
+import { assert } from "../base/assert.ts";
 import { EIO } from "../base/errno.ts";
 import { MIB } from "../base/units.ts";
 import type { ReactorContext } from "./context.ts";
@@ -70,6 +71,7 @@ export class BrokenArrays {
     const reason =
       `a defect of parityd stopped it: ${messageOf(error)}. Its data are as after a power cut. ` +
       "Restart parityd to start it again, and report the lines of the log about this";
+    assert(running === null || running.core.guard.isBroken, "an array that breaks is frozen");
     record.broken = { reason, array: running, drives };
     record.running = null;
     record.reason = reason;
@@ -78,6 +80,7 @@ export class BrokenArrays {
 
   /** A command about drives of no array met a defect: they take nothing any more. */
   setAside(drives: readonly Drive[], error: unknown): CommandError {
+    assert(drives.length > 0, "a defect that is about drives names them");
     for (const drive of drives) {
       drive.setAside(`a defect of parityd: ${messageOf(error)}`);
     }
@@ -91,7 +94,9 @@ export class BrokenArrays {
   }
 
   private windUp(record: ArrayRecord, error: unknown): void {
-    const { array, reason, drives } = record.broken!;
+    assert(record.broken !== null, "what is wound up has broken");
+    const { array, reason, drives } = record.broken;
+    assert(array === null || array.core.guard.isBroken, "nothing of a broken array goes on");
     let keptBytes = 0;
     if (array !== null) {
       this.arrays.push(array);

@@ -50,11 +50,6 @@ export interface ReactorContext {
   readonly config: Omit<ReactorConfig, "memory" | "poolBytes" | "wakeFd">;
   /** The block device over an open drive. */
   openDevice(drive: OpenDrive): DriveDevice;
-  /**
-   * Frames the completions of one reap: `start` before the first handler, `end` after the last, so
-   * that they can be judged together (write-rules 15).
-   */
-  onBatch(listeners: { start: () => void; end: () => void }): void;
   /** Sends a message to the control thread. Never per I/O. */
   post(message: ReactorMessage): void;
 }

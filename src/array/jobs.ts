@@ -2,6 +2,7 @@
  * Jobs: what runs for long, and is asked for by id. The control thread keeps their history; here
  * are those of this run of the reactor.
  */
+import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { Signal } from "../base/signal.ts";
 import { isoTime } from "../base/time.ts";
@@ -58,12 +59,14 @@ export class Job {
 
   /** What was done before is not this job's speed. */
   goOnFrom(done: number): void {
+    assert(done >= 0 && done <= this.total, "what was done before is part of the job");
     this.done = done;
     this.windowDone = done;
   }
 
   /** Sets the progress and measures the rate. */
   advance(done: number, nowMs: number): void {
+    assert(this.state === "running", "a job that comes on runs");
     this.done = done;
     const elapsedMs = nowMs - this.windowStartMs;
     if (elapsedMs < RATE_WINDOW_MS / 4) return;
@@ -124,16 +127,17 @@ export class JobTable {
   start(options: JobOptions): Job {
     const job = new Job({ ...options, id: this.nextId, clock: this.clock });
     this.nextId += 1;
+    assert(!this.jobs.has(job.id), "a job has an id of its own");
     this.jobs.set(job.id, job);
     this.dropOldest();
     this.post({ kind: "job", job: job.status() });
     return job;
   }
 
-  /** A paused job of before, as this run knows it: under its own id. */
-  takeUp(status: JobStatus): Job {
+  /** A paused job of before, as this run knows it: under its own id; null: that is not paused. */
+  takeUp(status: JobStatus): Job | null {
     const known = this.jobs.get(status.id);
-    if (known !== undefined) return known;
+    if (known !== undefined) return known.state === "paused" ? known : null;
     const { id, kind, total, startedAt } = status;
     const array = { name: status.array, uuid: status.arrayUuid };
     const job = new Job({ id, kind, array, total, startedAt, clock: this.clock });
@@ -147,12 +151,16 @@ export class JobTable {
 
   /** A paused job goes on under its own id. */
   resume(job: Job): void {
+    assert(job.state === "paused", "a job that goes on was paused");
     job.become("running");
     job.wish = "go-on";
     this.post({ kind: "job", job: job.status() });
   }
 
   end(job: Job, state: Exclude<JobState, "running">, error: string | null = null): void {
+    assert(job.state === "running" || job.state === "paused", "a job ends once");
+    assert(state !== "failed" || error !== null, "a job that failed says why");
+    assert(this.jobs.get(job.id) === job, "a job is on the table until it has ended");
     job.error = error;
     if (state !== "paused") job.finishedAtMs = this.clock.wallMs();
     job.become(state);

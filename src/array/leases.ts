@@ -33,6 +33,7 @@ export class LeaseTable {
     holder: string,
     onWait: (giveUp: () => void) => void = () => {},
   ): Promise<Lease | null> {
+    assert(holder !== "", "who holds something says who it is");
     const wanted = [...new Set(keys)];
     return new Promise((resolve) => {
       const waiter: Waiter = { keys: wanted, holder, grant: resolve };
@@ -80,16 +81,19 @@ export class LeaseTable {
       left.push(waiter);
     }
     this.waiters = left;
-    for (const { keys, grant } of granted) grant(this.leaseOf(keys));
+    for (const { keys, holder, grant } of granted) grant(this.leaseOf(keys, holder));
   }
 
-  private leaseOf(keys: readonly string[]): Lease {
+  private leaseOf(keys: readonly string[], holder: string): Lease {
     let isHeld = true;
     return {
       release: () => {
         assert(isHeld, "a lease is given back once");
         isHeld = false;
-        for (const key of keys) this.holders.delete(key);
+        for (const key of keys) {
+          assert(this.holders.get(key) === holder, "what is held is given to nobody else");
+          this.holders.delete(key);
+        }
         this.grantWhatIsFree();
       },
     };

@@ -97,11 +97,11 @@ export interface CommandMap {
    * it may start by itself.
    */
   "attach-drive": { request: { drive: OpenDrive }; value: DriveStatus };
+  /** What its content is now, by a fresh look; null: nothing that anybody could miss. */
+  "note-content": { request: { name: string; signature: string | null }; value: null };
   /**
    * Forgets the drive. The answer comes when nothing is outstanding: control closes the fd then.
    */
-  /** What its content is now, by a fresh look; null: nothing that anybody could miss. */
-  "note-content": { request: { name: string; signature: string | null }; value: null };
   "detach-drive": {
     request: { name: string; force: boolean };
     value: { fd: number };

@@ -27,6 +27,7 @@ import type { JobTable } from "./jobs.ts";
 import { ArrayPolicy } from "./policy/array-policy.ts";
 import type { PplAreas } from "./policy/ppl-areas.ts";
 import type { ArrayEvent, ArrayTuning, ScrubMemory } from "./protocol.ts";
+import { assertAgreement } from "./running/agreement.ts";
 import { ArrayCore, type MemberVerdicts } from "./running/array-core.ts";
 import { DeadlineWatch } from "./running/deadline-watch.ts";
 import { DirtyMark, dirtyMarkHostOf } from "./running/dirty-mark.ts";
@@ -109,6 +110,8 @@ export class RaidArray implements MemberVerdicts {
   start(): void {
     const { core } = this;
     assert(!core.hasStarted, "an array is started once");
+    assert(!core.isStopped, "an array that was stopped is not started");
+    assertAgreement(core);
     core.hasStarted = true;
     if (core.guard.isBroken) return;
     this.deadlines.start();
@@ -148,6 +151,8 @@ export class RaidArray implements MemberVerdicts {
     await core.changed.until(isAtRest);
     // Only now: a member that hangs is failed for what the stop itself asks of it, too.
     this.deadlines.stop();
+    assert(engine.activeRequests === 0, "an array that lets go of its engine has answered");
+    assertAgreement(core);
     engine.close();
     core.guard.close();
     // What is fenced stays shut until it is probed again.
@@ -218,6 +223,7 @@ export class RaidArray implements MemberVerdicts {
     const { members } = this.core;
     this.change(role, { kind: "failed", cause });
     assert(members.isFenced || !members.isPresent(role), "who failed is no member any more");
+    assert(cause !== "", "a failure has a cause");
   }
 
   /** The superblock of this spare cannot be written. */
@@ -228,12 +234,17 @@ export class RaidArray implements MemberVerdicts {
         core.emit("spare.failed", "warning", `spare ${drive.name} failed: ${cause}`, { drive });
       } else this.carryOut(-1, effect);
     }
+    const isOut = core.members.isFenced || !core.roster.isSpare(drive);
+    assert(isOut, "a spare that failed has no seat any more");
+    assertAgreement(core);
   }
 
   /** Another host has a drive of the array (write-rules 21). */
   fenced(drive: Drive): void {
     const { core } = this;
     if (raiseFence(core, drive)) this.synchronizer.endAll(core.fencedBy ?? "");
+    assert(core.fencedBy !== null && core.isFailed, "a fenced array writes nothing");
+    assertAgreement(core);
   }
 
   // What follows -----------------------------------------------------------------------------
@@ -241,6 +252,7 @@ export class RaidArray implements MemberVerdicts {
   private change(role: number, event: SeatEvent<Drive>): void {
     const effects = this.core.roster.apply(role, event);
     for (const effect of effects) this.carryOut(role, effect);
+    assertAgreement(this.core);
     this.core.changed.raise();
   }
 
@@ -249,10 +261,12 @@ export class RaidArray implements MemberVerdicts {
     const { members, roster } = core;
     switch (effect.kind) {
       case "leave-set":
+        assert(members.isPresent(role), "who leaves the member set was in it");
         members.remove(role);
         this.policy.memberLeft();
         return;
       case "count-in-sync":
+        assert(!core.isReadOnlyStart, "a read-only start changes no member");
         members.finishRebuild(role);
         this.policy.syncEnds(true);
         return;
@@ -263,6 +277,7 @@ export class RaidArray implements MemberVerdicts {
         effect.drive.shut();
         return;
       case "device-role":
+        assert(effect.as !== "role" || role >= 0, "who gets a role gets one that there is");
         roster.setDeviceRole(effect.drive, effect.as === "role" ? role : Role[effect.as]);
         return;
       case "tell-failed": {
@@ -285,6 +300,8 @@ export class RaidArray implements MemberVerdicts {
   ): void {
     const { core } = this;
     const { members } = core;
+    assert(!members.isPresent(role), "the engine asks nothing more of a member that is lost");
+    assert(drive.failure !== "", "a lost member says why");
     const message = `drive ${drive.name} (role ${role}) failed: ${drive.failure}`;
     this.synchronizer.memberFailed(message);
     if (core.isFailed) {
@@ -306,6 +323,7 @@ export class RaidArray implements MemberVerdicts {
 
   private recordFailure(): void {
     const { core } = this;
+    assert(core.members.degradedCount > 0, "a failure that is recorded costs a member");
     // Order: the failure is durable in the other superblocks before any write that the member
     // missed is acknowledged.
     core.engine.beginRecord();
@@ -338,13 +356,16 @@ export class RaidArray implements MemberVerdicts {
       // one had filled before a crash is not known to be, and its resync comes next.
       if (!members.isResyncOfRebuilt) members.endResync();
     }, mayEnd);
-    if (!isDurable || !isFilled("committing")) return false;
+    // Another member may have failed since: then the array has, and nothing counts any more.
+    if (!isDurable || core.isFailed || !isFilled("committing")) return false;
     this.change(role, { kind: "committed" });
+    assert(roster.seatOf(role).kind === "in-sync", "a rebuild that is committed has a member");
     return true;
   }
 
   private failArray(cause: string): void {
     if (this.hasFailed) return;
+    assert(this.core.isFailed, "an array fails with its second member");
     this.hasFailed = true;
     // Rule 15: nothing more is submitted once two members are gone.
     for (const drive of this.core.roster.drives()) drive.refuseWrites();
@@ -358,6 +379,7 @@ export class RaidArray implements MemberVerdicts {
 
   private makeReadOnly(reason: string): void {
     const { core } = this;
+    assert(reason !== "", "an array is read-only for a reason");
     core.readOnlyReason = reason;
     this.front.isReadOnly = true;
     core.engine.refuseGated(EPERM);

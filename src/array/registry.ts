@@ -5,7 +5,7 @@
  * is known, and goes with its last drive unless it runs.
  */
 
-import { SharedAssertionError } from "../base/assert.ts";
+import { assert, SharedAssertionError } from "../base/assert.ts";
 import { err } from "../base/result.ts";
 import { MIB, ROW_BYTES } from "../base/units.ts";
 import { AsyncIo } from "../block/async-io.ts";
@@ -153,7 +153,8 @@ export class Registry {
     drive.shut();
     const holder = this.holderOf(drive);
     if (holder !== null) {
-      holder.running!.fenced(drive);
+      // One that broke is frozen: what its drives still answer changes nothing any more.
+      holder.running?.fenced(drive);
       return;
     }
     const record = this.recordOf(drive);
@@ -212,7 +213,8 @@ export class Registry {
 
   /** The record of the array that this drive's superblock names; made when it is new. */
   ensureRecord(drive: Drive): ArrayRecord {
-    const superblock = drive.superblock!;
+    const { superblock } = drive;
+    assert(superblock !== null, "the array of a drive is what its superblock names");
     const known = this.arrays.get(superblock.arrayUuid);
     if (known !== undefined) return known;
     const record = this.addRecord(
@@ -220,6 +222,7 @@ export class Registry {
       this.introductions.get(superblock.arrayUuid) ?? this.introductionOf(superblock),
     );
     record.lastSeen = superblock;
+    assert(this.recordOf(drive) === record, "a drive belongs to the record of its array");
     return record;
   }
 
@@ -267,6 +270,7 @@ export class Registry {
 
   /** Its drives stay, with whatever superblocks they carry. */
   forget(record: ArrayRecord): void {
+    assert(record.running === null, "an array that is forgotten does not run");
     this.arrays.delete(record.uuid);
     this.introductions.delete(record.uuid);
     this.onRunningChanged(record);
@@ -280,6 +284,9 @@ export class Registry {
 
   createRunning(record: ArrayRecord, plan: StartPlan): RaidArray {
     const { context, router } = this;
+    assert(record.running === null, "an array runs once");
+    assert(plan.superblock.arrayUuid === record.uuid, "a record starts its own array");
+    assert(this.areFree(plan), "a drive is of one running array");
     record.lastSeen = plan.superblock;
     const onBroken = (error: unknown): void => {
       if (record.running?.core.guard === guard) this.brokenArrays.break(record, error);
@@ -305,6 +312,15 @@ export class Registry {
     return array;
   }
 
+  /** No array that runs has a drive of this plan. */
+  private areFree({ roles, spares }: StartPlan): boolean {
+    const wanted = new Set([...spares, ...roles.flatMap((entry) => entry?.drive ?? [])]);
+    for (const { running } of this.arrays.values()) {
+      for (const drive of running?.core.roster.drives() ?? []) if (wanted.has(drive)) return false;
+    }
+    return true;
+  }
+
   /** Of an array that has been stopped, or has not begun: there is nothing left to stop. */
   private tellLate({ name }: ArrayRecord, error: unknown): void {
     this.context.log.write("error", `a defect in array ${name}, which does not run`, {
@@ -325,6 +341,10 @@ function readsZeros({ roles }: StartPlan): boolean {
 
 export function driveKey(name: string): string {
   return `drive:${name}`;
+}
+
+export function isDriveKey(key: string): boolean {
+  return key.startsWith("drive:");
 }
 
 export function arrayKey(uuid: string): string {

@@ -106,10 +106,6 @@ export function createLinuxReactor(options: {
     kernels: createParityKernels(config.memory, options.parityModule),
     config,
     openDevice: (drive) => openDevice(queue, drive),
-    onBatch: ({ start, end }) => {
-      queue.onBatchStart(start);
-      queue.onBatchEnd(end);
-    },
     post,
   };
   return ok({ context, reactor, queue, aio: aio.value, eventFd });

@@ -6,7 +6,7 @@
  * throws breaks the array that it is about; where that is none, or more than one, nobody can be
  * stopped alone, and the throw ends the process.
  */
-import { SharedAssertionError } from "../../base/assert.ts";
+import { assert, SharedAssertionError } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { err, type Result } from "../../base/result.ts";
 import { type BreakListener, brokenError } from "../broken-arrays.ts";
@@ -41,6 +41,7 @@ export class CommandDoor implements BreakListener {
 
   constructor(registry: Registry) {
     this.registry = registry;
+    assert(registry.brokenArrays.listener === null, "all commands come through one door");
     registry.brokenArrays.listener = this;
   }
 
@@ -82,6 +83,7 @@ export class CommandDoor implements BreakListener {
   }
 
   broken(record: ArrayRecord): void {
+    assert(record.broken !== null, "the commands of an array end when it broke");
     for (const entry of [...this.open]) {
       if (entry.command.kind === "shutdown") continue;
       if (!this.isAbout(entry, record)) continue;

@@ -2,12 +2,13 @@
  * How a command gets hold of what it is about: its drives and its arrays, kept by leases
  * (leases.ts) while it runs, and looked up once they are. Drives are taken before arrays.
  */
+import { assert } from "../../base/assert.ts";
 import { err, type Result } from "../../base/result.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
-import { arrayKey, driveKey, type Registry } from "../registry.ts";
+import { arrayKey, driveKey, isDriveKey, type Registry } from "../registry.ts";
 import { notRunning } from "./members.ts";
 
 /** A command waits so long for those before it. */
@@ -27,6 +28,9 @@ export class CommandLeases {
     work: () => Promise<Result<T, CommandError>>,
   ): Promise<Result<T, CommandError>> {
     const { leases, context } = this.registry;
+    const driveCount = keys.filter(isDriveKey).length;
+    const isOneKind = driveCount === 0 || driveCount === keys.length;
+    assert(isOneKind, "drives and arrays are held one after the other");
     let timer = 0;
     let isLate = false;
     const lease = await leases.take(keys, holder, (giveUp) => {
@@ -37,6 +41,8 @@ export class CommandLeases {
     });
     if (timer !== 0) context.timers.cancel(timer);
     if (lease === null) return err(isLate ? busyWith(leases.holderOf(keys)) : STOPPING);
+    const isHeld = keys.length === 0 || leases.holderOf(keys) === holder;
+    assert(isHeld, "a command that works holds what it works on");
     try {
       return await work();
     } finally {
@@ -58,7 +64,9 @@ export class CommandLeases {
       return this.holding(holder, keys, async () => {
         // It may have gone while the command waited.
         const record = registry.arrays.get(uuid);
-        return record === undefined ? err(unknownArray(command.array)) : work(record);
+        if (record === undefined) return err(unknownArray(command.array));
+        assert(registry.isBusy(record), "the array of a command is held");
+        return work(record);
       });
     });
   }
@@ -83,6 +91,7 @@ export class CommandLeases {
         const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
         return err(commandError("not-found", "unknown-drive", detail));
       }
+      assert(drive.name === name, "a drive goes by its name");
       return work(record, drive);
     };
     return this.withRecord(command, withDrive, [name]);

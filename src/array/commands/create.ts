@@ -12,7 +12,12 @@ import {
 import { fillRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes, isPowerOfTwo, roundDown, SECTOR_BYTES } from "../../base/units.ts";
-import { chooseBitmapChunkBytes, newBitmapHeader } from "../../md/bitmap.ts";
+import {
+  bitmapAreaBytes,
+  bitmapOffsetBytes,
+  chooseBitmapChunkBytes,
+  newBitmapHeader,
+} from "../../md/bitmap.ts";
 import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import {
@@ -24,12 +29,14 @@ import {
 import { LAYOUT_LEFT_SYMMETRIC } from "../../md/layout.ts";
 import { decodeUuid } from "../../md/uuid.ts";
 import { brokenError } from "../broken-arrays.ts";
+import { isBesideData } from "../drives/areas.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { eraseSuperblock, takesWrites } from "../drives/erase-superblock.ts";
 import type { CommandError, CreateArrayRequest } from "../protocol.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
-import type { Registry } from "../registry.ts";
+import { arrayKey, type Registry } from "../registry.ts";
+import { policyOf } from "../running/array-core.ts";
 import { runPlan, stopArray } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import type { StartPlan } from "../start-plan.ts";
@@ -55,6 +62,8 @@ export async function createArray(
   if (!chosen.ok) return chosen;
   const { uuid } = request;
   const { drives, spares } = chosen.value;
+  assert(registry.leases.holderOf([arrayKey(uuid)]) !== null, "an array that is made is held");
+  assert(registry.byName(request.name) === null, "an array that is made has a name of its own");
   const before = new Map([...drives, ...spares].map((drive) => [drive, drive.probe]));
   const record = registry.addRecord(uuid, { name: request.name, mayStart: true });
   const plan = layOut(registry, request, chosen.value, uuid);
@@ -64,7 +73,8 @@ export async function createArray(
     if (record.broken === null) registry.arrays.delete(uuid);
     return result;
   }
-  record.running!.core.emit("array.created", "info", `array ${record.name} is created`);
+  assert(record.running !== null, "an array that was made runs");
+  record.running.core.emit("array.created", "info", `array ${record.name} is created`);
   return ok(record);
 }
 
@@ -200,6 +210,8 @@ function measure(request: CreateArrayRequest, all: readonly Drive[]): Result<Cho
     const detail = `spare ${small.name} is smaller than the members`;
     return err(commandError("invalid", "drive-too-small", detail));
   }
+  assert(sizeSectors > 0 && sizeSectors <= smallest, "each member has room for some chunks");
+  assert(drives.length === request.drives.length, "each role has a drive");
   return ok({ drives, spares, layouts, sizeSectors });
 }
 
@@ -212,6 +224,10 @@ function layOut(
   const createdAt = mdTimeOf(registry.context.clock.wallMs());
   const resyncOffsetSectors = request.assumeClean ? null : 0;
   for (const [devNumber, drive] of [...drives, ...spares].entries()) {
+    const layoutOnMember = layouts.get(drive);
+    assert(layoutOnMember !== undefined, "each drive was measured");
+    assert(registry.holderOf(drive) === null, "a drive that is laid out is no array's");
+    assert(drive.outstanding === 0, "a drive that owes an answer is not laid out");
     const superblock = newSuperblock({
       arrayUuid,
       deviceUuid: newUuid(registry),
@@ -222,18 +238,24 @@ function layOut(
       layout: LAYOUT_LEFT_SYMMETRIC,
       sizeSectors,
       policy: request.consistencyPolicy,
-      layoutOnMember: layouts.get(drive)!,
+      layoutOnMember,
       devNumber,
       resyncOffsetSectors,
       events: 0,
     });
+    assert(
+      policyOf(superblock) === request.consistencyPolicy,
+      "a member is laid out for its policy",
+    );
     leaveOldArray(registry, drive);
     drive.join(superblock);
     drive.open();
   }
+  const superblock = drives[0]?.superblock;
+  assert(superblock !== undefined && superblock !== null, "an array has a first member");
   return {
     name: request.name,
-    superblock: drives[0]!.superblock!,
+    superblock,
     roles: drives.map((drive) => ({ drive, recoveryOffsetSectors: null })),
     spares,
     resyncFromSector: resyncOffsetSectors,
@@ -257,6 +279,15 @@ function newArrayBitmap(
     logSpaceSectors: Math.min(...spaces),
   });
   assert(chunkBytes.ok, "a member that holds a chunk of data has room for a bitmap");
+  const areaBytes = bitmapAreaBytes({
+    syncSizeSectors: superblock.sizeSectors,
+    chunkBytes: chunkBytes.value,
+  });
+  const isPlaced = drives.every((drive) => {
+    const range = { offset: bitmapOffsetBytes(superblock), bytes: areaBytes };
+    return drive.superblock !== null && isBesideData(drive, drive.superblock, range);
+  });
+  assert(isPlaced, "the bitmap of a new array lies beside the data of each member");
   return newBitmap(newBitmapHeader({ superblock, chunkBytes: chunkBytes.value }), !assumeClean);
 }
 
@@ -318,7 +349,9 @@ async function onAll(
 
 /** What the drive says that it is, or said before where it says nothing now: it is as it was. */
 async function readBack(registry: Registry, drive: Drive, before: Probes): Promise<void> {
-  drive.carryAgain(before.get(drive)!);
+  const probe = before.get(drive);
+  assert(probe !== undefined, "what a drive was is known until it is written over");
+  drive.carryAgain(probe);
   if (drive.isShut || drive.outstanding > 0) return;
   await registry.probe(drive);
   if (drive.superblock !== null) registry.ensureRecord(drive);

@@ -2,6 +2,7 @@
  * Drives come and go: one that is opened is read and brought together with the array that it says
  * that it belongs to; one that is removed leaves its array first, and owes nothing any more.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { Drive } from "../drives/drive.ts";
@@ -48,6 +49,7 @@ export class DriveCommands {
         return err(commandError("io", "drive-unreadable", probed.error.detail));
       }
       registry.passing.delete(drive);
+      assert(!registry.drives.has(info.name), "a drive has a name of its own");
       registry.drives.set(info.name, drive);
       const keys = drive.claim === null ? [] : [arrayKey(drive.claim.arrayUuid)];
       return this.leases.holding(holder, keys, async () => {
@@ -60,6 +62,7 @@ export class DriveCommands {
   /** It is no drive here; its requests have their places until they are answered. */
   private async letGo(drive: Drive): Promise<void> {
     await drive.untilAnswered();
+    assert(this.registry.drives.get(drive.name) !== drive, "who is let go of is no drive here");
     this.registry.passing.delete(drive);
     drive.device.close();
   }
@@ -114,7 +117,10 @@ export class DriveCommands {
       const { roster, members, dismissed } = running.core;
       const role = roster.roleOf(drive);
       // One that had failed is only let go: it may come back.
-      if (role >= 0 && members.isPresent(role)) dismissed.add(drive.superblock!.deviceUuid);
+      if (role >= 0 && members.isPresent(role)) {
+        assert(drive.superblock !== null, "a member carries a superblock");
+        dismissed.add(drive.superblock.deviceUuid);
+      }
       await running.seating.remove(drive, "the drive was removed");
     }
     if (!(await drive.hasAnswered(registry.context))) {
@@ -123,6 +129,9 @@ export class DriveCommands {
         "outstanding on it: it can be let go when they have ended";
       return err(commandError("busy", "drive-busy", detail));
     }
+    const isHeld = (registry.holderOf(drive)?.running ?? null) !== null;
+    assert(!isHeld, "a drive that is taken out has left its array");
+    assert(registry.drives.get(name) === drive, "a drive that is taken out was here");
     const record = registry.recordOf(drive);
     registry.drives.delete(name);
     this.faults.forget(name);

@@ -1,4 +1,5 @@
 /** Adding, failing and removing the drives of a running array. */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { Role, roleOf } from "../../md/superblock.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
@@ -82,12 +83,14 @@ async function joinArray(
   const { core, seating, synchronizer } = array;
   const { roster } = core;
   const isPartial = canRebuildPartially(array, drive);
+  assert(!isPartial || drive.superblock !== null, "who lacks a part was a member");
   const superblock = isPartial ? ok(drive.superblock!) : seating.superblockFor(drive);
   if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
   if (drive.outstanding > 0) {
     const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
     return err(commandError("busy", "drive-busy", detail));
   }
+  assert(superblock.value.arrayUuid === core.uuid, "a new member is laid out for its array");
   drive.open();
   core.dismissed.delete(superblock.value.deviceUuid);
   const failed = err(
@@ -185,7 +188,8 @@ async function waitForRebuild(
  */
 export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<boolean> {
   const { core } = array;
-  const superblock = drive.superblock!;
+  const { superblock } = drive;
+  assert(superblock?.arrayUuid === core.uuid, "a spare that comes back was of this array");
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
   const isSeated =
@@ -216,7 +220,8 @@ export async function failMember(
   }
   const obstacle = fenceObstacle(core) ?? removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
-  core.dismissed.add(drive.superblock!.deviceUuid);
+  assert(drive.superblock !== null, "a member carries a superblock");
+  core.dismissed.add(drive.superblock.deviceUuid);
   array.failMember(role, "failed by request");
   await core.record();
   return ok(arrayStatus(registry, record));
@@ -235,7 +240,8 @@ export async function removeMember(
   }
   const obstacle = removalObstacle(array, drive);
   if (obstacle !== null) return err(obstacle);
-  dismissed.add(drive.superblock!.deviceUuid);
+  assert(drive.superblock !== null, "who belongs to an array carries a superblock");
+  dismissed.add(drive.superblock.deviceUuid);
   await array.seating.remove(drive, "removed by request");
   return ok(null);
 }

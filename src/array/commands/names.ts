@@ -1,4 +1,5 @@
 /** Writes an array's name on its members. */
+import { assert } from "../../base/assert.ts";
 import { renamedSet } from "../../md/create.ts";
 import type { RaidArray } from "../raid-array.ts";
 
@@ -11,6 +12,8 @@ export function writeName(array: RaidArray, name: string): Promise<boolean> {
       // One that is just being seated gets it with its seat.
       if (superblock === null) continue;
       const setNameBytes = renamedSet(superblock, name);
+      const isWhole = setNameBytes.length === superblock.setNameBytes.length;
+      assert(isWhole, "a name fills the superblock's field");
       drive.carry({ ...superblock, setNameBytes });
     }
   });

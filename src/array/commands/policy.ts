@@ -2,6 +2,7 @@
  * Changes the consistency policy of a running array by request: writes wait while the array is made
  * clean, the policy changes, and they go on.
  */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
 import type { CommandError } from "../protocol.ts";
@@ -30,6 +31,7 @@ export async function changePolicy(
     const detail = `the policy of array ${record.name} was not changed: ${changed.error}`;
     return err(commandError("conflict", "policy-not-changed", detail));
   }
+  assert(array.core.policyKind === policy, "a policy that was changed holds");
   array.core.emit("array.policy", "info", `the consistency policy is ${policy} now`);
   return ok();
 }

@@ -4,6 +4,7 @@
  * Commands run concurrently; each gets one answer. One that changes something holds its drives and
  * its array while it runs (command-leases.ts); what only asks holds nothing.
  */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { ReactorContext } from "../context.ts";
 import { eraseSuperblock } from "../drives/erase-superblock.ts";
@@ -203,14 +204,16 @@ export class ArrayService {
   /** Commands that run come to their end first; those that wait are refused. */
   private async shutdown(): Answer<"shutdown"> {
     const { registry } = this;
+    assert(!registry.isStopping, "the daemon stops once");
     registry.isStopping = true;
     registry.leases.refuseWaiting();
     // One that breaks on the way keeps nobody from going.
     const stops = [...registry.arrays.values()].map((record) =>
       this.door.within(record, async () => {
         const lease = await registry.leases.take([arrayKey(record.uuid)], "stopping");
+        assert(lease !== null, "nobody refuses the stop of the daemon its arrays");
         await stopArray(registry, record);
-        lease?.release();
+        lease.release();
       }),
     );
     await Promise.all(stops);
@@ -263,6 +266,7 @@ export class ArrayService {
     if (job.state === "paused") {
       this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.scrubs.cancel();
     } else {
+      assert(job.finishedAtMs === null, "a job that runs has not ended");
       job.wish = "cancel";
       await job.untilAtRest();
     }

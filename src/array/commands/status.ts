@@ -1,4 +1,5 @@
 /** What the outside sees of drives and arrays, from what the registry knows. */
+import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
@@ -160,6 +161,7 @@ function brokenStatus(
 
 function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
   const { core } = array;
+  assert(core.uuid === record.uuid, "what runs under a record is its array");
   const { scrubs } = array.synchronizer;
   return {
     ...geometryStatus(record, { ...core.identity, setNameBytes: core.setNameBytes }),
@@ -191,6 +193,7 @@ function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberS
   const base = memberStatusOf(role, seat);
   if (base.state !== "rebuilding") return base;
   const cursor = core.members.rebuild?.cursor ?? 0;
+  assert(cursor <= core.geometry.stripeCount, "no more is rebuilt than there is");
   return { ...base, recoveredBytes: cursor * core.geometry.chunkBytes };
 }
 

@@ -7,6 +7,7 @@
  * memory again: a drive that dies as a whole has no bad sectors. An entry that cannot be taken out
  * for want of space stays.
  */
+import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { Outcome } from "../../block/io-error.ts";
@@ -16,6 +17,7 @@ import type { Superblock } from "../../md/superblock.ts";
 import type { BadRows } from "../../raid5/members/member-set.ts";
 import type { ArrayContext } from "../array-guard.ts";
 import type { ReactorContext } from "../context.ts";
+import { isBesideData, isInData } from "./areas.ts";
 import { type Drive, logArea } from "./drive.ts";
 
 export interface BadBlocksHost {
@@ -61,17 +63,28 @@ export class BadBlocks implements BadRows {
   }
 
   async enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean> {
-    if (logArea(this.drive.superblock!).bytes === 0) return false;
+    const { superblock } = this.drive;
+    assert(superblock !== null, "who has bad blocks is a member");
+    assert(isInData(superblock, { offset, bytes }), "what is entered as bad are rows of the data");
+    if (logArea(superblock).bytes === 0) return false;
     const wasEmpty = this.log.isEmpty;
     const wasBad = this.has(offset, bytes);
     if (!this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES, cause)) return false;
+    assert(this.has(offset, bytes), "rows count as bad from the moment they are entered");
     if (await this.write()) return wasEmpty ? this.host.recordFlag() : true;
     if (!wasBad) this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
     return false;
   }
 
   async clear(offset: number, bytes: number): Promise<boolean> {
+    const { superblock } = this.drive;
+    assert(superblock !== null, "who has bad blocks is a member");
+    assert(
+      isInData(superblock, { offset, bytes }),
+      "what is taken off the log are rows of the data",
+    );
     if (!this.log.remove(offset / SECTOR_BYTES, bytes / SECTOR_BYTES)) return false;
+    assert(!this.has(offset, bytes), "what was written durably is off the log");
     if (!(await this.write())) {
       this.log.add(offset / SECTOR_BYTES, bytes / SECTOR_BYTES);
       return false;
@@ -89,10 +102,15 @@ export class BadBlocks implements BadRows {
   private async writeArea(): Promise<boolean> {
     const { enginePool, memory } = this.context;
     const address = await this.context.enginePool.take(SLAB_BYTES);
-    const { offset, bytes } = logArea(this.drive.superblock!);
-    memory.bytes.fill(0xff, address, address + bytes);
-    memory.bytes.set(encodeBadBlockLog(this.log), address);
+    const { drive } = this;
+    assert(drive.superblock !== null, "a log is written on a member");
+    const { offset, bytes } = logArea(drive.superblock);
+    const encoded = encodeBadBlockLog(this.log);
+    assert(encoded.length <= bytes && bytes <= SLAB_BYTES, "all entries fit in the log's area");
     const range = { offset, bytes, address };
+    assert(isBesideData(drive, drive.superblock, range), "the bad-block log lies beside the data");
+    memory.bytes.fill(0xff, address, address + bytes);
+    memory.bytes.set(encoded, address);
     const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
     enginePool.free(address, SLAB_BYTES);
     const isRefused = answer.outcome === Outcome.noSpace;
@@ -109,6 +127,8 @@ export async function writeEmptyLog(
 ): Promise<boolean> {
   const { offset, bytes } = logArea(superblock);
   if (bytes === 0) return true;
+  const isPlaced = isBesideData(drive, superblock, { offset, bytes });
+  assert(isPlaced && bytes <= SLAB_BYTES, "an empty log goes where its superblock puts it");
   const address = await context.enginePool.take(SLAB_BYTES);
   context.memory.bytes.fill(0xff, address, address + bytes);
   const answer = await asyncIo.write(drive.io, { offset, bytes, address }, { isFua: true });

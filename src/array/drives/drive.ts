@@ -13,7 +13,7 @@ import type { AsyncIo } from "../../block/async-io.ts";
 import { FaultFilter } from "../../block/fault-filter.ts";
 import { OUTCOME_NAMES, Outcome } from "../../block/io-error.ts";
 import type { OutcomeRouter } from "../../block/outcome-router.ts";
-import type { SlabPool } from "../../block/pool.ts";
+import { SLAB_BYTES, type SlabPool } from "../../block/pool.ts";
 import { type BufferPins, RetryFilter } from "../../block/retry-filter.ts";
 import { StatsFilter } from "../../block/stats-filter.ts";
 import { BadBlockLog, decodeBadBlockLog, emptyBadBlockLog } from "../../md/bad-block-log.ts";
@@ -30,6 +30,7 @@ import { badBlockLogArea } from "../../md/superblock-areas.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { DriveDevice, ReactorContext } from "../context.ts";
 import type { MemberErrors, MemberStatus, OpenDrive } from "../protocol.ts";
+import { hasRoomForData } from "./areas.ts";
 
 /** What was found where a superblock would be. */
 export type Probe =
@@ -179,12 +180,14 @@ export class Drive {
 
   /** A defect was met about it. */
   setAside(cause: string): void {
+    assert(cause !== "", "who is set aside is told why");
     this.io.seal();
     this.failureCause = cause;
   }
 
   /** It is about to be a member or a spare of an array, with this superblock and no bad block. */
   join(superblock: Superblock): void {
+    assert(hasRoomForData(this, superblock), "who joins an array has room for its part of it");
     this.carry(superblock);
     this.forgetFailure();
     this.badBlockLog = emptyBadBlockLog(superblock);
@@ -220,6 +223,7 @@ export class Drive {
 
   /** It holds something again that somebody might miss. */
   leaveBehind(signature: string): void {
+    assert(signature !== "", "what is left behind has a name");
     this.carryNothing();
     this.isMarkedOurs = false;
     this.signature = signature;
@@ -249,6 +253,7 @@ export class Drive {
 
   /** Bytes of it that were repaired from parity so far. */
   noteRepaired(bytes: number): number {
+    assert(bytes > 0, "what was repaired are bytes");
     this.repairedBytes += bytes;
     return this.repairedBytes;
   }
@@ -286,6 +291,7 @@ export class Drive {
     asyncIo: AsyncIo,
     address: number,
   ): Promise<Result<undefined, ReadFailure>> {
+    assert(this.outstanding === 0, "a drive that owes an answer is not read anew");
     this.badBlockLog = new BadBlockLog();
     this.open();
     this.io.overlay = null;
@@ -310,6 +316,9 @@ export class Drive {
       this.found = isNone ? { kind: "none" } : { kind: "unusable", detail, claim: claimOf(bytes) };
       return ok();
     }
+    const { dataOffsetSectors, dataSizeSectors } = decoded.value;
+    const dataEnd = (dataOffsetSectors + dataSizeSectors) * SECTOR_BYTES;
+    assert(dataEnd <= this.info.sizeBytes, "a superblock that is taken has its data on the drive");
     this.carry(decoded.value);
     this.badBlockLog = emptyBadBlockLog(decoded.value);
     return decoded.value.hasBadBlocks
@@ -325,12 +334,14 @@ export class Drive {
     address: number,
   ): Promise<Result<undefined, ReadFailure>> {
     const { offset, bytes } = logArea(superblock);
+    assert(bytes > 0 && bytes <= SLAB_BYTES, "a superblock with bad blocks has a log of some rows");
     const answer = await asyncIo.read(this.io, { offset, bytes, address });
     if (answer.outcome !== Outcome.done) {
       const detail = `The bad-block log of ${this.name} cannot be read; check the drive.`;
       return err({ kind: "unreadable", detail });
     }
     const length = superblock.badBlockLogSectors * SECTOR_BYTES;
+    assert(length <= bytes, "the whole log has been read");
     const decoded = decodeBadBlockLog(context.memory.bytes.slice(address, address + length));
     if (decoded.ok) this.badBlockLog = decoded.value;
     else this.found = { kind: "unusable", detail: decoded.error.detail, claim: this.claim };

@@ -1,4 +1,5 @@
 /** Makes a drive nobody's member, and finds out beforehand whether it takes a write. */
+import { assert } from "../../base/assert.ts";
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
@@ -19,6 +20,7 @@ export async function eraseSuperblock(ground: Ground, drive: Drive): Promise<boo
   if (!(await drive.hasAnswered(context))) return false;
   // Also one that had failed: it may take it.
   drive.admit();
+  assert(hasRoomForSuperblock(drive), "who has a superblock to erase has room for one");
   const isErased = await withRow(context, (address) => {
     context.memory.bytes.fill(0, address, address + SUPERBLOCK_BYTES);
     return asyncIo.write(drive.io, rowAt(address), { isFua: true }).then(isDone);
@@ -34,11 +36,16 @@ export async function eraseSuperblock(ground: Ground, drive: Drive): Promise<boo
  * and nothing has changed.
  */
 export async function takesWrites({ context, asyncIo }: Ground, drive: Drive): Promise<boolean> {
+  assert(hasRoomForSuperblock(drive), "who is to be a member has room for a superblock");
   return withRow(context, async (address) => {
     const row = rowAt(address);
     if (!isDone(await asyncIo.read(drive.io, row))) return false;
     return isDone(await asyncIo.write(drive.io, row, { isFua: true }));
   });
+}
+
+function hasRoomForSuperblock({ info }: Drive): boolean {
+  return info.sizeBytes >= SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES;
 }
 
 function rowAt(address: number) {

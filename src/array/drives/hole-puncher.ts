@@ -13,6 +13,7 @@ import { assert } from "../../base/assert.ts";
 import type { Guard } from "../../base/guard.ts";
 import type { HolePuncher, PunchOutcome } from "../../raid5/zero/stripes.ts";
 import type { CommandError, ReactorMessage } from "../protocol.ts";
+import { isInData } from "./areas.ts";
 import type { Drive } from "./drive.ts";
 
 /** The calls that control has not answered. */
@@ -26,6 +27,7 @@ export class PunchCalls {
   }
 
   call(fd: number, range: { offset: number; bytes: number }): Promise<CommandError | null> {
+    assert(range.bytes > 0 && range.offset >= 0, "a hole has bytes");
     const id = this.nextId;
     this.nextId += 1;
     return new Promise((resolve) => {
@@ -69,6 +71,8 @@ export class MemberPuncher implements HolePuncher {
   async punch(role: number, range: { offset: number; bytes: number }): Promise<PunchOutcome> {
     const drive = this.seats.driveAt(role);
     if (drive === null) return "not-punched";
+    const { superblock } = drive;
+    assert(superblock !== null && isInData(superblock, range), "a hole lies in a member's data");
     drive.punchBegins();
     const error = await this.calls.call(drive.info.fd, range);
     const outcome = outcomeOf(error, drive);

@@ -27,11 +27,12 @@ import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
 import { placeLog, type WantedLog } from "../../md/log-place.ts";
-import type { Superblock } from "../../md/superblock.ts";
+import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../../md/superblock.ts";
 import type { Geometry } from "../../raid5/geometry.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
 import { logBufferBytes, type PplSeat } from "../../raid5/policy/ppl-log.ts";
 import type { PplLogs } from "../../raid5/policy/ppl-logs.ts";
+import { isBesideData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import { type ArrayCore, type MemberVerdicts, policyOf } from "../running/array-core.ts";
 import { BitmapKeeper } from "./bitmap-keeper.ts";
@@ -97,7 +98,9 @@ export class ArrayPolicy {
    */
   async prepare(syncFirstStripe: () => Promise<void>): Promise<void> {
     const { core } = this;
+    assert(!core.hasStarted, "what a policy needs is there before requests come");
     if (core.isReadOnlyStart) return;
+    this.assertKinds();
     this.adoptLogs();
     if (this.logs !== null) {
       await Promise.all(core.roster.seats.map((_, role) => this.seatLogAtStart(role)));
@@ -112,6 +115,7 @@ export class ArrayPolicy {
 
   /** No write is under way, and none will come. */
   async stop(): Promise<void> {
+    assert(!this.hasStopped, "a policy is stopped once");
     this.hasStopped = true;
     await this.rest();
     this.areas.policies.delete(this);
@@ -130,6 +134,7 @@ export class ArrayPolicy {
   // Members ----------------------------------------------------------------------------------
 
   memberLeft(): void {
+    assert(this.core.members.degradedCount > 0, "an array that a member left is degraded");
     this.keeper?.state.setDegraded(true);
   }
 
@@ -168,7 +173,9 @@ export class ArrayPolicy {
 
   /** The member is in the set now, and nothing has been written to it. */
   seated(role: number, taken: MemberSeat | null): void {
-    if (taken !== null) this.logs!.seat(role, taken.seat, taken.address);
+    assert(this.core.members.isPresent(role), "who is seated is in the member set");
+    assert(taken === null || this.logs !== null, "a log is seated while the policy is ppl");
+    if (taken !== null) this.logs?.seat(role, taken.seat, taken.address);
     if (this.keeper === null) return;
     this.keeper.state.rewriteAll();
     this.keeper.requestBlocks();
@@ -192,6 +199,7 @@ export class ArrayPolicy {
     const state = this.bitmap;
     if (state === null) return;
     if (isDone) {
+      assert(this.core.members.degradedCount === 0, "bits are given up while no member is missing");
       state.setDegraded(false);
       state.beginSync(0, this.core.identity.sizeSectors);
     }
@@ -206,6 +214,14 @@ export class ArrayPolicy {
    * new policy needs is on every member before a superblock names that.
    */
   async change(to: ConsistencyPolicy): Promise<Result<undefined, string>> {
+    const { members, engine, state } = this.core;
+    assert(to !== this.core.policyKind, "a policy changes to another one");
+    assert(engine.activeWrites === 0, "a policy changes while nothing is written");
+    assert(!state.isMarkedDirty, "a policy changes while the array is clean");
+    assert(
+      members.degradedCount === 0 && members.resync === null,
+      "all members are there and whole",
+    );
     const bitmap = to === "bitmap" ? this.emptyBitmap() : null;
     const places = this.placesFor(to, bitmap);
     if (!places.ok) return places;
@@ -215,6 +231,7 @@ export class ArrayPolicy {
       if (to === "bitmap" || (await this.areas.clear(drive, superblock))) continue;
       return err(`drive ${drive.name} cannot be written; the policy is resync now`);
     }
+    assert(this.logs === null && this.keeper === null, "the old log is out of use");
     const isDurable = await this.core.superblocks.update(() => {
       this.setLogs(places.value);
       // All its blocks are urgent: they are written before this update is.
@@ -235,6 +252,7 @@ export class ArrayPolicy {
         this.seated(role, await this.takeSeat(drive.superblock!));
       }
     }
+    this.assertKinds();
     this.start();
     return isDurable ? ok() : err(NOT_WRITTEN);
   }
@@ -242,6 +260,7 @@ export class ArrayPolicy {
   /** Back to `resync`: no log is named or kept. */
   private async leave(): Promise<boolean> {
     await this.rest();
+    assert(this.core.engine.activeWrites === 0, "a log is left while nothing is written");
     this.core.engine.clearPolicy();
     this.logs = null;
     this.keeper = null;
@@ -254,8 +273,9 @@ export class ArrayPolicy {
 
   private setLogs(places: ReadonlyMap<Drive, Superblock>): void {
     for (const [drive, { log }] of places) {
-      const superblock = { ...drive.superblock!, log };
-      drive.carry(superblock);
+      const { superblock } = drive;
+      assert(superblock !== null, "a log is named by a superblock");
+      drive.carry({ ...superblock, log });
     }
   }
 
@@ -271,6 +291,7 @@ export class ArrayPolicy {
       const log = placeLog(drive.superblock!, wanted);
       if (log === null) return err(`drive ${drive.name} has no room for the log of policy ${to}`);
       const superblock = { ...drive.superblock!, log };
+      assertPlaced(drive, superblock, wanted);
       const seat = to === "ppl" ? this.areas.seatOf(superblock) : "";
       if (typeof seat === "string" && seat !== "") return err(`drive ${drive.name}: ${seat}`);
       places.set(drive, superblock);
@@ -290,6 +311,14 @@ export class ArrayPolicy {
 
   // Shared -----------------------------------------------------------------------------------
 
+  /** What the engine was given for the policy is what the policy needs. */
+  private assertKinds(): void {
+    const { policyKind } = this.core;
+    assert((this.logs !== null) === (policyKind === "ppl"), "there are logs with the policy ppl");
+    const isBitmap = policyKind === "bitmap";
+    assert((this.keeper !== null) === isBitmap, "there is a bitmap with the policy bitmap");
+  }
+
   /**
    * A change of the policy whose last update was cut short is brought to its end: the freshest
    * superblock counts, and drives that the update did not reach keep their logs as that says.
@@ -297,11 +326,14 @@ export class ArrayPolicy {
   private adoptLogs(): void {
     const { core } = this;
     for (const drive of [...core.roster.drives()]) {
-      const superblock = drive.superblock!;
+      const { superblock } = drive;
+      assert(superblock !== null, "the drives of an array that starts carry its superblocks");
       if (policyOf(superblock) === this.core.policyKind) continue;
       const log = placeLog(superblock, this.wanted);
-      if (log !== null) drive.carry({ ...superblock, log });
-      else if (core.members.isPresent(core.roster.roleOf(drive))) {
+      if (log !== null) {
+        assertPlaced(drive, { ...superblock, log }, this.wanted);
+        drive.carry({ ...superblock, log });
+      } else if (core.members.isPresent(core.roster.roleOf(drive))) {
         const cause = `there is no room for the log of the policy ${this.core.policyKind} before its data`;
         this.verdicts.failMember(core.roster.roleOf(drive), cause);
       }
@@ -310,6 +342,9 @@ export class ArrayPolicy {
 
   private useBitmap(state: BitmapState): void {
     const { core } = this;
+    assert(this.keeper === null, "an array has one bitmap");
+    const coveredBytes = state.bitCount * state.chunkSectors * SECTOR_BYTES;
+    assert(coveredBytes >= core.geometry.memberSizeBytes, "each row of a member has its bit");
     if (core.members.degradedCount > 0) state.setDegraded(true);
     const keeper = new BitmapKeeper({ core, state });
     this.keeper = keeper;
@@ -328,11 +363,12 @@ export class ArrayPolicy {
     const { core } = this;
     const drive = core.roster.driveAt(role);
     if (drive === null || !core.members.isPresent(role)) return;
-    const superblock = drive.superblock!;
+    const { superblock } = drive;
+    assert(superblock !== null && this.logs !== null, "a log that is seated is a member's");
     const isClear = await this.areas.clear(drive, superblock);
     if (!isClear && this.areas.hasNoRoom(drive)) {
       // No member's fault: what its log stands for is refused until there is room to empty it.
-      this.logs!.stick(role);
+      this.logs.stick(role);
       const later = () => inBackground(this.seatLogLater(role, drive), core.guard);
       core.context.timers.scheduleAfter(ROOM_WAIT_MS, later);
       return;
@@ -353,6 +389,10 @@ export function stripesOf(ranges: readonly SectorRange[], geometry: Geometry): S
     first: Math.floor(sector / chunkSectors),
     end: Math.ceil((sector + lengthSectors) / chunkSectors),
   }));
+  assert(
+    stripes.every(({ first, end }) => first < end),
+    "a range of sectors has stripes",
+  );
   return new StripeRanges(stripes, geometry.stripeCount);
 }
 
@@ -365,7 +405,22 @@ export function hasBitmapRoom(bitmap: BitmapState, superblock: Superblock, drive
   );
 }
 
+/** A new log has the kind and the room that the policy wants, beside everything else. */
+function assertPlaced(drive: Drive, superblock: Superblock, wanted: WantedLog): void {
+  const { log } = superblock;
+  assert(policyOf(superblock) === wanted.policy, "a log is of the kind that the policy wants");
+  if (log.kind === "none") return;
+  const bytes = wanted.policy === "bitmap" ? wanted.areaBytes : 0;
+  const size = log.kind === "ppl" ? log.sizeSectors * SECTOR_BYTES : bytes;
+  const offset = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
+  assert(
+    isBesideData(drive, superblock, { offset, bytes: size }),
+    "a new log lies beside the data",
+  );
+}
+
 function wantedLog(policy: ConsistencyPolicy, bitmap: BitmapState | null): WantedLog {
   if (policy !== "bitmap") return { policy };
-  return { policy, areaBytes: bitmap!.blockCount * BITMAP_BLOCK_BYTES };
+  assert(bitmap !== null, "with the policy bitmap there is one");
+  return { policy, areaBytes: bitmap.blockCount * BITMAP_BLOCK_BYTES };
 }

@@ -8,6 +8,7 @@
  * that needs it, and until then writes whose bits are not durable are refused. Each write has a
  * buffer of its own: that of one that hangs is not used again (write-rules 10).
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
@@ -15,6 +16,7 @@ import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
 import { Content, Verdict } from "../../raid5/members/member-io.ts";
 import { Op } from "../../reactor/io-table.ts";
+import { isBesideData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 
@@ -33,6 +35,7 @@ export class BitmapKeeper {
   private passing: Promise<void> = Promise.resolve();
 
   constructor(options: { core: ArrayCore; state: BitmapState }) {
+    assert(!options.core.isReadOnlyStart, "a read-only start keeps no bitmap");
     this.core = options.core;
     this.state = options.state;
   }
@@ -69,12 +72,14 @@ export class BitmapKeeper {
    * written, or a crash in between would make the bitmap stale.
    */
   setEvents(events: number): Promise<boolean> {
+    assert(events === this.core.state.events + 1, "the bitmap gets the event of the next update");
     this.state.setEvents(events);
     return this.writeBlocks({ urgentOnly: true });
   }
 
   /** Ends the passes; with `clears` bits that rest are cleared on the way. */
   async stop({ clears }: { clears: boolean }): Promise<void> {
+    assert(!this.isStopped, "a bitmap is stopped once");
     this.isStopped = true;
     this.core.context.timers.cancel(this.timer);
     await this.passing;
@@ -85,6 +90,7 @@ export class BitmapKeeper {
   private async pass(): Promise<void> {
     const { core, state } = this;
     if (core.isFailed || state.isSettled) return;
+    assert(!core.isReadOnlyStart, "a read-only start clears no bits");
     if (state.startPass()) state.finishPass(await core.engine.flush());
     await this.writeBlocks({ urgentOnly: false });
   }
@@ -110,6 +116,7 @@ export class BitmapKeeper {
       enginePool.free(address, BITMAP_BLOCK_BYTES);
       return true;
     }
+    assert(block >= 0 && block < state.blockCount, "a block is one of the bitmap's");
     state.beginBlockWrite(block);
     const from = block * BITMAP_BLOCK_BYTES;
     memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);
@@ -133,15 +140,19 @@ export class BitmapKeeper {
     from: number,
     address: number,
   ): Promise<boolean> {
-    const { log } = drive.superblock!;
+    const { superblock } = drive;
+    assert(superblock !== null, "a bitmap is written on a member");
+    const { log } = superblock;
     if (log.kind !== "bitmap") return true;
     const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
+    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES };
+    assert(isBesideData(drive, superblock, range), "a block of the bitmap lies beside the data");
     const verdict = await this.core.engine.parts.memberIo.move({
       content: Content.metadata,
       op: Op.write,
       role,
-      place: start + from,
-      bytes: BITMAP_BLOCK_BYTES,
+      place: range.offset,
+      bytes: range.bytes,
       address,
       isFua: true,
     });

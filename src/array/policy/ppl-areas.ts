@@ -2,6 +2,7 @@
  * The areas of the partial parity log on the members: read at a start, and emptied before a member
  * is written to (write-rules 5).
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../../base/units.ts";
 import { type AsyncIo, type IoAnswer, isDone } from "../../block/async-io.ts";
 import { Outcome } from "../../block/io-error.ts";
@@ -15,9 +16,10 @@ import {
   pplSpaceOf,
 } from "../../md/ppl.ts";
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../../md/superblock.ts";
-import type { PplSeat } from "../../raid5/policy/ppl-log.ts";
+import { logBufferBytes, type PplSeat } from "../../raid5/policy/ppl-log.ts";
 import { SPLITS_MAX } from "../../raid5/stripe/segments.ts";
 import type { ReactorContext } from "../context.ts";
+import { isBesideData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import { memoryWayOut } from "../memory-shares.ts";
 
@@ -43,6 +45,7 @@ export class PplAreas {
    * half of it: the rest is for old data and parity, and for resync and rebuild.
    */
   memoryLacking(memberCount: number): string | null {
+    assert(memberCount > 0, "logs are of members");
     let count = memberCount;
     for (const { logCount } of this.policies) count += logCount;
     const wayOut = memoryWayOut(this.context.enginePool, count * LOG_BYTES_MAX);
@@ -69,6 +72,12 @@ export class PplAreas {
         `for chunks of ${chunkBytes}: ${wayOut}.`
       );
     }
+    const { offsetBytes, areaBytes } = space.value;
+    const area = areaOf(superblock);
+    const isSame = area.offset === offsetBytes && area.bytes === areaBytes;
+    assert(isSame, "the engine logs to the area that is read and emptied");
+    const bufferBytes = logBufferBytes(space.value);
+    assert(bufferBytes <= LOG_BYTES_MAX, "a log takes no more memory than was counted for it");
     return { space: space.value, signature: pplSignature(superblock.arrayUuid, this.crc32c) };
   }
 
@@ -86,6 +95,7 @@ export class PplAreas {
   async clear(drive: Drive, superblock: Superblock): Promise<boolean> {
     const { offset, bytes } = areaOf(superblock);
     if (bytes === 0) return true;
+    assert(isBesideData(drive, superblock, { offset, bytes }), "the log lies beside the data");
     const behind = { offset: offset + PPL_HEADER_BYTES, bytes: bytes - PPL_HEADER_BYTES };
     this.withoutRoom.delete(drive);
     return (
@@ -113,6 +123,7 @@ export class PplAreas {
     const { crc32c } = this;
     const signature = pplSignature(superblock.arrayUuid, crc32c);
     const header = emptyPplHeader(signature, crc32c, generation);
+    assert(header.length === PPL_HEADER_BYTES, "an empty log is one header");
     const address = await this.context.enginePool.take(PPL_HEADER_BYTES);
     this.context.memory.bytes.set(header, address);
     const range = { offset: areaOf(superblock).offset, bytes: PPL_HEADER_BYTES, address };
@@ -124,6 +135,7 @@ export class PplAreas {
   /** The whole area, or null where it cannot be read. */
   async read(drive: Drive, superblock: Superblock): Promise<Uint8Array | null> {
     const { offset, bytes } = areaOf(superblock);
+    assert(isBesideData(drive, superblock, { offset, bytes }), "a log is read beside the data");
     const area = new Uint8Array(bytes);
     const address = await this.context.enginePool.take(SLAB_BYTES);
     let isRead = true;

@@ -15,6 +15,7 @@
  * | `name`                    | registry.ts                                                       |
  * | `dismissed`               | commands/                                                         |
  */
+import { assert } from "../../base/assert.ts";
 import { Signal } from "../../base/signal.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { AsyncIo } from "../../block/async-io.ts";
@@ -113,6 +114,7 @@ export class ArrayCore {
     const isMarkedDirty = plan.resyncFromSector === 0;
     this.state = new SuperblockState(superblock, { isMarkedDirty });
     const { memberCount } = superblock;
+    assert(plan.roles.length === memberCount, "a plan has an entry for each role");
     const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
     this.geometry = new Geometry({
       memberCount,
@@ -137,8 +139,11 @@ export class ArrayCore {
     return new SuperblockWriter({
       host: {
         ...hooks,
-        nextSuperblocks: () =>
-          state.next({ roster, sync: this.syncFacts, wallMs: context.clock.wallMs() }),
+        nextSuperblocks: () => {
+          assert(!this.isReadOnlyStart, "a read-only start writes no superblock");
+          assert(!this.isFailed, "nothing is recorded once two members are gone");
+          return state.next({ roster, sync: this.syncFacts, wallMs: context.clock.wallMs() });
+        },
         isMember: (drive) => {
           const role = roster.roleOf(drive);
           return role < 0 ? roster.isSpare(drive) : members.isPresent(role);
@@ -172,6 +177,9 @@ export class ArrayCore {
   get syncFacts(): SyncFacts {
     const chunkSectors = this.geometry.chunkBytes / SECTOR_BYTES;
     const { inSyncBelowStripe, rebuiltBelowStripe } = this.members;
+    const { stripeCount } = this.geometry;
+    assert((inSyncBelowStripe ?? 0) <= stripeCount, "a resync comes no further than the array");
+    assert(rebuiltBelowStripe <= stripeCount, "a rebuild comes no further than the array");
     return {
       inSyncBelowSector: inSyncBelowStripe === null ? null : inSyncBelowStripe * chunkSectors,
       rebuiltBelowSector: rebuiltBelowStripe * chunkSectors,

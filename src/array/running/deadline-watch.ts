@@ -12,6 +12,7 @@
  * the drives come back one by one, so that the deadline begins anew with its end. Members that go
  * through the page cache are left alone.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { ETIMEDOUT } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
@@ -42,6 +43,7 @@ export class DeadlineWatch {
   }
 
   start(): void {
+    assert(!this.isStopped, "a watch that was ended looks no more");
     this.timer = this.core.context.timers.scheduleAfter(PERIOD_MS, () => {
       this.look();
       this.start();
@@ -80,6 +82,8 @@ export class DeadlineWatch {
   private goAround(role: number, drive: Drive): void {
     const { core } = this;
     if (core.members.avoidedRole >= 0) return;
+    assert(this.canReconstruct(), "reads go around a member where all the others can give them");
+    assert(core.members.isPresent(role), "who is gone around is a member");
     core.members.avoidedRole = role;
     const text = `drive ${drive.name} (role ${role}) does not answer: reads go around it`;
     core.emit("io.error", "warning", `${text} until it does`, { drive });
@@ -171,6 +175,7 @@ export class DeadlineWatch {
     for (let role = 0; role < roster.memberCount; role += 1) {
       const drive = roster.driveAt(role);
       if (drive === null || drive === late || !members.isPresent(role)) continue;
+      assert(drive.failure === "", "a member that is there has not failed");
       if (!holds(drive)) return false;
     }
     return true;

@@ -43,6 +43,14 @@ export interface DirtyMarkHost {
 
 export type DirtyState = "clean" | "marking" | "dirty" | "cleaning";
 
+/** Where each step may come from. A stop goes from dirty to clean by itself. */
+const CAN_FOLLOW: Readonly<Record<DirtyState, readonly DirtyState[]>> = {
+  clean: ["marking", "cleaning", "dirty"],
+  marking: ["clean"],
+  dirty: ["marking", "cleaning"],
+  cleaning: ["dirty"],
+};
+
 export class DirtyMark {
   private current: DirtyState;
   private readonly host: DirtyMarkHost;
@@ -64,8 +72,14 @@ export class DirtyMark {
   /** Begins to watch an array that starts out dirty. */
   start(): void {
     if (this.current !== "dirty") return;
-    this.host.openGate();
+    this.openGate();
     this.watch();
+  }
+
+  private openGate(): void {
+    assert(this.current === "dirty", "the gate opens when the dirty mark is durable");
+    assert(!this.isPaused, "the gate stays shut while the mark is paused");
+    this.host.openGate();
   }
 
   writeWaiting(): void {
@@ -75,6 +89,7 @@ export class DirtyMark {
 
   /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
   async pause(): Promise<boolean> {
+    assert(!this.isPaused && !this.isStopping, "one at a time keeps the array clean");
     this.isPaused = true;
     this.host.closeGate();
     // A mark that was on its way opens the gate once more.
@@ -84,14 +99,16 @@ export class DirtyMark {
     }
     this.timers.cancel(this.timer);
     if (this.current === "dirty") await this.clean();
+    assert(!this.isUnderWay, "nothing is marked while writes are kept waiting");
     this.host.closeGate();
     return this.current === "clean";
   }
 
   resume(): void {
+    assert(this.isPaused, "only a mark that was paused goes on");
     this.isPaused = false;
     if (this.current === "dirty") {
-      this.host.openGate();
+      this.openGate();
       this.watch();
     } else if (this.host.hasWaitingWrites() && !this.isStopping)
       inBackground(this.mark(), this.host.guard);
@@ -103,6 +120,7 @@ export class DirtyMark {
 
   /** Marks the array clean for a stop: no write is under way and none will come. */
   async stop(): Promise<boolean> {
+    assert(!this.isStopping && !this.isPaused, "a mark is stopped once");
     this.isStopping = true;
     this.timers.cancel(this.timer);
     await this.host.changed.until(() => !this.isUnderWay);
@@ -110,13 +128,17 @@ export class DirtyMark {
     this.host.closeGate();
     if (this.current === "clean") return true;
     if (!(await this.host.closeWrites())) return false;
+    assert(this.host.activeWrites() === 0, "the last write has ended before the last flush");
     if (!(await this.host.flush())) return false;
+    assert(this.host.activeWrites() === 0, "the clean mark comes after the last write");
     if (!(await this.host.recordClean())) return false;
-    this.current = "clean";
+    this.change("clean");
     return true;
   }
 
   private change(to: DirtyState): void {
+    const isNext = CAN_FOLLOW[to].includes(this.current);
+    assert(isNext, `"${to}" does not follow "${this.current}"`);
     this.current = to;
     this.host.changed.raise();
   }
@@ -132,7 +154,7 @@ export class DirtyMark {
     }
     this.change("dirty");
     if (this.isPaused) return;
-    this.host.openGate();
+    this.openGate();
     this.watch();
   }
 
@@ -149,12 +171,14 @@ export class DirtyMark {
     assert(this.current === "dirty", "only a dirty array is marked clean");
     this.change("cleaning");
     this.host.closeGate();
+    assert(this.host.activeWrites() === 0, "what is flushed for the clean mark has been written");
     const isDurable = (await this.host.flush()) && (await this.host.recordClean());
+    assert(this.host.activeWrites() === 0, "no write begins while the array is marked clean");
     if (!isDurable) {
       // The members say "dirty", which is safe: stay so.
       this.change("dirty");
       if (this.isPaused) return;
-      this.host.openGate();
+      this.openGate();
       this.watch();
       return;
     }
@@ -165,7 +189,9 @@ export class DirtyMark {
 }
 
 /** What could not be recorded, for want of space, is not what the next update says. */
-async function record({ state, superblocks }: ArrayCore, isDirty: boolean): Promise<boolean> {
+async function record(core: ArrayCore, isDirty: boolean): Promise<boolean> {
+  const { state, superblocks } = core;
+  assert(!core.isReadOnlyStart, "a read-only start is marked neither dirty nor clean");
   const isDurable = await superblocks.update(() => {
     state.isMarkedDirty = isDirty;
   });
@@ -182,7 +208,11 @@ export function dirtyMarkHostOf(core: ArrayCore, writeCount: () => number): Dirt
     recordDirty: () => record(core, true),
     recordClean: () => record(core, false),
     flush: () => (core.isFailed ? Promise.resolve(false) : engine.flush()),
-    openGate: () => engine.openGate(),
+    openGate: () => {
+      const isMarked = core.state.isMarkedDirty || core.isFailed;
+      assert(isMarked, "what the superblocks say when writes begin is dirty");
+      engine.openGate();
+    },
     closeGate: () => engine.closeGate(),
     refuseWrites: () => {
       const status = superblocks.hasNoRoom ? ENOSPC : EPERM;

@@ -1,4 +1,5 @@
 /** Events about single sectors: the first, and then at each power of two, so that no log fills. */
+import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { isPowerOfTwo, ROW_BYTES } from "../../base/units.ts";
 import type { Drive } from "../drives/drive.ts";
@@ -20,7 +21,9 @@ export class ErrorNotes {
   }
 
   repaired(role: number, bytes: number): void {
-    const drive = this.core.roster.driveAt(role)!;
+    const drive = this.core.roster.driveAt(role);
+    assert(drive !== null, "what was repaired lies on a drive");
+    assert(bytes % ROW_BYTES === 0, "rows are repaired whole");
     const count = drive.noteRepaired(bytes) / bytes;
     if (!isPowerOfTwo(count)) return;
     const message = `drive ${drive.name}: a bad sector was rewritten from the other members`;
@@ -29,6 +32,12 @@ export class ErrorNotes {
 
   /** `roles` is the set of the roles that cannot give this row. */
   lost(stripe: number, row: number, roles: number): void {
+    const { stripeCount, chunkBytes } = this.core.geometry;
+    assert(
+      stripe < stripeCount && row < chunkBytes / ROW_BYTES,
+      "a row that is lost is one of ours",
+    );
+    assert(roles !== 0, "a row is lost by roles that cannot give it");
     if (this.core.members.isFenced) return;
     this.lostCount += 1;
     if (!isPowerOfTwo(this.lostCount)) return;

@@ -22,6 +22,7 @@
  * clients come again and send anew what they have not seen answered. Those who were fenced have to
  * stop like those whose drive is gone.
  */
+import { assert } from "../../base/assert.ts";
 import { EIO } from "../../base/errno.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
@@ -39,6 +40,9 @@ export function raiseFence(core: ArrayCore, drive: Drive): boolean {
     each.shut();
     each.giveUp(core.context);
   }
+  for (const each of core.roster.drives())
+    assert(each.isShut, "no drive of a fenced array is open");
+  assert(drive.isShut, "the drive that told of the fence is shut");
   core.engine.refuseGated(EIO);
   core.emit(
     "array.fenced",

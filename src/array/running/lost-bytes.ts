@@ -4,6 +4,7 @@
  * It follows from the bad-block logs and the missing members alone, so it is right after a restart,
  * and a write that cures a row takes it out.
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { lostDataBytes } from "../../raid5/rows/row-cure.ts";
 import type { ArrayCore } from "./array-core.ts";
@@ -30,5 +31,6 @@ export function lostBytesOf({ members, geometry, engine, roster }: ArrayCore): n
       }
     }
   }
+  assert(bytes <= geometry.sizeBytes, "no more is lost than there is");
   return bytes;
 }

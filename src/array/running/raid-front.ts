@@ -8,6 +8,7 @@
 import { assert, assertShared } from "../../base/assert.ts";
 import { EIO, EPERM, ESHUTDOWN } from "../../base/errno.ts";
 import { FreeList } from "../../base/free-list.ts";
+import { ROW_BYTES } from "../../base/units.ts";
 import type { StripeEngine } from "../../raid5/engine.ts";
 import type { ArrayGuard } from "../array-guard.ts";
 import {
@@ -98,6 +99,8 @@ export class RaidArrayFront implements ArrayFront {
   }
 
   detach(handle: number): void {
+    const client = this.clients[handle];
+    assert(client !== null && client !== undefined, "a client leaves once");
     this.clients[handle] = null;
   }
 
@@ -117,6 +120,7 @@ export class RaidArrayFront implements ArrayFront {
     const wasOutside = guard.isOutside;
     guard.isOutside = false;
     try {
+      assert(this.clients[handle] !== null && handle < this.clients.length, "a client is attached");
       this.take(entry, op, offset, bytes, address, flags);
     } catch (error) {
       guard.caught(error);
@@ -126,6 +130,7 @@ export class RaidArrayFront implements ArrayFront {
 
   /** Delivers an answer of the engine. */
   finished(entry: number, status: number, address: number): void {
+    assert(status >= 0, "a status is 0 or a positive errno");
     const onComplete = this.clients[this.book.clientOf(entry)];
     assert(onComplete !== null && onComplete !== undefined, "a client stays until it is answered");
     if (address !== 0) this.engine.handOver(address);
@@ -151,6 +156,7 @@ export class RaidArrayFront implements ArrayFront {
 
   /** The array is broken: answers everything that was under way. */
   answerAll(status: number): void {
+    assert(this.guard.isBroken && status > 0, "all are refused only where the array is broken");
     this.earlyCount = 0;
     for (const entry of this.book.open()) this.finished(entry, status, 0);
   }
@@ -163,6 +169,11 @@ export class RaidArrayFront implements ArrayFront {
     address: number,
     flags: number,
   ): void {
+    assert(offset >= 0 && bytes >= 0, "a request has an offset and a length");
+    assert(offset + bytes <= this.sizeBytes, "a request lies in the array");
+    // Trims and zeroings bring no rows, and a flush has no place.
+    const isAligned = op > FrontOp.write || (address - offset) % ROW_BYTES === 0;
+    assert(isAligned, "a payload is congruent to its offset modulo a row");
     if (this.guard.isBroken) {
       this.answerLater(entry, EIO);
       return;
@@ -194,6 +205,7 @@ export class RaidArrayFront implements ArrayFront {
   }
 
   private answerLater(entry: number, status: number): void {
+    assert(this.earlyCount < FRONT_REQUESTS_MAX, "a request is answered early once");
     const at = this.earlyCount * 2;
     this.early[at] = entry;
     this.early[at + 1] = status;

@@ -247,6 +247,7 @@ export function claimIn<D>(seat: Seat<D>): "in-sync" | "rebuilding" | null {
 /** The seats of one array: its roles, then its spares; and who is on the way to one. */
 export class Roster {
   readonly memberCount: number;
+  readonly arrayUuid: string;
   /** The drive that is on its way to a role, and may have none yet. */
   arriving: Drive | null = null;
   private readonly roles: Seat<Drive>[];
@@ -255,8 +256,9 @@ export class Roster {
   private readonly deviceRoles: number[];
 
   constructor(options: { superblock: Superblock; spares: readonly Drive[] }) {
-    const { memberCount, devRoles } = options.superblock;
+    const { memberCount, devRoles, arrayUuid } = options.superblock;
     this.memberCount = memberCount;
+    this.arrayUuid = arrayUuid;
     this.roles = new Array<Seat<Drive>>(memberCount).fill({ kind: "missing" });
     this.spareSeats = options.spares.map((drive) => ({ kind: "spare", drive }));
     this.deviceRoles = [...devRoles];
@@ -265,6 +267,8 @@ export class Roster {
   /** Whom the start of the array has found in a role. */
   sitAtStart(role: number, seat: Seat<Drive>): void {
     assert(this.seatOf(role).kind === "missing", "a seat is taken once");
+    assert(seat.kind === "in-sync" || seat.kind === "rebuilding", "who has a role is a member");
+    assert(this.roleOf(seat.drive) < 0, "a drive has one role");
     this.roles[role] = seat;
   }
 
@@ -330,6 +334,12 @@ export class Roster {
     const seat = this.seatOf(role);
     const changed = next(seat, event);
     assert(changed !== null, `a seat that is ${seat.kind} meets no "${event.kind}"`);
+    if (event.kind === "named") {
+      assert(this.freeRole >= 0, "one member is rebuilt at a time");
+      const current = this.roleOf(event.drive);
+      assert(current < 0 || current === role, "who is named has no other role");
+      assert(!this.isSpare(event.drive), "a spare gives up its seat for a role");
+    }
     this.roles[role] = changed.seat;
     return changed.effects;
   }
@@ -381,7 +391,10 @@ export class Roster {
   }
 
   setDeviceRole(drive: Drive, role: number): void {
-    const { devNumber } = drive.superblock!;
+    const isRole = role >= 0 && role < this.memberCount;
+    assert(isRole || role >= Role.limit, "a device has a role of the array, or none");
+    assert(drive.superblock !== null, "a device has its number from its superblock");
+    const { devNumber } = drive.superblock;
     while (this.deviceRoles.length <= devNumber) this.deviceRoles.push(Role.spare);
     this.deviceRoles[devNumber] = role;
   }

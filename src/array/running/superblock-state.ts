@@ -5,6 +5,7 @@
  * How far rebuild and resync have come is kept in the member set alone, and each update says what
  * that says then (write-rules 23): no way out of a sync action can leave another story on disk.
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { mdTimeOf } from "../../md/create.ts";
 import type { Superblock } from "../../md/superblock.ts";
@@ -43,6 +44,7 @@ export class SuperblockState {
   /** What the freshest superblock says, for the members that are behind it. */
   lagging(freshest: Superblock, roster: Roster): { drive: Drive; superblock: Superblock }[] {
     const { events, updatedAt, devRoles, resyncOffsetSectors } = freshest;
+    assert(events <= this.events, "nobody is fresher than the array");
     const writes: { drive: Drive; superblock: Superblock }[] = [];
     for (let role = 0; role < roster.memberCount; role += 1) {
       const drive = roster.driveAt(role);
@@ -61,6 +63,7 @@ export class SuperblockState {
     wallMs: number;
   }): { drive: Drive; superblock: Superblock }[] {
     this.events += 1;
+    assert(Number.isSafeInteger(this.events), "an event count is a whole number");
     const resyncOffsetSectors = this.resyncOffset(options.sync);
     if (resyncOffsetSectors !== null) this.unchangedSince = null;
     else this.unchangedSince ??= this.events;
@@ -78,20 +81,27 @@ export class SuperblockState {
       if (drive === null || claim === null) continue;
       const recoveryOffsetSectors = claim === "rebuilding" ? sync.rebuiltBelowSector : null;
       const hasBadBlocks = !drive.badBlocks.isEmpty;
-      const own = drive.superblock!;
+      const own = drive.superblock;
+      assert(own !== null, "a member carries a superblock");
+      assert(own.arrayUuid === roster.arrayUuid, "a member carries a superblock of its array");
+      assert(drive.failure === "", "a drive that failed gets no superblock");
+      const isWithin = (recoveryOffsetSectors ?? 0) <= own.sizeSectors;
+      assert(isWithin, "a member is filled no further than to its end");
       writes.push({
         drive,
         superblock: { ...own, ...common, recoveryOffsetSectors, hasBadBlocks },
       });
     }
     for (const drive of roster.spares) {
-      const own = drive.superblock!;
+      const own = drive.superblock;
+      assert(own !== null, "a spare carries a superblock");
       writes.push({ drive, superblock: { ...own, ...common, recoveryOffsetSectors: null } });
     }
     return writes;
   }
 
   resyncOffset({ inSyncBelowSector, keepsCheckpoint }: SyncFacts): number | null {
+    assert((inSyncBelowSector ?? 0) >= 0, "rows are in sync from the first one on");
     if (inSyncBelowSector === null) return this.isMarkedDirty ? 0 : null;
     // From 0 a replay of the logs would call the array clean. A resync begins at a whole chunk, so
     // that this claims nothing.

@@ -11,6 +11,7 @@
  * lacks is on it before any further update goes to anyone, or it would count as stale. That is
  * tried again from time to time, and with each update that is asked for.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import type { Guard } from "../../base/guard.ts";
 import type { SharedMemory } from "../../base/memory.ts";
@@ -44,6 +45,8 @@ export interface SuperblockHost {
 }
 
 const RETRY_MS = 500;
+/** What goes out at once: each superblock has a row of one slab. */
+const BATCH_MAX = SLAB_BYTES / ROW_BYTES;
 
 interface SuperblockWrite {
   readonly drive: Drive;
@@ -63,6 +66,8 @@ export class SuperblockWriter {
   private refused: SuperblockWrite[] = [];
   private isRefused = false;
   private retryTimer = 0;
+  /** Of the last round; -1: there was none. */
+  private lastEvents = -1;
   private isClosed = false;
 
   constructor(options: {
@@ -120,14 +125,21 @@ export class SuperblockWriter {
    * row would otherwise leave a current member two events behind, which counts as stale.
    */
   async catchUp(writes: readonly SuperblockWrite[]): Promise<void> {
+    assert(haveOneCount(writes), "members that catch up come to one event count");
     const address = await this.pool.take(SLAB_BYTES);
-    for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
-      await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
+    for (let first = 0; first < writes.length; first += BATCH_MAX) {
+      await this.writeBatch(writes.slice(first, first + BATCH_MAX), address);
     }
     this.pool.free(address, SLAB_BYTES);
   }
 
+  /** This drive had no room for an update, and is one behind. */
+  lacks(drive: Drive): boolean {
+    return this.refused.some((write) => write.drive === drive);
+  }
+
   private async run(): Promise<void> {
+    assert(!this.isRunning, "one update is written at a time");
     this.isRunning = true;
     while (this.queue.length > 0) {
       const batch = this.queue;
@@ -169,10 +181,12 @@ export class SuperblockWriter {
         this.pool.free(address, SLAB_BYTES);
         return false;
       }
+      assert(this.refused.length === 0, "nobody is two events behind");
       const writes = this.host.nextSuperblocks();
+      this.checkRound(writes);
       let failedCount = 0;
-      for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
-        const batch = writes.slice(first, first + SLAB_BYTES / ROW_BYTES);
+      for (let first = 0; first < writes.length; first += BATCH_MAX) {
+        const batch = writes.slice(first, first + BATCH_MAX);
         failedCount += await this.writeBatch(batch, address);
       }
       this.pool.free(address, SLAB_BYTES);
@@ -181,21 +195,36 @@ export class SuperblockWriter {
     return false;
   }
 
+  /** Each round has one event more than the last, and each drive gets it once. */
+  private checkRound(writes: readonly SuperblockWrite[]): void {
+    assert(haveOneCount(writes), "all members get the same event count");
+    assert(new Set(writes.map(({ drive }) => drive)).size === writes.length, "each drive gets one");
+    const [first] = writes;
+    assert(first !== undefined, "an array that may write has members");
+    const { events } = first.superblock;
+    const isNext = this.lastEvents < 0 || events === this.lastEvents + 1;
+    assert(isNext, "a round has one event more than the last");
+    this.lastEvents = events;
+  }
+
   /** Writes what earlier updates had no room for; false where there is none yet. */
   private async bringUp(address: number): Promise<boolean> {
     const writes = this.refused.filter(({ drive }) => this.host.isMember(drive));
     this.refused = [];
-    for (let first = 0; first < writes.length; first += SLAB_BYTES / ROW_BYTES) {
-      await this.writeBatch(writes.slice(first, first + SLAB_BYTES / ROW_BYTES), address);
+    for (let first = 0; first < writes.length; first += BATCH_MAX) {
+      await this.writeBatch(writes.slice(first, first + BATCH_MAX), address);
     }
     return this.refused.length === 0;
   }
 
   private async writeBatch(batch: readonly SuperblockWrite[], address: number): Promise<number> {
+    assert(batch.length <= BATCH_MAX, "a batch of superblocks fits in its slab");
     const answers = await Promise.all(
       batch.map(({ drive, superblock }, index) => {
         const page = address + index * ROW_BYTES;
-        this.memory.bytes.set(encodeSuperblock(superblock), page);
+        const encoded = encodeSuperblock(superblock);
+        assert(encoded.length === SUPERBLOCK_BYTES, "a superblock is one row");
+        this.memory.bytes.set(encoded, page);
         const range = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address: page };
         return this.asyncIo.write(drive.io, range, { isFua: true });
       }),
@@ -218,6 +247,10 @@ export class SuperblockWriter {
   }
 }
 
+function haveOneCount(writes: readonly SuperblockWrite[]): boolean {
+  return writes.every(({ superblock }) => superblock.events === writes[0]?.superblock.events);
+}
+
 /**
  * What an update changes is as it was written now. The rest stands as it is known: a change that
  * was made while an earlier update waited for room is in the next one.
@@ -226,6 +259,7 @@ function afterWrite(drive: Drive, written: Superblock): Superblock {
   const { events, updatedAt, devRoles, resyncOffsetSectors } = written;
   const { recoveryOffsetSectors, hasBadBlocks } = written;
   const known = drive.superblock ?? written;
+  assert(known.arrayUuid === written.arrayUuid, "a drive was written to by its own array");
   return {
     ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors },
     ...{ recoveryOffsetSectors, hasBadBlocks },

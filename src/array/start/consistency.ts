@@ -6,6 +6,7 @@
  *   bitmap   dirty: under the set bits; a stale bitmap counts as all set
  *   ppl      dirty: the logs are replayed, and that may make it clean, also without a member
  */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { isDone } from "../../block/async-io.ts";
@@ -66,11 +67,12 @@ async function replay(
     asyncIo,
     areas,
     plan,
-    driveNamed: (name) => registry.drives.get(name)!,
+    driveNamed: (name) => driveNamed(registry, name),
     isReadOnly: readOnly,
   });
   const { outcome, detail } = await replayer.run();
   const { resyncFromSector } = plan;
+  assert(resyncFromSector !== null, "only the logs of a dirty array are replayed");
   switch (outcome) {
     case "clean":
     case "degraded":
@@ -111,7 +113,7 @@ async function loadFromMembers(
   for (const entry of plan.roles) {
     // One that an update cut short did not reach may name no bitmap yet.
     if (entry.state !== "in-sync" || entry.superblock.log.kind !== "bitmap") continue;
-    const drive = registry.drives.get(entry.drive)!;
+    const drive = driveNamed(registry, entry.drive);
     const result = await loadFrom(registry, plan, drive, entry.superblock);
     if (result.ok) loaded.push(result.value);
     else failure = result.error;
@@ -136,13 +138,13 @@ async function loadFromMembers(
 
 /** Every member gets the blocks of this bitmap, also one whose own copy was not taken. */
 function findMisplaced(
-  { drives }: Registry,
+  registry: Registry,
   { roles }: AssemblyPlan,
   bitmap: BitmapState,
 ): CommandError | null {
   for (const entry of roles) {
     if (entry.state === "missing" || entry.superblock.log.kind !== "bitmap") continue;
-    const { sizeBytes } = drives.get(entry.drive)!.info;
+    const { sizeBytes } = driveNamed(registry, entry.drive).info;
     const fault = checkBitmapArea(bitmap.extent, entry.superblock, sizeBytes);
     if (fault === null) continue;
     const detail =
@@ -159,6 +161,7 @@ async function loadFrom(
   drive: Drive,
   superblock: Superblock,
 ): Promise<Result<LoadedBitmap, Failure>> {
+  assert(superblock.log.kind === "bitmap", "a bitmap is read where a superblock names one");
   const deviceBytes = drive.info.sizeBytes;
   const offset = bitmapOffsetBytes(superblock);
   const head = await readBytes(registry, drive, { offset, bytes: ROW_BYTES });
@@ -177,7 +180,17 @@ async function loadFrom(
     resyncFromSector: plan.resyncFromSector,
     isDegraded: plan.degraded > 0,
   });
-  return loaded.ok ? loaded : err(failureOf(drive, loaded.error));
+  if (!loaded.ok) return err(failureOf(drive, loaded.error));
+  const { extent } = loaded.value.state;
+  assert(checkBitmapArea(extent, superblock, deviceBytes) === null, "a bitmap that is taken fits");
+  return loaded;
+}
+
+/** A plan names drives that were judged a moment ago, and that commands leave alone meanwhile. */
+function driveNamed({ drives }: Registry, name: string): Drive {
+  const drive = drives.get(name);
+  assert(drive !== undefined, "the drives of a plan are here");
+  return drive;
 }
 
 function unreadable({ name }: Drive): Failure {
@@ -193,6 +206,8 @@ async function readBytes(
   drive: Drive,
   { offset, bytes }: { offset: number; bytes: number },
 ): Promise<Uint8Array | null> {
+  const isOnDrive = offset >= 0 && bytes > 0 && offset + bytes <= drive.info.sizeBytes;
+  assert(isOnDrive, "what is read of a bitmap lies on its drive");
   const address = await context.enginePool.take(bytes);
   const answer = await asyncIo.read(drive.io, { offset, bytes, address });
   const copy = context.memory.bytes.slice(address, address + bytes);

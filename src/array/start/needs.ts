@@ -1,4 +1,5 @@
 /** Whether an array that does not run could be started from the superblocks as they are known. */
+import { assert } from "../../base/assert.ts";
 import { err } from "../../base/result.ts";
 import { judgeAssembly } from "../../md/assemble/assemble.ts";
 import { type AssemblyRefusal, refusal } from "../../md/assemble/plan.ts";
@@ -18,14 +19,19 @@ export function judgeStart(
   { force }: { force: boolean },
 ): ReturnType<typeof judgeAssembly> {
   const readable = registry.drivesOf(record.uuid).filter((drive) => !isUnusable(drive));
-  const candidates = readable.map((drive) => ({
-    drive: drive.name,
-    superblock: drive.superblock!,
-    deviceBytes: drive.info.sizeBytes,
-    logicalBlockBytes: drive.info.logicalBlockBytes,
-  }));
+  const candidates = readable.map(({ name, superblock, info }) => {
+    assert(superblock !== null, "the drives of an array carry its superblocks");
+    const { sizeBytes: deviceBytes, logicalBlockBytes } = info;
+    return { drive: name, superblock, deviceBytes, logicalBlockBytes };
+  });
   if (candidates.length === 0) return err(noneAnswers(registry, record));
-  return judgeAssembly(candidates, { force });
+  const judged = judgeAssembly(candidates, { force });
+  if (judged.ok) {
+    const { arrayUuid, freshest, roles } = judged.value;
+    assert(arrayUuid === record.uuid, "a plan is of the array that was judged");
+    assert(roles.length === freshest.memberCount, "a plan has an entry for each role");
+  }
+  return judged;
 }
 
 function noneAnswers(registry: Registry, { uuid, name }: ArrayRecord): AssemblyRefusal {

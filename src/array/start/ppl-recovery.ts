@@ -6,6 +6,7 @@
  * the array. Until then a crash finds the same log, and the same replay gives the same parity.
  * A start that is read-only writes nothing: the rows of parity go into an overlay over the drive.
  */
+import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
@@ -24,6 +25,7 @@ import type { Superblock } from "../../md/superblock.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Geometry } from "../../raid5/geometry.ts";
 import type { ReactorContext } from "../context.ts";
+import { isInData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { PplAreas } from "../policy/ppl-areas.ts";
 
@@ -67,6 +69,7 @@ export class PplReplayer {
   }) {
     const { plan, driveNamed } = options;
     const { freshest } = plan;
+    assert(plan.policy === "ppl", "only an array with the policy ppl is replayed");
     this.context = options.context;
     this.asyncIo = options.asyncIo;
     this.areas = options.areas;
@@ -92,6 +95,8 @@ export class PplReplayer {
 
   async run(): Promise<PplRecovery> {
     const bytes = (this.geometry.memberCount + 1) * SLAB_BYTES;
+    assert(this.buffer === 0, "a replay runs once");
+    assert(this.members.length === this.geometry.memberCount, "each role has its member, or none");
     this.buffer = await this.context.enginePool.take(bytes);
     const logs: PplLogOutcome[] = [];
     for (let role = 0; role < this.members.length; role += 1) {
@@ -111,7 +116,9 @@ export class PplReplayer {
   }
 
   private async replayLog(role: number): Promise<PplLogOutcome> {
-    const { drive, superblock } = this.members[role]!;
+    const member = this.members[role];
+    assert(member !== null && member !== undefined, "a log that is replayed is a member's");
+    const { drive, superblock } = member;
     const { crc32c } = this.areas;
     if (superblock.log.kind !== "ppl") return this.unusable(drive, "There is none.");
     const area = await this.areas.read(drive, superblock);
@@ -131,12 +138,18 @@ export class PplReplayer {
     });
     if (!replay.ok) return this.unusable(drive, replay.error.detail);
     for (const step of replay.value.steps) {
+      assert(this.isWithinChunk(step), "a step of a replay is rows of one chunk");
       if (step.action === "keep") continue;
       if (await this.replayStep(role, step, area)) continue;
       return this.unusable(drive, "Its parity cannot be written.");
     }
     const entryCount = scan.value.entries.length;
     return { kind: "replayed", entryCount, tornCount: replay.value.tornCount };
+  }
+
+  private isWithinChunk({ stripe, firstRow, rowCount }: ReplayStep): boolean {
+    const { stripeCount, chunkBytes } = this.geometry;
+    return stripe < stripeCount && rowCount > 0 && (firstRow + rowCount) * ROW_BYTES <= chunkBytes;
   }
 
   private unusable(drive: Drive, what: string): PplLogOutcome {
@@ -167,6 +180,8 @@ export class PplReplayer {
     { row, count }: { row: number; count: number },
   ): Promise<"done" | "unreadable" | "failed"> {
     const { geometry, context } = this;
+    assert(count > 0 && count <= PIECE_ROWS, "the rows of a piece fit in a slab");
+    assert(step.dataCount <= geometry.dataCount, "no more chunks are replayed than a stripe has");
     const bytes = count * ROW_BYTES;
     const inMember = step.stripe * geometry.chunkBytes + (step.firstRow + row) * ROW_BYTES;
     const reads: Promise<boolean>[] = [];
@@ -179,11 +194,13 @@ export class PplReplayer {
     let sourceCount = step.dataCount;
     if (step.partialParityOffset !== null) {
       const from = step.partialParityOffset + row * ROW_BYTES;
+      assert(from + bytes <= area.length, "partial parity lies in the log that was read");
       const address = this.buffer + sourceCount * SLAB_BYTES;
       context.memory.bytes.set(area.subarray(from, from + bytes), address);
       this.sources[sourceCount] = address;
       sourceCount += 1;
     }
+    assert(sourceCount <= geometry.memberCount, "each source has a slab before the result's");
     const result = this.buffer + geometry.memberCount * SLAB_BYTES;
     context.kernels.xor(result, this.sources, sourceCount, bytes);
     return (await this.write(role, inMember, bytes, result)) ? "done" : "failed";
@@ -191,7 +208,9 @@ export class PplReplayer {
 
   /** The drive of a role, and the byte of it at which `inMember` of the data area lies. */
   private placeOf(role: number, inMember: number): { drive: Drive; offset: number } {
-    const { drive, superblock } = this.members[role]!;
+    const member = this.members[role];
+    assert(member !== null && member !== undefined, "a row is read from and written to a member");
+    const { drive, superblock } = member;
     return { drive, offset: superblock.dataOffsetSectors * SECTOR_BYTES + inMember };
   }
 
@@ -212,6 +231,8 @@ export class PplReplayer {
     address: number,
   ): Promise<boolean> {
     const { drive, offset } = this.placeOf(role, inMember);
+    const superblock = this.members[role]?.superblock;
+    assert(superblock !== undefined && isInData(superblock, { offset, bytes }), "parity is data");
     if (this.isReadOnly) {
       drive.io.overlay ??= new ReadOverlay(this.context.memory);
       for (let done = 0; done < bytes; done += ROW_BYTES) {
@@ -225,6 +246,7 @@ export class PplReplayer {
 
   /** Order: the parity is durable before the log that it was made from is emptied. */
   private async flushAll(logs: PplLogOutcome[]): Promise<void> {
+    assert(!this.isReadOnly, "a read-only start flushes nothing");
     if (!logs.some(({ kind }) => kind === "replayed")) return;
     for (const member of this.members) {
       if (member === null || isDone(await this.asyncIo.flush(member.drive.io))) continue;

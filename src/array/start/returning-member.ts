@@ -15,6 +15,7 @@
  * the superblocks name the drive with recovery_offset 0, and the update that ends the rebuild makes
  * it count. A write in between makes the rebuild longer, and nothing else.
  */
+import { assert } from "../../base/assert.ts";
 import { roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { RaidArray } from "../raid-array.ts";
@@ -24,7 +25,8 @@ import { canRebuildPartially, hasOtherHistory, isFormerMember } from "./stale-dr
 
 /** Takes the drive back, or says why it stays out. */
 export async function takeBack(registry: Registry, array: RaidArray, drive: Drive): Promise<void> {
-  const superblock = drive.superblock!;
+  const { superblock } = drive;
+  assert(superblock !== null, "who comes back carries a superblock");
   const role = roleOf(superblock, superblock.devNumber);
   const obstacle = obstacleTo(registry, array, drive);
   if (obstacle !== null) {
@@ -32,6 +34,7 @@ export async function takeBack(registry: Registry, array: RaidArray, drive: Driv
     array.core.emit("member.returned", "info", text, { drive });
     return;
   }
+  assert(array.core.roster.isFree(role), "who comes back finds its role free");
   const isSeated = await array.seating.seat(drive, role, superblock, { isPartial: true });
   if (!isSeated) return;
   const text = `drive ${drive.name} (role ${role}) is back: what it lacks is rebuilt`;
@@ -39,7 +42,8 @@ export async function takeBack(registry: Registry, array: RaidArray, drive: Driv
 }
 
 function obstacleTo(registry: Registry, array: RaidArray, drive: Drive): string | null {
-  const superblock = drive.superblock!;
+  const { superblock } = drive;
+  assert(superblock?.arrayUuid === array.core.uuid, "who comes back was of this array");
   const { core } = array;
   if (core.isFailed || core.readOnlyReason !== null) return "the array is not writable";
   if (drive.info.isReadOnly) return "it is read-only";

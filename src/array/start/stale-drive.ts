@@ -1,4 +1,5 @@
 /** What a drive that has left its array can still be to it. */
+import { assert } from "../../base/assert.ts";
 import { findSplitBrain } from "../../md/assemble/history.ts";
 import { findUnfit } from "../../md/assemble/match.ts";
 import { roleOf, type Superblock } from "../../md/superblock.ts";
@@ -34,11 +35,12 @@ export function isFormerMember(array: RaidArray, drive: Drive): boolean {
  * here tells.
  */
 export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null {
-  const candidates = [drive, ...othersOf(array, drive)].map((other) => ({
-    drive: other.name,
-    superblock: other.superblock!,
-    deviceBytes: other.info.sizeBytes,
-  }));
+  const own = drive.superblock;
+  assert(own !== null, "a history is told by a superblock");
+  const candidates = [drive, ...othersOf(array, drive)].map(({ name, superblock, info }) => {
+    assert(superblock !== null, "the others of an array carry superblocks");
+    return { drive: name, superblock, deviceBytes: info.sizeBytes };
+  });
   const { events } = array.core.state;
   // An update may be on its way: what the members say now is one event older.
   const [freshest] = candidates
@@ -46,7 +48,7 @@ export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null 
     .filter(({ superblock }) => superblock.events >= events - 1)
     .sort((one, another) => another.superblock.events - one.superblock.events);
   // The step from dirty to clean may count down by one: that says nothing.
-  if (drive.superblock!.events > events + 1) return true;
+  if (own.events > events + 1) return true;
   return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
 }
 
@@ -84,7 +86,8 @@ export function staleObstacle(
   array: RaidArray,
   drive: Drive,
 ): CommandError | null {
-  const { deviceUuid } = drive.superblock!;
+  assert(drive.superblock !== null, "a drive that is stale carries a superblock");
+  const { deviceUuid } = drive.superblock;
   for (const other of array.core.roster.drives()) {
     if (other === drive || other.superblock?.deviceUuid !== deviceUuid) continue;
     const detail =

@@ -9,13 +9,17 @@
  * A drive that another host holds ends the start, wherever it is met: to start without it would
  * record it as missing on the others (write-rules 21).
  */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { AssemblyPlan } from "../../md/assemble/assemble.ts";
 import { Role } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
+import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
+import type { ArrayCore } from "../running/array-core.ts";
+import { driveOf } from "../running/roster.ts";
 import type { StartPlan } from "../start-plan.ts";
 import { recoverConsistency } from "./consistency.ts";
 import { judgeStart } from "./needs.ts";
@@ -69,6 +73,7 @@ export async function startArray(
   record: ArrayRecord,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
+  assertHeld(registry, record);
   if (record.running !== null) {
     // Whoever wants it to run has that.
     if (!options.readOnly || record.running.core.readOnlyReason !== null) return ok();
@@ -103,9 +108,20 @@ export async function startArray(
 export async function stopArray(registry: Registry, record: ArrayRecord): Promise<void> {
   const { running } = record;
   if (running === null) return;
+  assertHeld(registry, record);
+  await stopRunning(registry, record, running);
+}
+
+async function stopRunning(
+  registry: Registry,
+  record: ArrayRecord,
+  running: RaidArray,
+): Promise<void> {
   await running.stop();
   // What was refused in this turn is answered before the front goes.
   running.front.turn();
+  assert(record.running === running, "nobody else stops or starts an array meanwhile");
+  assert(!running.front.isDue, "a front that goes has answered");
   record.running = null;
   record.scrub = running.synchronizer.scrubs.memory;
   record.reason = "stopped";
@@ -113,13 +129,20 @@ export async function stopArray(registry: Registry, record: ArrayRecord): Promis
   running.core.emit("array.stopped", "info", `array ${record.name} is stopped`);
 }
 
+/** Whoever starts or stops an array holds it: nobody else does either meanwhile. */
+function assertHeld(registry: Registry, record: ArrayRecord): void {
+  assert(registry.isBusy(record), "a command that starts or stops an array holds it");
+}
+
 /** Drives that were left out of the start may be taken back, like those that come late. */
 async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecord): Promise<void> {
   if (running === null || running.core.isReadOnlyStart) return;
+  assert(running.core.hasStarted, "members come back to an array that runs");
   for (const drive of registry.drivesOf(uuid)) {
     if (registry.holderOf(drive) !== null || drive.isUnreadable) continue;
     // One that is recorded as faulty had failed, or was failed: somebody adds it again, or nobody.
-    const { devNumber } = drive.superblock!;
+    assert(drive.superblock !== null, "the drives of an array carry its superblocks");
+    const { devNumber } = drive.superblock;
     if (running.core.identity.devRoles[devNumber] === Role.faulty) continue;
     await takeBack(registry, running, drive);
   }
@@ -143,14 +166,19 @@ export async function runPlan(
   plan: StartPlan,
   { mustRecord }: { mustRecord: boolean },
 ): Promise<Result<undefined, CommandError>> {
+  assert(record.running === null, "an array is started once");
+  assert(plan.roles.length === plan.superblock.memberCount, "a plan has an entry for each role");
+  assert(hasDrivesOnce(plan), "a drive has one place in a plan");
   const array = registry.createRunning(record, plan);
   const { core } = array;
+  assert(core.state.events === plan.superblock.events, "an array begins at its freshest event");
   for (const drive of core.roster.drives()) drive.becomeOurs();
   record.running = array;
   await array.policy.prepare(() => array.synchronizer.syncFirstStripe());
   // Order: all members are at one event count before the next update begins.
   const lagging = core.state.lagging(plan.superblock, core.roster);
   if (!plan.isReadOnly && lagging.length > 0) await core.superblocks.catchUp(lagging);
+  assert(plan.isReadOnly || areAtOneCount(core, plan), "all members are at one event count");
   // Also where nothing but the story on disk has changed: a resync that had come to its end, or
   // one that has to begin before the checkpoint there (write-rules 23).
   const isToldWell =
@@ -158,20 +186,35 @@ export async function runPlan(
   if ((mustRecord || !isToldWell) && !plan.isReadOnly) {
     const isDurable = await core.record(() => core.roster.dropMissingRoles());
     if (!isDurable && !core.members.isFenced) {
-      await stopArray(registry, record);
+      await stopRunning(registry, record, array);
       const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
       record.reason = detail;
       return err(commandError("io", "superblock-write-failed", detail));
     }
   }
   if (core.fencedBy !== null) {
-    await stopArray(registry, record);
+    await stopRunning(registry, record, array);
     return err(fencedError(record, core.fencedBy));
   }
   record.reason = "";
   array.start();
   registry.onRunningChanged(record);
   return ok();
+}
+
+function hasDrivesOnce({ roles, spares }: StartPlan): boolean {
+  const drives = [...roles.flatMap((entry) => entry?.drive ?? []), ...spares];
+  return new Set(drives).size === drives.length;
+}
+
+/** A member that has no room is brought up before the next update; a failed array writes none. */
+function areAtOneCount({ roster, members, superblocks, isFailed }: ArrayCore, plan: StartPlan) {
+  const { events } = plan.superblock;
+  return roster.seats.every((seat, role) => {
+    const drive = driveOf(seat);
+    if (isFailed || superblocks.isBusy || drive === null || !members.isPresent(role)) return true;
+    return (drive.superblock?.events ?? -1) >= events || superblocks.lacks(drive);
+  });
 }
 
 /**
@@ -246,7 +289,8 @@ async function begin(
     plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
   const result = await runPlan(registry, record, startPlan, { mustRecord });
   if (!result.ok) return result;
-  const { core } = record.running!;
+  assert(record.running !== null, "an array that was started runs");
+  const { core } = record.running;
   const missing = core.members.degradedCount;
   const text = missing > 0 ? `assembled, ${missing} member missing or rebuilding` : "assembled";
   core.emit("array.assembled", missing > 0 ? "warning" : "info", text);
@@ -280,7 +324,11 @@ function planOf(
   plan: AssemblyPlan,
   options: StartOptions,
 ): StartPlan {
-  const driveNamed = (name: string): Drive => registry.drives.get(name)!;
+  const driveNamed = (name: string): Drive => {
+    const drive = registry.drives.get(name);
+    assert(drive !== undefined, "the drives of a plan are here");
+    return drive;
+  };
   return {
     name: record.name,
     superblock: plan.freshest,

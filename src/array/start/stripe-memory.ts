@@ -4,6 +4,7 @@
  * stays for long (logs, windows of rebuilds) is taken from the pool's end, so that the run is always
  * free again when the work before it is done.
  */
+import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { SlabPool } from "../../block/pool.ts";
 import type { Superblock } from "../../md/superblock.ts";
@@ -15,6 +16,7 @@ export function stripeMemoryLacking(
   { memberCount, chunkSectors }: Pick<Superblock, "memberCount" | "chunkSectors">,
 ): string | null {
   const chunkBytes = chunkSectors * SECTOR_BYTES;
+  assert(memberCount > 0 && chunkBytes > 0, "a stripe has chunks");
   const wayOut = memoryWayOut(enginePool, memberCount * chunkBytes);
   if (wayOut === undefined) return null;
   return (

@@ -2,6 +2,7 @@
  * A rebuild: fills the member of one role from the others. It ends with that member in sync, or
  * with the array exactly as degraded as before it began, and the reason on record.
  */
+import { assert } from "../../base/assert.ts";
 import type { ArrayPolicy } from "../policy/array-policy.ts";
 import type { SyncRun } from "./sync-run.ts";
 
@@ -16,9 +17,12 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
   const { run, policy } = host;
   const { core } = run;
   const { members, engine, roster } = core;
-  const job = run.job!;
-  const drive = roster.driveAt(role)!;
-  const progress = members.rebuild!;
+  const { job } = run;
+  assert(job?.kind === "rebuild", "a rebuild has a job");
+  const drive = roster.driveAt(role);
+  assert(drive !== null && members.rebuildingRole === role, "who is rebuilt is in the member set");
+  const progress = members.rebuild;
+  assert(progress !== null && !core.isFailed, "a rebuild fills one member from all the others");
   const isThere = (): boolean => members.rebuild === progress;
   const retriedBefore = retriedCount(run);
   policy.syncBegins();
@@ -41,7 +45,9 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
   });
   job.result["retries"] = retriedCount(run) - retriedBefore;
   if (!isComplete || !isThere()) policy.syncEnds(false);
+  if (isComplete && isThere()) assertFilled(run);
   if (isComplete && isThere() && (await commit(host, role))) {
+    assert(roster.seatOf(role).kind === "in-sync", "a member counts with its last update");
     run.finish(job, "done", null);
     const text = `drive ${drive.name} (role ${role}) is rebuilt and in sync`;
     core.emit("rebuild.finished", "info", text, { drive, job: job.id });
@@ -61,6 +67,11 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
   if (roster.spares.length === 0 && !core.isFailed) {
     core.emit("spares.missing", "warning", "no spare is left to rebuild onto");
   }
+}
+
+function assertFilled({ core }: SyncRun): void {
+  const cursor = core.members.rebuild?.cursor ?? 0;
+  assert(cursor >= core.geometry.stripeCount, "a member is whole when its last stripe is filled");
 }
 
 /** Flush, then the one superblock update that makes the member count. */

@@ -1,12 +1,15 @@
 /** A resync: computes parity anew in all rows that may not be in sync. */
+import { assert } from "../../base/assert.ts";
 import type { ArrayPolicy } from "../policy/array-policy.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
   const { core } = run;
   const { members, engine } = core;
-  const job = run.job!;
-  const progress = members.resync!;
+  const { job } = run;
+  assert(job?.kind === "resync", "a resync has a job");
+  const progress = members.resync;
+  assert(progress !== null && members.degradedCount === 0, "parity is made from all members");
   let mismatchBytes = 0;
   policy.syncBegins();
   const isComplete = await run.sweep(progress, {
@@ -28,7 +31,10 @@ export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
   });
   job.result["mismatchBytes"] = mismatchBytes;
   if (isComplete && run.abortReason === null && (await engine.flush())) {
-    policy.syncEnds(true);
+    const lastStripe = Math.min(members.resyncEnd, core.geometry.stripeCount);
+    assert(progress.cursor >= lastStripe, "parity is in sync when its last stripe is");
+    // A member may have failed while the flush was told of.
+    policy.syncEnds(members.degradedCount === 0);
     const isDurable = await core.record(() => members.endResync());
     if (isDurable || core.superblocks.hasNoRoom) {
       run.finish(job, "done", null);
@@ -49,6 +55,7 @@ export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
  */
 export async function syncFirstStripe({ core, stripes }: SyncRun): Promise<void> {
   const { engine, context } = core;
+  assert(!core.hasStarted, "the first stripe is in sync before requests come");
   const { resync: progress } = core.members;
   if (progress === null || progress.cursor > 0) return;
   const buffer = await context.enginePool.take(stripes.bufferBytes);

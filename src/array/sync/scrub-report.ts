@@ -1,4 +1,5 @@
 /** What a scrub has found so far: its job's result, and one sentence about it at the end. */
+import { assert } from "../../base/assert.ts";
 import { Outcome } from "../../block/io-error.ts";
 import type { MemberSet } from "../../raid5/members/member-set.ts";
 import { type MismatchList, MismatchRanges } from "../../raid5/sync/mismatch-ranges.ts";
@@ -60,6 +61,7 @@ export function isLate(result: StripeResult | null, members: MemberSet): boolean
 
 /** Why a scrub that has been everywhere has not looked at everything. */
 export function uncheckedText(uncheckedBytes: number): string {
+  assert(uncheckedBytes > 0, "what was passed over are bytes");
   return (
     `a member did not answer, and so ${uncheckedBytes} bytes of each member were passed over: run ` +
     "it again when the drive answers"

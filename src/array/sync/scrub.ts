@@ -3,6 +3,7 @@
  * parity anew; both try again what is on the bad-block logs. One that is paused goes on from its
  * place, with what it had found.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { isoTime } from "../../base/time.ts";
 import { SyncProgress } from "../../raid5/members/sync-progress.ts";
@@ -40,7 +41,9 @@ export class Scrubs {
   }
 
   private takeUpPaused(status: JobStatus): void {
-    const { chunkBytes, stripeCount } = this.run.core.geometry;
+    const { uuid, geometry } = this.run.core;
+    const { chunkBytes, stripeCount } = geometry;
+    if (status.arrayUuid !== uuid) return;
     this.paused = this.jobs.takeUp(status);
     this.stripe = Math.min(Math.floor(status.done / chunkBytes), stripeCount);
     this.findings = new ScrubReport(status.result);
@@ -49,6 +52,8 @@ export class Scrubs {
   start(options: { mode: "check" | "repair"; limit: number | null; restart: boolean }): Job {
     const { run, paused } = this;
     const { core } = run;
+    const { degradedCount, resync } = core.members;
+    assert(degradedCount === 0 && resync === null, "a scrub looks at rows that ought to match");
     this.paused = null;
     this.speedMax = options.limit ?? Number.POSITIVE_INFINITY;
     let job = paused;
@@ -86,6 +91,7 @@ export class Scrubs {
 
   endPaused(state: "cancelled" | "failed", reason: string | null): Job | null {
     const { paused } = this;
+    assert(paused === null || paused !== this.run.job, "a scrub that is paused does not run");
     if (paused !== null) this.jobs.end(paused, state, reason);
     this.paused = null;
     return paused;
@@ -105,6 +111,7 @@ export class Scrubs {
       if (run.abortReason !== null) return false;
       finished.add(stripe);
       while (finished.delete(this.stripe)) this.stripe += 1;
+      assert(this.stripe <= run.core.geometry.stripeCount, "a scrub ends with the array");
       run.advance(this.stripe);
       return !met.isLate;
     };
@@ -129,6 +136,7 @@ export class Scrubs {
   ): Promise<{ readonly isLate: boolean } | false | "no-space"> {
     const { run, findings } = this;
     const { members, engine, geometry } = run.core;
+    assert(run.job === job, "the scrub that looks at a stripe is the work that runs");
     const held = await run.holdFor(stripe);
     if (held < 0) return false;
     const isPassed = members.avoidedRoles(stripe) !== 0;
@@ -147,6 +155,8 @@ export class Scrubs {
     const { run, findings } = this;
     const { core } = run;
     const { mismatchBytes, lostBytes, uncheckedBytes } = findings;
+    const isThrough = this.stripe === core.geometry.stripeCount;
+    assert(!isComplete || isThrough, "a scrub that is complete has looked at each stripe");
     Object.assign(job.result, findings.result);
     if (isComplete && uncheckedBytes > 0) run.abort(uncheckedText(uncheckedBytes));
     if (isComplete && run.abortReason === null && (await core.engine.flush())) {

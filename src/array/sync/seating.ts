@@ -20,9 +20,11 @@ import { layOutForJoining } from "../../md/join-layout.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
 import { decodeUuid } from "../../md/uuid.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
+import { hasRoomForData } from "../drives/areas.ts";
 import { BadBlocks } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { type ArrayPolicy, stripesOf } from "../policy/array-policy.ts";
+import { assertAgreement } from "../running/agreement.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import type { StartPlan } from "../start-plan.ts";
 
@@ -53,7 +55,8 @@ export class Seating {
     const role = roster.freeRole;
     const spare = role < 0 ? null : roster.takeSpare();
     if (spare === null) return false;
-    return this.seat(spare, role, spare.superblock!);
+    assert(spare.superblock !== null, "a spare carries a superblock");
+    return this.seat(spare, role, spare.superblock);
   }
 
   /**
@@ -68,10 +71,15 @@ export class Seating {
   ): Promise<boolean> {
     const { roster } = this.core;
     assert(roster.arriving === null, "one drive is seated at a time");
+    assert(roster.isFree(role), "a drive is seated in a role that is free");
+    assert(!roster.isSpare(drive), "a spare gives up its seat for a role");
+    assert(superblock.arrayUuid === this.core.uuid, "a member is laid out for its own array");
+    assert(!this.core.isReadOnlyStart, "a read-only start seats nobody");
     roster.arriving = drive;
     const isSeated = await this.bringIn(drive, role, superblock, isPartial);
     assert(roster.arriving === drive, "nobody else was seated meanwhile");
     roster.arriving = null;
+    assertAgreement(this.core);
     this.core.changed.raise();
     this.hasEnded();
     return isSeated;
@@ -99,6 +107,7 @@ export class Seating {
         assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
         roster.setDeviceRole(drive, role);
       }
+      assertAgreement(core);
     };
     const mayEnd = () => core.isStopped || this.unwanted === drive;
     const isDurable = await core.superblocks.insist(change, mayEnd);
@@ -115,6 +124,7 @@ export class Seating {
       fromStripe: 0,
       ranges: isPartial ? this.changedSince(superblock.events) : null,
     });
+    assertAgreement(core);
     policy.seated(role, taken);
     return true;
   }
@@ -134,7 +144,10 @@ export class Seating {
     const { core } = this;
     drive.join({ ...superblock, setNameBytes: core.setNameBytes });
     drive.admit();
-    return core.superblocks.update(() => core.roster.addSpare(drive));
+    return core.superblocks.update(() => {
+      core.roster.addSpare(drive);
+      assertAgreement(core);
+    });
   }
 
   /** Takes a drive out that the user removes. Requests may still be outstanding on it. */
@@ -155,6 +168,9 @@ export class Seating {
       roster.applyToSpare(drive, { kind: "left" });
       await core.superblocks.update(() => roster.setDeviceRole(drive, Role.spare));
     }
+    const isOut = roster.roleOf(drive) < 0 && !roster.isSpare(drive);
+    assert(isOut, "a drive that was removed has no seat");
+    assertAgreement(core);
   }
 
   /** The drive of a role is gone: nobody is there any more, not even a faulty one. */
@@ -186,6 +202,8 @@ export class Seating {
           `least ${layout.error}: take a larger drive`,
       );
     }
+    const { dataSizeSectors } = layout.value;
+    assert(dataSizeSectors >= identity.sizeSectors, "a layout has room for a member's data");
     const devNumber = core.roster.freeDeviceNumber;
     if (devNumber < 0) return err("the superblock has no device number left");
     const uuid = new Uint8Array(16);
@@ -201,6 +219,7 @@ export class Seating {
       recoveryOffsetSectors: null,
       badBlockLogShift: 0,
     };
+    assert(hasRoomForData(drive, superblock), "a drive is laid out within its size");
     const obstacle = policy.seatObstacle(superblock);
     return obstacle === null ? ok(superblock) : err(`drive ${drive.name}: ${obstacle}`);
   }
@@ -220,9 +239,11 @@ export class Seating {
 
 /** Puts the drives of the plan into their roles, and says what of them is out of sync. */
 export function seatAll(core: ArrayCore, verdicts: MemberVerdicts, plan: StartPlan): void {
+  assert(!core.hasStarted, "members have their seats before requests come");
   for (let role = 0; role < plan.superblock.memberCount; role += 1) {
     seatAtStart(core, verdicts, plan, role);
   }
+  assertAgreement(core);
   beginResync(core, plan);
 }
 
@@ -236,6 +257,7 @@ function seatAtStart(
   if (entry === null || entry === undefined) return;
   const { drive, recoveryOffsetSectors } = entry;
   const { members, roster } = core;
+  assert(drive.superblock?.arrayUuid === core.uuid, "a member carries a superblock of its array");
   watchBadBlocks(core, verdicts, role, drive);
   if (recoveryOffsetSectors === null) {
     roster.sitAtStart(role, { kind: "in-sync", drive });
@@ -243,6 +265,7 @@ function seatAtStart(
     return;
   }
   const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
+  assert(fromStripe <= core.geometry.stripeCount, "a rebuild goes on within the array");
   roster.sitAtStart(role, { kind: "rebuilding", drive, step: "filling" });
   members.setRebuilding(role, { ...placeOf(drive), fromStripe });
 }
@@ -290,9 +313,11 @@ function watchBadBlocks(
 
 /** Where the engine finds what a member holds. */
 function placeOf(drive: Drive) {
+  assert(drive.superblock !== null, "where the data lies is told by a superblock");
+  assert(hasRoomForData(drive, drive.superblock), "a member has all of its data");
   return {
     device: drive.io,
-    dataOffset: drive.superblock!.dataOffsetSectors * SECTOR_BYTES,
+    dataOffset: drive.superblock.dataOffsetSectors * SECTOR_BYTES,
     isVolatile: drive.info.hasVolatileCache,
   };
 }

@@ -5,6 +5,7 @@
  * A sweep owns one fixed window of buffers, taken from the engine's pool at the start. It goes at
  * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
  */
+import { assert } from "../../base/assert.ts";
 import { MIB } from "../../base/units.ts";
 import type { BufferPool } from "../../block/pool.ts";
 import { SYNC_WINDOW_STRIPES } from "../../raid5/members/sync-progress.ts";
@@ -56,6 +57,7 @@ export class Sweep {
     this.pool = options.pool;
     this.timers = options.timers;
     this.options = options;
+    assert(options.chunkBytes > 0 && options.bufferBytes > 0, "a stripe takes memory");
     this.nextStripe = options.fromStripe;
     this.budgetAtMs = options.timers.clock.nowMs();
   }
@@ -91,6 +93,8 @@ export class Sweep {
       }
       const stripe = this.nextStripe;
       this.nextStripe = this.options.nextOf?.(stripe + 1) ?? stripe + 1;
+      assert(this.nextStripe > stripe, "a sweep goes forward");
+      assert(!this.underWork.includes(stripe), "each stripe has one lane");
       this.underWork[lane] = stripe;
       if (!(await this.tryStripe(stripe, buffer))) this.isStopped = true;
     }
@@ -124,6 +128,7 @@ export class Sweep {
     const earned = ((nowMs - this.budgetAtMs) * speed) / 1000;
     this.budgetBytes = Math.min(most, this.budgetBytes + earned);
     this.budgetAtMs = nowMs;
+    assert(earned >= 0, "the budget grows with the clock");
     if (this.budgetBytes < this.options.chunkBytes) return false;
     this.budgetBytes -= this.options.chunkBytes;
     return true;

@@ -37,6 +37,8 @@ export class SyncRun {
   private readonly requestCount: () => number;
   private readonly hasEnded: () => void;
   private current: Job | null = null;
+  /** All stripes below it are done. */
+  private doneStripes = 0;
   private seenRequests = 0;
   private busyUntilMs = 0;
   private checkpointAtMs = 0;
@@ -77,6 +79,11 @@ export class SyncRun {
   /** A job that was begun before goes on. */
   takeUp(job: Job): void {
     assert(this.current === null, "one work runs at a time");
+    const { core } = this;
+    assert(!this.isStopping, "nothing begins while the array stops");
+    assert(!core.isFailed && !core.isReadOnlyStart, "work on stripes needs an array that writes");
+    assert(job.arrayUuid === core.uuid, "a job is of its own array");
+    this.doneStripes = 0;
     this.current = job;
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.
@@ -86,6 +93,7 @@ export class SyncRun {
 
   finish(job: Job, state: "done" | "failed" | "cancelled" | "paused", error: string | null): void {
     assert(this.current === job, "the work that ends is the one that runs");
+    assert(job.state === "running", "a job that ends was running");
     this.current = null;
     if (state === "done") job.done = job.total;
     this.jobs.end(job, state, error);
@@ -108,8 +116,10 @@ export class SyncRun {
    * have failed, and another drive may have its role already.
    */
   async holdFor(stripe: number): Promise<number> {
-    const { engine } = this.core;
+    const { engine, geometry } = this.core;
+    assert(stripe >= 0 && stripe < geometry.stripeCount, "a stripe is one of the array");
     const held = await engine.holdStripe(stripe);
+    assert(held >= 0, "a lock that was waited for is held");
     if (this.abortReason === null) return held;
     engine.releaseStripe(held);
     return -1;
@@ -121,6 +131,7 @@ export class SyncRun {
     options: { toStripe: number; speedMax?: number; work: StripeWork },
   ): Promise<boolean> {
     const { geometry, tuning, context } = this.core;
+    assert(this.current !== null, "a sweep is the work that runs");
     const ownSpeedMax = options.speedMax ?? Number.POSITIVE_INFINITY;
     return new Sweep({
       pool: context.enginePool,
@@ -156,6 +167,9 @@ export class SyncRun {
   advance(cursor: number): void {
     assert(this.current !== null, "there is work that comes on");
     const { core } = this;
+    assert(cursor >= this.doneStripes, "what is done does not go back");
+    assert(cursor <= core.geometry.stripeCount, "no more is done than there is");
+    this.doneStripes = cursor;
     const nowMs = core.context.clock.nowMs();
     this.current.advance(cursor * core.geometry.chunkBytes, nowMs);
     if (nowMs < this.checkpointAtMs) return;
@@ -187,6 +201,8 @@ export class SyncRun {
     if (core.isFailed || (rebuild === null && resync === null)) return;
     const rebuilt = rebuild?.cursor ?? 0;
     const resynced = resync?.cursor ?? 0;
+    assert(rebuilt >= (rebuild?.durableStripe ?? 0), "a checkpoint of a rebuild does not go back");
+    assert(resynced >= (resync?.durableStripe ?? 0), "a checkpoint of a resync does not go back");
     // Order: what a superblock says to be done has been flushed on every member.
     if (!(await engine.flush())) return;
     if (rebuild !== null) rebuild.durableStripe = rebuilt;
@@ -200,8 +216,9 @@ export class SyncRun {
   /** A member has no room: no fault of its, and the work waits, for which the job says why. */
   isRefused(result: StripeResult): boolean {
     const isRefused = result.kind !== "done" && result.error.outcome === Outcome.noSpace;
-    if (isRefused) this.current!.result["waits"] = `no space: ${this.reasonOf(result)}`;
-    else delete this.current?.result["waits"];
+    assert(this.current !== null, "a stripe is met by the work that runs");
+    if (isRefused) this.current.result["waits"] = `no space: ${this.reasonOf(result)}`;
+    else delete this.current.result["waits"];
     return isRefused;
   }
 

@@ -6,6 +6,7 @@
  *   rows may be out of sync                                          -> resync
  * A scrub runs when it was asked for and nothing of the above is due.
  */
+import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { ArrayPolicy } from "../policy/array-policy.ts";
@@ -73,19 +74,23 @@ export class Synchronizer {
 
   /** Nothing new is started until `resume`. */
   hold(): void {
+    assert(!this.isHeld, "one at a time keeps work from starting");
     this.isHeld = true;
   }
 
   resume(): void {
+    assert(this.isHeld, "only what was kept from starting goes on");
     this.isHeld = false;
     this.schedule();
   }
 
   /** Stops the running work at a checkpoint, for the stop of the array. */
   async stop(): Promise<void> {
+    assert(!this.run.isStopping, "the work of an array is stopped once");
     this.run.isStopping = true;
     await this.running;
     await this.scrubs.running;
+    assert(this.run.job === null, "no work runs when the array has stopped");
   }
 
   /** Before the array takes writes: see ArrayPolicy.prepare. */
@@ -101,6 +106,7 @@ export class Synchronizer {
   /** The array is fenced: what runs ends with that, and what is paused does not go on. */
   endAll(reason: string): void {
     // Whatever else was about to end it: the fence says what becomes of the array.
+    assert(reason !== "", "what ends all work is told");
     if (this.run.job !== null) this.run.abortReason = reason;
     this.scrubs.endPaused("failed", reason);
   }
@@ -124,7 +130,9 @@ export class Synchronizer {
     const progress = core.members.rebuild;
     // The role is about to be seated: its superblocks are being written.
     if (progress === null) return;
-    const drive = core.roster.driveAt(role)!;
+    const drive = core.roster.driveAt(role);
+    assert(drive !== null, "who is rebuilt is a drive");
+    assert(core.members.rebuildingRole === role, "the member set rebuilds who has the seat");
     const job = run.begin("rebuild", progress.cursor * core.geometry.chunkBytes);
     job.result["drive"] = drive.name;
     this.lastRebuild = job;

@@ -10,7 +10,7 @@ export const LINES_PER_ASSERTION_GOAL = 40;
 
 /** The floor of each layer, to be raised (the number made smaller) up to the goal. */
 export const LINES_PER_ASSERTION_TO_BE_RAISED: Readonly<Record<string, number>> = {
-  array: 822,
+  array: 40,
   raid5: 40,
   md: 40,
 };

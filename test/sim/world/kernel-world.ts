@@ -94,10 +94,6 @@ export class KernelWorld {
           maxInFlight,
         });
       },
-      onBatch: ({ start, end }) => {
-        queue.onBatchStart(start);
-        queue.onBatchEnd(end);
-      },
       post: () => {},
     };
     this.service = new ArrayService(this.context, { autoAssemble: true });

@@ -168,10 +168,6 @@ export class SimWorld {
         autoAssemble: options.autoAssemble ?? true,
       },
       openDevice: (drive) => this.openDevice(drive),
-      onBatch: ({ start, end }) => {
-        simulation.onBatchStart(start);
-        simulation.onBatchEnd(end);
-      },
       post: (message) => {
         if (options.onMessage !== undefined) options.onMessage(message);
         else if (message.kind === "punch-hole") this.punch(message);
