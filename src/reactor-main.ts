@@ -8,8 +8,8 @@
  */
 import { readFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
-import type { ReactorService } from "./array/context.ts";
 import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
+import type { ReactorService } from "./array/reactor-context.ts";
 import { watchBackground } from "./base/background.ts";
 import type { Log } from "./base/log.ts";
 import { type AioCounts, aioRefusal } from "./reactor/aio-refusal.ts";

@@ -27,7 +27,7 @@ import { AsyncIo } from "../block/async-io.ts";
 import type { OutcomeRegistrar, OutcomeRouter } from "../block/outcome-router.ts";
 import type { PoolShare } from "../block/pool.ts";
 import { GuardedTimers } from "../reactor/timers.ts";
-import type { ReactorContext } from "./context.ts";
+import type { ReactorContext } from "./reactor-context.ts";
 
 /** A reactor's context as one of its arrays has it. */
 export type ArrayContext = Omit<ReactorContext, "enginePool" | "payloadPool"> & {

@@ -13,11 +13,11 @@
 import { assert } from "../base/assert.ts";
 import { EIO } from "../base/errno.ts";
 import { MIB } from "../base/units.ts";
-import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drives/drive.ts";
 import type { JobTable } from "./jobs.ts";
 import type { ArrayEvent, CommandError } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
+import type { ReactorContext } from "./reactor-context.ts";
 import type { ArrayRecord } from "./record.ts";
 
 /** Told of an array that broke: commands about it are under way. */

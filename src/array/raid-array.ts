@@ -17,30 +17,24 @@
 import { assert, unreachable } from "../base/assert.ts";
 import { inBackground } from "../base/background.ts";
 import { EPERM, errnoName } from "../base/errno.ts";
-import { OUTCOME_NAMES, Outcome } from "../block/io-error.ts";
 import { Role } from "../md/superblock.ts";
-import type { MemberError } from "../raid5/environment.ts";
-import { OP_NAMES, Op } from "../reactor/io-table.ts";
 import type { ArrayGuard } from "./array-guard.ts";
 import type { Drive } from "./drives/drive.ts";
 import type { JobTable } from "./jobs.ts";
 import { ArrayPolicy } from "./policy/array-policy.ts";
 import type { PplAreas } from "./policy/ppl-areas.ts";
 import type { ArrayEvent, ArrayTuning, ScrubMemory } from "./protocol.ts";
-import { assertAgreement } from "./running/agreement.ts";
 import { ArrayCore, type MemberVerdicts } from "./running/array-core.ts";
 import { DeadlineWatch } from "./running/deadline-watch.ts";
 import { DirtyMark, dirtyMarkHostOf } from "./running/dirty-mark.ts";
-import { ErrorNotes } from "./running/events.ts";
 import { raiseFence } from "./running/fence.ts";
+import { MemberErrors } from "./running/member-errors.ts";
 import { RaidArrayFront } from "./running/raid-front.ts";
 import type { SeatEffect, SeatEvent } from "./running/roster.ts";
-import type { StartPlan } from "./start-plan.ts";
+import { assertAgreement } from "./running/roster-agreement.ts";
+import type { StartPlan } from "./running/start-plan.ts";
 import { Seating, seatAll } from "./sync/seating.ts";
 import { Synchronizer } from "./sync/synchronizer.ts";
-
-/** md's default limit, the size of its stripe cache. */
-const READ_ERRORS_IN_A_ROW_MAX = 256;
 
 export class RaidArray implements MemberVerdicts {
   readonly core: ArrayCore;
@@ -50,7 +44,7 @@ export class RaidArray implements MemberVerdicts {
   readonly seating: Seating;
   readonly synchronizer: Synchronizer;
   private readonly deadlines: DeadlineWatch;
-  private readonly notes: ErrorNotes;
+  private readonly errors: MemberErrors;
   private hasFailed = false;
 
   constructor(options: {
@@ -67,10 +61,10 @@ export class RaidArray implements MemberVerdicts {
       ...{ guard, plan, tuning, emit },
       engineHooks: {
         onWriteWaiting: () => this.dirtyMark.writeWaiting(),
-        onMemberError: (error) => this.memberError(error),
+        onMemberError: (error) => this.errors.judge(error),
         onFinished: (_, tag, status, address) => this.front.finished(tag, status, address),
-        onRepaired: (role, bytes) => this.notes.repaired(role, bytes),
-        onLost: (stripe, row, roles) => this.notes.lost(stripe, row, roles),
+        onRepaired: (role, bytes) => this.errors.repaired(role, bytes),
+        onLost: (stripe, row, roles) => this.errors.lost(stripe, row, roles),
       },
       updateHooks: {
         beforeUpdate: () => this.policy.beforeUpdate(core.state.events + 1),
@@ -78,7 +72,7 @@ export class RaidArray implements MemberVerdicts {
       },
     });
     this.core = core;
-    this.notes = new ErrorNotes(core);
+    this.errors = new MemberErrors(core, this);
     this.deadlines = new DeadlineWatch(core, this);
     const { name, engine, roster } = core;
     this.front = new RaidArrayFront({ name, engine, roster, guard });
@@ -161,47 +155,12 @@ export class RaidArray implements MemberVerdicts {
 
   // What members did -------------------------------------------------------------------------
 
-  /** A request of the engine failed for good: decides at once what that means for the member. */
-  private memberError(error: MemberError): void {
-    const { core } = this;
-    const { role, op, outcome, errno } = error;
-    if (!core.members.isPresent(role) || core.members.isFenced) return;
-    const drive = core.roster.driveAt(role);
-    assert(drive !== null, "a member that is there has a drive");
-    const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
-    const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
-    const isBadSector = outcome === Outcome.mediaError || outcome === Outcome.noSpace;
-    if (op !== Op.flush && isBadSector) {
-      // The careful rows find out what is left of it; the member stays.
-      this.notes.error(drive, cause);
-      this.failIfHopeless(role, drive);
-      return;
-    }
-    if (op === Op.read && outcome === Outcome.timedOut) {
-      // The reader gets its data from parity.
-      drive.noteLateRead();
-      this.notes.error(drive, cause);
-      return;
-    }
-    if (op === Op.read) this.failMember(role, cause);
-    else this.writeFailed(role, cause);
-  }
-
   /**
    * A member did not take a write or flush. Once two members are gone these are taken back, or not
    * tried again (write-rules 15): how they end says nothing about a drive whose reads go on.
    */
   writeFailed(role: number, cause: string): void {
     if (!this.core.isFailed) this.failMember(role, cause);
-  }
-
-  /** md's rule: too many read errors in a row, with no good read between, fail the member. */
-  private failIfHopeless(role: number, drive: Drive): void {
-    const { members } = this.core;
-    const { readErrorsInARow } = drive.io.counters;
-    if (readErrorsInARow <= READ_ERRORS_IN_A_ROW_MAX) return;
-    if (members.degradedCount > 0 || members.resync !== null) return;
-    this.failMember(role, `${readErrorsInARow} read errors in a row`);
   }
 
   /** The superblock of this drive cannot be written: it leaves the array. */

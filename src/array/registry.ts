@@ -16,7 +16,6 @@ import { crc32cThrough } from "../md/ppl-builder.ts";
 import type { Superblock } from "../md/superblock.ts";
 import { ArrayGuard } from "./array-guard.ts";
 import { BrokenArrays, stackOf } from "./broken-arrays.ts";
-import type { ReactorContext } from "./context.ts";
 import type { Drive } from "./drives/drive.ts";
 import { MemberPuncher, PunchCalls } from "./drives/hole-puncher.ts";
 import { JobTable } from "./jobs.ts";
@@ -24,8 +23,9 @@ import { LeaseTable } from "./leases.ts";
 import { PplAreas } from "./policy/ppl-areas.ts";
 import type { ArrayEvent, ArrayIntroduction, ArrayTuning, ScrubMemory } from "./protocol.ts";
 import { RaidArray } from "./raid-array.ts";
+import type { ReactorContext } from "./reactor-context.ts";
 import type { ArrayRecord } from "./record.ts";
-import type { StartPlan } from "./start-plan.ts";
+import type { StartPlan } from "./running/start-plan.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
 export const DEFAULT_READ_DEADLINE_MS = 5_000;

@@ -18,7 +18,7 @@
  * in registers (with 256 bytes they spill). All sources of a group are read before its first
  * store, so that the destination may be any of them.
  */
-import { CodeBuilder, OP, type WasmFunction } from "./assembler.ts";
+import { CodeBuilder, OP, type WasmFunction } from "./wasm-assembler.ts";
 
 /** Sources at most, and those up to which each number of them has a function of its own. */
 export const SOURCES_MAX = 64;

@@ -8,7 +8,6 @@
  */
 import { assert } from "../base/assert.ts";
 import { WASM_PAGE_BYTES } from "../base/memory.ts";
-import { assembleModule } from "./assembler.ts";
 import {
   crcTables,
   GROUP_BYTES,
@@ -17,6 +16,7 @@ import {
   SOURCE_LIST_ADDRESS,
   SOURCES_MAX,
 } from "./kernel-code.ts";
+import { assembleModule } from "./wasm-assembler.ts";
 
 /** Sources of one `xor` or `findMismatch`, at most. */
 export const PARITY_SOURCES_MAX = SOURCES_MAX;

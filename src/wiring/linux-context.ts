@@ -5,9 +5,9 @@
  * engine's first; the payload half also gets the one slab that the memory has beyond the pool.
  */
 
-import type { ReactorContext } from "../array/context.ts";
 import { createPools } from "../array/memory-shares.ts";
 import type { OpenDrive, ReactorConfig, ReactorMessage } from "../array/protocol.ts";
+import type { ReactorContext } from "../array/reactor-context.ts";
 import type { Log } from "../base/log.ts";
 import { Carver, CONTROL_BYTES, SharedMemory } from "../base/memory.ts";
 import { ok, type Result } from "../base/result.ts";

@@ -7,9 +7,9 @@
 
 import type { ArrayCommand } from "../array/commands/command.ts";
 import { ArrayService } from "../array/commands/service.ts";
-import type { ReactorContext, ReactorService } from "../array/context.ts";
 import { FRONT_REQUESTS_MAX } from "../array/front.ts";
 import type { Command, CommandError, CommandMap, CommandResult } from "../array/protocol.ts";
+import type { ReactorContext, ReactorService } from "../array/reactor-context.ts";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isUuid } from "../md/uuid.ts";

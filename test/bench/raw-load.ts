@@ -5,8 +5,8 @@
  * read.
  */
 import { writeSync } from "node:fs";
-import type { ReactorContext } from "../../src/array/context.ts";
 import type { OpenDrive } from "../../src/array/protocol.ts";
+import type { ReactorContext } from "../../src/array/reactor-context.ts";
 import { assert } from "../../src/base/assert.ts";
 import { MIB, ROW_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";

@@ -14,7 +14,7 @@
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { judgeAssembly } from "../../src/md/assemble/assemble.ts";
-import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble/plan.ts";
+import type { AssemblyPlan, AssemblyRefusal } from "../../src/md/assemble/assembly-plan.ts";
 import { decodeBadBlockLog } from "../../src/md/bad-block-log.ts";
 import {
   decodeSuperblock,

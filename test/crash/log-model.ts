@@ -13,7 +13,7 @@
  * A row is 4 KiB of a member's data region, numbered from its start.
  */
 import { SECTOR_BYTES } from "../../src/base/units.ts";
-import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/assembly-plan.ts";
 import { SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../../src/md/superblock.ts";
 import { uuidBytes } from "../../src/md/uuid.ts";
 import { crc32c } from "../helpers/crc32c.ts";

@@ -9,7 +9,7 @@
  * Counts tell how many images were judged in which way.
  */
 
-import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/assembly-plan.ts";
 import { type CrashImages, crashImages } from "../sim/world/crash-images.ts";
 import { DeviceTrace } from "../sim/world/device-trace.ts";
 import type { DeviceImage } from "../sim/world/media.ts";

@@ -9,7 +9,7 @@
  * | refused            | refuse; forced: right, but for rows in flight on the missing member   |
  * | too few            | refuse                                                                |
  */
-import type { AssemblyPlan } from "../../src/md/assemble/plan.ts";
+import type { AssemblyPlan } from "../../src/md/assemble/assembly-plan.ts";
 import { DeviceTrace } from "../sim/world/device-trace.ts";
 import { isReplayed } from "../sim/world/expected-assembly.ts";
 import type { DeviceImage } from "../sim/world/media.ts";

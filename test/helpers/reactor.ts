@@ -8,8 +8,8 @@
  */
 import { closeSync, constants, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { ReactorContext } from "../../src/array/context.ts";
 import type { OpenDrive, ReactorMessage } from "../../src/array/protocol.ts";
+import type { ReactorContext } from "../../src/array/reactor-context.ts";
 import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { CONTROL_BYTES, createMemory } from "../../src/base/memory.ts";

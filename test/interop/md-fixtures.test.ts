@@ -8,7 +8,7 @@
 import { describe, expect, test } from "bun:test";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { judgeAssembly } from "../../src/md/assemble/assemble.ts";
-import type { Candidate } from "../../src/md/assemble/plan.ts";
+import type { Candidate } from "../../src/md/assemble/assembly-plan.ts";
 import { BadBlockLog, decodeBadBlockLog, encodeBadBlockLog } from "../../src/md/bad-block-log.ts";
 import { chooseLayoutOnMember } from "../../src/md/create.ts";
 import { examineReport, renderExamine } from "../../src/md/examine/examine.ts";

@@ -533,7 +533,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "read-modify-write in a row that is not in sync",
     rule: 1,
-    file: "src/raid5/stripe/plan.ts",
+    file: "src/raid5/stripe/write-strategy.ts",
     find: "if (!shape.isInSync) return Strategy.reconstructWrite;",
     replace: "",
     test: named(RULES, "rule 1:"),
@@ -902,7 +902,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "read-modify-write under a bit that is needed",
     rule: 1,
-    file: "src/raid5/stripe/plan.ts",
+    file: "src/raid5/stripe/write-strategy.ts",
     find: "if (!shape.isInSync) return Strategy.reconstructWrite;",
     replace: "",
     test: named(POLICY, "rule 1"),
@@ -1056,7 +1056,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a stale superblock is accepted",
     rule: 19,
-    file: "src/md/assemble/plan.ts",
+    file: "src/md/assemble/assembly-plan.ts",
     find: "return superblock.events >= freshest.events - 1;",
     replace: "return superblock.events >= freshest.events - 100;",
     test: ["./test/unit/md/assemble.test.ts"],

@@ -37,9 +37,9 @@ import type { CommandError, CreateArrayRequest } from "../protocol.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { arrayKey, type Registry } from "../registry.ts";
 import { policyOf } from "../running/array-core.ts";
+import type { StartPlan } from "../running/start-plan.ts";
 import { runPlan, stopArray } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
-import type { StartPlan } from "../start-plan.ts";
 import { driveStatus } from "./status.ts";
 
 const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;

@@ -6,12 +6,12 @@
  */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { ReactorContext } from "../context.ts";
 import { eraseSuperblock } from "../drives/erase-superblock.ts";
 import type { ArrayFront } from "../front.ts";
 import type { Job } from "../jobs.ts";
 import type { CommandError, CommandKind, CommandMap, CommandOf, JobStatus } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
+import type { ReactorContext } from "../reactor-context.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { arrayKey, driveKey, Registry } from "../registry.ts";
 import { autoStart, startArray, stopArray } from "../start/start.ts";
@@ -23,8 +23,8 @@ import { watchLoneDrives } from "./drive-deadlines.ts";
 import { DriveCommands } from "./drives.ts";
 import { FaultBook } from "./faults.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
-import { writeName } from "./names.ts";
 import { changePolicy } from "./policy.ts";
+import { writeName } from "./rename.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
 type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], CommandError>>;

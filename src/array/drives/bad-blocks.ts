@@ -16,7 +16,7 @@ import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../../m
 import type { Superblock } from "../../md/superblock.ts";
 import type { BadRows } from "../../raid5/members/member-set.ts";
 import type { ArrayContext } from "../array-guard.ts";
-import type { ReactorContext } from "../context.ts";
+import type { ReactorContext } from "../reactor-context.ts";
 import { isBesideData, isInData } from "./areas.ts";
 import { type Drive, logArea } from "./drive.ts";
 

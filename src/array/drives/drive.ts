@@ -28,8 +28,8 @@ import {
 } from "../../md/superblock.ts";
 import { badBlockLogArea } from "../../md/superblock-areas.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { DriveDevice, ReactorContext } from "../context.ts";
 import type { MemberErrors, MemberStatus, OpenDrive } from "../protocol.ts";
+import type { DriveDevice, ReactorContext } from "../reactor-context.ts";
 import { hasRoomForData } from "./areas.ts";
 
 /** What was found where a superblock would be. */

@@ -3,7 +3,7 @@ import { assert } from "../../base/assert.ts";
 import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
-import type { ReactorContext } from "../context.ts";
+import type { ReactorContext } from "../reactor-context.ts";
 import type { Drive } from "./drive.ts";
 
 interface Ground {

@@ -18,10 +18,10 @@ import {
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../../md/superblock.ts";
 import { logBufferBytes, type PplSeat } from "../../raid5/policy/ppl-log.ts";
 import { SPLITS_MAX } from "../../raid5/stripe/segments.ts";
-import type { ReactorContext } from "../context.ts";
 import { isBesideData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import { memoryWayOut } from "../memory-shares.ts";
+import type { ReactorContext } from "../reactor-context.ts";
 
 /** Of the engine's pool, in whole slabs: two of the largest units. */
 const LOG_BYTES_MAX = roundUp(2 * (PPL_HEADER_BYTES + PPL_PARTIAL_PARITY_BYTES_MAX), SLAB_BYTES);

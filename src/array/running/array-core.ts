@@ -34,8 +34,8 @@ import type {
   EventKind,
   Severity,
 } from "../protocol.ts";
-import type { StartPlan } from "../start-plan.ts";
 import { Roster } from "./roster.ts";
+import type { StartPlan } from "./start-plan.ts";
 import { SuperblockState, type SyncFacts } from "./superblock-state.ts";
 import { SuperblockWriter } from "./superblock-writer.ts";
 

@@ -2,7 +2,7 @@
 import { assert } from "../../base/assert.ts";
 import { err } from "../../base/result.ts";
 import { judgeAssembly } from "../../md/assemble/assemble.ts";
-import { type AssemblyRefusal, refusal } from "../../md/assemble/plan.ts";
+import { type AssemblyRefusal, refusal } from "../../md/assemble/assembly-plan.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { ArrayStatus } from "../protocol.ts";
 import type { ArrayRecord } from "../record.ts";

@@ -24,10 +24,10 @@ import {
 import type { Superblock } from "../../md/superblock.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Geometry } from "../../raid5/geometry.ts";
-import type { ReactorContext } from "../context.ts";
 import { isInData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { PplAreas } from "../policy/ppl-areas.ts";
+import type { ReactorContext } from "../reactor-context.ts";
 
 export interface PplRecovery {
   /** See `judgeReplay`. */

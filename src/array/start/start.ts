@@ -20,7 +20,7 @@ import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 import { driveOf } from "../running/roster.ts";
-import type { StartPlan } from "../start-plan.ts";
+import type { StartPlan } from "../running/start-plan.ts";
 import { recoverConsistency } from "./consistency.ts";
 import { judgeStart } from "./needs.ts";
 import { takeBack } from "./returning-member.ts";

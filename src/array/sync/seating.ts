@@ -24,9 +24,9 @@ import { hasRoomForData } from "../drives/areas.ts";
 import { BadBlocks } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { type ArrayPolicy, stripesOf } from "../policy/array-policy.ts";
-import { assertAgreement } from "../running/agreement.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
-import type { StartPlan } from "../start-plan.ts";
+import { assertAgreement } from "../running/roster-agreement.ts";
+import type { StartPlan } from "../running/start-plan.ts";
 
 export class Seating {
   private readonly core: ArrayCore;
@@ -47,16 +47,6 @@ export class Seating {
     this.verdicts = options.verdicts;
     this.policy = options.policy;
     this.hasEnded = options.hasEnded;
-  }
-
-  /** Gives the first spare the free role. False: there is none, or it could not be recorded. */
-  async promote(): Promise<boolean> {
-    const { roster } = this.core;
-    const role = roster.freeRole;
-    const spare = role < 0 ? null : roster.takeSpare();
-    if (spare === null) return false;
-    assert(spare.superblock !== null, "a spare carries a superblock");
-    return this.seat(spare, role, spare.superblock);
   }
 
   /**

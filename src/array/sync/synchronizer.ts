@@ -17,6 +17,7 @@ import { rebuild } from "./rebuild.ts";
 import { resync, syncFirstStripe } from "./resync.ts";
 import { Scrubs } from "./scrub.ts";
 import type { Seating } from "./seating.ts";
+import { promoteSpare } from "./spares.ts";
 import { SyncRun } from "./sync-run.ts";
 
 export class Synchronizer {
@@ -68,7 +69,7 @@ export class Synchronizer {
     if (guard.isBroken) return;
     if (roster.rebuildingRole >= 0) this.startRebuild(roster.rebuildingRole);
     else if (members.degradedCount > 0 && roster.spares.length > 0) {
-      inBackground(this.seating.promote(), guard);
+      inBackground(promoteSpare(core, this.seating), guard);
     } else this.startResync();
   }
 

@@ -22,8 +22,6 @@
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
-import { findSplitBrain } from "./history.ts";
-import { findDifference, findUnfit, findUnsupported } from "./match.ts";
 import {
   type AssemblyPlan,
   type AssemblyRefusal,
@@ -33,7 +31,9 @@ import {
   ownRole,
   type RolePlan,
   refusal,
-} from "./plan.ts";
+} from "./assembly-plan.ts";
+import { findSplitBrain } from "./history.ts";
+import { findDifference, findUnfit, findUnsupported } from "./match.ts";
 
 export type {
   AssemblyPlan,
@@ -42,7 +42,7 @@ export type {
   Candidate,
   LeftOut,
   RolePlan,
-} from "./plan.ts";
+} from "./assembly-plan.ts";
 
 interface Options {
   readonly force: boolean;

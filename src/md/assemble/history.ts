@@ -15,7 +15,13 @@
 
 import { assert } from "../../base/assert.ts";
 import { Role, roleOf, type Superblock } from "../superblock.ts";
-import { type AssemblyRefusal, type Candidate, isCurrent, ownRole, refusal } from "./plan.ts";
+import {
+  type AssemblyRefusal,
+  type Candidate,
+  isCurrent,
+  ownRole,
+  refusal,
+} from "./assembly-plan.ts";
 
 export function findSplitBrain(
   candidates: readonly Candidate[],

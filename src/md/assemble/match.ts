@@ -7,7 +7,13 @@ import { isInRange, rangeText, SUPERBLOCK_RANGES } from "../field-ranges.ts";
 import { layoutName } from "../layout.ts";
 import { pplSpaceOf } from "../ppl.ts";
 import { Feature, Role, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../superblock.ts";
-import { type AssemblyRefusal, type Candidate, isCurrent, ownRole, refusal } from "./plan.ts";
+import {
+  type AssemblyRefusal,
+  type Candidate,
+  isCurrent,
+  ownRole,
+  refusal,
+} from "./assembly-plan.ts";
 
 const {
   members: { runs: MEMBERS },

@@ -9,9 +9,9 @@
  */
 import { assert } from "../../base/assert.ts";
 import type { EngineEnvironment } from "../environment.ts";
-import type { FailureRecords } from "./failure-records.ts";
 import { Content, type IoUser, type MemberIo } from "./member-io.ts";
 import type { MemberSet } from "./member-set.ts";
+import type { FailureRecords } from "./unrecorded-failures.ts";
 
 /** Called with true when everything written before the request is durable. */
 export type FlushWaiter = (isDurable: boolean) => void;

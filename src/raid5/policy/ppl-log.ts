@@ -33,7 +33,7 @@ import {
 import { PplUnitBuilder } from "../../md/ppl-builder.ts";
 import { Op } from "../../reactor/io-table.ts";
 import { Content, type IoUser, Verdict, type VerdictCode } from "../members/member-io.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 import type { PplCover, PplUsers } from "./ppl-users.ts";
 
 /** The log of a member that has just been seated; its area holds an empty header. */

@@ -13,7 +13,7 @@ import { assert } from "../../base/assert.ts";
 import { hasBit, withBit, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PPL_PARTIAL_PARITY_BYTES_MAX } from "../../md/ppl.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 import { PplLog, type PplSeat } from "./ppl-log.ts";
 import { type LoggedExtent, PplTickets, REFUSED, TICKETS_MAX } from "./ppl-tickets.ts";
 import { type PplSource, PplUsers, type PplWaiter } from "./ppl-users.ts";

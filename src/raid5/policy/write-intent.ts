@@ -12,7 +12,7 @@ import { assert } from "../../base/assert.ts";
 import { IndexQueue } from "../../base/index-queue.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 
 interface WaitingRange {
   readonly first: number;

@@ -15,11 +15,11 @@ import { EIO, ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { OpKind } from "../stripe/ops.ts";
-import { Strategy } from "../stripe/plan.ts";
+import { Strategy } from "../stripe/write-strategy.ts";
 import type { RowPath, RowPlace } from "./careful-rows.ts";
 import { type ModifiedRow, worse } from "./degraded-rows.ts";
-import type { EngineParts } from "./parts.ts";
 import type { RowBuffers } from "./row-buffers.ts";
+import type { EngineParts } from "./row-parts.ts";
 
 /** All rows of the operation; those that its entry in the log covers; those that it does not. */
 type RowChoice = "all" | "covered" | "waiting";

@@ -42,11 +42,11 @@ import { Op } from "../../reactor/io-table.ts";
 import { Verdict } from "../members/member-io.ts";
 import { DegradedRows, type ModifiedRow } from "./degraded-rows.ts";
 import { ParkedRows } from "./parked-rows.ts";
-import type { EngineParts } from "./parts.ts";
 import { RowBuffers } from "./row-buffers.ts";
 import { type CurePath, RowCure } from "./row-cure.ts";
 import { RowIo } from "./row-io.ts";
 import { RowLog } from "./row-log.ts";
+import type { EngineParts } from "./row-parts.ts";
 import { type RowPlace, RowRecord } from "./row-record.ts";
 
 export type { RowPlace } from "./row-record.ts";

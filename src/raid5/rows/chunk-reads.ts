@@ -17,7 +17,7 @@ import {
 } from "../members/member-io.ts";
 import { OpKind } from "../stripe/ops.ts";
 import type { LateReads } from "./overdue-reads.ts";
-import type { EngineParts } from "./parts.ts";
+import type { EngineParts } from "./row-parts.ts";
 
 /** A read of one chunk that failed: whole rows. */
 export interface FailedRead {

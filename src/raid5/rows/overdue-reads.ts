@@ -11,7 +11,7 @@ import { inBackground } from "../../base/background.ts";
 import { EIO } from "../../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../../base/units.ts";
 import type { RowPath } from "./careful-rows.ts";
-import type { EngineParts } from "./parts.ts";
+import type { EngineParts } from "./row-parts.ts";
 
 /** A part of a request that is late. */
 export interface LateRead {

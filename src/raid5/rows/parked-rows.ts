@@ -23,9 +23,9 @@ import { ROW_BYTES } from "../../base/units.ts";
 import { ReadOverlay } from "../../block/read-overlay.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import { Verdict } from "../members/member-io.ts";
-import type { EngineParts } from "./parts.ts";
 import { RowBuffers } from "./row-buffers.ts";
 import type { RowIo } from "./row-io.ts";
+import type { EngineParts } from "./row-parts.ts";
 import type { RowPlace, RowRecord } from "./row-record.ts";
 
 /** From so many on, writes are refused before they have begun: 16 MiB. */

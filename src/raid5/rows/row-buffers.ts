@@ -8,7 +8,7 @@ import { assert } from "../../base/assert.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { EngineEnvironment } from "../environment.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 
 const SLOTS_BESIDE_ROLES = 3;
 

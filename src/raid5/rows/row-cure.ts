@@ -33,7 +33,7 @@ import {
 import { ENOSPC } from "../../base/errno.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { BadBlockCause } from "../../md/bad-block-log.ts";
-import type { StripeParts } from "../stripe/parts.ts";
+import type { StripeParts } from "../stripe/stripe-parts.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowIo } from "./row-io.ts";
 import type { RowLog } from "./row-log.ts";

@@ -5,7 +5,7 @@ import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Op } from "../../reactor/io-table.ts";
 import { Content, Verdict, type VerdictCode } from "../members/member-io.ts";
-import type { StripeParts } from "../stripe/parts.ts";
+import type { StripeParts } from "../stripe/stripe-parts.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowPlace, RowRecord } from "./row-record.ts";
 

@@ -3,7 +3,7 @@ import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";
 import type { PplTicket } from "../policy/ppl-logs.ts";
-import type { StripeParts } from "../stripe/parts.ts";
+import type { StripeParts } from "../stripe/stripe-parts.ts";
 import type { ParkedRows } from "./parked-rows.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { RowPlace } from "./row-record.ts";

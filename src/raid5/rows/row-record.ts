@@ -7,7 +7,7 @@ import { hasBit, union, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { BadBlockCause } from "../../md/bad-block-log.ts";
 import { Op } from "../../reactor/io-table.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 
 /** Where a row is: a stripe, and a row of its chunks. */
 export interface RowPlace {

@@ -58,7 +58,7 @@ export class StripeOps {
   readonly excluded: Float64Array;
   /** Roles whose requests failed in this phase. */
   readonly failed: Float64Array;
-  /** The data index that the plan does without, or NONE_MISSING or PARITY_MISSING (plan.ts). */
+  /** The data index that the plan does without, or one of write-strategy.ts. */
   readonly missing: Int8Array;
   /** Data chunks (bits) that replay would count as missing, as the plan's unit was cut. */
   readonly unitMissing: Float64Array;

@@ -3,7 +3,7 @@
  * that are written in part.
  *
  * A segment's buffers lie one after the other, each as long as its column: parity, then the chunks
- * that were read in the order of their data index, then a recovered one (plan.ts).
+ * that were read in the order of their data index, then a recovered one (write-strategy.ts).
  */
 import { assert } from "../../base/assert.ts";
 import { countBits, hasBit } from "../../base/bit-set.ts";
@@ -12,8 +12,8 @@ import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import type { EngineEnvironment } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
 import type { StripeOps } from "./ops.ts";
-import { bufferIndexOf, Strategy, type StrategyCode } from "./plan.ts";
 import type { SegmentTable } from "./segments.ts";
+import { bufferIndexOf, Strategy, type StrategyCode } from "./write-strategy.ts";
 
 interface ParityParts {
   readonly environment: EngineEnvironment;

@@ -2,8 +2,8 @@
  * Plans stripe operations: what of a write comes next (the unit of the log), each segment's
  * strategy, where its buffers lie, and what is put into the log.
  *
- * Nothing here does I/O or waits, and nothing allocates. plan.ts has the table of strategies,
- * ppl-units.ts the rule by which a logged write is cut.
+ * Nothing here does I/O or waits, and nothing allocates. write-strategy.ts has the table of
+ * strategies, ppl-units.ts the rule by which a logged write is cut.
  */
 
 import { assert } from "../../base/assert.ts";
@@ -21,7 +21,8 @@ import { PPL_ENTRIES_MAX } from "../../md/ppl.ts";
 import type { PplUnitBuilder } from "../../md/ppl-builder.ts";
 import type { PplSource } from "../policy/ppl-users.ts";
 import { OpKind } from "./ops.ts";
-import type { StripeParts } from "./parts.ts";
+import { type PplUnitLimits, takePplUnit } from "./ppl-units.ts";
+import type { StripeParts } from "./stripe-parts.ts";
 import {
   bufferCountOf,
   chooseWriteStrategy,
@@ -31,8 +32,7 @@ import {
   type SegmentShape,
   Strategy,
   type StrategyCode,
-} from "./plan.ts";
-import { type PplUnitLimits, takePplUnit } from "./ppl-units.ts";
+} from "./write-strategy.ts";
 
 export class StripePlanner implements PplSource {
   private readonly parts: StripeParts;

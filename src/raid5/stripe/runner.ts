@@ -37,10 +37,10 @@ import type { PplWaiter } from "../policy/ppl-users.ts";
 import type { IntentWaiter } from "../policy/write-intent.ts";
 import { StripeHolds } from "./holds.ts";
 import { OpKind, Phase } from "./ops.ts";
-import type { StripeParts } from "./parts.ts";
-import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./plan.ts";
 import { StripePlanner } from "./planner.ts";
 import { SEGMENTS_PER_OP } from "./segments.ts";
+import type { StripeParts } from "./stripe-parts.ts";
+import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./write-strategy.ts";
 
 /** What is done row by row: that is above this. */
 export interface RunnerHost {

@@ -18,7 +18,7 @@ import {
   Verdict,
   type VerdictCode,
 } from "../members/member-io.ts";
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 
 type PieceParts = Pick<MemberParts, "geometry" | "members" | "memberIo"> & {
   readonly environment: Pick<EngineEnvironment, "guard">;

@@ -10,7 +10,7 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { RequestOp } from "../request-table.ts";
 import type { RowPath } from "../rows/careful-rows.ts";
-import type { EngineParts } from "../rows/parts.ts";
+import type { EngineParts } from "../rows/row-parts.ts";
 import { RangeLock } from "../stripe/range-lock.ts";
 import { AllocationMap } from "./allocation.ts";
 import { ZeroRows } from "./rows.ts";

@@ -8,8 +8,8 @@ import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { RowPath, RowPlace } from "../rows/careful-rows.ts";
 import { type ModifiedRow, worse } from "../rows/degraded-rows.ts";
-import type { EngineParts } from "../rows/parts.ts";
 import type { RowBuffers } from "../rows/row-buffers.ts";
+import type { EngineParts } from "../rows/row-parts.ts";
 
 export class ZeroRows {
   private readonly parts: EngineParts;

@@ -10,7 +10,6 @@
 import { drainMicrotasks } from "bun:jsc";
 import type { ArrayCommandKind } from "../../../src/array/commands/command.ts";
 import { ArrayService } from "../../../src/array/commands/service.ts";
-import type { ReactorContext } from "../../../src/array/context.ts";
 import { createPools } from "../../../src/array/memory-shares.ts";
 import type {
   ArrayStatus,
@@ -18,6 +17,7 @@ import type {
   CommandOf,
   CreateArrayRequest,
 } from "../../../src/array/protocol.ts";
+import type { ReactorContext } from "../../../src/array/reactor-context.ts";
 import { assert } from "../../../src/base/assert.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../../src/base/memory.ts";

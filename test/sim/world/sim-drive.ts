@@ -4,7 +4,7 @@
  * are with the drive at a time.
  */
 
-import type { DriveDevice } from "../../../src/array/context.ts";
+import type { DriveDevice } from "../../../src/array/reactor-context.ts";
 import { assert } from "../../../src/base/assert.ts";
 import type { CompletionHandler } from "../../../src/block/device.ts";
 import { type IoTable, Op } from "../../../src/reactor/io-table.ts";

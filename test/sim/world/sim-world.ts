@@ -26,7 +26,6 @@
 
 import type { ArrayCommand } from "../../../src/array/commands/command.ts";
 import { ArrayService } from "../../../src/array/commands/service.ts";
-import type { ReactorContext, ReactorService } from "../../../src/array/context.ts";
 import { createPools } from "../../../src/array/memory-shares.ts";
 import type {
   ArrayEvent,
@@ -41,6 +40,7 @@ import type {
   OpenDrive,
   ReactorMessage,
 } from "../../../src/array/protocol.ts";
+import type { ReactorContext, ReactorService } from "../../../src/array/reactor-context.ts";
 import { assert } from "../../../src/base/assert.ts";
 import { inBackground } from "../../../src/base/background.ts";
 import { EIO } from "../../../src/base/errno.ts";

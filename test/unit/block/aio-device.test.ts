@@ -5,7 +5,7 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync } from "node:fs";
-import type { DriveDevice } from "../../../src/array/context.ts";
+import type { DriveDevice } from "../../../src/array/reactor-context.ts";
 import { EBADF } from "../../../src/base/errno.ts";
 import { fillRandom, SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES } from "../../../src/base/units.ts";

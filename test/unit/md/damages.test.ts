@@ -6,7 +6,7 @@
  */
 import { expect, test } from "bun:test";
 import { judgeAssembly } from "../../../src/md/assemble/assemble.ts";
-import type { Candidate } from "../../../src/md/assemble/plan.ts";
+import type { Candidate } from "../../../src/md/assemble/assembly-plan.ts";
 import { decodeBitmapHeader } from "../../../src/md/bitmap.ts";
 import { decodeSuperblock } from "../../../src/md/superblock.ts";
 import {

@@ -13,7 +13,7 @@
 import { expect, test } from "bun:test";
 import { fillRandom, nextBelow, SeededRandom } from "../../../src/base/random.ts";
 import { judgeAssembly } from "../../../src/md/assemble/assemble.ts";
-import type { Candidate } from "../../../src/md/assemble/plan.ts";
+import type { Candidate } from "../../../src/md/assemble/assembly-plan.ts";
 import { decodeBadBlockLog, encodeBadBlockLog } from "../../../src/md/bad-block-log.ts";
 import {
   BITMAP_HEADER_BYTES,

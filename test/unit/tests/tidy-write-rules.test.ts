@@ -33,14 +33,14 @@ What it asks for.
 
 const BREAKS: readonly RuleBreak[] = [
   { rule: 1, file: "src/array/x.ts" },
-  { rule: 1, file: "src/raid5/stripe/plan.ts" },
+  { rule: 1, file: "src/raid5/stripe/write-strategy.ts" },
   { rule: null, file: "src/md/x.ts" },
 ];
 
 function tree(changes: Readonly<Record<string, string | null>> = {}): Map<string, string> {
   const files = new Map([
     [WRITE_RULES_HOME, README],
-    ["src/raid5/stripe/plan.ts", `/** Keeps ${RULES} 1 and 2. */`],
+    ["src/raid5/stripe/write-strategy.ts", `/** Keeps ${RULES} 1 and 2. */`],
     ["src/array/x.ts", `// (${RULES}\n * 1).`],
     ["test/unit/plan.test.ts", 'test("rule 1: x", f);\ntest("plan: rule 2: y", f);'],
     ["test/sim/rules.test.ts", 'test("rule 2: z", f);'],

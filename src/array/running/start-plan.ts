@@ -1,7 +1,7 @@
 /** The plan that an array is started with: the result of an assembly or of a create. */
-import type { BitmapState } from "../md/bitmap-state.ts";
-import type { Superblock } from "../md/superblock.ts";
-import type { Drive } from "./drives/drive.ts";
+import type { BitmapState } from "../../md/bitmap-state.ts";
+import type { Superblock } from "../../md/superblock.ts";
+import type { Drive } from "../drives/drive.ts";
 
 export interface StartPlan {
   readonly name: string;

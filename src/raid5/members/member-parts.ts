@@ -7,10 +7,10 @@
  */
 import type { EngineEnvironment, EngineHooks } from "../environment.ts";
 import type { Geometry } from "../geometry.ts";
-import type { FailureRecords } from "./failure-records.ts";
 import type { Flusher } from "./flusher.ts";
 import type { MemberIo } from "./member-io.ts";
 import type { MemberSet } from "./member-set.ts";
+import type { FailureRecords } from "./unrecorded-failures.ts";
 
 export interface MemberParts {
   readonly environment: EngineEnvironment;

@@ -1,5 +1,5 @@
 /** What works on stripes is given of the engine: see members/parts.ts. */
-import type { MemberParts } from "../members/parts.ts";
+import type { MemberParts } from "../members/member-parts.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
 import type { RequestTable } from "../request-table.ts";
 import type { StripeOps } from "./ops.ts";

@@ -17,7 +17,7 @@ import {
   type SegmentShape,
   Strategy,
   type StrategyCode,
-} from "../../../src/raid5/stripe/plan.ts";
+} from "../../../src/raid5/stripe/write-strategy.ts";
 
 const LOW = 0xffff;
 

@@ -15,7 +15,7 @@
  * | a touched one, in part           | recover-write     | all other data + old parity  |
  *
  * Rule 1: where a row is not known to be in sync, read-modify-write would keep wrong parity wrong.
- * Pure: enumerated in test/unit/raid5/plan.test.ts against a model of the stripe.
+ * Pure: enumerated in test/unit/raid5/write-strategy.test.ts against a model of the stripe.
  */
 
 import { assert } from "../../base/assert.ts";
