@@ -2,6 +2,7 @@
  * I/O of a drive for the slow path, one request as a promise: superblocks, probes and the like.
  * Never for clients' data: what an engine moves goes through raid5/members/member-io.ts.
  */
+import { assert } from "../base/assert.ts";
 import { EIO } from "../base/errno.ts";
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import { Op } from "../reactor/io-table.ts";
@@ -26,8 +27,7 @@ export class AsyncIo {
    * Who takes the answer, by the number that the request had when it was started: nobody else gets
    * that number before, even where the request is given up, and answered by another.
    */
-  private readonly waiters: (IoWaiter | null)[] = [];
-  private underWay = 0;
+  private readonly waiters = new Map<number, IoWaiter>();
   private readonly router: OutcomeRegistrar;
   private state: "open" | "closing" | "sealed" = "open";
 
@@ -36,9 +36,9 @@ export class AsyncIo {
     this.router = options.router;
     this.owner = options.router.register((request, outcome, errno) => {
       const started = this.table.context[request]!;
-      const waiter = this.waiters[started]!;
-      this.waiters[started] = null;
-      this.underWay -= 1;
+      const waiter = this.waiters.get(started);
+      assert(waiter !== undefined, "a request is answered once");
+      this.waiters.delete(started);
       this.table.free(request);
       if (this.state === "closing") this.leaveWhenIdle();
       waiter(outcome, errno);
@@ -57,7 +57,7 @@ export class AsyncIo {
   }
 
   private leaveWhenIdle(): void {
-    if (this.underWay === 0) this.router.unregister(this.owner);
+    if (this.waiters.size === 0) this.router.unregister(this.owner);
   }
 
   read(device: RetryFilter, range: Range): Promise<IoAnswer> {
@@ -118,8 +118,8 @@ export class AsyncIo {
     table.address[request] = address;
     table.owner[request] = this.owner;
     table.context[request] = request;
-    this.waiters[request] = waiter;
-    this.underWay += 1;
+    assert(!this.waiters.has(request), "a request has one owner");
+    this.waiters.set(request, waiter);
     device.submit(request);
   }
 }

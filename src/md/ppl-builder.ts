@@ -101,10 +101,15 @@ export class PplUnitBuilder {
     return this.address + PPL_HEADER_BYTES + this.partialParityBytes;
   }
 
+  /** Nothing of the unit that was begun, if one was, will be written. */
+  discard(): void {
+    this.address = 0;
+  }
+
   /** Starts a unit at `address`, with room for the header and all of its partial parity. */
   begin(address: number, generation: number): void {
     const { memory, signature } = this.options;
-    assert(this.address === 0, "the unit before has been finished");
+    assert(this.address === 0, "the unit before has been finished, or discarded");
     assert(address > 0 && address % ROW_BYTES === 0, "a unit is written in whole rows");
     this.address = address;
     this.count = 0;

@@ -4,7 +4,6 @@ import type { Mutation } from "./mutations.ts";
 const SEATS = ["./test/unit/array/roster.test.ts"];
 const RULES = ["./test/sim/raid5/rules.test.ts"];
 const RETURNING = ["./test/sim/array/returning.test.ts"];
-const SEEDS = ["./test/sim/seeds.test.ts"];
 const ROSTER = "src/array/running/roster.ts";
 
 export const ROSTER_MUTATIONS: readonly Mutation[] = [
@@ -23,15 +22,6 @@ export const ROSTER_MUTATIONS: readonly Mutation[] = [
     find: 'roster.setDeviceRole(effect.drive, effect.as === "role" ? role : Role[effect.as]);',
     replace: "roster.setDeviceRole(effect.drive, role);",
     test: RULES,
-  },
-  {
-    name: "roster: a write is acknowledged before the failure is on record",
-    rule: null,
-    file: "src/array/raid-array.ts",
-    find: "    core.engine.beginRecord();\n",
-    replace:
-      "    core.engine.beginRecord();\n    core.engine.endRecord();\n    core.engine.beginRecord();\n",
-    test: SEEDS,
   },
   {
     name: "roster: a seat is taken although it is only named",

@@ -480,6 +480,11 @@ const SEEDS: readonly (readonly [number, string])[] = [
   [83, "the same, and a write of a part of such a row was answered with EIO"],
   [190, "a superblock was encoded over the buffer of a write in flight"],
   [798, "writes waited for a log, and its room for their stripes, where a zeroing had no room"],
+  [722_224_855, "all users of a unit that was being filled were refused: the next begins anew"],
+  [
+    722_225_002,
+    "a row parked on a member that had just left was written to its successor for ever",
+  ],
   [234, "a spare that was about to be seated was removed, and the array broke"],
 ];
 

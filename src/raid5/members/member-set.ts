@@ -43,7 +43,8 @@ export class MemberSet {
   readonly dataOffset: Float64Array;
   readonly mode: Uint8Array;
   /**
-   * Changes with each drive that takes or leaves a role: an answer of another one means nothing.
+   * Changes with each drive that takes or leaves a role: an answer of another one means nothing,
+   * nor does one to what was asked of a role that nobody had.
    */
   readonly epoch: Uint8Array;
   /** 1: writes have completed since the last flush was submitted. */
@@ -112,6 +113,7 @@ export class MemberSet {
     this.devices[role] = options.device;
     this.dataOffset[role] = options.dataOffset;
     this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
+    this.epoch[role]! += 1;
     this.changeMode(role, MemberMode.inSync);
   }
 
@@ -134,6 +136,7 @@ export class MemberSet {
     this.isVolatile[role] = options.isVolatile === false ? 0 : 1;
     this.rebuild = new SyncProgress(options.fromStripe, options.ranges ?? null);
     this.recordedRebuildStripe = options.fromStripe;
+    this.epoch[role]! += 1;
     this.changeMode(role, MemberMode.rebuilding);
   }
 

@@ -185,6 +185,8 @@ export class PplLog implements PplCover {
     while (this.queue.length > 0) {
       const user = this.queue.peek();
       if (this.filling.length === 0) {
+        // All users of the one that was being filled may have been refused.
+        this.builder.discard();
         this.builder.begin(this.fillingAddress, this.users.nextGeneration());
       } else if (!this.hasRoomFor(user)) {
         return;

@@ -523,6 +523,8 @@ export class Run {
     const onEvent = ({ kind }: ArrayEvent) => {
       const isFenced = kind === "array.fenced";
       if (isFenced) this.changesAtFence = this.world.changesSubmitted;
+      // What a start that failed has said is not true of the start that went well.
+      if (kind === "array.assembled") this.hasFailed = false;
       if (this.hasFailed || (kind !== "array.failed" && !isFenced)) return;
       this.hasFailed = true;
       this.submittedAtFailure = trace.events.length;

@@ -20,14 +20,14 @@ const README = `# raid5
 #### 1. Parity first
 What it asks for.
 - Prevents: a loss.
-- Kept by: \`stripe/plan.ts\`,
+- Kept by: \`stripe/write-strategy.ts\`,
   \`array/x.ts\`
 - Tests: \`test/unit/plan.test.ts\`
 
 #### 2. A flush
 What it asks for.
 - Prevents: another loss.
-- Kept by: \`stripe/plan.ts\`
+- Kept by: \`stripe/write-strategy.ts\`
 - Tests: \`test/unit/plan.test.ts\`, \`test/sim/rules.test.ts\`
 `;
 
@@ -109,14 +109,14 @@ test("write rules: what it prevents is not said: told", () => {
 });
 
 test("write rules: nobody keeps it, or a file that is not there: told", () => {
-  expect(readmeAmiss("- Kept by: `stripe/plan.ts`,\n  `array/x.ts`\n", "")).toEqual([
+  expect(readmeAmiss("- Kept by: `stripe/write-strategy.ts`,\n  `array/x.ts`\n", "")).toEqual([
     "rule 1 names no file that keeps it",
   ]);
   expect(amiss({ "src/array/x.ts": null })).toEqual([
     `${WRITE_RULES_HOME}: rule 1 is kept by array/x.ts, which does not exist`,
   ]);
-  expect(readmeAmiss("`array/x.ts`", "`array/x.ts`, `plan.ts`")).toEqual([
-    "rule 1 is kept by plan.ts, which does not exist",
+  expect(readmeAmiss("`array/x.ts`", "`array/x.ts`, `write-strategy.ts`")).toEqual([
+    "rule 1 is kept by write-strategy.ts, which does not exist",
   ]);
 });
 
