@@ -15,7 +15,6 @@ export const OpenFlag = {
   closeOnExec: 0o2000000,
 } as const;
 
-export const FcntlCommand = { getFlags: 3, setFlags: 4 } as const;
 export const FlockOperation = { exclusive: 2, nonBlock: 4, unlock: 8 } as const;
 export const Seek = { set: 0, data: 3, hole: 4 } as const;
 export const FallocateMode = { keepSize: 1, punchHole: 2 } as const;

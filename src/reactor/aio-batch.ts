@@ -1,14 +1,13 @@
 /**
  * The completions of one reap: all are collected before the first is given out.
  *
- * Listeners frame the batch, so that a layer above can judge its completions together (write-rules
- * 15). What a handler makes complete at once belongs to the next batch.
+ * Requests of clients are answered at the end of the turn, so that the completions of one reap are
+ * judged together (write-rules 15). What a handler makes complete at once belongs to the next
+ * batch.
  */
 import { assertShared } from "../base/assert.ts";
 
 export class CompletionBatch {
-  readonly startListeners: (() => void)[] = [];
-  readonly endListeners: (() => void)[] = [];
   count = 0;
   private readonly requests: Uint32Array;
   private readonly results: Float64Array;
@@ -34,7 +33,6 @@ export class CompletionBatch {
     const count = this.count;
     if (count === 0) return 0;
     this.isDelivering = true;
-    for (const listener of this.startListeners) listener();
     for (let index = 0; index < count; index += 1) {
       this.onComplete(this.requests[index]!, this.results[index]!);
     }
@@ -43,7 +41,6 @@ export class CompletionBatch {
       this.results.copyWithin(0, count, this.count);
     }
     this.count -= count;
-    for (const listener of this.endListeners) listener();
     this.isDelivering = false;
     return count;
   }

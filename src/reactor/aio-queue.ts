@@ -142,14 +142,6 @@ export class AioQueue {
     return total;
   }
 
-  onBatchStart(listener: () => void): void {
-    this.batch.startListeners.push(listener);
-  }
-
-  onBatchEnd(listener: () => void): void {
-    this.batch.endListeners.push(listener);
-  }
-
   /** Registers an open file; the answer is its handle. */
   openDevice(options: {
     fd: number;

@@ -112,11 +112,6 @@ export class WriteIntent {
     for (const { first, end, resolve } of ranges) resolve(this.mayGoOn(first, end));
   }
 
-  /** Whether a stripe may be out of sync (write-rules 1). */
-  isNeeded(stripe: number): boolean {
-    return this.state.isNeeded(stripe * this.chunkSectors, this.chunkSectors);
-  }
-
   /** Some that wait may go on. */
   get isDue(): boolean {
     const op = this.waiting.peek();

@@ -4,8 +4,8 @@
  *
  * One turn, as in the real loop (src/reactor/loop.ts):
  *
- *   clock moves to the next event or timer ─► batch start ─► event (or several, see `batchChance`)
- *   ─► batch end ─► due timers ─► turn hooks ─► all microtasks
+ *   clock moves to the next event or timer ─► event (or several in a batch, see `batchChance`)
+ *   ─► due timers ─► turn hooks ─► all microtasks
  *
  * Turns are synchronous: microtasks are drained by the engine's own call, so that a test may step
  * from plain code as well as from an async function. Ties in time are broken by the order of
@@ -49,8 +49,6 @@ export class Simulation implements Clock, EventLoop {
   private readonly recent: string[] = [];
   private readonly handlers = new Map<number, (ready: number) => void>();
   private readonly hooks: (() => void)[] = [];
-  private readonly batchStarts: (() => void)[] = [];
-  private readonly batchEnds: (() => void)[] = [];
   private elapsedMs = 0;
   private wallJumpMs = 0;
   private nextToken = 1;
@@ -153,15 +151,6 @@ export class Simulation implements Clock, EventLoop {
     this.hooks.push(hook);
   }
 
-  /** Calls `listener` before the events of each batch, as AioQueue does around a reap. */
-  onBatchStart(listener: () => void): void {
-    this.batchStarts.push(listener);
-  }
-
-  onBatchEnd(listener: () => void): void {
-    this.batchEnds.push(listener);
-  }
-
   /** One turn. False when nothing is left that could ever happen. */
   step(): boolean {
     // What plain code started before the first turn has not run its microtasks yet.
@@ -249,7 +238,6 @@ export class Simulation implements Clock, EventLoop {
   }
 
   private runBatch(): void {
-    for (const listener of this.batchStarts) listener();
     this.events.pop()();
     for (;;) {
       const nextMs = this.events.nextAtMs();
@@ -258,7 +246,6 @@ export class Simulation implements Clock, EventLoop {
       this.elapsedMs = Math.max(this.elapsedMs, nextMs);
       this.events.pop()();
     }
-    for (const listener of this.batchEnds) listener();
   }
 
   private endTurn(): void {

@@ -2,12 +2,11 @@
  * Goal: what waits is woken by the change that it waits for, in the order of asking, and by nothing
  * else; free indexes are each given once.
  *
- * Method: signals, locks and lists by hand, and a list against a set over random steps.
+ * Method: signals and lists by hand, and a list against a set over random steps.
  */
 import { expect, test } from "bun:test";
 import { FreeList } from "../../../src/base/free-list.ts";
 import { IndexQueue } from "../../../src/base/index-queue.ts";
-import { Lock } from "../../../src/base/lock.ts";
 import { nextBelow, SeededRandom } from "../../../src/base/random.ts";
 import { Signal } from "../../../src/base/signal.ts";
 
@@ -50,22 +49,6 @@ test("signal: raise: wakes each once, those that wait again only at the next", a
     expect(wakes).toBe(count);
   }
   await done;
-});
-
-test("lock: work that overlaps: one at a time in the order of asking, also behind a throw", async () => {
-  const lock = new Lock();
-  const steps: string[] = [];
-  const work = (name: string, fails = false) =>
-    lock.run(async () => {
-      steps.push(`${name} begins`);
-      await Bun.sleep(1);
-      steps.push(`${name} ends`);
-      if (fails) throw new Error(name);
-      return name;
-    });
-  const answers = await Promise.allSettled([work("a"), work("b", true), work("c")]);
-  expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
-  expect(steps).toEqual(["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]);
 });
 
 test("free list: random steps: each index once, none when dry, one too many throws", () => {
