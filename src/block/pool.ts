@@ -2,8 +2,8 @@
  * The O_DIRECT buffer pool: runs of slabs in the shared memory.
  *
  * A run is contiguous, so that a buffer is one address. The pool is fixed at start. A dry pool
- * answers 0 to who cannot wait, and `take` waits in the order of asking: back-pressure, never
- * allocation. What is given back goes to those that wait before anybody else sees it. There are two
+ * answers 0 to who cannot wait, and `take` waits, served in the order of asking where a run fits:
+ * back-pressure, never allocation. What is given back goes to those that wait first. There are two
  * pools in a reactor, one for NBD payloads and one for the engine's own buffers (old data, parity),
  * so that neither can starve the other.
  *
@@ -26,7 +26,7 @@ export interface BufferPool {
   allocate(bytes: number): number;
   /** The highest run: for what stays, so that long runs below are free again. */
   allocateLast(bytes: number): number;
-  /** As soon as there is a run for it, and for all that asked before. */
+  /** As soon as there is a run for it that nobody has taken who asked before. */
   take(bytes: number, options?: TakeOptions): Promise<number>;
   free(address: number, bytes: number): void;
 }
@@ -127,20 +127,21 @@ export class SlabPool implements BufferPool {
   ): Promise<number> {
     return new Promise((resolve) => {
       this.waiting.push({ bytes, staysLong, holder, resolve });
-      if (this.waiting.length === 1) this.serveWaiting();
+      this.serveWaiting();
     });
   }
 
+  /**
+   * In the order of asking, each that fits. Nobody waits behind a longer run: who has what that one
+   * needs may itself be waiting here for a row, and would never give it back.
+   */
   private serveWaiting(): void {
-    for (;;) {
-      const next = this.waiting[0];
-      if (next === undefined) return;
-      const { bytes, staysLong, holder, resolve } = next;
+    this.waiting = this.waiting.filter(({ bytes, staysLong, holder, resolve }) => {
       const address = staysLong ? this.allocateLast(bytes, holder) : this.allocate(bytes, holder);
-      if (address === 0) return;
-      this.waiting.shift();
+      if (address === 0) return true;
       resolve(address);
-    }
+      return false;
+    });
   }
 
   get hasReserved(): boolean {

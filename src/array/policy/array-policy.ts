@@ -249,7 +249,10 @@ export class ArrayPolicy {
       for (let role = 0; role < this.core.roster.memberCount; role += 1) {
         const drive = this.core.roster.driveAt(role);
         if (drive === null || !this.core.members.isPresent(role)) continue;
-        this.seated(role, await this.takeSeat(drive.superblock!));
+        const taken = await this.takeSeat(drive.superblock!);
+        // It may have failed while there was no memory.
+        if (this.core.members.isPresent(role)) this.seated(role, taken);
+        else this.giveUpSeat(taken);
       }
     }
     this.assertKinds();

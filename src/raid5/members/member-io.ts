@@ -4,7 +4,8 @@
  *
  * | the drive answers | to                                | told of the member as   | verdict    |
  * |-------------------|-----------------------------------|-------------------------|------------|
- * | any               | a drive that had the role earlier | -                       | gone       |
+ * | done              | a read                            | -                       | done       |
+ * | any other         | a drive that had the role earlier | -                       | gone       |
  * | done              | a write of data                   | -; it has to be flushed | done       |
  * | done              | all else                          | -                       | done       |
  * | unsupported       | a write of zeros (data)           | -: it is no fault       | bad-sector |
@@ -257,7 +258,9 @@ export class MemberIo {
     // Also where it failed: some of it may lie in the drive's cache.
     const isWritten = op === Op.write || op === Op.writeZeroes;
     if (isWritten && isCurrent && user.content === Content.data) members.needsFlush[role] = 1;
-    if (outcome === Outcome.done && isCurrent) {
+    // What a drive has given is right, also where it has left since; what it has taken is not on
+    // the one that has its role now.
+    if (outcome === Outcome.done && (isCurrent || op === Op.read)) {
       table.free(io);
       user.handler(context, role, Verdict.done, null);
       return;
