@@ -712,7 +712,7 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(SEEDS, "seed 2090"),
   },
   {
-    name: "a write of the row path goes out although two members are gone",
+    name: "a write of the careful path goes out although two members are gone",
     rule: 15,
     file: "src/block/retry-filter.ts",
     find: "if (this.isAccepted(request)) this.send(request);\n    else this.refuse(request);",
@@ -768,7 +768,7 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(POLICY, "no stripe that it has no bit for was zeroed"),
   },
   {
-    name: "the row path goes past the log before its member is on record as failed",
+    name: "the careful path goes past the log before its member is on record as failed",
     rule: 9,
     file: "src/raid5/rows/row-io.ts",
     find: "if (op === Op.write) await this.untilMayWrite();",

@@ -138,11 +138,11 @@ test("seed 5865: a resync waits for a stripe while its member is replaced: parit
   expect(found.every((byte) => byte === 7)).toBe(true);
 });
 
-test("seed 1019: a parity write of the row path is given up: the next row has another buffer", () => {
+test("seed 1019: a parity write of the careful path is given up: the next takes another buffer", () => {
   const world = threeMembers();
   const client = world.client();
   expect(world.run(client.write(0, new Uint8Array(8 * CHUNK_BYTES).fill(7)))).toBe(0);
-  // A bad sector in the first row takes both rows to the row path; parity is on the last role.
+  // A bad sector in the first row takes both rows to the careful path; parity is on the last role.
   world.device("a").addLatent(DATA_OFFSET);
   const fault = { kind: "slow", delayMs: 3000 } as const;
   const { faults } = world.device("c");

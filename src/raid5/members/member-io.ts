@@ -36,7 +36,7 @@ import type { MemberSet } from "./member-set.ts";
 /** What became of an I/O, for its user. */
 export const Verdict = {
   done: 0,
-  /** Some of its rows were not moved, and the member is there: which, the row path finds out. */
+  /** Some of its rows were not moved, but the member is there: the careful path finds out which. */
   badSector: 1,
   /** The member has no room for it. No part of it counts as written. */
   noSpace: 2,

@@ -37,8 +37,8 @@ export class SlowOps {
   /** Does all parts that are merged into `op`, and ends it. */
   async run(op: number): Promise<void> {
     const { ops, policy } = this.parts;
-    assert(ops.ownerOf(ops.stripe[op]!) === op, "the row path has the stripe of its operation");
-    assert(ops.pending[op] === 0, "the row path begins with nothing under way");
+    assert(ops.ownerOf(ops.stripe[op]!) === op, "the careful path has the stripe of its operation");
+    assert(ops.pending[op] === 0, "the careful path begins with nothing under way");
     const isWrite = ops.kind[op] === OpKind.write;
     if (isWrite && policy.intent !== null && ops.isMarked[op] === 0) {
       ops.isMarked[op] = 1;

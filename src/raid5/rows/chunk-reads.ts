@@ -27,7 +27,7 @@ export interface FailedRead {
   readonly bytes: number;
   readonly address: number;
   readonly role: number;
-  /** A bad sector: for the row path. Otherwise the member is gone, and parity has the data. */
+  /** A bad sector: for the careful path. Otherwise the member is gone, and parity has the data. */
   readonly isBadSector: boolean;
 }
 

@@ -39,7 +39,7 @@ import type { RowIo } from "./row-io.ts";
 import type { RowLog } from "./row-log.ts";
 import type { RowPlace, RowRecord } from "./row-record.ts";
 
-/** What the row path does for a cure. */
+/** What the careful path does for a cure. */
 export interface CurePath {
   /** Reads all roles but those in `spared` into their rows; false when one failed. */
   readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean>;

@@ -1,4 +1,4 @@
-/** Moves single rows between the members and buffers, for the row path. */
+/** Moves single rows between the members and buffers, for the careful path. */
 import { assert } from "../../base/assert.ts";
 import { hasBit, withBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";

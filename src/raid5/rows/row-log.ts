@@ -1,4 +1,4 @@
-/** The partial parity log as the row path uses it: one row at a time. */
+/** The partial parity log as the careful path uses it: one row at a time. */
 import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { EIO, ENOSPC } from "../../base/errno.ts";

@@ -45,7 +45,7 @@ export class StripeOps {
   /** The array request that it is a part of. */
   readonly request: Uint32Array;
   readonly isFua: Uint8Array;
-  /** 1: met a bad sector, so the row path does it. */
+  /** 1: met a bad sector, so the careful path does it. */
   readonly isSlow: Uint8Array;
   /** 1: some of its member writes may be done and others not; its buffers are as computed. */
   readonly isHalfWritten: Uint8Array;

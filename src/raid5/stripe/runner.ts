@@ -46,7 +46,7 @@ import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./writ
 export interface RunnerHost {
   /** Takes over a read of which a member request was given up. */
   readLate(op: number): void;
-  /** Does this operation on the row path; `finishSlow` ends it. */
+  /** Does this operation on the careful path; `finishSlow` ends it. */
   runSlow(op: number): void;
   /** No write begins: too many rows wait for room already. */
   isFull(): boolean;
@@ -109,9 +109,9 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     this.eased.raise();
   }
 
-  /** Ends an operation that the row path has done. */
+  /** Ends an operation that the careful path has done. */
   finishSlow(op: number, status: number): void {
-    assert(this.parts.ops.pending[op] === 0, "the row path takes over when nothing is under way");
+    assert(this.parts.ops.pending[op] === 0, "nothing is under way as the careful path begins");
     this.finish(op, status);
   }
 
@@ -397,7 +397,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     const { ops } = this.parts;
     assert(verdict !== Verdict.done, "what is done has not failed");
     if (verdict !== Verdict.noSpace) ops.failed[op] = withBit(ops.failed[op]!, role);
-    // Bad sectors, and no room: which rows, and what of them is left, is for the row path.
+    // Bad sectors, and no room: which rows, and what of them is left, is for the careful path.
     if (isForRows(verdict)) ops.isSlow[op] = 1;
     // A read that was given up may still write into the client's rows.
     if (isGivenUp && ops.kind[op] === OpKind.read) ops.isLate[op] = 1;

@@ -1,4 +1,4 @@
-/** What works on stripes is given of the engine: see members/parts.ts. */
+/** What works on stripes is given of the engine: see members/member-parts.ts. */
 import type { MemberParts } from "../members/member-parts.ts";
 import type { WritePolicy } from "../policy/write-policy.ts";
 import type { RequestTable } from "../request-table.ts";

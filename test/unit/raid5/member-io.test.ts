@@ -255,7 +255,7 @@ test("member io: a doubtful row is bad still: that is no new error of its member
   }
 });
 
-test("member io: what is for the row path: a bad sector and a want of space", () => {
+test("member io: what is for the careful path: a bad sector and a want of space", () => {
   const { done, badSector, noSpace, slow, gone } = Verdict;
   const verdicts = [done, badSector, noSpace, slow, gone];
   expect(verdicts.map(isForRows)).toEqual([false, true, true, false, false]);
