@@ -25,7 +25,7 @@ import { WriteIntent } from "./policy/write-intent.ts";
 import { WritePolicy } from "./policy/write-policy.ts";
 import { RequestOp, type RequestOpCode, RequestTable } from "./request-table.ts";
 import { SlowOps } from "./rows/bad-sector-ops.ts";
-import { RowPath } from "./rows/careful-rows.ts";
+import { CarefulRows } from "./rows/careful-rows.ts";
 import { ChunkReads } from "./rows/chunk-reads.ts";
 import { LateReads } from "./rows/overdue-reads.ts";
 import type { EngineParts } from "./rows/row-parts.ts";
@@ -52,7 +52,7 @@ export class StripeEngine {
   readonly geometry: Geometry;
   readonly members: MemberSet;
   /** For whoever works on single rows of a stripe that it holds. */
-  readonly rows: RowPath;
+  readonly rows: CarefulRows;
   readonly zeroes: ZeroRequests;
   private readonly slow: SlowOps;
   private readonly late: LateReads;
@@ -75,7 +75,7 @@ export class StripeEngine {
       isFull: () => this.rows.parked.isFull,
     });
     this.parts = { ...parts, runner };
-    this.rows = new RowPath(this.parts);
+    this.rows = new CarefulRows(this.parts);
     this.slow = new SlowOps(this.parts, this.rows);
     this.late = new LateReads(this.parts, this.rows);
     this.reads = new ChunkReads(this.parts, this.late);

@@ -16,7 +16,7 @@ import { ROW_BYTES } from "../../base/units.ts";
 import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { OpKind } from "../stripe/ops.ts";
 import { Strategy } from "../stripe/write-strategy.ts";
-import type { RowPath, RowPlace } from "./careful-rows.ts";
+import type { CarefulRows, RowPlace } from "./careful-rows.ts";
 import { type ModifiedRow, worse } from "./degraded-rows.ts";
 import type { RowBuffers } from "./row-buffers.ts";
 import type { EngineParts } from "./row-parts.ts";
@@ -26,10 +26,10 @@ type RowChoice = "all" | "covered" | "waiting";
 
 export class SlowOps {
   private readonly parts: EngineParts;
-  private readonly rows: RowPath;
+  private readonly rows: CarefulRows;
   private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
-  constructor(parts: EngineParts, rows: RowPath) {
+  constructor(parts: EngineParts, rows: CarefulRows) {
     this.parts = parts;
     this.rows = rows;
   }

@@ -61,7 +61,7 @@ export interface RowPart {
   readonly isLogged: boolean;
 }
 
-export class RowPath implements CurePath {
+export class CarefulRows implements CurePath {
   private readonly parts: EngineParts;
   private readonly io: RowIo;
   readonly record: RowRecord;

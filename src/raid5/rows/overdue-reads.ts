@@ -10,7 +10,7 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { EIO } from "../../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../../base/units.ts";
-import type { RowPath } from "./careful-rows.ts";
+import type { CarefulRows } from "./careful-rows.ts";
 import type { EngineParts } from "./row-parts.ts";
 
 /** A part of a request that is late. */
@@ -28,12 +28,12 @@ export interface LateRead {
 
 export class LateReads {
   private readonly parts: EngineParts;
-  private readonly rows: RowPath;
+  private readonly rows: CarefulRows;
   private readonly waiting = new Map<number, LateRead[]>();
   /** By where the data of a request lies now: the runs that are exchanged with its answer. */
   private readonly moved = new Map<number, { oldRun: number; newRun: number; runBytes: number }>();
 
-  constructor(parts: EngineParts, rows: RowPath) {
+  constructor(parts: EngineParts, rows: CarefulRows) {
     this.parts = parts;
     this.rows = rows;
   }

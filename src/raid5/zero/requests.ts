@@ -9,7 +9,7 @@
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { RequestOp } from "../request-table.ts";
-import type { RowPath } from "../rows/careful-rows.ts";
+import type { CarefulRows } from "../rows/careful-rows.ts";
 import type { EngineParts } from "../rows/row-parts.ts";
 import { RangeLock } from "../stripe/range-lock.ts";
 import { AllocationMap } from "./allocation.ts";
@@ -33,7 +33,7 @@ export class ZeroRequests {
   private nextTag = 0;
   private running = 0;
 
-  constructor(parts: EngineParts, rows: RowPath, admit: (request: number) => void) {
+  constructor(parts: EngineParts, rows: CarefulRows, admit: (request: number) => void) {
     this.parts = parts;
     this.admit = admit;
     const { ops, runner } = parts;

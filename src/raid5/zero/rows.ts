@@ -6,16 +6,16 @@
 import { assert } from "../../base/assert.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
-import type { RowPath, RowPlace } from "../rows/careful-rows.ts";
+import type { CarefulRows, RowPlace } from "../rows/careful-rows.ts";
 import { type ModifiedRow, worse } from "../rows/degraded-rows.ts";
 import type { RowBuffers } from "../rows/row-buffers.ts";
 import type { EngineParts } from "../rows/row-parts.ts";
 
 export class ZeroRows {
   private readonly parts: EngineParts;
-  private readonly rows: RowPath;
+  private readonly rows: CarefulRows;
 
-  constructor(parts: EngineParts, rows: RowPath) {
+  constructor(parts: EngineParts, rows: CarefulRows) {
     this.parts = parts;
     this.rows = rows;
   }
