@@ -190,6 +190,17 @@ test("names of mdadm that are none of the API: each can be shown, exported, stop
   }
 });
 
+test("the last drive of a deleted array joins another by force: it is not there (seed 723481554)", () => {
+  const story = new Story(6);
+  story.create("tank", "d1 d2 d3");
+  story.must("DELETE", "/v1/arrays/tank");
+  const { uuid } = story.create("tank", "d4 d5 d6");
+  for (const drive of ["d1", "d2", "d3"]) {
+    story.must("POST", `/v1/arrays/${uuid}/members`, { drive, force: true });
+  }
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
 test("start of a deleted array: it runs, and is answered so (seed 9)", () => {
   const story = new Story(3);
   const { uuid } = story.create("tank", "d1 d2 d3");

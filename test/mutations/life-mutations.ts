@@ -282,4 +282,12 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     replace: "const isCurrent = events <= freshest.events;",
     test: story("a stale drive in the place of its successor"),
   },
+  {
+    name: "life: an array whose last drive joined another is still listed",
+    rule: null,
+    file: "src/array/commands/members.ts",
+    find: "if (before !== null) registry.dropIfEmpty(before);",
+    replace: "",
+    test: story("the last drive of a deleted array"),
+  },
 ];

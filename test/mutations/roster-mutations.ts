@@ -4,6 +4,7 @@ import type { Mutation } from "./mutations.ts";
 const SEATS = ["./test/unit/array/roster.test.ts"];
 const RULES = ["./test/sim/raid5/rules.test.ts"];
 const RETURNING = ["./test/sim/array/returning.test.ts"];
+const LATE = ["./test/sim/array/one-step-late.test.ts", "-t", "bitmap: a member fails"];
 const ROSTER = "src/array/running/roster.ts";
 
 export const ROSTER_MUTATIONS: readonly Mutation[] = [
@@ -46,5 +47,21 @@ export const ROSTER_MUTATIONS: readonly Mutation[] = [
     find: "      roster.setDeviceRole(drive, Role.spare);\n      // A spare",
     replace: "      // A spare",
     test: ["./test/sim/array/command-storm.test.ts"],
+  },
+  {
+    name: "roster: a rebuild counts although another member has failed since",
+    rule: null,
+    file: "src/array/raid-array.ts",
+    find: 'if (!isDurable || core.isFailed || !isFilled("committing")) return false;',
+    replace: 'if (!isDurable || !isFilled("committing")) return false;',
+    test: LATE,
+  },
+  {
+    name: "roster: a resync gives up bits although a member has failed since",
+    rule: null,
+    file: "src/array/sync/resync.ts",
+    find: "policy.syncEnds(members.degradedCount === 0);",
+    replace: "policy.syncEnds(true);",
+    test: LATE,
   },
 ];

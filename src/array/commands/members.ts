@@ -40,7 +40,10 @@ export async function addMember(
 ): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
+  const before = registry.recordOf(drive);
   const joined = await joinArray(registry, record, array, drive, force);
+  // It may have been the last of another array.
+  if (before !== null) registry.dropIfEmpty(before);
   if (!joined.ok) return joined;
   if (joined.value === "spare") {
     return ok({ role: "spare", array: arrayStatus(registry, record) });
