@@ -157,4 +157,12 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     replace: "else this.believe(sector, lengthSectors);",
     test: LOG,
   },
+  {
+    name: "a fenced array waits for rows that have no room",
+    rule: null,
+    file: "src/array/running/dirty-mark.ts",
+    find: "(this.host.activeWrites() > 0 && !this.host.isFailed())",
+    replace: "this.host.activeWrites() > 0",
+    test: ["./test/sim/raid5/no-space.test.ts", "-t", "fenced while parity waits"],
+  },
 ];

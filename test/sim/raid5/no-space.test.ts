@@ -416,6 +416,21 @@ for (const policy of POLICIES) {
       expect([again.status, again.data[0], again.data[ROW_BYTES]]).toEqual([0, 2, 3]);
     }
   });
+
+  test(`rule 21: ${policy}: fenced while parity waits for room: what waits for that ends (seed 731234346)`, () => {
+    const { world } = parkOne(policy);
+    const consistencyPolicy = policy === "resync" ? "bitmap" : "resync";
+    const changed = world.command<"set-array">({
+      ...{ kind: "set-array", array: ARRAY_NAME, consistencyPolicy },
+    });
+    world.simulation.runFor(1000);
+    world.device("a").reserve("nothing");
+    world.run(world.client().read(0, ROW_BYTES));
+    expect(world.status().state).toBe("fenced");
+    const answer = world.run(changed, 5000);
+    expect(answer.ok ? "" : answer.error.code).toBe("policy-not-changed");
+    expect(world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME }).ok).toBe(true);
+  });
 }
 
 for (const to of ["bitmap", "ppl"] as const) {
