@@ -58,7 +58,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     file: "src/array/running/roster.ts",
     find: "if (this.arriving !== null && !shut.includes(this.arriving)) shut.push(this.arriving);",
     replace: "",
-    test: LIFE,
+    test: ["./test/sim/array/one-step-late.test.ts", "-t", "ppl: another host"],
   },
   {
     name: "a drive that another host has is missing at the start",

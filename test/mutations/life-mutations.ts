@@ -278,8 +278,8 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     name: "life: a stale drive is shown in the seat of the true one",
     rule: null,
     file: "src/array/commands/status.ts",
-    find: "const isCurrent = events >= freshest.events - 1;",
-    replace: "const isCurrent = events <= freshest.events;",
+    find: "return isCurrent && isListed && roleOf",
+    replace: "return (isCurrent || isListed || true) && roleOf",
     test: story("a stale drive in the place of its successor"),
   },
   {

@@ -962,7 +962,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/zero/stripes.ts",
     find: "isParked ? withBit(0, role) : 0",
     replace: "isParked ? withBit(0, role) : parked",
-    test: named(SEEDS, "seed 798"),
+    test: named(NO_SPACE, "the other logs go on"),
   },
   {
     name: "a drive that is about to be seated is no drive of the array",
@@ -970,7 +970,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/sync/seating.ts",
     find: "if (roster.arriving === drive) {",
     replace: "if (roster.arriving === drive && roster.roleOf(drive) >= 0) {",
-    test: named(SEEDS, "seed 234"),
+    test: ["./test/sim/array/returning.test.ts", "-t", "about to be seated"],
   },
   {
     name: "writes taken back fail members that are there",

@@ -237,7 +237,8 @@ export async function removeMember(
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const { roster, dismissed } = array.core;
-  if (roster.roleOf(drive) < 0 && !roster.isSpare(drive)) {
+  // Also one that is just being seated.
+  if (![...roster.drives()].includes(drive)) {
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;
     return err(commandError("not-found", "not-a-member", detail));
   }
