@@ -217,7 +217,11 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "put-job":
       putRow(database, "jobs", change.job.id, change.job);
-      database.query("DELETE FROM jobs WHERE id <= ?").run(change.job.id - KEPT_JOBS);
+      database
+        .query(
+          "DELETE FROM jobs WHERE id <= (SELECT id FROM jobs ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        )
+        .run(KEPT_JOBS);
       return;
     case "add-event":
       writeEvent(database, change.event);

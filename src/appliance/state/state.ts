@@ -215,8 +215,9 @@ export class State {
   private putJob(job: JobStatus): void {
     this.jobs.set(job.id, job);
     this.lastJobId = Math.max(this.lastJobId, job.id);
+    // By their number: a crash leaves ids out, and the jobs before it are no older for that.
     for (const id of this.jobs.keys()) {
-      if (id > this.lastJobId - KEPT_JOBS) break;
+      if (this.jobs.size <= KEPT_JOBS) break;
       this.jobs.delete(id);
     }
   }

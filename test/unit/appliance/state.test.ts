@@ -151,7 +151,7 @@ test("state.db: ids: never reused, after a stop, a crash, and with old rows prun
   const before = open(folder);
   expect(before.firstJobId).toBe(1);
   for (const id of [1, 2, 1_500]) before.putJob({ ...JOB, id });
-  expect([...before.state.jobs.keys()]).toEqual([1_500]);
+  expect([...before.state.jobs.keys()]).toEqual([1, 2, 1_500]);
   expect([addEvent(before), addEvent(before)]).toEqual([1, 2]);
   before.close();
   const after = open(folder);
@@ -163,6 +163,23 @@ test("state.db: ids: never reused, after a stop, a crash, and with old rows prun
   expect(crashed.firstJobId).toBeGreaterThan(1_501);
   after.close();
   crashed.close();
+});
+
+test("jobs: a thousand are kept, whatever ids a crash has left out between them", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  const ids = [7, ...Array.from({ length: 1_000 }, (_, index) => 50_000 + index)];
+  const changes = ids.map((id): StateChange => ({ kind: "put-job", job: { ...JOB, id } }));
+  await store.commit(...changes.slice(0, -1));
+  const first = [...store.state.jobs.keys()].slice(0, 2);
+  expect([first, store.state.jobs.size]).toEqual([[7, 50_000], 1_000]);
+  await store.commit(changes.at(-1)!);
+  const kept = [...store.state.jobs.keys()];
+  expect([kept[0], kept.length]).toEqual([50_000, 1_000]);
+  store.close();
+  const after = open(folder);
+  expect([...after.state.jobs.keys()]).toEqual(kept);
+  after.close();
 });
 
 test("events: those that are no longer in memory: read from the file", async () => {
