@@ -62,6 +62,8 @@ export interface Disk {
   /** Its lasting name, or null where it does not tell. */
   readonly byId: string | null;
   readonly number: number;
+  /** The physical disk that it lies on: partitions of one disk share it. */
+  readonly spindle: string;
   /** Of its device node or inode: another one each time it is plugged in. */
   node: number;
   /** `/dev/sdX` of today, or the file. */
@@ -109,7 +111,9 @@ export class SimHost {
   // Disks ------------------------------------------------------------------------------------
 
   /** A new disk of zeros, plugged in. */
-  addDisk(options: { fileSystem?: FileSystem | undefined; tellsId?: boolean } = {}): Disk {
+  addDisk(
+    options: { fileSystem?: FileSystem | undefined; tellsId?: boolean; spindle?: string } = {},
+  ): Disk {
     return this.add({
       ...options,
       content: (id) => blankImage({ name: id, sizeBytes: DRIVE_BYTES }),
@@ -136,6 +140,7 @@ export class SimHost {
   private add(options: {
     fileSystem?: FileSystem | undefined;
     tellsId?: boolean;
+    spindle?: string;
     content: (id: string) => DeviceImage;
   }): Disk {
     const { fileSystem = null, tellsId = true } = options;
@@ -154,6 +159,7 @@ export class SimHost {
         path: "",
       },
       ...{ isFenced: false, isAllocated: false },
+      spindle: options.spindle ?? fileSystem?.folder ?? id,
       byId: fileSystem === null && tellsId ? `/dev/disk/by-id/wwn-0x${number}` : null,
       content: options.content(id),
     };
@@ -446,6 +452,7 @@ export class SimHost {
       signature: null,
       deviceUuid: this.memberOn(disk)?.deviceUuid ?? null,
       identity: identity(disk),
+      disks: [disk.spindle],
     };
     return ok({ drive, lockFds: [] });
   }
