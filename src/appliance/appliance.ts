@@ -1,6 +1,6 @@
 /**
- * The appliance as its faces see it: drives, arrays, exports and jobs, over the reactor, the helper
- * threads and what is remembered.
+ * The appliance as its faces see it: drives, arrays, exports, jobs and schedules, over the reactor,
+ * the helper threads and what is remembered.
  *
  * Who knows what: an array is what its members' superblocks say. The state (state.ts) names the
  * drives to open, the arrays with their labels, and the exports to offer. Calls name an array by
@@ -29,6 +29,8 @@ import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { ScheduleBook } from "./schedules/schedule-book.ts";
+import { Scheduler } from "./schedules/scheduler.ts";
 import type { Alarms } from "./state/alarms.ts";
 import { ArrayBook } from "./state/array-book.ts";
 import { CallOrder } from "./state/call-order.ts";
@@ -71,12 +73,14 @@ export class Appliance {
   readonly drives: DriveKeeper;
   readonly arrays: ArrayBook;
   readonly exports: ExportBook;
+  readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
   private readonly client: ReactorClient;
   private readonly alarms: Alarms;
   private readonly log: Log;
   private readonly calls: CallOrder;
   private readonly standing: ArrayStanding;
+  private readonly scheduler: Scheduler;
   private readonly toObserve = new Set<string>();
   /** How long arrays wait for their drives; null: nobody has said yet. */
   private lackingMs: number | null = null;
@@ -109,6 +113,16 @@ export class Appliance {
       ...{ client, store, drives: this.drives, arrays: this.arrays, exports: this.exports, log },
       ...{ calls: this.calls, newUuid: parts.newUuid, isStarting: () => this.phase === "starting" },
     });
+    const scene = {
+      ...{ arrays: this.arrays, drives: this.drives, jobs: this.jobs, alarms },
+      listArrays: () => this.listArrays(),
+    };
+    this.schedules = new ScheduleBook({ scene, store, calls: this.calls });
+    this.scheduler = new Scheduler({
+      ...{ book: this.schedules, scene, store, events: this.events, log },
+      startScrub: (request) => this.startScrub(request),
+      pauseScrub: (array) => this.pauseScrub(array),
+    });
     client.onEvent((event) => this.onEvent(event));
   }
 
@@ -139,6 +153,7 @@ export class Appliance {
     this.arrays.forgetUnfinished();
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
+    if (this.phase === "ready") this.scheduler.begin();
   }
 
   /**
@@ -182,6 +197,7 @@ export class Appliance {
   async shutdown(): Promise<void> {
     this.phase = "stopping";
     this.drives.stop();
+    await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });
@@ -343,6 +359,7 @@ export class Appliance {
 
   private onEvent(event: ArrayEvent): void {
     this.events.append(event);
+    this.scheduler.lookSoon();
     if (event.kind === "array.fenced") void this.askWho(event);
     if (event.arrayUuid === null) return;
     if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());

@@ -260,6 +260,7 @@ export type EventKind =
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"
+  | "schedule.missed"
   | "sector.repaired"
   | "sector.lost"
   | "io.error"

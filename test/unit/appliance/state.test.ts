@@ -19,7 +19,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { processAlarms } from "../../../src/appliance/state/alarms.ts";
-import type { StateChange, StoredArray, StoredDrive } from "../../../src/appliance/state/state.ts";
+import type {
+  StateChange,
+  StoredArray,
+  StoredDrive,
+  StoredSchedule,
+} from "../../../src/appliance/state/state.ts";
 import { State } from "../../../src/appliance/state/state.ts";
 import { SqliteStateFile, type StateFile } from "../../../src/appliance/state/state-file.ts";
 import type { StateFileError } from "../../../src/appliance/state/state-rows.ts";
@@ -82,6 +87,15 @@ const ARRAY: StoredArray = {
   settings: { readDeadlineMs: 5 },
   seen: null,
 };
+const SCHEDULE: StoredSchedule = {
+  ...{ arrayUuid: UUID, cron: "0 1 * * *", timezone: "UTC", windowMinutes: 360, maxAgeDays: 30 },
+  ...{ mode: "check", limitBytesPerSecond: null },
+  memory: {
+    ...{ accountedMs: 1_000, pass: { jobId: 1, state: "paused" }, passedMs: null, isOwed: true },
+    makeUp: { opensMs: 5, closesMs: 6 },
+    last: { jobId: 1, endedAt: "2026-01-01T00:00:00.000Z", result: "clean", error: null },
+  },
+};
 const ANSWER = { fingerprint: "f", status: 202, location: "/x", contentType: null, body: "{}" };
 
 function drive(name: string): StoredDrive {
@@ -101,6 +115,7 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-drive", drive: drive("d1") },
     { kind: "put-array", array: ARRAY },
     { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
+    { kind: "put-schedule", schedule: SCHEDULE },
     { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
   ];
   expect(await store.commit(...changes)).toEqual(ok(null));
@@ -109,8 +124,9 @@ async function fill(store: StateStore): Promise<void> {
 }
 
 function contentOf({ state }: StateStore): unknown {
-  const { drives, arrays, exports, jobs, events, answers } = state;
-  return [[...drives], [...arrays], [...exports], [...jobs], [...answers], events];
+  const { drives, arrays, exports, schedules, jobs, events, answers } = state;
+  const kept = [drives, arrays, exports, schedules, jobs, answers].map((rows) => [...rows]);
+  return [...kept, events];
 }
 
 test("state.db: everything written: there after it is opened again", async () => {
@@ -337,6 +353,29 @@ test("state.db: of version 1: its drives and exports are taken over", () => {
   expect(store.state.events).toMatchObject([{ id: 1, array: "tank", arrayUuid: null }]);
   expect([store.firstJobId, store.takeEventId()]).toEqual([42, 2]);
   store.close();
+});
+
+test("state.db: of before there were schedules: taken as it is, and takes one", async () => {
+  const folder = newFolder();
+  const first = open(folder);
+  await fill(first);
+  first.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("DROP TABLE schedules");
+  raw.close();
+  const store = open(folder);
+  expect(store.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  expect([store.state.exports.size, store.state.schedules.size]).toEqual([1, 0]);
+  const change = { kind: "put-schedule", schedule: SCHEDULE } as const;
+  expect(await store.commit(change)).toEqual(ok(null));
+  store.close();
+  const after = open(folder);
+  expect([...after.state.schedules.values()]).toEqual([SCHEDULE]);
+  expect(await after.commit({ kind: "delete-schedule", arrayUuid: UUID })).toEqual(ok(null));
+  after.close();
+  const last = open(folder);
+  expect(last.state.schedules.size).toBe(0);
+  last.close();
 });
 
 test("state.db: deleted, or its folder, while it is open: made anew with all that was known", async () => {
