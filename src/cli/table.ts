@@ -11,6 +11,7 @@ import { examineCommand } from "./verbs/examine.ts";
 import { exportCommands } from "./verbs/export.ts";
 import { jobCommands } from "./verbs/job.ts";
 import { memberCommands } from "./verbs/member.ts";
+import { scheduleCommands } from "./verbs/schedule.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
 import { configCommand, serveCommand } from "./verbs/serve.ts";
 import { statusCommand } from "./verbs/status.ts";
@@ -34,6 +35,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...memberCommands,
   ...exportCommands,
   ...scrubCommands,
+  ...scheduleCommands,
   ...jobCommands,
   eventsCommand,
   attachCommand,

@@ -1,4 +1,5 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
+import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
@@ -38,8 +39,9 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const health = drives.ok
     ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
     : drives;
-  if (!arrays.ok || !drives.ok || !health.ok) {
-    const failed = [arrays, drives, health].find((answer) => !answer.ok);
+  const schedules = health.ok ? await client.get<ScheduleView[]>("/v1/schedules") : health;
+  if (!arrays.ok || !drives.ok || !health.ok || !schedules.ok) {
+    const failed = [arrays, drives, health, schedules].find((answer) => !answer.ok);
     const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
@@ -54,7 +56,10 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   }
   // The drives of other arrays are no concern of a question about one.
   const judged = name === undefined ? drives.value.value : [];
-  show(invocation, host, { wanted, drives: drives.value.value, judged, recording });
+  show(invocation, host, {
+    ...{ wanted, drives: drives.value.value, judged, recording },
+    schedules: schedules.value.value,
+  });
   if (!isCheck) return Exit.ok;
   return name === undefined ? checkExit(wanted, judged, recording) : checkExit(wanted, judged);
 }
@@ -67,17 +72,18 @@ function show(
     readonly drives: readonly DriveStatus[];
     readonly judged: readonly DriveStatus[];
     readonly recording: RecordingHealth;
+    readonly schedules: readonly ScheduleView[];
   },
 ): void {
-  const { drives, recording } = known;
+  const { drives, recording, schedules } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
   const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
   if (invocation.isSet("json")) {
-    const document = { schema: "parityd.status/1", arrays: shown, drives, recording };
+    const document = { schema: "parityd.status/1", arrays: shown, drives, recording, schedules };
     host.print(JSON.stringify(document));
     return;
   }
-  const blocks = shown.map((array) => renderArray(array, drives).join("\n"));
+  const blocks = shown.map((array) => renderArray(array, drives, schedules).join("\n"));
   const notWritten = renderRecording(recording);
   if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
   const lost = renderLostDrives(known.judged);
