@@ -11,6 +11,7 @@ import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
+import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 
 export interface Mutation {
@@ -1089,6 +1090,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...ROSTER_MUTATIONS,
+  ...SCHEDULE_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,
