@@ -62,6 +62,14 @@ export const SCHEDULE_MUTATIONS: readonly Mutation[] = [
     test: [NIGHTS, "-t", "nights in a row"],
   },
   {
+    name: "schedules: a deletion keeps the schedule",
+    rule: null,
+    file: "src/appliance/array-standing.ts",
+    find: '...(isScheduled ? [{ kind: "delete-schedule", arrayUuid: uuid } as const] : []),',
+    replace: "...(isScheduled ? [] : []),",
+    test: ["./test/unit/api/schedules.test.ts"],
+  },
+  {
     name: "schedules: a refused deletion takes the schedule away",
     rule: null,
     file: "src/appliance/array-standing.ts",
