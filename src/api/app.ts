@@ -29,6 +29,7 @@ import { addFaultRoutes } from "./routes/faults.ts";
 import { addJobRoutes } from "./routes/jobs.ts";
 import { addMemberRoutes } from "./routes/members.ts";
 import { addScrubRoutes } from "./routes/scrub.ts";
+import { addSpareRoutes } from "./routes/spares.ts";
 import { addSystemRoutes } from "./routes/system.ts";
 
 export interface ApiOptions {
@@ -92,6 +93,7 @@ export function createApp(options: ApiOptions): ApiApp {
   addArrayRoutes(app, appliance);
   addMemberRoutes(app, appliance);
   addScrubRoutes(app, appliance);
+  addSpareRoutes(app, appliance);
   addExportRoutes(app, appliance);
   addJobRoutes(app, appliance);
   addFaultRoutes(app, appliance);

@@ -2,6 +2,8 @@
  * The Prometheus text (exposition format 0.0.4) from statuses: names and shapes after
  * node_exporter's `node_md_*`, sizes in bytes.
  */
+
+import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import {
@@ -16,6 +18,7 @@ export interface MetricsInput {
   readonly version: string;
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
+  readonly spares: readonly SpareView[];
   readonly nbd: NbdStats;
   readonly recording: RecordingHealth;
 }
@@ -32,7 +35,7 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, nbd, recording } = input;
+  const { version, arrays, exports, spares, nbd, recording } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -42,6 +45,12 @@ export function renderMetrics(input: MetricsInput): string {
     gauge("parityd_build_info", "The version that runs.", [[{ version }, 1]]),
     gauge("parityd_array_state", "1 for the state that the array is in.", arrayStates(arrays)),
     gauge("parityd_array_members", "Members by state.", memberStates(arrays)),
+    gauge(
+      "parityd_array_spares",
+      "Spares that could take a role now, shared ones counted for each array.",
+      perArray((array) => array.spares.length + (array.sharedSpares?.length ?? 0)),
+    ),
+    gauge("parityd_spares", "Shared spares by state.", spareStates(spares)),
     gauge(
       "parityd_array_degraded",
       "Missing members.",
@@ -130,6 +139,12 @@ function memberStates(arrays: readonly ArrayStatus[]): Sample[] {
       return [{ array: array.name, state }, members + spares];
     }),
   );
+}
+
+function spareStates(spares: readonly SpareView[]): Sample[] {
+  return SPARE_STATES.map((state): Sample => {
+    return [{ state }, spares.filter((spare) => spare.state === state).length];
+  });
 }
 
 function perMember(

@@ -13,6 +13,7 @@ import { jobCommands } from "./verbs/job.ts";
 import { memberCommands } from "./verbs/member.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
 import { configCommand, serveCommand } from "./verbs/serve.ts";
+import { spareCommands } from "./verbs/spare.ts";
 import { statusCommand } from "./verbs/status.ts";
 
 const versionCommand: CommandSpec = {
@@ -32,6 +33,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...driveCommands,
   ...arrayCommands,
   ...memberCommands,
+  ...spareCommands,
   ...exportCommands,
   ...scrubCommands,
   ...jobCommands,

@@ -74,6 +74,8 @@ export interface Disk {
   manner: Manner;
   /** Of the world that runs; null: none has asked for it since it was plugged in. */
   device: SimDevice | null;
+  /** What a look at its content finds, beside what arrays have written: somebody's, as a noun. */
+  holds: string | null;
   /** While there is no device. */
   content: DeviceImage | Media;
 }
@@ -109,11 +111,11 @@ export class SimHost {
   // Disks ------------------------------------------------------------------------------------
 
   /** A new disk of zeros, plugged in. */
-  addDisk(options: { fileSystem?: FileSystem | undefined; tellsId?: boolean } = {}): Disk {
-    return this.add({
-      ...options,
-      content: (id) => blankImage({ name: id, sizeBytes: DRIVE_BYTES }),
-    });
+  addDisk(
+    options: { fileSystem?: FileSystem | undefined; tellsId?: boolean; sizeBytes?: number } = {},
+  ): Disk {
+    const { sizeBytes = DRIVE_BYTES } = options;
+    return this.add({ ...options, content: (id) => blankImage({ name: id, sizeBytes }) });
   }
 
   /** Another disk with the same bytes on it, as `dd` makes one. */
@@ -153,7 +155,7 @@ export class SimHost {
         device: null,
         path: "",
       },
-      ...{ isFenced: false, isAllocated: false },
+      ...{ isFenced: false, isAllocated: false, holds: null },
       byId: fileSystem === null && tellsId ? `/dev/disk/by-id/wwn-0x${number}` : null,
       content: options.content(id),
     };
@@ -217,8 +219,9 @@ export class SimHost {
   }
 
   memberOn(disk: Disk): FoundMember | null {
-    const bytes = readImage(this.imageOf(disk), SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
-    const decoded = decodeSuperblock(bytes, { deviceBytes: DRIVE_BYTES });
+    const image = this.imageOf(disk);
+    const bytes = readImage(image, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+    const decoded = decodeSuperblock(bytes, { deviceBytes: image.sizeBytes });
     if (!decoded.ok) return null;
     return foundMember(decoded.value);
   }
@@ -395,11 +398,12 @@ export class SimHost {
         const disk = this.at(call.path);
         if (disk === null || call.inUse.includes(identityOf(disk))) return ok(null);
         const member = this.memberOn(disk);
-        const device = { ...identity(disk), path: call.path, sizeBytes: DRIVE_BYTES, member };
+        const { sizeBytes } = disk.device ?? disk.content;
+        const device = { ...identity(disk), path: call.path, sizeBytes, member };
         return ok({ identity: identityOf(disk), device });
       }
       case "content":
-        return ok(null);
+        return ok(machine.fds.get(call.fd)?.disk.holds ?? null);
       case "room":
         return ok(null);
       case "reservation":
@@ -443,7 +447,7 @@ export class SimHost {
       readsZeros: false,
       canPunchHoles: isFile,
       ...(isFile ? { allocatedBytes: disk.isAllocated ? device.sizeBytes : 0 } : {}),
-      signature: null,
+      signature: disk.holds,
       deviceUuid: this.memberOn(disk)?.deviceUuid ?? null,
       identity: identity(disk),
     };

@@ -25,12 +25,15 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!arrays.ok) return problemResponse(arrays.error);
     const exports = await appliance.exports.list();
     if (!exports.ok) return problemResponse(exports.error);
+    const spares = await appliance.spares.list();
+    if (!spares.ok) return problemResponse(spares.error);
     const nbd = await appliance.nbdStats();
     if (!nbd.ok) return problemResponse(nbd.error);
     const text = renderMetrics({
       version: VERSION,
       arrays: arrays.value,
       exports: exports.value,
+      spares: spares.value,
       nbd: nbd.value,
       recording: appliance.recording,
     });

@@ -1,7 +1,7 @@
 /**
  * The rows of state.db: its schema, how rows become changes and changes rows.
  *
- *   drives, arrays, exports, jobs, answers   key, facts (JSON, checked when it is read)
+ *   drives, arrays, exports, spares, jobs, answers   key, facts (JSON, checked when it is read)
  *   events                                   id, kind, severity, array, array_uuid, drive, job, ...
  *   counters                                 last_event_id, last_job_id: reserved, never reused
  */
@@ -20,12 +20,13 @@ import {
 } from "./state.ts";
 
 export const SCHEMA_VERSION = 2;
-const TABLES = ["drives", "arrays", "exports", "jobs", "answers"] as const;
+const TABLES = ["drives", "arrays", "exports", "spares", "jobs", "answers"] as const;
 type Table = (typeof TABLES)[number];
 const KEY_COLUMN: Readonly<Record<Table, string>> = {
   drives: "name",
   arrays: "uuid",
   exports: "name",
+  spares: "drive",
   jobs: "id",
   answers: "key",
 };
@@ -34,6 +35,7 @@ export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS drives (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS arrays (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS exports (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS spares (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
     at_ms INTEGER NOT NULL);
@@ -152,6 +154,8 @@ function changeOf(
       return { kind: "put-array", array: ROW_SCHEMAS.arrays.parse(parsed.data) };
     case "exports":
       return { kind: "put-export", entry: ROW_SCHEMAS.exports.parse(parsed.data) };
+    case "spares":
+      return { kind: "put-spare", spare: ROW_SCHEMAS.spares.parse(parsed.data) };
     case "jobs":
       return { kind: "put-job", job: parsed.data as unknown as JobStatus };
     case "answers": {
@@ -214,6 +218,12 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "delete-export":
       database.query("DELETE FROM exports WHERE name = ?").run(change.name);
+      return;
+    case "put-spare":
+      putRow(database, "spares", change.spare.drive, change.spare);
+      return;
+    case "delete-spare":
+      database.query("DELETE FROM spares WHERE drive = ?").run(change.drive);
       return;
     case "put-job":
       putRow(database, "jobs", change.job.id, change.job);

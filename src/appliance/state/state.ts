@@ -7,6 +7,7 @@
  * | drives    | name | what to open at start, and by what the disk is known again         |
  * | arrays    | UUID | the label here, how it stands, settings, what was last seen of it  |
  * | exports   | name | which array (by UUID) is offered                                   |
+ * | spares    | drive| which arrays share it as a spare, and what was met about it        |
  * | jobs      | id   | the job's last known status                                        |
  * | events    | id   | what happened; the latest are in memory, all of them in the file   |
  * | answers   | key  | what a POST with an Idempotency-Key was answered                   |
@@ -49,6 +50,17 @@ const storedExportSchema = z.object({
 });
 export type StoredExport = z.output<typeof storedExportSchema>;
 
+const storedSpareSchema = z.object({
+  drive: z.string(),
+  /** UUIDs of the arrays that it is for; null: all. */
+  arrays: z.array(z.string()).nullable(),
+  /** Why it is not taken any more; null: nothing is known against it. */
+  failure: z.string().nullable().default(null),
+  /** When all of it was read the last time. */
+  readAt: z.string().nullable().default(null),
+});
+export type StoredSpare = z.output<typeof storedSpareSchema>;
+
 const arraySettingsSchema = z.object({
   syncSpeedMin: count.optional(),
   syncSpeedMax: count.optional(),
@@ -74,6 +86,8 @@ const storedArraySchema = z.object({
    */
   standing: z.enum(["creating", "known", "deleted"]),
   settings: arraySettingsSchema.default({}),
+  /** A spare was there for it when it was last seen to run. */
+  hasSpare: z.boolean().optional(),
   /** What was last seen of it; null: nothing yet. */
   seen: z
     .object({
@@ -129,6 +143,8 @@ export type StateChange =
   | { readonly kind: "forget-array"; readonly uuid: string }
   | { readonly kind: "put-export"; readonly entry: StoredExport }
   | { readonly kind: "delete-export"; readonly name: string }
+  | { readonly kind: "put-spare"; readonly spare: StoredSpare }
+  | { readonly kind: "delete-spare"; readonly drive: string }
   | { readonly kind: "put-job"; readonly job: JobStatus }
   | { readonly kind: "add-event"; readonly event: StoredEvent }
   | {
@@ -145,6 +161,7 @@ export const ROW_SCHEMAS = {
   drives: storedDriveSchema,
   arrays: storedArraySchema,
   exports: storedExportSchema,
+  spares: storedSpareSchema,
   jobs: jobStatusSchema,
   answers: storedAnswerSchema,
 } as const;
@@ -153,6 +170,8 @@ export class State {
   readonly drives = new Map<string, StoredDrive>();
   readonly arrays = new Map<string, StoredArray>();
   readonly exports = new Map<string, StoredExport>();
+  /** By drive. */
+  readonly spares = new Map<string, StoredSpare>();
   readonly jobs = new Map<number, JobStatus>();
   /** Oldest first, ids ascending. */
   readonly events: StoredEvent[] = [];
@@ -180,6 +199,12 @@ export class State {
       case "delete-export":
         this.exports.delete(change.name);
         return;
+      case "put-spare":
+        this.spares.set(change.spare.drive, change.spare);
+        return;
+      case "delete-spare":
+        this.spares.delete(change.drive);
+        return;
       case "put-job":
         this.putJob(change.job);
         return;
@@ -205,6 +230,7 @@ export class State {
     for (const drive of this.drives.values()) yield { kind: "put-drive", drive };
     for (const array of this.arrays.values()) yield { kind: "put-array", array };
     for (const entry of this.exports.values()) yield { kind: "put-export", entry };
+    for (const spare of this.spares.values()) yield { kind: "put-spare", spare };
     for (const job of this.jobs.values()) yield { kind: "put-job", job };
     for (const event of this.events) yield { kind: "add-event", event };
     for (const [key, { answer, atMs }] of this.answers) {

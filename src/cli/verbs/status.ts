@@ -1,4 +1,5 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
+import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
@@ -11,6 +12,7 @@ import {
   renderArray,
   renderLostDrives,
   renderRecording,
+  renderSpares,
 } from "../status-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
@@ -35,11 +37,12 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const client = new DaemonClient(host, invocation);
   const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
   const drives = arrays.ok ? await client.get<DriveStatus[]>("/v1/drives") : arrays;
-  const health = drives.ok
+  const spares = drives.ok ? await client.get<SpareView[]>("/v1/spares") : drives;
+  const health = spares.ok
     ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
-    : drives;
-  if (!arrays.ok || !drives.ok || !health.ok) {
-    const failed = [arrays, drives, health].find((answer) => !answer.ok);
+    : spares;
+  if (!arrays.ok || !drives.ok || !spares.ok || !health.ok) {
+    const failed = [arrays, drives, spares, health].find((answer) => !answer.ok);
     const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
@@ -54,7 +57,8 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   }
   // The drives of other arrays are no concern of a question about one.
   const judged = name === undefined ? drives.value.value : [];
-  show(invocation, host, { wanted, drives: drives.value.value, judged, recording });
+  const all = { drives: drives.value.value, spares: name === undefined ? spares.value.value : [] };
+  show(invocation, host, { wanted, ...all, judged, recording });
   if (!isCheck) return Exit.ok;
   return name === undefined ? checkExit(wanted, judged, recording) : checkExit(wanted, judged);
 }
@@ -65,21 +69,25 @@ function show(
   known: {
     readonly wanted: readonly ArrayStatus[];
     readonly drives: readonly DriveStatus[];
+    readonly spares: readonly SpareView[];
     readonly judged: readonly DriveStatus[];
     readonly recording: RecordingHealth;
   },
 ): void {
-  const { drives, recording } = known;
+  const { drives, spares, recording } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
   const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
   if (invocation.isSet("json")) {
-    const document = { schema: "parityd.status/1", arrays: shown, drives, recording };
+    const document = { schema: "parityd.status/1", arrays: shown, drives, spares, recording };
     host.print(JSON.stringify(document));
     return;
   }
   const blocks = shown.map((array) => renderArray(array, drives).join("\n"));
   const notWritten = renderRecording(recording);
   if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
+  const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";
+  const told = isOnlyUnhealthy ? spares.filter((spare) => !isUsable(spare)) : spares;
+  if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
   const lost = renderLostDrives(known.judged);
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) host.print(blocks.join("\n\n"));
