@@ -12,6 +12,7 @@ import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
+import { SPARE_MUTATIONS } from "./spare-mutations.ts";
 
 export interface Mutation {
   readonly name: string;
@@ -1090,6 +1091,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...NBD_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...SPARE_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,
 ];
