@@ -157,6 +157,9 @@ export class Ledger {
     const listed = new Map(spares.map((spare) => [spare.drive, spare]));
     for (const { drive, state } of spares) {
       if (state === "ready" && placed.has(drive)) faults.push(`${drive} is a spare in two places`);
+      // Of one that is missing its superblock would tell that an array has it: where that could not
+      // be recorded before the end of the daemon, nothing else does.
+      if (state === "missing") continue;
       if (!this.spares.has(drive) && !this.isBlurred(spareSubject(drive))) {
         faults.push(`drive ${drive} is shared, and nobody has said so`);
       }

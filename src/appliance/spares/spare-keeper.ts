@@ -186,8 +186,10 @@ export class SpareKeeper {
 
   private async giveTo(array: string, drive: string): Promise<Result<null, CommandError>> {
     const { client, drives, spares, jobs, arrays } = this.parts;
-    // Whoever had the drive until now may have withdrawn it, or used it.
-    if (spares.get(drive) === undefined || this.phase !== "looking") return ok(null);
+    // Whoever had the drive until now may have withdrawn it, used it, or shared it with others.
+    const spare = spares.get(drive);
+    const isStillFor = spare?.arrays === null || spare?.arrays.includes(array) === true;
+    if (!isStillFor || spare.failure !== null || this.phase !== "looking") return ok(null);
     const looked = await drives.readContents([drive]);
     // Never by force: what it holds, if anything, is somebody's.
     const request = { array, drive, force: false, isForRole: true };
