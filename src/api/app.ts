@@ -28,6 +28,7 @@ import { addExportRoutes } from "./routes/exports.ts";
 import { addFaultRoutes } from "./routes/faults.ts";
 import { addJobRoutes } from "./routes/jobs.ts";
 import { addMemberRoutes } from "./routes/members.ts";
+import { addScheduleRoutes } from "./routes/schedules.ts";
 import { addScrubRoutes } from "./routes/scrub.ts";
 import { addSpareRoutes } from "./routes/spares.ts";
 import { addSystemRoutes } from "./routes/system.ts";
@@ -94,6 +95,7 @@ export function createApp(options: ApiOptions): ApiApp {
   addMemberRoutes(app, appliance);
   addScrubRoutes(app, appliance);
   addSpareRoutes(app, appliance);
+  addScheduleRoutes(app, appliance);
   addExportRoutes(app, appliance);
   addJobRoutes(app, appliance);
   addFaultRoutes(app, appliance);

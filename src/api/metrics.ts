@@ -3,6 +3,7 @@
  * node_exporter's `node_md_*`, sizes in bytes.
  */
 
+import { LAST_RESULTS, type ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
@@ -19,6 +20,7 @@ export interface MetricsInput {
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
   readonly spares: readonly SpareView[];
+  readonly schedules: readonly ScheduleView[];
   readonly nbd: NbdStats;
   readonly recording: RecordingHealth;
 }
@@ -35,7 +37,7 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, spares, nbd, recording } = input;
+  const { version, arrays, exports, spares, schedules, nbd, recording } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -88,6 +90,30 @@ export function renderMetrics(input: MetricsInput): string {
       "parityd_array_lost_bytes",
       "Bytes that cannot be read any more.",
       perArray((array) => array.lostBytes),
+    ),
+    gauge(
+      "parityd_schedule_next_timestamp_seconds",
+      "When the next window for a scrub opens.",
+      schedules
+        .filter(({ next }) => next !== null)
+        .map(({ array, next }) => [{ array }, Date.parse(next ?? "") / 1_000]),
+    ),
+    gauge(
+      "parityd_schedule_last_result",
+      "1 for how the last scrub of an array with a schedule ended.",
+      schedules.flatMap(({ array, lastResult }) =>
+        LAST_RESULTS.map((result): Sample => [{ array, result }, result === lastResult ? 1 : 0]),
+      ),
+    ),
+    gauge(
+      "parityd_schedule_due",
+      "1 while the last scrub is older than the schedule lets it become.",
+      schedules.map(({ array, isDue }) => [{ array }, isDue ? 1 : 0]),
+    ),
+    gauge(
+      "parityd_schedule_missed",
+      "1 from a window that was missed until it has been made up for.",
+      schedules.map(({ array, isMissed }) => [{ array }, isMissed ? 1 : 0]),
     ),
     counter("parityd_member_io_total", "Requests to members.", perMember(arrays, ioCounts)),
     counter("parityd_member_io_bytes_total", "Bytes moved.", perMember(arrays, ioBytes)),

@@ -3,6 +3,12 @@
  * array/protocol.ts; `satisfies` keeps the two in step.
  */
 import { z } from "@hono/zod-openapi";
+import { scheduleIssues } from "../appliance/schedules/schedule.ts";
+import {
+  LAST_RESULTS,
+  PASS_STATES,
+  type ScheduleView,
+} from "../appliance/schedules/schedule-view.ts";
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import {
   ARRAY_STATES,
@@ -60,6 +66,7 @@ export const eventsQuery = z.strictObject({
 export const driveParams = z.object({ drive: nameSchema });
 export const nameParams = z.object({ name: nameSchema });
 export const arrayParams = z.object({ name: arrayReferenceSchema });
+export const scheduleParams = z.object({ array: arrayReferenceSchema });
 export const memberParams = z.object({ name: arrayReferenceSchema, drive: nameSchema });
 export const idParams = z.object({
   id: z.coerce.number("must be an id, a whole number").int().min(1),
@@ -156,6 +163,32 @@ export const scrubBody = z.strictObject({
   limitBytesPerSecond: z.int().min(1).nullable().default(null),
   restart: z.boolean().default(false),
 });
+
+/** A week; a window is never longer than its period either. */
+const WINDOW_MINUTES_MAX = 7 * 24 * 60;
+
+export const putScheduleBody = z
+  .strictObject({
+    cron: z
+      .string()
+      .max(200)
+      .openapi({ description: "When a window opens: minute hour day month weekday, or @daily" }),
+    timezone: z.string().max(64).default("UTC").openapi({ description: "Of the IANA database" }),
+    windowMinutes: z.int().min(1).max(WINDOW_MINUTES_MAX).default(360),
+    maxAgeDays: z
+      .int()
+      .min(1)
+      .max(3_650)
+      .default(30)
+      .openapi({ description: "A pass starts when the last scrub is older" }),
+    mode: z.enum(["check", "repair"]).default("check"),
+    limitBytesPerSecond: z.int().min(1).nullable().default(null),
+  })
+  .superRefine((body, context) => {
+    for (const { key, detail: message } of scheduleIssues(body)) {
+      context.addIssue({ code: "custom", path: [key], message });
+    }
+  });
 
 export const putExportBody = z.strictObject({
   array: arrayReferenceSchema,
@@ -336,6 +369,33 @@ export const spareSchema = z.object({
   readAt: z.string().nullable().openapi({ description: "Read from end to end, in a scrub" }),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<SpareView>;
+
+export const scheduleSchema = z.object({
+  array: z.string().openapi({ description: "The name of its array" }),
+  arrayUuid: z.string(),
+  cron: z.string(),
+  timezone: z.string(),
+  windowMinutes: count,
+  maxAgeDays: count,
+  mode: z.enum(["check", "repair"]),
+  limitBytesPerSecond: count.nullable(),
+  next: z.string().nullable().openapi({ description: "When the next window opens" }),
+  window: z
+    .object({ opensAt: z.string(), closesAt: z.string() })
+    .nullable()
+    .openapi({ description: "The one that is open now" }),
+  isDue: z.boolean().openapi({ description: "The last scrub is older than maxAgeDays" }),
+  pass: z.enum(PASS_STATES).openapi({ description: "The scrub under way, and whose it is" }),
+  job: count.nullable(),
+  waitsFor: z
+    .string()
+    .nullable()
+    .openapi({ description: "What a pass waits for while a window is open" }),
+  isMissed: z.boolean().openapi({ description: "A window was missed and not made up for yet" }),
+  last: z.string().nullable().openapi({ description: "When the last scrub ended" }),
+  lastResult: z.enum(LAST_RESULTS).nullable(),
+  lastError: z.string().nullable(),
+}) satisfies z.ZodType<ScheduleView>;
 
 export const eventSchema = z.object({
   id: count,

@@ -1,6 +1,6 @@
 /**
- * The appliance as its faces see it: drives, arrays, exports and jobs, over the reactor, the helper
- * threads and what is remembered.
+ * The appliance as its faces see it: drives, arrays, exports, jobs and schedules, over the reactor,
+ * the helper threads and what is remembered.
  *
  * Who knows what: an array is what its members' superblocks say. The state (state.ts) names the
  * drives to open, the arrays with their labels, and the exports to offer. Calls name an array by
@@ -29,6 +29,8 @@ import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import { ScheduleBook } from "./schedules/schedule-book.ts";
+import { Scheduler } from "./schedules/scheduler.ts";
 import { SharedSpares } from "./spares/shared-spares.ts";
 import { SpareKeeper } from "./spares/spare-keeper.ts";
 import { SpareReader } from "./spares/spare-reader.ts";
@@ -75,6 +77,7 @@ export class Appliance {
   readonly arrays: ArrayBook;
   readonly exports: ExportBook;
   readonly spares: SharedSpares;
+  readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
   private readonly client: ReactorClient;
   private readonly alarms: Alarms;
@@ -83,6 +86,7 @@ export class Appliance {
   private readonly standing: ArrayStanding;
   private readonly spareKeeper: SpareKeeper;
   private readonly spareReader: SpareReader;
+  private readonly scheduler: Scheduler;
   private readonly toObserve = new Set<string>();
   /** How long arrays wait for their drives; null: nobody has said yet. */
   private lackingMs: number | null = null;
@@ -128,6 +132,16 @@ export class Appliance {
     });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
+    const scene = {
+      ...{ arrays: this.arrays, drives: this.drives, jobs: this.jobs, alarms },
+      listArrays: () => this.listArrays(),
+    };
+    this.schedules = new ScheduleBook({ scene, store, calls: this.calls });
+    this.scheduler = new Scheduler({
+      ...{ book: this.schedules, scene, store, events: this.events, log },
+      startScrub: (request) => this.startScrub(request),
+      pauseScrub: (array) => this.pauseScrub(array),
+    });
     client.onEvent((event) => this.onEvent(event));
   }
 
@@ -159,6 +173,7 @@ export class Appliance {
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
     this.spareKeeper.start();
+    if (this.phase === "ready") this.scheduler.begin();
   }
 
   /**
@@ -204,6 +219,7 @@ export class Appliance {
     this.drives.stop();
     this.spareKeeper.stop();
     this.spareReader.stop();
+    await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });
@@ -394,6 +410,7 @@ export class Appliance {
 
   private onEvent(event: ArrayEvent): void {
     this.events.append(event);
+    this.scheduler.lookSoon();
     if (event.kind === "array.fenced") void this.askWho(event);
     this.spareKeeper.onEvent(event);
     if (event.arrayUuid === null) return;

@@ -16,7 +16,7 @@ import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
 import type { ExportBook } from "./state/export-book.ts";
 import { isLabel } from "./state/labels.ts";
-import type { ArraySettings, StateChange, StoredArray, StoredExport } from "./state/state.ts";
+import type { ArraySettings, StateChange, StoredArray } from "./state/state.ts";
 import type { StateStore } from "./state/state-store.ts";
 
 type Answer<T> = Promise<Result<T, CommandError>>;
@@ -83,7 +83,7 @@ export class ArrayStanding {
       const array: StoredArray = {
         ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
       };
-      const exports = holder === null ? [] : this.exports.of(holder.uuid);
+      const offered = holder === null ? [] : this.offeredOf(holder);
       const givenUp = holder === null ? [] : this.givingUp(holder);
       const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
       if (!recorded.ok) return recorded;
@@ -91,7 +91,7 @@ export class ArrayStanding {
       const created = await this.client.call({ kind: "create-array", ...request, uuid });
       if (!created.ok) {
         this.store.note({ kind: "forget-array", uuid });
-        if (holder !== null) await this.takeBack(holder, exports);
+        if (holder !== null) await this.takeBack(holder, offered);
         return created;
       }
       this.store.note({ kind: "put-array", array: { ...array, standing: "known" } });
@@ -123,19 +123,31 @@ export class ArrayStanding {
     return force ? null : nameInUse(holder, 'it is absent: "force": true gives it up');
   }
 
+  /** What goes with an array: the changes that bring its exports and its schedule back. */
+  private offeredOf({ uuid }: StoredArray): StateChange[] {
+    const exports = this.exports.of(uuid);
+    const schedule = this.store.state.schedules.get(uuid);
+    return [
+      ...exports.map((entry): StateChange => ({ kind: "put-export", entry })),
+      ...(schedule === undefined ? [] : [{ kind: "put-schedule", schedule } as const]),
+    ];
+  }
+
   /** What was given up is as it was before. */
-  private async takeBack(array: StoredArray, exports: readonly StoredExport[]): Promise<void> {
-    const kept = exports.map((entry): StateChange => ({ kind: "put-export", entry }));
-    this.store.note({ kind: "put-array", array }, ...kept);
+  private async takeBack(array: StoredArray, offered: readonly StateChange[]): Promise<void> {
+    this.store.note({ kind: "put-array", array }, ...offered);
     await this.arrays.introduceAnew(array.uuid);
   }
 
-  /** An array is remembered as deleted, and nothing is offered of it any more. */
+  /** An array is remembered as deleted: nothing is offered of it, and nothing due, any more. */
   private givingUp(array: StoredArray): StateChange[] {
-    const exports = this.exports.of(array.uuid);
+    const { uuid } = array;
+    const exports = this.exports.of(uuid);
+    const isScheduled = this.store.state.schedules.has(uuid);
     return [
       { kind: "put-array", array: { ...array, standing: "deleted" } },
       ...exports.map(({ name }): StateChange => ({ kind: "delete-export", name })),
+      ...(isScheduled ? [{ kind: "delete-schedule", arrayUuid: uuid } as const] : []),
     ];
   }
 
@@ -225,13 +237,14 @@ export class ArrayStanding {
   ): Answer<null> {
     const known = this.arrays.get(uuid)!;
     const exports = this.exports.of(uuid);
+    const offered = this.offeredOf(known);
     const recorded = await this.store.commit(...this.givingUp(known));
     if (!recorded.ok) return recorded;
     const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
     const deleted = await this.client.call(command);
     const isGone = deleted.ok || deleted.error.kind === "not-found";
     if (!isGone) {
-      await this.takeBack(known, exports);
+      await this.takeBack(known, offered);
       return deleted;
     }
     for (const { name } of exports) {

@@ -170,6 +170,11 @@ export class DriveKeeper {
     return drive === undefined ? null : this.parts.opener.reservation(drive.path);
   }
 
+  /** The physical disks that these drives lie on, as far as they are attached and it was seen. */
+  disksOf(names: Iterable<string>): Set<string> {
+    return new Set([...names].flatMap((name) => this.opened.get(name)?.disks ?? []));
+  }
+
   /** What the reactor says of a drive is remembered: by it the disk is known again. */
   observe({ name, superblock }: DriveStatus): void {
     const { store } = this.parts;

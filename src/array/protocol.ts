@@ -278,6 +278,7 @@ export type EventKind =
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"
+  | "schedule.missed"
   | "sector.repaired"
   | "sector.lost"
   | "io.error"

@@ -47,6 +47,12 @@ export interface OpenDrive {
   readonly allocatedBytes?: number;
   /** A file whose file system copies on write: space that is allocated is no promise there. */
   readonly isCopyOnWrite?: boolean;
+  /**
+   * The physical disks that it lies on ("sda"), or what stands for them where the host cannot tell
+   * (the number of its file system). Drives with one in common move the same heads. Absent: nobody
+   * looked.
+   */
+  readonly disks?: readonly string[];
 }
 
 export type DriveState =

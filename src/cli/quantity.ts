@@ -22,6 +22,19 @@ export function parseBytes(text: string): Result<number, string> {
   return ok(bytes);
 }
 
+const MINUTES_OF: Readonly<Record<string, number>> = { "": 1, min: 1, h: 60, d: 1_440, w: 10_080 };
+
+/** `90min`, `6h`, `30d`, `2w`, in whole minutes; a bare number is one of minutes. */
+export function parseMinutes(text: string): Result<number, string> {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/.exec(text);
+  const factor = MINUTES_OF[match?.[2] ?? "none"];
+  const minutes = Number(match?.[1]) * (factor ?? Number.NaN);
+  if (!Number.isSafeInteger(minutes) || minutes <= 0) {
+    return err(`"${text}" is no time in whole minutes: write it like 90min, 6h or 30d`);
+  }
+  return ok(minutes);
+}
+
 /** "2 h 21 min", "12 min", "45 s". */
 export function formatSeconds(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));

@@ -3,6 +3,7 @@
  * something is not clean, then the sync under way and the members with their error counters. Pure.
  */
 
+import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
@@ -10,7 +11,7 @@ import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
-import { formatProgress } from "./quantity.ts";
+import { formatProgress, formatSeconds } from "./quantity.ts";
 import { renderTable } from "./table-text.ts";
 
 export type Health = "fine" | "degraded" | "unusable";
@@ -238,7 +239,7 @@ export function renderRecording({ reason, waiting, problems }: RecordingHealth):
   }
   for (const problem of problems) lines.push(` status: state.db at the start: ${problem}.`);
   if (problems.length > 0) {
-    lines.push(" action: add the drives and exports again that are missing, if any");
+    lines.push(" action: add the drives, exports and schedules again that are missing, if any");
   }
   return lines;
 }
@@ -253,7 +254,54 @@ function errorText(member: MemberStatus): string {
   return `: ${counted} error${counted.startsWith("1 ") ? "" : "s"}${names}`;
 }
 
-export function renderArray(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
+/** What a schedule says, its next window and how the last scrub went. */
+export function scheduleLines(schedule: ScheduleView): string[] {
+  const { array, cron, timezone, windowMinutes, mode, maxAgeDays } = schedule;
+  const length = formatSeconds(windowMinutes * 60);
+  const lines = [
+    `  array: ${array}   ${mode} when the last is older than ${maxAgeDays} d, in windows of ` +
+      `${length} at ${cron} (${timezone})`,
+    windowLine(schedule),
+  ];
+  if (schedule.last === null) lines.push("   last: never");
+  else lines.push(`   last: ${schedule.last}, ${resultText(schedule)}`);
+  return lines.map(printable);
+}
+
+function resultText({ lastResult, lastError }: ScheduleView): string {
+  return `${lastResult ?? "unknown"}${lastError === null ? "" : ` (${lastError})`}`;
+}
+
+/** "  scrub: next window 2026-12-01T01:00:00.000Z, a pass is due"; or how it goes in one. */
+function windowLine({ window, pass, job, waitsFor, next, isMissed, isDue }: ScheduleView): string {
+  const missed = isMissed ? "; a window was missed" : "";
+  if (window === null) {
+    const due =
+      pass === "paused" ? "the pass goes on then" : isDue ? "a pass is due" : "none is due";
+    return next === null
+      ? "  scrub: no window ever opens again"
+      : `  scrub: next window ${next}, ${due}${missed}`;
+  }
+  const until = `a window is open until ${window.closesAt}`;
+  const begins = pass === "none" && isDue ? "a pass is about to begin" : PASS_TEXT[pass];
+  const what = waitsFor !== null ? `a pass waits for ${waitsFor}` : begins;
+  const which = job === null || waitsFor !== null ? "" : ` (job ${job})`;
+  return `  scrub: ${until}: ${what}${which}${missed}`;
+}
+
+const PASS_TEXT: Readonly<Record<ScheduleView["pass"], string>> = {
+  none: "nothing is due",
+  running: "a pass runs",
+  paused: "a pass is paused",
+  "running-by-hand": "a scrub runs that somebody started",
+  "paused-by-hand": "a scrub is paused that somebody paused",
+};
+
+export function renderArray(
+  array: ArrayStatus,
+  drives: readonly DriveStatus[],
+  schedules: readonly ScheduleView[] = [],
+): string[] {
   const present = array.members.length - array.degraded;
   const members =
     array.degraded > 0 && array.members.length > 0
@@ -280,6 +328,8 @@ export function renderArray(array: ArrayStatus, drives: readonly DriveStatus[]):
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
   }
+  const schedule = schedules.find(({ arrayUuid }) => arrayUuid === array.uuid);
+  if (schedule !== undefined) lines.push(windowLine(schedule));
   const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
   return all.map(printable);
 }

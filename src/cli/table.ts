@@ -11,6 +11,7 @@ import { examineCommand } from "./verbs/examine.ts";
 import { exportCommands } from "./verbs/export.ts";
 import { jobCommands } from "./verbs/job.ts";
 import { memberCommands } from "./verbs/member.ts";
+import { scheduleCommands } from "./verbs/schedule.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
 import { configCommand, serveCommand } from "./verbs/serve.ts";
 import { spareCommands } from "./verbs/spare.ts";
@@ -36,6 +37,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...spareCommands,
   ...exportCommands,
   ...scrubCommands,
+  ...scheduleCommands,
   ...jobCommands,
   eventsCommand,
   attachCommand,

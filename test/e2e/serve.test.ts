@@ -34,6 +34,7 @@ import {
 import { expectData, mustWrite, randomBytes } from "../helpers/nbd-data.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 
 const CAN_RUN = needs("libaio", "direct-io");
 const HAS_CURL = CAN_RUN && toolPath("curl") !== undefined;
@@ -296,6 +297,32 @@ test.skipIf(!CAN_RUN)(
     expect(state).toBe("degraded");
     const stopped = await daemon.must("POST", "/v1/arrays/a/stop", {});
     expect(stopped).toMatchObject({ state: "inactive", isHeld: true });
+    expect(await daemon.stop()).toBe(0);
+  },
+);
+
+test.skipIf(!CAN_RUN)(
+  "serve: a schedule whose window is open: scrubs at once, tells the result, is kept [needs libaio, direct-io]",
+  async () => {
+    const folder = makeTempDir("schedule");
+    const files = makeFiles(folder, 3, MEMBER_BYTES);
+    let daemon = await Daemon.start(folder);
+    const drives = await daemon.addDrives(files);
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives });
+    await daemon.settle("a");
+    const body = { cron: "* * * * *", timezone: "Europe/Berlin", windowMinutes: 1 };
+    const put = await daemon.must("PUT", "/v1/schedules/a", body);
+    expect(put).toMatchObject({ ...body, array: "a", isDue: true, last: null });
+    const view = () => daemon.must("GET", "/v1/schedules/a");
+    await until("the scrub has ended", async () => (await view()).lastResult === "clean");
+    const { last } = await view();
+    expect((await daemon.must("GET", "/v1/arrays/a")).lastScrub.finishedAt).toBe(last);
+    expect(await daemon.stop()).toBe(0);
+
+    daemon = await Daemon.start(folder);
+    expect(await view()).toMatchObject({ ...body, isDue: false, last, lastResult: "clean" });
+    const shown = await runVerb(["schedule", "show", "--run-dir", join(folder, "run")]);
+    expect(shown.stdout).toContain("* * * * *");
     expect(await daemon.stop()).toBe(0);
   },
 );

@@ -22,8 +22,11 @@ export interface FakeHostOptions {
   readonly overrides?: Partial<CliHost>;
 }
 
-/** Runs `parityd <line>`, split at blanks. */
-export async function runCli(line: string, options: FakeHostOptions = {}): Promise<CommandOutcome> {
+/** Runs `parityd <line>`, split at blanks; words may have some. */
+export async function runCli(
+  line: string | readonly string[],
+  options: FakeHostOptions = {},
+): Promise<CommandOutcome> {
   const stdout: string[] = [];
   const stderr: string[] = [];
   const redrawn: string[] = [];
@@ -45,7 +48,7 @@ export async function runCli(line: string, options: FakeHostOptions = {}): Promi
     },
     ...options.overrides,
   };
-  const words = line.split(" ").filter((word) => word !== "");
+  const words = typeof line === "string" ? line.split(" ").filter((word) => word !== "") : line;
   const exitCode = await runCommandLine(COMMANDS, words, host);
   return { exitCode, stdout: stdout.join("\n"), stderr: stderr.join("\n"), redrawn };
 }

@@ -130,3 +130,8 @@ async function expectStatus(answer: Promise<Response>, status: number): Promise<
     throw new Error(`${response.status}: ${await response.text()}`);
   }
 }
+
+/** Each day, about half a day from now: no window of some hours is open while a test runs. */
+export function farHour(): number {
+  return (new Date().getUTCHours() + 12) % 24;
+}

@@ -1,6 +1,6 @@
 /**
  * What the daemon has promised by its answers, and so must say again when it is asked, also after
- * it was killed: the arrays with their labels, the exports, the drives.
+ * it was killed: the arrays with their labels, the exports, the schedules, the drives.
  *
  * A command that was alone with what it is about settles that: by its answer, everything is known
  * (201: it is there; 204: it is gone; refused: nothing has changed). Where two commands were about
@@ -8,6 +8,7 @@
  * the thing is blurred, until the next audit takes it as it is found.
  */
 
+import type { ScheduleView } from "../../src/appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../src/appliance/spares/shared-spares.ts";
 import type { ExportView } from "../../src/appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
@@ -32,6 +33,7 @@ export interface Entry {
 export interface Found {
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
+  readonly schedules: readonly ScheduleView[];
   readonly drives: readonly DriveStatus[];
   readonly spares: readonly SpareView[];
 }
@@ -39,12 +41,15 @@ export interface Found {
 export const arraySubject = (uuid: string): string => `array:${uuid}`;
 export const labelSubject = (label: string): string => `label:${label}`;
 export const exportSubject = (name: string): string => `export:${name}`;
+export const scheduleSubject = (uuid: string): string => `schedule:${uuid}`;
 export const driveSubject = (name: string): string => `drive:${name}`;
 export const spareSubject = (drive: string): string => `spare:${drive}`;
 
 export class Ledger {
   readonly arrays = new Map<string, LedgerArray>();
   readonly exports = new Map<string, LedgerExport>();
+  /** The cron expression of each, by the UUID of its array. */
+  readonly schedules = new Map<string, string>();
   readonly drives = new Set<string>();
   /** Drives that were shared, and that no array was seen to have since. */
   readonly spares = new Set<string>();
@@ -114,19 +119,21 @@ export class Ledger {
     return named.length === 1 ? named[0]![0] : null;
   }
 
-  /** It is not offered any more, and its label is free. */
+  /** It is not offered any more, it has no schedule, and its label is free. */
   give(uuid: string): void {
     const array = this.arrays.get(uuid);
     if (array !== undefined) array.standing = "deleted";
     for (const [name, entry] of this.exports) if (entry.uuid === uuid) this.exports.delete(name);
+    this.schedules.delete(uuid);
   }
 
   /** Compares with what the daemon says, with nothing under way; what differs, in sentences. */
-  audit({ arrays, exports, drives, spares }: Found): string[] {
+  audit({ arrays, exports, schedules, drives, spares }: Found): string[] {
     const faults: string[] = [];
     this.auditSpares({ arrays, drives, spares }, faults);
     this.auditArrays(arrays, faults);
     this.auditExports(exports, faults);
+    this.auditSchedules(schedules, faults);
     for (const { name, arrayUuid } of exports) {
       if (arrayUuid === null || arrays.some(({ uuid }) => uuid === arrayUuid)) continue;
       if (!this.wasLost) faults.push(`export ${name} offers ${arrayUuid}, which is no array`);
@@ -147,7 +154,10 @@ export class Ledger {
   }
 
   /** A drive that is shared is in that place alone; one that is not any more is in another. */
-  private auditSpares({ arrays, drives, spares }: Omit<Found, "exports">, faults: string[]): void {
+  private auditSpares(
+    { arrays, drives, spares }: Pick<Found, "arrays" | "drives" | "spares">,
+    faults: string[],
+  ): void {
     const placed = new Set(
       arrays.flatMap((array) => [
         ...array.members.flatMap(({ drive }) => drive ?? []),
@@ -205,6 +215,21 @@ export class Ledger {
 
   private isArrayBlurred(uuid: string, ...labels: readonly string[]): boolean {
     return [arraySubject(uuid), ...labels.map(labelSubject)].some((each) => this.isBlurred(each));
+  }
+
+  private auditSchedules(schedules: readonly ScheduleView[], faults: string[]): void {
+    const found = new Map(schedules.map(({ arrayUuid, cron }) => [arrayUuid, cron]));
+    for (const uuid of new Set([...found.keys(), ...this.schedules.keys()])) {
+      const now = found.get(uuid);
+      const known = this.schedules.get(uuid);
+      if (now === known) continue;
+      const isBlurred = [scheduleSubject(uuid), arraySubject(uuid)].some((each) =>
+        this.isBlurred(each),
+      );
+      if (!isBlurred) faults.push(`the schedule of ${uuid} is ${now ?? "none"}, not ${known}`);
+      if (now === undefined) this.schedules.delete(uuid);
+      else this.schedules.set(uuid, now);
+    }
   }
 
   private auditExports(exports: readonly ExportView[], faults: string[]): void {

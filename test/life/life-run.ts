@@ -472,11 +472,15 @@ export class LifeRun {
     const { process, ledger } = this;
     const arrays = process.ask("GET", "/v1/arrays");
     const exports = process.ask("GET", "/v1/exports");
+    const schedules = process.ask("GET", "/v1/schedules");
     const drives = process.ask("GET", "/v1/drives");
     const spares = process.ask("GET", "/v1/spares");
     if (!ledger.isQuiet) return;
     if (arrays.status !== 200) this.fail(`GET /v1/arrays: ${JSON.stringify(arrays)}`);
-    const found = { arrays: arrays.body, exports: exports.body, drives: drives.body };
+    const found = {
+      ...{ arrays: arrays.body, exports: exports.body },
+      ...{ schedules: schedules.body, drives: drives.body },
+    };
     for (const status of found.arrays as ArrayStatus[]) {
       if (!this.truths.has(status.uuid) && status.sizeBytes > 0) this.addTruth(status, null);
     }

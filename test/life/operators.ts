@@ -14,6 +14,7 @@ import {
   exportSubject,
   type Ledger,
   labelSubject,
+  scheduleSubject,
   spareSubject,
 } from "./ledger.ts";
 import type { ApiAnswer, LifeProcess } from "./life-process.ts";
@@ -21,6 +22,8 @@ import type { SimHost } from "./sim-host.ts";
 
 export const LABELS = ["tank", "pool", "vault"] as const;
 const EXPORTS = ["x", "y", "tank"] as const;
+/** Nobody waits for a night here: some are open at once, one never is. */
+const CRONS = ["* * * * *", "*/5 * * * *", "@hourly", "0 1 30 2 *"] as const;
 const POLICIES = ["ppl", "bitmap", "resync"] as const;
 const CHUNK_KIB = 8;
 const SIZE_KIB = 32;
@@ -64,6 +67,8 @@ const DRAWS: readonly Draw[] = [
   putExport,
   putExport,
   deleteExport,
+  putSchedule,
+  removeSchedule,
   stopArray,
   startArray,
   startArray,
@@ -221,7 +226,10 @@ function deleteArray(ground: OperatorGround): Command {
       ledger.blur(spares);
       if (uuid !== null) ledger.give(uuid);
       // It was learned since the last audit: whose exports went with it, nobody has seen.
-      else ledger.blur([...ledger.exports.keys()].map(exportSubject));
+      else {
+        ledger.blur([...ledger.exports.keys()].map(exportSubject));
+        ledger.blur([...ledger.schedules.keys()].map(scheduleSubject));
+      }
     },
   };
 }
@@ -300,6 +308,43 @@ function deleteExport(ground: OperatorGround): Command {
     subjects: [exportSubject(name)],
     onDone: () => {
       ground.ledger.exports.delete(name);
+    },
+  };
+}
+
+function putSchedule(ground: OperatorGround): Command {
+  const { random, ledger } = ground;
+  const reference = anArray(ground);
+  const cron = pick(random, CRONS)!;
+  const limitBytesPerSecond = chance(random, 2) ? 32_768 : null;
+  return {
+    kind: "put schedule",
+    method: "PUT",
+    path: `/v1/schedules/${reference}?force=${chance(random, 2)}`,
+    body: { cron, windowMinutes: 1 + nextBelow(random, 6), maxAgeDays: 1, limitBytesPerSecond },
+    subjects: subjectsOf(ground, reference),
+    onDone: ({ body }, violate) => {
+      const uuid = ledger.resolve(reference);
+      if (uuid !== null && body.arrayUuid !== uuid) {
+        violate(`the schedule of ${reference} (${uuid}) is of ${body.arrayUuid}`);
+      }
+      ledger.schedules.set(body.arrayUuid, cron);
+    },
+  };
+}
+
+function removeSchedule(ground: OperatorGround): Command {
+  const { ledger } = ground;
+  const reference = anArray(ground);
+  const uuid = ledger.resolve(reference);
+  return {
+    kind: "remove schedule",
+    method: "DELETE",
+    path: `/v1/schedules/${reference}`,
+    subjects: subjectsOf(ground, reference),
+    onDone: () => {
+      if (uuid !== null) ledger.schedules.delete(uuid);
+      else ledger.blur([...ledger.schedules.keys()].map(scheduleSubject));
     },
   };
 }
@@ -476,7 +521,7 @@ function cancelScrub(ground: OperatorGround): Command {
 }
 
 const LOOKS = [
-  ...["/v1/arrays", "/v1/drives", "/v1/exports", "/v1/jobs", "/v1/spares"],
+  ...["/v1/arrays", "/v1/drives", "/v1/exports", "/v1/jobs", "/v1/spares", "/v1/schedules"],
   ...["/metrics", "/-/healthy"],
 ];
 

@@ -62,6 +62,8 @@ export interface Disk {
   /** Its lasting name, or null where it does not tell. */
   readonly byId: string | null;
   readonly number: number;
+  /** The physical disk that it lies on: partitions of one disk share it. */
+  readonly spindle: string;
   /** Of its device node or inode: another one each time it is plugged in. */
   node: number;
   /** `/dev/sdX` of today, or the file. */
@@ -112,7 +114,12 @@ export class SimHost {
 
   /** A new disk of zeros, plugged in. */
   addDisk(
-    options: { fileSystem?: FileSystem | undefined; tellsId?: boolean; sizeBytes?: number } = {},
+    options: {
+      fileSystem?: FileSystem | undefined;
+      tellsId?: boolean;
+      sizeBytes?: number;
+      spindle?: string;
+    } = {},
   ): Disk {
     const { sizeBytes = DRIVE_BYTES } = options;
     return this.add({ ...options, content: (id) => blankImage({ name: id, sizeBytes }) });
@@ -138,6 +145,7 @@ export class SimHost {
   private add(options: {
     fileSystem?: FileSystem | undefined;
     tellsId?: boolean;
+    spindle?: string;
     content: (id: string) => DeviceImage;
   }): Disk {
     const { fileSystem = null, tellsId = true } = options;
@@ -156,6 +164,7 @@ export class SimHost {
         path: "",
       },
       ...{ isFenced: false, isAllocated: false, holds: null },
+      spindle: options.spindle ?? fileSystem?.folder ?? id,
       byId: fileSystem === null && tellsId ? `/dev/disk/by-id/wwn-0x${number}` : null,
       content: options.content(id),
     };
@@ -450,6 +459,7 @@ export class SimHost {
       signature: disk.holds,
       deviceUuid: this.memberOn(disk)?.deviceUuid ?? null,
       identity: identity(disk),
+      disks: [disk.spindle],
     };
     return ok({ drive, lockFds: [] });
   }

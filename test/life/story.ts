@@ -1,17 +1,26 @@
 /**
- * A story on the simulated machine: disks, a daemon that knows them, and the calls that a person
- * makes, one after the other.
+ * The shortest way to tell a story of the daemon: a machine with disks, a daemon that knows them,
+ * and calls that must be taken. What is awaited turns the simulation.
  */
 import { expect } from "bun:test";
 import { parseUuid } from "../../src/appliance/state/labels.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 import { SeededRandom } from "../../src/base/random.ts";
 import type { SocketClient } from "../sim/world/sim-clients.ts";
+import { WALL_START_MS } from "../sim/world/simulation.ts";
 import { type ApiAnswer, LifeProcess } from "./life-process.ts";
 import { type Disk, SimHost } from "./sim-host.ts";
 import { SimStateFile } from "./sim-state-file.ts";
 
 export const OPENED_MS = 2_000;
+
+export interface StoryOptions {
+  readonly tellsId?: boolean;
+  readonly areFiles?: boolean;
+  readonly wallAheadMs?: number;
+  /** The physical disk that each lies on; absent: one each. */
+  readonly spindles?: readonly string[];
+}
 
 /** A machine with disks d1, d2, ..., or files of a folder, and a daemon that knows them so. */
 export class Story {
@@ -21,14 +30,19 @@ export class Story {
   process: LifeProcess;
   private readonly random = new SeededRandom(1);
   private uuidCount = 0;
+  /** By which the clock on the wall is ahead of its usual start. */
+  private wallAheadMs: number;
 
-  constructor(diskCount: number, options: { tellsId?: boolean; areFiles?: boolean } = {}) {
+  constructor(diskCount: number, options: StoryOptions = {}) {
+    this.wallAheadMs = options.wallAheadMs ?? 0;
     this.host = new SimHost({ random: this.random.split() });
     this.stateFile = new SimStateFile({ random: this.random.split() });
     this.process = this.start();
     for (let index = 0; index < diskCount; index += 1) {
       const where = options.areFiles === true ? { fileSystem: this.host.fileSystems[0]! } : {};
-      const disk = this.host.addDisk({ ...options, ...where });
+      const spindle = options.spindles?.[index];
+      const on = spindle === undefined ? {} : { spindle };
+      const disk = this.host.addDisk({ ...options, ...where, ...on });
       this.disks.push(disk);
       this.must("POST", "/v1/drives", { name: `d${index + 1}`, path: disk.path });
     }
@@ -111,6 +125,18 @@ export class Story {
     this.run(OPENED_MS);
   }
 
+  get wallMs(): number {
+    return this.process.world.simulation.wallMs();
+  }
+
+  /** The daemon ends, and starts again after so long by the clock on the wall. */
+  away(how: "SIGTERM" | "SIGKILL", forMs: number): void {
+    const { simulation } = this.process.world;
+    this.restart(how, () => {
+      this.wallAheadMs = simulation.wallMs() - WALL_START_MS + forMs;
+    });
+  }
+
   run(forMs: number): void {
     this.process.world.simulation.runFor(forMs);
   }
@@ -122,6 +148,6 @@ export class Story {
       return parseUuid(this.uuidCount.toString(16).padStart(8, "0").repeat(4))!;
     };
     const random = this.random.split();
-    return new LifeProcess({ host, stateFile, random, newUuid, wallAheadMs: 0 });
+    return new LifeProcess({ host, stateFile, random, newUuid, wallAheadMs: this.wallAheadMs });
   }
 }

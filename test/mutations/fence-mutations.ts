@@ -58,7 +58,7 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     file: "src/array/running/roster.ts",
     find: "if (this.arriving !== null && !shut.includes(this.arriving)) shut.push(this.arriving);",
     replace: "",
-    test: LIFE,
+    test: ["./test/sim/array/one-step-late.test.ts", "-t", "ppl: another host"],
   },
   {
     name: "a drive that another host has is missing at the start",
@@ -156,5 +156,13 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     find: "else if (isNew) this.believe(sector, lengthSectors);",
     replace: "else this.believe(sector, lengthSectors);",
     test: LOG,
+  },
+  {
+    name: "a fenced array waits for rows that have no room",
+    rule: null,
+    file: "src/array/running/dirty-mark.ts",
+    find: "(this.host.activeWrites() > 0 && !this.host.isFailed())",
+    replace: "this.host.activeWrites() > 0",
+    test: ["./test/sim/raid5/no-space.test.ts", "-t", "fenced while parity waits"],
   },
 ];

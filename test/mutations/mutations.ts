@@ -11,6 +11,7 @@ import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
+import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
 
@@ -963,7 +964,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/raid5/zero/stripes.ts",
     find: "isParked ? withBit(0, role) : 0",
     replace: "isParked ? withBit(0, role) : parked",
-    test: named(SEEDS, "seed 798"),
+    test: named(NO_SPACE, "the other logs go on"),
   },
   {
     name: "a drive that is about to be seated is no drive of the array",
@@ -971,7 +972,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "src/array/sync/seating.ts",
     find: "if (roster.arriving === drive) {",
     replace: "if (roster.arriving === drive && roster.roleOf(drive) >= 0) {",
-    test: named(SEEDS, "seed 234"),
+    test: ["./test/sim/array/returning.test.ts", "-t", "about to be seated"],
   },
   {
     name: "writes taken back fail members that are there",
@@ -1090,6 +1091,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...ROSTER_MUTATIONS,
+  ...SCHEDULE_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...SPARE_MUTATIONS,
   ...FENCE_MUTATIONS,

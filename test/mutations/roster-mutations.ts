@@ -38,7 +38,7 @@ export const ROSTER_MUTATIONS: readonly Mutation[] = [
     file: ROSTER,
     find: 'return seat.step === "committing" ? "in-sync" : "rebuilding";',
     replace: 'return seat.step === "naming" ? "rebuilding" : "in-sync";',
-    test: RETURNING,
+    test: ["./test/crash/crash-life.test.ts", "-t", "matrix: rebuild under writes"],
   },
   {
     name: "roster: the number of a drive that left stays taken",
@@ -46,7 +46,7 @@ export const ROSTER_MUTATIONS: readonly Mutation[] = [
     file: "src/array/sync/seating.ts",
     find: "      roster.setDeviceRole(drive, Role.spare);\n      // A spare",
     replace: "      // A spare",
-    test: ["./test/sim/array/command-storm.test.ts"],
+    test: [...RETURNING, "-t", "failed and removed"],
   },
   {
     name: "roster: a rebuild counts although another member has failed since",

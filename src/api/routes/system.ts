@@ -27,6 +27,8 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!exports.ok) return problemResponse(exports.error);
     const spares = await appliance.spares.list();
     if (!spares.ok) return problemResponse(spares.error);
+    const schedules = await appliance.schedules.list();
+    if (!schedules.ok) return problemResponse(schedules.error);
     const nbd = await appliance.nbdStats();
     if (!nbd.ok) return problemResponse(nbd.error);
     const text = renderMetrics({
@@ -34,6 +36,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       arrays: arrays.value,
       exports: exports.value,
       spares: spares.value,
+      schedules: schedules.value,
       nbd: nbd.value,
       recording: appliance.recording,
     });

@@ -45,6 +45,9 @@ const LINK_KINDS = [
 /** Devices that hold nothing for long, or no one's disks. */
 const PASSING = /^(?:ram|zram|sr|fd|mtdblock)\d/;
 
+/** Devices made of devices: more layers than any host has. */
+const LAYERS_MAX = 8;
+
 export interface BlockDevice {
   readonly deviceNumber: string;
   readonly path: string;
@@ -77,6 +80,38 @@ export class DeviceTree {
       serial: serial === null ? null : `${serial}${suffix}`,
       model: read("device/model") ?? read("device/name"),
     };
+  }
+
+  /**
+   * The disks under a device, by their names in the kernel: of a partition its disk, of a mapped or
+   * md device those that it is made of. A loop device stands for itself: its file is asked about
+   * by who knows it. What is no block device of its own (tmpfs, btrfs, NFS) is on the disks of its
+   * mount's source where that is a device, else stands for itself by its number.
+   */
+  disksUnder(deviceNumber: string): string[] {
+    const folder = this.folderOf(deviceNumber);
+    if (folder !== null) return this.disksOfFolder(folder, 0);
+    const mount = readMounts(this.roots.proc).find((one) => one.deviceNumber === deviceNumber);
+    const source = mount?.source.startsWith("/dev/") === true ? mount.source.slice(5) : null;
+    const device = source === null ? null : realPath(join(this.roots.dev, source));
+    const of = device === null ? null : this.classFolderOf(basename(device));
+    return of === null ? [deviceNumber] : this.disksOfFolder(of, 0);
+  }
+
+  private disksOfFolder(folder: string, depth: number): string[] {
+    const isPart = readText(join(folder, "partition")) !== null;
+    const disk = isPart ? dirname(folder) : folder;
+    const slaves = depth < LAYERS_MAX ? listFolder(join(disk, "slaves")) : [];
+    if (slaves.length === 0) return [basename(disk)];
+    const below = slaves.flatMap((slave) => {
+      const of = this.classFolderOf(slave);
+      return of === null ? [slave] : this.disksOfFolder(of, depth + 1);
+    });
+    return [...new Set(below)];
+  }
+
+  private classFolderOf(name: string): string | null {
+    return realPath(join(this.roots.sys, "class/block", name));
   }
 
   /** All devices that nobody has claimed: mounted, swapped to, part of another, or in `inUse`. */

@@ -297,8 +297,16 @@ function lockAndDescribe(options: {
     signature: probeContent({ fd, sizeBytes, blockBytes, isFile }),
     deviceUuid: readMember(fd, sizeBytes)?.deviceUuid ?? null,
     identity: isFile ? NO_IDENTITY : tree.identityOf(status.deviceNumber),
+    disks: tree.disksUnder(isFile ? status.containerNumber : deviceUnder(status, backing)),
     ...(isFile ? storage(fd, now.value) : {}),
   });
+}
+
+/** A loop device is where its file lies. */
+function deviceUnder({ deviceNumber }: FileStatus, backing: BackingFile | null): string {
+  if (backing === null) return deviceNumber;
+  const { kind, containerNumber, deviceNumber: below } = backing.status;
+  return kind === "block" ? below : containerNumber;
 }
 
 function storage(fd: number, { allocatedBytes }: FileStatus) {

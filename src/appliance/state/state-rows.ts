@@ -1,7 +1,8 @@
 /**
  * The rows of state.db: its schema, how rows become changes and changes rows.
  *
- *   drives, arrays, exports, spares, jobs, answers   key, facts (JSON, checked when it is read)
+ *   drives, arrays, exports, spares,         key, facts (JSON, checked when it is read)
+ *   schedules, jobs, answers
  *   events                                   id, kind, severity, array, array_uuid, drive, job, ...
  *   counters                                 last_event_id, last_job_id: reserved, never reused
  */
@@ -19,14 +20,22 @@ import {
   type StoredEvent,
 } from "./state.ts";
 
+/**
+ * A table more is no new version: where it is absent it is made (`SCHEMA`), and a version of parityd
+ * that does not know it leaves it alone.
+ */
 export const SCHEMA_VERSION = 2;
-const TABLES = ["drives", "arrays", "exports", "spares", "jobs", "answers"] as const;
+const TABLES = [
+  ...(["drives", "arrays", "exports", "spares", "schedules"] as const),
+  ...(["jobs", "answers"] as const),
+] as const;
 type Table = (typeof TABLES)[number];
 const KEY_COLUMN: Readonly<Record<Table, string>> = {
   drives: "name",
   arrays: "uuid",
   exports: "name",
   spares: "drive",
+  schedules: "uuid",
   jobs: "id",
   answers: "key",
 };
@@ -36,6 +45,7 @@ export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS arrays (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS exports (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS spares (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS schedules (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
     at_ms INTEGER NOT NULL);
@@ -116,6 +126,8 @@ export class Reading {
   }
 
   private readRows(database: Database, table: Table): void {
+    // A copy that cannot be written stays without the tables that are newer than it.
+    if (!hasTable(database, table)) return;
     const key = KEY_COLUMN[table];
     const atMs = table === "answers" ? "at_ms" : "0 AS at_ms";
     const rows = database.query<{ key: string; facts: string; at_ms: number }, []>(
@@ -140,6 +152,11 @@ export class Reading {
   }
 }
 
+function hasTable(database: Database, table: Table): boolean {
+  const query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?";
+  return database.query<{ name: string }, [string]>(query).get(table) !== null;
+}
+
 /** The change that a row stands for; null: there is something else in it. */
 function changeOf(
   table: Table,
@@ -156,6 +173,8 @@ function changeOf(
       return { kind: "put-export", entry: ROW_SCHEMAS.exports.parse(parsed.data) };
     case "spares":
       return { kind: "put-spare", spare: ROW_SCHEMAS.spares.parse(parsed.data) };
+    case "schedules":
+      return { kind: "put-schedule", schedule: ROW_SCHEMAS.schedules.parse(parsed.data) };
     case "jobs":
       return { kind: "put-job", job: parsed.data as unknown as JobStatus };
     case "answers": {
@@ -225,9 +244,19 @@ function writeChange(database: Database, change: StateChange): void {
     case "delete-spare":
       database.query("DELETE FROM spares WHERE drive = ?").run(change.drive);
       return;
+    case "put-schedule":
+      putRow(database, "schedules", change.schedule.arrayUuid, change.schedule);
+      return;
+    case "delete-schedule":
+      database.query("DELETE FROM schedules WHERE uuid = ?").run(change.arrayUuid);
+      return;
     case "put-job":
       putRow(database, "jobs", change.job.id, change.job);
-      database.query("DELETE FROM jobs WHERE id <= ?").run(change.job.id - KEPT_JOBS);
+      database
+        .query(
+          "DELETE FROM jobs WHERE id <= (SELECT id FROM jobs ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        )
+        .run(KEPT_JOBS);
       return;
     case "add-event":
       writeEvent(database, change.event);

@@ -8,6 +8,7 @@
  * | arrays    | UUID | the label here, how it stands, settings, what was last seen of it  |
  * | exports   | name | which array (by UUID) is offered                                   |
  * | spares    | drive| which arrays share it as a spare, and what was met about it        |
+ * | schedules | UUID | when its array is scrubbed, and how far that has got               |
  * | jobs      | id   | the job's last known status                                        |
  * | events    | id   | what happened; the latest are in memory, all of them in the file   |
  * | answers   | key  | what a POST with an Idempotency-Key was answered                   |
@@ -106,6 +107,46 @@ const storedArraySchema = z.object({
 });
 export type StoredArray = z.output<typeof storedArraySchema>;
 
+const scheduleMemorySchema = z.object({
+  /** Unix time in milliseconds. Windows that opened up to then were used, told of, or before it. */
+  accountedMs: z.number(),
+  /** The scrub of the array that was seen last, and whose it is (schedules/decision.ts). */
+  pass: z
+    .object({
+      jobId: z.int().min(1),
+      state: z.enum(["runs", "pausing", "paused", "theirs-runs", "theirs-paused"]),
+    })
+    .nullable(),
+  /** When the window opened in which nothing is begun any more. */
+  passedMs: z.number().nullable(),
+  /** A window was missed and has not been made up for. */
+  isOwed: z.boolean(),
+  /** The window that makes up for it. */
+  makeUp: z.object({ opensMs: z.number(), closesMs: z.number() }).nullable(),
+  /** How the last pass of the schedule's own ended. */
+  last: z
+    .object({
+      jobId: z.int().min(1),
+      endedAt: z.string(),
+      result: z.enum(["clean", "mismatches", "lost", "failed", "cancelled"]),
+      error: z.string().nullable(),
+    })
+    .nullable(),
+});
+export type ScheduleMemory = Readonly<z.output<typeof scheduleMemorySchema>>;
+
+const storedScheduleSchema = z.object({
+  arrayUuid: z.string(),
+  cron: z.string(),
+  timezone: z.string(),
+  windowMinutes: z.int().min(1),
+  maxAgeDays: z.int().min(1),
+  mode: z.enum(["check", "repair"]),
+  limitBytesPerSecond: z.int().min(1).nullable(),
+  memory: scheduleMemorySchema,
+});
+export type StoredSchedule = Readonly<z.output<typeof storedScheduleSchema>>;
+
 const jobStatusSchema = z.looseObject({
   id: z.int().min(1),
   kind: z.enum(["resync", "rebuild", "check", "repair"]),
@@ -145,6 +186,8 @@ export type StateChange =
   | { readonly kind: "delete-export"; readonly name: string }
   | { readonly kind: "put-spare"; readonly spare: StoredSpare }
   | { readonly kind: "delete-spare"; readonly drive: string }
+  | { readonly kind: "put-schedule"; readonly schedule: StoredSchedule }
+  | { readonly kind: "delete-schedule"; readonly arrayUuid: string }
   | { readonly kind: "put-job"; readonly job: JobStatus }
   | { readonly kind: "add-event"; readonly event: StoredEvent }
   | {
@@ -162,6 +205,7 @@ export const ROW_SCHEMAS = {
   arrays: storedArraySchema,
   exports: storedExportSchema,
   spares: storedSpareSchema,
+  schedules: storedScheduleSchema,
   jobs: jobStatusSchema,
   answers: storedAnswerSchema,
 } as const;
@@ -172,6 +216,8 @@ export class State {
   readonly exports = new Map<string, StoredExport>();
   /** By drive. */
   readonly spares = new Map<string, StoredSpare>();
+  /** By the UUID of the array. */
+  readonly schedules = new Map<string, StoredSchedule>();
   readonly jobs = new Map<number, JobStatus>();
   /** Oldest first, ids ascending. */
   readonly events: StoredEvent[] = [];
@@ -205,6 +251,12 @@ export class State {
       case "delete-spare":
         this.spares.delete(change.drive);
         return;
+      case "put-schedule":
+        this.schedules.set(change.schedule.arrayUuid, change.schedule);
+        return;
+      case "delete-schedule":
+        this.schedules.delete(change.arrayUuid);
+        return;
       case "put-job":
         this.putJob(change.job);
         return;
@@ -231,6 +283,7 @@ export class State {
     for (const array of this.arrays.values()) yield { kind: "put-array", array };
     for (const entry of this.exports.values()) yield { kind: "put-export", entry };
     for (const spare of this.spares.values()) yield { kind: "put-spare", spare };
+    for (const schedule of this.schedules.values()) yield { kind: "put-schedule", schedule };
     for (const job of this.jobs.values()) yield { kind: "put-job", job };
     for (const event of this.events) yield { kind: "add-event", event };
     for (const [key, { answer, atMs }] of this.answers) {
@@ -241,8 +294,9 @@ export class State {
   private putJob(job: JobStatus): void {
     this.jobs.set(job.id, job);
     this.lastJobId = Math.max(this.lastJobId, job.id);
+    // By their number: a crash leaves ids out, and the jobs before it are no older for that.
     for (const id of this.jobs.keys()) {
-      if (id > this.lastJobId - KEPT_JOBS) break;
+      if (this.jobs.size <= KEPT_JOBS) break;
       this.jobs.delete(id);
     }
   }

@@ -252,7 +252,8 @@ export async function removeMember(
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const { roster, dismissed } = array.core;
-  const hasSeat = roster.roleOf(drive) >= 0 || roster.isSpare(drive);
+  // Also one that is just being seated.
+  const hasSeat = [...roster.drives()].includes(drive);
   const wasOurs = registry.recordOf(drive) === record && registry.holderOf(drive) === null;
   if (!hasSeat && !wasOurs) {
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;

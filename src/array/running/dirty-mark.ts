@@ -35,6 +35,8 @@ export interface DirtyMarkHost {
   refuseWrites(): void;
   hasWaitingWrites(): boolean;
   activeWrites(): number;
+  /** Nothing is written any more: rows that wait for room wait for ever. */
+  isFailed(): boolean;
   /** Brings home what waits for room; false: it stays as after a crash, and the array dirty. */
   closeWrites(): Promise<boolean>;
   /** Counts writes since the start: tells whether any came in a while. */
@@ -93,11 +95,12 @@ export class DirtyMark {
     this.isPaused = true;
     this.host.closeGate();
     // A mark that was on its way opens the gate once more.
-    while (this.isUnderWay || this.host.activeWrites() > 0) {
+    while (this.isUnderWay || (this.host.activeWrites() > 0 && !this.host.isFailed())) {
       await this.host.changed.wait();
       this.host.closeGate();
     }
     this.timers.cancel(this.timer);
+    if (this.host.isFailed()) return false;
     if (this.current === "dirty") await this.clean();
     assert(!this.isUnderWay, "nothing is marked while writes are kept waiting");
     this.host.closeGate();
@@ -220,6 +223,7 @@ export function dirtyMarkHostOf(core: ArrayCore, writeCount: () => number): Dirt
     },
     hasWaitingWrites: () => engine.hasGatedWrites,
     activeWrites: () => engine.activeWrites,
+    isFailed: () => core.isFailed,
     closeWrites: () => engine.rows.parked.close(),
     writeCount,
   };

@@ -1,4 +1,5 @@
 /** `parityd array create|list|show|start|stop|delete`. */
+import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import {
@@ -228,7 +229,10 @@ async function showArray(invocation: Invocation, host: CliHost): Promise<number>
   }
   const drives = await client.get<DriveStatus[]>("/v1/drives");
   if (!drives.ok) return fail(host, drives.error);
-  for (const line of renderArray(array.value.value, drives.value.value)) host.print(line);
+  const schedules = await client.get<ScheduleView[]>("/v1/schedules");
+  if (!schedules.ok) return fail(host, schedules.error);
+  const lines = renderArray(array.value.value, drives.value.value, schedules.value.value);
+  for (const line of lines) host.print(line);
   return Exit.ok;
 }
 

@@ -1,4 +1,6 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
+
+import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
@@ -41,8 +43,9 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const health = spares.ok
     ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
     : spares;
-  if (!arrays.ok || !drives.ok || !spares.ok || !health.ok) {
-    const failed = [arrays, drives, spares, health].find((answer) => !answer.ok);
+  const schedules = health.ok ? await client.get<ScheduleView[]>("/v1/schedules") : health;
+  if (!arrays.ok || !drives.ok || !spares.ok || !health.ok || !schedules.ok) {
+    const failed = [arrays, drives, spares, health, schedules].find((answer) => !answer.ok);
     const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
@@ -57,8 +60,11 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   }
   // The drives of other arrays are no concern of a question about one.
   const judged = name === undefined ? drives.value.value : [];
-  const all = { drives: drives.value.value, spares: name === undefined ? spares.value.value : [] };
-  show(invocation, host, { wanted, ...all, judged, recording });
+  show(invocation, host, {
+    ...{ wanted, drives: drives.value.value, judged, recording },
+    spares: name === undefined ? spares.value.value : [],
+    schedules: schedules.value.value,
+  });
   if (!isCheck) return Exit.ok;
   return name === undefined ? checkExit(wanted, judged, recording) : checkExit(wanted, judged);
 }
@@ -72,17 +78,20 @@ function show(
     readonly spares: readonly SpareView[];
     readonly judged: readonly DriveStatus[];
     readonly recording: RecordingHealth;
+    readonly schedules: readonly ScheduleView[];
   },
 ): void {
-  const { drives, spares, recording } = known;
+  const { drives, spares, recording, schedules } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
   const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
   if (invocation.isSet("json")) {
-    const document = { schema: "parityd.status/1", arrays: shown, drives, spares, recording };
+    const document = {
+      ...{ schema: "parityd.status/1", arrays: shown, drives, spares, recording, schedules },
+    };
     host.print(JSON.stringify(document));
     return;
   }
-  const blocks = shown.map((array) => renderArray(array, drives).join("\n"));
+  const blocks = shown.map((array) => renderArray(array, drives, schedules).join("\n"));
   const notWritten = renderRecording(recording);
   if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
   const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";

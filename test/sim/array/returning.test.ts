@@ -9,12 +9,12 @@
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy, DriveState } from "../../../src/array/protocol.ts";
 import { KIB, MIB, ROW_BYTES } from "../../../src/base/units.ts";
-import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
+import { encodeSuperblock, Role, SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { TEST_DEVICE_BYTES, testSuperblock } from "../../helpers/md-members.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { DeviceTrace } from "../world/device-trace.ts";
 import { blankImage, type DeviceImage, patchImage } from "../world/media.ts";
-import { areasOf, parityMismatches, viewMembers } from "../world/member-oracle.ts";
+import { areasOf, parityMismatches, superblockOf, viewMembers } from "../world/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";
 
 const NAMES = ["a", "b", "c"];
@@ -264,4 +264,37 @@ test("rule 19: it ran elsewhere meanwhile, to the same event: it stays out", () 
 test("array start: of one that runs: its status", () => {
   const world = made("resync");
   expect(world.startArray()).toMatchObject({ ok: true, value: { state: "clean", degraded: 0 } });
+});
+
+test("a spare that is about to be seated is removed: it has no role, and none later (seed 234)", () => {
+  const world = made("ppl");
+  world.addDrive({ name: "spare", sizeBytes: 4 * MIB });
+  const member = { array: ARRAY_NAME, drive: "spare" };
+  world.must<"add-member">({ kind: "add-member", ...member, force: false });
+  const failed = world.command<"fail-member">({
+    ...{ kind: "fail-member", array: ARRAY_NAME, drive: "a" },
+  });
+  const { registry } = world.service;
+  const isArriving = () =>
+    registry.byName(ARRAY_NAME)?.running?.core.roster.arriving?.name === "spare";
+  world.simulation.runUntil(isArriving, { limitMs: LIMIT_MS });
+  world.must<"remove-member">({ kind: "remove-member", ...member });
+  world.run(failed);
+  world.simulation.runFor(5000);
+  const { members, degraded } = world.status();
+  const seated = members.map(({ drive }) => drive);
+  expect([degraded, seated.includes("spare"), seated.slice(1)]).toEqual([1, false, ["b", "c"]]);
+});
+
+test("a member is failed and removed: the others say removed, not faulty", () => {
+  const world = made("resync");
+  const member = { array: ARRAY_NAME, drive: "a" };
+  world.must<"fail-member">({ kind: "fail-member", ...member });
+  const rolesOf = (name: string): readonly number[] => {
+    const superblock = superblockOf(world.device(name).image());
+    return typeof superblock === "string" ? [] : superblock.devRoles.slice(0, 3);
+  };
+  expect(rolesOf("b")).toEqual([Role.faulty, 1, 2]);
+  world.must<"remove-member">({ kind: "remove-member", ...member });
+  expect(rolesOf("b")).toEqual([Role.spare, 1, 2]);
 });

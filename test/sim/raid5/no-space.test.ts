@@ -416,7 +416,46 @@ for (const policy of POLICIES) {
       expect([again.status, again.data[0], again.data[ROW_BYTES]]).toEqual([0, 2, 3]);
     }
   });
+
+  test(`rule 21: ${policy}: fenced while parity waits for room: what waits for that ends (seed 731234346)`, () => {
+    const { world } = parkOne(policy);
+    const consistencyPolicy = policy === "resync" ? "bitmap" : "resync";
+    const changed = world.command<"set-array">({
+      ...{ kind: "set-array", array: ARRAY_NAME, consistencyPolicy },
+    });
+    world.simulation.runFor(1000);
+    world.device("a").reserve("nothing");
+    world.run(world.client().read(0, ROW_BYTES));
+    expect(world.status().state).toBe("fenced");
+    const answer = world.run(changed, 5000);
+    expect(answer.ok ? "" : answer.error.code).toBe("policy-not-changed");
+    expect(world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME }).ok).toBe(true);
+  });
 }
+
+test("rule 20: ppl: a zeroing with one parity row that has no room: the other logs go on (seed 798)", () => {
+  const world = new SimWorld({ seed: 3 });
+  for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+  world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: "ppl" });
+  world.settle();
+  const client = world.client();
+  // The old parity does not fit zeros.
+  const stripes = new Uint8Array(6 * ROW_BYTES).fill(1).fill(3, ROW_BYTES);
+  expect(world.run(client.write(0, stripes))).toBe(0);
+  // The parity of stripe 0, in whichever request it is.
+  const data = areasOf(world.device("c").image()).find(({ name }) => name === "data")!;
+  const fault = { kind: "dead", errno: ENOSPC } as const;
+  for (const op of [Op.write, Op.writeZeroes]) {
+    const place = { op, offset: data.offset, bytes: ROW_BYTES };
+    world.device("c").faults.plan({ fault, ...place, count: Number.POSITIVE_INFINITY });
+  }
+  expect(world.run(client.zero(0, 6 * ROW_BYTES))).toBe(ENOSPC);
+  // Stripes 1 and 2 have their parity on the other two members.
+  for (const row of [2, 3, 4, 5, 2, 4]) {
+    const one = new Uint8Array(ROW_BYTES).fill(row);
+    expect(world.run(client.write(row * ROW_BYTES, one), 10_000)).toBe(0);
+  }
+});
 
 for (const to of ["bitmap", "ppl"] as const) {
   test(`policy ${to}: no room for its log: refused, and writes go on as before`, () => {

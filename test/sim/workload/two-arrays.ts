@@ -89,7 +89,7 @@ class TwoArrays {
       },
     };
     const files = { areFiles: true, latency: LATENCY };
-    this.world = new SimWorld({ seed, ...files, batchChance: 0.3, log });
+    this.world = new SimWorld({ seed, ...files, batchChance: 0.3, log, mayBreak: true });
     this.random = this.world.simulation.splitRandom();
     this.sides = [new Side(this.world, "left"), new Side(this.world, "right")];
     this.poolsBefore = this.poolsNow();

@@ -21,7 +21,7 @@
  * - All worlds share the one memory of the process: a world that was left (crashed or not) must
  *   not be turned again once the next one is made. Images are plain values and may be kept.
  * - A violated assertion of the product, or an unhandled rejection, throws out of the call that
- *   turned the simulation.
+ *   turned the simulation: also one that only breaks its array, unless `mayBreak`.
  */
 
 import type { ArrayCommand } from "../../../src/array/commands/command.ts";
@@ -92,6 +92,8 @@ export interface WorldOptions {
   readonly hasCache?: (name: string) => boolean;
   /** Default: nobody reads it. */
   readonly log?: Log;
+  /** Default false: an array that breaks is a defect, and ends the run. */
+  readonly mayBreak?: boolean;
   /** Called when an event is posted, in the middle of the turn. */
   readonly onEvent?: (event: ArrayEvent) => void;
   /** Milliseconds by which the wall clock is ahead of its usual start: time before a restart. */
@@ -132,6 +134,9 @@ export class SimWorld {
   private isListening = false;
   private isTurnDue = false;
   private wasActive = false;
+  /** The defect by which an array broke that must not. */
+  private defect: string | null = null;
+  private lastError = "";
   private idleTurns = 0;
 
   constructor(options: WorldOptions) {
@@ -160,7 +165,7 @@ export class SimWorld {
       loop: simulation,
       clock: simulation,
       random: simulation.splitRandom(),
-      log: options.log ?? silentLog,
+      log: this.watched(options.log ?? silentLog),
       kernels: sharedKernels,
       config: {
         firstJobId: options.firstJobId ?? 1,
@@ -172,6 +177,8 @@ export class SimWorld {
         if (options.onMessage !== undefined) options.onMessage(message);
         else if (message.kind === "punch-hole") this.punch(message);
         if (message.kind !== "event") return;
+        const isDefect = message.event.kind === "array.broken" && options.mayBreak !== true;
+        if (isDefect) this.defect = this.lastError;
         this.events.push(message.event);
         simulation.note(`event ${message.event.kind} ${message.event.message}`);
         options.onEvent?.(message.event);
@@ -496,8 +503,19 @@ export class SimWorld {
     this.simulation.scheduleAfter(HELPER_DEADLINE_MS, () => answer(helperError("drive-timeout")));
   }
 
+  /** The log, in which the stack of a defect stands before the array is told to be broken. */
+  private watched(log: Log): Log {
+    return {
+      write: (level, message, fields) => {
+        if (level === "error") this.lastError = `${message}: ${fields?.["error"] ?? ""}`;
+        log.write(level, message, fields);
+      },
+    };
+  }
+
   /** The last hook of a turn: one io_submit, and the turns of a loop that polls on. */
   private endTurn(): void {
+    if (this.defect !== null) this.simulation.fail(`an array broke: ${this.defect}`);
     for (const drive of this.open.values()) drive.submitQueued();
     this.idleTurns = this.wasActive ? 0 : this.idleTurns + 1;
     this.wasActive = false;

@@ -25,7 +25,8 @@ import { TraceHash } from "./trace-hash.ts";
 /** Turns at one instant before a run counts as stuck. */
 const TURNS_PER_INSTANT_MAX = 1_000_000;
 const RECENT_MAX = 200;
-const WALL_START_MS = 1_700_000_000_000;
+/** What the clock on the wall says at first. */
+export const WALL_START_MS = 1_700_000_000_000;
 
 export interface SimulationOptions {
   readonly seed: number;

@@ -22,6 +22,8 @@ interface FakeDevice {
   readonly attributes?: Readonly<Record<string, string | Uint8Array>>;
   readonly sectors?: number;
   readonly holders?: readonly string[];
+  /** Kernel names of the devices that it is made of. */
+  readonly slaves?: readonly string[];
 }
 
 const nameOf = ({ place }: FakeDevice) => place.split("/").at(-1)!;
@@ -52,6 +54,7 @@ function makeHost(options: {
     write(join(folder, "size"), `${device.sectors ?? 7_814_037_168}\n`);
     mkdirSync(join(folder, "holders"), { recursive: true });
     for (const holder of device.holders ?? []) write(join(folder, "holders", holder), "");
+    for (const slave of device.slaves ?? []) write(join(folder, "slaves", slave), "");
     for (const [attribute, value] of Object.entries(device.attributes ?? {})) {
       write(join(folder, attribute), value);
     }
@@ -157,6 +160,45 @@ test("identity: NVMe, and a partition of it", () => {
     byId: byId(roots, "nvme-eui.0025385b71b0a4c2-part2"),
     wwn: "eui.0025385b71b0a4c2-part2",
   });
+});
+
+test("disks: of a partition, of devices made of devices, of file systems", () => {
+  const slaves = ["sda1", "nvme0n1"];
+  const md = { place: "virtual/block/md0", dev: "9:0", slaves };
+  const onMd = { place: "virtual/block/dm-0", dev: "253:0", slaves: ["md0", "gone"] };
+  const round = { place: "virtual/block/dm-9", dev: "253:9", slaves: ["dm-9"] };
+  const { tree, roots } = makeHost({
+    devices: [SATA, SATA_PART, NVME, VIRTIO, LOOP, md, onMd, round],
+    mounts: [
+      "23 22 0:42 / /srv rw - btrfs /dev/sda1 rw",
+      "24 22 0:43 / /tmp rw - tmpfs tmpfs rw",
+      "25 22 0:44 / /mnt rw - nfs4 server:/export rw",
+      "26 22 0:45 / /vol rw - btrfs /dev/mapper/vol rw",
+      "27 22 0:46 / /old rw - btrfs /dev/unplugged rw",
+    ].join("\n"),
+  });
+  link(join(roots.dev, "mapper/vol"), join(roots.dev, "dm-0"));
+  for (const [deviceNumber, disks] of [
+    ["8:0", ["sda"]],
+    ["8:1", ["sda"]],
+    ["259:0", ["nvme0n1"]],
+    ["254:0", ["vda"]],
+    ["7:0", ["loop0"]],
+    ["9:0", ["nvme0n1", "sda"]],
+    ["253:0", ["gone", "nvme0n1", "sda"]],
+    ["253:9", ["dm-9"]],
+    ["0:42", ["sda"]],
+    ["0:45", ["gone", "nvme0n1", "sda"]],
+    ["0:43", ["0:43"]],
+    ["0:44", ["0:44"]],
+    ["0:46", ["0:46"]],
+    ["0:99", ["0:99"]],
+  ] as const) {
+    expect([deviceNumber, tree.disksUnder(deviceNumber).sort()]).toEqual([
+      deviceNumber,
+      [...disks],
+    ]);
+  }
 });
 
 test("identity: virtio, mapped, loop: what each has", () => {

@@ -19,7 +19,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { processAlarms } from "../../../src/appliance/state/alarms.ts";
-import type { StateChange, StoredArray, StoredDrive } from "../../../src/appliance/state/state.ts";
+import type {
+  StateChange,
+  StoredArray,
+  StoredDrive,
+  StoredSchedule,
+} from "../../../src/appliance/state/state.ts";
 import { State } from "../../../src/appliance/state/state.ts";
 import { SqliteStateFile, type StateFile } from "../../../src/appliance/state/state-file.ts";
 import type { StateFileError } from "../../../src/appliance/state/state-rows.ts";
@@ -83,6 +88,15 @@ const ARRAY: StoredArray = {
   seen: null,
 };
 const SPARE = { drive: "d1", arrays: [UUID], failure: null, readAt: "2026-01-01T00:00:00.000Z" };
+const SCHEDULE: StoredSchedule = {
+  ...{ arrayUuid: UUID, cron: "0 1 * * *", timezone: "UTC", windowMinutes: 360, maxAgeDays: 30 },
+  ...{ mode: "check", limitBytesPerSecond: null },
+  memory: {
+    ...{ accountedMs: 1_000, pass: { jobId: 1, state: "paused" }, passedMs: null, isOwed: true },
+    makeUp: { opensMs: 5, closesMs: 6 },
+    last: { jobId: 1, endedAt: "2026-01-01T00:00:00.000Z", result: "clean", error: null },
+  },
+};
 const ANSWER = { fingerprint: "f", status: 202, location: "/x", contentType: null, body: "{}" };
 
 function drive(name: string): StoredDrive {
@@ -103,6 +117,7 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-array", array: ARRAY },
     { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
     { kind: "put-spare", spare: SPARE },
+    { kind: "put-schedule", schedule: SCHEDULE },
     { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
   ];
   expect(await store.commit(...changes)).toEqual(ok(null));
@@ -111,8 +126,8 @@ async function fill(store: StateStore): Promise<void> {
 }
 
 function contentOf({ state }: StateStore): unknown {
-  const { drives, arrays, exports, spares, jobs, events, answers } = state;
-  const kept = [drives, arrays, exports, spares, jobs, answers].map((map) => [...map]);
+  const { drives, arrays, exports, spares, schedules, jobs, events, answers } = state;
+  const kept = [drives, arrays, exports, spares, schedules, jobs, answers].map((rows) => [...rows]);
   return [...kept, events];
 }
 
@@ -172,7 +187,7 @@ test("state.db: ids: never reused, after a stop, a crash, and with old rows prun
   const before = open(folder);
   expect(before.firstJobId).toBe(1);
   for (const id of [1, 2, 1_500]) before.putJob({ ...JOB, id });
-  expect([...before.state.jobs.keys()]).toEqual([1_500]);
+  expect([...before.state.jobs.keys()]).toEqual([1, 2, 1_500]);
   expect([addEvent(before), addEvent(before)]).toEqual([1, 2]);
   before.close();
   const after = open(folder);
@@ -184,6 +199,23 @@ test("state.db: ids: never reused, after a stop, a crash, and with old rows prun
   expect(crashed.firstJobId).toBeGreaterThan(1_501);
   after.close();
   crashed.close();
+});
+
+test("jobs: a thousand are kept, whatever ids a crash has left out between them", async () => {
+  const folder = newFolder();
+  const store = open(folder);
+  const ids = [7, ...Array.from({ length: 1_000 }, (_, index) => 50_000 + index)];
+  const changes = ids.map((id): StateChange => ({ kind: "put-job", job: { ...JOB, id } }));
+  await store.commit(...changes.slice(0, -1));
+  const first = [...store.state.jobs.keys()].slice(0, 2);
+  expect([first, store.state.jobs.size]).toEqual([[7, 50_000], 1_000]);
+  await store.commit(changes.at(-1)!);
+  const kept = [...store.state.jobs.keys()];
+  expect([kept[0], kept.length]).toEqual([50_000, 1_000]);
+  store.close();
+  const after = open(folder);
+  expect([...after.state.jobs.keys()]).toEqual(kept);
+  after.close();
 });
 
 test("events: those that are no longer in memory: read from the file", async () => {
@@ -341,6 +373,29 @@ test("state.db: of version 1: its drives and exports are taken over", () => {
   expect(store.state.events).toMatchObject([{ id: 1, array: "tank", arrayUuid: null }]);
   expect([store.firstJobId, store.takeEventId()]).toEqual([42, 2]);
   store.close();
+});
+
+test("state.db: of before there were schedules: taken as it is, and takes one", async () => {
+  const folder = newFolder();
+  const first = open(folder);
+  await fill(first);
+  first.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("DROP TABLE schedules");
+  raw.close();
+  const store = open(folder);
+  expect(store.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  expect([store.state.exports.size, store.state.schedules.size]).toEqual([1, 0]);
+  const change = { kind: "put-schedule", schedule: SCHEDULE } as const;
+  expect(await store.commit(change)).toEqual(ok(null));
+  store.close();
+  const after = open(folder);
+  expect([...after.state.schedules.values()]).toEqual([SCHEDULE]);
+  expect(await after.commit({ kind: "delete-schedule", arrayUuid: UUID })).toEqual(ok(null));
+  after.close();
+  const last = open(folder);
+  expect(last.state.schedules.size).toBe(0);
+  last.close();
 });
 
 test("state.db: deleted, or its folder, while it is open: made anew with all that was known", async () => {
