@@ -30,6 +30,7 @@ import { addJobRoutes } from "./routes/jobs.ts";
 import { addMemberRoutes } from "./routes/members.ts";
 import { addScheduleRoutes } from "./routes/schedules.ts";
 import { addScrubRoutes } from "./routes/scrub.ts";
+import { addSpareRoutes } from "./routes/spares.ts";
 import { addSystemRoutes } from "./routes/system.ts";
 
 export interface ApiOptions {
@@ -93,6 +94,7 @@ export function createApp(options: ApiOptions): ApiApp {
   addArrayRoutes(app, appliance);
   addMemberRoutes(app, appliance);
   addScrubRoutes(app, appliance);
+  addSpareRoutes(app, appliance);
   addScheduleRoutes(app, appliance);
   addExportRoutes(app, appliance);
   addJobRoutes(app, appliance);

@@ -2,7 +2,9 @@
  * The Prometheus text (exposition format 0.0.4) from statuses: names and shapes after
  * node_exporter's `node_md_*`, sizes in bytes.
  */
+
 import { LAST_RESULTS, type ScheduleView } from "../appliance/schedules/schedule-view.ts";
+import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import {
@@ -17,6 +19,7 @@ export interface MetricsInput {
   readonly version: string;
   readonly arrays: readonly ArrayStatus[];
   readonly exports: readonly ExportView[];
+  readonly spares: readonly SpareView[];
   readonly schedules: readonly ScheduleView[];
   readonly nbd: NbdStats;
   readonly recording: RecordingHealth;
@@ -34,7 +37,7 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, schedules, nbd, recording } = input;
+  const { version, arrays, exports, spares, schedules, nbd, recording } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -44,6 +47,12 @@ export function renderMetrics(input: MetricsInput): string {
     gauge("parityd_build_info", "The version that runs.", [[{ version }, 1]]),
     gauge("parityd_array_state", "1 for the state that the array is in.", arrayStates(arrays)),
     gauge("parityd_array_members", "Members by state.", memberStates(arrays)),
+    gauge(
+      "parityd_array_spares",
+      "Spares that could take a role now, shared ones counted for each array.",
+      perArray((array) => array.spares.length + (array.sharedSpares?.length ?? 0)),
+    ),
+    gauge("parityd_spares", "Shared spares by state.", spareStates(spares)),
     gauge(
       "parityd_array_degraded",
       "Missing members.",
@@ -156,6 +165,12 @@ function memberStates(arrays: readonly ArrayStatus[]): Sample[] {
       return [{ array: array.name, state }, members + spares];
     }),
   );
+}
+
+function spareStates(spares: readonly SpareView[]): Sample[] {
+  return SPARE_STATES.map((state): Sample => {
+    return [{ state }, spares.filter((spare) => spare.state === state).length];
+  });
 }
 
 function perMember(

@@ -9,6 +9,7 @@ import {
   PASS_STATES,
   type ScheduleView,
 } from "../appliance/schedules/schedule-view.ts";
+import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import {
   ARRAY_STATES,
   type ArrayStatus,
@@ -62,6 +63,7 @@ export const eventsQuery = z.strictObject({
   limit: z.coerce.number("must be a number").int().min(1).max(1_000).default(1_000),
 });
 
+export const driveParams = z.object({ drive: nameSchema });
 export const nameParams = z.object({ name: nameSchema });
 export const arrayParams = z.object({ name: arrayReferenceSchema });
 export const scheduleParams = z.object({ array: arrayReferenceSchema });
@@ -193,6 +195,16 @@ export const putExportBody = z.strictObject({
   readOnly: z.boolean().default(false),
 });
 
+export const putSpareBody = z.strictObject({
+  arrays: z
+    .array(arrayReferenceSchema)
+    .min(1, "name at least one array, or leave it out for all")
+    .max(256)
+    .optional()
+    .openapi({ description: "The arrays that may take it; absent: all, also those to come" }),
+  allocate,
+});
+
 export const faultBody = z
   .strictObject({
     drive: nameSchema,
@@ -281,7 +293,12 @@ export const arraySchema = z.object({
     .nullable()
     .openapi({ description: "What a start of it takes; null: it runs" }),
   members: z.array(memberSchema),
-  spares: z.array(z.string()),
+  spares: z.array(z.string()).openapi({ description: "Its own" }),
+  sharedSpares: z
+    .array(z.string())
+    .readonly()
+    .exactOptional()
+    .openapi({ description: "Shared ones that could take a role in it" }),
   sync: z.object({
     action: z.enum(["idle", "resync", "rebuild", "check", "repair"]),
     doneBytes: bytes,
@@ -340,6 +357,18 @@ export const exportSchema = z.object({
   uris: z.array(z.string()),
   connections: count,
 });
+
+export const spareSchema = z.object({
+  drive: z.string(),
+  arrays: z.array(z.string()).nullable().openapi({ description: "Null: all arrays" }),
+  fits: z
+    .array(z.string())
+    .openapi({ description: "Those of them that run and that it is large enough for" }),
+  state: z.enum(SPARE_STATES),
+  sizeBytes: bytes,
+  readAt: z.string().nullable().openapi({ description: "Read from end to end, in a scrub" }),
+  detail: z.string().exactOptional(),
+}) satisfies z.ZodType<SpareView>;
 
 export const scheduleSchema = z.object({
   array: z.string().openapi({ description: "The name of its array" }),

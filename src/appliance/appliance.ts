@@ -31,6 +31,9 @@ import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ScheduleBook } from "./schedules/schedule-book.ts";
 import { Scheduler } from "./schedules/scheduler.ts";
+import { SharedSpares } from "./spares/shared-spares.ts";
+import { SpareKeeper } from "./spares/spare-keeper.ts";
+import { SpareReader } from "./spares/spare-reader.ts";
 import type { Alarms } from "./state/alarms.ts";
 import { ArrayBook } from "./state/array-book.ts";
 import { CallOrder } from "./state/call-order.ts";
@@ -73,6 +76,7 @@ export class Appliance {
   readonly drives: DriveKeeper;
   readonly arrays: ArrayBook;
   readonly exports: ExportBook;
+  readonly spares: SharedSpares;
   readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
   private readonly client: ReactorClient;
@@ -80,6 +84,8 @@ export class Appliance {
   private readonly log: Log;
   private readonly calls: CallOrder;
   private readonly standing: ArrayStanding;
+  private readonly spareKeeper: SpareKeeper;
+  private readonly spareReader: SpareReader;
   private readonly scheduler: Scheduler;
   private readonly toObserve = new Set<string>();
   /** How long arrays wait for their drives; null: nobody has said yet. */
@@ -102,8 +108,9 @@ export class Appliance {
     this.arrays = new ArrayBook({ store, client, log, isClaimed });
     this.calls = new CallOrder(this.arrays);
     this.exports = new ExportBook({ store, client, arrays: this.arrays, calls: this.calls, log });
-    const onAttached = async ({ superblock }: DriveStatus): Promise<void> => {
+    const onAttached = async ({ name, superblock }: DriveStatus): Promise<void> => {
       if (superblock !== undefined) await this.arrays.learn(superblock);
+      this.spareKeeper.driveChanged(name);
     };
     const onReturned = (): void => {
       if (this.lackingMs !== null) this.startLackingAfter(this.lackingMs);
@@ -113,6 +120,18 @@ export class Appliance {
       ...{ client, store, drives: this.drives, arrays: this.arrays, exports: this.exports, log },
       ...{ calls: this.calls, newUuid: parts.newUuid, isStarting: () => this.phase === "starting" },
     });
+    const { drives, arrays, calls, events } = this;
+    const onChanged = (drive: string): Promise<void> => {
+      this.spareKeeper.driveChanged(drive);
+      return this.spareKeeper.look();
+    };
+    this.spares = new SharedSpares({ client, store, drives, arrays, calls, onChanged });
+    const { spares, jobs } = this;
+    this.spareKeeper = new SpareKeeper({
+      ...{ client, store, drives, arrays, calls, spares, events, jobs, alarms, log },
+    });
+    const keeper = this.spareKeeper;
+    this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
     const scene = {
       ...{ arrays: this.arrays, drives: this.drives, jobs: this.jobs, alarms },
       listArrays: () => this.listArrays(),
@@ -153,6 +172,7 @@ export class Appliance {
     this.arrays.forgetUnfinished();
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
+    this.spareKeeper.start();
     if (this.phase === "ready") this.scheduler.begin();
   }
 
@@ -197,6 +217,8 @@ export class Appliance {
   async shutdown(): Promise<void> {
     this.phase = "stopping";
     this.drives.stop();
+    this.spareKeeper.stop();
+    this.spareReader.stop();
     await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
@@ -225,19 +247,25 @@ export class Appliance {
   }
 
   async removeDrive(name: string, force: boolean): Answer<null> {
-    return this.drives.remove(name, force);
+    const removed = await this.drives.remove(name, force);
+    if (!removed.ok) return removed;
+    this.spares.forget(name);
+    this.spareKeeper.driveChanged(name);
+    return removed;
   }
 
   /** A drive of a deleted array says so, and a missing one where it belongs. */
   private driveView(drive: DriveStatus): DriveStatus {
     const uuid =
       drive.superblock?.arrayUuid ?? this.store.state.drives.get(drive.name)?.arrayUuid ?? null;
-    if (uuid === null) return drive;
+    if (uuid === null) return this.spares.driveView(drive);
     const label = this.arrays.labelOf(uuid);
     if (drive.state === "missing") {
       return { ...drive, detail: `of array ${label}: ${drive.detail ?? "not there"}` };
     }
-    if (!this.arrays.isDeleted(uuid) || drive.superblock === undefined) return drive;
+    if (!this.arrays.isDeleted(uuid) || drive.superblock === undefined) {
+      return this.spares.driveView(drive);
+    }
     const { member: _member, ...rest } = drive;
     const detail =
       `of the deleted array ${label} (${uuid}): start that to have it back, or say force where ` +
@@ -249,7 +277,8 @@ export class Appliance {
 
   /** `allocate`: its files get all their space first. */
   createArray(request: CreateRequest, options = { allocate: false }): Answer<ArrayStatus> {
-    return this.standing.create(request, options);
+    const drives = [...request.drives, ...request.spares];
+    return this.spares.using(drives, () => this.standing.create(request, options));
   }
 
   /** What `createArray` would answer, without doing it. */
@@ -263,7 +292,7 @@ export class Appliance {
     if (!listed.ok) return listed;
     const here = listed.value
       .filter(({ uuid, state }) => state !== "inactive" || !this.arrays.isDeleted(uuid))
-      .map((status) => this.withHolder(status));
+      .map((status) => this.arrayView(status));
     const absent = this.arrays.absent(new Set(listed.value.map(({ uuid }) => uuid)));
     return ok([...here, ...absent].sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
@@ -272,7 +301,7 @@ export class Appliance {
     const uuid = this.arrays.resolve(reference);
     if (!uuid.ok) return uuid;
     const found = await this.client.call({ kind: "get-array", array: uuid.value });
-    if (found.ok) return ok(this.withHolder(found.value));
+    if (found.ok) return ok(this.arrayView(found.value));
     if (found.error.kind !== "not-found") return found;
     const absent = this.arrays.absent(new Set()).find((array) => array.uuid === uuid.value);
     return absent === undefined ? found : ok(absent);
@@ -308,6 +337,17 @@ export class Appliance {
     request: CommandMap["add-member"]["request"],
     { allocate }: { allocate: boolean } = { allocate: false },
   ): Promise<CommandResult<"add-member">> {
+    const added = await this.spares.using([request.drive], () =>
+      this.addUnshared(request, allocate),
+    );
+    this.spareKeeper.lookSoon();
+    return added;
+  }
+
+  private async addUnshared(
+    request: CommandMap["add-member"]["request"],
+    allocate: boolean,
+  ): Promise<CommandResult<"add-member">> {
     const looked = await this.drives.readContents([request.drive]);
     if (!looked.ok) return looked;
     if (allocate) {
@@ -323,8 +363,16 @@ export class Appliance {
 
   async startScrub(request: CommandMap["start-scrub"]["request"]): Answer<JobStatus> {
     const job = await this.arrayCommand<"start-scrub">({ kind: "start-scrub", ...request });
-    if (job.ok) this.jobs.record(job.value);
+    if (!job.ok) return job;
+    this.jobs.record(job.value);
+    void this.readSpares(job.value, request.limitBytesPerSecond);
     return job;
+  }
+
+  /** Beside a scrub that has begun, or goes on. */
+  private async readSpares(job: JobStatus, limitBytesPerSecond: number | null): Promise<void> {
+    const array = await this.getArray(job.arrayUuid);
+    if (array.ok) this.spareReader.begin(array.value, job, limitBytesPerSecond);
   }
 
   async pauseScrub(array: string): Answer<JobStatus> {
@@ -337,7 +385,10 @@ export class Appliance {
   async arrayCommand<K extends CommandKind>(command: ArrayCommandOf<K>): Promise<CommandResult<K>> {
     const uuid = this.arrays.resolve(command.array);
     if (!uuid.ok) return uuid as CommandResult<K>;
-    return this.client.call<K>({ ...command, array: uuid.value });
+    const answer = await this.client.call<K>({ ...command, array: uuid.value });
+    // A spare that was taken away is no event.
+    if (command.kind === "remove-member") this.spareKeeper.lookSoon();
+    return answer;
   }
 
   nbdStats(): Promise<CommandResult<"nbd-stats">> {
@@ -361,6 +412,7 @@ export class Appliance {
     this.events.append(event);
     this.scheduler.lookSoon();
     if (event.kind === "array.fenced") void this.askWho(event);
+    this.spareKeeper.onEvent(event);
     if (event.arrayUuid === null) return;
     if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());
     this.toObserve.add(event.arrayUuid);
@@ -378,7 +430,9 @@ export class Appliance {
     this.events.append({ ...event, message });
   }
 
-  private withHolder(status: ArrayStatus): ArrayStatus {
+  /** With what the reactor does not know: the host that holds it, spares that are shared. */
+  private arrayView(known: ArrayStatus): ArrayStatus {
+    const status = { ...known, sharedSpares: this.spareKeeper.usableFor(known.uuid) };
     const holder = this.holders.get(status.uuid);
     if (status.state !== "fenced" || holder === undefined || status.reason === null) return status;
     return { ...status, reason: withHolder(status.reason, holder) };

@@ -187,17 +187,22 @@ export class DriveKeeper {
 
   /** Looks what drives hold now: somebody may have put something there since they were opened. */
   async readContents(names: readonly string[]): Answer<null> {
-    const { opener, client } = this.parts;
+    const { client } = this.parts;
     const results = await Promise.all(
       names.map(async (name): Answer<null> => {
-        const drive = this.opened.get(name);
-        if (drive === undefined) return ok(null);
-        const content = await opener.content(drive.fd);
+        if (!this.opened.has(name)) return ok(null);
+        const content = await this.contentOf(name);
         if (!content.ok) return content;
         return client.call({ kind: "note-content", name, signature: content.value });
       }),
     );
     return results.find(({ ok: isOk }) => !isOk) ?? ok(null);
+  }
+
+  /** What a drive that is attached holds, as a noun; null: nothing, or it is not attached. */
+  async contentOf(name: string): Answer<string | null> {
+    const drive = this.opened.get(name);
+    return drive === undefined ? ok(null) : this.parts.opener.content(drive.fd);
   }
 
   /** Why not all of these files can have all of their space together, or null. */

@@ -11,6 +11,7 @@ import type { Result } from "../base/result.ts";
 import type {
   ArrayStatus,
   ConsistencyPolicy,
+  DriveFit,
   DriveStatus,
   ExportStatus,
   FaultSpec,
@@ -150,13 +151,29 @@ export interface CommandMap {
     value: ArrayStatus;
   };
   "add-member": {
-    request: { array: string; drive: string; force: boolean };
+    request: {
+      array: string;
+      drive: string;
+      force: boolean;
+      /** Only where a role is free, at the end too: it does not become a spare. */
+      isForRole?: boolean;
+    };
     value: { role: "rebuild"; job: JobStatus } | { role: "spare"; array: ArrayStatus };
   };
   /** Whether `add-member` would take it, without doing it. */
   "check-member": {
     request: { array: string; drive: string; force: boolean };
     value: null;
+  };
+  /** Which of the arrays that run it is large enough for. */
+  "fit-drive": { request: { drive: string }; value: readonly DriveFit[] };
+  /**
+   * Reads a part of a spare, or of a drive that no array holds, for nothing but to know whether it
+   * can be read. Not null: why it cannot. A spare of an array leaves it then.
+   */
+  "read-drive": {
+    request: { drive: string; offset: number; bytes: number };
+    value: { failure: string | null };
   };
   "fail-member": { request: { array: string; drive: string }; value: ArrayStatus };
   "remove-member": { request: { array: string; drive: string }; value: null };
@@ -250,6 +267,7 @@ export type EventKind =
   | "array.read-only"
   | "array.fenced"
   | "spare.failed"
+  | "spare.taken"
   | "spares.missing"
   | "resync.started"
   | "resync.finished"

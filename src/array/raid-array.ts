@@ -185,8 +185,8 @@ export class RaidArray implements MemberVerdicts {
     assert(cause !== "", "a failure has a cause");
   }
 
-  /** The superblock of this spare cannot be written. */
-  private spareFailed(drive: Drive, cause: string): void {
+  /** Its superblock cannot be written, or what is on it cannot be read: it is no spare any more. */
+  spareFailed(drive: Drive, cause: string): void {
     const { core } = this;
     for (const effect of core.roster.applyToSpare(drive, { kind: "failed", cause })) {
       if (effect.kind === "tell-failed") {

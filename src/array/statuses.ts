@@ -96,6 +96,14 @@ export interface DriveStatus {
   readonly detail?: string;
 }
 
+/** How large a drive would have to be for an array. */
+export interface DriveFit {
+  /** Its UUID. */
+  readonly array: string;
+  /** What its members need at least; null: the drive has that. */
+  readonly neededBytes: number | null;
+}
+
 // Arrays ----------------------------------------------------------------------------------------
 
 export type ConsistencyPolicy = "resync" | "bitmap" | "ppl";
@@ -185,7 +193,10 @@ export interface ArrayStatus {
   /** What a start of it takes; null: it runs. */
   readonly startNeeds: "nothing" | "force" | "drives" | "fewer-drives" | null;
   readonly members: readonly MemberStatus[];
+  /** Its own. */
   readonly spares: readonly string[];
+  /** Drives that arrays share and that could take a role here. Absent: nobody has looked. */
+  readonly sharedSpares?: readonly string[];
   readonly sync: SyncStatus;
   readonly mismatchBytes: number;
   readonly lostBytes: number;

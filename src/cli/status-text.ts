@@ -4,6 +4,7 @@
  */
 
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
+import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
@@ -110,7 +111,12 @@ export function findingsOf(array: ArrayStatus, drives: readonly DriveStatus[] = 
 }
 
 function lossFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
-  const findings = [lostFinding(array), memberFinding(array, drives), mismatchFinding(array)];
+  const findings = [
+    lostFinding(array),
+    memberFinding(array, drives),
+    mismatchFinding(array),
+    ...leftBehind(array, drives),
+  ];
   return findings.filter((finding) => finding !== null);
 }
 
@@ -189,6 +195,37 @@ function mismatchFinding(array: ArrayStatus): Finding | null {
     status: `the last scrub found ${formatBytes(array.mismatchBytes)} whose parity does not match.`,
     action: `check the data; to make parity match it: parityd scrub start ${name} --mode repair`,
   };
+}
+
+/** Drives that failed here, and whose place another one has taken, or nobody needs any more. */
+function leftBehind({ name, uuid }: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
+  return drives
+    .filter(
+      ({ state, member, superblock }) =>
+        state === "faulty" && member === undefined && superblock?.arrayUuid === uuid,
+    )
+    .map((drive) => ({
+      status: `drive ${drive.name} failed and has no role any more: ${drive.detail ?? "no reason"}.`,
+      action: `let go of it: parityd member remove ${name} ${drive.name}`,
+    }));
+}
+
+/** The shared spares; of each that no array could take, what to do. */
+export function renderSpares(spares: readonly SpareView[]): string[] {
+  const lines = spares.map(({ drive, arrays, fits, state }) => {
+    const fitting = fits.length === 0 ? "" : `; large enough for ${fits.join(", ")}`;
+    return `  spare: ${drive} (shared, for ${forWhom(arrays)}) is ${state}${fitting}`;
+  });
+  for (const { drive, state, detail } of spares) {
+    if (state === "ready" || state === "seating") continue;
+    const withdraw = `parityd spare remove ${drive}`;
+    const first = state === "missing" ? "connect it, or " : "";
+    lines.push(
+      ` status: no array can take the shared spare ${drive}: ${detail ?? state}.`,
+      ` action: ${first}share it no more: ${withdraw}`,
+    );
+  }
+  return lines.map(printable);
 }
 
 /** Why what happens is not written down, with the way out. */

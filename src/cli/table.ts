@@ -14,6 +14,7 @@ import { memberCommands } from "./verbs/member.ts";
 import { scheduleCommands } from "./verbs/schedule.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
 import { configCommand, serveCommand } from "./verbs/serve.ts";
+import { spareCommands } from "./verbs/spare.ts";
 import { statusCommand } from "./verbs/status.ts";
 
 const versionCommand: CommandSpec = {
@@ -33,6 +34,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...driveCommands,
   ...arrayCommands,
   ...memberCommands,
+  ...spareCommands,
   ...exportCommands,
   ...scrubCommands,
   ...scheduleCommands,

@@ -9,6 +9,7 @@
  */
 
 import type { ScheduleView } from "../../src/appliance/schedules/schedule-view.ts";
+import type { SpareView } from "../../src/appliance/spares/shared-spares.ts";
 import type { ExportView } from "../../src/appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus } from "../../src/array/protocol.ts";
 
@@ -34,6 +35,7 @@ export interface Found {
   readonly exports: readonly ExportView[];
   readonly schedules: readonly ScheduleView[];
   readonly drives: readonly DriveStatus[];
+  readonly spares: readonly SpareView[];
 }
 
 export const arraySubject = (uuid: string): string => `array:${uuid}`;
@@ -41,6 +43,7 @@ export const labelSubject = (label: string): string => `label:${label}`;
 export const exportSubject = (name: string): string => `export:${name}`;
 export const scheduleSubject = (uuid: string): string => `schedule:${uuid}`;
 export const driveSubject = (name: string): string => `drive:${name}`;
+export const spareSubject = (drive: string): string => `spare:${drive}`;
 
 export class Ledger {
   readonly arrays = new Map<string, LedgerArray>();
@@ -48,6 +51,8 @@ export class Ledger {
   /** The cron expression of each, by the UUID of its array. */
   readonly schedules = new Map<string, string>();
   readonly drives = new Set<string>();
+  /** Drives that were shared, and that no array was seen to have since. */
+  readonly spares = new Set<string>();
   private readonly blurred = new Set<string>();
   private readonly open = new Set<Entry>();
   private isAllBlurred = false;
@@ -123,8 +128,9 @@ export class Ledger {
   }
 
   /** Compares with what the daemon says, with nothing under way; what differs, in sentences. */
-  audit({ arrays, exports, schedules, drives }: Found): string[] {
+  audit({ arrays, exports, schedules, drives, spares }: Found): string[] {
     const faults: string[] = [];
+    this.auditSpares({ arrays, drives, spares }, faults);
     this.auditArrays(arrays, faults);
     this.auditExports(exports, faults);
     this.auditSchedules(schedules, faults);
@@ -145,6 +151,36 @@ export class Ledger {
     this.blurred.clear();
     this.isAllBlurred = false;
     return faults;
+  }
+
+  /** A drive that is shared is in that place alone; one that is not any more is in another. */
+  private auditSpares(
+    { arrays, drives, spares }: Pick<Found, "arrays" | "drives" | "spares">,
+    faults: string[],
+  ): void {
+    const placed = new Set(
+      arrays.flatMap((array) => [
+        ...array.members.flatMap(({ drive }) => drive ?? []),
+        ...array.spares,
+      ]),
+    );
+    const listed = new Map(spares.map((spare) => [spare.drive, spare]));
+    for (const { drive, state } of spares) {
+      if (state === "ready" && placed.has(drive)) faults.push(`${drive} is a spare in two places`);
+      // Of one that is missing its superblock would tell that an array has it: where that could not
+      // be recorded before the end of the daemon, nothing else does.
+      if (state === "missing") continue;
+      if (!this.spares.has(drive) && !this.isBlurred(spareSubject(drive))) {
+        faults.push(`drive ${drive} is shared, and nobody has said so`);
+      }
+    }
+    for (const drive of this.spares) {
+      if (listed.has(drive) || this.isBlurred(spareSubject(drive))) continue;
+      const status = drives.find(({ name }) => name === drive);
+      if (status?.state === "available") faults.push(`drive ${drive} is shared no more`);
+    }
+    this.spares.clear();
+    for (const { drive } of spares) this.spares.add(drive);
   }
 
   private auditArrays(arrays: readonly ArrayStatus[], faults: string[]): void {

@@ -85,6 +85,17 @@ function followStatus(run: LifeRun): void {
   }
 }
 
+/**
+ * While the daemon lives on: drives that failed and have no role any more are let go of as `status`
+ * says. After a restart nobody knows that they had failed.
+ */
+export function letGoOfFailed(run: LifeRun): void {
+  const { stdout } = run.process.cli("status");
+  for (const [, text] of stdout.matchAll(/ action: let go of it: (parityd .*)/g)) {
+    follow(run, { text: text!, isConditional: false });
+  }
+}
+
 /** Runs an action line as it is printed. */
 function follow(run: LifeRun, { text, isConditional }: Action): void {
   for (const command of text.split(" && ")) {
@@ -94,6 +105,8 @@ function follow(run: LifeRun, { text, isConditional }: Action): void {
       run.onForced(uuid);
     }
     const outcome = run.process.cli(line);
+    const withdrawn = /^spare remove (\S+)/.exec(line)?.[1];
+    if (withdrawn !== undefined) run.ledger.spares.delete(withdrawn);
     run.note(`action: ${command}: ${outcome.exitCode} ${outcome.stderr}`);
     run.bump(`action: ${line.split(" ").slice(0, 2).join(" ")}`);
     // Which of two copies is the member, nobody here can tell.

@@ -15,10 +15,10 @@ import { ArrayTruth } from "./array-truth.ts";
 import { arraySubject, exportSubject, Ledger } from "./ledger.ts";
 import { LifeClient } from "./life-client.ts";
 import type { LifeCounts } from "./life-counts.ts";
-import { endLife } from "./life-end.ts";
+import { endLife, letGoOfFailed } from "./life-end.ts";
 import { betweenLives, strike } from "./life-faults.ts";
 import { type ApiAnswer, LifeProcess } from "./life-process.ts";
-import { adding, creation, exporting, issue, LABELS, operate } from "./operators.ts";
+import { adding, creation, exporting, issue, LABELS, operate, sharing } from "./operators.ts";
 import { type Disk, SimHost } from "./sim-host.ts";
 import { SimStateFile } from "./sim-state-file.ts";
 
@@ -59,6 +59,7 @@ export class LifeRun {
   private suspicions: { readonly truth: ArrayTruth; readonly message: string }[] = [];
   private wallAheadMs = 0;
   private nextStamp = 1;
+  private seenEventId = 0;
   readonly diary: string[] = [];
 
   constructor(seed: number, counts: LifeCounts) {
@@ -231,6 +232,10 @@ export class LifeRun {
     const consistencyPolicy = (["ppl", "bitmap", "resync"] as const)[nextBelow(random, 3)]!;
     const [name] = LABELS;
     this.await(issue(this, creation(this, { name, drives: names.slice(0, 3), consistencyPolicy })));
+    const [, , , fourth] = names;
+    if (fourth !== undefined && nextBelow(random, 2) === 0) {
+      this.await(issue(this, sharing(this, fourth)));
+    }
     this.await(issue(this, exporting(this, "x", name)));
     this.audit();
   }
@@ -249,7 +254,9 @@ export class LifeRun {
       this.process.world.simulation.runFor(forMs);
       this.check();
       this.observe();
-      if (this.ledger.isQuiet && nextBelow(random, 3) === 0) this.audit();
+      if (!this.ledger.isQuiet || nextBelow(random, 3) > 0) continue;
+      this.audit();
+      letGoOfFailed(this);
     }
   }
 
@@ -467,6 +474,7 @@ export class LifeRun {
     const exports = process.ask("GET", "/v1/exports");
     const schedules = process.ask("GET", "/v1/schedules");
     const drives = process.ask("GET", "/v1/drives");
+    const spares = process.ask("GET", "/v1/spares");
     if (!ledger.isQuiet) return;
     if (arrays.status !== 200) this.fail(`GET /v1/arrays: ${JSON.stringify(arrays)}`);
     const found = {
@@ -476,9 +484,14 @@ export class LifeRun {
     for (const status of found.arrays as ArrayStatus[]) {
       if (!this.truths.has(status.uuid) && status.sizeBytes > 0) this.addTruth(status, null);
     }
-    const [fault] = ledger.audit(found);
+    const [fault] = ledger.audit({ ...found, spares: spares.body });
     if (fault !== undefined) this.fail(`audit: ${fault}`);
     this.bump("check: audit");
+    const { events } = process.appliance;
+    for (const { kind } of events.since(this.seenEventId, 1_000)) {
+      if (kind === "spare.taken") this.bump("check: a shared spare was taken");
+    }
+    this.seenEventId = events.lastId;
   }
 
   /** Lets commands come to their ends. */

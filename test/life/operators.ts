@@ -15,6 +15,7 @@ import {
   type Ledger,
   labelSubject,
   scheduleSubject,
+  spareSubject,
 } from "./ledger.ts";
 import type { ApiAnswer, LifeProcess } from "./life-process.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -75,6 +76,9 @@ const DRAWS: readonly Draw[] = [
   addMember,
   addMember,
   removeMember,
+  putSpare,
+  putSpare,
+  deleteSpare,
   addDrive,
   addDrive,
   addDrive,
@@ -203,15 +207,23 @@ export function creation(
 function deleteArray(ground: OperatorGround): Command {
   const reference = anArray(ground);
   const { random, ledger } = ground;
-  const query = `?zeroSuperblocks=${chance(random, 3)}&force=${chance(random, 2)}`;
+  const isZeroed = chance(random, 3);
+  const query = `?zeroSuperblocks=${isZeroed}&force=${chance(random, 2)}`;
   const uuid = ledger.resolve(reference);
   const exports = [...ledger.exports].filter(([, entry]) => entry.uuid === uuid);
+  // A shared spare that it has taken since the last audit may be nobody's then.
+  const spares = isZeroed ? [...ledger.spares].map(spareSubject) : [];
   return {
     kind: "delete array",
     method: "DELETE",
     path: `/v1/arrays/${reference}${query}`,
-    subjects: [...subjectsOf(ground, reference), ...exports.map(([name]) => exportSubject(name))],
+    subjects: [
+      ...subjectsOf(ground, reference),
+      ...exports.map(([name]) => exportSubject(name)),
+      ...spares,
+    ],
     onDone: () => {
+      ledger.blur(spares);
       if (uuid !== null) ledger.give(uuid);
       // It was learned since the last audit: whose exports went with it, nobody has seen.
       else {
@@ -407,6 +419,44 @@ function removeMember(ground: OperatorGround): Command {
   };
 }
 
+function putSpare(ground: OperatorGround): Command {
+  return sharing(ground, aDrive(ground));
+}
+
+export function sharing(ground: OperatorGround, drive: string): Command {
+  const { random, ledger } = ground;
+  const arrays = chance(random, 3) ? [anArray(ground), anArray(ground)] : undefined;
+  const uuids = arrays?.map((reference) => ledger.resolve(reference) ?? reference);
+  return {
+    kind: "put spare",
+    method: "PUT",
+    path: `/v1/spares/${drive}`,
+    body: { ...(arrays === undefined ? {} : { arrays }), allocate: chance(random, 2) },
+    subjects: [spareSubject(drive), driveSubject(drive)],
+    onDone: ({ body }, violate) => {
+      if (body.drive !== drive) violate(`${drive} is shared, and called ${body.drive}`);
+      if ((body.arrays === null) !== (uuids === undefined)) {
+        violate(`${drive} is shared for ${arrays}, and listed for ${body.arrays}`);
+      }
+      ledger.spares.add(drive);
+    },
+  };
+}
+
+function deleteSpare(ground: OperatorGround): Command {
+  const { random, ledger } = ground;
+  const drive = pick(random, [...ledger.spares]) ?? aDrive(ground);
+  return {
+    kind: "delete spare",
+    method: "DELETE",
+    path: `/v1/spares/${drive}`,
+    subjects: [spareSubject(drive)],
+    onDone: () => {
+      ledger.spares.delete(drive);
+    },
+  };
+}
+
 function addDrive(ground: OperatorGround): Command {
   const { random, host } = ground;
   const disk = pick(
@@ -438,9 +488,10 @@ function removeDrive(ground: OperatorGround): Command {
     kind: "remove drive",
     method: "DELETE",
     path: `/v1/drives/${name}?force=${chance(ground.random, 12)}`,
-    subjects: [driveSubject(name)],
+    subjects: [driveSubject(name), spareSubject(name)],
     onDone: () => {
       ground.ledger.drives.delete(name);
+      ground.ledger.spares.delete(name);
     },
   };
 }
@@ -470,8 +521,8 @@ function cancelScrub(ground: OperatorGround): Command {
 }
 
 const LOOKS = [
-  ...["/v1/arrays", "/v1/drives", "/v1/exports", "/v1/jobs", "/v1/schedules", "/metrics"],
-  "/-/healthy",
+  ...["/v1/arrays", "/v1/drives", "/v1/exports", "/v1/jobs", "/v1/spares", "/v1/schedules"],
+  ...["/metrics", "/-/healthy"],
 ];
 
 function look({ random }: OperatorGround): Command {

@@ -76,6 +76,8 @@ export interface Disk {
   manner: Manner;
   /** Of the world that runs; null: none has asked for it since it was plugged in. */
   device: SimDevice | null;
+  /** What a look at its content finds, beside what arrays have written: somebody's, as a noun. */
+  holds: string | null;
   /** While there is no device. */
   content: DeviceImage | Media;
 }
@@ -112,12 +114,15 @@ export class SimHost {
 
   /** A new disk of zeros, plugged in. */
   addDisk(
-    options: { fileSystem?: FileSystem | undefined; tellsId?: boolean; spindle?: string } = {},
+    options: {
+      fileSystem?: FileSystem | undefined;
+      tellsId?: boolean;
+      sizeBytes?: number;
+      spindle?: string;
+    } = {},
   ): Disk {
-    return this.add({
-      ...options,
-      content: (id) => blankImage({ name: id, sizeBytes: DRIVE_BYTES }),
-    });
+    const { sizeBytes = DRIVE_BYTES } = options;
+    return this.add({ ...options, content: (id) => blankImage({ name: id, sizeBytes }) });
   }
 
   /** Another disk with the same bytes on it, as `dd` makes one. */
@@ -158,7 +163,7 @@ export class SimHost {
         device: null,
         path: "",
       },
-      ...{ isFenced: false, isAllocated: false },
+      ...{ isFenced: false, isAllocated: false, holds: null },
       spindle: options.spindle ?? fileSystem?.folder ?? id,
       byId: fileSystem === null && tellsId ? `/dev/disk/by-id/wwn-0x${number}` : null,
       content: options.content(id),
@@ -223,8 +228,9 @@ export class SimHost {
   }
 
   memberOn(disk: Disk): FoundMember | null {
-    const bytes = readImage(this.imageOf(disk), SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
-    const decoded = decodeSuperblock(bytes, { deviceBytes: DRIVE_BYTES });
+    const image = this.imageOf(disk);
+    const bytes = readImage(image, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+    const decoded = decodeSuperblock(bytes, { deviceBytes: image.sizeBytes });
     if (!decoded.ok) return null;
     return foundMember(decoded.value);
   }
@@ -401,11 +407,12 @@ export class SimHost {
         const disk = this.at(call.path);
         if (disk === null || call.inUse.includes(identityOf(disk))) return ok(null);
         const member = this.memberOn(disk);
-        const device = { ...identity(disk), path: call.path, sizeBytes: DRIVE_BYTES, member };
+        const { sizeBytes } = disk.device ?? disk.content;
+        const device = { ...identity(disk), path: call.path, sizeBytes, member };
         return ok({ identity: identityOf(disk), device });
       }
       case "content":
-        return ok(null);
+        return ok(machine.fds.get(call.fd)?.disk.holds ?? null);
       case "room":
         return ok(null);
       case "reservation":
@@ -449,7 +456,7 @@ export class SimHost {
       readsZeros: false,
       canPunchHoles: isFile,
       ...(isFile ? { allocatedBytes: disk.isAllocated ? device.sizeBytes : 0 } : {}),
-      signature: null,
+      signature: disk.holds,
       deviceUuid: this.memberOn(disk)?.deviceUuid ?? null,
       identity: identity(disk),
       disks: [disk.spindle],

@@ -100,9 +100,26 @@ export class Story {
     return this.must("GET", `/v1/drives/${name}`) as DriveStatus;
   }
 
-  restart(how: "SIGTERM" | "SIGKILL", meanwhile: () => void = () => {}): void {
+  /** Another disk, which the daemon is told about. */
+  addDrive(options: Parameters<SimHost["addDisk"]>[0] = {}): string {
+    const disk = this.host.addDisk(options);
+    this.disks.push(disk);
+    const name = `d${this.disks.length}`;
+    this.must("POST", "/v1/drives", { name, path: disk.path });
+    return name;
+  }
+
+  /** Kinds of events since the first, of those that are asked for. */
+  events(...kinds: readonly string[]): string[] {
+    const { process } = this;
+    const events = process.appliance.events.since(0, 10_000);
+    return events.map(({ kind }) => kind as string).filter((kind) => kinds.includes(kind));
+  }
+
+  restart(how: "SIGTERM" | "SIGKILL" | "power cut", meanwhile: () => void = () => {}): void {
     if (how === "SIGTERM") expect(this.process.stop()).toBe(true);
-    else this.process.kill();
+    else if (how === "SIGKILL") this.process.kill();
+    else this.process.cutPower("random");
     meanwhile();
     this.process = this.start();
     this.run(OPENED_MS);

@@ -13,6 +13,7 @@ import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
+import { SPARE_MUTATIONS } from "./spare-mutations.ts";
 
 export interface Mutation {
   readonly name: string;
@@ -1092,6 +1093,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...SPARE_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,
 ];

@@ -25,6 +25,8 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!arrays.ok) return problemResponse(arrays.error);
     const exports = await appliance.exports.list();
     if (!exports.ok) return problemResponse(exports.error);
+    const spares = await appliance.spares.list();
+    if (!spares.ok) return problemResponse(spares.error);
     const schedules = await appliance.schedules.list();
     if (!schedules.ok) return problemResponse(schedules.error);
     const nbd = await appliance.nbdStats();
@@ -33,6 +35,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       version: VERSION,
       arrays: arrays.value,
       exports: exports.value,
+      spares: spares.value,
       schedules: schedules.value,
       nbd: nbd.value,
       recording: appliance.recording,

@@ -56,6 +56,10 @@ export class ArrayBook {
     return this.store.state.arrays.get(uuid);
   }
 
+  isKnown(uuid: string): boolean {
+    return this.get(uuid)?.standing === "known";
+  }
+
   isDeleted(uuid: string): boolean {
     return this.get(uuid)?.standing === "deleted";
   }

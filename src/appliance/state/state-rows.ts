@@ -1,8 +1,8 @@
 /**
  * The rows of state.db: its schema, how rows become changes and changes rows.
  *
- *   drives, arrays, exports, schedules,      key, facts (JSON, checked when it is read)
- *   jobs, answers
+ *   drives, arrays, exports, spares,         key, facts (JSON, checked when it is read)
+ *   schedules, jobs, answers
  *   events                                   id, kind, severity, array, array_uuid, drive, job, ...
  *   counters                                 last_event_id, last_job_id: reserved, never reused
  */
@@ -25,12 +25,16 @@ import {
  * that does not know it leaves it alone.
  */
 export const SCHEMA_VERSION = 2;
-const TABLES = ["drives", "arrays", "exports", "schedules", "jobs", "answers"] as const;
+const TABLES = [
+  ...(["drives", "arrays", "exports", "spares", "schedules"] as const),
+  ...(["jobs", "answers"] as const),
+] as const;
 type Table = (typeof TABLES)[number];
 const KEY_COLUMN: Readonly<Record<Table, string>> = {
   drives: "name",
   arrays: "uuid",
   exports: "name",
+  spares: "drive",
   schedules: "uuid",
   jobs: "id",
   answers: "key",
@@ -40,6 +44,7 @@ export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS drives (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS arrays (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS exports (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS spares (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS schedules (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
@@ -166,6 +171,8 @@ function changeOf(
       return { kind: "put-array", array: ROW_SCHEMAS.arrays.parse(parsed.data) };
     case "exports":
       return { kind: "put-export", entry: ROW_SCHEMAS.exports.parse(parsed.data) };
+    case "spares":
+      return { kind: "put-spare", spare: ROW_SCHEMAS.spares.parse(parsed.data) };
     case "schedules":
       return { kind: "put-schedule", schedule: ROW_SCHEMAS.schedules.parse(parsed.data) };
     case "jobs":
@@ -230,6 +237,12 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "delete-export":
       database.query("DELETE FROM exports WHERE name = ?").run(change.name);
+      return;
+    case "put-spare":
+      putRow(database, "spares", change.spare.drive, change.spare);
+      return;
+    case "delete-spare":
+      database.query("DELETE FROM spares WHERE drive = ?").run(change.drive);
       return;
     case "put-schedule":
       putRow(database, "schedules", change.schedule.arrayUuid, change.schedule);

@@ -7,6 +7,7 @@
  * | drives    | name | what to open at start, and by what the disk is known again         |
  * | arrays    | UUID | the label here, how it stands, settings, what was last seen of it  |
  * | exports   | name | which array (by UUID) is offered                                   |
+ * | spares    | drive| which arrays share it as a spare, and what was met about it        |
  * | schedules | UUID | when its array is scrubbed, and how far that has got               |
  * | jobs      | id   | the job's last known status                                        |
  * | events    | id   | what happened; the latest are in memory, all of them in the file   |
@@ -50,6 +51,17 @@ const storedExportSchema = z.object({
 });
 export type StoredExport = z.output<typeof storedExportSchema>;
 
+const storedSpareSchema = z.object({
+  drive: z.string(),
+  /** UUIDs of the arrays that it is for; null: all. */
+  arrays: z.array(z.string()).nullable(),
+  /** Why it is not taken any more; null: nothing is known against it. */
+  failure: z.string().nullable().default(null),
+  /** When all of it was read the last time. */
+  readAt: z.string().nullable().default(null),
+});
+export type StoredSpare = z.output<typeof storedSpareSchema>;
+
 const arraySettingsSchema = z.object({
   syncSpeedMin: count.optional(),
   syncSpeedMax: count.optional(),
@@ -75,6 +87,8 @@ const storedArraySchema = z.object({
    */
   standing: z.enum(["creating", "known", "deleted"]),
   settings: arraySettingsSchema.default({}),
+  /** A spare was there for it when it was last seen to run. */
+  hasSpare: z.boolean().optional(),
   /** What was last seen of it; null: nothing yet. */
   seen: z
     .object({
@@ -170,6 +184,8 @@ export type StateChange =
   | { readonly kind: "forget-array"; readonly uuid: string }
   | { readonly kind: "put-export"; readonly entry: StoredExport }
   | { readonly kind: "delete-export"; readonly name: string }
+  | { readonly kind: "put-spare"; readonly spare: StoredSpare }
+  | { readonly kind: "delete-spare"; readonly drive: string }
   | { readonly kind: "put-schedule"; readonly schedule: StoredSchedule }
   | { readonly kind: "delete-schedule"; readonly arrayUuid: string }
   | { readonly kind: "put-job"; readonly job: JobStatus }
@@ -188,6 +204,7 @@ export const ROW_SCHEMAS = {
   drives: storedDriveSchema,
   arrays: storedArraySchema,
   exports: storedExportSchema,
+  spares: storedSpareSchema,
   schedules: storedScheduleSchema,
   jobs: jobStatusSchema,
   answers: storedAnswerSchema,
@@ -197,6 +214,8 @@ export class State {
   readonly drives = new Map<string, StoredDrive>();
   readonly arrays = new Map<string, StoredArray>();
   readonly exports = new Map<string, StoredExport>();
+  /** By drive. */
+  readonly spares = new Map<string, StoredSpare>();
   /** By the UUID of the array. */
   readonly schedules = new Map<string, StoredSchedule>();
   readonly jobs = new Map<number, JobStatus>();
@@ -225,6 +244,12 @@ export class State {
         return;
       case "delete-export":
         this.exports.delete(change.name);
+        return;
+      case "put-spare":
+        this.spares.set(change.spare.drive, change.spare);
+        return;
+      case "delete-spare":
+        this.spares.delete(change.drive);
         return;
       case "put-schedule":
         this.schedules.set(change.schedule.arrayUuid, change.schedule);
@@ -257,6 +282,7 @@ export class State {
     for (const drive of this.drives.values()) yield { kind: "put-drive", drive };
     for (const array of this.arrays.values()) yield { kind: "put-array", array };
     for (const entry of this.exports.values()) yield { kind: "put-export", entry };
+    for (const spare of this.spares.values()) yield { kind: "put-spare", spare };
     for (const schedule of this.schedules.values()) yield { kind: "put-schedule", schedule };
     for (const job of this.jobs.values()) yield { kind: "put-job", job };
     for (const event of this.events) yield { kind: "add-event", event };

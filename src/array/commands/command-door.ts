@@ -33,6 +33,7 @@ const READERS: ReadonlySet<ArrayCommand["kind"]> = new Set([
   "list-jobs",
   "get-job",
   "list-faults",
+  "fit-drive",
 ] as const);
 
 export class CommandDoor implements BreakListener {
@@ -173,6 +174,8 @@ function driveNamesOf(command: ArrayCommand): readonly string[] {
     case "check-member":
     case "fail-member":
     case "remove-member":
+    case "fit-drive":
+    case "read-drive":
       return [command.drive];
     default:
       return [];

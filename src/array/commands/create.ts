@@ -207,7 +207,10 @@ function measure(request: CreateArrayRequest, all: readonly Drive[]): Result<Cho
   const sizeSectors = roundDown(used, chunkSectors);
   const small = spares.find((spare) => layouts.get(spare)!.dataSizeSectors < sizeSectors);
   if (small !== undefined) {
-    const detail = `spare ${small.name} is smaller than the members`;
+    const room = layouts.get(small)!.dataSizeSectors * SECTOR_BYTES;
+    const detail =
+      `spare ${small.name} is smaller than the members: it has room for ${room} bytes of data, and ` +
+      `they hold ${sizeSectors * SECTOR_BYTES}. Take a larger drive, or a smaller size`;
     return err(commandError("invalid", "drive-too-small", detail));
   }
   assert(sizeSectors > 0 && sizeSectors <= smallest, "each member has room for some chunks");

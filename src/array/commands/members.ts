@@ -9,6 +9,7 @@ import type { CommandError, CommandMap } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
+import type { ArrayCore } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { canRebuildPartially, staleObstacle } from "../start/stale-drive.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
@@ -36,12 +37,12 @@ export async function addMember(
   registry: Registry,
   record: ArrayRecord,
   drive: Drive,
-  { force }: { force: boolean },
+  wanted: { force: boolean; isForRole: boolean },
 ): Promise<Result<CommandMap["add-member"]["value"], CommandError>> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const before = registry.recordOf(drive);
-  const joined = await joinArray(registry, record, array, drive, force);
+  const joined = await joinArray(registry, record, array, drive, wanted);
   // It may have been the last of another array.
   if (before !== null) registry.dropIfEmpty(before);
   if (!joined.ok) return joined;
@@ -78,13 +79,15 @@ async function joinArray(
   record: ArrayRecord,
   array: RaidArray,
   drive: Drive,
-  force: boolean,
+  { force, isForRole }: { force: boolean; isForRole: boolean },
 ): Promise<Result<"spare" | "rebuild", CommandError>> {
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
-  await stopScrubFor(array);
   const { core, seating, synchronizer } = array;
   const { roster } = core;
+  // Before anything is written to it: what is not needed stays as it is.
+  if (isForRole && (roster.freeRole < 0 || roster.arriving !== null)) return err(noFreeRole(core));
+  await stopScrubFor(array);
   const isPartial = canRebuildPartially(array, drive);
   assert(!isPartial || drive.superblock !== null, "who lacks a part was a member");
   const superblock = isPartial ? ok(drive.superblock!) : seating.superblockFor(drive);
@@ -113,6 +116,7 @@ async function joinArray(
   const role = roster.freeRole;
   const fenced = fenceObstacle(core);
   if (fenced !== null) return err(fenced);
+  if (role < 0 && isForRole) return err(noFreeRole(core));
   if (role < 0) {
     if (!(await seating.addSpare(drive, superblock.value))) return failed;
     return ok("spare");
@@ -122,6 +126,11 @@ async function joinArray(
   const seat = { isPartial: isStillPartial };
   if (!(await seating.seat(drive, role, superblock.value, seat))) return failed;
   return ok("rebuild");
+}
+
+function noFreeRole({ name }: ArrayCore): CommandError {
+  const detail = `array ${name} has no free role any more: the drive is not needed there`;
+  return commandError("conflict", "no-free-role", detail);
 }
 
 function checkNewMember(
@@ -150,10 +159,11 @@ function checkNewMember(
     return commandError("conflict", "drive-in-use", detail);
   }
   const { state, detail: why } = driveStatus(registry, drive);
-  const isOwnStale = state === "stale" && registry.recordOf(drive) === record;
+  const isOwn = registry.recordOf(drive) === record;
+  const isOwnStale = isOwn && (state === "stale" || drive.isLetGo);
   if (state === "available" || isOwnFaulty || force) return null;
   if (isOwnStale) return staleObstacle(record, array, drive);
-  const isOwnFailed = state === "faulty" && registry.recordOf(drive) === record;
+  const isOwnFailed = state === "faulty" && isOwn;
   if (isOwnFailed) return null;
   const detail = `drive ${drive.name} is ${state}${why === undefined ? "" : ` (${why})`}`;
   return commandError("conflict", "drive-has-data", `${detail}: add it with force to use it`);
@@ -230,7 +240,12 @@ export async function failMember(
   return ok(arrayStatus(registry, record));
 }
 
+/**
+ * Lets go of a drive: a member, a spare, or one that has no seat any more, because it failed or was
+ * away and another one has its role. Its superblock stays, and it comes back when it is added.
+ */
 export async function removeMember(
+  registry: Registry,
   record: ArrayRecord,
   drive: Drive,
 ): Promise<Result<null, CommandError>> {
@@ -238,7 +253,9 @@ export async function removeMember(
   if (array === null) return err(notRunning(record));
   const { roster, dismissed } = array.core;
   // Also one that is just being seated.
-  if (![...roster.drives()].includes(drive)) {
+  const hasSeat = [...roster.drives()].includes(drive);
+  const wasOurs = registry.recordOf(drive) === record && registry.holderOf(drive) === null;
+  if (!hasSeat && !wasOurs) {
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;
     return err(commandError("not-found", "not-a-member", detail));
   }
@@ -246,7 +263,8 @@ export async function removeMember(
   if (obstacle !== null) return err(obstacle);
   assert(drive.superblock !== null, "who belongs to an array carries a superblock");
   dismissed.add(drive.superblock.deviceUuid);
-  await array.seating.remove(drive, "removed by request");
+  if (hasSeat) await array.seating.remove(drive, "removed by request");
+  drive.letGo();
   return ok(null);
 }
 

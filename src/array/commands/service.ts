@@ -25,6 +25,7 @@ import { FaultBook } from "./faults.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
 import { writeName } from "./rename.ts";
+import { fitDrive, readDrive } from "./spare-drives.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
 type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], CommandError>>;
@@ -99,16 +100,21 @@ export class ArrayService {
         }),
       "add-member": (command) =>
         this.leases.withDrive(command, (record, drive) =>
-          addMember(registry, record, drive, { force: command.force }),
+          addMember(registry, record, drive, {
+            force: command.force,
+            isForRole: command.isForRole === true,
+          }),
         ),
       "check-member": (command) =>
         this.leases.withDrive(command, async (record, drive) =>
           checkMember(registry, record, drive, { force: command.force }),
         ),
+      "fit-drive": async ({ drive }) => fitDrive(registry, drive),
+      "read-drive": (command) => readDrive(registry, command),
       "fail-member": (command) =>
         this.leases.withDrive(command, (record, drive) => failMember(registry, record, drive)),
       "remove-member": (command) =>
-        this.leases.withDrive(command, (record, drive) => removeMember(record, drive)),
+        this.leases.withDrive(command, (record, drive) => removeMember(registry, record, drive)),
       "start-scrub": (command) => this.startScrub(command),
       "pause-scrub": (command) =>
         this.leases.withRunning(command, (_, running) => this.pause(running)),

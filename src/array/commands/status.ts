@@ -69,6 +69,10 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
     const detail = "it carries the superblock of an array that was deleted here";
     return { ...common, state: "foreign", detail };
   }
+  if (drive.isLetGo) {
+    const detail = `array ${record.name} has let go of it: add it there again, or say force where you use it`;
+    return { ...common, state: "foreign", detail };
+  }
   return { ...common, ...idleStatus(registry, record, drive, probe.superblock) };
 }
 

@@ -62,6 +62,7 @@ export class Drive {
   private failureCause = "";
   private badBlockLog = new BadBlockLog();
   private isMarkedOurs = false;
+  private isReleased = false;
   private repairedBytes = 0;
   private lateReads = 0;
   private notedErrors = 0;
@@ -174,6 +175,7 @@ export class Drive {
   fail(cause: string, context: Pick<ReactorContext, "timers" | "clock">): void {
     assert(cause !== "", "a failure has a cause");
     this.failureCause = cause;
+    this.isReleased = false;
     if (!this.isShut) this.refuseAll();
     this.giveUp(context);
   }
@@ -195,6 +197,19 @@ export class Drive {
 
   forgetFailure(): void {
     this.failureCause = "";
+    this.isReleased = false;
+  }
+
+  /** Somebody took it out of its array: it is no concern of that any more, faulty or not. */
+  letGo(): void {
+    assert(this.superblock !== null, "who is let go of was of an array");
+    this.failureCause = "";
+    this.isReleased = true;
+  }
+
+  /** It carries the superblock of an array that has let go of it. */
+  get isLetGo(): boolean {
+    return this.isReleased && this.superblock !== null;
   }
 
   /** Its superblock says this, or will with the next update. */

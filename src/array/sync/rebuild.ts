@@ -64,9 +64,6 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
   run.finish(job, job.wish === "cancel" ? "cancelled" : "failed", reason);
   const text = `the rebuild of drive ${drive.name} was aborted: ${reason}`;
   core.emit("rebuild.aborted", "critical", text, { drive, job: job.id });
-  if (roster.spares.length === 0 && !core.isFailed) {
-    core.emit("spares.missing", "warning", "no spare is left to rebuild onto");
-  }
 }
 
 function assertFilled({ core }: SyncRun): void {

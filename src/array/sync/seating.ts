@@ -16,7 +16,7 @@ import { errnoName } from "../../base/errno.ts";
 import { fillRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
-import { layOutForJoining } from "../../md/join-layout.ts";
+import { type JoinLayout, layOutForJoining } from "../../md/join-layout.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
 import { decodeUuid } from "../../md/uuid.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
@@ -180,15 +180,10 @@ export class Seating {
   superblockFor(drive: Drive): Result<Superblock, string> {
     const { core, policy } = this;
     const { identity } = core;
-    const { sizeBytes: deviceBytes, logicalBlockBytes } = drive.info;
-    const layout = layOutForJoining({
-      ...{ deviceBytes, logicalBlockBytes, array: identity },
-      models: this.modelsFor(drive),
-      wanted: policy.wanted,
-    });
+    const layout = this.layoutFor(drive);
     if (!layout.ok) {
       return err(
-        `drive ${drive.name} has ${deviceBytes} bytes; a member of array ${core.name} needs at ` +
+        `drive ${drive.name} has ${drive.info.sizeBytes} bytes; a member of array ${core.name} needs at ` +
           `least ${layout.error}: take a larger drive`,
       );
     }
@@ -212,6 +207,21 @@ export class Seating {
     assert(hasRoomForData(drive, superblock), "a drive is laid out within its size");
     const obstacle = policy.seatObstacle(superblock);
     return obstacle === null ? ok(superblock) : err(`drive ${drive.name}: ${obstacle}`);
+  }
+
+  /** How many bytes a drive would have to have at least to be a member; null: it has them. */
+  bytesLacking(drive: Drive): number | null {
+    const layout = this.layoutFor(drive);
+    return layout.ok ? null : layout.error;
+  }
+
+  private layoutFor(drive: Drive): Result<JoinLayout, number> {
+    const { sizeBytes: deviceBytes, logicalBlockBytes } = drive.info;
+    return layOutForJoining({
+      ...{ deviceBytes, logicalBlockBytes, array: this.core.identity },
+      models: this.modelsFor(drive),
+      wanted: this.policy.wanted,
+    });
   }
 
   /** Its own layout, where it was of this array; then those of the members, most headroom first. */

@@ -1,5 +1,7 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
+
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
+import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
@@ -12,6 +14,7 @@ import {
   renderArray,
   renderLostDrives,
   renderRecording,
+  renderSpares,
 } from "../status-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
@@ -36,12 +39,13 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const client = new DaemonClient(host, invocation);
   const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
   const drives = arrays.ok ? await client.get<DriveStatus[]>("/v1/drives") : arrays;
-  const health = drives.ok
+  const spares = drives.ok ? await client.get<SpareView[]>("/v1/spares") : drives;
+  const health = spares.ok
     ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
-    : drives;
+    : spares;
   const schedules = health.ok ? await client.get<ScheduleView[]>("/v1/schedules") : health;
-  if (!arrays.ok || !drives.ok || !health.ok || !schedules.ok) {
-    const failed = [arrays, drives, health, schedules].find((answer) => !answer.ok);
+  if (!arrays.ok || !drives.ok || !spares.ok || !health.ok || !schedules.ok) {
+    const failed = [arrays, drives, spares, health, schedules].find((answer) => !answer.ok);
     const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
@@ -58,6 +62,7 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const judged = name === undefined ? drives.value.value : [];
   show(invocation, host, {
     ...{ wanted, drives: drives.value.value, judged, recording },
+    spares: name === undefined ? spares.value.value : [],
     schedules: schedules.value.value,
   });
   if (!isCheck) return Exit.ok;
@@ -70,22 +75,28 @@ function show(
   known: {
     readonly wanted: readonly ArrayStatus[];
     readonly drives: readonly DriveStatus[];
+    readonly spares: readonly SpareView[];
     readonly judged: readonly DriveStatus[];
     readonly recording: RecordingHealth;
     readonly schedules: readonly ScheduleView[];
   },
 ): void {
-  const { drives, recording, schedules } = known;
+  const { drives, spares, recording, schedules } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
   const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
   if (invocation.isSet("json")) {
-    const document = { schema: "parityd.status/1", arrays: shown, drives, recording, schedules };
+    const document = {
+      ...{ schema: "parityd.status/1", arrays: shown, drives, spares, recording, schedules },
+    };
     host.print(JSON.stringify(document));
     return;
   }
   const blocks = shown.map((array) => renderArray(array, drives, schedules).join("\n"));
   const notWritten = renderRecording(recording);
   if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
+  const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";
+  const told = isOnlyUnhealthy ? spares.filter((spare) => !isUsable(spare)) : spares;
+  if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
   const lost = renderLostDrives(known.judged);
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) host.print(blocks.join("\n\n"));

@@ -87,6 +87,7 @@ const ARRAY: StoredArray = {
   settings: { readDeadlineMs: 5 },
   seen: null,
 };
+const SPARE = { drive: "d1", arrays: [UUID], failure: null, readAt: "2026-01-01T00:00:00.000Z" };
 const SCHEDULE: StoredSchedule = {
   ...{ arrayUuid: UUID, cron: "0 1 * * *", timezone: "UTC", windowMinutes: 360, maxAgeDays: 30 },
   ...{ mode: "check", limitBytesPerSecond: null },
@@ -115,6 +116,7 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-drive", drive: drive("d1") },
     { kind: "put-array", array: ARRAY },
     { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
+    { kind: "put-spare", spare: SPARE },
     { kind: "put-schedule", schedule: SCHEDULE },
     { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
   ];
@@ -124,8 +126,8 @@ async function fill(store: StateStore): Promise<void> {
 }
 
 function contentOf({ state }: StateStore): unknown {
-  const { drives, arrays, exports, schedules, jobs, events, answers } = state;
-  const kept = [drives, arrays, exports, schedules, jobs, answers].map((rows) => [...rows]);
+  const { drives, arrays, exports, spares, schedules, jobs, events, answers } = state;
+  const kept = [drives, arrays, exports, spares, schedules, jobs, answers].map((rows) => [...rows]);
   return [...kept, events];
 }
 
@@ -141,13 +143,31 @@ test("state.db: everything written: there after it is opened again", async () =>
   await after.commit(
     { kind: "delete-drive", name: "d0" },
     { kind: "delete-export", name: "e" },
+    { kind: "delete-spare", drive: "d1" },
     { kind: "forget-array", uuid: UUID },
   );
   after.close();
   const last = open(folder);
-  expect([last.state.drives.size, last.state.exports.size, last.state.arrays.size]).toEqual([
-    1, 0, 0,
-  ]);
+  const { drives, exports, spares, arrays } = last.state;
+  expect([drives, exports, spares, arrays].map(({ size }) => size)).toEqual([1, 0, 0, 0]);
+  last.close();
+});
+
+test("state.db: of a version without spares: all of it is read, and one can be shared", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  before.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("DROP TABLE spares");
+  raw.close();
+  const after = open(folder);
+  expect(after.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  expect([after.state.drives.size, after.state.spares.size]).toEqual([2, 0]);
+  expect(await after.commit({ kind: "put-spare", spare: SPARE })).toEqual(ok(null));
+  after.close();
+  const last = open(folder);
+  expect([...last.state.spares.values()]).toEqual([SPARE]);
   last.close();
 });
 

@@ -69,6 +69,28 @@ test("findings: a stale drive is offered for its own role alone, by force where 
   );
 });
 
+test("findings: a drive that failed and has no role: let go of, by the array that it was of", () => {
+  const known = { deviceUuid: "d", arrayName: "raid_test", role: 2, eventCount: 1 };
+  const old: DriveStatus = {
+    ...drive("old", "faulty"),
+    superblock: { ...known, arrayUuid: CLEAN.uuid },
+    detail: "superblock write: EIO",
+  };
+  expect(findingsOf(CLEAN, [old])).toEqual([
+    {
+      status: "drive old failed and has no role any more: superblock write: EIO.",
+      action: "let go of it: parityd member remove raid_test old",
+    },
+  ]);
+  // In its seat, of another array, or only stale: nothing is to be let go of.
+  const others: DriveStatus[] = [
+    { ...old, member: { array: "raid_test", role: 2 } },
+    { ...old, superblock: { ...known, arrayUuid: "another" } },
+    { ...old, state: "stale" },
+  ];
+  for (const other of others) expect(findingsOf(CLEAN, [other])).toEqual([]);
+});
+
 test("check: the worst array decides, then the drives", () => {
   const degraded = withFailedMember();
   const failed: ArrayStatus = { ...CLEAN, state: "failed", degraded: 2 };

@@ -108,7 +108,8 @@ test("scrub: start, pause, resume, stop; with --wait the outcome is the exit cod
   const daemon = await testDaemon();
   const started = await runCli("scrub start raid_test --limit 2MiB/s", { daemon });
   expect(started.stdout).toContain("check job 1 has begun");
-  expect(daemon.reactor.commands.at(-1)).toMatchObject({ limitBytesPerSecond: 2_097_152 });
+  const command = daemon.reactor.commands.find(({ kind }) => kind === "start-scrub");
+  expect(command).toMatchObject({ limitBytesPerSecond: 2_097_152 });
   expect((await runCli("scrub pause raid_test", { daemon })).stdout).toContain("paused");
   expect((await runCli("scrub resume raid_test", { daemon })).stdout).toContain("job 1");
   expect((await runCli("scrub stop raid_test", { daemon })).exitCode).toBe(0);
