@@ -187,7 +187,8 @@ export async function runPlan(
     const isDurable = await core.record(() => core.roster.dropMissingRoles());
     if (!isDurable && !core.members.isFenced) {
       await stopRunning(registry, record, array);
-      const detail = `the superblocks of array ${record.name} cannot be written; check its drives`;
+      const wayOut = core.superblocks.hasNoRoom ? "make room under its drives" : "check its drives";
+      const detail = `the superblocks of array ${record.name} cannot be written; ${wayOut}`;
       record.reason = detail;
       return err(commandError("io", "superblock-write-failed", detail));
     }
