@@ -291,7 +291,7 @@ export class RaidArray implements MemberVerdicts {
       () => false,
     );
     const goOn = (isDurable: boolean): void => {
-      if (!isDurable && !core.isFailed) {
+      if (!isDurable && !core.isFailed && !core.isStopped) {
         this.makeReadOnly("the failure of a member could not be recorded");
       }
       core.engine.endRecord();

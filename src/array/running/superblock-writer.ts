@@ -98,7 +98,7 @@ export class SuperblockWriter {
   /** As `update`; where there is no room for it, again until there is, or `mayEnd`. */
   async insist(change: () => void, mayEnd: () => boolean): Promise<boolean> {
     let isDurable = await this.update(change);
-    while (!isDurable && this.hasNoRoom && !mayEnd()) {
+    while (!isDurable && this.hasNoRoom && !this.isClosed && !mayEnd()) {
       // Polls: nothing tells that a file system has room again.
       await this.timers.sleep(RETRY_MS);
       isDurable = await this.update(() => {});
@@ -106,7 +106,7 @@ export class SuperblockWriter {
     return isDurable;
   }
 
-  /** Nothing more is written from now on by itself. */
+  /** Nothing more is written from now on, whoever still asks: the drives may be another's. */
   close(): void {
     this.isClosed = true;
     this.timers.cancel(this.retryTimer);
@@ -114,6 +114,7 @@ export class SuperblockWriter {
 
   /** Applies `change` and writes all superblocks. True when the update is durable. */
   update(change: () => void): Promise<boolean> {
+    if (this.isClosed) return Promise.resolve(false);
     const result = new Promise<boolean>((resolve) => this.queue.push({ change, resolve }));
     if (!this.isRunning) inBackground(this.run(), this.guard);
     return result;

@@ -457,6 +457,35 @@ test("rule 20: ppl: a zeroing with one parity row that has no room: the other lo
   }
 });
 
+for (const policy of POLICIES) {
+  test(`rule 20: ${policy}: stopped while a failure has no room on record: nothing comes later (seed 736193367)`, () => {
+    const world = new SimWorld({ seed: 3 });
+    for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
+    world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
+    world.settle();
+    const fault = { kind: "dead", errno: ENOSPC } as const;
+    const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES };
+    for (const name of NAMES) {
+      world.device(name).faults.plan({ fault, ...place, count: Number.POSITIVE_INFINITY });
+    }
+    world.device("a").vanish("keep");
+    void world.client().read(0, 2 * ROW_BYTES);
+    world.simulation.runFor(500);
+    expect(world.status().degraded).toBe(1);
+    world.must({ kind: "stop-array", array: ARRAY_NAME, force: true });
+    for (const name of NAMES) world.device(name).faults.quiet();
+    world.must({ kind: "detach-drive", name: "a", force: true });
+    const before = world.changesSubmitted;
+    world.simulation.runFor(5000);
+    expect(world.changesSubmitted).toBe(before);
+    const started = world.startArray({ force: true });
+    expect(started.ok).toBe(true);
+    world.simulation.runFor(5000);
+    expect(world.settle()).toMatchObject({ state: "degraded", degraded: 1 });
+    expect(world.events.some(({ kind }) => kind === "array.failed")).toBe(false);
+  });
+}
+
 for (const to of ["bitmap", "ppl"] as const) {
   test(`policy ${to}: no room for its log: refused, and writes go on as before`, () => {
     const world = new SimWorld({ seed: 1 });
