@@ -158,6 +158,11 @@ export const addMemberBody = z.strictObject({
   force: z.boolean().default(false),
 });
 
+export const replaceMemberBody = z.strictObject({
+  with: nameSchema,
+  force: z.boolean().default(false),
+});
+
 export const scrubBody = z.strictObject({
   mode: z.enum(["check", "repair"]).default("check"),
   limitBytesPerSecond: z.int().min(1).nullable().default(null),
@@ -260,6 +265,10 @@ export const memberSchema = z.object({
   drive: z.string().nullable(),
   state: z.enum(["in-sync", "rebuilding", "spare", "faulty", "missing"]),
   recoveredBytes: bytes.exactOptional(),
+  replacement: z
+    .object({ drive: z.string(), copiedBytes: bytes })
+    .exactOptional()
+    .openapi({ description: "The drive that is to replace it, and how much of it is copied" }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
   io: z.object({
@@ -300,7 +309,7 @@ export const arraySchema = z.object({
     .exactOptional()
     .openapi({ description: "Shared ones that could take a role in it" }),
   sync: z.object({
-    action: z.enum(["idle", "resync", "rebuild", "check", "repair"]),
+    action: z.enum(["idle", "resync", "rebuild", "replace", "check", "repair"]),
     doneBytes: bytes,
     totalBytes: bytes,
     rateBytesPerSecond: z.number(),
@@ -333,7 +342,7 @@ const mismatchListSchema = z.object({
 
 export const jobSchema = z.object({
   id: count,
-  kind: z.enum(["resync", "rebuild", "check", "repair"]),
+  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
   array: z.string(),
   arrayUuid: z.string(),
   state: z.enum(["running", "paused", "done", "failed", "cancelled"]),

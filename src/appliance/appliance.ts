@@ -361,6 +361,14 @@ export class Appliance {
     return added;
   }
 
+  async replaceMember(request: CommandMap["replace-member"]["request"]): Answer<JobStatus> {
+    const looked = await this.drives.readContents([request.with]);
+    if (!looked.ok) return looked;
+    const job = await this.arrayCommand<"replace-member">({ kind: "replace-member", ...request });
+    if (job.ok) this.jobs.record(job.value);
+    return job;
+  }
+
   async startScrub(request: CommandMap["start-scrub"]["request"]): Answer<JobStatus> {
     const job = await this.arrayCommand<"start-scrub">({ kind: "start-scrub", ...request });
     if (!job.ok) return job;

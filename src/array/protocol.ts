@@ -165,6 +165,11 @@ export interface CommandMap {
     request: { array: string; drive: string; force: boolean };
     value: null;
   };
+  /** The drive is to replace a member, which serves while it is copied. */
+  "replace-member": {
+    request: { array: string; drive: string; with: string; force: boolean };
+    value: JobStatus;
+  };
   /** Which of the arrays that run it is large enough for. */
   "fit-drive": { request: { drive: string }; value: readonly DriveFit[] };
   /**
@@ -275,6 +280,9 @@ export type EventKind =
   | "rebuild.progress"
   | "rebuild.finished"
   | "rebuild.aborted"
+  | "replace.started"
+  | "replace.finished"
+  | "replace.aborted"
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"

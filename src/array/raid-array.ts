@@ -12,6 +12,10 @@
  * | a drive is added           | superblocks name it with recovery_offset 0; then it rebuilds  |
  * | a rebuild comes to the end | flush, then one superblock update: that is the commit point   |
  * | the target of one fails    | it is recorded as faulty; degraded as before; the next spare  |
+ * | a member is to be replaced | superblocks name its target; writes go to both; it is copied  |
+ * | a copy comes to the end    | writes wait; flush, one update swaps the two, writes go on    |
+ * | the target of one fails    | recorded before the next acknowledgement; whole as before     |
+ * | a copied member fails      | as any; its target has the role, and what it lacks is rebuilt |
  * | another host has a drive   | nothing is submitted, recorded or answered (running/fence.ts) |
  */
 import { assert, unreachable } from "../base/assert.ts";
@@ -62,6 +66,7 @@ export class RaidArray implements MemberVerdicts {
       engineHooks: {
         onWriteWaiting: () => this.dirtyMark.writeWaiting(),
         onMemberError: (error) => this.errors.judge(error),
+        onTargetError: (error) => this.errors.judgeTarget(error),
         onFinished: (_, tag, status, address) => this.front.finished(tag, status, address),
         onRepaired: (role, bytes) => this.errors.repaired(role, bytes),
         onLost: (stripe, row, roles) => this.errors.lost(stripe, row, roles),
@@ -91,6 +96,7 @@ export class RaidArray implements MemberVerdicts {
       verdicts: this,
       requestCount: () => front.requestCount,
       commitRebuild: (role, mayEnd) => this.commitRebuild(role, mayEnd),
+      commitReplace: (role, mayEnd) => this.commitReplace(role, mayEnd),
     });
     if (plan.isReadOnly) this.makeReadOnly("it was started read-only");
   }
@@ -170,6 +176,7 @@ export class RaidArray implements MemberVerdicts {
     const role = roster.roleOf(drive);
     if (role < 0) {
       if (roster.isSpare(drive)) this.spareFailed(drive, cause);
+      else if (roster.target === drive) this.failTarget(cause);
     } else if (members.isPresent(role)) this.writeFailed(role, cause);
     else this.failMember(role, cause);
   }
@@ -179,16 +186,39 @@ export class RaidArray implements MemberVerdicts {
    * fails: who holds it now tells what they are.
    */
   failMember(role: number, cause: string): void {
-    const { members } = this.core;
-    this.change(role, { kind: "failed", cause });
-    assert(members.isFenced || !members.isPresent(role), "who failed is no member any more");
+    const { members, roster } = this.core;
+    const failed = roster.driveAt(role);
+    const isTakenOver = members.degradedCount === 0 && members.resync === null;
+    this.change(role, { kind: "failed", cause, isTakenOver });
+    const isOut = !members.isPresent(role) || members.devices[role] !== failed?.io;
+    assert(members.isFenced || isOut, "who failed is no member any more");
     assert(cause !== "", "a failure has a cause");
+  }
+
+  /** The array is as it was before the replace. */
+  failTarget(cause: string): void {
+    this.dropTarget({ kind: "target-failed", cause });
+  }
+
+  /** Somebody wants the target out. */
+  releaseTarget(): void {
+    this.dropTarget({ kind: "target-left" });
+  }
+
+  private dropTarget(event: Extract<SeatEvent<Drive>, { kind: "target-failed" | "target-left" }>) {
+    const { roster, members } = this.core;
+    const role = roster.replacingRole;
+    // Once two members are gone, or another host has them, it says nothing about a drive.
+    if (role < 0 || members.isFailed) return;
+    this.change(role, event);
+    assert(members.copy === null, "nothing is copied to who is dropped");
   }
 
   /** Its superblock cannot be written, or what is on it cannot be read: it is no spare any more. */
   spareFailed(drive: Drive, cause: string): void {
     const { core } = this;
-    for (const effect of core.roster.applyToSpare(drive, { kind: "failed", cause })) {
+    const failed = { kind: "failed", cause, isTakenOver: false } as const;
+    for (const effect of core.roster.applyToSpare(drive, failed)) {
       if (effect.kind === "tell-failed") {
         core.emit("spare.failed", "warning", `spare ${drive.name} failed: ${cause}`, { drive });
       } else this.carryOut(-1, effect);
@@ -224,6 +254,24 @@ export class RaidArray implements MemberVerdicts {
         members.remove(role);
         this.policy.memberLeft();
         return;
+      case "take-over":
+        // What is under way may be on one of the two alone.
+        core.engine.parts.memberIo.doubtAllUnderWay();
+        members.remove(role);
+        members.takeOverCopy(core.geometry.stripeCount);
+        this.policy.memberLeft();
+        this.seating.takeOver(role);
+        return;
+      case "end-copy":
+        members.endCopy();
+        this.seating.endCopy();
+        return;
+      case "swap":
+        assert(effect.drive.superblock !== null, "who was a member carries a superblock");
+        core.dismissed.add(effect.drive.superblock.deviceUuid);
+        members.swapCopy();
+        this.seating.takeOver(role);
+        return;
       case "count-in-sync":
         assert(!core.isReadOnlyStart, "a read-only start changes no member");
         members.finishRebuild(role);
@@ -248,6 +296,10 @@ export class RaidArray implements MemberVerdicts {
       case "lost-member":
         this.memberLost(role, effect);
         return;
+      case "lost-target":
+        this.synchronizer.targetLost(`drive ${effect.drive.name} is out`);
+        if (!core.isFailed) this.recordFailure();
+        return;
       default:
         unreachable(effect);
     }
@@ -259,7 +311,8 @@ export class RaidArray implements MemberVerdicts {
   ): void {
     const { core } = this;
     const { members } = core;
-    assert(!members.isPresent(role), "the engine asks nothing more of a member that is lost");
+    const isOut = members.devices[role] !== drive.io || !members.isPresent(role);
+    assert(isOut, "the engine asks nothing more of a member that is lost");
     assert(drive.failure !== "", "a lost member says why");
     const message = `drive ${drive.name} (role ${role}) failed: ${drive.failure}`;
     this.synchronizer.memberFailed(message);
@@ -282,7 +335,7 @@ export class RaidArray implements MemberVerdicts {
 
   private recordFailure(): void {
     const { core } = this;
-    assert(core.members.degradedCount > 0, "a failure that is recorded costs a member");
+    assert(!core.isReadOnlyStart, "a read-only start records nothing");
     // Order: the failure is durable in the other superblocks before any write that the member
     // missed is acknowledged.
     core.engine.beginRecord();
@@ -320,6 +373,49 @@ export class RaidArray implements MemberVerdicts {
     this.change(role, { kind: "committed" });
     assert(roster.seatOf(role).kind === "in-sync", "a rebuild that is committed has a member");
     return true;
+  }
+
+  /**
+   * The copy is complete and flushed: the target takes the place of its member with one update, in
+   * a moment in which nothing is written. "again": something has to be copied once more.
+   */
+  private async commitReplace(
+    role: number,
+    mayEnd: () => boolean,
+  ): Promise<"done" | "again" | "failed"> {
+    const { core, dirtyMark } = this;
+    const { members, roster, engine } = core;
+    const { copy } = members;
+    const isStill = (): boolean => {
+      const seat = roster.seatOf(role);
+      return seat.kind === "replacing" && seat.step !== "naming" && members.copy === copy;
+    };
+    // Order: what lies on the member alone (its log, bits) is about nothing when the target counts.
+    const isClean = await dirtyMark.pause();
+    try {
+      if (!isClean || copy === null || core.isFailed || !isStill()) return "failed";
+      if (copy.firstDoubtful >= 0) return "again";
+      if (!(await engine.flush()) || !(await this.policy.bringUpTarget())) return "failed";
+      // Order: the target says by itself that it has all of it before others say that it counts:
+      // an update cut short may leave it as it is.
+      const { stripeCount } = core.geometry;
+      const isTold = await core.superblocks.insist(() => {
+        copy.progress.durableStripe = stripeCount;
+      }, mayEnd);
+      if (!isTold || core.isFailed || !isStill() || mayEnd()) return "failed";
+      const isDurable = await core.superblocks.insist(() => {
+        const seat = roster.seatOf(role);
+        if (seat.kind !== "replacing" || seat.step !== "copying") return;
+        this.change(role, { kind: "copied" });
+      }, mayEnd);
+      // Where there was no room it stays on its way: whatever is written goes to both of them.
+      if (!isDurable || core.isFailed || !isStill()) return "failed";
+      this.change(role, { kind: "swapped" });
+      assert(roster.target === null && members.copy === null, "who was swapped is a member");
+      return "done";
+    } finally {
+      dirtyMark.resume();
+    }
   }
 
   private failArray(cause: string): void {

@@ -128,7 +128,7 @@ export type ArrayState = (typeof ARRAY_STATES)[number];
 
 export type MemberState = "in-sync" | "rebuilding" | "spare" | "faulty" | "missing";
 
-export type SyncAction = "idle" | "resync" | "rebuild" | "check" | "repair";
+export type SyncAction = "idle" | "resync" | "rebuild" | "replace" | "check" | "repair";
 
 export interface MemberErrors {
   readonly read: number;
@@ -144,6 +144,8 @@ export interface MemberStatus {
   readonly drive: string | null;
   readonly state: MemberState;
   readonly recoveredBytes?: number;
+  /** The drive that is to replace it, and how much of it has been copied. */
+  readonly replacement?: { readonly drive: string; readonly copiedBytes: number };
   readonly errors: MemberErrors;
   /** Completions by errno name or kind ("short"), as judged by the retry filter. */
   readonly errorKinds: Readonly<Record<string, number>>;
@@ -209,11 +211,12 @@ export interface ArrayStatus {
 
 // Jobs ------------------------------------------------------------------------------------------
 
-export type JobKind = "resync" | "rebuild" | "check" | "repair";
+export type JobKind = "resync" | "rebuild" | "replace" | "check" | "repair";
 export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
 /**
- * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive. A
+ * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive, of
+ * a replace the drive and the one that it replaces. A
  * scrub also has lostBytes, and lists where it found mismatches (mismatchRanges) and rows with
  * losses (lostRanges).
  */

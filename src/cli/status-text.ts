@@ -158,6 +158,13 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
       action: replaceAction(array, drives, lost.role),
     };
   }
+  const replaced = array.members.find(({ replacement }) => replacement !== undefined);
+  if (replaced?.replacement !== undefined) {
+    return {
+      status: `member ${replaced.drive ?? "?"} is being replaced by ${replaced.replacement.drive}.`,
+      action: "wait for the replace: parityd job list",
+    };
+  }
   const target = array.members.find(({ state }) => state === "rebuilding");
   if (target === undefined) return null;
   return {

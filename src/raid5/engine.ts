@@ -361,7 +361,8 @@ export class StripeEngine {
 function stripePartsOf(options: EngineOptions): StripeParts {
   const { environment, geometry, members, hooks, requestCapacity } = options;
   const memberFailed = (error: MemberError): void => hooks.onMemberError(error);
-  const memberIo = new MemberIo({ environment, members, memberFailed });
+  const targetFailed = (error: MemberError): void => hooks.onTargetError(error);
+  const memberIo = new MemberIo({ environment, members, memberFailed, targetFailed });
   const records = new FailureRecords();
   const flusher = new Flusher({ environment, members, memberIo, records });
   const requests = new RequestTable(requestCapacity + ZEROES_AT_ONCE);

@@ -5,6 +5,7 @@ import type { SharedMemory } from "../base/memory.ts";
 import type { OutcomeCode } from "../block/io-error.ts";
 import type { OutcomeRegistrar } from "../block/outcome-router.ts";
 import type { BufferPool, PoolShare } from "../block/pool.ts";
+import type { BadBlockCause } from "../md/bad-block-log.ts";
 import type { ParityKernels } from "../parity/kernels.ts";
 import type { IoTable, OpCode } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
@@ -21,6 +22,18 @@ export interface EngineEnvironment {
   readonly enginePool: BufferPool;
   readonly kernels: ParityKernels;
   readonly timers: Timers;
+}
+
+/** The rows of one member that cannot be read from it, by byte offset on its device. */
+export interface BadRows {
+  readonly isEmpty: boolean;
+  has(offset: number, bytes: number): boolean;
+  /** Whether all of them hold what belongs there, and could only not be read. */
+  isUnread(offset: number, bytes: number): boolean;
+  /** True when the rows are durably on record as bad, for this cause. */
+  enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean>;
+  /** The rows have been written durably. True when the record is gone. */
+  clear(offset: number, bytes: number): Promise<boolean>;
 }
 
 /** A member request that failed for good. */
@@ -43,6 +56,8 @@ export interface EngineHooks {
    * the MemberSet it also calls `beginRecord`, and `endRecord` once the failure is on disk.
    */
   onMemberError(error: MemberError): void;
+  /** The same for the target of a member that is copied: its copy has ended when it returns. */
+  onTargetError(error: MemberError): void;
   /**
    * Delivers a finished request: 0 or a positive errno. `address` is not 0 where the data of a read
    * lies in another run than was given, which is the client's after `handOver` (FrontCompletion).

@@ -237,15 +237,18 @@ function numberOf(page: Uint8Array): number {
 }
 
 /**
- * Whether a row may be out of sync by what every bitmap says: a kernel may believe any one of them.
+ * Whether a row may be out of sync by what every bitmap says: a kernel may believe that of any
+ * member that is in sync.
  * A sentence where a bitmap cannot be one.
  */
 export function dirtyRowsOf(view: LogView): ((row: number) => boolean) | string {
   const { freshest } = view.plan;
   const maps: { bits: Uint8Array; rowsPerBit: number }[] = [];
   for (const [role, image] of view.images.entries()) {
-    const superblock = superblockOf(view.plan, role);
-    if (image === null || superblock === null || superblock.log.kind !== "bitmap") continue;
+    const entry = view.plan.roles[role]!;
+    if (image === null || entry.state !== "in-sync") continue;
+    const { superblock } = entry;
+    if (superblock.log.kind !== "bitmap") continue;
     const from = SUPERBLOCK_OFFSET_BYTES + superblock.log.offsetSectors * SECTOR_BYTES;
     const header = new DataView(readImage(image, from, BITMAP_HEADER_BYTES).buffer);
     if (header.getUint32(0, true) !== BITMAP_MAGIC) return `${image.name}: it has no bitmap`;

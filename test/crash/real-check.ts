@@ -4,7 +4,8 @@
  *
  * | by the superblocks | what the product has to do                                            |
  * |--------------------|-----------------------------------------------------------------------|
- * | whole              | start by itself; resync or rebuild; clean, and parity holds           |
+ * | whole              | start by itself (asked, without a replacement that is listed); resync |
+ * |                    | or rebuild; clean, and parity holds                                   |
  * | degraded           | start when asked, every sector right; with a new drive whole again    |
  * | refused            | refuse; forced: right, but for rows in flight on the missing member   |
  * | too few            | refuse                                                                |
@@ -63,7 +64,10 @@ class RealCheck {
     }
     const isRunning = arrays.length === 1 && arrays[0]!.state !== "inactive";
     if (expected.kind === "whole") {
-      if (!isRunning) return `not assembled: ${arrays[0]?.reason ?? "no array"}`;
+      // One that waits for who is to replace a member does without when it is asked to.
+      const isWaiting = !isRunning && this.lacksTarget(expected.plan);
+      if (isWaiting && !world.startArray().ok) return "not started without a target";
+      if (!isRunning && !isWaiting) return `not assembled: ${arrays[0]?.reason ?? "no array"}`;
       return this.checkWhole(expected.plan);
     }
     if (!isRunning) {
@@ -80,6 +84,13 @@ class RealCheck {
     return expected.kind === "degraded"
       ? this.checkDegraded(expected.plan)
       : `assembled by itself, although ${expected.kind}`;
+  }
+
+  private lacksTarget({ freshest, roles }: AssemblyPlan): boolean {
+    return roles.some((entry, role) => {
+      const listed = freshest.devRoles.filter((each) => each === role).length;
+      return listed > 1 && entry.state === "in-sync" && entry.replacement === null;
+    });
   }
 
   private checkWhole(plan: AssemblyPlan): string | null {

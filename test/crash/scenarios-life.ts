@@ -29,6 +29,12 @@ function addNew(world: SimWorld): void {
   world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
 }
 
+function replaceWithNew(world: SimWorld, drive: string): void {
+  world.must<"replace-member">({
+    ...{ kind: "replace-member", array: ARRAY_NAME, drive, with: NEW, force: false },
+  });
+}
+
 function stop(world: SimWorld): void {
   world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
 }
@@ -36,6 +42,12 @@ function stop(world: SimWorld): void {
 /** Degraded, with a new drive at hand. */
 function rebuildBase(shape: Shape, role: number): Base {
   const base = degradedBase(shape, { role });
+  return { ...base, images: [...base.images, blankDrive(NEW, shape)] };
+}
+
+/** Whole, with a new drive at hand. */
+function replaceBase(shape: Shape): Base {
+  const base = cleanBase(shape);
   return { ...base, images: [...base.images, blankDrive(NEW, shape)] };
 }
 
@@ -278,6 +290,107 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         untilIdle(load);
         world.run(load.write(3, 3));
         world.run(load.flush());
+        rest(load);
+      },
+    },
+    {
+      name: "replace under writes",
+      base: () => replaceBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        const before = load.write((seed % 5) * 24 + 3, 8);
+        replaceWithNew(world, driveNames(four)[seed % 4]!);
+        const all = [before, load.write(30, 8), load.write(60, 3), load.write(100, 12)];
+        world.run(Promise.all(all));
+        world.run(load.flush());
+        untilIdle(load);
+        world.run(load.write(2, 3));
+        rest(load);
+      },
+    },
+    {
+      name: "a slow replace: checkpoints, and a stop in the middle",
+      base: () => replaceBase(long),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 4 * KIB);
+        replaceWithNew(world, driveNames(long)[seed % 3]!);
+        world.simulation.runFor(3000 + 700 * seed);
+        world.run(load.write(16, 4)); // Behind the cursor.
+        world.run(load.write(16 * 15, 8)); // Ahead of it.
+        rest(load);
+        world.simulation.runFor(8000);
+        stop(world);
+        world.startArray();
+        untilIdle(load);
+        rest(load);
+      },
+    },
+    {
+      name: "a replace whose target dies under writes",
+      base: () => replaceBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 8 * KIB);
+        replaceWithNew(world, driveNames(four)[seed % 4]!);
+        world.simulation.runFor(150 + 200 * (seed % 6));
+        const all = [load.write(30, 8, { fua: true }), load.write(60, 12)];
+        world.simulation.runFor(0.1 * (seed % 8));
+        world.device(NEW).vanish("random");
+        world.run(Promise.all([...all, load.write(3, 3), load.flush()]));
+        world.run(load.flush());
+        rest(load);
+      },
+    },
+    {
+      name: "a replace whose member dies under writes: the target is rebuilt",
+      base: () => replaceBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 8 * KIB);
+        const drive = driveNames(four)[seed % 4]!;
+        replaceWithNew(world, drive);
+        world.simulation.runFor(150 + 200 * (seed % 6));
+        const all = [load.write(30, 8, { fua: true }), load.write(60, 12), load.flush()];
+        world.simulation.runFor(0.1 * (seed % 8));
+        load.fact({ isHealthy: false });
+        world.device(drive).vanish("random");
+        world.run(Promise.all([...all, load.write(3, 3)]));
+        world.run(load.flush());
+        untilIdle(load);
+        world.run(load.write(80, 3, { fua: true }));
+        rest(load);
+      },
+    },
+    {
+      name: "a replace beside which another member dies",
+      base: () => replaceBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 8 * KIB);
+        replaceWithNew(world, driveNames(four)[seed % 4]!);
+        world.simulation.runFor(150 + 200 * (seed % 6));
+        const all = [load.write(30, 8, { fua: true }), load.write(60, 12)];
+        load.fact({ isHealthy: false });
+        world.device(driveNames(four)[(seed + 1) % 4]!).vanish("random");
+        world.run(Promise.all([...all, load.write(3, 3)]));
+        world.run(load.flush());
+        untilIdle(load);
+        world.run(load.write(80, 3, { fua: true }));
+        rest(load);
+      },
+    },
+    {
+      name: "another host takes the drives in a replace",
+      base: () => replaceBase(four),
+      body: (load, seed) => {
+        const { world } = load;
+        setSpeed(world, 8 * KIB);
+        replaceWithNew(world, driveNames(four)[seed % 4]!);
+        const written = load.write(30, 8);
+        world.simulation.runFor(20 + 90 * (seed % 8));
+        preempt(load, [...driveNames(four), NEW], seed);
+        world.run(Promise.all([written, load.flush()]));
         rest(load);
       },
     },

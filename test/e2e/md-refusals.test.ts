@@ -78,6 +78,21 @@ function elsewhere(offset: number, major: number): Member {
   return { bytes: [[SUPERBLOCK_OFFSET_BYTES, new Uint8Array(4096)], mdAt(offset, major)] };
 }
 
+/** Devices 3 and 4 are to replace device 1. */
+const TWO_LISTED = FULL.devRoles.with(3, 1).with(4, 1);
+
+function listed(devNumber: number, fields: Partial<Superblock> = {}): Member {
+  return { devNumber, fields: { devRoles: TWO_LISTED, ...fields } };
+}
+
+function replacement(devNumber: number): Member {
+  return listed(devNumber, { otherFeatures: Feature.replacement, recoveryOffsetSectors: 1024 });
+}
+
+function dirty(member: Member): Member {
+  return { ...member, fields: { ...member.fields, resyncOffsetSectors: 0 } };
+}
+
 function withBitmap(version: number): Member {
   const superblock = testSuperblock(0, { deviceBytes: DEVICE_BYTES, policy: "bitmap" });
   const image = newBitmap(newBitmapHeader({ superblock, chunkBytes: 64 * 1024 }), false).image();
@@ -190,12 +205,6 @@ const ARRAY_CASES: readonly Case[] = [
     says: [/is the journal device/, /Remove the journal with mdadm/],
   },
   {
-    name: "replacement",
-    members: second({ fields: { otherFeatures: Feature.replacement } }),
-    names: 1,
-    says: [/replacing a member/, /Let Linux finish that/],
-  },
-  {
     name: "clustered",
     members: all({ otherFeatures: Feature.clustered }),
     names: 0,
@@ -231,6 +240,18 @@ const ARRAY_CASES: readonly Case[] = [
     members: [{}, {}, { devNumber: 1, fields: { deviceUuid: OTHER_UUID } }, { devNumber: 2 }],
     names: 2,
     says: [/both claim to be device 1/, /Disconnect the one/],
+  },
+  {
+    name: "two replacements of one member",
+    members: [listed(0), replacement(3), listed(1), replacement(4), listed(2)],
+    names: 3,
+    says: [/both claim to be device 4/, /Disconnect the one/],
+  },
+  {
+    name: "a replacement alone, dirty",
+    members: [listed(0), replacement(3), listed(2)].map((member) => dirty(member)),
+    names: 0,
+    says: [/not stopped cleanly/, /role 1/, /start with force/],
   },
   {
     name: "another creation time",

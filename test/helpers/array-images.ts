@@ -44,8 +44,10 @@ export interface Expected {
   readonly name: string;
   readonly memberCount: number;
   readonly policy: string;
-  /** Before the kernel wrote. */
-  readonly sum: string;
+  /** Before the kernel wrote; null: some of what was under way may be there or not. */
+  readonly sum: string | null;
+  /** A check finds parity that the kernel itself has made wrong; it has repaired that. */
+  readonly hasMismatches?: boolean;
 }
 
 export class ArrayImages {
@@ -120,11 +122,11 @@ export class ArrayImages {
 /** What holds of every array that the kernel has assembled, in whatever state it was. */
 export function expectAccepted(
   report: AssembleReport,
-  { name, memberCount, policy, sum }: Expected,
+  { name, memberCount, policy, sum, hasMismatches = false }: Expected,
 ): void {
   const { sumBefore, sumInSync } = report;
-  expect([name, sumBefore, sumInSync]).toEqual([name, sum, sum]);
-  expect(report.mismatches).toBe(0);
+  if (sum !== null) expect([name, sumBefore, sumInSync]).toEqual([name, sum, sum]);
+  expect([name, report.mismatches > 0]).toEqual([name, hasMismatches]);
   expect(report.detail).toMatch(/State : (clean|active) *\n/);
   expect(report.detail).toMatch(new RegExp(`Active Devices : ${memberCount}\n`));
   expect(report.detail).toContain(`Consistency Policy : ${policy}`);

@@ -53,7 +53,8 @@ export const FOREIGN: readonly ForeignArray[] = [
   { ...PLAIN, name: "log-stale", policy: "ppl", memberCount: 4, loses: 3 },
 ];
 
-const POLICY_WORDS: Readonly<Record<ConsistencyPolicy, readonly string[]>> = {
+/** For mdadm --create. */
+export const POLICY_WORDS: Readonly<Record<ConsistencyPolicy, readonly string[]>> = {
   resync: ["--bitmap=none"],
   bitmap: ["--bitmap=internal", "--bitmap-chunk=64K"],
   ppl: ["--consistency-policy=ppl"],

@@ -33,6 +33,8 @@ export interface Damage {
   /** Where it differs. */
   readonly why?: string;
   readonly memberCount?: number;
+  /** Fields of the drives behind the members. */
+  readonly others?: readonly Partial<Superblock>[];
   /** Of members that are there at all; all where absent. */
   readonly present?: readonly number[];
   readonly fields?: Partial<Superblock>;
@@ -216,14 +218,57 @@ const ACCEPTED: readonly Damage[] = [
   },
 ];
 
-export const DAMAGES: readonly Damage[] = [...DROPPED, ...ABORTED, ...NOT_STARTED, ...ACCEPTED];
+/** Device 3 is to replace device 1. */
+const BOTH = PLAIN.devRoles.with(3, 1);
+const SWAPPED = BOTH.with(1, Role.faulty);
+
+function replacing(
+  name: string,
+  kernel: Fate,
+  target: Partial<Superblock>,
+  devRoles = BOTH,
+): Damage {
+  const others = [{ otherFeatures: Feature.replacement, ...target }];
+  return { name: `a replacement, ${name}`, kernel, ours: kernel, fields: { devRoles }, others };
+}
+
+const HALF = { recoveryOffsetSectors: 1024 };
+const FILLED = { recoveryOffsetSectors: sizeSectors };
+const ALONE = { present: [0, 2, 3] };
+
+const REPLACING: readonly Damage[] = [
+  replacing("half copied", "whole", HALF),
+  { ...replacing("half copied, dirty", "whole", HALF), each: u64(208, 0) },
+  replacing("two events behind", "whole", { ...HALF, events: events - 2 }),
+  { ...replacing("alone", "without", HALF), ...ALONE },
+  { ...replacing("alone, dirty", "refused", HALF), ...ALONE, each: u64(208, 0) },
+  replacing("both in sync", "whole", {}),
+  { ...replacing("swapped by Linux", "whole", {}, SWAPPED), ...ALONE },
+  { ...replacing("swapped by Linux, dirty", "whole", {}, SWAPPED), ...ALONE, each: u64(208, 0) },
+  {
+    ...replacing("swapped but for its own superblock", "without", FILLED, SWAPPED),
+    ...ALONE,
+    ours: "whole",
+    why: "the kernel calls it a rebuild that has nothing left to do",
+  },
+];
+
+export const DAMAGES: readonly Damage[] = [
+  ...DROPPED,
+  ...ABORTED,
+  ...NOT_STARTED,
+  ...ACCEPTED,
+  ...REPLACING,
+];
 
 /** The superblocks of the members that are there, in their order. */
 export function damagedBlocks(damage: Damage): Uint8Array[] {
-  const { memberCount = COUNT, fields = {}, one, each, present, breaksChecksum } = damage;
-  const blocks = Array.from({ length: memberCount }, (_, index) => {
+  const { memberCount = COUNT, fields = {}, others = [] } = damage;
+  const { one, each, present, breaksChecksum } = damage;
+  const blocks = Array.from({ length: memberCount + others.length }, (_, index) => {
     const plain = testSuperblock(index, { deviceBytes: DAMAGE_DEVICE_BYTES, memberCount });
-    const block = encodeSuperblock({ ...plain, ...fields });
+    const own = others[index - memberCount] ?? {};
+    const block = encodeSuperblock({ ...plain, ...fields, ...own });
     const view = new DataView(block.buffer);
     each?.(view, index);
     if (index === 1) one?.(view, index);

@@ -49,7 +49,36 @@ export interface GrowReport {
   readonly sumWritten: string;
 }
 
+/** Where a replace that Linux runs is left, on copies of the files. */
+export interface ReplaceStop {
+  /** How much of the member is copied; 100: it is over. */
+  readonly percent: number;
+  /** Stopped; or as it was while dirty, with all of its writes done. */
+  readonly ending: "stopped" | "dirty";
+  /** The copies, in the order of the task's files. */
+  readonly files: readonly string[];
+}
+
+/** An array of which Linux replaces a member. */
+export interface ReplaceTask {
+  readonly name: string;
+  /** Image files in the shared folder; the last one is the replacement. */
+  readonly files: readonly string[];
+  /** As for `CreateTask`. */
+  readonly words: readonly string[];
+  /** Index of the file that is replaced. */
+  readonly replaces: number;
+  /** The furthest last. */
+  readonly stops: readonly ReplaceStop[];
+}
+
+export interface ReplaceReport {
+  /** For each stop: sha256 of the array. */
+  readonly sums: readonly string[];
+}
+
 export interface MdPlan {
+  readonly replace?: readonly ReplaceTask[];
   readonly create?: readonly CreateTask[];
   readonly assemble?: readonly AssembleTask[];
   readonly trials?: readonly TrialTask[];
@@ -79,6 +108,7 @@ export interface MdReport {
   /** By name: how many members were missing when it started; null: it did not. */
   readonly trials: Record<string, number | null>;
   readonly grown: Record<string, GrowReport>;
+  readonly replaced: Record<string, ReplaceReport>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */

@@ -42,6 +42,7 @@ const MUST_HAPPEN = [
   "command: put schedule refused 507",
   "command: put schedule refused 422",
   "command: remove member done",
+  "command: replace member done",
   "command: remove schedule done",
   "command: rename done",
   "command: scrub and wait done",

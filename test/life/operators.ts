@@ -75,6 +75,8 @@ const DRAWS: readonly Draw[] = [
   failMember,
   addMember,
   addMember,
+  replaceMember,
+  replaceMember,
   removeMember,
   putSpare,
   putSpare,
@@ -406,6 +408,18 @@ function addMember(ground: OperatorGround): Command {
     path: `/v1/arrays/${reference}/members`,
     body: { drive, force: chance(ground.random, 4) },
     subjects: [...subjectsOf(ground, reference), driveSubject(drive)],
+  };
+}
+
+function replaceMember(ground: OperatorGround): Command {
+  const reference = anArray(ground);
+  const [member, target] = [aDrive(ground), aDrive(ground)];
+  return {
+    kind: "replace member",
+    method: "POST",
+    path: `/v1/arrays/${reference}/members/${member}/replace`,
+    body: { with: target, force: chance(ground.random, 4) },
+    subjects: [...subjectsOf(ground, reference), driveSubject(member), driveSubject(target)],
   };
 }
 

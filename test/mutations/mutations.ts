@@ -10,6 +10,7 @@ import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
+import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
@@ -1090,6 +1091,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...DRIVE_MUTATIONS,
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
+  ...REPLACE_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,
   ...SERVICE_MUTATIONS,

@@ -1,4 +1,4 @@
-/** /v1/arrays/{name}/members: add, fail and remove the drives of an array. */
+/** /v1/arrays/{name}/members: add, replace, fail and remove the drives of an array. */
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, emptyAnswer, json } from "../route.ts";
@@ -9,6 +9,7 @@ import {
   emptyBody,
   jobSchema,
   memberParams,
+  replaceMemberBody,
   waitQuery,
 } from "../schemas.ts";
 import { arrayAnswer, etag } from "./arrays.ts";
@@ -43,6 +44,31 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
       }
       const headers = { Location: `/v1/arrays/${params.name}`, ETag: etag(added.value.array) };
       return json(added.value.array, { status: 201, headers });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/members/{drive}/replace",
+      summary: "Copy a member to another drive while it serves, and swap the two",
+      params: memberParams,
+      query: waitQuery,
+      body: replaceMemberBody,
+      answers: {
+        200: { description: "?wait=: the replace that has ended", schema: jobSchema },
+        202: { description: "The replace job", schema: jobSchema },
+      },
+    },
+    async ({ params, query, body, context }) => {
+      const { name: array, drive } = params;
+      const started = await appliance.replaceMember({ array, drive, ...body });
+      if (!started.ok) return problemResponse(started.error);
+      return startedJobAnswer(appliance, {
+        job: started.value,
+        waitSeconds: query.wait,
+        signal: context.req.raw.signal,
+      });
     },
   );
   addRoute(

@@ -149,7 +149,7 @@ export type StoredSchedule = Readonly<z.output<typeof storedScheduleSchema>>;
 
 const jobStatusSchema = z.looseObject({
   id: z.int().min(1),
-  kind: z.enum(["resync", "rebuild", "check", "repair"]),
+  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
   array: z.string(),
   arrayUuid: z.string().default(""),
   state: z.enum(["running", "paused", "done", "failed", "cancelled"]),

@@ -177,6 +177,8 @@ function driveNamesOf(command: ArrayCommand): readonly string[] {
     case "fit-drive":
     case "read-drive":
       return [command.drive];
+    case "replace-member":
+      return [command.drive, command.with];
     default:
       return [];
   }

@@ -85,16 +85,29 @@ export class CommandLeases {
     work: (record: ArrayRecord, drive: Drive) => Promise<Result<T, CommandError>>,
   ): Promise<Result<T, CommandError>> {
     const { drive: name } = command;
-    const withDrive = async (record: ArrayRecord): Promise<Result<T, CommandError>> => {
-      const drive = this.registry.drives.get(name);
-      if (drive === undefined) {
-        const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
-        return err(commandError("not-found", "unknown-drive", detail));
+    return this.withDrives(command, [name], (record, [drive]) => work(record, drive!));
+  }
+
+  /** The drives come in the order of their names. */
+  withDrives<T>(
+    command: { readonly kind: string; readonly array: string },
+    names: readonly string[],
+    work: (record: ArrayRecord, drives: readonly Drive[]) => Promise<Result<T, CommandError>>,
+  ): Promise<Result<T, CommandError>> {
+    const withDrives = async (record: ArrayRecord): Promise<Result<T, CommandError>> => {
+      const drives: Drive[] = [];
+      for (const name of names) {
+        const drive = this.registry.drives.get(name);
+        if (drive === undefined) {
+          const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
+          return err(commandError("not-found", "unknown-drive", detail));
+        }
+        assert(drive.name === name, "a drive goes by its name");
+        drives.push(drive);
       }
-      assert(drive.name === name, "a drive goes by its name");
-      return work(record, drive);
+      return work(record, drives);
     };
-    return this.withRecord(command, withDrive, [name]);
+    return this.withRecord(command, withDrives, names);
   }
 }
 

@@ -259,7 +259,7 @@ function layOut(
   return {
     name: request.name,
     superblock,
-    roles: drives.map((drive) => ({ drive, recoveryOffsetSectors: null })),
+    roles: drives.map((drive) => ({ drive, recoveryOffsetSectors: null, replacement: null })),
     spares,
     resyncFromSector: resyncOffsetSectors,
     isFirstResync: true,

@@ -1,7 +1,7 @@
-/** Adding, failing and removing the drives of a running array. */
+/** Adding, failing and removing the drives of a running array (replacing: replace.ts). */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import { Role, roleOf } from "../../md/superblock.ts";
+import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { Job } from "../jobs.ts";
@@ -49,12 +49,8 @@ export async function addMember(
   if (joined.value === "spare") {
     return ok({ role: "spare", array: arrayStatus(registry, record) });
   }
-  const job = await waitForRebuild(registry, array, drive);
-  if (job === null) {
-    const detail = `the rebuild of drive ${drive.name} has not started: ask for the array's state`;
-    return err(commandError("conflict", "rebuild-not-started", detail));
-  }
-  return ok({ role: "rebuild", job: job.status() });
+  const job = await untilBegun(registry, array, drive, "rebuild");
+  return job.ok ? ok({ role: "rebuild", job: job.value.status() }) : job;
 }
 
 /** What `addMember` would refuse, before anything is done for it. */
@@ -92,21 +88,8 @@ async function joinArray(
   assert(!isPartial || drive.superblock !== null, "who lacks a part was a member");
   const superblock = isPartial ? ok(drive.superblock!) : seating.superblockFor(drive);
   if (!superblock.ok) return err(commandError("invalid", "drive-too-small", superblock.error));
-  if (drive.outstanding > 0) {
-    const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
-    return err(commandError("busy", "drive-busy", detail));
-  }
-  assert(superblock.value.arrayUuid === core.uuid, "a new member is laid out for its array");
-  drive.open();
-  core.dismissed.delete(superblock.value.deviceUuid);
-  const failed = err(
-    commandError("io", "drive-write-failed", `drive ${drive.name} cannot be written: replace it`),
-  );
-  if (!(await writeEmptyLog(registry, drive, superblock.value))) {
-    if (!drive.isShut) return failed;
-    return err(commandError("conflict", "fenced", `${drive.holderText}: take another one`));
-  }
-  drive.becomeOurs();
+  const unwritable = await layOutNewMember(registry, array, drive, superblock.value);
+  if (unwritable !== null) return err(unwritable);
   // A spare may be taking the role; and what ran when the member failed has ended before another
   // drive takes its role.
   await core.changed.until(() => {
@@ -118,14 +101,40 @@ async function joinArray(
   if (fenced !== null) return err(fenced);
   if (role < 0 && isForRole) return err(noFreeRole(core));
   if (role < 0) {
-    if (!(await seating.addSpare(drive, superblock.value))) return failed;
+    if (!(await seating.addSpare(drive, superblock.value))) return err(notWritten(drive));
     return ok("spare");
   }
   // Bits may have been cleared in the meantime.
   const isStillPartial = isPartial && canRebuildPartially(array, drive);
   const seat = { isPartial: isStillPartial };
-  if (!(await seating.seat(drive, role, superblock.value, seat))) return failed;
+  if (!(await seating.seat(drive, role, superblock.value, seat))) return err(notWritten(drive));
   return ok("rebuild");
+}
+
+/** What has to be on a drive before any superblock names it. Why it is not, or null. */
+export async function layOutNewMember(
+  registry: Registry,
+  { core }: RaidArray,
+  drive: Drive,
+  superblock: Superblock,
+): Promise<CommandError | null> {
+  if (drive.outstanding > 0) {
+    const detail = `drive ${drive.name} still has requests outstanding: try again when they end`;
+    return commandError("busy", "drive-busy", detail);
+  }
+  assert(superblock.arrayUuid === core.uuid, "a new member is laid out for its array");
+  drive.open();
+  core.dismissed.delete(superblock.deviceUuid);
+  if (!(await writeEmptyLog(registry, drive, superblock))) {
+    if (!drive.isShut) return notWritten(drive);
+    return commandError("conflict", "fenced", `${drive.holderText}: take another one`);
+  }
+  drive.becomeOurs();
+  return null;
+}
+
+export function notWritten({ name }: Drive): CommandError {
+  return commandError("io", "drive-write-failed", `drive ${name} cannot be written: replace it`);
 }
 
 function noFreeRole({ name }: ArrayCore): CommandError {
@@ -133,7 +142,7 @@ function noFreeRole({ name }: ArrayCore): CommandError {
   return commandError("conflict", "no-free-role", detail);
 }
 
-function checkNewMember(
+export function checkNewMember(
   registry: Registry,
   record: ArrayRecord,
   array: RaidArray,
@@ -170,29 +179,34 @@ function checkNewMember(
 }
 
 /** A scrub gives way to a rebuild. */
-async function stopScrubFor(array: RaidArray): Promise<void> {
+export async function stopScrubFor(array: RaidArray): Promise<void> {
   const scrub = array.synchronizer.scrubs.pausable;
   if (scrub === null) return;
   scrub.wish = "cancel";
   await scrub.untilAtRest();
 }
 
-async function waitForRebuild(
+export async function untilBegun(
   registry: Registry,
   array: RaidArray,
   drive: Drive,
-): Promise<Job | null> {
+  kind: "rebuild" | "replace",
+): Promise<Result<Job, CommandError>> {
   const { timers, clock } = registry.context;
   const { core, synchronizer } = array;
   const limitMs = clock.nowMs() + JOB_START_LIMIT_MS;
   const begun = (): Job | null => {
-    const job = synchronizer.currentJob ?? synchronizer.lastRebuild;
-    return job?.kind === "rebuild" && job.result["drive"] === drive.name ? job : null;
+    const last = kind === "rebuild" ? synchronizer.lastRebuild : synchronizer.lastReplace;
+    const job = synchronizer.currentJob ?? last;
+    return job?.kind === kind && job.result["drive"] === drive.name ? job : null;
   };
   const timer = timers.schedule(limitMs, () => core.changed.raise());
   await core.changed.until(() => begun() !== null || core.isFailed || clock.nowMs() >= limitMs);
   timers.cancel(timer);
-  return begun();
+  const job = begun();
+  if (job !== null) return ok(job);
+  const detail = `the ${kind} of drive ${drive.name} has not started: ask for the array's state`;
+  return err(commandError("conflict", `${kind}-not-started`, detail));
 }
 
 /**

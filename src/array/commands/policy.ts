@@ -44,6 +44,9 @@ function obstacleTo(array: RaidArray): string | null {
   if (members.degradedCount > 0) {
     return `array ${name} is degraded: add a drive and let it rebuild first`;
   }
+  if (array.core.roster.target !== null) {
+    return `a member of array ${name} is being replaced: wait for the end of that`;
+  }
   if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
   const job = array.synchronizer.currentJob;
   if (job !== null) return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;

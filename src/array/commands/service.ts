@@ -25,6 +25,7 @@ import { FaultBook } from "./faults.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
 import { writeName } from "./rename.ts";
+import { replaceMember } from "./replace.ts";
 import { fitDrive, readDrive } from "./spare-drives.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
@@ -109,6 +110,7 @@ export class ArrayService {
         this.leases.withDrive(command, async (record, drive) =>
           checkMember(registry, record, drive, { force: command.force }),
         ),
+      "replace-member": (command) => this.replaceMember(command),
       "fit-drive": async ({ drive }) => fitDrive(registry, drive),
       "read-drive": (command) => readDrive(registry, command),
       "fail-member": (command) =>
@@ -227,6 +229,18 @@ export class ArrayService {
   }
 
   // Scrubs and jobs --------------------------------------------------------------------------
+
+  private replaceMember(command: CommandOf<"replace-member">): Answer<"replace-member"> {
+    const { drive, with: other, force } = command;
+    if (drive === other) {
+      const detail = `drive ${drive} cannot replace itself: take another one`;
+      return Promise.resolve(err(commandError("conflict", "drive-in-use", detail)));
+    }
+    const names = [drive, other];
+    return this.leases.withDrives(command, names, async (record, [member, target]) =>
+      replaceMember(this.registry, record, { member: member!, target: target! }, { force }),
+    );
+  }
 
   private startScrub(command: CommandOf<"start-scrub">): Answer<"start-scrub"> {
     return this.leases.withRunning(command, async (_, running) => {

@@ -3,7 +3,7 @@ import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
-import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
+import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 
 import type {
@@ -21,7 +21,7 @@ import type { ArrayRecord, Broken } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import { type ArrayCore, policyOf } from "../running/array-core.ts";
 import { lostBytesOf } from "../running/lost-bytes.ts";
-import { driveOf, memberStateOf, type Seat } from "../running/roster.ts";
+import { driveOf, memberStateOf, type Seat, targetOf } from "../running/roster.ts";
 import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
 
@@ -96,7 +96,7 @@ function heldStatus(record: ArrayRecord, drive: Drive): Omit<DriveStatus, keyof 
     return member.role < 0 ? { state: "spare", detail } : { state: "member", member, detail };
   }
   const { roster } = running.core;
-  const role = roster.roleOf(drive);
+  const role = roster.target === drive ? roster.replacingRole : roster.roleOf(drive);
   if (role < 0) return { state: "spare" };
   const member = { array: record.name, role };
   const seat = roster.seatOf(role);
@@ -195,6 +195,11 @@ export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
 
 function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberStatus {
   const base = memberStatusOf(role, seat);
+  const target = targetOf(seat);
+  if (target !== null) {
+    const copied = (core.members.copy?.progress.cursor ?? 0) * core.geometry.chunkBytes;
+    return { ...base, replacement: { drive: target.name, copiedBytes: copied } };
+  }
   if (base.state !== "rebuilding") return base;
   const cursor = core.members.rebuild?.cursor ?? 0;
   assert(cursor <= core.geometry.stripeCount, "no more is rebuilt than there is");
@@ -230,7 +235,9 @@ function dueAction(array: RaidArray): SyncAction {
   const { members, isFailed, readOnlyReason } = array.core;
   if (isFailed || readOnlyReason !== null) return "idle";
   if (members.rebuild !== null) return "rebuild";
-  return members.resync !== null && members.degradedCount === 0 ? "resync" : "idle";
+  if (members.degradedCount > 0) return "idle";
+  if (members.resync !== null) return "resync";
+  return members.copy === null ? "idle" : "replace";
 }
 
 function geometryStatus(
@@ -312,11 +319,17 @@ function restingState({ superblock }: Drive): MemberStatus["state"] {
 
 /** The drive that has the role by the freshest superblock; a stale one has none. */
 function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: number) {
-  return drives.find(({ superblock }) => {
+  const seated = drives.filter(({ superblock }) => {
     const { devNumber, events } = superblock!;
     const isCurrent = events >= freshest.events - 1;
     // One that the array has gone on without may be one event behind, too.
     const isListed = freshest.devRoles[devNumber] === role;
     return isCurrent && isListed && roleOf(superblock!, devNumber) === role;
   });
+  // Who is being replaced serves until the end of that.
+  return seated.find(({ superblock }) => !isReplacement(superblock!)) ?? seated[0];
+}
+
+function isReplacement({ otherFeatures }: Superblock): boolean {
+  return (otherFeatures & Feature.replacement) !== 0;
 }

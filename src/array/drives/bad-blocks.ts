@@ -14,7 +14,7 @@ import { Outcome } from "../../block/io-error.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import { type BadBlockCause, type BadBlockLog, encodeBadBlockLog } from "../../md/bad-block-log.ts";
 import type { Superblock } from "../../md/superblock.ts";
-import type { BadRows } from "../../raid5/members/member-set.ts";
+import type { BadRows } from "../../raid5/environment.ts";
 import type { ArrayContext } from "../array-guard.ts";
 import type { ReactorContext } from "../reactor-context.ts";
 import { isBesideData, isInData } from "./areas.ts";

@@ -181,6 +181,17 @@ export class ArrayPolicy {
     this.keeper.requestBlocks();
   }
 
+  /** The target of a replace keeps the bitmap from now on. */
+  targetSeated(): void {
+    this.keeper?.state.rewriteAll();
+    this.keeper?.requestBlocks();
+  }
+
+  /** What the target of a replace keeps of the policy is there. False: there is no room for it. */
+  async bringUpTarget(): Promise<boolean> {
+    return this.keeper === null || this.keeper.writeBlocks({ urgentOnly: false });
+  }
+
   /** The stripes under bits of the bitmap; null: there is none. */
   dirtyStripes(which: "set" | "needed"): StripeRanges | null {
     const { bitmap } = this;
@@ -336,8 +347,11 @@ export class ArrayPolicy {
       if (log !== null) {
         assertPlaced(drive, { ...superblock, log }, this.wanted);
         drive.carry({ ...superblock, log });
-      } else if (core.members.isPresent(core.roster.roleOf(drive))) {
-        const cause = `there is no room for the log of the policy ${this.core.policyKind} before its data`;
+        continue;
+      }
+      const cause = `there is no room for the log of the policy ${this.core.policyKind} before its data`;
+      if (core.roster.target === drive) this.verdicts.failTarget(cause);
+      else if (core.members.isPresent(core.roster.roleOf(drive))) {
         this.verdicts.failMember(core.roster.roleOf(drive), cause);
       }
     }
@@ -349,7 +363,7 @@ export class ArrayPolicy {
     const coveredBytes = state.bitCount * state.chunkSectors * SECTOR_BYTES;
     assert(coveredBytes >= core.geometry.memberSizeBytes, "each row of a member has its bit");
     if (core.members.degradedCount > 0) state.setDegraded(true);
-    const keeper = new BitmapKeeper({ core, state });
+    const keeper = new BitmapKeeper({ core, verdicts: this.verdicts, state });
     this.keeper = keeper;
     const intent = core.engine.useBitmap(state, () => keeper.requestBlocks());
     keeper.onRefused = () => intent.refuseWaiting();

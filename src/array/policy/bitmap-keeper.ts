@@ -10,15 +10,18 @@
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
+import { errnoName } from "../../base/errno.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
+import { isDone } from "../../block/async-io.ts";
+import { Outcome } from "../../block/io-error.ts";
 import { BITMAP_BLOCK_BYTES } from "../../md/bitmap.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import { SUPERBLOCK_OFFSET_SECTORS } from "../../md/superblock.ts";
 import { Content, Verdict } from "../../raid5/members/member-io.ts";
 import { Op } from "../../reactor/io-table.ts";
-import { isBesideData } from "../drives/areas.ts";
+import { type DriveRange, isBesideData } from "../drives/areas.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { ArrayCore } from "../running/array-core.ts";
+import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 
 /** A bit is cleared in the second pass after its last write, and the header needs one before. */
 const PASSES_AT_STOP = 3;
@@ -28,15 +31,17 @@ export class BitmapKeeper {
   /** Writes that wait for bits are told that there is no room. */
   onRefused: () => void = () => {};
   private readonly core: ArrayCore;
+  private readonly verdicts: MemberVerdicts;
   private timer = 0;
   private isStopped = false;
   private isQueued = false;
   private writing: Promise<unknown> = Promise.resolve();
   private passing: Promise<void> = Promise.resolve();
 
-  constructor(options: { core: ArrayCore; state: BitmapState }) {
+  constructor(options: { core: ArrayCore; verdicts: MemberVerdicts; state: BitmapState }) {
     assert(!options.core.isReadOnlyStart, "a read-only start keeps no bitmap");
     this.core = options.core;
+    this.verdicts = options.verdicts;
     this.state = options.state;
   }
 
@@ -126,11 +131,39 @@ export class BitmapKeeper {
       if (drive === null || !core.members.isPresent(role)) continue;
       writes.push(this.writeTo(role, drive, from, address));
     }
+    // Who is to replace a member has all of it when it counts.
+    const { target } = core.roster;
+    if (core.members.copy !== null && target !== null) {
+      writes.push(this.writeToTarget(target, from, address));
+    }
     const hasRoom = (await Promise.all(writes)).every((isTaken) => isTaken);
     enginePool.free(address, BITMAP_BLOCK_BYTES);
     if (hasRoom) state.endBlockWrite(block);
     else state.refuseBlockWrite(block);
     return hasRoom;
+  }
+
+  private async writeToTarget(drive: Drive, from: number, address: number): Promise<boolean> {
+    const range = this.placeOn(drive, from);
+    if (range === null) return true;
+    const answer = await this.core.asyncIo.write(drive.io, { ...range, address }, { isFua: true });
+    if (answer.outcome === Outcome.noSpace) return false;
+    if (!isDone(answer) && this.core.roster.target === drive) {
+      this.verdicts.failTarget(`bitmap write: ${errnoName(answer.errno)}`);
+    }
+    return true;
+  }
+
+  /** Where a block of the bitmap lies on a drive; null: it keeps none. */
+  private placeOn(drive: Drive, from: number): DriveRange | null {
+    const { superblock } = drive;
+    assert(superblock !== null, "a bitmap is written on a member");
+    const { log } = superblock;
+    if (log.kind !== "bitmap") return null;
+    const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
+    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES };
+    assert(isBesideData(drive, superblock, range), "a block of the bitmap lies beside the data");
+    return range;
   }
 
   /** False: there is no room. */
@@ -140,13 +173,8 @@ export class BitmapKeeper {
     from: number,
     address: number,
   ): Promise<boolean> {
-    const { superblock } = drive;
-    assert(superblock !== null, "a bitmap is written on a member");
-    const { log } = superblock;
-    if (log.kind !== "bitmap") return true;
-    const start = (SUPERBLOCK_OFFSET_SECTORS + log.offsetSectors) * SECTOR_BYTES;
-    const range = { offset: start + from, bytes: BITMAP_BLOCK_BYTES };
-    assert(isBesideData(drive, superblock, range), "a block of the bitmap lies beside the data");
+    const range = this.placeOn(drive, from);
+    if (range === null) return true;
     const verdict = await this.core.engine.parts.memberIo.move({
       content: Content.metadata,
       op: Op.write,

@@ -45,6 +45,10 @@ export interface MemberVerdicts {
   writeFailed(role: number, cause: string): void;
   /** The member cannot be one any more. */
   failMember(role: number, cause: string): void;
+  /** The drive that is to replace a member cannot. */
+  failTarget(cause: string): void;
+  /** The same, where somebody wants it out. */
+  releaseTarget(): void;
 }
 
 /** What the superblock updates of an array ask of its other parts. */
@@ -146,7 +150,8 @@ export class ArrayCore {
         },
         isMember: (drive) => {
           const role = roster.roleOf(drive);
-          return role < 0 ? roster.isSpare(drive) : members.isPresent(role);
+          if (role >= 0) return members.isPresent(role);
+          return roster.isSpare(drive) || roster.target === drive;
         },
         mayNotWrite: () => this.isFailed || this.isReadOnlyStart,
         hasEnded: () => this.changed.raise(),
@@ -183,6 +188,7 @@ export class ArrayCore {
     return {
       inSyncBelowSector: inSyncBelowStripe === null ? null : inSyncBelowStripe * chunkSectors,
       rebuiltBelowSector: rebuiltBelowStripe * chunkSectors,
+      copiedBelowSector: (this.members.copy?.durableStripe ?? 0) * chunkSectors,
       keepsCheckpoint: this.policyKind === "ppl",
     };
   }

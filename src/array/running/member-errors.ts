@@ -56,6 +56,15 @@ export class MemberErrors {
     else this.verdicts.writeFailed(role, cause);
   }
 
+  /** A write or flush of the drive that is to replace a member failed for good. */
+  judgeTarget(error: MemberError): void {
+    const { op, outcome, errno } = error;
+    if (outcome === Outcome.fenced) return;
+    const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
+    const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
+    this.verdicts.failTarget(cause);
+  }
+
   /** md's rule: too many read errors in a row, with no good read between, fail the member. */
   private failIfHopeless(role: number, drive: Drive): void {
     const { members } = this.core;

@@ -8,6 +8,8 @@
  * | missing, faulty, rebuilding: naming             | missing                        |
  * | rebuilding: filling, committing                 | rebuilding, and this drive     |
  * | in sync, replacing                              | in sync, and this drive        |
+ * | replacing: copying, swapping                    | besides, it copies to the      |
+ * |                                                 | target                         |
  * | fenced, and any that changes after the fence    | what it said before: nobody is |
  * |                                                 | told of a member that left     |
  */
@@ -15,7 +17,7 @@ import { assert } from "../../base/assert.ts";
 import { MemberMode } from "../../raid5/members/member-set.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { ArrayCore } from "./array-core.ts";
-import { driveOf, type Seat } from "./roster.ts";
+import { driveOf, type Seat, targetOf } from "./roster.ts";
 
 /** After each change of seats, when what follows from it has been carried out. */
 export function assertAgreement({ roster, members }: ArrayCore): void {
@@ -28,7 +30,17 @@ export function assertAgreement({ roster, members }: ArrayCore): void {
       assert(!seated.has(drive), "a drive has one seat");
       seated.add(drive);
     }
+    const target = targetOf(seat);
+    if (target !== null) {
+      assert(!seated.has(target), "a target has one seat");
+      seated.add(target);
+    }
     if (members.isFenced) continue;
+    const isCopied = seat.kind === "replacing" && seat.step !== "naming";
+    assert((members.copyRole === role) === isCopied, "who is copied has the seat");
+    if (isCopied) {
+      assert(members.copy?.target.device === target?.io, "the engine copies to the target");
+    }
     assert(seat.kind !== "fenced", "no seat is fenced where no other host has the drives");
     const mode = modeOf(seat);
     assert(members.mode[role] === mode, `the member set agrees with a seat that is ${seat.kind}`);

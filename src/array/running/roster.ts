@@ -6,21 +6,21 @@
  *            named             seated             filled              committed
  *   missing ------> rebuilding ------> rebuilding ------> rebuilding -----------> in-sync
  *    ^  ^ (faulty,  naming       |     filling            committing |            |  ^  |
- *    |  |  too)         |        |         |                  |      |            |  |  | begun
+ *    |  |  too)         |        |         |                  |      |            |  |  | copy
  *    |  | left          | failed |         | failed           | failed            |  |  v
  *    |  +--- faulty <---+--------+---------+------------------+------ failed -----+  | replacing
- *    |         ^                                                                     | copying,
- *    | left    | failed                        swapped, target-failed ---------------+ swapping
- *    +------ spare                                                                        |
- *                     rebuilding (the target, filling) <------------- failed -------------+
+ *    |         ^                                                                     | naming,
+ *    | left    | failed           swapped, target-failed, target-left ---------------+ copying,
+ *    +------ spare                                                                     swapping
+ *                     rebuilding (the target, filling) <------- failed, taken over -------+
  *
  *   fenced: from any seat with a drive, when another host has taken the drives. It remembers what
  *   it was: no member is at fault, and nothing but "left" changes it (write-rules 21).
  *
- * A step that the next superblock update says is taken in that update ("named", "filled", "copied")
- * and counts when it is durable ("seated", "committed", "swapped"): the order of all of md's
- * changes. What follows from a change is an effect, as data: raid-array.ts carries them out, in
- * their order.
+ * A step that the next superblock update says is taken in that update ("named", "filled",
+ * "copy-named", "copied") and counts when it is durable ("seated", "committed", "copy-seated",
+ * "swapped"): the order of all of md's changes. What follows from a change is an effect, as data:
+ * raid-array.ts carries them out, in their order.
  */
 import { assert } from "../../base/assert.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
@@ -43,7 +43,8 @@ export type Seat<D> =
       readonly drive: D;
       /** Gets a copy of `drive`, which serves meanwhile. */
       readonly target: D;
-      readonly step: "copying" | "swapping";
+      /** Named in the superblocks soon; there, and filled; full, and in its place in them soon. */
+      readonly step: "naming" | "copying" | "swapping";
     }
   | { readonly kind: "faulty"; readonly drive: D; readonly cause: string }
   | { readonly kind: "fenced"; readonly was: UnfencedSeat<D> };
@@ -55,19 +56,29 @@ export type SeatEvent<D> =
   | { readonly kind: "seated" }
   | { readonly kind: "filled" }
   | { readonly kind: "committed" }
-  | { readonly kind: "failed"; readonly cause: string }
+  /** `isTakenOver`: all others are there, so that who was copied goes on as a rebuild. */
+  | { readonly kind: "failed"; readonly cause: string; readonly isTakenOver: boolean }
   | { readonly kind: "left" }
-  | { readonly kind: "copy-begun"; readonly target: D }
+  | { readonly kind: "copy-named"; readonly target: D }
+  | { readonly kind: "copy-seated" }
   | { readonly kind: "copied" }
   | { readonly kind: "swapped" }
   | { readonly kind: "target-failed"; readonly cause: string }
+  /** Somebody wants it out. */
+  | { readonly kind: "target-left" }
   | { readonly kind: "fenced" };
 
 export type SeatEffect<D> =
   /** The engine asks nothing of the member any more. */
   | { readonly kind: "leave-set" }
+  /** The same, and the target of its copy has the role from now on, to be rebuilt. */
+  | { readonly kind: "take-over" }
   /** The member counts as whole. */
   | { readonly kind: "count-in-sync" }
+  /** The engine copies nothing to the target any more. */
+  | { readonly kind: "end-copy" }
+  /** The target has the role of `drive`, whole. */
+  | { readonly kind: "swap"; readonly drive: D }
   /** The drive takes nothing more, and what it owes is given up. */
   | { readonly kind: "close"; readonly drive: D; readonly cause: string }
   /** Another host has it: nothing reaches it. */
@@ -76,7 +87,9 @@ export type SeatEffect<D> =
   | { readonly kind: "device-role"; readonly drive: D; readonly as: "role" | "spare" | "faulty" }
   | { readonly kind: "tell-failed"; readonly drive: D; readonly cause: string }
   /** What the array does about the loss, and its record before the next acknowledgement. */
-  | { readonly kind: "lost-member"; readonly drive: D; readonly wasInSync: boolean };
+  | { readonly kind: "lost-member"; readonly drive: D; readonly wasInSync: boolean }
+  /** Its loss is on record before the next acknowledgement. */
+  | { readonly kind: "lost-target"; readonly drive: D };
 
 export interface NextSeat<D> {
   readonly seat: Seat<D>;
@@ -85,7 +98,7 @@ export interface NextSeat<D> {
 
 /** What becomes of a seat, and what follows; null: that cannot happen to it. */
 export function next<D>(seat: Seat<D>, event: SeatEvent<D>): NextSeat<D> | null {
-  if (event.kind === "failed") return failed(seat, event.cause);
+  if (event.kind === "failed") return failed(seat, event);
   if (event.kind === "fenced") return fenced(seat);
   if (event.kind === "left") return left(seat);
   switch (seat.kind) {
@@ -99,10 +112,10 @@ export function next<D>(seat: Seat<D>, event: SeatEvent<D>): NextSeat<D> | null 
     case "rebuilding":
       return nextOfRebuilding(seat, event);
     case "in-sync":
-      if (event.kind !== "copy-begun") return null;
+      if (event.kind !== "copy-named") return null;
       return {
-        seat: { kind: "replacing", drive: seat.drive, target: event.target, step: "copying" },
-        effects: [],
+        seat: { kind: "replacing", drive: seat.drive, target: event.target, step: "naming" },
+        effects: [{ kind: "device-role", drive: event.target, as: "role" }],
       };
     case "replacing":
       return nextOfReplacing(seat, event);
@@ -136,15 +149,24 @@ function nextOfReplacing<D>(
   event: SeatEvent<D>,
 ): NextSeat<D> | null {
   const { drive, target, step } = seat;
-  if (event.kind === "target-failed") {
-    return {
-      seat: { kind: "in-sync", drive },
-      effects: [
+  if (event.kind === "target-failed" || event.kind === "target-left") {
+    const effects: SeatEffect<D>[] = step === "naming" ? [] : [{ kind: "end-copy" }];
+    // The update that swaps the two may have been on its way.
+    if (step === "swapping") effects.push({ kind: "device-role", drive, as: "role" });
+    if (event.kind === "target-left") {
+      effects.push({ kind: "device-role", drive: target, as: "spare" });
+    } else {
+      effects.push(
         { kind: "close", drive: target, cause: event.cause },
         { kind: "device-role", drive: target, as: "faulty" },
         { kind: "tell-failed", drive: target, cause: event.cause },
-      ],
-    };
+      );
+    }
+    effects.push({ kind: "lost-target", drive: target });
+    return { seat: { kind: "in-sync", drive }, effects };
+  }
+  if (step === "naming" && event.kind === "copy-seated") {
+    return { seat: { kind: "replacing", drive, target, step: "copying" }, effects: [] };
   }
   if (step === "copying" && event.kind === "copied") {
     return {
@@ -156,30 +178,39 @@ function nextOfReplacing<D>(
     };
   }
   if (step === "swapping" && event.kind === "swapped") {
-    return { seat: { kind: "in-sync", drive: target }, effects: [{ kind: "count-in-sync" }] };
+    return { seat: { kind: "in-sync", drive: target }, effects: [{ kind: "swap", drive }] };
   }
   return null;
 }
 
 /** The one way in which a drive fails its array. */
-function failed<D>(seat: Seat<D>, cause: string): NextSeat<D> | null {
+function failed<D>(
+  seat: Seat<D>,
+  { cause, isTakenOver }: Extract<SeatEvent<D>, { kind: "failed" }>,
+): NextSeat<D> | null {
   // Of a seat that is fenced nobody knows what it is; one that failed has been told of.
   if (seat.kind === "fenced" || seat.kind === "faulty") return { seat, effects: [] };
   if (seat.kind === "missing") return null;
   const { drive } = seat;
+  const isReplacing = seat.kind === "replacing";
+  const goesOn = isReplacing && isTakenOver && seat.step !== "naming";
   const wasMember =
     seat.kind !== "spare" && !(seat.kind === "rebuilding" && seat.step === "naming");
-  const wasInSync = seat.kind === "in-sync" || seat.kind === "replacing";
+  const wasInSync = seat.kind === "in-sync" || isReplacing;
   const effects: SeatEffect<D>[] = [];
-  if (wasMember) effects.push({ kind: "leave-set" });
+  if (isReplacing && !goesOn && seat.step !== "naming") effects.push({ kind: "end-copy" });
+  if (wasMember) effects.push({ kind: goesOn ? "take-over" : "leave-set" });
   effects.push(
     { kind: "close", drive, cause },
     { kind: "device-role", drive, as: "faulty" },
     { kind: "tell-failed", drive, cause },
   );
+  if (isReplacing) {
+    const as = goesOn ? "role" : "spare";
+    effects.push({ kind: "device-role", drive: seat.target, as });
+  }
   if (wasMember) effects.push({ kind: "lost-member", drive, wasInSync });
-  if (seat.kind === "replacing") {
-    effects.push({ kind: "device-role", drive: seat.target, as: "role" });
+  if (goesOn) {
     return { seat: { kind: "rebuilding", drive: seat.target, step: "filling" }, effects };
   }
   return { seat: { kind: "faulty", drive, cause }, effects };
@@ -227,12 +258,25 @@ export function memberStateOf<D>(seat: Seat<D>): MemberState {
   return seat.kind === "replacing" ? "in-sync" : seat.kind;
 }
 
+/** The drive that is to replace that of a seat, or null. */
+export function targetOf<D>(seat: Seat<D>): D | null {
+  if (seat.kind === "fenced") return targetOf(seat.was);
+  return seat.kind === "replacing" ? seat.target : null;
+}
+
+/** What a superblock update says of the target of a seat that is replaced. */
+export function targetClaimIn<D>(seat: Seat<D>): "in-sync" | "replacement" | null {
+  if (seat.kind !== "replacing") return null;
+  return seat.step === "swapping" ? "in-sync" : "replacement";
+}
+
 /** What a superblock update says of the seat's drive; null: it gets none. */
 export function claimIn<D>(seat: Seat<D>): "in-sync" | "rebuilding" | null {
   switch (seat.kind) {
     case "in-sync":
-    case "replacing":
       return "in-sync";
+    case "replacing":
+      return seat.step === "swapping" ? null : "in-sync";
     case "rebuilding":
       return seat.step === "committing" ? "in-sync" : "rebuilding";
     case "spare":
@@ -267,7 +311,8 @@ export class Roster {
   /** Whom the start of the array has found in a role. */
   sitAtStart(role: number, seat: Seat<Drive>): void {
     assert(this.seatOf(role).kind === "missing", "a seat is taken once");
-    assert(seat.kind === "in-sync" || seat.kind === "rebuilding", "who has a role is a member");
+    const isMember = seat.kind === "rebuilding" || seat.kind === "replacing";
+    assert(isMember || seat.kind === "in-sync", "who has a role is a member");
     assert(this.roleOf(seat.drive) < 0, "a drive has one role");
     this.roles[role] = seat;
   }
@@ -307,9 +352,22 @@ export class Roster {
       const drive = driveOf(seat);
       if (drive !== null) yield drive;
     }
+    const { arriving, target } = this;
+    if (target !== null) yield target;
     yield* this.spares;
-    const { arriving } = this;
-    if (arriving !== null && this.roleOf(arriving) < 0 && !this.isSpare(arriving)) yield arriving;
+    const isSeated = arriving === null || arriving === target || this.isSpare(arriving);
+    if (!isSeated && this.roleOf(arriving) < 0) yield arriving;
+  }
+
+  /** The role of the member that is being replaced; -1: none. */
+  get replacingRole(): number {
+    return this.roles.findIndex((seat) => targetOf(seat) !== null);
+  }
+
+  /** Who is to replace a member, or null. */
+  get target(): Drive | null {
+    const role = this.replacingRole;
+    return role < 0 ? null : targetOf(this.seatOf(role));
   }
 
   /** The role that is being rebuilt, or about to be; -1: none. */
@@ -339,6 +397,11 @@ export class Roster {
       const current = this.roleOf(event.drive);
       assert(current < 0 || current === role, "who is named has no other role");
       assert(!this.isSpare(event.drive), "a spare gives up its seat for a role");
+    }
+    if (event.kind === "copy-named") {
+      assert(this.target === null, "one member is replaced at a time");
+      const { target } = event;
+      assert(this.roleOf(target) < 0 && !this.isSpare(target), "a target has no other seat");
     }
     this.roles[role] = changed.seat;
     return changed.effects;
@@ -383,6 +446,12 @@ export class Roster {
     return seat === undefined ? null : driveOf(seat);
   }
 
+  /** As `takeSpare`, this one. */
+  takeThisSpare(drive: Drive): void {
+    assert(this.isSpare(drive), "a spare that gives up its seat has one");
+    this.spareSeats = this.spareSeats.filter((seat) => driveOf(seat) !== drive);
+  }
+
   // dev_roles --------------------------------------------------------------------------------
 
   /** For the superblocks of an update. */
@@ -421,6 +490,8 @@ export class Roster {
     for (const [role, seat] of this.roles.entries()) {
       const drive = driveOf(seat);
       if (drive !== null && seat.kind !== "faulty") this.setDeviceRole(drive, role);
+      const target = targetOf(seat);
+      if (target !== null) this.setDeviceRole(target, role);
     }
   }
 }

@@ -8,9 +8,17 @@
 import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { mdTimeOf } from "../../md/create.ts";
-import type { Superblock } from "../../md/superblock.ts";
+import { Feature, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
-import { claimIn, driveOf, type Roster } from "./roster.ts";
+import { claimIn, driveOf, type Roster, targetClaimIn, targetOf } from "./roster.ts";
+
+/** What a superblock says that its drive is. */
+type Claim = "in-sync" | "rebuilding" | "replacement";
+
+function featuresFor(claim: Claim, { otherFeatures }: Superblock): number {
+  if (claim === "replacement") return otherFeatures | Feature.replacement;
+  return otherFeatures & ~Feature.replacement;
+}
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
 
@@ -20,6 +28,8 @@ export interface SyncFacts {
   readonly inSyncBelowSector: number | null;
   /** The member that is being rebuilt is valid below it. */
   readonly rebuiltBelowSector: number;
+  /** The target of a member that is replaced is valid below it. */
+  readonly copiedBelowSector: number;
   /** An array with rows that await parity says how far it is also while dirty (write-rules 6). */
   readonly keepsCheckpoint: boolean;
 }
@@ -46,8 +56,8 @@ export class SuperblockState {
     const { events, updatedAt, devRoles, resyncOffsetSectors } = freshest;
     assert(events <= this.events, "nobody is fresher than the array");
     const writes: { drive: Drive; superblock: Superblock }[] = [];
-    for (let role = 0; role < roster.memberCount; role += 1) {
-      const drive = roster.driveAt(role);
+    const { target } = roster;
+    for (const drive of [...roster.seats.map(driveOf), target]) {
       const own = drive?.superblock;
       if (drive === null || own === null || own === undefined || own.events >= events) continue;
       const superblock = { ...own, events, updatedAt, devRoles, resyncOffsetSectors };
@@ -75,11 +85,9 @@ export class SuperblockState {
       resyncOffsetSectors,
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
-    for (const seat of roster.seats) {
-      const claim = claimIn(seat);
-      const drive = driveOf(seat);
-      if (drive === null || claim === null) continue;
-      const recoveryOffsetSectors = claim === "rebuilding" ? sync.rebuiltBelowSector : null;
+    const add = (drive: Drive | null, claim: Claim | null): void => {
+      if (drive === null || claim === null) return;
+      const recoveryOffsetSectors = this.recoveryOffset(claim, sync);
       const hasBadBlocks = !drive.badBlocks.isEmpty;
       const own = drive.superblock;
       assert(own !== null, "a member carries a superblock");
@@ -87,10 +95,15 @@ export class SuperblockState {
       assert(drive.failure === "", "a drive that failed gets no superblock");
       const isWithin = (recoveryOffsetSectors ?? 0) <= own.sizeSectors;
       assert(isWithin, "a member is filled no further than to its end");
+      const otherFeatures = featuresFor(claim, own);
       writes.push({
         drive,
-        superblock: { ...own, ...common, recoveryOffsetSectors, hasBadBlocks },
+        superblock: { ...own, ...common, otherFeatures, recoveryOffsetSectors, hasBadBlocks },
       });
+    };
+    for (const seat of roster.seats) {
+      add(driveOf(seat), claimIn(seat));
+      add(targetOf(seat), targetClaimIn(seat));
     }
     for (const drive of roster.spares) {
       const own = drive.superblock;
@@ -98,6 +111,13 @@ export class SuperblockState {
       writes.push({ drive, superblock: { ...own, ...common, recoveryOffsetSectors: null } });
     }
     return writes;
+  }
+
+  private recoveryOffset(claim: Claim, sync: SyncFacts): number | null {
+    if (claim === "in-sync") return null;
+    if (claim === "rebuilding") return sync.rebuiltBelowSector;
+    // A replay of the logs writes parity to members alone: what a target has of that is old.
+    return this.isMarkedDirty && sync.keepsCheckpoint ? 0 : sync.copiedBelowSector;
   }
 
   resyncOffset({ inSyncBelowSector, keepsCheckpoint }: SyncFacts): number | null {

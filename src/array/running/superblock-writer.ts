@@ -258,11 +258,11 @@ function haveOneCount(writes: readonly SuperblockWrite[]): boolean {
  */
 function afterWrite(drive: Drive, written: Superblock): Superblock {
   const { events, updatedAt, devRoles, resyncOffsetSectors } = written;
-  const { recoveryOffsetSectors, hasBadBlocks } = written;
+  const { otherFeatures, recoveryOffsetSectors, hasBadBlocks } = written;
   const known = drive.superblock ?? written;
   assert(known.arrayUuid === written.arrayUuid, "a drive was written to by its own array");
   return {
     ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors },
-    ...{ recoveryOffsetSectors, hasBadBlocks },
+    ...{ otherFeatures, recoveryOffsetSectors, hasBadBlocks },
   };
 }

@@ -11,7 +11,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { AssemblyPlan } from "../../md/assemble/assemble.ts";
+import type { AssemblyPlan, RolePlan } from "../../md/assemble/assemble.ts";
 import { Role } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
@@ -175,6 +175,7 @@ export async function runPlan(
   for (const drive of core.roster.drives()) drive.becomeOurs();
   record.running = array;
   await array.policy.prepare(() => array.synchronizer.syncFirstStripe());
+  if (!plan.isReadOnly) await array.seating.prepareTarget();
   // Order: all members are at one event count before the next update begins.
   const lagging = core.state.lagging(plan.superblock, core.roster);
   if (!plan.isReadOnly && lagging.length > 0) await core.superblocks.catchUp(lagging);
@@ -204,7 +205,8 @@ export async function runPlan(
 }
 
 function hasDrivesOnce({ roles, spares }: StartPlan): boolean {
-  const drives = [...roles.flatMap((entry) => entry?.drive ?? []), ...spares];
+  const members = roles.flatMap((entry) => [entry?.drive ?? [], entry?.replacement?.drive ?? []]);
+  const drives = [...members.flat(), ...spares];
   return new Set(drives).size === drives.length;
 }
 
@@ -249,13 +251,19 @@ async function readOneAgain(registry: Registry, drive: Drive): Promise<string | 
   return probed.error.detail;
 }
 
-/** Roles that the freshest superblock lists and no drive fills. */
+/** Roles for which the freshest superblock lists more drives than are here. */
 function listedButMissing(plan: AssemblyPlan): number[] {
   const missing: number[] = [];
   for (const [role, entry] of plan.roles.entries()) {
-    if (entry.state === "missing" && plan.freshest.devRoles.includes(role)) missing.push(role);
+    const listed = plan.freshest.devRoles.filter((each) => each === role).length;
+    if (drivesIn(entry) < listed) missing.push(role);
   }
   return missing;
+}
+
+function drivesIn(entry: RolePlan): number {
+  if (entry.state === "missing") return 0;
+  return entry.state === "in-sync" && entry.replacement !== null ? 2 : 1;
 }
 
 async function begin(
@@ -314,9 +322,10 @@ function logLacking({ areas }: Registry, { freshest, roles }: AssemblyPlan): str
 function isListedElsewhere(plan: AssemblyPlan, role: number, devNumber: number): boolean {
   if (role >= Role.limit) return false;
   const entry = plan.roles[role];
-  return (
-    entry !== undefined && entry.state !== "missing" && entry.superblock.devNumber !== devNumber
-  );
+  if (entry === undefined || entry.state === "missing") return false;
+  const replacement = entry.state === "in-sync" ? entry.replacement : null;
+  const isItsTarget = replacement?.superblock.devNumber === devNumber;
+  return entry.superblock.devNumber !== devNumber && !isItsTarget;
 }
 
 function planOf(
@@ -337,9 +346,19 @@ function planOf(
       if (entry.state === "missing") return null;
       const drive = driveNamed(entry.drive);
       drive.forgetFailure();
-      const recoveryOffsetSectors =
-        entry.state === "rebuilding" ? entry.recoveryOffsetSectors : null;
-      return { drive, recoveryOffsetSectors };
+      if (entry.state === "rebuilding") {
+        const { recoveryOffsetSectors } = entry;
+        return { drive, recoveryOffsetSectors, replacement: null };
+      }
+      const { replacement } = entry;
+      if (replacement === null) return { drive, recoveryOffsetSectors: null, replacement };
+      const target = driveNamed(replacement.drive);
+      target.forgetFailure();
+      const { recoveryOffsetSectors } = replacement;
+      return {
+        ...{ drive, recoveryOffsetSectors: null },
+        replacement: { drive: target, recoveryOffsetSectors },
+      };
     }),
     spares: plan.spares.map(({ drive }) => driveNamed(drive)),
     resyncFromSector: plan.resyncFromSector,

@@ -19,11 +19,12 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import { type JoinLayout, layOutForJoining } from "../../md/join-layout.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
 import { decodeUuid } from "../../md/uuid.ts";
+import { MemberCopy } from "../../raid5/members/member-copy.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
 import { hasRoomForData } from "../drives/areas.ts";
 import { BadBlocks } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
-import { type ArrayPolicy, stripesOf } from "../policy/array-policy.ts";
+import { type ArrayPolicy, type MemberSeat, stripesOf } from "../policy/array-policy.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { assertAgreement } from "../running/roster-agreement.ts";
 import type { StartPlan } from "../running/start-plan.ts";
@@ -35,6 +36,8 @@ export class Seating {
   private readonly hasEnded: () => void;
   /** It is to leave before it is seated. */
   private unwanted: Drive | null = null;
+  /** Of the target of a replace, for when it has the role. */
+  private targetSeat: MemberSeat | null = null;
 
   constructor(options: {
     core: ArrayCore;
@@ -120,6 +123,86 @@ export class Seating {
   }
 
   /**
+   * Makes a drive the target of a member that it is to replace; false when the superblocks did not
+   * take it. The order is that of `seat`: nothing is written to it before they name it.
+   */
+  async seatTarget(drive: Drive, role: number, superblock: Superblock): Promise<boolean> {
+    const { core } = this;
+    const { roster } = core;
+    assert(roster.arriving === null && roster.target === null, "one drive is seated at a time");
+    assert(roster.seatOf(role).kind === "in-sync", "a member that is replaced serves");
+    assert(superblock.arrayUuid === core.uuid, "a target is laid out for its own array");
+    roster.arriving = drive;
+    const isSeated = await this.bringInTarget(drive, role, superblock);
+    roster.arriving = null;
+    assertAgreement(core);
+    core.changed.raise();
+    this.hasEnded();
+    return isSeated;
+  }
+
+  private async bringInTarget(drive: Drive, role: number, superblock: Superblock) {
+    const { core, policy } = this;
+    const { roster } = core;
+    if (core.isFailed || !(await policy.prepareMember(drive, superblock))) return false;
+    const taken = await policy.takeSeat(superblock);
+    if (core.isStopped || core.isFailed || roster.seatOf(role).kind !== "in-sync") {
+      policy.giveUpSeat(taken);
+      return false;
+    }
+    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
+    drive.admit();
+    const change = () => {
+      if (roster.seatOf(role).kind !== "in-sync") return;
+      for (const effect of roster.apply(role, { kind: "copy-named", target: drive })) {
+        assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
+        roster.setDeviceRole(drive, role);
+      }
+      assertAgreement(core);
+    };
+    const mayEnd = () => core.isStopped || this.unwanted === drive;
+    const isDurable = await core.superblocks.insist(change, mayEnd);
+    const seat = roster.seatOf(role);
+    const isStill = seat.kind === "replacing" && seat.target === drive && !core.isFailed;
+    if (!isDurable || !isStill || mayEnd()) {
+      policy.giveUpSeat(taken);
+      if (isStill) this.verdicts.releaseTarget();
+      return false;
+    }
+    this.targetSeat = taken;
+    const effects = roster.apply(role, { kind: "copy-seated" });
+    assert(effects.length === 0, "a target that is seated is copied to, and no more");
+    beginCopy(core, this.verdicts, role, drive, 0);
+    policy.targetSeated();
+    assertAgreement(core);
+    return true;
+  }
+
+  /** The target has the role of its member, which is lost or has been swapped. */
+  takeOver(role: number): void {
+    const taken = this.targetSeat;
+    this.targetSeat = null;
+    this.policy.seated(role, taken);
+  }
+
+  /** The target is out. */
+  endCopy(): void {
+    this.policy.giveUpSeat(this.targetSeat);
+    this.targetSeat = null;
+  }
+
+  /** At a start with a replace: what its target needs for when it has the role. */
+  async prepareTarget(): Promise<void> {
+    const { target } = this.core.roster;
+    if (target === null) return;
+    assert(target.superblock !== null, "a target carries a superblock");
+    if (await this.policy.prepareMember(target, target.superblock)) {
+      this.targetSeat = await this.policy.takeSeat(target.superblock);
+      this.policy.targetSeated();
+    } else this.verdicts.failTarget("what its policy needs cannot be written on it");
+  }
+
+  /**
    * What a former member lacks; null: all. What is written from here on reaches it, all that was
    * before is under bits or is nothing.
    */
@@ -151,15 +234,18 @@ export class Seating {
       this.unwanted = null;
     }
     const role = roster.roleOf(drive);
-    if (role >= 0) {
+    if (roster.target === drive) {
+      this.verdicts.releaseTarget();
+      await core.record();
+    } else if (role >= 0) {
       if (members.isPresent(role)) this.verdicts.failMember(role, cause);
       await this.recordLeft(role, drive);
     } else if (roster.isSpare(drive)) {
       roster.applyToSpare(drive, { kind: "left" });
       await core.superblocks.update(() => roster.setDeviceRole(drive, Role.spare));
     }
-    const isOut = roster.roleOf(drive) < 0 && !roster.isSpare(drive);
-    assert(isOut, "a drive that was removed has no seat");
+    const hasSeat = roster.roleOf(drive) >= 0 || roster.isSpare(drive) || roster.target === drive;
+    assert(core.members.isFailed || !hasSeat, "a drive that was removed has no seat");
     assertAgreement(core);
   }
 
@@ -255,13 +341,23 @@ function seatAtStart(
 ): void {
   const entry = plan.roles[role];
   if (entry === null || entry === undefined) return;
-  const { drive, recoveryOffsetSectors } = entry;
+  const { drive, recoveryOffsetSectors, replacement } = entry;
   const { members, roster } = core;
   assert(drive.superblock?.arrayUuid === core.uuid, "a member carries a superblock of its array");
   watchBadBlocks(core, verdicts, role, drive);
   if (recoveryOffsetSectors === null) {
-    roster.sitAtStart(role, { kind: "in-sync", drive });
     members.set(role, placeOf(drive));
+    if (replacement === null) {
+      roster.sitAtStart(role, { kind: "in-sync", drive });
+      return;
+    }
+    const { drive: target, recoveryOffsetSectors: copied } = replacement;
+    assert(
+      target.superblock?.arrayUuid === core.uuid,
+      "a target carries a superblock of its array",
+    );
+    roster.sitAtStart(role, { kind: "replacing", drive, target, step: "copying" });
+    beginCopy(core, verdicts, role, target, Math.floor(copied / plan.superblock.chunkSectors));
     return;
   }
   const fromStripe = Math.floor(recoveryOffsetSectors / plan.superblock.chunkSectors);
@@ -289,6 +385,21 @@ function beginResync(
   members.beginResync({ fromStripe, isFirst: isFirstResync, ranges });
 }
 
+/** The engine copies the member of a role to its target from now on. */
+function beginCopy(
+  core: ArrayCore,
+  verdicts: MemberVerdicts,
+  role: number,
+  target: Drive,
+  fromStripe: number,
+): void {
+  target.admit();
+  const badRows = badBlocksOf(core, verdicts, target);
+  core.members.beginCopy(
+    new MemberCopy({ role, target: { ...placeOf(target), badRows }, fromStripe }),
+  );
+}
+
 /** Seats the bad-block log of a drive that takes a role. */
 function watchBadBlocks(
   core: ArrayCore,
@@ -297,15 +408,21 @@ function watchBadBlocks(
   drive: Drive,
 ): void {
   drive.admit();
-  core.members.badRows[role] = new BadBlocks({
+  core.members.badRows[role] = badBlocksOf(core, verdicts, drive);
+}
+
+function badBlocksOf(core: ArrayCore, verdicts: MemberVerdicts, drive: Drive): BadBlocks {
+  return new BadBlocks({
     context: core.context,
     asyncIo: core.asyncIo,
     drive,
     host: {
       recordFlag: () => core.record(),
       logFailed: (errno) => {
-        const isStill = core.roster.driveAt(role) === drive && core.members.isPresent(role);
-        if (isStill) verdicts.writeFailed(role, `bad-block log write: ${errnoName(errno)}`);
+        const cause = `bad-block log write: ${errnoName(errno)}`;
+        const role = core.roster.roleOf(drive);
+        if (core.roster.target === drive) verdicts.failTarget(cause);
+        else if (role >= 0 && core.members.isPresent(role)) verdicts.writeFailed(role, cause);
       },
     },
   });

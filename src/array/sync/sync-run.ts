@@ -197,8 +197,9 @@ export class SyncRun {
   private async writeCheckpoint(): Promise<void> {
     const { core } = this;
     const { members, engine } = core;
-    const { rebuild, resync } = members;
-    if (core.isFailed || (rebuild === null && resync === null)) return;
+    const { rebuild, resync, copy } = members;
+    if (core.isFailed || (rebuild === null && resync === null && copy === null)) return;
+    const copied = copy?.progress.cursor ?? 0;
     const rebuilt = rebuild?.cursor ?? 0;
     const resynced = resync?.cursor ?? 0;
     assert(rebuilt >= (rebuild?.durableStripe ?? 0), "a checkpoint of a rebuild does not go back");
@@ -207,6 +208,7 @@ export class SyncRun {
     if (!(await engine.flush())) return;
     if (rebuild !== null) rebuild.durableStripe = rebuilt;
     if (resync !== null) resync.durableStripe = resynced;
+    if (copy !== null) copy.progress.durableStripe = copied;
     if (!(await core.record())) return;
     if (rebuild !== null && members.rebuild === rebuild) members.recordedRebuildStripe = rebuilt;
   }

@@ -4,6 +4,7 @@
  * What is due follows from the array alone, so it is found again after a restart:
  *   a member is rebuilding, or a role is free and a spare is there -> rebuild
  *   rows may be out of sync                                          -> resync
+ *   a member is being replaced                                       -> replace
  * A scrub runs when it was asked for and nothing of the above is due.
  */
 import { assert } from "../../base/assert.ts";
@@ -14,6 +15,7 @@ import type { ScrubMemory, SyncAction } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { rebuild } from "./rebuild.ts";
+import { type ReplaceHost, replace } from "./replace.ts";
 import { resync, syncFirstStripe } from "./resync.ts";
 import { Scrubs } from "./scrub.ts";
 import type { Seating } from "./seating.ts";
@@ -24,11 +26,15 @@ export class Synchronizer {
   readonly scrubs: Scrubs;
   /** The latest rebuild, also after it has ended. */
   lastRebuild: Job | null = null;
+  /** The latest replace, the same. */
+  lastReplace: Job | null = null;
   private readonly core: ArrayCore;
   private readonly policy: ArrayPolicy;
   private readonly seating: Seating;
   private readonly run: SyncRun;
   private readonly commitRebuild: (role: number, mayEnd: () => boolean) => Promise<boolean>;
+  private readonly commitReplace: ReplaceHost["commitReplace"];
+  private readonly verdicts: MemberVerdicts;
   private isHeld = false;
   private running: Promise<void> = Promise.resolve();
 
@@ -42,12 +48,15 @@ export class Synchronizer {
     requestCount: () => number;
     /** The update that makes a member count; false: it could not be made durable. */
     commitRebuild: (role: number, mayEnd: () => boolean) => Promise<boolean>;
+    commitReplace: ReplaceHost["commitReplace"];
   }) {
     const { core, jobs } = options;
     this.core = core;
     this.policy = options.policy;
     this.seating = options.seating;
     this.commitRebuild = options.commitRebuild;
+    this.commitReplace = options.commitReplace;
+    this.verdicts = options.verdicts;
     this.run = new SyncRun({ ...options, hasEnded: () => this.schedule() });
     this.scrubs = new Scrubs({ run: this.run, jobs, memory: options.scrub });
   }
@@ -70,7 +79,10 @@ export class Synchronizer {
     if (roster.rebuildingRole >= 0) this.startRebuild(roster.rebuildingRole);
     else if (members.degradedCount > 0 && roster.spares.length > 0) {
       inBackground(promoteSpare(core, this.seating), guard);
-    } else this.startResync();
+      // A degraded array waits for a drive: what is copied goes on when it is whole again.
+    } else if (members.degradedCount > 0) return;
+    else if (members.resync !== null) this.startResync();
+    else if (members.copy !== null) this.startReplace(members.copy.role);
   }
 
   /** Nothing new is started until `resume`. */
@@ -102,6 +114,11 @@ export class Synchronizer {
   /** Every kind of work here needs all members that it began with. */
   memberFailed(message: string): void {
     this.run.abort(message);
+  }
+
+  /** What a replace copies to is out. */
+  targetLost(message: string): void {
+    if (this.run.job?.kind === "replace") this.run.abort(message);
   }
 
   /** The array is fenced: what runs ends with that, and what is paused does not go on. */
@@ -145,10 +162,28 @@ export class Synchronizer {
     core.changed.raise();
   }
 
+  private startReplace(role: number): void {
+    const { core, run, verdicts, commitReplace } = this;
+    const { roster, members } = core;
+    const [member, target] = [roster.driveAt(role), roster.target];
+    assert(member !== null && target !== null, "a replace has two drives");
+    assert(members.copy !== null, "a replace copies");
+    const job = run.begin("replace", members.copy.progress.cursor * core.geometry.chunkBytes);
+    job.result["drive"] = target.name;
+    job.result["replaces"] = member.name;
+    this.lastReplace = job;
+    const text = `copying drive ${member.name} (role ${role}) to drive ${target.name}`;
+    core.emit("replace.started", "info", text, { drive: target, job: job.id });
+    const releaseTarget = () => verdicts.releaseTarget();
+    this.running = replace({ run, releaseTarget, commitReplace }, member, target);
+    inBackground(this.running, core.guard);
+    core.changed.raise();
+  }
+
   private startResync(): void {
     const { core, run } = this;
     const progress = core.members.resync;
-    if (progress === null || core.members.degradedCount > 0) return;
+    assert(progress !== null, "what is synced anew is there");
     const job = run.begin("resync", progress.cursor * core.geometry.chunkBytes);
     core.emit("resync.started", "info", "computing parity anew", { job: job.id });
     this.running = resync(run, this.policy);

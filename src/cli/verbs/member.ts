@@ -1,4 +1,4 @@
-/** `parityd member add|remove|fail`. */
+/** `parityd member add|replace|remove|fail`. */
 import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -20,6 +20,17 @@ export const memberCommands: readonly CommandSpec[] = [
       ...RUN_DIR,
     },
     run: addMember,
+  },
+  {
+    path: ["member", "replace"],
+    summary: "Copy a member to another drive while it serves, and swap the two",
+    operands: [{ name: "ARRAY" }, { name: "OLD" }, { name: "NEW" }],
+    options: {
+      force: { type: "boolean", help: "overwrite a known signature on the new drive" },
+      ...WAIT,
+      ...RUN_DIR,
+    },
+    run: replaceMember,
   },
   {
     path: ["member", "remove"],
@@ -63,11 +74,30 @@ async function addMember(invocation: Invocation, host: CliHost): Promise<number>
     host.print(`${drive} is a spare of ${value.name}`);
     return Exit.ok;
   }
+  return begun(invocation, host, client, value);
+}
+
+async function replaceMember(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const path = `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/replace`;
+  const body = { with: invocation.operand(2), force: invocation.isSet("force") };
+  const started = await client.call<JobStatus>("POST", path, body);
+  if (!started.ok) return fail(host, started.error);
+  return begun(invocation, host, client, started.value.value);
+}
+
+/** Says that a job has begun; with --wait, how it ended. */
+async function begun(
+  invocation: Invocation,
+  host: CliHost,
+  client: DaemonClient,
+  { kind, id, ...rest }: JobStatus,
+): Promise<number> {
   if (!invocation.isSet("wait")) {
-    host.print(`rebuild job ${value.id} has begun: parityd job wait ${value.id}`);
+    host.print(`${kind} job ${id} has begun: parityd job wait ${id}`);
     return Exit.ok;
   }
-  const job = await followJob(host, client, value);
+  const job = await followJob(host, client, { kind, id, ...rest });
   if (!job.ok) return fail(host, job.error);
   host.print(jobSummary(job.value));
   return job.value.state === "done" ? Exit.ok : Exit.failed;

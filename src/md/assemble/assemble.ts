@@ -9,7 +9,8 @@
  *   4. two histories                                           refuse: nobody can pick for the user
  *   5. members at least at freshest - 1 are current; the rest are stale and named
  *   6. fields that differ between current members              refuse
- *   7. roles, from the freshest dev_roles; one drive a role    or refuse
+ *   7. roles, from the freshest dev_roles; one drive a role,
+ *      and one that is to replace it                           or refuse
  *   8. more than one role without its data                     refuse (force takes stale members)
  *   9. dirty and degraded, without a partial parity log        refuse (unless forced)
  *
@@ -50,6 +51,8 @@ interface Options {
 
 interface Sorted {
   readonly members: Map<number, Candidate>;
+  /** By role: who is to replace its member. */
+  readonly replacements: Map<number, Candidate>;
   readonly spares: Candidate[];
   readonly stale: LeftOut[];
   readonly faulty: LeftOut[];
@@ -121,7 +124,10 @@ function sortByRole(
   candidates: readonly Candidate[],
   freshest: Candidate,
 ): Result<Sorted, AssemblyRefusal> {
-  const sorted: Sorted = { members: new Map(), spares: [], stale: [], faulty: [] };
+  const sorted: Sorted = {
+    ...{ members: new Map(), replacements: new Map() },
+    ...{ spares: [], stale: [], faulty: [] },
+  };
   const byDevNumber = new Map<number, Candidate>();
   for (const candidate of candidates.toSorted(byPrecedence)) {
     const { superblock } = candidate;
@@ -160,11 +166,12 @@ function sortByRole(
       continue;
     }
     if (claimed < Role.limit && claimed !== role) return err(conflict(candidate, freshest, role));
-    const holder = sorted.members.get(role);
+    const places = isReplacement(candidate) ? sorted.replacements : sorted.members;
+    const holder = places.get(role);
     if (holder !== undefined) return err(duplicate(candidate, holder));
-    sorted.members.set(role, candidate);
+    places.set(role, candidate);
   }
-  const placed = sorted.members.size + sorted.spares.length;
+  const placed = sorted.members.size + sorted.replacements.size + sorted.spares.length;
   const left = sorted.stale.length + sorted.faulty.length;
   assert(placed + left === candidates.length, "each drive is a member, a spare or left out");
   return ok(sorted);
@@ -188,7 +195,7 @@ function plan(
   const { superblock } = freshest;
   const roles: RolePlan[] = [];
   for (let role = 0; role < superblock.memberCount; role += 1) {
-    roles.push(planRole(sorted.members.get(role)));
+    roles.push(planRole(role, freshest, sorted));
   }
   const forced = force ? forceStale(candidates, sorted, roles, freshest) : [];
   const degraded = roles.filter(({ state }) => state !== "in-sync").length;
@@ -217,25 +224,63 @@ function plan(
   });
 }
 
-function planRole(candidate: Candidate | undefined): RolePlan {
-  if (candidate === undefined) return { state: "missing" };
-  const { drive, superblock } = candidate;
-  if (ownRole(candidate) >= Role.limit) {
-    // The others were told that it rebuilds and it was not: nothing on it is known to be valid.
-    return { state: "rebuilding", drive, superblock, recoveryOffsetSectors: 0 };
+function isReplacement({ superblock }: Candidate): boolean {
+  return (superblock.otherFeatures & Feature.replacement) !== 0;
+}
+
+/** All chunks that the array uses of it are there. */
+function isFilled({ recoveryOffsetSectors, sizeSectors, chunkSectors }: Superblock): boolean {
+  return (recoveryOffsetSectors ?? 0) >= sizeSectors - (sizeSectors % chunkSectors);
+}
+
+function planRole(role: number, freshest: Candidate, sorted: Sorted): RolePlan {
+  const member = sorted.members.get(role);
+  const replacement = sorted.replacements.get(role);
+  const { devRoles, resyncOffsetSectors } = freshest.superblock;
+  if (member === undefined) {
+    if (replacement === undefined) return { state: "missing" };
+    const isListed = devRoles.filter((listed) => listed === role).length > 1;
+    const { drive, superblock } = replacement;
+    // Linux swaps the two in two steps, and between them calls a replacement what is in sync.
+    const isSwapped = superblock.recoveryOffsetSectors === null;
+    // It had all of it when the others were told that it counts.
+    const hasAll = isSwapped || (resyncOffsetSectors === null && isFilled(superblock));
+    if (hasAll && !isListed) return { state: "in-sync", drive, superblock, replacement: null };
+    const rebuilt = filling(replacement);
+    // The log of its member is not here: what the replay makes right is the parity of the others.
+    const isTorn = superblock.log.kind === "ppl" && resyncOffsetSectors !== null;
+    return isTorn ? { ...rebuilt, recoveryOffsetSectors: 0 } : rebuilt;
   }
-  const recoveryOffsetSectors = superblock.recoveryOffsetSectors;
-  if (recoveryOffsetSectors === null) return { state: "in-sync", drive, superblock };
+  const { drive, superblock } = member;
+  if (ownRole(member) >= Role.limit || superblock.recoveryOffsetSectors !== null) {
+    return filling(member);
+  }
+  if (replacement === undefined) {
+    return { state: "in-sync", drive, superblock, replacement: null };
+  }
+  // Of a write that was under way at a crash one of the two may have it, and the other not.
+  const { recoveryOffsetSectors } = filling(replacement);
+  const isClean = resyncOffsetSectors === null;
+  const target = {
+    ...{ drive: replacement.drive, superblock: replacement.superblock },
+    recoveryOffsetSectors: isClean ? recoveryOffsetSectors : 0,
+  };
+  return { state: "in-sync", drive, superblock, replacement: target };
+}
+
+function filling(candidate: Candidate): Extract<RolePlan, { state: "rebuilding" }> {
+  const { drive, superblock } = candidate;
+  // The others were told that it rebuilds and it was not: nothing on it is known to be valid.
+  const isTold = ownRole(candidate) < Role.limit;
   // A rebuild by bitmap leaves gaps that only its bitmap knows. Ours starts over.
   const isByBitmap = (superblock.otherFeatures & Feature.recoveryBitmap) !== 0;
+  const valid = Math.min(superblock.recoveryOffsetSectors ?? 0, superblock.sizeSectors);
+  const otherFeatures = superblock.otherFeatures & ~Feature.recoveryBitmap;
   return {
     state: "rebuilding",
     drive,
-    superblock: {
-      ...superblock,
-      otherFeatures: superblock.otherFeatures & ~Feature.recoveryBitmap,
-    },
-    recoveryOffsetSectors: isByBitmap ? 0 : Math.min(recoveryOffsetSectors, superblock.sizeSectors),
+    superblock: { ...superblock, otherFeatures },
+    recoveryOffsetSectors: isTold && !isByBitmap ? valid : 0,
   };
 }
 
@@ -260,7 +305,7 @@ function forceStale(
     assert(role < roles.length, "a drive is forced into a role that the array has");
     if (roles[role]?.state !== "missing") continue;
     const { drive, superblock } = candidate;
-    roles[role] = { state: "in-sync", drive, superblock };
+    roles[role] = { state: "in-sync", drive, superblock, replacement: null };
     forced.push(drive);
   }
   return forced;
@@ -271,6 +316,7 @@ function canForce(candidate: Candidate, freshest: Candidate): boolean {
   return (
     ownRole(candidate) < freshest.superblock.memberCount &&
     candidate.superblock.recoveryOffsetSectors === null &&
+    !isReplacement(candidate) &&
     findDifference([candidate], freshest, { includeStale: true }) === null
   );
 }

@@ -12,8 +12,21 @@ export interface Candidate {
   readonly logicalBlockBytes?: number;
 }
 
+/** A drive that is to replace a member, which serves meanwhile. */
+export interface ReplacementPlan {
+  readonly drive: string;
+  readonly superblock: Superblock;
+  /** Valid below this sector of its data region. */
+  readonly recoveryOffsetSectors: number;
+}
+
 export type RolePlan =
-  | { readonly state: "in-sync"; readonly drive: string; readonly superblock: Superblock }
+  | {
+      readonly state: "in-sync";
+      readonly drive: string;
+      readonly superblock: Superblock;
+      readonly replacement: ReplacementPlan | null;
+    }
   | {
       readonly state: "rebuilding";
       readonly drive: string;

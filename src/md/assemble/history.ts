@@ -11,10 +11,13 @@
  *   freshest  A . C     A and C ran without B
  *   B         . B C     B ran without A                  -> two histories
  *   B         A B C     B fell out                       -> stale
+ *
+ * A drive that was to replace a member, and says so still, never ran without it: from the first
+ * update in which it has the role alone it does not say so any more.
  */
 
 import { assert } from "../../base/assert.ts";
-import { Role, roleOf, type Superblock } from "../superblock.ts";
+import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
 import {
   type AssemblyRefusal,
   type Candidate,
@@ -38,6 +41,7 @@ export function findSplitBrain(
 function isOtherHistory(candidate: Candidate, freshest: Candidate): boolean {
   const role = ownRole(candidate);
   if (role >= Role.limit) return false;
+  if ((candidate.superblock.otherFeatures & Feature.replacement) !== 0) return false;
   const { events } = candidate.superblock;
   assert(events <= freshest.superblock.events, "no member is fresher than the freshest");
   // A current member that missed the very update which filled the role (a rebuild began).

@@ -32,10 +32,6 @@ const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] =
       "(mdadm --fail, then --remove), and write resync to its md/consistency_policy in /sys/block",
   },
   {
-    bits: Feature.replacement,
-    what: "is replacing a member. Let Linux finish that (mdadm --assemble), then try again",
-  },
-  {
     bits: Feature.clustered,
     what: "belongs to a cluster, whose other machines may be writing to it. It cannot be used here",
   },

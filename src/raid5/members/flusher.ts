@@ -49,7 +49,8 @@ export class Flusher {
   get isDue(): boolean {
     const { environment, members, records } = this.parts;
     if (this.isRunning) return this.pending === 0 && !records.isPending;
-    return this.waiting.length > 0 && environment.table.available >= members.memberCount;
+    // One for each member, and for the target of one that is copied.
+    return this.waiting.length > 0 && environment.table.available > members.memberCount;
   }
 
   request(waiter: FlushWaiter): void {

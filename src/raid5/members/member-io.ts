@@ -23,6 +23,11 @@
  * whoever is told. Each failure is told once, before the user has its verdict.
  *
  * Users register once, and give numbers; only a failure allocates. Work that can wait has `move`.
+ *
+ * A member that is being copied (member-copy.ts) has a twin for each write and flush of data, to
+ * the target. The I/O is answered when both are: two writes of the same rows are never under way on
+ * the target. What one of the two did not take makes their stripes doubtful; a target that fails is
+ * told of once, by `targetFailed`, and is no matter of the I/O.
  */
 import { assert } from "../../base/assert.ts";
 import { ETIMEDOUT } from "../../base/errno.ts";
@@ -31,34 +36,25 @@ import { Outcome, type OutcomeCode } from "../../block/io-error.ts";
 import type { OutcomeRegistrar } from "../../block/outcome-router.ts";
 import { type IoTable, Op, type OpCode } from "../../reactor/io-table.ts";
 import type { EngineEnvironment, MemberError } from "../environment.ts";
+import { IoTwins } from "./io-twins.ts";
 import type { MemberSet } from "./member-set.ts";
+import {
+  Content,
+  type ContentCode,
+  isOfData,
+  toldOf,
+  Verdict,
+  type VerdictCode,
+  verdictOf,
+} from "./verdicts.ts";
 
-/** What became of an I/O, for its user. */
-export const Verdict = {
-  done: 0,
-  /** Some of its rows were not moved, but the member is there: the careful path finds out which. */
-  badSector: 1,
-  /** The member has no room for it. No part of it counts as written. */
-  noSpace: 2,
-  /** A read that was given up: the member is there, and does not answer in time. */
-  slow: 3,
-  /** The member does not have the role any more, or is about to lose it. */
-  gone: 4,
-} as const;
-export type VerdictCode = (typeof Verdict)[keyof typeof Verdict];
-
-/** What a user moves. */
-export const Content = {
-  /** Data and parity: a write of it has to be flushed. */
-  data: 0,
-  /** Single rows of it, durable when they are answered. */
-  rows: 1,
-  /** Rows on a bad-block log, read again. */
-  doubtful: 2,
-  /** Logs and bitmaps, durable when they are answered. Places are those of the device. */
-  metadata: 3,
-} as const;
-export type ContentCode = (typeof Content)[keyof typeof Content];
+export {
+  Content,
+  type ContentCode,
+  isForRows,
+  Verdict,
+  type VerdictCode,
+} from "./verdicts.ts";
 
 /** An I/O that was not done. */
 export interface IoFailure extends MemberError {
@@ -112,6 +108,9 @@ export class MemberIo {
   /** By ticket (the context of its I/O): who waits. */
   private readonly waiters: ((verdict: VerdictCode) => void)[] = [];
   private readonly freeTickets: number[] = [];
+  private readonly targetFailed: (error: MemberError) => void;
+  private readonly twinUser: IoUser;
+  private readonly twins: IoTwins<IoUser>;
   private underWay = 0;
   private isClosed = false;
 
@@ -119,12 +118,17 @@ export class MemberIo {
     environment: MemberIoEnvironment;
     members: MemberSet;
     memberFailed: (error: MemberError) => void;
+    /** The same for the target of a member that is copied. */
+    targetFailed: (error: MemberError) => void;
   }) {
     this.table = options.environment.table;
     this.guard = options.environment.guard;
     this.router = options.environment.router;
     this.members = options.members;
     this.memberFailed = options.memberFailed;
+    this.targetFailed = options.targetFailed;
+    this.twins = new IoTwins(this.table.capacity);
+    this.twinUser = this.register(Content.copy, (io, _, verdict) => this.twinAnswered(io, verdict));
     for (const content of Object.values(Content)) {
       this.waiterUsers[content] = this.register(content, (ticket, _, verdict) => {
         this.freeTickets.push(ticket);
@@ -177,11 +181,14 @@ export class MemberIo {
     // A frozen array starts nothing, and whoever waits for the answer waits for ever.
     if (this.guard.isBroken) return true;
     const { table, members } = this;
+    const hasTwin = role === members.copyRole && op !== Op.read && isOfData(user.content);
+    if (hasTwin && table.available < 2) return false;
     const io = table.allocate();
     if (io < 0) return false;
     assert(role >= 0 && role < members.memberCount, "I/O goes to a role");
     assert(op === Op.flush ? bytes === 0 : bytes > 0, "all but a flush moves bytes");
     const isMetadata = user.content === Content.metadata;
+    if (hasTwin) this.startTwin(io, op, role, place, bytes, address, isFua);
     table.op[io] = op;
     table.isFua[io] = isFua;
     table.place[io] = place;
@@ -192,6 +199,55 @@ export class MemberIo {
     table.context[io] = context;
     this.submit(io, role);
     return true;
+  }
+
+  /** As `start`, to the target of the member that is copied. */
+  startOnTarget(
+    user: IoUser,
+    op: OpCode,
+    place: number,
+    bytes: number,
+    address: number,
+    context: number,
+    isFua: number,
+  ): boolean {
+    if (this.guard.isBroken) return true;
+    const { table, members } = this;
+    const { copy } = members;
+    assert(user.content === Content.copy, "a target is written to by those who copy");
+    assert(copy !== null && op !== Op.read, "nothing is read from a target");
+    const io = table.allocate();
+    if (io < 0) return false;
+    table.op[io] = op;
+    table.isFua[io] = isFua;
+    table.place[io] = place;
+    table.offset[io] = copy.target.dataOffset + place;
+    table.bytes[io] = bytes;
+    table.address[io] = address;
+    table.owner[io] = user.owner;
+    table.context[io] = context;
+    table.role[io] = copy.role;
+    table.epoch[io] = members.copyEpoch;
+    this.underWay += 1;
+    copy.target.device.submit(io);
+    return true;
+  }
+
+  private startTwin(
+    io: number,
+    op: OpCode,
+    role: number,
+    place: number,
+    bytes: number,
+    address: number,
+    isFua: number,
+  ): void {
+    assert(role === this.members.copyRole, "a twin goes to the target of its member");
+    this.twins.begin(io);
+    // What `start` says of the member's I/O is not there yet; a twin is never answered in here.
+    const { twinUser } = this;
+    const isStarted = this.startOnTarget(twinUser, op, place, bytes, address, io, isFua);
+    assert(isStarted, "there is room for both");
   }
 
   /**
@@ -216,6 +272,23 @@ export class MemberIo {
         return Verdict.gone;
       }
       if (this.start(user, op, role, place, bytes, address, ticket, io.isFua ? 1 : 0)) break;
+      await this.untilRoom();
+    }
+    return new Promise((resolve) => {
+      this.waiters[ticket] = resolve;
+    });
+  }
+
+  /** Writes rows to the target of the member that is copied, durably. */
+  async moveToTarget(io: Pick<AwaitedIo, "place" | "bytes" | "address">): Promise<VerdictCode> {
+    const user = this.waiterUsers[Content.copy]!;
+    const ticket = this.freeTickets.pop() ?? this.waiters.push(() => {}) - 1;
+    for (;;) {
+      if (this.isClosed || this.members.copy === null) {
+        this.freeTickets.push(ticket);
+        return Verdict.gone;
+      }
+      if (this.startOnTarget(user, Op.write, io.place, io.bytes, io.address, ticket, 1)) break;
       await this.untilRoom();
     }
     return new Promise((resolve) => {
@@ -248,6 +321,21 @@ export class MemberIo {
 
   /** Rule 15: in the reap itself, so that all of one reap are judged before a turn answers any. */
   private judge(user: IoUser, io: number, outcome: OutcomeCode, errno: number): void {
+    if (user.content === Content.copy) {
+      this.judgeTarget(user, io, outcome, errno);
+      return;
+    }
+    if (this.twins.has(io) && !this.isAnsweredWithTwin(user, io, outcome, errno)) return;
+    this.judgeOne(user, io, outcome, errno, false);
+  }
+
+  private judgeOne(
+    user: IoUser,
+    io: number,
+    outcome: OutcomeCode,
+    errno: number,
+    isTold: boolean,
+  ): void {
     const { table, members } = this;
     assert(this.underWay > 0, "an I/O is answered once");
     this.underWay -= 1;
@@ -265,26 +353,90 @@ export class MemberIo {
       user.handler(context, role, Verdict.done, null);
       return;
     }
-    this.judgeFailure(user, io, isCurrent, outcome, errno);
+    const failure = this.failureOf(io, isCurrent, outcome, errno);
+    this.judgeFailure(user, io, failure, isCurrent, isTold);
+  }
+
+  /** False: its twin is not answered yet, and answers for both. */
+  private isAnsweredWithTwin(
+    user: IoUser,
+    io: number,
+    outcome: OutcomeCode,
+    errno: number,
+  ): boolean {
+    if (outcome !== Outcome.done) this.doubt(io);
+    if (this.twins.memberAnswered(io, { user, outcome, errno })) return true;
+    // Rule 15: at once, whatever the target does meanwhile.
+    const isCurrent = this.table.epoch[io] === this.members.epoch[this.table.role[io]!];
+    if (outcome !== Outcome.done && isCurrent) {
+      this.tell(user.content, this.failureOf(io, isCurrent, outcome, errno));
+    }
+    return false;
+  }
+
+  /** `io` is that of the member. */
+  private twinAnswered(io: number, verdict: VerdictCode): void {
+    if (verdict !== Verdict.done) this.doubt(io);
+    const held = this.twins.targetAnswered(io);
+    if (held === null) return;
+    const { user, outcome, errno } = held;
+    this.judgeOne(user, io, outcome, errno, outcome !== Outcome.done);
+  }
+
+  /** One of the two did not take it: its stripes are copied again. */
+  private doubt(io: number): void {
+    const { table, members } = this;
+    const { copy } = members;
+    if (copy === null || table.role[io] !== copy.role || table.op[io] === Op.flush) return;
+    const first = Math.floor(table.place[io]! / members.chunkBytes);
+    copy.doubt(first, Math.ceil((table.place[io]! + table.bytes[io]!) / members.chunkBytes));
+  }
+
+  /** What is under way on the member that is copied and its target: whoever takes over lacks it. */
+  doubtAllUnderWay(): void {
+    for (const io of this.twins.underWay()) this.doubt(io);
+  }
+
+  /** An answer of the target of a member that is copied. */
+  private judgeTarget(user: IoUser, io: number, outcome: OutcomeCode, errno: number): void {
+    const { table, members } = this;
+    assert(this.underWay > 0, "an I/O is answered once");
+    this.underWay -= 1;
+    const context = table.context[io]!;
+    const isCurrent = members.copy !== null && table.epoch[io] === members.copyEpoch;
+    if (outcome === Outcome.done) {
+      if (isCurrent && table.op[io] !== Op.flush) members.needsFlush[table.role[io]!] = 1;
+      table.free(io);
+      user.handler(context, members.copyRole, isCurrent ? Verdict.done : Verdict.gone, null);
+      return;
+    }
+    const failure = this.failureOf(io, isCurrent, outcome, errno);
+    table.free(io);
+    // Without room for it, or for the call, the target is as good as before.
+    const isRefused = outcome === Outcome.noSpace && failure.op !== Op.flush;
+    const isSpared = isRefused || outcome === Outcome.unsupported;
+    if (isCurrent && !isSpared) this.targetFailed(failure);
+    const isStill = isCurrent && members.copyEpoch === table.epoch[io];
+    const verdict = isStill && isSpared ? Verdict.noSpace : Verdict.gone;
+    user.handler(context, failure.role, verdict, failure);
   }
 
   private judgeFailure(
     user: IoUser,
     io: number,
+    failure: IoFailure,
     isCurrent: boolean,
-    outcome: OutcomeCode,
-    errno: number,
+    isTold: boolean,
   ): void {
     const { table, members } = this;
     const context = table.context[io]!;
     const epoch = table.epoch[io]!;
-    const failure = this.failureOf(io, isCurrent, outcome, errno);
     const { role } = failure;
     // Before anybody is told: what that ends needs requests of its own.
     table.free(io);
     let verdict: VerdictCode = Verdict.gone;
     if (isCurrent) {
-      this.tell(user.content, failure);
+      if (!isTold) this.tell(user.content, failure);
       const hasLeft = members.isFenced || members.epoch[role] !== epoch;
       if (!hasLeft) verdict = verdictOf(user.content, failure);
     }
@@ -325,30 +477,4 @@ export class MemberIo {
       isGivenUp: errno === ETIMEDOUT,
     };
   }
-}
-
-/** The rows that it did not move can be tried one by one: their member is there. */
-export function isForRows(verdict: VerdictCode): boolean {
-  return verdict === Verdict.badSector || verdict === Verdict.noSpace;
-}
-
-function verdictOf(content: ContentCode, { op, outcome }: MemberError): VerdictCode {
-  if (op === Op.flush) return Verdict.gone;
-  if (outcome === Outcome.noSpace) return Verdict.noSpace;
-  if (content === Content.metadata) return Verdict.gone;
-  if (outcome === Outcome.mediaError || outcome === Outcome.unsupported) return Verdict.badSector;
-  return op === Op.read && outcome === Outcome.timedOut ? Verdict.slow : Verdict.gone;
-}
-
-/** What is told of a failure that is news; null: nothing. */
-function toldOf(content: ContentCode, error: MemberError): MemberError | null {
-  const { op, outcome } = error;
-  if (content === Content.metadata || op === Op.flush) {
-    // Rule 20: a want of space is no fault of the member. A flush has no need of any.
-    if (outcome === Outcome.noSpace && op !== Op.flush) return null;
-    // Rule 13: whatever the error, a member whose log or bitmap cannot be written, or that does not
-    // flush, is failed; a fence is no fault of it either (write-rules 21).
-    return outcome === Outcome.fenced ? error : { ...error, outcome: Outcome.memberLost };
-  }
-  return outcome === Outcome.unsupported ? null : error;
 }

@@ -10,24 +10,13 @@ import { assert } from "../../base/assert.ts";
 import { bitOf, firstBits, union, withBit, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
-import type { BadBlockCause } from "../../md/bad-block-log.ts";
+import type { BadRows } from "../environment.ts";
+import type { MemberCopy } from "./member-copy.ts";
 import { RowSet } from "./proven-rows.ts";
 import { type StripeRanges, SyncProgress } from "./sync-progress.ts";
 
 export const MemberMode = { missing: 0, inSync: 1, rebuilding: 2 } as const;
 export type MemberModeCode = (typeof MemberMode)[keyof typeof MemberMode];
-
-/** The rows of one member that cannot be read from it, by byte offset on its device. */
-export interface BadRows {
-  readonly isEmpty: boolean;
-  has(offset: number, bytes: number): boolean;
-  /** Whether all of them hold what belongs there, and could only not be read. */
-  isUnread(offset: number, bytes: number): boolean;
-  /** True when the rows are durably on record as bad, for this cause. */
-  enter(offset: number, bytes: number, cause: BadBlockCause): Promise<boolean>;
-  /** The rows have been written durably. True when the record is gone. */
-  clear(offset: number, bytes: number): Promise<boolean>;
-}
 
 /** By operation: the roles that it does without, and that have failed in it. */
 export interface OpRoles {
@@ -64,12 +53,18 @@ export class MemberSet {
   /** Another host has taken the drives: for good, as long as this set lives. */
   isFenced = false;
   readonly badRows: (BadRows | null)[];
-  private readonly chunkBytes: number;
+  readonly chunkBytes: number;
   /** The member that reads go around, because it does not answer; -1: none. */
   avoidedRole = -1;
   private missingBits = 0;
   /** Of whom it is; -1: of none. */
   rebuildingRole = -1;
+  /** A member that is being replaced while it serves; null: none is. */
+  copy: MemberCopy | null = null;
+  /** Its role, for the hot path; -1: none. */
+  copyRole = -1;
+  /** Changes with each target: an answer of another one means nothing. */
+  copyEpoch = 0;
 
   constructor({ memberCount, chunkBytes }: { memberCount: number; chunkBytes: number }) {
     this.memberCount = memberCount;
@@ -91,6 +86,11 @@ export class MemberSet {
       if (this.mode[role] === MemberMode.missing) count += 1;
     }
     return count;
+  }
+
+  /** Devices that a write to each role goes to, at most. */
+  get deviceCount(): number {
+    return this.memberCount + (this.copy === null ? 0 : 1);
   }
 
   /** Members that do not hold all of their data: missing, or being rebuilt. */
@@ -145,6 +145,50 @@ export class MemberSet {
     this.changeMode(role, MemberMode.inSync);
   }
 
+  // Replacing --------------------------------------------------------------------------------
+
+  beginCopy(copy: MemberCopy): void {
+    assert(this.copy === null, "one member is replaced at a time");
+    assert(this.mode[copy.role] === MemberMode.inSync, "a member that is replaced serves");
+    this.copy = copy;
+    this.copyRole = copy.role;
+    this.copyEpoch = (this.copyEpoch + 1) & 0xff;
+    // What an earlier run has written to the target may lie in its cache.
+    this.needsFlush[copy.role] = 1;
+  }
+
+  /** Nothing is submitted to the target any more. */
+  endCopy(): void {
+    assert(this.copy !== null, "a copy ends once");
+    this.copy = null;
+    this.copyRole = -1;
+    this.copyEpoch = (this.copyEpoch + 1) & 0xff;
+  }
+
+  /** The target, which holds all that the member does, takes its role. Nothing is under way. */
+  swapCopy(): void {
+    const { copy } = this;
+    assert(copy !== null && this.isPresent(copy.role), "who is swapped has served until now");
+    this.endCopy();
+    this.badRows[copy.role] = copy.target.badRows;
+    this.set(copy.role, copy.target);
+  }
+
+  /**
+   * The member is lost: its target takes the role, and what it lacks is rebuilt. Of what it has
+   * nothing is known to be durable before its next flush.
+   */
+  takeOverCopy(stripeCount: number): void {
+    const { copy } = this;
+    assert(copy !== null && !this.isPresent(copy.role), "a target takes over for who is lost");
+    const { role, target } = copy;
+    this.endCopy();
+    this.badRows[role] = target.badRows;
+    this.setRebuilding(role, { ...target, ...copy.stripesLacking(stripeCount) });
+    this.rebuild!.durableStripe = 0;
+    this.recordedRebuildStripe = 0;
+  }
+
   /** No request is submitted to this member from now on. */
   remove(role: number): void {
     // What a rebuild had filled and is in question: without its member there is nothing to compare.
@@ -176,6 +220,7 @@ export class MemberSet {
   }
 
   get hasVolatileMember(): boolean {
+    if (this.copy?.target.isVolatile === true) return true;
     for (let role = 0; role < this.memberCount; role += 1) {
       if (this.isVolatile[role] === 1 && this.isPresent(role)) return true;
     }

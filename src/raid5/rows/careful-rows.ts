@@ -191,6 +191,16 @@ export class CarefulRows implements CurePath {
     return this.parts.members.isPresent(target);
   }
 
+  /** Brings a member's row to the target of its copy. False: the target takes no writes. */
+  async copy(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
+    const isLost = (await this.read(place, role, rows.old, rows)) !== 0;
+    const { copy } = this.parts.members;
+    if (copy === null || copy.role !== role) return false;
+    if (!isLost) return (await this.io.storeOnTarget(place, rows)) === Verdict.done;
+    const offset = copy.target.dataOffset + this.record.placeOf(place);
+    return copy.target.badRows.enter(offset, ROW_BYTES, "unwritten");
+  }
+
   /** Whether parity matches in a row that can be read; if not, it is written anew if so asked. */
   async compare(place: RowPlace, isRepaired: boolean, rows: RowBuffers): Promise<boolean> {
     rows.failed = 0;

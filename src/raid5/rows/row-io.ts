@@ -75,6 +75,19 @@ export class RowIo {
     return isAbsent ? Promise.resolve(Verdict.gone) : this.store(place, role, address, rows);
   }
 
+  /** Writes the row in the slot of the old content to the target of the member that is copied. */
+  async storeOnTarget(place: RowPlace, rows: RowBuffers): Promise<Moved> {
+    const role = this.parts.members.copyRole;
+    const verdict = await this.parts.memberIo.moveToTarget({
+      place: this.record.placeOf(place),
+      bytes: ROW_BYTES,
+      address: rows.old,
+    });
+    if (verdict === Verdict.noSpace) rows.refused = withBit(rows.refused, role);
+    if (verdict === Verdict.gone) await rows.renew(rows.oldSlot);
+    return verdict === Verdict.slow ? Verdict.gone : verdict;
+  }
+
   async move(
     op: typeof Op.read | typeof Op.write,
     place: RowPlace,

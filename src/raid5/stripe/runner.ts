@@ -255,7 +255,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   /** Enough member requests for any phase of this operation. */
   private hasRequestsFor(op: number): boolean {
     assert(this.parts.segments.count[op]! > 0, "an operation that is planned has segments");
-    const most = this.parts.segments.count[op]! * this.parts.geometry.memberCount;
+    const most = this.parts.segments.count[op]! * this.parts.members.deviceCount;
     return this.parts.environment.table.available >= most;
   }
 

@@ -17,6 +17,7 @@ import {
   isForRows,
   Verdict,
   type VerdictCode,
+  type VerdictHandler,
 } from "../members/member-io.ts";
 import type { MemberParts } from "../members/member-parts.ts";
 
@@ -29,6 +30,7 @@ export class PieceIo {
   private readonly pieceBytes: number;
   private readonly op: Uint8Array;
   private readonly user: IoUser;
+  private readonly copyUser: IoUser;
   private stripe = 0;
   private column = 0;
   private left = 0;
@@ -41,10 +43,12 @@ export class PieceIo {
     this.parts = parts;
     this.pieceBytes = pieceBytes;
     this.op = new Uint8Array(parts.geometry.memberCount);
-    this.user = parts.memberIo.register(Content.data, (_, __, verdict, failure) => {
+    const answered: VerdictHandler = (_, __, verdict, failure) => {
       if (failure === null) this.finish();
       else this.fail(failure, verdict);
-    });
+    };
+    this.user = parts.memberIo.register(Content.data, answered);
+    this.copyUser = parts.memberIo.register(Content.copy, answered);
   }
 
   /** What is started from now on is about this piece. */
@@ -62,6 +66,12 @@ export class PieceIo {
     this.left += 1;
     this.op[role] = op;
     this.submit(role, address);
+  }
+
+  /** Writes the piece to the target of the member that is copied. */
+  startOnTarget(address: number): void {
+    this.left += 1;
+    this.submitToTarget(address);
   }
 
   /** Resolves when all that was started is answered: null, or the worst error. */
@@ -104,6 +114,19 @@ export class PieceIo {
   private async submitLater(role: number, address: number): Promise<void> {
     await this.parts.memberIo.untilRoom();
     this.submit(role, address);
+  }
+
+  private submitToTarget(address: number): void {
+    const { members, memberIo } = this.parts;
+    const { copy } = members;
+    if (copy === null) {
+      this.fail(this.goneError(Op.write, 0), Verdict.gone);
+      return;
+    }
+    const { place, pieceBytes } = this;
+    if (memberIo.startOnTarget(this.copyUser, Op.write, place, pieceBytes, address, 0, 0)) return;
+    const later = memberIo.untilRoom().then(() => this.submitToTarget(address));
+    inBackground(later, this.parts.environment.guard);
   }
 
   private fail({ role, op, outcome, errno, offset, bytes }: MemberError, is: VerdictCode): void {

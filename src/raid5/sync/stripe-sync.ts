@@ -133,6 +133,58 @@ export class StripeSync {
   }
 
   /**
+   * Brings a member's chunk of a stripe to the target of its copy. Parity is asked only for rows
+   * that the member cannot give; one that nobody can is entered as bad on the target. The caller
+   * holds the stripe, and marks it.
+   */
+  async copy(stripe: number, buffer: number): Promise<StripeResult> {
+    this.checkHeld(stripe);
+    const { geometry, members } = this.engine.parts;
+    const io = this.takePiece();
+    let error: MemberError | null = null;
+    for (
+      let column = 0;
+      column < geometry.chunkBytes && error === null;
+      column += this.pieceBytes
+    ) {
+      const { copyRole } = members;
+      io.begin(stripe, column);
+      if (copyRole < 0) error = io.goneError(Op.write, 0);
+      else if (!this.hasBadRows(stripe, column)) {
+        io.start(Op.read, copyRole, buffer);
+        error = await io.wait();
+        if (error === null) {
+          io.startOnTarget(buffer);
+          error = await io.wait();
+          continue;
+        }
+        if (io.isForRows) error = await this.copyRows(io, { stripe, column }, copyRole);
+      } else error = await this.copyRows(io, { stripe, column }, copyRole);
+    }
+    this.idlePieces.push(io);
+    return error === null ? DONE : { kind: "member-error", error };
+  }
+
+  /** A piece of which some rows cannot be read, row by row. */
+  private async copyRows(
+    io: PieceIo,
+    { stripe, column }: { readonly stripe: number; readonly column: number },
+    role: number,
+  ): Promise<MemberError | null> {
+    const { rows } = this.engine;
+    const buffers = await rows.takeBuffers();
+    let isCopied = true;
+    for (let byte = 0; byte < this.pieceBytes && isCopied; byte += ROW_BYTES) {
+      const place = { stripe, row: (column + byte) / ROW_BYTES };
+      isCopied = await rows.copy(place, role, buffers);
+    }
+    const isRefused = hasBit(buffers.refused, role);
+    buffers.give();
+    if (isCopied) return null;
+    return isRefused ? io.refusedError(role) : io.goneError(Op.write, role);
+  }
+
+  /**
    * Compares parity with data, and writes parity anew unless the mode is check. Rows that do not
    * match, and rows that are lost, are noted in `findings`, where it is given.
    */

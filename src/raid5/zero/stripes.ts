@@ -101,7 +101,8 @@ export class StripeZero {
 
   get canPunch(): boolean {
     const { members } = this.parts;
-    return this.puncher.canPunch && members.degradedCount === 0 && !members.isFenced;
+    if (members.degradedCount > 0 || members.isFenced || members.copy !== null) return false;
+    return this.puncher.canPunch;
   }
 
   /** The status of a request that changes nothing, or -1 for one that is to be run. */

@@ -14,6 +14,7 @@ import {
   fstatSync,
   fsyncSync,
   openSync,
+  readdirSync,
   readFileSync,
   writeFileSync,
   writeSync,
@@ -32,12 +33,15 @@ import type {
   GrowTask,
   MdPlan,
   MdReport,
+  ReplaceReport,
+  ReplaceTask,
   TrialTask,
 } from "../../helpers/md-lab.ts";
 import { toolPath } from "../../helpers/needs.ts";
 
 const MD = "/dev/md0";
 const SYSFS = "/sys/block/md0/md";
+const START_READ_ONLY = "/sys/module/md_mod/parameters/start_ro";
 /** linux/loop.h */
 const LOOP_SET_FD = 0x4c00;
 const LOOP_CLR_FD = 0x4c01;
@@ -88,11 +92,17 @@ async function withLoops<T>(
   return result;
 }
 
+/** A device of the array is to replace another one. */
+function isReplacing(): boolean {
+  const devices = readdirSync(SYSFS).filter((name) => name.startsWith("dev-"));
+  return devices.some((name) => attribute(`${name}/state`).includes("replacement"));
+}
+
 /** Until nothing is at work and, unless one is missing for good, all members are in sync. */
 async function waitInSync(degraded = 0): Promise<void> {
   for (;;) {
     const isIdle = attribute("sync_action") === "idle" && attribute("resync_start") === "none";
-    if (isIdle && attribute("degraded") === String(degraded)) return;
+    if (isIdle && attribute("degraded") === String(degraded) && !isReplacing()) return;
     await Bun.sleep(20);
   }
 }
@@ -134,7 +144,7 @@ function create(task: CreateTask): Promise<string> {
       await run("mdadm", MD, "--fail", device, "--remove", device);
       fill(300 * KIB, MIB);
     }
-    if (task.dirtyFiles.length > 0) keepDirty(task);
+    if (task.dirtyFiles.length > 0) keepDirty(task.files, task.dirtyFiles);
     const contentSum = sum();
     setAttribute("safe_mode_delay", "0.2");
     await run("mdadm", "--stop", MD);
@@ -143,11 +153,15 @@ function create(task: CreateTask): Promise<string> {
 }
 
 /** The writes are done, but the array is not marked clean again for a minute. */
-function keepDirty({ files, dirtyFiles }: CreateTask): void {
+function keepDirty(files: readonly string[], copies: readonly string[]): void {
   setAttribute("safe_mode_delay", "60");
   scribble();
+  copyFiles(files, copies);
+}
+
+function copyFiles(files: readonly string[], copies: readonly string[]): void {
   for (const [index, file] of files.entries()) {
-    copyFileSync(join(guestFolder(), file), join(guestFolder(), dirtyFiles[index]!));
+    copyFileSync(join(guestFolder(), file), join(guestFolder(), copies[index]!));
   }
 }
 
@@ -176,6 +190,10 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
     setAttribute("sync_action", "check");
     await waitInSync();
     const mismatches = Number(attribute("mismatch_cnt"));
+    if (mismatches > 0) {
+      setAttribute("sync_action", "repair");
+      await waitInSync();
+    }
     const sumInSync = sum();
     fill(100_000, 12_345);
     fill(300 * KIB, 2 * MIB);
@@ -200,6 +218,53 @@ function grow({ files, word }: GrowTask): Promise<GrowReport> {
     await run("mdadm", "--stop", MD);
     return { policy, sumBefore, sumWritten };
   });
+}
+
+async function replace({
+  name,
+  files,
+  words,
+  replaces,
+  stops,
+}: ReplaceTask): Promise<ReplaceReport> {
+  const sums: string[] = [];
+  await withLoops(files, async (devices) => {
+    const counts = [`--raid-devices=${devices.length - 1}`, "--spare-devices=1"];
+    const labels = ["--homehost=lab", `--name=${name}`];
+    await run("mdadm", "--create", MD, "--run", ...counts, ...words, ...labels, ...devices);
+    await waitInSync();
+    fill(sizeOfArray(), 0);
+    const sectors = Number(attribute("component_size")) * 2;
+    const chunkSectors = Number(attribute("chunk_size")) / 512;
+    setAttribute("sync_max", "0");
+    await run("mdadm", MD, "--replace", devices[replaces]!, "--with", devices.at(-1)!);
+    for (const { percent, ending, files: copies } of stops) {
+      const goal = Math.floor((sectors * percent) / 100 / chunkSectors) * chunkSectors;
+      setAttribute("sync_max", percent < 100 ? String(goal) : "max");
+      if (attribute("array_state") === "read-auto") setAttribute("array_state", "active");
+      await waitReplaced(goal);
+      if (ending === "dirty") keepDirty(files, copies);
+      else scribble();
+      sums.push(sum());
+      if (ending === "dirty") continue;
+      setAttribute("safe_mode_delay", "0.2");
+      await run("mdadm", "--stop", MD);
+      copyFiles(files, copies);
+      await run("mdadm", "--assemble", "--run", MD, ...devices);
+    }
+    await run("mdadm", "--stop", MD);
+  });
+  return { sums };
+}
+
+/** Until the replace stands at its `sync_max`, or is over. */
+async function waitReplaced(goal: number): Promise<void> {
+  for (;;) {
+    if (!isReplacing()) return;
+    const completed = /^\d+/.exec(attribute("sync_completed"));
+    if (attribute("sync_action") === "recover" && Number(completed ?? 0) >= goal) return;
+    await Bun.sleep(5);
+  }
 }
 
 /** An array that did not start is on its way out for a moment, and busy. */
@@ -228,10 +293,13 @@ function attempt({ files }: TrialTask): Promise<number | null> {
 test("md: the plan of the host", async () => {
   writeFileSync("/proc/sys/dev/raid/speed_limit_min", "200000");
   const plan: MdPlan = JSON.parse(readFileSync(join(guestFolder(), "plan.json"), "utf8"));
-  const report: MdReport = { created: {}, assembled: {}, trials: {}, grown: {} };
+  const report: MdReport = { created: {}, assembled: {}, trials: {}, grown: {}, replaced: {} };
   for (const task of plan.create ?? []) report.created[task.name] = await create(task);
   for (const task of plan.assemble ?? []) report.assembled[task.name] = await assemble(task);
   for (const task of plan.trials ?? []) report.trials[task.name] = await attempt(task);
   for (const task of plan.grow ?? []) report.grown[task.name] = await grow(task);
+  // What is assembled then waits for a first write: until that it can be told how far to go.
+  if (plan.replace !== undefined) writeFileSync(START_READ_ONLY, "1");
+  for (const task of plan.replace ?? []) report.replaced[task.name] = await replace(task);
   writeFileSync(join(guestFolder(), "report.json"), JSON.stringify(report));
 });

@@ -35,6 +35,7 @@ import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";
 import { SlimTrace } from "../world/slim-trace.ts";
 import { administrate, newDrive, policyCommand, replace } from "./workload-admin.ts";
 import { harmSilently, lieAboutFlushes } from "./workload-beyond.ts";
+import { CopyActor } from "./workload-copy.ts";
 import { canLoseTwo, loseTwo } from "./workload-double.ts";
 import { FaultActor, hasBadBlocks } from "./workload-faults.ts";
 import { beFenced } from "./workload-fence.ts";
@@ -70,6 +71,7 @@ export class Run {
   readonly oracle: SectorOracle;
   readonly load: Load;
   readonly space: SpaceActor;
+  readonly copies: CopyActor;
   private trace = new SlimTrace();
   world: SimWorld;
   seats: Seat[] = [];
@@ -100,6 +102,7 @@ export class Run {
     const hasFailed = () => this.hasFailed;
     this.load = new Load({ plan, oracle, random: this.random.split(), hasFailed });
     this.space = new SpaceActor(this);
+    this.copies = new CopyActor(this);
   }
 
   /** As `run`; what is thrown tells how to repeat it. */
@@ -184,6 +187,7 @@ export class Run {
       if (isToFail) this.faults.strike(world, status);
       else if (nextBelow(random, 2) === 0) this.faults.act(world, status);
       if (!isToFail && nextBelow(random, 6) === 0) administrate(this, status);
+      if (!isToFail) this.copies.act(this.world.status());
     }
   }
 

@@ -24,7 +24,7 @@ const rebuilding = (step: "naming" | "filling" | "committing", drive = "old"): S
   step,
 });
 const IN_SYNC: Seat<string> = { kind: "in-sync", drive: "old" };
-const replacing = (step: "copying" | "swapping"): Seat<string> => ({
+const replacing = (step: "naming" | "copying" | "swapping"): Seat<string> => ({
   kind: "replacing",
   drive: "old",
   target: "new",
@@ -40,23 +40,27 @@ const SEATS: Record<string, Seat<string>> = {
   filling: rebuilding("filling"),
   committing: rebuilding("committing"),
   "in-sync": IN_SYNC,
+  "copy-naming": replacing("naming"),
   copying: replacing("copying"),
   swapping: replacing("swapping"),
   faulty: FAULTY,
   fenced: FENCED,
 };
 
-const EVENTS: Record<SeatEvent<string>["kind"], SeatEvent<string>> = {
+const EVENTS: Record<SeatEvent<string>["kind"] | "taken-over", SeatEvent<string>> = {
   named: { kind: "named", drive: "new" },
   seated: { kind: "seated" },
   filled: { kind: "filled" },
   committed: { kind: "committed" },
-  failed: { kind: "failed", cause: "EIO" },
+  failed: { kind: "failed", cause: "EIO", isTakenOver: false },
+  "taken-over": { kind: "failed", cause: "EIO", isTakenOver: true },
   left: { kind: "left" },
-  "copy-begun": { kind: "copy-begun", target: "new" },
+  "copy-named": { kind: "copy-named", target: "new" },
+  "copy-seated": { kind: "copy-seated" },
   copied: { kind: "copied" },
   swapped: { kind: "swapped" },
   "target-failed": { kind: "target-failed", cause: "EIO" },
+  "target-left": { kind: "target-left" },
   fenced: { kind: "fenced" },
 };
 
@@ -79,18 +83,32 @@ const TABLE: Record<string, string> = {
   "committing failed":
     "faulty old | leave, close old, old is faulty, tell old, lost old rebuilding",
   "committing fenced": "fenced old | shut old",
-  "in-sync copy-begun": "replacing/copying old>new",
+  "in-sync copy-named": "replacing/naming old>new | new is role",
   "in-sync failed": "faulty old | leave, close old, old is faulty, tell old, lost old in-sync",
   "in-sync fenced": "fenced old | shut old",
+  "copy-naming copy-seated": "replacing/copying old>new",
+  "copy-naming failed":
+    "faulty old | leave, close old, old is faulty, tell old, new is spare, lost old in-sync",
+  "copy-naming target-failed": "in-sync old | close new, new is faulty, tell new, lost target new",
+  "copy-naming target-left": "in-sync old | new is spare, lost target new",
+  "copy-naming fenced": "fenced old | shut old, shut new",
   "copying copied": "replacing/swapping old>new | new is role, old is faulty",
   "copying failed":
-    "rebuilding/filling new | leave, close old, old is faulty, tell old, lost old in-sync, new is role",
-  "copying target-failed": "in-sync old | close new, new is faulty, tell new",
+    "faulty old | end copy, leave, close old, old is faulty, tell old, new is spare, lost old in-sync",
+  "copying taken-over":
+    "rebuilding/filling new | take over, close old, old is faulty, tell old, new is role, lost old in-sync",
+  "copying target-failed":
+    "in-sync old | end copy, close new, new is faulty, tell new, lost target new",
+  "copying target-left": "in-sync old | end copy, new is spare, lost target new",
   "copying fenced": "fenced old | shut old, shut new",
-  "swapping swapped": "in-sync new | count",
+  "swapping swapped": "in-sync new | swap old",
   "swapping failed":
-    "rebuilding/filling new | leave, close old, old is faulty, tell old, lost old in-sync, new is role",
-  "swapping target-failed": "in-sync old | close new, new is faulty, tell new",
+    "faulty old | end copy, leave, close old, old is faulty, tell old, new is spare, lost old in-sync",
+  "swapping taken-over":
+    "rebuilding/filling new | take over, close old, old is faulty, tell old, new is role, lost old in-sync",
+  "swapping target-failed":
+    "in-sync old | end copy, old is role, close new, new is faulty, tell new, lost target new",
+  "swapping target-left": "in-sync old | end copy, old is role, new is spare, lost target new",
   "swapping fenced": "fenced old | shut old, shut new",
   "faulty named": "rebuilding/naming new | new is role",
   "faulty failed": "faulty old",
@@ -98,6 +116,11 @@ const TABLE: Record<string, string> = {
   "faulty fenced": "fenced old | shut old",
   "fenced left": "missing",
 };
+// All others are there: that matters to who is copied alone.
+for (const seat of Object.keys(SEATS)) {
+  const failed = TABLE[`${seat} failed`];
+  if (failed !== undefined) TABLE[`${seat} taken-over`] ??= failed;
+}
 // What was on its way when the fence came may still be told.
 for (const event of Object.keys(EVENTS)) TABLE[`fenced ${event}`] ??= "fenced old";
 
@@ -113,6 +136,14 @@ function effectText(
   switch (effect.kind) {
     case "leave-set":
       return "leave";
+    case "take-over":
+      return "take over";
+    case "end-copy":
+      return "end copy";
+    case "swap":
+      return `swap ${effect.drive}`;
+    case "lost-target":
+      return `lost target ${effect.drive}`;
     case "count-in-sync":
       return "count";
     case "close":
@@ -184,8 +215,9 @@ test("roster: projections: what the superblocks and the outside are told of each
     ["filling", "rebuilding", "rebuilding", "old"],
     ["committing", "rebuilding", "in-sync", "old"],
     ["in-sync", "in-sync", "in-sync", "old"],
+    ["copy-naming", "in-sync", "in-sync", "old"],
     ["copying", "in-sync", "in-sync", "old"],
-    ["swapping", "in-sync", "in-sync", "old"],
+    ["swapping", "in-sync", null, "old"],
     ["faulty", "faulty", null, "old"],
     ["fenced", "in-sync", null, "old"],
   ]);

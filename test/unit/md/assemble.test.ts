@@ -20,6 +20,7 @@ import {
   judged,
   refused,
   rolesWithout,
+  type TestMemberOptions,
   testCandidate,
   testCandidates,
   testSuperblock,
@@ -35,6 +36,25 @@ function onAll(fields: Partial<Superblock>, options = {}): Candidate[] {
 }
 
 const FULL = testSuperblock(0);
+
+/** Devices 0 to 2, and d3, which is to replace d1: `all` changes every one, `target` d3 alone. */
+function replacing(
+  all: Partial<Superblock>,
+  target: Partial<Superblock>,
+  options: TestMemberOptions = {},
+): Candidate[] {
+  const devRoles = FULL.devRoles.with(3, 1);
+  const drives = [...testCandidates(options), testCandidate(testSuperblock(3, options))];
+  const listed = drives.map((candidate) => changed(candidate, { devRoles, ...all }));
+  return listed.with(3, changed(listed[3]!, { otherFeatures: Feature.replacement, ...target }));
+}
+
+function twoReplacements(): Candidate[] {
+  const devRoles = FULL.devRoles.with(3, 1).with(4, 1);
+  const fields = { devRoles, otherFeatures: Feature.replacement, recoveryOffsetSectors: 0 };
+  const drives = replacing({ devRoles }, fields);
+  return [...drives, changed(testCandidate(testSuperblock(4)), fields)];
+}
 
 test("assemble: a complete clean array, in any order: all in sync", () => {
   const [a, b, c] = testCandidates() as [Candidate, Candidate, Candidate];
@@ -88,11 +108,12 @@ const REFUSED: readonly (readonly [string, AssemblyRefusalKind, string, Candidat
     "journal",
     [changed(testCandidates()[0]!, { devRoles: FULL.devRoles.with(0, Role.journal) })],
   ],
+  ["two replacements of one role", "duplicate-member", "d3 and d4", twoReplacements()],
   [
-    "replacement",
-    "unsupported",
-    "replacing",
-    withChange(2, { otherFeatures: Feature.replacement }),
+    "dirty with a replacement alone",
+    "dirty-and-degraded",
+    "role 1",
+    replacing({ resyncOffsetSectors: 0 }, { recoveryOffsetSectors: 4096 }).toSpliced(1, 1),
   ],
   ["cluster", "unsupported", "cluster", onAll({ otherFeatures: Feature.clustered })],
   ["level 4", "unsupported", "level 4", onAll({ level: 4 })],
@@ -324,6 +345,130 @@ describe("spares", () => {
       recoveryOffsetSectors: 0,
       superblock: { otherFeatures: 0 },
     });
+  });
+});
+
+describe("a replacement", () => {
+  const HALF = { recoveryOffsetSectors: 4096 };
+  const ALL = { recoveryOffsetSectors: FULL.sizeSectors };
+  const dirty = { resyncOffsetSectors: 0 };
+
+  test("assemble: a member and its replacement: whole, and it goes on from its checkpoint", () => {
+    const drives = replacing({}, HALF);
+    for (const order of [drives, drives.toReversed()]) {
+      const plan = judged(order);
+      expect([drawn(plan), plan.degraded, plan.spares]).toEqual(["AAA", 0, []]);
+      const replacement = { drive: "d3", recoveryOffsetSectors: 4096 };
+      expect(plan.roles[1]).toMatchObject({ state: "in-sync", drive: "d1", replacement });
+      expect(plan.roles[0]).toMatchObject({ replacement: null });
+    }
+    const beyond = judged(replacing({}, { recoveryOffsetSectors: 2 ** 40 }));
+    const replacement = { recoveryOffsetSectors: FULL.sizeSectors };
+    expect(beyond.roles[1]).toMatchObject({ replacement });
+  });
+
+  test("assemble: both are called in sync: the member serves, the copy begins anew", () => {
+    const replacement = { drive: "d3", recoveryOffsetSectors: 0 };
+    const both = replacing({}, { recoveryOffsetSectors: null });
+    expect(judged(both).roles[1]).toMatchObject({ drive: "d1", replacement });
+  });
+
+  test.each(["resync", "bitmap", "ppl"] as const)(
+    "assemble: a member and its replacement, dirty, %s: whole, the copy begins anew",
+    (policy) => {
+      const plan = judged(replacing(dirty, HALF, { policy }));
+      expect([drawn(plan), plan.isDirty, plan.isForced]).toEqual(["AAA", true, false]);
+      const replacement = { drive: "d3", recoveryOffsetSectors: 0 };
+      expect(plan.roles[1]).toMatchObject({ drive: "d1", replacement });
+    },
+  );
+
+  test("assemble: a replacement one event behind is current, two behind it is left out", () => {
+    const behind = judged(replacing({}, { ...HALF, events: 99 }));
+    expect(behind.roles[1]).toMatchObject({ replacement: { drive: "d3" } });
+    const plan = judged(replacing({}, { ...HALF, events: 98 }));
+    expect([drawn(plan), plan.stale.map(({ drive }) => drive)]).toEqual(["AAA", ["d3"]]);
+    expect(plan.roles[1]).toMatchObject({ drive: "d1", replacement: null });
+  });
+
+  test("assemble: a replacement that is faulty or no longer listed: left out", () => {
+    for (const mark of [Role.faulty, Role.spare]) {
+      const drives = replacing({ devRoles: FULL.devRoles.with(3, mark) }, {});
+      const own = { devRoles: FULL.devRoles.with(3, 1), events: 99, ...HALF };
+      const plan = judged(drives.with(3, changed(drives[3]!, own)));
+      expect(plan.roles[1]).toMatchObject({ drive: "d1", replacement: null });
+      const list = mark === Role.faulty ? plan.faulty : plan.stale;
+      expect([drawn(plan), list.map(({ drive }) => drive)]).toEqual(["AAA", ["d3"]]);
+    }
+  });
+
+  test("assemble: a replacement alone, its member listed: rebuilds from its checkpoint", () => {
+    for (const [target, from] of [
+      [HALF, 4096],
+      [ALL, FULL.sizeSectors],
+      [{ recoveryOffsetSectors: null }, 0],
+    ] as const) {
+      const plan = judged(replacing({}, target).toSpliced(1, 1));
+      expect([drawn(plan), plan.degraded]).toEqual(["ARA", 1]);
+      const rebuilding = { recoveryOffsetSectors: from };
+      expect(plan.roles[1]).toMatchObject({ drive: "d3", ...rebuilding });
+    }
+  });
+
+  test("assemble: a replacement alone, its member stale: the same, and the member is named", () => {
+    const drives = replacing({}, HALF);
+    const plan = judged(drives.with(1, changed(drives[1]!, { events: 90 })));
+    expect([drawn(plan), plan.stale.map(({ drive }) => drive)]).toEqual(["ARA", ["d1"]]);
+    expect(plan.roles[1]).toMatchObject({ drive: "d3", recoveryOffsetSectors: 4096 });
+  });
+
+  test("assemble: a replacement alone, its member failed: rebuilds, and nobody is waited for", () => {
+    const devRoles = FULL.devRoles.with(1, Role.faulty).with(3, 1);
+    const plan = judged(replacing({ devRoles }, HALF));
+    expect([drawn(plan), plan.faulty.map(({ drive }) => drive)]).toEqual(["ARA", ["d1"]]);
+    expect(plan.roles[1]).toMatchObject({ drive: "d3" });
+  });
+
+  test("assemble: a full replacement whose swap was cut short: in sync, the member is left out", () => {
+    const devRoles = FULL.devRoles.with(1, Role.faulty).with(3, 1);
+    const before = { devRoles: FULL.devRoles.with(3, 1), events: 99 };
+    for (const last of [ALL, { ...ALL, ...before }]) {
+      const drives = replacing({ devRoles }, last);
+      // The update that swaps the two has reached all but the member, and maybe the target.
+      const plan = judged(drives.with(1, changed(drives[1]!, before)));
+      expect([drawn(plan), plan.degraded]).toEqual(["AAA", 0]);
+      expect(plan.roles[1]).toMatchObject({ drive: "d3", replacement: null });
+      expect(plan.faulty.map(({ drive }) => drive)).toEqual(["d1"]);
+    }
+  });
+
+  test("assemble: Linux's swap between its two updates, clean and dirty: in sync", () => {
+    const devRoles = FULL.devRoles.with(1, Role.faulty).with(3, 1);
+    const swapped = { recoveryOffsetSectors: null };
+    for (const fields of [{ devRoles }, { devRoles, ...dirty }]) {
+      const drives = replacing(fields, swapped);
+      for (const present of [drives, drives.toSpliced(1, 1)]) {
+        const plan = judged(present);
+        expect([drawn(plan), plan.isForced]).toEqual(["AAA", false]);
+        expect(plan.roles[1]).toMatchObject({ drive: "d3", replacement: null });
+      }
+    }
+  });
+
+  test("assemble: a dirty replacement alone: with ppl from the start, else only by force", () => {
+    const log = judged(replacing(dirty, HALF, { policy: "ppl" }).toSpliced(1, 1));
+    expect([drawn(log), log.isForced]).toEqual(["ARA", false]);
+    expect(log.roles[1]).toMatchObject({ drive: "d3", recoveryOffsetSectors: 0 });
+    const forced = judged(replacing(dirty, HALF).toSpliced(1, 1), true);
+    expect([drawn(forced), forced.isForced]).toEqual(["ARA", true]);
+    expect(forced.roles[1]).toMatchObject({ drive: "d3", recoveryOffsetSectors: 4096 });
+  });
+
+  test("assemble: a replacement is not forced into a role, nor helps a second lost member", () => {
+    const drives = replacing({}, HALF);
+    expect(refused([drives[0]!, drives[3]!], true).kind).toBe("too-few-members");
+    const stale = changed(drives[3]!, { events: 90 });
+    expect(refused([drives[0]!, stale], true).kind).toBe("too-few-members");
   });
 });
 

@@ -5,11 +5,12 @@
  */
 import { expect, test } from "bun:test";
 import { EIO, ETIMEDOUT } from "../../../src/base/errno.ts";
-import { KIB } from "../../../src/base/units.ts";
+import { KIB, MIB } from "../../../src/base/units.ts";
 import { OUTCOME_NAMES, Outcome, type OutcomeCode } from "../../../src/block/io-error.ts";
 import { OutcomeRouter } from "../../../src/block/outcome-router.ts";
 import { RetryFilter } from "../../../src/block/retry-filter.ts";
 import type { MemberError } from "../../../src/raid5/environment.ts";
+import { MemberCopy } from "../../../src/raid5/members/member-copy.ts";
 import {
   Content,
   type ContentCode,
@@ -63,6 +64,7 @@ function setUp({
       told.push(error);
       onTold();
     },
+    targetFailed: (error) => told.push(error),
   });
   const answers: Answer[] = [];
   const user = (content: ContentCode) =>
@@ -123,7 +125,10 @@ const OUTCOMES: readonly OutcomeCode[] = [
 ];
 const OPS: readonly OpCode[] = [Op.read, Op.write, Op.flush, Op.writeZeroes];
 
-for (const [contentName, content] of Object.entries(Content)) {
+/** What goes to members; `Content.copy` goes to targets alone. */
+const OF_MEMBERS = Object.entries(Content).filter(([, content]) => content !== Content.copy);
+
+for (const [contentName, content] of OF_MEMBERS) {
   for (const isCurrent of [true, false]) {
     const drive = isCurrent ? "the drive that has the role" : "an earlier drive";
     test(`member io: ${contentName}, ${drive}: each outcome has its verdict`, () => {
@@ -163,7 +168,7 @@ for (const [contentName, content] of Object.entries(Content)) {
 }
 
 test("member io: a start: the row of the table is whole, and so is what a failure says", () => {
-  for (const content of Object.values(Content)) {
+  for (const [, content] of OF_MEMBERS) {
     const { table, router, members, memberIo, device, answers, user } = setUp();
     members.epoch[ROLE] = 9;
     expect(
@@ -312,4 +317,120 @@ test("member io: closed: with nothing under way, and what is started then is gon
   memberIo.close();
   const io = { ...AWAITED, op: Op.read, role: ROLE, isFua: false };
   expect(await memberIo.move(io)).toBe(Verdict.gone);
+});
+
+// A member that is copied ------------------------------------------------------------------------
+
+const TARGET_OFFSET = 2 * MIB;
+
+function setUpCopy() {
+  const all = setUp();
+  const { table, router, members } = all;
+  const target = new ScriptedDevice(table);
+  const timers = new Timers(new ManualClock());
+  const noRows = { isEmpty: true, has: () => false, isUnread: () => false };
+  const badRows = { ...noRows, enter: async () => true, clear: async () => true };
+  const device = new RetryFilter({ next: target, table, timers, router });
+  const copy = new MemberCopy({
+    role: ROLE,
+    target: { device, dataOffset: TARGET_OFFSET, isVolatile: true, badRows },
+    fromStripe: 0,
+  });
+  members.beginCopy(copy);
+  // The first stripe has been copied.
+  copy.progress.markDone(0);
+  return { ...all, target, copy };
+}
+
+test("member io: a member that is copied: data goes to both, reads and metadata to it alone", () => {
+  for (const [, content] of OF_MEMBERS) {
+    for (const op of OPS) {
+      const { memberIo, device, target, user } = setUpCopy();
+      const bytes = op === Op.flush ? 0 : 4 * KIB;
+      if (op === Op.flush) memberIo.flush(user(content), ROLE);
+      else memberIo.start(user(content), op, ROLE, 0, bytes, ADDRESS, CONTEXT, 1);
+      const isOfBoth = op !== Op.read && content !== Content.metadata;
+      expect([content, op, target.submissions.length]).toEqual([content, op, isOfBoth ? 1 : 0]);
+      expect(device.submissions.length).toBe(1);
+      if (!isOfBoth) continue;
+      const { request: _, offset, ...rest } = target.last;
+      const { request: __, offset: own, ...same } = device.last;
+      expect(rest).toEqual(same);
+      if (op !== Op.flush) expect([own, offset]).toEqual([DATA_OFFSET, TARGET_OFFSET]);
+    }
+  }
+});
+
+/** By the answers of the two: what the user is told, whether the stripe is copied again. */
+for (const isTargetFirst of [false, true]) {
+  const order = isTargetFirst ? "the target first" : "the member first";
+  test(`member io: a write of a copied member, ${order}: one answer, when both are there`, () => {
+    for (const own of OUTCOMES) {
+      for (const other of OUTCOMES) {
+        const { table, router, memberIo, device, target, copy, told, answers, user, members } =
+          setUpCopy();
+        memberIo.start(user(Content.data), Op.write, ROLE, 0, 4 * KIB, ADDRESS, CONTEXT, 0);
+        const errnoOf = (outcome: OutcomeCode) => (outcome === Outcome.done ? 0 : EIO);
+        const both = [
+          () => router.dispatch(device.last.request, own, errnoOf(own)),
+          () => router.dispatch(target.last.request, other, errnoOf(other)),
+        ];
+        if (isTargetFirst) both.reverse();
+        const what = `${OUTCOME_NAMES[own]}, target ${OUTCOME_NAMES[other]}`;
+        both[0]!();
+        expect([what, answers.length]).toEqual([what, 0]);
+        // Rule 15: what the member said is judged at once.
+        const isJudged = expected(Op.write, own, Content.data).told;
+        if (!isTargetFirst) expect([what, told.length]).toEqual([what, isJudged === null ? 0 : 1]);
+        both[1]!();
+        expect([what, answers.length]).toEqual([what, 1]);
+        const { verdict, told: toldAs } = expected(Op.write, own, Content.data);
+        expect([what, answers[0]!.verdict]).toEqual([what, verdict]);
+        const isSpared =
+          other === Outcome.done || other === Outcome.noSpace || other === Outcome.unsupported;
+        const tells = [toldAs === null ? [] : [toldAs], isSpared ? [] : [other]].flat();
+        expect([what, told.map(({ outcome }) => outcome).sort()]).toEqual([what, tells.sort()]);
+        const isDoubtful = own !== Outcome.done || other !== Outcome.done;
+        expect([what, copy.firstDoubtful]).toEqual([what, isDoubtful ? 0 : -1]);
+        expect(members.needsFlush[ROLE]).toBe(1);
+        expect([table.available, memberIo.isIdle]).toEqual([table.capacity, true]);
+      }
+    }
+  });
+}
+
+test("member io: a copied member is lost with a write under way: its stripe is rebuilt", () => {
+  for (const answered of ["none", "member", "target"] as const) {
+    const { router, members, memberIo, device, target, user } = setUpCopy();
+    memberIo.start(user(Content.data), Op.write, ROLE, 0, 4 * KIB, ADDRESS, CONTEXT, 0);
+    if (answered === "member") router.dispatch(device.last.request, Outcome.done, 0);
+    if (answered === "target") router.dispatch(target.last.request, Outcome.done, 0);
+    memberIo.doubtAllUnderWay();
+    members.remove(ROLE);
+    members.takeOverCopy(8);
+    expect([answered, members.rebuild!.isDone(0), members.rebuiltBelowStripe]).toEqual([
+      answered,
+      false,
+      0,
+    ]);
+  }
+});
+
+test("member io: a copied member is lost at rest: its target has it, and nothing of it is durable", () => {
+  const { members } = setUpCopy();
+  members.remove(ROLE);
+  members.takeOverCopy(8);
+  const { rebuild, rebuiltBelowStripe, recordedRebuildStripe } = members;
+  expect([rebuild!.isDone(0), rebuild!.isDone(1)]).toEqual([true, false]);
+  expect([rebuiltBelowStripe, recordedRebuildStripe]).toEqual([0, 0]);
+});
+
+test("member io: a copied member needs room for two: without it nothing is started", () => {
+  const { table, memberIo, device, target, user } = setUpCopy();
+  const writer = user(Content.data);
+  while (table.available > 1) table.allocate();
+  expect(memberIo.start(writer, Op.write, ROLE, 0, 4 * KIB, ADDRESS, CONTEXT, 0)).toBe(false);
+  expect([device.submissions.length, target.submissions.length, table.available]).toEqual([
+    0, 0, 1,
+  ]);
 });

@@ -53,7 +53,7 @@ function setUp({ capacity = 8 } = {}) {
   const memberFailed = (error: MemberError): void => {
     failed.push(error);
   };
-  const memberIo = new MemberIo({ environment, members, memberFailed });
+  const memberIo = new MemberIo({ environment, members, memberFailed, targetFailed: memberFailed });
   const piece = new PieceIo({ environment, members, geometry, memberIo }, PIECE);
   piece.begin(5, PIECE);
   return { clock, timers, table, members, devices, failed, piece };

@@ -1,0 +1,109 @@
+/**
+ * A replace: copies a member to its target while it serves. It ends with the target in the place of
+ * the member, or with the array exactly as it was before it began, and the reason on record; where
+ * the member fails meanwhile a rebuild of the target goes on from where the copy was.
+ *
+ *   copy each stripe -> copy again what is doubtful -> writes wait, swap -> done
+ *                                   ^-------- something has become doubtful
+ */
+import { assert } from "../../base/assert.ts";
+import type { MemberCopy } from "../../raid5/members/member-copy.ts";
+import type { Drive } from "../drives/drive.ts";
+import type { SyncRun } from "./sync-run.ts";
+
+export interface ReplaceHost {
+  readonly run: SyncRun;
+  /** Somebody wants the target out. */
+  releaseTarget(): void;
+  /** The update that swaps the two; "again": something has to be copied once more. */
+  commitReplace(role: number, mayEnd: () => boolean): Promise<"done" | "again" | "failed">;
+}
+
+export async function replace(host: ReplaceHost, member: Drive, target: Drive): Promise<void> {
+  const { run } = host;
+  const { core, job } = run;
+  const { members } = core;
+  const { copy } = members;
+  assert(job?.kind === "replace" && copy !== null, "a replace has a job, and a copy");
+  const isThere = (): boolean => members.copy === copy;
+  const isSwapped = (await copyAll(run, copy)) && (await swap(host, copy));
+  if (isSwapped) {
+    run.finish(job, "done", null);
+    const text = `drive ${target.name} has replaced drive ${member.name} (role ${copy.role})`;
+    core.emit("replace.finished", "info", text, { drive: target, job: job.id });
+    return;
+  }
+  if (run.isStopping && run.abortReason === null && isThere()) {
+    await run.checkpoint();
+    run.finish(job, "cancelled", "the array was stopped; the replace goes on when it starts");
+    return;
+  }
+  const reason = run.abortReason ?? (job.wish === "cancel" ? "cancelled" : "it did not commit");
+  if (job.wish === "cancel" && isThere()) host.releaseTarget();
+  run.finish(job, job.wish === "cancel" ? "cancelled" : "failed", reason);
+  // Another member has failed: it goes on when that has been seen to.
+  if (isThere()) return;
+  const text = `the replace of drive ${member.name} by drive ${target.name} was aborted: ${reason}`;
+  core.emit("replace.aborted", "warning", text, { drive: target, job: job.id });
+}
+
+async function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
+  return run.sweep(copy.progress, {
+    toStripe: Number.POSITIVE_INFINITY,
+    work: async (stripe, buffer) => {
+      const isCopied = await copyStripe(run, copy, stripe, buffer, () => {
+        copy.progress.markDone(stripe);
+        run.advance(copy.progress.cursor);
+      });
+      return isCopied;
+    },
+  });
+}
+
+async function swap(host: ReplaceHost, copy: MemberCopy): Promise<boolean> {
+  const { run } = host;
+  const { engine, members } = run.core;
+  for (;;) {
+    if (!(await copyDoubtful(run, copy)) || !(await engine.flush())) return false;
+    if (run.shouldStop || members.copy !== copy) return false;
+    const committed = await host.commitReplace(copy.role, () => run.shouldStop);
+    if (committed !== "again") return committed === "done";
+  }
+}
+
+async function copyDoubtful(run: SyncRun, copy: MemberCopy): Promise<boolean> {
+  const { context, members } = run.core;
+  const { bufferBytes } = run.stripes;
+  for (;;) {
+    const stripe = copy.firstDoubtful;
+    if (run.shouldStop || members.copy !== copy) return false;
+    if (stripe < 0) return true;
+    const buffer = await context.enginePool.take(bufferBytes);
+    const isCopied = await copyStripe(run, copy, stripe, buffer, () => copy.settle(stripe));
+    context.enginePool.free(buffer, bufferBytes);
+    if (isCopied === false) return false;
+    // Polls: nothing tells that a file system has room again.
+    if (isCopied === "no-space") await context.timers.sleep(NO_SPACE_WAIT_MS);
+  }
+}
+
+const NO_SPACE_WAIT_MS = 1_000;
+
+async function copyStripe(
+  run: SyncRun,
+  copy: MemberCopy,
+  stripe: number,
+  buffer: number,
+  isOnTarget: () => void,
+): Promise<boolean | "no-space"> {
+  const { engine, members } = run.core;
+  const held = await run.holdFor(stripe);
+  if (held < 0) return false;
+  const result = await run.stripes.copy(stripe, buffer);
+  const isDone = result.kind === "done" && members.copy === copy;
+  if (isDone) isOnTarget();
+  engine.releaseStripe(held);
+  if (run.isRefused(result)) return "no-space";
+  if (!isDone) run.abort(run.reasonOf(result));
+  return isDone;
+}
