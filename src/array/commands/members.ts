@@ -20,7 +20,8 @@ const JOB_START_LIMIT_MS = 30_000;
 export function removalObstacle(array: RaidArray, drive: Drive): CommandError | null {
   const { name, roster, members } = array.core;
   const role = roster.roleOf(drive);
-  if (role < 0 || roster.seatOf(role).kind !== "in-sync") return null;
+  const kind = role < 0 ? "missing" : roster.seatOf(role).kind;
+  if (kind !== "in-sync" && kind !== "replacing") return null;
   const way = "rebuild onto another drive first, or say force=true";
   if (members.degradedCount > 0) {
     const detail = `array ${name} is degraded and needs drive ${drive.name}: ${way}`;

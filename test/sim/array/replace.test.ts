@@ -350,6 +350,23 @@ test("replace: by the array's own spare: it is none any more", () => {
   life.judge();
 });
 
+test("replace: another member is missing: who is replaced cannot be taken out", () => {
+  const life = new Life("resync");
+  const { world } = life;
+  world.run(life.replace(16 * 1024));
+  world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "a" });
+  const member = { array: ARRAY_NAME, drive: OLD };
+  for (const answer of [
+    world.call<"fail-member">({ kind: "fail-member", ...member }),
+    world.call<"remove-member">({ kind: "remove-member", ...member }),
+    world.call<"detach-drive">({ kind: "detach-drive", name: OLD, force: false }),
+  ]) {
+    expect(answer.ok ? "done" : answer.error.code).toBe("would-lose-data");
+  }
+  expect(world.status().state).toBe("degraded");
+  life.judge();
+});
+
 test("replace: what cannot be is refused, and nothing has changed", () => {
   const life = new Life("resync");
   const { world } = life;
