@@ -11,6 +11,8 @@ import type { MemberCopy } from "../../raid5/members/member-copy.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { SyncRun } from "./sync-run.ts";
 
+const NO_SPACE_WAIT_MS = 1_000;
+
 export interface ReplaceHost {
   readonly run: SyncRun;
   /** Somebody wants the target out. */
@@ -62,12 +64,16 @@ async function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
 
 async function swap(host: ReplaceHost, copy: MemberCopy): Promise<boolean> {
   const { run } = host;
-  const { engine, members } = run.core;
+  const { core } = run;
+  const { engine, members, context } = core;
   for (;;) {
     if (!(await copyDoubtful(run, copy)) || !(await engine.flush())) return false;
     if (run.shouldStop || members.copy !== copy) return false;
     const committed = await host.commitReplace(copy.role, () => run.shouldStop);
-    if (committed !== "again") return committed === "done";
+    if (committed === "done") return true;
+    if (run.shouldStop || members.copy !== copy || core.isFailed) return false;
+    // Polls: nothing tells that a file system has room again.
+    if (committed === "failed") await context.timers.sleep(NO_SPACE_WAIT_MS);
   }
 }
 
@@ -86,8 +92,6 @@ async function copyDoubtful(run: SyncRun, copy: MemberCopy): Promise<boolean> {
     if (isCopied === "no-space") await context.timers.sleep(NO_SPACE_WAIT_MS);
   }
 }
-
-const NO_SPACE_WAIT_MS = 1_000;
 
 async function copyStripe(
   run: SyncRun,

@@ -11,6 +11,7 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
 import { EIO, ENOSPC, ENXIO } from "../../../src/base/errno.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
+import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { parityMismatches, superblockOf, viewMembers } from "../world/member-oracle.ts";
@@ -347,6 +348,26 @@ test("replace: by the array's own spare: it is none any more", () => {
   const job = world.run(life.replace(ALWAYS));
   expect(job.ok && world.waitJob(job.value.id).state).toBe("done");
   expect([life.drives(), world.status().spares]).toEqual([["a", NEW, "c"], []]);
+  life.judge();
+});
+
+test("replace: superblocks have no room at the swap: it waits, as one job, and ends", () => {
+  const life = new Life("bitmap", { areFiles: true });
+  const { world } = life;
+  const job = world.run(life.replace(32 * 1024));
+  if (!job.ok) throw new Error(job.error.detail);
+  const noRoom = { kind: "result", result: -ENOSPC } as const;
+  for (const name of [...MEMBERS, NEW]) {
+    const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES };
+    world.device(name).faults.plan({ ...place, fault: noRoom, count: ALWAYS });
+  }
+  world.simulation.runFor(30_000);
+  const jobs = world.must<"list-jobs">({ kind: "list-jobs" });
+  const replaces = jobs.filter(({ kind }) => kind === "replace");
+  expect(replaces.map(({ id, state }) => [id, state])).toEqual([[job.value.id, "running"]]);
+  for (const name of [...MEMBERS, NEW]) world.device(name).faults.quiet();
+  expect(world.waitJob(job.value.id).state).toBe("done");
+  expect(life.drives()).toEqual(["a", NEW, "c"]);
   life.judge();
 });
 
