@@ -78,7 +78,7 @@ test("api: a path that is not there: 404, also with a body that nobody reads", a
     ["GET", "/v1/nothing"],
     ["POST", "/v1/arrays/x/scrub/nothing"],
     ["POST", "/v1/schedules/x/windows"],
-    ["POST", "/v1/arrays/x/members/a/replace"],
+    ["POST", "/v1/arrays/x/members/a/exchange"],
   ] as const) {
     const answer = await problem(call(method, path, method === "POST" ? "{" : undefined));
     expect(answer).toMatchObject({ status: 404, type: "urn:parityd:problem:no-route" });
