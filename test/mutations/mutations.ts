@@ -86,7 +86,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a bitmap without room fails its member",
     rule: 20,
-    file: "src/raid5/members/member-io.ts",
+    file: "src/raid5/members/verdicts.ts",
     find: "if (outcome === Outcome.noSpace && op !== Op.flush) return null;",
     replace: "",
     test: named(NO_SPACE, "rule 20: bitmap, whole"),

@@ -12,7 +12,7 @@ export const ROSTER_MUTATIONS: readonly Mutation[] = [
     name: "roster: a member that fails stays in the engine's set",
     rule: null,
     file: ROSTER,
-    find: 'if (wasMember) effects.push({ kind: "leave-set" });',
+    find: 'if (wasMember) effects.push({ kind: goesOn ? "take-over" : "leave-set" });',
     replace: "",
     test: SEATS,
   },
