@@ -189,14 +189,8 @@ export class MemberIo {
     assert(op === Op.flush ? bytes === 0 : bytes > 0, "all but a flush moves bytes");
     const isMetadata = user.content === Content.metadata;
     if (hasTwin) this.startTwin(io, op, role, place, bytes, address, isFua);
-    table.op[io] = op;
-    table.isFua[io] = isFua;
-    table.place[io] = place;
+    this.fill(io, user, op, place, bytes, address, context, isFua);
     table.offset[io] = isMetadata ? place : members.dataOffset[role]! + place;
-    table.bytes[io] = bytes;
-    table.address[io] = address;
-    table.owner[io] = user.owner;
-    table.context[io] = context;
     this.submit(io, role);
     return true;
   }
@@ -218,19 +212,34 @@ export class MemberIo {
     assert(copy !== null && op !== Op.read, "nothing is read from a target");
     const io = table.allocate();
     if (io < 0) return false;
-    table.op[io] = op;
-    table.isFua[io] = isFua;
-    table.place[io] = place;
+    this.fill(io, user, op, place, bytes, address, context, isFua);
     table.offset[io] = copy.target.dataOffset + place;
-    table.bytes[io] = bytes;
-    table.address[io] = address;
-    table.owner[io] = user.owner;
-    table.context[io] = context;
     table.role[io] = copy.role;
     table.epoch[io] = members.copyEpoch;
     this.underWay += 1;
     copy.target.device.submit(io);
     return true;
+  }
+
+  /** The columns of a row that do not depend on whose device it goes to. */
+  private fill(
+    io: number,
+    user: IoUser,
+    op: OpCode,
+    place: number,
+    bytes: number,
+    address: number,
+    context: number,
+    isFua: number,
+  ): void {
+    const { table } = this;
+    table.op[io] = op;
+    table.isFua[io] = isFua;
+    table.place[io] = place;
+    table.bytes[io] = bytes;
+    table.address[io] = address;
+    table.owner[io] = user.owner;
+    table.context[io] = context;
   }
 
   private startTwin(
