@@ -35,6 +35,14 @@ function replaceWithNew(world: SimWorld, drive: string): void {
   });
 }
 
+/** Writes that are under way while a slow replace of the drive is somewhere in the middle. */
+function writesInReplace(load: CrashLoad, drive: string, seed: number) {
+  setSpeed(load.world, 8 * KIB);
+  replaceWithNew(load.world, drive);
+  load.world.simulation.runFor(150 + 200 * (seed % 6));
+  return [load.write(30, 8, { fua: true }), load.write(60, 12)];
+}
+
 function stop(world: SimWorld): void {
   world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
 }
@@ -331,10 +339,7 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
       base: () => replaceBase(four),
       body: (load, seed) => {
         const { world } = load;
-        setSpeed(world, 8 * KIB);
-        replaceWithNew(world, driveNames(four)[seed % 4]!);
-        world.simulation.runFor(150 + 200 * (seed % 6));
-        const all = [load.write(30, 8, { fua: true }), load.write(60, 12)];
+        const all = writesInReplace(load, driveNames(four)[seed % 4]!, seed);
         world.simulation.runFor(0.1 * (seed % 8));
         world.device(NEW).vanish("random");
         world.run(Promise.all([...all, load.write(3, 3), load.flush()]));
@@ -347,11 +352,8 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
       base: () => replaceBase(four),
       body: (load, seed) => {
         const { world } = load;
-        setSpeed(world, 8 * KIB);
         const drive = driveNames(four)[seed % 4]!;
-        replaceWithNew(world, drive);
-        world.simulation.runFor(150 + 200 * (seed % 6));
-        const all = [load.write(30, 8, { fua: true }), load.write(60, 12), load.flush()];
+        const all = [...writesInReplace(load, drive, seed), load.flush()];
         world.simulation.runFor(0.1 * (seed % 8));
         load.fact({ isHealthy: false });
         world.device(drive).vanish("random");
@@ -367,10 +369,7 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
       base: () => replaceBase(four),
       body: (load, seed) => {
         const { world } = load;
-        setSpeed(world, 8 * KIB);
-        replaceWithNew(world, driveNames(four)[seed % 4]!);
-        world.simulation.runFor(150 + 200 * (seed % 6));
-        const all = [load.write(30, 8, { fua: true }), load.write(60, 12)];
+        const all = writesInReplace(load, driveNames(four)[seed % 4]!, seed);
         load.fact({ isHealthy: false });
         world.device(driveNames(four)[(seed + 1) % 4]!).vanish("random");
         world.run(Promise.all([...all, load.write(3, 3)]));
