@@ -26,6 +26,7 @@ import { BadBlocks } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { type ArrayPolicy, type MemberSeat, stripesOf } from "../policy/array-policy.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
+import type { SeatEvent } from "../running/roster.ts";
 import { assertAgreement } from "../running/roster-agreement.ts";
 import type { StartPlan } from "../running/start-plan.ts";
 
@@ -92,18 +93,7 @@ export class Seating {
       policy.giveUpSeat(taken);
       return false;
     }
-    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
-    drive.admit();
-    const change = () => {
-      if (!roster.isFree(role)) return;
-      for (const effect of roster.apply(role, { kind: "named", drive })) {
-        assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
-        roster.setDeviceRole(drive, role);
-      }
-      assertAgreement(core);
-    };
-    const mayEnd = () => core.isStopped || this.unwanted === drive;
-    const isDurable = await core.superblocks.insist(change, mayEnd);
+    const isDurable = await this.name(drive, role, superblock, { kind: "named", drive });
     const seat = roster.seatOf(role);
     if (!isDurable || seat.kind !== "rebuilding" || seat.drive !== drive) {
       policy.giveUpSeat(taken);
@@ -150,21 +140,11 @@ export class Seating {
       policy.giveUpSeat(taken);
       return false;
     }
-    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
-    drive.admit();
-    const change = () => {
-      if (roster.seatOf(role).kind !== "in-sync") return;
-      for (const effect of roster.apply(role, { kind: "copy-named", target: drive })) {
-        assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
-        roster.setDeviceRole(drive, role);
-      }
-      assertAgreement(core);
-    };
-    const mayEnd = () => core.isStopped || this.unwanted === drive;
-    const isDurable = await core.superblocks.insist(change, mayEnd);
+    const event = { kind: "copy-named", target: drive } as const;
+    const isDurable = await this.name(drive, role, superblock, event);
     const seat = roster.seatOf(role);
     const isStill = seat.kind === "replacing" && seat.target === drive && !core.isFailed;
-    if (!isDurable || !isStill || mayEnd()) {
+    if (!isDurable || !isStill || this.mayLeave(drive)) {
       policy.giveUpSeat(taken);
       if (isStill) this.verdicts.releaseTarget();
       return false;
@@ -176,6 +156,38 @@ export class Seating {
     policy.targetSeated();
     assertAgreement(core);
     return true;
+  }
+
+  /**
+   * The drive joins the array, and the superblocks name it for the role, unless that has changed
+   * meanwhile. False: that is not durable, and will not be.
+   */
+  private name(
+    drive: Drive,
+    role: number,
+    superblock: Superblock,
+    event: Extract<SeatEvent<Drive>, { kind: "named" | "copy-named" }>,
+  ): Promise<boolean> {
+    const { core } = this;
+    const { roster } = core;
+    drive.join({ ...superblock, setNameBytes: core.setNameBytes });
+    drive.admit();
+    const change = () => {
+      const isStillOpen =
+        event.kind === "named" ? roster.isFree(role) : roster.seatOf(role).kind === "in-sync";
+      if (!isStillOpen) return;
+      for (const effect of roster.apply(role, event)) {
+        assert(effect.kind === "device-role", "to name a drive changes what superblocks say");
+        roster.setDeviceRole(drive, role);
+      }
+      assertAgreement(core);
+    };
+    return core.superblocks.insist(change, () => this.mayLeave(drive));
+  }
+
+  /** Nobody waits any more for the drive to be seated. */
+  private mayLeave(drive: Drive): boolean {
+    return this.core.isStopped || this.unwanted === drive;
   }
 
   /** The target has the role of its member, which is lost or has been swapped. */
