@@ -109,6 +109,9 @@ export function prefixed(text: string): Uint8Array {
   return data;
 }
 
+/** Connections of this process that have not been closed. */
+const open = new Set<RawNbd>();
+
 export class RawNbd {
   private socket: Socket;
   private received: Uint8Array[] = [];
@@ -118,6 +121,7 @@ export class RawNbd {
 
   private constructor(where: Where) {
     this.socket = connect({ ...where, allowHalfOpen: true });
+    open.add(this);
     this.listen();
   }
 
@@ -132,7 +136,10 @@ export class RawNbd {
       this.wake();
     };
     this.socket.on("end", end);
-    this.socket.on("close", end);
+    this.socket.on("close", () => {
+      open.delete(this);
+      end();
+    });
     this.socket.on("error", end);
   }
 
@@ -181,6 +188,13 @@ export class RawNbd {
     this.socket.destroy();
   }
 
+  /** Hangs up all connections but `kept`: what a test that failed has left is not in the way. */
+  static closeAllBut(kept: readonly RawNbd[]): void {
+    for (const each of open) {
+      if (!kept.includes(each)) each.close();
+    }
+  }
+
   /** Hangs up with a reset, on TCP. */
   reset(): void {
     this.socket.resetAndDestroy();
@@ -194,16 +208,22 @@ export class RawNbd {
   async read(bytes: number): Promise<Uint8Array> {
     const isThere = await this.wait(() => this.receivedBytes >= bytes);
     assert(isThere, `the server sends ${bytes} bytes; there are ${this.receivedBytes}`);
+    if (bytes === 0) return NOTHING;
     const taken = this.peek(bytes);
-    const rest = this.received[0]?.subarray(bytes);
-    this.received = rest === undefined || rest.length === 0 ? [] : [rest];
+    const rest = this.received.shift()!.subarray(bytes);
+    if (rest.length > 0) this.received.unshift(rest);
     this.receivedBytes -= bytes;
     return taken;
   }
 
-  /** The first bytes of what has come, which stays where it is. */
+  /**
+   * The first bytes of what has come, which stays where it is. Only as many pieces are joined as
+   * that takes: what lies behind them may be long, and is asked for piece by piece.
+   */
   private peek(bytes: number): Uint8Array {
-    if (this.received.length > 1) this.received = [concatenate(this.received)];
+    let count = 0;
+    for (let joined = 0; joined < bytes; count += 1) joined += this.received[count]!.length;
+    if (count > 1) this.received.unshift(concatenate(this.received.splice(0, count)));
     return this.received[0]?.subarray(0, bytes) ?? NOTHING;
   }
 
