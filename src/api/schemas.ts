@@ -325,6 +325,18 @@ export const arraySchema = z.object({
       lostBytes: bytes,
     })
     .nullable(),
+  pausedScrub: z
+    .object({
+      job: count,
+      mode: z.enum(["check", "repair"]),
+      doneBytes: bytes,
+      totalBytes: bytes,
+      asideReason: z
+        .string()
+        .nullable()
+        .openapi({ description: "It goes on by itself after this; null: somebody paused it" }),
+    })
+    .nullable(),
   syncSpeedMin: bytes,
   syncSpeedMax: bytes,
   readDeadlineMs: count,
@@ -351,7 +363,10 @@ export const jobSchema = z.object({
   unit: z.literal("bytes"),
   rateBytesPerSecond: z.number(),
   etaSeconds: z.number().nullable(),
-  error: z.string().nullable(),
+  error: z
+    .string()
+    .nullable()
+    .openapi({ description: "Of a paused scrub: what set it aside; it goes on by itself" }),
   result: z.record(z.string(), z.union([z.number(), z.string(), mismatchListSchema])),
   startedAt: z.string(),
   finishedAt: z.string().nullable(),

@@ -329,8 +329,11 @@ export class Appliance {
   }
 
   /** Of an array of which nothing is here: it is forgotten. */
-  deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
-    return this.standing.delete(request);
+  async deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
+    const uuid = this.arrays.resolve(request.array);
+    const deleted = await this.standing.delete(request);
+    if (deleted.ok && uuid.ok) this.jobs.endRestingScrubs(uuid.value);
+    return deleted;
   }
 
   async addMember(

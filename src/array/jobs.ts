@@ -142,6 +142,7 @@ export class JobTable {
     const array = { name: status.array, uuid: status.arrayUuid };
     const job = new Job({ id, kind, array, total, startedAt, clock: this.clock });
     job.become("paused");
+    job.error = status.error;
     job.done = status.done;
     Object.assign(job.result, status.result);
     this.jobs.set(id, job);
@@ -152,8 +153,15 @@ export class JobTable {
   /** A paused job goes on under its own id. */
   resume(job: Job): void {
     assert(job.state === "paused", "a job that goes on was paused");
+    job.error = null;
     job.become("running");
     job.wish = "go-on";
+    this.post({ kind: "job", job: job.status() });
+  }
+
+  /** How far a job is, for those who remember it. */
+  tell(job: Job): void {
+    assert(job.state === "running", "of a job that has ended its end is told");
     this.post({ kind: "job", job: job.status() });
   }
 

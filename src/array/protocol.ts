@@ -84,7 +84,7 @@ export interface ArrayTuning {
 export interface ScrubMemory {
   readonly mismatchBytes: number;
   readonly last: ScrubSummary | null;
-  /** A scrub that was paused goes on where it was, under its own id. */
+  /** A scrub that is paused or set aside goes on where it was, under its own id. */
   readonly paused: JobStatus | null;
 }
 
@@ -314,7 +314,7 @@ export type ReactorMessage =
   | { readonly kind: "ready" }
   | { readonly kind: "reply"; readonly id: number; readonly result: CommandResult }
   | { readonly kind: "event"; readonly event: ArrayEvent }
-  /** A job began or ended; progress is asked for with get-job. */
+  /** A job began or ended, or is one to be remembered with its place (a scrub, now and then). */
   | { readonly kind: "job"; readonly job: JobStatus }
   /** Punch a hole, durably; control answers with the command `hole-punched`. */
   | {

@@ -174,6 +174,16 @@ export interface ScrubSummary {
   readonly lostBytes: number;
 }
 
+export interface PausedScrub {
+  readonly job: number;
+  readonly mode: "check" | "repair";
+  /** Of each member. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** What set it aside: it goes on by itself afterwards. Null: somebody paused it. */
+  readonly asideReason: string | null;
+}
+
 export interface ArrayStatus {
   readonly name: string;
   readonly uuid: string;
@@ -203,6 +213,8 @@ export interface ArrayStatus {
   readonly mismatchBytes: number;
   readonly lostBytes: number;
   readonly lastScrub: ScrubSummary | null;
+  /** One that does not run and has a place; null: there is none. */
+  readonly pausedScrub: PausedScrub | null;
   readonly syncSpeedMin: number;
   readonly syncSpeedMax: number;
   readonly readDeadlineMs: number;
@@ -218,7 +230,7 @@ export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
  * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive, of
  * a replace the drive and the one that it replaces. A
  * scrub also has lostBytes, and lists where it found mismatches (mismatchRanges) and rows with
- * losses (lostRanges).
+ * losses (lostRanges), and where it went on after a rest (resumedFrom, bytes of each member).
  */
 export interface JobResult {
   readonly [fact: string]: number | string | MismatchList;
@@ -236,10 +248,19 @@ export interface JobStatus {
   readonly unit: "bytes";
   readonly rateBytesPerSecond: number;
   readonly etaSeconds: number | null;
+  /**
+   * Of a scrub that is paused: what set it aside, and it goes on by itself when that is over; null:
+   * somebody paused it.
+   */
   readonly error: string | null;
   readonly result: JobResult;
   readonly startedAt: string;
   readonly finishedAt: string | null;
+}
+
+/** A scrub that goes on by itself. */
+export function isSetAside({ state, error }: Pick<JobStatus, "state" | "error">): boolean {
+  return state === "paused" && error !== null;
 }
 
 // Exports ---------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ export function formatProgress(progress: Progress): string {
 }
 
 /** Rounded down: 100.0 is said of nothing that is not done. */
-function formatPercent({ done, total }: Progress): string {
+export function formatPercent({ done, total }: Pick<Progress, "done" | "total">): string {
   if (total === 0) return "0.0";
   return (Math.floor((done / total) * 1_000) / 10).toFixed(1);
 }

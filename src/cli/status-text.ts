@@ -11,7 +11,7 @@ import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
-import { formatProgress, formatSeconds } from "./quantity.ts";
+import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
 import { renderTable } from "./table-text.ts";
 
 export type Health = "fine" | "degraded" | "unusable";
@@ -335,10 +335,21 @@ export function renderArray(
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
   }
+  if (array.pausedScrub !== null) lines.push(pausedLine(array.name, array.pausedScrub));
   const schedule = schedules.find(({ arrayUuid }) => arrayUuid === array.uuid);
   if (schedule !== undefined) lines.push(windowLine(schedule));
   const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
   return all.map(printable);
+}
+
+/** "  check: paused at 41.3 % (job 3): parityd scrub resume tank"; or what set it aside. */
+function pausedLine(name: string, paused: NonNullable<ArrayStatus["pausedScrub"]>): string {
+  const { job, mode, doneBytes, totalBytes, asideReason } = paused;
+  const percent = formatPercent({ done: doneBytes, total: totalBytes });
+  const place = `at ${percent} % (job ${job})`;
+  return asideReason === null
+    ? `${mode.padStart(7)}: paused ${place}: parityd scrub resume ${name} --mode ${mode}`
+    : `${mode.padStart(7)}: set aside ${place}, goes on by itself: ${asideReason}`;
 }
 
 function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {

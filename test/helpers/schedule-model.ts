@@ -18,7 +18,12 @@ import { EventLog } from "../../src/appliance/state/event-log.ts";
 import { JobBook } from "../../src/appliance/state/job-book.ts";
 import type { StoredEvent } from "../../src/appliance/state/state.ts";
 import type { StateStore } from "../../src/appliance/state/state-store.ts";
-import type { ArrayStatus, CommandError, JobStatus } from "../../src/array/protocol.ts";
+import {
+  type ArrayStatus,
+  type CommandError,
+  isSetAside,
+  type JobStatus,
+} from "../../src/array/protocol.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import { Simulation, WALL_START_MS } from "../sim/world/simulation.ts";
@@ -28,6 +33,8 @@ import { testUuid } from "./sim-reactor.ts";
 export const MINUTE_MS = 60_000;
 export const HOUR_MS = 60 * MINUTE_MS;
 export const DAY_MS = 24 * HOUR_MS;
+/** The place of a scrub is told so often. */
+const TOLD_MS = 10_000;
 
 interface ModelArray {
   readonly uuid: string;
@@ -124,7 +131,15 @@ export class ScheduleModel {
       },
     });
     this.daemon = { book, scheduler, jobs };
+    this.goOn();
     scheduler.begin();
+  }
+
+  /** What the end of the last daemon has set aside goes on by itself. */
+  private goOn(): void {
+    for (const { uuid, job } of this.arrays.values()) {
+      if (job !== null && isSetAside(job)) this.startScrub(uuid, "check");
+    }
   }
 
   stop(how: "SIGTERM" | "SIGKILL"): void {
@@ -132,8 +147,16 @@ export class ScheduleModel {
     if (stopped !== null && this.answersPauses) this.settle(stopped);
     else this.run(1);
     this.daemon = null;
-    // What runs ends with the process.
-    for (const array of this.arrays.values()) if (array.job?.state === "running") array.job = null;
+    for (const array of this.arrays.values()) this.setAside(array);
+  }
+
+  /** What runs ends with the process, at the place that was told last. */
+  private setAside(array: ModelArray): void {
+    const { job, sinceMs } = array;
+    if (job?.state !== "running") return;
+    const doneMs = this.simulation.nowMs() - sinceMs;
+    array.leftMs -= doneMs - (doneMs % TOLD_MS);
+    array.job = { ...job, state: "paused", error: "parityd ended" };
   }
 
   put(name: string, schedule: Schedule, force = false): ScheduleView {
@@ -181,7 +204,7 @@ export class ScheduleModel {
       };
       this.nextJobId += 1;
     }
-    array.job = { ...array.job, state: "running" };
+    array.job = { ...array.job, state: "running", error: null };
     array.sinceMs = this.simulation.nowMs();
     const { id } = array.job;
     const { sinceMs } = array;

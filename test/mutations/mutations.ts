@@ -13,6 +13,7 @@ import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
+import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
 
@@ -1094,6 +1095,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...REPLACE_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,
+  ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...SPARE_MUTATIONS,
   ...FENCE_MUTATIONS,

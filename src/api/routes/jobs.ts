@@ -1,7 +1,7 @@
 /** /v1/jobs: long work, under way and ended. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
-import type { CommandError, JobStatus } from "../../array/protocol.ts";
+import { type CommandError, isSetAside, type JobStatus } from "../../array/protocol.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, json } from "../route.ts";
 import { idParams, jobSchema, waitQuery } from "../schemas.ts";
@@ -50,8 +50,8 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
 
 /**
  * The answer to a call that began a job: 202 with the job. With a wait, 200 once it is done; a job
- * that failed or was cancelled is a problem here, where it was asked for, so that `curl --fail` in
- * a cron line reports it. Where it is strict, so is what a scrub found, and a scrub that has not
+ * that failed, was cancelled or set aside is a problem here, where it was asked for, so that
+ * `curl --fail` in a cron line reports it. Where it is strict, so is what a scrub found, and a scrub that has not
  * ended when the time is up.
  */
 export async function startedJobAnswer(
@@ -73,6 +73,10 @@ export async function startedJobAnswer(
   if (state === "cancelled") {
     return problemResponse({ kind: "conflict", code: "job-cancelled", detail: why });
   }
+  if (isSetAside(waited.value)) {
+    const detail = `${kind} job ${job.id} was set aside, and goes on by itself: ${error}`;
+    return problemResponse({ kind: "conflict", code: "job-set-aside", detail });
+  }
   const finding = isStrict ? strictFinding(waited.value) : null;
   if (finding !== null) return problemResponse(finding);
   return json(waited.value, { status: state === "done" ? 200 : 202, headers });
@@ -84,7 +88,7 @@ function strictFinding({ id, kind, state, result }: JobStatus): CommandError | n
     const detail = `${kind} job ${id} ${what}; GET /v1/jobs/${id} has the ranges`;
     return { kind: "conflict", code, detail };
   };
-  if (state !== "done") return found("scrub-not-ended", `is ${state}: the time is up`);
+  if (state !== "done") return found("scrub-not-ended", `is ${state}: not all of it was read`);
   const mismatchBytes = Number(result["mismatchBytes"] ?? 0);
   const lostBytes = Number(result["lostBytes"] ?? 0);
   if (lostBytes > 0) return found("sectors-lost", `found ${lostBytes} bytes that no member gives`);

@@ -90,13 +90,13 @@ export function newMemory(nowMs: number, before: ScheduleMemory | null): Schedul
   return { pass, passedMs, last, accountedMs: nowMs, isOwed: false, makeUp: null };
 }
 
-/** Of a daemon that starts: what ran when the last one ended is over, by nobody's wish. */
+/** Of a daemon that starts: a pass that was lost with the last one is over, by nobody's wish. */
 export function restartedMemory(
   memory: ScheduleMemory,
-  isPaused: (jobId: number) => boolean,
+  isOpen: (jobId: number) => boolean,
 ): ScheduleMemory {
   const { pass } = memory;
-  return pass === null || isPaused(pass.jobId) ? memory : { ...memory, pass: null };
+  return pass === null || isOpen(pass.jobId) ? memory : { ...memory, pass: null };
 }
 
 /** The scrub that was to start or go on does. */

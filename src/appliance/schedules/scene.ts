@@ -1,9 +1,14 @@
 /** What is at one look: the clock on the wall, the arrays, their scrubs, and who has which disk. */
-import type { ArrayStatus, CommandError, JobStatus } from "../../array/protocol.ts";
+import {
+  type ArrayStatus,
+  type CommandError,
+  isSetAside,
+  type JobStatus,
+} from "../../array/protocol.ts";
 import { ok, type Result } from "../../base/result.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
 import type { Alarms } from "../state/alarms.ts";
-import type { ArrayBook } from "../state/array-book.ts";
+import { type ArrayBook, isScrub } from "../state/array-book.ts";
 import { isFinished, type JobBook } from "../state/job-book.ts";
 import type { StoredSchedule } from "../state/state.ts";
 import type { Facts, Scrub } from "./decision.ts";
@@ -34,8 +39,8 @@ export class Scene {
     this.nowMs = parts.alarms.wallMs();
     this.jobs = seen.jobs;
     this.statuses = new Map(seen.arrays.map((status) => [status.uuid, status]));
-    for (const { arrayUuid, kind, state } of this.jobs) {
-      if (state === "running" && isScrub(kind)) this.take(arrayUuid);
+    for (const job of this.jobs) {
+      if (job.state === "running" && isScrub(job)) this.take(job.arrayUuid);
     }
   }
 
@@ -92,18 +97,14 @@ export class Scene {
     return null;
   }
 
-  /** The one that runs, or the newest that is paused. */
+  /** The one that runs, or the newest that is paused. One that is set aside runs: by itself. */
   private scrubOf(uuid: string): Scrub {
-    const own = this.jobs.filter(({ arrayUuid, kind }) => arrayUuid === uuid && isScrub(kind));
-    const running = own.find(({ state }) => state === "running");
+    const own = this.jobs.filter((job) => job.arrayUuid === uuid && isScrub(job));
+    const running = own.find((job) => job.state === "running" || isSetAside(job));
     if (running !== undefined) return { kind: "running", jobId: running.id };
     const paused = own.filter(({ state }) => state === "paused").map(({ id }) => id);
     return paused.length === 0 ? { kind: "none" } : { kind: "paused", jobId: Math.max(...paused) };
   }
-}
-
-function isScrub(kind: JobStatus["kind"]): boolean {
-  return kind === "check" || kind === "repair";
 }
 
 /** What a scrub of it would have to wait for, or null. */

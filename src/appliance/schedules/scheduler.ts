@@ -19,6 +19,7 @@ import type { Log } from "../../base/log.ts";
 import { ok, type Result } from "../../base/result.ts";
 import { isoTime } from "../../base/time.ts";
 import type { EventLog } from "../state/event-log.ts";
+import { isFinished } from "../state/job-book.ts";
 import type { StoredSchedule } from "../state/state.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { type Action, begun, decide, type Facts, pausing, restartedMemory } from "./decision.ts";
@@ -69,9 +70,12 @@ export class Scheduler {
   /** All drives have been opened: from now on it looks. */
   begin(): void {
     const { book, store } = this.parts;
-    const isPaused = (jobId: number) => store.state.jobs.get(jobId)?.state === "paused";
+    const isOpen = (jobId: number): boolean => {
+      const job = store.state.jobs.get(jobId);
+      return job !== undefined && !isFinished(job);
+    };
     for (const { arrayUuid } of this.all) {
-      book.remember(arrayUuid, (memory) => restartedMemory(memory, isPaused));
+      book.remember(arrayUuid, (memory) => restartedMemory(memory, isOpen));
     }
     this.isRunning = true;
     this.lookSoon();

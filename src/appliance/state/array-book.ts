@@ -187,9 +187,12 @@ function isNever(label: string): boolean {
   return !/-[0-9a-f]{8,}$/.test(label);
 }
 
+export function isScrub({ kind }: JobStatus): boolean {
+  return kind === "check" || kind === "repair";
+}
+
 export function isPausedScrub(job: JobStatus, arrayUuid: string): boolean {
-  const isScrub = job.kind === "check" || job.kind === "repair";
-  return isScrub && job.state === "paused" && job.arrayUuid === arrayUuid;
+  return isScrub(job) && job.state === "paused" && job.arrayUuid === arrayUuid;
 }
 
 function seenOf(status: ArrayStatus): StoredArray["seen"] {
@@ -231,6 +234,7 @@ function absentStatus({ uuid, label, seen, settings }: StoredArray): ArrayStatus
     mismatchBytes: seen?.mismatchBytes ?? 0,
     lostBytes: 0,
     lastScrub: seen?.lastScrub ?? null,
+    pausedScrub: null,
     ...DEFAULT_TUNING,
     ...definedOf(settings),
   };

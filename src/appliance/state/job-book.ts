@@ -1,15 +1,18 @@
 /**
  * The job book: what is known of every job, of this run and of former ones.
  *
- * The reactor says when a job begins and ends; progress in between is asked for. A job that was
- * still under way when the last run ended can never end any more: it is closed as cancelled, with
- * the reason (a rebuild or resync goes on as a new job, from its checkpoint). A paused scrub stays.
+ * The reactor says when a job begins and ends; progress in between is asked for, but that of a
+ * scrub is told now and then. A job that was still under way when the last run ended can never end
+ * any more: it is closed as cancelled, with the reason (a rebuild or resync goes on as a new job,
+ * from its checkpoint). A scrub goes on as itself: one that ran was set aside by that end, at the
+ * place that was told last.
  */
 import type { CommandError, JobStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { isoTime } from "../../base/time.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { Alarms } from "./alarms.ts";
-import { isPausedScrub } from "./array-book.ts";
+import { isPausedScrub, isScrub } from "./array-book.ts";
 import type { StateStore } from "./state-store.ts";
 
 export interface WaitOptions {
@@ -20,6 +23,14 @@ export interface WaitOptions {
 
 export function isFinished(job: JobStatus): boolean {
   return job.state === "done" || job.state === "failed" || job.state === "cancelled";
+}
+
+const CRASHED = "parityd ended before the scrub did";
+const REPLACED_BY_NEW =
+  "parityd ended before the job did; a rebuild or resync goes on as a new job";
+
+function atRest(job: JobStatus): JobStatus {
+  return { ...job, rateBytesPerSecond: 0, etaSeconds: null };
 }
 
 export class JobBook {
@@ -38,16 +49,22 @@ export class JobBook {
   /** Closes what a former run left open. Called once, before the reactor can begin a job. */
   closeFormerRun(nowIso: string): void {
     for (const job of this.kept.values()) {
-      if (isFinished(job) || isPausedScrub(job, job.arrayUuid)) continue;
-      this.store.putJob({
-        ...job,
-        state: "cancelled",
-        error: "parityd ended before the job did; a rebuild or resync goes on as a new job",
-        rateBytesPerSecond: 0,
-        etaSeconds: null,
-        finishedAt: nowIso,
-      });
+      if (job.state !== "running") continue;
+      if (isScrub(job)) this.store.putJob({ ...atRest(job), state: "paused", error: CRASHED });
+      else this.cancelKept(job, REPLACED_BY_NEW, nowIso);
     }
+  }
+
+  /** The array is deleted: no scrub of it goes on. */
+  endRestingScrubs(arrayUuid: string): void {
+    const nowIso = isoTime(this.alarms.wallMs());
+    for (const job of this.kept.values()) {
+      if (isPausedScrub(job, arrayUuid)) this.cancelKept(job, "the array was deleted", nowIso);
+    }
+  }
+
+  private cancelKept(job: JobStatus, why: string, nowIso: string): void {
+    this.store.putJob({ ...atRest(job), state: "cancelled", error: why, finishedAt: nowIso });
   }
 
   private get kept(): ReadonlyMap<number, JobStatus> {
@@ -60,7 +77,7 @@ export class JobBook {
     // A reply made before the end may be read after the message that tells of the end.
     if (known !== undefined && isFinished(known) && !isFinished(job)) return;
     this.store.putJob(job);
-    if (!isFinished(job)) return;
+    if (job.state === "running") return;
     for (const wake of this.waiters.get(job.id) ?? []) wake();
   }
 
@@ -93,7 +110,7 @@ export class JobBook {
     return ok([...jobs.values()].sort((left, right) => right.id - left.id));
   }
 
-  /** The job when it has ended, or as it is when the time is up. */
+  /** The job when it has ended or comes to rest, or as it is when the time is up. */
   async wait(id: number, options: WaitOptions): Promise<Result<JobStatus, CommandError>> {
     // Order: listen first, ask then, so that an end in between is not missed.
     const ended = this.nextEnd(id, options);

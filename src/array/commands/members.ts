@@ -80,11 +80,23 @@ async function joinArray(
 ): Promise<Result<"spare" | "rebuild", CommandError>> {
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
-  const { core, seating, synchronizer } = array;
+  const { core, synchronizer } = array;
   const { roster } = core;
   // Before anything is written to it: what is not needed stays as it is.
   if (isForRole && (roster.freeRole < 0 || roster.arriving !== null)) return err(noFreeRole(core));
-  await stopScrubFor(array);
+  return synchronizer.scrubs.givingWay(`drive ${drive.name} is added`, () =>
+    seatDrive(registry, array, drive, { isForRole }),
+  );
+}
+
+async function seatDrive(
+  registry: Registry,
+  array: RaidArray,
+  drive: Drive,
+  { isForRole }: { isForRole: boolean },
+): Promise<Result<"spare" | "rebuild", CommandError>> {
+  const { core, seating, synchronizer } = array;
+  const { roster } = core;
   const isPartial = canRebuildPartially(array, drive);
   assert(!isPartial || drive.superblock !== null, "who lacks a part was a member");
   const superblock = isPartial ? ok(drive.superblock!) : seating.superblockFor(drive);
@@ -177,14 +189,6 @@ export function checkNewMember(
   if (isOwnFailed) return null;
   const detail = `drive ${drive.name} is ${state}${why === undefined ? "" : ` (${why})`}`;
   return commandError("conflict", "drive-has-data", `${detail}: add it with force to use it`);
-}
-
-/** A scrub gives way to a rebuild. */
-export async function stopScrubFor(array: RaidArray): Promise<void> {
-  const scrub = array.synchronizer.scrubs.pausable;
-  if (scrub === null) return;
-  scrub.wish = "cancel";
-  await scrub.untilAtRest();
 }
 
 export async function untilBegun(

@@ -7,14 +7,7 @@ import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import { fenceObstacle } from "../running/fence.ts";
-import {
-  checkNewMember,
-  layOutNewMember,
-  notRunning,
-  notWritten,
-  stopScrubFor,
-  untilBegun,
-} from "./members.ts";
+import { checkNewMember, layOutNewMember, notRunning, notWritten, untilBegun } from "./members.ts";
 
 export async function replaceMember(
   registry: Registry,
@@ -25,8 +18,7 @@ export async function replaceMember(
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const { member, target } = drives;
-  const { core, seating } = array;
-  const { roster } = core;
+  const { roster } = array.core;
   const isOwnSpare = roster.isSpare(target);
   const refused =
     obstacleTo(array, member) ??
@@ -34,9 +26,22 @@ export async function replaceMember(
   if (refused !== null) return err(refused);
   const superblock = superblockOf(array, target);
   if (!superblock.ok) return superblock;
-  await stopScrubFor(array);
+  return array.synchronizer.scrubs.givingWay(`drive ${member.name} is replaced`, () =>
+    seatTarget(registry, array, { member, target }, superblock.value),
+  );
+}
+
+async function seatTarget(
+  registry: Registry,
+  array: RaidArray,
+  { member, target }: { readonly member: Drive; readonly target: Drive },
+  superblock: Superblock,
+): Promise<Result<JobStatus, CommandError>> {
+  const { core, seating } = array;
+  const { roster, name } = core;
+  const isOwnSpare = roster.isSpare(target);
   if (!isOwnSpare) {
-    const unwritable = await layOutNewMember(registry, array, target, superblock.value);
+    const unwritable = await layOutNewMember(registry, array, target, superblock);
     if (unwritable !== null) return err(unwritable);
   }
   // Whatever runs, or is being seated, has ended before a drive gets a seat.
@@ -46,13 +51,13 @@ export async function replaceMember(
   const since = obstacleTo(array, member);
   if (since !== null) return err(since);
   if (isOwnSpare && !roster.isSpare(target)) {
-    const detail = `drive ${target.name} is no spare of array ${record.name} any more`;
+    const detail = `drive ${target.name} is no spare of array ${name} any more`;
     return err(commandError("conflict", "drive-in-use", detail));
   }
   if (isOwnSpare) roster.takeThisSpare(target);
-  if (!(await seating.seatTarget(target, roster.roleOf(member), superblock.value))) {
+  if (!(await seating.seatTarget(target, roster.roleOf(member), superblock))) {
     const isAsBefore = isOwnSpare && target.failure === "" && !core.isFailed;
-    if (isAsBefore) await seating.addSpare(target, superblock.value);
+    if (isAsBefore) await seating.addSpare(target, superblock);
     return err(fenceObstacle(core) ?? notWritten(target));
   }
   const job = await untilBegun(registry, array, target, "replace");

@@ -252,11 +252,8 @@ export class ArrayService {
   }
 
   private async pause(running: RaidArray): Promise<Result<JobStatus, CommandError>> {
-    const scrub = running.synchronizer.scrubs.pausable;
-    if (scrub === null) return err(noScrub(running));
-    scrub.wish = "pause";
-    await scrub.untilAtRest();
-    return ok(scrub.status());
+    const scrub = await running.synchronizer.scrubs.pause();
+    return scrub === null ? err(noScrub(running)) : ok(scrub.status());
   }
 
   private async cancel(running: RaidArray): Promise<Result<null, CommandError>> {

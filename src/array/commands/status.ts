@@ -11,6 +11,7 @@ import type {
   ArrayStatus,
   DriveStatus,
   DriveSuperblock,
+  JobStatus,
   MemberErrors,
   MemberStatus,
   SyncAction,
@@ -182,6 +183,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     mismatchBytes: scrubs.mismatchBytes,
     lostBytes: lostBytesOf(core),
     lastScrub: scrubs.last,
+    pausedScrub: pausedScrubOf(scrubs.memory.paused),
   };
 }
 
@@ -216,6 +218,13 @@ function memberStatusOf(role: number, seat: Seat<Drive>): MemberStatus {
     errorKinds: { ...drive?.io.counters.kinds },
     io: drive?.ioCounts() ?? NO_IO,
   };
+}
+
+function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
+  if (job === null) return null;
+  const { id, kind, done, total, error } = job;
+  const mode = kind === "repair" ? "repair" : "check";
+  return { job: id, mode, doneBytes: done, totalBytes: total, asideReason: error };
 }
 
 function syncStatus(array: RaidArray): SyncStatus {
@@ -309,6 +318,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     mismatchBytes: record.scrub.mismatchBytes,
     lostBytes: 0,
     lastScrub: record.scrub.last,
+    pausedScrub: pausedScrubOf(record.scrub.paused),
   };
 }
 

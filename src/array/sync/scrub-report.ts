@@ -33,6 +33,22 @@ export class ScrubReport implements ScrubFindings {
     };
   }
 
+  addMismatches({ mismatches, mismatchBytes }: ScrubReport): void {
+    this.mismatches.noteAll(mismatches);
+    this.mismatchBytes += mismatchBytes;
+  }
+
+  /** What is lost, and what could not be looked at. */
+  addLosses({ losses, lostBytes, uncheckedBytes }: ScrubReport): void {
+    this.losses.noteAll(losses);
+    this.lostBytes += lostBytes;
+    this.uncheckedBytes += uncheckedBytes;
+  }
+
+  get hasMismatches(): boolean {
+    return !this.mismatches.isEmpty;
+  }
+
   get isAny(): boolean {
     return this.mismatchBytes + this.lostBytes + this.uncheckedBytes > 0;
   }

@@ -1,14 +1,26 @@
 /**
  * The scrubs of an array: `check` counts and lists rows that do not match, `repair` also writes their
- * parity anew; both try again what is on the bad-block logs. One that is paused goes on from its
- * place, with what it had found.
+ * parity anew; both try again what is on the bad-block logs.
+ *
+ * One that does not run keeps its place and what it had found, for one of two reasons:
+ *
+ * | why             | who ends that                                     | its job's `error`     |
+ * |-----------------|---------------------------------------------------|-----------------------|
+ * | it is paused    | somebody resumes it                               | null                  |
+ * | it is set aside | nobody: it goes on as soon as nothing else is due | what pushed it aside  |
+ * |                 | and all members are there (`goOn`)                |                       |
+ *
+ * What pushes it aside is a member that fails, a drive that is added or copied to, a stop, and a
+ * crash: for that the control thread is told now and then how far it is (`SyncRun.advance`). What
+ * is told are the findings of the stripes below that place, so that nothing is counted twice; but
+ * what a repair has written anew is told at once, as no later look would find it.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { isoTime } from "../../base/time.ts";
 import { SyncProgress } from "../../raid5/members/sync-progress.ts";
 import type { Job, JobTable } from "../jobs.ts";
-import type { JobStatus, ScrubMemory, ScrubSummary } from "../protocol.ts";
+import { isSetAside, type JobStatus, type ScrubMemory, type ScrubSummary } from "../protocol.ts";
 import { isLate, ScrubReport, uncheckedText } from "./scrub-report.ts";
 import type { StripeWork, SyncRun } from "./sync-run.ts";
 
@@ -19,11 +31,15 @@ export class Scrubs {
   running: Promise<void> = Promise.resolve();
   private readonly run: SyncRun;
   private readonly jobs: JobTable;
-  /** One that was paused: where it goes on. */
+  /** One that is paused or set aside. */
   private paused: Job | null = null;
+  /** Where it is: each stripe below has been looked at. */
   private stripe = 0;
   private findings = new ScrubReport();
-  private speedMax = Number.POSITIVE_INFINITY;
+  /** Why the one that runs is to be set aside; null: it is not. */
+  private asideReason: string | null = null;
+  /** Commands that want the array for themselves: none that was set aside goes on. */
+  private giveWayCount = 0;
 
   constructor(options: { run: SyncRun; jobs: JobTable; memory: ScrubMemory }) {
     const { memory } = options;
@@ -49,42 +65,99 @@ export class Scrubs {
     this.findings = new ScrubReport(status.result);
   }
 
+  /** Begins a scrub, or goes on with the one that is paused where it is of that mode. */
   start(options: { mode: "check" | "repair"; limit: number | null; restart: boolean }): Job {
-    const { run, paused } = this;
-    const { core } = run;
+    const { paused } = this;
+    if (paused !== null && paused.kind === options.mode && !options.restart) {
+      return this.resume(paused, options.limit);
+    }
+    if (paused !== null) this.endPaused("cancelled", "a new scrub was started");
+    const job = this.run.begin(options.mode, 0);
+    this.stripe = 0;
+    this.findings = new ScrubReport();
+    Object.assign(job.result, this.findings.result);
+    return this.walk(job, options.limit, `${job.kind} started`);
+  }
+
+  /** The one that was set aside goes on, if there is one. Nothing else is due. */
+  goOn(): void {
+    const { paused } = this;
+    if (paused === null || !isSetAside(paused) || this.giveWayCount > 0) return;
+    const limit = paused.result["limitBytesPerSecond"];
+    this.resume(paused, typeof limit === "number" ? limit : null);
+  }
+
+  private resume(job: Job, limit: number | null): Job {
+    assert(this.paused === job, "who is resumed was paused");
+    this.paused = null;
+    this.run.takeUp(job);
+    this.jobs.resume(job);
+    job.result["resumedFrom"] = job.done;
+    const place = `byte ${job.done} of ${job.total} of each member`;
+    return this.walk(job, limit, `${job.kind} goes on from ${place}`);
+  }
+
+  private walk(job: Job, limit: number | null, text: string): Job {
+    const { core } = this.run;
     const { degradedCount, resync } = core.members;
     assert(degradedCount === 0 && resync === null, "a scrub looks at rows that ought to match");
-    this.paused = null;
-    this.speedMax = options.limit ?? Number.POSITIVE_INFINITY;
-    let job = paused;
-    if (job !== null && job.kind === options.mode && !options.restart) {
-      run.takeUp(job);
-      this.jobs.resume(job);
-    } else {
-      if (job !== null) this.jobs.end(job, "cancelled", "a new scrub was started");
-      this.stripe = 0;
-      job = run.begin(options.mode, 0);
-      this.findings = new ScrubReport();
-      Object.assign(job.result, this.findings.result);
-    }
-    core.emit("scrub.started", "info", `${job.kind} started`, { job: job.id });
-    this.running = this.scrub(job);
+    assert(this.paused === null, "an array has one scrub");
+    this.asideReason = null;
+    if (limit === null) delete job.result["limitBytesPerSecond"];
+    else job.result["limitBytesPerSecond"] = limit;
+    core.emit("scrub.started", "info", text, { job: job.id });
+    this.running = this.scrub(job, limit ?? Number.POSITIVE_INFINITY);
     inBackground(this.running, core.guard);
     return job;
   }
 
   /** The one that runs, or null. */
-  get pausable(): Job | null {
+  private get underWay(): Job | null {
     const { job } = this.run;
     return job?.kind === "check" || job?.kind === "repair" ? job : null;
   }
 
+  /** The one that runs or was set aside is paused: then it is answered. Null: there is none. */
+  async pause(): Promise<Job | null> {
+    const { underWay, paused } = this;
+    if (underWay !== null) {
+      underWay.wish = "pause";
+      await underWay.untilAtRest();
+      return underWay;
+    }
+    if (paused === null || !isSetAside(paused)) return null;
+    this.jobs.end(paused, "paused");
+    assert(!isSetAside(paused), "what is paused waits for somebody");
+    return paused;
+  }
+
+  /** The one that runs cannot go on for now. */
+  setAside(reason: string): void {
+    assert(reason !== "", "what sets a scrub aside is told");
+    if (this.underWay === null) return;
+    if (this.run.abortReason === null) this.asideReason = reason;
+    this.run.abort(reason);
+  }
+
+  /** The scrub makes room for something, and does not go on before `work` has ended. */
+  async givingWay<T>(reason: string, work: () => Promise<T>): Promise<T> {
+    this.giveWayCount += 1;
+    this.setAside(reason);
+    await this.underWay?.untilAtRest();
+    try {
+      return await work();
+    } finally {
+      this.giveWayCount -= 1;
+      this.run.lookAgain();
+    }
+  }
+
   /** The running or paused scrub, which ends as cancelled. */
   cancel(): Job | null {
-    const running = this.pausable;
-    if (running !== null) {
-      running.wish = "cancel";
-      return running;
+    const { underWay } = this;
+    if (underWay !== null) {
+      underWay.wish = "cancel";
+      return underWay;
     }
     return this.endPaused("cancelled", null);
   }
@@ -97,10 +170,11 @@ export class Scrubs {
     return paused;
   }
 
-  private async scrub(job: Job): Promise<void> {
+  private async scrub(job: Job, speedMax: number): Promise<void> {
     const { run } = this;
     const mode = job.kind === "repair" ? "repair" : "check";
-    const finished = new Set<number>();
+    /** Stripes above the place, with what was found in them. */
+    const finished = new Map<number, ScrubReport>();
     let isComplete = false;
     let wasLate = false;
     const work: StripeWork = async (stripe, buffer) => {
@@ -109,10 +183,8 @@ export class Scrubs {
       if (typeof met !== "object") return met;
       if (met.isLate) wasLate = true;
       if (run.abortReason !== null) return false;
-      finished.add(stripe);
-      while (finished.delete(this.stripe)) this.stripe += 1;
-      assert(this.stripe <= run.core.geometry.stripeCount, "a scrub ends with the array");
-      run.advance(this.stripe);
+      finished.set(stripe, met.found);
+      this.passFinished(job, mode, finished);
       return !met.isLate;
     };
     // A read that was given up may still write into its buffer: the sweep goes on with others.
@@ -120,35 +192,66 @@ export class Scrubs {
       wasLate = false;
       isComplete = await run.sweep(new SyncProgress(this.stripe), {
         toStripe: Number.POSITIVE_INFINITY,
-        speedMax: this.speedMax,
+        speedMax,
         work,
       });
     } while (!isComplete && wasLate && !run.shouldStop);
     await this.end(job, mode, isComplete);
   }
 
-  /** Looks at one stripe, and notes what it finds. */
+  /** What was found counts as soon as all stripes before it have been looked at. */
+  private passFinished(
+    job: Job,
+    mode: "check" | "repair",
+    finished: Map<number, ScrubReport>,
+  ): void {
+    const { run, findings } = this;
+    const before = this.stripe;
+    for (;;) {
+      const found = finished.get(this.stripe);
+      if (found === undefined) break;
+      finished.delete(this.stripe);
+      if (mode === "check") findings.addMismatches(found);
+      findings.addLosses(found);
+      this.stripe += 1;
+    }
+    assert(this.stripe <= run.core.geometry.stripeCount, "a scrub ends with the array");
+    if (this.stripe === before) return;
+    if (findings.isAny) Object.assign(job.result, findings.result);
+    run.advance(this.stripe);
+  }
+
+  /** Looks at one stripe. */
   private async scrubStripe(
     job: Job,
     mode: "check" | "repair",
     stripe: number,
     buffer: number,
-  ): Promise<{ readonly isLate: boolean } | false | "no-space"> {
-    const { run, findings } = this;
+  ): Promise<{ readonly isLate: boolean; readonly found: ScrubReport } | false | "no-space"> {
+    const { run } = this;
     const { members, engine, geometry } = run.core;
     assert(run.job === job, "the scrub that looks at a stripe is the work that runs");
     const held = await run.holdFor(stripe);
     if (held < 0) return false;
+    const found = new ScrubReport();
     const isPassed = members.avoidedRoles(stripe) !== 0;
-    const result = isPassed ? null : await run.stripes.compare(stripe, mode, buffer, findings);
+    const result = isPassed ? null : await run.stripes.compare(stripe, mode, buffer, found);
     engine.releaseStripe(held);
     if (result !== null && run.isRefused(result)) return "no-space";
     const isLateHere = isLate(result, members);
-    if (result?.kind === "done") findings.mismatchBytes += result.mismatchBytes;
-    else if (isPassed || isLateHere) findings.uncheckedBytes += geometry.chunkBytes;
+    if (result?.kind === "done") found.mismatchBytes = result.mismatchBytes;
+    else if (isPassed || isLateHere) found.uncheckedBytes = geometry.chunkBytes;
     else run.abort(run.reasonOf(result!));
-    if (findings.isAny) Object.assign(job.result, findings.result);
-    return { isLate: isLateHere };
+    if (mode === "repair") this.tellRewritten(job, found);
+    return { isLate: isLateHere, found };
+  }
+
+  /** Rows that match now, and that no later look would find. */
+  private tellRewritten(job: Job, found: ScrubReport): void {
+    if (!found.hasMismatches) return;
+    this.findings.addMismatches(found);
+    Object.assign(job.result, this.findings.result);
+    this.jobs.tell(job);
   }
 
   private async end(job: Job, mode: "check" | "repair", isComplete: boolean): Promise<void> {
@@ -167,13 +270,27 @@ export class Scrubs {
       core.emit("scrub.finished", findings.severity, findings.text(mode), { job: job.id });
       return;
     }
-    if (run.abortReason === null && job.wish === "pause") {
+    const rest = this.restOf(job);
+    if (rest !== null) {
       this.paused = job;
-      run.finish(job, "paused", null);
-      core.emit("scrub.paused", "info", `${mode} paused`, { job: job.id });
+      run.finish(job, "paused", rest.reason);
+      const why = rest.reason === null ? "paused" : `set aside: ${rest.reason}`;
+      core.emit("scrub.paused", "info", `${mode} ${why}`, { job: job.id });
       return;
     }
     const isWanted = run.abortReason === null;
     run.finish(job, isWanted ? "cancelled" : "failed", run.abortReason);
   }
+
+  /** Why the scrub that ends here is to go on later, where it is. */
+  private restOf(job: Job): { readonly reason: string | null } | null {
+    const { abortReason, isStopping } = this.run;
+    if (job.wish === "cancel") return null;
+    if (abortReason !== null && abortReason !== this.asideReason) return null;
+    if (job.wish === "pause") return { reason: null };
+    if (abortReason !== null) return { reason: abortReason };
+    return isStopping ? { reason: STOPPED } : null;
+  }
 }
+
+const STOPPED = "the array was stopped";

@@ -5,7 +5,9 @@
  *   it is through · somebody wished so (job.wish) · the array stops · a member failed (abortReason)
  *
  * Progress is recorded in the superblocks: every `CHECKPOINT_MS`, and when the work stops. Order:
- * the stripes below a checkpoint are flushed before the checkpoint is written (write-rules 7).
+ * the stripes below a checkpoint are flushed before the checkpoint is written (write-rules 7). The
+ * place of a scrub is no superblock's: the control thread is told it as often, and at each part in
+ * `SCRUB_CHECKPOINTS` of the array.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
@@ -19,6 +21,7 @@ import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { Sweep } from "./sweep.ts";
 
 const CHECKPOINT_MS = 10_000;
+const SCRUB_CHECKPOINTS = 16;
 /** Clients count as at work for so long after a request. */
 const BUSY_MS = 100;
 
@@ -42,6 +45,8 @@ export class SyncRun {
   private seenRequests = 0;
   private busyUntilMs = 0;
   private checkpointAtMs = 0;
+  /** Of a scrub: what had been done when it was last told. */
+  private toldStripes = 0;
   private checkpointing: Promise<void> = Promise.resolve();
 
   constructor(options: {
@@ -76,6 +81,11 @@ export class SyncRun {
     return job;
   }
 
+  /** Something may be due that was not: in a turn of its own. */
+  lookAgain(): void {
+    this.core.context.timers.scheduleAfter(0, this.hasEnded);
+  }
+
   /** A job that was begun before goes on. */
   takeUp(job: Job): void {
     assert(this.current === null, "one work runs at a time");
@@ -84,6 +94,7 @@ export class SyncRun {
     assert(!core.isFailed && !core.isReadOnlyStart, "work on stripes needs an array that writes");
     assert(job.arrayUuid === core.uuid, "a job is of its own array");
     this.doneStripes = 0;
+    this.toldStripes = Math.floor(job.done / core.geometry.chunkBytes);
     this.current = job;
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.
@@ -98,8 +109,7 @@ export class SyncRun {
     if (state === "done") job.done = job.total;
     this.jobs.end(job, state, error);
     this.core.changed.raise();
-    // The next work starts in a turn of its own.
-    this.core.context.timers.scheduleAfter(0, this.hasEnded);
+    this.lookAgain();
   }
 
   /** Whatever runs cannot go on; the first reason counts. */
@@ -172,15 +182,26 @@ export class SyncRun {
     this.doneStripes = cursor;
     const nowMs = core.context.clock.nowMs();
     this.current.advance(cursor * core.geometry.chunkBytes, nowMs);
+    if (this.current.kind === "check" || this.current.kind === "repair") {
+      this.tellNowAndThen(this.current, nowMs);
+      return;
+    }
     if (nowMs < this.checkpointAtMs) return;
     // None while another one is under way, however long that takes.
     this.checkpointAtMs = Number.POSITIVE_INFINITY;
-    const isScrub = this.current.kind === "check" || this.current.kind === "repair";
-    if (isScrub) return;
     inBackground(
       this.checkpoint().then(() => this.checkpointLater()),
       core.guard,
     );
+  }
+
+  private tellNowAndThen(scrub: Job, nowMs: number): void {
+    const { stripeCount } = this.core.geometry;
+    const isFar = (this.doneStripes - this.toldStripes) * SCRUB_CHECKPOINTS >= stripeCount;
+    if (nowMs < this.checkpointAtMs && !isFar) return;
+    this.toldStripes = this.doneStripes;
+    this.checkpointLater();
+    this.jobs.tell(scrub);
   }
 
   private checkpointLater(): void {

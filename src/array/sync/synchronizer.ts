@@ -5,7 +5,8 @@
  *   a member is rebuilding, or a role is free and a spare is there -> rebuild
  *   rows may be out of sync                                          -> resync
  *   a member is being replaced                                       -> replace
- * A scrub runs when it was asked for and nothing of the above is due.
+ *   a scrub was set aside                                            -> that scrub
+ * A scrub is begun when it was asked for and nothing of the above is due; the above sets it aside.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
@@ -83,6 +84,7 @@ export class Synchronizer {
     } else if (members.degradedCount > 0) return;
     else if (members.resync !== null) this.startResync();
     else if (members.copy !== null) this.startReplace(members.copy.role);
+    else this.scrubs.goOn();
   }
 
   /** Nothing new is started until `resume`. */
@@ -113,6 +115,7 @@ export class Synchronizer {
 
   /** Every kind of work here needs all members that it began with. */
   memberFailed(message: string): void {
+    this.scrubs.setAside(message);
     this.run.abort(message);
   }
 

@@ -58,6 +58,28 @@ export class MismatchRanges {
     this.ends.pop();
   }
 
+  get isEmpty(): boolean {
+    return this.firsts.length === 0 && this.limit === Number.POSITIVE_INFINITY;
+  }
+
+  /** All that is noted elsewhere is noted here, too. */
+  noteAll(other: MismatchRanges): void {
+    other.firsts.forEach((first, index) => {
+      this.note(first * SECTOR_BYTES, (other.ends[index]! - first) * SECTOR_BYTES);
+    });
+    if (other.limit < this.limit) this.cutAt(other.limit);
+  }
+
+  /** From there on some are not known: so none is listed. */
+  private cutAt(limit: number): void {
+    this.limit = limit;
+    while (this.firsts.length > 0 && this.firsts.at(-1)! >= limit) {
+      this.firsts.pop();
+      this.ends.pop();
+    }
+    if (this.ends.length > 0) this.ends.push(Math.min(this.ends.pop()!, limit));
+  }
+
   private merge(first: number, end: number): void {
     let from = 0;
     while (from < this.firsts.length && this.ends[from]! < first) from += 1;

@@ -205,7 +205,7 @@ test("api: ?wait=: answers at the end of the job, and at the end of the time", a
   expect(await body(waiting)).toMatchObject({ state: "done", done: total });
 });
 
-test("api: starting a scrub with ?wait=: 200 when done, a problem when it failed", async () => {
+test("api: starting a scrub with ?wait=: 200 when done, a problem when it is set aside", async () => {
   const { call, reactor, host } = await withArray();
   const done = call("POST", "/v1/arrays/raid_test/scrub?wait=60");
   await until("the job is there", () => reactor.jobs().length === 1);
@@ -216,9 +216,9 @@ test("api: starting a scrub with ?wait=: 200 when done, a problem when it failed
   unplug(host, "/dev/b");
   reactor.world.waitJob(2);
   const problem = await failed;
-  expect(problem.status).toBe(500);
-  const detail = expect.stringMatching(/^check job 2 failed: .*\bb\b/);
-  expect(await body(problem)).toMatchObject({ type: "urn:parityd:problem:job-failed", detail });
+  expect(problem.status).toBe(409);
+  const detail = expect.stringMatching(/^check job 2 was set aside, .* itself: drive b .* failed/);
+  expect(await body(problem)).toMatchObject({ type: "urn:parityd:problem:job-set-aside", detail });
 });
 
 test("api: faults: errno by name both ways, cleared one by one and all", async () => {

@@ -193,14 +193,25 @@ describe("nights in a row", () => {
     expect(model.view("tank")).toMatchObject({ pass: "running", job: 1 });
   });
 
-  test("the daemon is killed in a window: another pass begins in the same window", () => {
+  test("the daemon is killed in a window: the pass goes on in it, as its own", () => {
     const model = modelWith({ passMs: 5 * HOUR_MS });
     runTo(model, "01:30");
     model.stop("SIGKILL");
     model.start();
     model.run(MINUTE_MS);
-    expect(model.array("tank").job).toMatchObject({ id: 2, state: "running" });
-    expect(model.view("tank").pass).toBe("running");
+    expect(model.view("tank")).toMatchObject({ pass: "running", job: 1 });
+  });
+
+  test("the daemon is killed in a window, and starts behind it: the pass waits for the next", () => {
+    const model = modelWith({ passMs: 5 * HOUR_MS });
+    runTo(model, "01:30");
+    model.stop("SIGKILL");
+    model.run(3 * HOUR_MS);
+    model.start();
+    model.run(MINUTE_MS);
+    expect(model.view("tank")).toMatchObject({ pass: "paused", job: 1 });
+    runTo(model, "01:30");
+    expect(model.view("tank")).toMatchObject({ pass: "running", job: 1 });
   });
 
   test("the schedule is set anew while it runs: what runs stays its own, and keeps to the new one", () => {
