@@ -391,7 +391,8 @@ export class ArrayPolicy {
       return;
     }
     const taken = isClear ? await this.takeSeat(superblock) : null;
-    if (!core.members.isPresent(role)) this.giveUpSeat(taken);
+    if (core.roster.driveAt(role) !== drive || !core.members.isPresent(role))
+      this.giveUpSeat(taken);
     else if (taken === null)
       this.verdicts.failMember(role, "its partial parity log cannot be used");
     else this.seated(role, taken);

@@ -87,9 +87,15 @@ export class RowRecord {
 
   /** Enters the row as bad, whatever else is known of it; fails the member if it cannot. */
   async enterOrLose(place: RowPlace, role: number): Promise<void> {
-    if (await this.enterBad(place, role)) return;
+    const { members, memberIo } = this.parts;
+    const epoch = members.epoch[role];
     const offset = this.offsetOf(place, role);
-    this.parts.memberIo.lose(role, Op.write, { offset, bytes: ROW_BYTES });
+    if (await this.enterBad(place, role)) return;
+    // The log that could not be written has cost the member its role, which may have passed to the
+    // drive that it was copied to: no fault of that one.
+    if (members.epoch[role] === epoch) {
+      memberIo.lose(role, Op.write, { offset, bytes: ROW_BYTES });
+    }
   }
 
   /** The row has been written durably: its entry goes, if there is one. */

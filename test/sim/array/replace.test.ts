@@ -28,6 +28,22 @@ const OLD = "b";
 const NEW = "new";
 const NEVER = Number.POSITIVE_INFINITY;
 
+const ALWAYS = Number.POSITIVE_INFINITY;
+const MEDIA = { kind: "result", result: -EIO } as const;
+const SUPERBLOCK_END = SUPERBLOCK_OFFSET_BYTES + 4096;
+
+/** How a drive dies. */
+const MANNERS = {
+  "is gone": [{ fault: { kind: "dead", errno: ENXIO } }],
+  "takes no writes": [{ op: Op.write, fault: MEDIA }],
+  // It is found out by its bad-block log, in the middle of a write of rows.
+  "takes superblocks alone": [
+    { op: Op.write, fault: MEDIA, offset: 0, bytes: SUPERBLOCK_OFFSET_BYTES },
+    { op: Op.write, fault: MEDIA, offset: SUPERBLOCK_END, bytes: 8 * MIB },
+  ],
+} as const satisfies Record<string, readonly FaultPlan[]>;
+type Manner = keyof typeof MANNERS;
+
 class Life {
   readonly world: SimWorld;
   readonly oracle: SectorOracle;
@@ -57,14 +73,15 @@ class Life {
   }
 
   /** From the next request on, the nth of this drive ends it. */
-  arm(victim: string, nth: number): void {
+  arm(victim: string, nth: number, manner: Manner): void {
     const device = this.world.device(victim);
     const submit = device.submit.bind(device);
     this.isArmed = true;
     device.submit = (request) => {
       this.requests += 1;
-      if (this.isArmed && this.requests === nth)
-        device.faults.plan({ fault: { kind: "dead", errno: ENXIO } });
+      if (this.isArmed && this.requests === nth) {
+        for (const fault of MANNERS[manner]) device.faults.plan({ count: ALWAYS, ...fault });
+      }
       submit(request);
     };
   }
@@ -131,10 +148,10 @@ class Life {
 }
 
 /** The life with a victim, to its end. */
-function live(policy: ConsistencyPolicy, victim: string, nth: number): Life {
+function live(policy: ConsistencyPolicy, victim: string, nth: number, manner: Manner): Life {
   const life = new Life(policy, { seed: nth === NEVER ? 1 : nth });
   const { world } = life;
-  life.arm(victim, nth);
+  life.arm(victim, nth, manner);
   const asked = life.replace();
   life.writeOn();
   world.run(asked);
@@ -142,29 +159,40 @@ function live(policy: ConsistencyPolicy, victim: string, nth: number): Life {
   return life;
 }
 
+const DEATHS: readonly { victim: string; manner: Manner; step: number }[] = [
+  { victim: NEW, manner: "is gone", step: 2 },
+  { victim: OLD, manner: "is gone", step: 2 },
+  { victim: "a", manner: "is gone", step: 2 },
+  { victim: OLD, manner: "takes no writes", step: 5 },
+  { victim: OLD, manner: "takes superblocks alone", step: 5 },
+];
+
 for (const policy of POLICIES) {
-  for (const victim of [NEW, OLD, "a"]) {
-    test(`replace: ${policy}: ${victim} dies at each of its requests: nothing is lost`, () => {
-      const whole = live(policy, victim, NEVER);
+  for (const { victim, manner, step } of DEATHS) {
+    test(`replace: ${policy}: ${victim} ${manner} from each of its requests on: nothing is lost`, () => {
+      const whole = live(policy, victim, NEVER, manner);
       const { requests } = whole;
       expect(whole.drives()).toEqual(["a", NEW, "c"]);
       whole.judge();
       expect(requests).toBeGreaterThan(30);
       const ends = new Set<string>();
-      for (let nth = 1; nth <= requests; nth += 2) {
-        const life = live(policy, victim, nth);
+      for (let nth = 1; nth <= requests; nth += step) {
+        const life = live(policy, victim, nth, manner);
         const { degraded } = life.world.status();
         const seats = life.drives().join(" ");
         ends.add(seats);
         const hasFailed = life.world.events.some(({ kind }) => kind === "array.failed");
         expect([nth, hasFailed]).toEqual([nth, false]);
+        const failed = life.world.events.filter(({ kind }) => kind === "member.failed");
+        const others = failed.filter(({ drive }) => drive !== victim);
+        expect([nth, others.map(({ message }) => message)]).toEqual([nth, []]);
         // A target that dies costs nothing; a member is replaced by its target, or is missing.
         if (victim === NEW && seats === "a b c") expect([nth, degraded]).toEqual([nth, 0]);
         if (victim === OLD && seats === "a new c") expect([nth, degraded]).toEqual([nth, 0]);
         life.judge();
       }
       // It serves, or its target has its place.
-      if (victim === OLD) expect(ends.size).toBeGreaterThan(1);
+      if (victim === OLD && manner === "is gone") expect(ends.size).toBeGreaterThan(1);
     }, 600_000);
   }
 
@@ -225,8 +253,6 @@ for (const policy of POLICIES) {
 
 // What a copy meets ------------------------------------------------------------------------------
 
-const ALWAYS = Number.POSITIVE_INFINITY;
-
 function plan(world: SimWorld, drive: string, row: number, fault: Omit<FaultPlan, "offset">): void {
   const image = world.device(drive).image();
   const superblock = superblockOf(image);
@@ -234,8 +260,6 @@ function plan(world: SimWorld, drive: string, row: number, fault: Omit<FaultPlan
   const offset = superblock.dataOffsetSectors * SECTOR_BYTES + row * ROW_BYTES;
   world.device(drive).faults.plan({ offset, bytes: ROW_BYTES, ...fault });
 }
-
-const MEDIA = { kind: "result", result: -EIO } as const;
 
 test("replace: a sector of the member cannot be read: parity has it, and the target gets it", () => {
   const life = new Life("resync");
