@@ -66,8 +66,9 @@ export class DrillApi {
     return this.ask("GET", ARRAY);
   }
 
-  setSyncSpeedMin(syncSpeedMin: number): Promise<Result<ArrayStatus, string>> {
-    return this.ask("PATCH", ARRAY, { syncSpeedMin });
+  /** In bytes per second of a member, whether clients do I/O or not. */
+  setSyncSpeed(speed: number): Promise<Result<ArrayStatus, string>> {
+    return this.ask("PATCH", ARRAY, { syncSpeedMin: speed, syncSpeedMax: speed });
   }
 
   /** Adds a drive to the degraded array; the rebuild job. */

@@ -142,7 +142,7 @@ async function expectDegraded({ api, ledger, timeline }: Stage): Promise<Result<
 
 async function rebuildUnderFaults(stage: Stage, load: Load): Promise<Result<undefined, string>> {
   const { api, ledger, timeline, plan, nowMs, outcome } = stage;
-  const throttled = await api.setSyncSpeedMin(plan.throttledSpeed);
+  const throttled = await api.setSyncSpeed(plan.throttledSpeed);
   if (!throttled.ok) return throttled;
   const added = await api.addDrive(NEW_DRIVE, pathOf(stage, LOST_DRIVE));
   if (!added.ok) return added;

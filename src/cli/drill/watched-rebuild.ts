@@ -16,17 +16,19 @@ import {
 } from "./faults.ts";
 import type { Load } from "./load.ts";
 import { readMember } from "./member-files.ts";
-import { NEW_DRIVE } from "./options.ts";
+import { CHUNK_BYTES, NEW_DRIVE } from "./options.ts";
 import { pathOf, pause, type Stage } from "./stage.ts";
 
 const POLL_MS = 100;
 const HANG_MS = 30_000;
-/** The rebuild stays throttled until so much is done and all of the below has been seen. */
+/** Throttled until so much is done; there it is held until all of the below has been seen. */
 const THROTTLED_SHARE = 0.6;
+/** One stripe a second: what is left lasts for longer than it is held. */
+const HELD_SPEED = CHUNK_BYTES;
 const WRITES_EACH_SIDE = 100;
 const FAULTS_OF_EACH_KIND = 3;
 /** Then it goes on all the same, and the verdict says what was not seen. */
-const THROTTLED_SECONDS_MAX = 30;
+const THROTTLED_SECONDS_MAX = 40;
 const CURED_ERROR_EVERY_MS = 300;
 const FULL_SPEED = Number.MAX_SAFE_INTEGER;
 
@@ -48,7 +50,7 @@ export class WatchedRebuild {
   private dataOffsetBytes = 0;
   private round = 0;
   private curedErrorAtMs = 0;
-  private isThrottled = true;
+  private pace: "throttled" | "held" | "free" = "throttled";
 
   constructor(stage: Stage, load: Load, below: PhaseRecord) {
     this.stage = stage;
@@ -73,11 +75,8 @@ export class WatchedRebuild {
       const sampled = await this.sample(first.id);
       if (!sampled.ok) return sampled;
       const isLate = stage.nowMs() - startedMs > THROTTLED_SECONDS_MAX * 1_000;
-      const share = job.value.done / job.value.total;
-      if (this.isThrottled && (isLate || (share > THROTTLED_SHARE && this.hasSeenAll()))) {
-        const freed = await this.endThrottle();
-        if (!freed.ok) return freed;
-      }
+      const paced = await this.setPace(job.value, isLate);
+      if (!paced.ok) return paced;
       await pause(POLL_MS);
     }
   }
@@ -146,10 +145,24 @@ export class WatchedRebuild {
     return hasFaults && tally.below >= WRITES_EACH_SIDE && tally.above >= WRITES_EACH_SIDE;
   }
 
+  /** A host that is slow in writing sees little by the time: the rebuild waits for it. */
+  private async setPace(
+    { done, total }: JobStatus,
+    isLate: boolean,
+  ): Promise<Result<undefined, string>> {
+    const isDue = done > THROTTLED_SHARE * total;
+    if (this.pace === "free" || !(isDue || isLate)) return ok();
+    if (isLate || this.hasSeenAll()) return this.endThrottle();
+    if (this.pace === "held") return ok();
+    this.pace = "held";
+    const held = await this.stage.api.setSyncSpeed(HELD_SPEED);
+    return held.ok ? ok() : held;
+  }
+
   private async endThrottle(): Promise<Result<undefined, string>> {
     const { stage, tally } = this;
-    this.isThrottled = false;
-    const freed = await stage.api.setSyncSpeedMin(FULL_SPEED);
+    this.pace = "free";
+    const freed = await stage.api.setSyncSpeed(FULL_SPEED);
     if (!freed.ok) return freed;
     const seen = `${tally.below} writes below the cursor, ${tally.above} above it`;
     stage.timeline.note(`${seen}: the rebuild goes on unthrottled`);
