@@ -288,13 +288,9 @@ test.skipIf(!CAN_RUN)(
 
     daemon = await Daemon.start(folder, { flags });
     expect((await daemon.must("GET", "/v1/arrays/a")).state).toBe("inactive");
-    const limit = Date.now() + 60_000;
-    let { state } = await daemon.must("GET", "/v1/arrays/a");
-    while (state === "inactive" && Date.now() < limit) {
-      await Bun.sleep(50);
-      ({ state } = await daemon.must("GET", "/v1/arrays/a"));
-    }
-    expect(state).toBe("degraded");
+    const stateNow = async () => (await daemon.must("GET", "/v1/arrays/a")).state;
+    await until("it starts by itself", async () => (await stateNow()) !== "inactive");
+    expect(await stateNow()).toBe("degraded");
     const stopped = await daemon.must("POST", "/v1/arrays/a/stop", {});
     expect(stopped).toMatchObject({ state: "inactive", isHeld: true });
     expect(await daemon.stop()).toBe(0);

@@ -34,7 +34,6 @@ import { makeTempDir } from "../helpers/temp.ts";
 
 const NEEDS = "[needs libaio, direct-io]";
 const CAN_RUN = needs("libaio", "direct-io");
-const LIMIT_MS = 60_000;
 
 async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await Bun.sleep(5);
@@ -51,157 +50,129 @@ function listenersOf(pid: number): string[] {
 }
 
 describe.skipIf(!CAN_RUN)("service", () => {
-  test(
-    `signals: those that are no stop: it lives, says so, opens no port ${NEEDS}`,
-    async () => {
-      const daemon = await Daemon.start(makeTempDir("sig"));
-      for (const signal of ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGHUP"] as const) {
-        daemon.child.kill(signal);
-        await until(() => daemon.stderr.includes(signal));
-      }
-      for (const signal of ["SIGPIPE", "SIGWINCH"] as const) daemon.child.kill(signal);
-      expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
-      expect(listenersOf(daemon.child.pid)).toEqual([]);
+  test(`signals: those that are no stop: it lives, says so, opens no port ${NEEDS}`, async () => {
+    const daemon = await Daemon.start(makeTempDir("sig"));
+    for (const signal of ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGHUP"] as const) {
+      daemon.child.kill(signal);
+      await until(() => daemon.stderr.includes(signal));
+    }
+    for (const signal of ["SIGPIPE", "SIGWINCH"] as const) daemon.child.kill(signal);
+    expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
+    expect(listenersOf(daemon.child.pid)).toEqual([]);
+    expect(await daemon.stop()).toBe(0);
+    expect(daemon.stderr).toContain("msg=stopped");
+  });
+
+  test(`signals: two SIGINT of one key press: one stop, clean ${NEEDS}`, async () => {
+    const daemon = await Daemon.start(makeTempDir("two"));
+    daemon.child.kill("SIGINT");
+    daemon.child.kill("SIGINT");
+    daemon.child.kill("SIGTERM");
+    expect(await daemon.child.exited).toBe(0);
+    expect(daemon.stderr).not.toContain("left at once");
+  });
+
+  test(`signals: attach takes no notice of SIGHUP and SIGUSR1 ${NEEDS}`, async () => {
+    const folder = makeTempDir("atsig");
+    const files = makeFiles(folder, 3, 24 * MIB);
+    const daemon = await Daemon.start(folder);
+    const drives = await daemon.addDrives(files);
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives, assumeClean: true });
+    expect(await daemon.stop()).toBe(0);
+    const { attached } = await Attached.start(files);
+    for (const signal of ["SIGHUP", "SIGUSR1"] as const) {
+      attached.child.kill(signal);
+      await until(() => attached.stderr.includes(signal));
+    }
+    expect(attached.child.exitCode).toBeNull();
+    expect(await attached.stop()).toBe(0);
+  });
+
+  test(`SIGHUP: the log level and the tokens of the files as they are now ${NEEDS}`, async () => {
+    const folder = makeTempDir("hup");
+    const config = join(folder, "c.toml");
+    const tokens = join(folder, "state", "api-token");
+    mkdirSync(join(folder, "state"));
+    writeFileSync(config, 'apiTcp = "127.0.0.1:0"\n');
+    writeFileSync(tokens, "read read-token-0123456789\n", { mode: 0o600 });
+    const daemon = await Daemon.start(folder, { flags: ["--config", config] });
+    writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "json"\n');
+    daemon.child.kill("SIGHUP");
+    await until(() => daemon.stderr.includes("format json"));
+    writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "verse"\n');
+    writeFileSync(tokens, "reed read-token-0123456789\n");
+    daemon.child.kill("SIGHUP");
+    await until(() => daemon.stderr.includes("SIGHUP: read again: nothing"));
+    const lines = daemon.stderr.split("\n").filter((line) => line.startsWith("{"));
+    const errors = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === "error");
+    expect(errors).toMatchObject([
+      { why: expect.stringContaining("logFormat") },
+      { problem: expect.stringContaining("line 1 is not") },
+    ]);
+    expect(await daemon.stop()).toBe(0);
+  });
+
+  test(`api.sock: gone with its directory: made again; another's is left at the stop ${NEEDS}`, async () => {
+    const folder = makeTempDir("sock");
+    const daemon = await Daemon.start(folder);
+    rmSync(join(folder, "run"), { recursive: true });
+    await until(() => existsSync(daemon.apiSocket));
+    expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
+    expect(existsSync(join(folder, "run", "parityd.lock"))).toBe(true);
+    expect(statSync(daemon.apiSocket).mode & 0o777).toBe(0o660);
+    unlinkSync(daemon.apiSocket);
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(daemon.apiSocket, () => resolve()));
+    try {
+      await until(() => daemon.stderr.includes("in use"));
       expect(await daemon.stop()).toBe(0);
-      expect(daemon.stderr).toContain("msg=stopped");
-    },
-    LIMIT_MS,
-  );
+      expect(existsSync(daemon.apiSocket)).toBe(true);
+    } finally {
+      other.close();
+    }
+  });
 
-  test(
-    `signals: two SIGINT of one key press: one stop, clean ${NEEDS}`,
-    async () => {
-      const daemon = await Daemon.start(makeTempDir("two"));
-      daemon.child.kill("SIGINT");
-      daemon.child.kill("SIGINT");
-      daemon.child.kill("SIGTERM");
-      expect(await daemon.child.exited).toBe(0);
-      expect(daemon.stderr).not.toContain("left at once");
-    },
-    LIMIT_MS,
-  );
+  test(`api: silent clients beyond count over both transports: a verb is answered ${NEEDS}`, async () => {
+    const folder = makeTempDir("crowd");
+    const daemon = await Daemon.start(folder, { flags: ["--api-tcp", "localhost:0"] });
+    const silent: Socket[] = [];
+    for (let count = 0; count < 300; count += 1) {
+      const socket = connect(daemon.apiSocket);
+      socket.on("error", () => {});
+      silent.push(socket);
+    }
+    const fds = (): number =>
+      Bun.spawnSync(["ls", `/proc/${daemon.child.pid}/fd`])
+        .stdout.toString()
+        .split("\n").length;
+    const status = await runVerb(["status", "--run-dir", join(folder, "run")]);
+    expect(status.exitCode).toBe(0);
+    expect(fds()).toBeLessThan(150);
+    for (const socket of silent) socket.destroy();
+    expect(await daemon.stop()).toBe(0);
+  });
 
-  test(
-    `signals: attach takes no notice of SIGHUP and SIGUSR1 ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("atsig");
-      const files = makeFiles(folder, 3, 24 * MIB);
-      const daemon = await Daemon.start(folder);
-      const drives = await daemon.addDrives(files);
-      await daemon.must("POST", "/v1/arrays", { name: "a", drives, assumeClean: true });
-      expect(await daemon.stop()).toBe(0);
-      const { attached } = await Attached.start(files);
-      for (const signal of ["SIGHUP", "SIGUSR1"] as const) {
-        attached.child.kill(signal);
-        await until(() => attached.stderr.includes(signal));
-      }
-      expect(attached.child.exitCode).toBeNull();
-      expect(await attached.stop()).toBe(0);
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    `SIGHUP: the log level and the tokens of the files as they are now ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("hup");
-      const config = join(folder, "c.toml");
-      const tokens = join(folder, "state", "api-token");
-      mkdirSync(join(folder, "state"));
-      writeFileSync(config, 'apiTcp = "127.0.0.1:0"\n');
-      writeFileSync(tokens, "read read-token-0123456789\n", { mode: 0o600 });
-      const daemon = await Daemon.start(folder, { flags: ["--config", config] });
-      writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "json"\n');
-      daemon.child.kill("SIGHUP");
-      await until(() => daemon.stderr.includes("format json"));
-      writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "verse"\n');
-      writeFileSync(tokens, "reed read-token-0123456789\n");
-      daemon.child.kill("SIGHUP");
-      await until(() => daemon.stderr.includes("SIGHUP: read again: nothing"));
-      const lines = daemon.stderr.split("\n").filter((line) => line.startsWith("{"));
-      const errors = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === "error");
-      expect(errors).toMatchObject([
-        { why: expect.stringContaining("logFormat") },
-        { problem: expect.stringContaining("line 1 is not") },
-      ]);
-      expect(await daemon.stop()).toBe(0);
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    `api.sock: gone with its directory: made again; another's is left at the stop ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("sock");
-      const daemon = await Daemon.start(folder);
-      rmSync(join(folder, "run"), { recursive: true });
-      await until(() => existsSync(daemon.apiSocket));
-      expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
-      expect(existsSync(join(folder, "run", "parityd.lock"))).toBe(true);
-      expect(statSync(daemon.apiSocket).mode & 0o777).toBe(0o660);
-      unlinkSync(daemon.apiSocket);
-      const other = createServer();
-      await new Promise<void>((resolve) => other.listen(daemon.apiSocket, () => resolve()));
-      try {
-        await until(() => daemon.stderr.includes("in use"));
-        expect(await daemon.stop()).toBe(0);
-        expect(existsSync(daemon.apiSocket)).toBe(true);
-      } finally {
-        other.close();
-      }
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    `api: silent clients beyond count over both transports: a verb is answered ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("crowd");
-      const daemon = await Daemon.start(folder, { flags: ["--api-tcp", "localhost:0"] });
-      const silent: Socket[] = [];
-      for (let count = 0; count < 300; count += 1) {
-        const socket = connect(daemon.apiSocket);
-        socket.on("error", () => {});
-        silent.push(socket);
-      }
-      const fds = (): number =>
-        Bun.spawnSync(["ls", `/proc/${daemon.child.pid}/fd`])
-          .stdout.toString()
-          .split("\n").length;
-      const status = await runVerb(["status", "--run-dir", join(folder, "run")]);
-      expect(status.exitCode).toBe(0);
-      expect(fds()).toBeLessThan(150);
-      for (const socket of silent) socket.destroy();
-      expect(await daemon.stop()).toBe(0);
-    },
-    LIMIT_MS,
-  );
-
-  test(
-    `nbd: more clients than 256 descriptors: the API and a verb are answered all the same ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("few");
-      const before = [toolPath("prlimit")!, "--nofile=256:256"];
-      const daemon = await Daemon.start(folder, { before });
-      const drives = await daemon.addDrives(makeFiles(folder, 3, 16 * MIB));
-      await daemon.must("POST", "/v1/arrays", { name: "a", drives });
-      await daemon.must("PUT", "/v1/exports/a", { array: "a" });
-      const clients: RawNbd[] = [];
-      for (let count = 0; count < 400; count += 1) {
-        const client = await RawNbd.greeted({ path: daemon.nbdSocket }).catch(() => null);
-        if (client === null) break;
-        clients.push(client);
-        await client.go("a");
-      }
-      expect(clients.length).toBeGreaterThan(10);
-      await daemon.must("GET", "/v1/arrays");
-      const status = await runVerb(["status", "--run-dir", join(folder, "run")]);
-      expect(status.exitCode).toBe(0);
-      for (const client of clients) client.close();
-      expect(await daemon.stop()).toBe(0);
-    },
-    LIMIT_MS,
-  );
+  test(`nbd: more clients than 256 descriptors: the API and a verb are answered all the same ${NEEDS}`, async () => {
+    const folder = makeTempDir("few");
+    const before = [toolPath("prlimit")!, "--nofile=256:256"];
+    const daemon = await Daemon.start(folder, { before });
+    const drives = await daemon.addDrives(makeFiles(folder, 3, 16 * MIB));
+    await daemon.must("POST", "/v1/arrays", { name: "a", drives });
+    await daemon.must("PUT", "/v1/exports/a", { array: "a" });
+    const clients: RawNbd[] = [];
+    for (let count = 0; count < 400; count += 1) {
+      const client = await RawNbd.greeted({ path: daemon.nbdSocket }).catch(() => null);
+      if (client === null) break;
+      clients.push(client);
+      await client.go("a");
+    }
+    expect(clients.length).toBeGreaterThan(10);
+    await daemon.must("GET", "/v1/arrays");
+    const status = await runVerb(["status", "--run-dir", join(folder, "run")]);
+    expect(status.exitCode).toBe(0);
+    for (const client of clients) client.close();
+    expect(await daemon.stop()).toBe(0);
+  });
 
   test.skipIf(!needs("strace"))(
     "aio: no contexts left on the host: serve says which limit, and ends [needs libaio, direct-io, strace]",
@@ -215,54 +186,41 @@ describe.skipIf(!CAN_RUN)("service", () => {
       ]);
       expect([exitCode === 0, stderr]).toEqual([false, expect.stringContaining("fs.aio-max-nr")]);
     },
-    LIMIT_MS,
   );
 
-  test(
-    `verbs: a daemon that is stopped (SIGSTOP): 4 and 69 in time ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("stuck");
-      const daemon = await Daemon.start(folder);
-      daemon.child.kill("SIGSTOP");
-      const words = ["--timeout", "0.3", "--run-dir", join(folder, "run")];
-      const check = await runVerb(["status", "--check", ...words]);
-      expect([check.exitCode, check.stdout]).toEqual([4, ""]);
-      expect(check.stderr).toContain("has not answered");
-      expect((await runVerb(["array", "stop", "a", ...words])).exitCode).toBe(69);
-      daemon.child.kill("SIGCONT");
-      expect(await daemon.stop()).toBe(0);
-    },
-    LIMIT_MS,
-  );
+  test(`verbs: a daemon that is stopped (SIGSTOP): 4 and 69 in time ${NEEDS}`, async () => {
+    const folder = makeTempDir("stuck");
+    const daemon = await Daemon.start(folder);
+    daemon.child.kill("SIGSTOP");
+    const words = ["--timeout", "0.3", "--run-dir", join(folder, "run")];
+    const check = await runVerb(["status", "--check", ...words]);
+    expect([check.exitCode, check.stdout]).toEqual([4, ""]);
+    expect(check.stderr).toContain("has not answered");
+    expect((await runVerb(["array", "stop", "a", ...words])).exitCode).toBe(69);
+    daemon.child.kill("SIGCONT");
+    expect(await daemon.stop()).toBe(0);
+  });
 
-  test(
-    `api.sock: a file that is no socket: refused at the start, left alone ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("file");
-      mkdirSync(join(folder, "run"));
-      writeFileSync(join(folder, "run", "api.sock"), "a letter");
-      const { exitCode, stderr } = await runVerb(serveWords(folder));
-      expect(exitCode).toBe(69);
-      expect(stderr).toContain("is no socket");
-      expect(readFileSync(join(folder, "run", "api.sock"), "utf8")).toBe("a letter");
-    },
-    LIMIT_MS,
-  );
+  test(`api.sock: a file that is no socket: refused at the start, left alone ${NEEDS}`, async () => {
+    const folder = makeTempDir("file");
+    mkdirSync(join(folder, "run"));
+    writeFileSync(join(folder, "run", "api.sock"), "a letter");
+    const { exitCode, stderr } = await runVerb(serveWords(folder));
+    expect(exitCode).toBe(69);
+    expect(stderr).toContain("is no socket");
+    expect(readFileSync(join(folder, "run", "api.sock"), "utf8")).toBe("a letter");
+  });
 
-  test(
-    `tokens: a file that others may write: refused at the start ${NEEDS}`,
-    async () => {
-      const folder = makeTempDir("tok");
-      const path = join(folder, "state", "api-token");
-      mkdirSync(join(folder, "state"));
-      writeFileSync(path, "admin 0123456789abcdef0\n");
-      chmodSync(path, 0o666);
-      const words = [...serveWords(folder), "--api-tcp", "127.0.0.1:0"];
-      const { exitCode, stderr } = await runVerb(words);
-      expect([exitCode, stderr.includes("mode 0666")]).toEqual([78, true]);
-    },
-    LIMIT_MS,
-  );
+  test(`tokens: a file that others may write: refused at the start ${NEEDS}`, async () => {
+    const folder = makeTempDir("tok");
+    const path = join(folder, "state", "api-token");
+    mkdirSync(join(folder, "state"));
+    writeFileSync(path, "admin 0123456789abcdef0\n");
+    chmodSync(path, 0o666);
+    const words = [...serveWords(folder), "--api-tcp", "127.0.0.1:0"];
+    const { exitCode, stderr } = await runVerb(words);
+    expect([exitCode, stderr.includes("mode 0666")]).toEqual([78, true]);
+  });
 });
 
 test("serve: a run directory that no socket fits in: 78 and the limit", async () => {

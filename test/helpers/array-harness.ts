@@ -101,18 +101,18 @@ export class ArrayHarness {
   }
 
   /** Turns until the array's background work has ended. */
-  settle(array = "raid_test", timeoutMs = 300_000): void {
+  settle(array = "raid_test"): void {
     const { reactor, service } = this;
     reactor.pumpUntil(() => {
       const running = service.registry.byName(array)?.running;
       return running === null || running === undefined || running.synchronizer.action === "idle";
-    }, timeoutMs);
+    });
   }
 
   /** Turns until the job has ended. */
-  waitJob(id: number, timeoutMs = 300_000): JobStatus {
+  waitJob(id: number): JobStatus {
     const job = this.service.registry.jobs.get(id)!;
-    this.reactor.pumpUntil(() => job.state !== "running", timeoutMs);
+    this.reactor.pumpUntil(() => job.state !== "running");
     return job.status();
   }
 

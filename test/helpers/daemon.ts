@@ -26,9 +26,10 @@ import { assert } from "../../src/base/assert.ts";
 import type { Result } from "../../src/base/result.ts";
 import { NbdClient, type NbdClientError, type NbdTransport } from "../../src/nbd/client/client.ts";
 import { makeTempDir } from "./temp.ts";
+import { TEST_LIMIT_MS } from "./test-limit.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
-const READY_LIMIT_MS = 120_000;
+const READY_LIMIT_MS = TEST_LIMIT_MS / 2;
 const POLL_MS = 5;
 
 let binary: string | undefined;

@@ -16,6 +16,7 @@ import { CONTROL_BYTES, createMemory } from "../../src/base/memory.ts";
 import { MIB } from "../../src/base/units.ts";
 import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
+import { TEST_LIMIT_MS } from "./test-limit.ts";
 
 const POOL_BYTES = 64 * MIB;
 let processMemory: WebAssembly.Memory | undefined;
@@ -32,7 +33,7 @@ export interface TestReactor extends LinuxReactor {
   readonly messages: ReactorMessage[];
   /** Makes a file of `sizeBytes` and opens it with O_DIRECT. */
   createDrive(options: { name: string; sizeBytes: number; directory?: string }): OpenDrive;
-  /** Turns until `isDone`; throws after `timeoutMs` (default a minute). */
+  /** Turns until `isDone`; throws after `timeoutMs` (default: what a test may take). */
   pumpUntil(isDone: () => boolean, timeoutMs?: number): void;
   /** Turns until the promise settles, and gives its value. */
   pump<T>(promise: Promise<T>, timeoutMs?: number): T;
@@ -74,7 +75,7 @@ export function startTestReactor(
   assert(built.ok, "the host has AIO");
   const { reactor, aio, eventFd, queue } = built.value;
 
-  function pumpUntil(isDone: () => boolean, timeoutMs = 60_000): void {
+  function pumpUntil(isDone: () => boolean, timeoutMs = TEST_LIMIT_MS): void {
     const deadlineMs = performance.now() + timeoutMs;
     while (!isDone()) {
       assert(performance.now() < deadlineMs, `the reactor got there within ${timeoutMs} ms`);

@@ -4,12 +4,12 @@
  */
 import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
+import { until } from "./until.ts";
 
 const ESTABLISHED = "01";
 const KEEP_ALIVE = 2;
 /** The unit of the table, whatever the kernel's own tick is. */
 const TICKS_PER_SECOND = 100;
-const LIMIT_MS = 60_000;
 
 /** Seconds until each idle connection of `port` is probed; NaN for one that will not be. */
 function keepAliveSeconds(port: number): number[] {
@@ -26,9 +26,8 @@ function keepAliveSeconds(port: number): number[] {
 
 /** There are connections, and an idle one is probed within a minute, not after two hours. */
 export async function expectProbes(port: number): Promise<void> {
-  const endMs = Date.now() + LIMIT_MS;
   // While something sent is not acknowledged, another timer stands there.
-  while (keepAliveSeconds(port).some(Number.isNaN) && Date.now() < endMs) await Bun.sleep(10);
+  await until("only idle connections", () => !keepAliveSeconds(port).some(Number.isNaN));
   const seconds = keepAliveSeconds(port);
   expect(seconds.length).toBeGreaterThan(0);
   for (const due of seconds) {

@@ -3,8 +3,9 @@
  * The limit is there only so that a test that hangs says what it waits for.
  */
 import { assert } from "../../src/base/assert.ts";
+import { TEST_LIMIT_MS } from "./test-limit.ts";
 
-const LIMIT_MS = 60_000;
+const LIMIT_MS = TEST_LIMIT_MS / 2;
 const LOOK_EVERY_MS = 5;
 
 /** Resolves as soon as `isSo`. */

@@ -28,7 +28,7 @@ function filledArray(members = 3): { harness: ArrayHarness; content: Uint8Array 
   const { sizeBytes } = harness.createArray({ drives: names, chunkBytes: CHUNK });
   const content = new Uint8Array(sizeBytes);
   fillRandom(new SeededRandom(7), content);
-  expect(harness.reactor.pump(harness.write(0, content), 20_000)).toBe(0);
+  expect(harness.reactor.pump(harness.write(0, content))).toBe(0);
   harness.settle();
   return { harness, content };
 }
@@ -43,7 +43,7 @@ function badRow(target: ArrayHarness, drive: string, memberByte: number, bytes =
 }
 
 function readAll(target: ArrayHarness, bytes: number): { status: number; data: Uint8Array } {
-  return target.reactor.pump(target.read(0, bytes), 20_000);
+  return target.reactor.pump(target.read(0, bytes));
 }
 
 test("bad-sectors: read, array whole: from parity, rewritten, read again, counted", () => {
@@ -178,7 +178,7 @@ test("bad-sectors: a member that hangs: reads from parity at the deadline, buffe
   expect(payloadPool.freeBytes).toBeLessThan(payloadPool.totalBytes);
   const drive = target.service.registry.drives.get("drive1")!;
   expect(drive.io.outstanding).toBeGreaterThan(0);
-  target.reactor.pumpUntil(() => drive.io.outstanding === 0, 10_000);
+  target.reactor.pumpUntil(() => drive.io.outstanding === 0);
   expect(payloadPool.freeBytes).toBe(payloadPool.totalBytes);
 });
 
@@ -195,13 +195,13 @@ test("bad-sectors: a read of a stripe whose write hangs: from the others, before
   });
   target.reactor.pump(target.reactor.context.timers.sleep(50));
   const others = setOthersBusy(target);
-  const read = target.reactor.pump(target.read(CHUNK, CHUNK), 20_000);
+  const read = target.reactor.pump(target.read(CHUNK, CHUNK));
   expect(read.status).toBe(0);
   expect(isWritten).toBe(false);
   content.set(patch, CHUNK + 8192);
   expect(Buffer.compare(read.data, content.subarray(CHUNK, 2 * CHUNK))).toBe(0);
   target.reactor.pump(others);
-  expect(target.reactor.pump(written, 20_000)).toBe(0);
+  expect(target.reactor.pump(written)).toBe(0);
   expect(target.mismatchBytes()).toBe(0);
 });
 
@@ -212,7 +212,7 @@ test("bad-sectors: writes that hang: the member fails at the deadline, writes go
   const patch = new Uint8Array(4 * CHUNK).fill(0x42);
   const written = target.write(0, patch);
   const other = setOthersBusy(target);
-  expect(target.reactor.pump(written, 20_000)).toBe(0);
+  expect(target.reactor.pump(written)).toBe(0);
   target.reactor.pump(other);
   content.set(patch, 0);
   expect(target.status().state).toBe("degraded");
@@ -227,7 +227,7 @@ test("bad-sectors: writes that hang: the member fails at the deadline, writes go
   });
   expect(added.ok ? "" : added.error.code).toBe("drive-busy");
   const drive = target.service.registry.drives.get("drive1")!;
-  target.reactor.pumpUntil(() => drive.io.outstanding === 0, 10_000);
+  target.reactor.pumpUntil(() => drive.io.outstanding === 0);
 });
 
 /** Some reads, so that the other members are seen to answer. */

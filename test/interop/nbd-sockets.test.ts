@@ -13,11 +13,11 @@ import { Daemon, makeFiles, mustRun, runVerb, serveWords } from "../helpers/daem
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd } from "../helpers/raw-nbd.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 import { disconnect, expectInSync } from "./nbd-cases/lab.ts";
 
 const CAN_RUN = needs("libaio", "direct-io", "nbdinfo");
 const NEEDS = "[needs libaio, direct-io, nbdinfo]";
-const LOOK_LIMIT_MS = 60_000;
 
 async function withArray(folder: string, flags: readonly string[] = []): Promise<Daemon> {
   const daemon = await Daemon.start(folder, { flags });
@@ -31,12 +31,6 @@ async function size(uri: string): Promise<string> {
   return (await mustRun([toolPath("nbdinfo")!, "--size", uri])).trim();
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const endMs = Date.now() + LOOK_LIMIT_MS;
-  while (!condition() && Date.now() < endMs) await Bun.sleep(50);
-  expect(condition()).toBe(true);
-}
-
 describe.skipIf(!CAN_RUN)("sockets", () => {
   test(`sockets: nbd.sock removed, then taken by another: made again, then left alone ${NEEDS}`, async () => {
     const daemon = await withArray(makeTempDir("socks"));
@@ -45,7 +39,7 @@ describe.skipIf(!CAN_RUN)("sockets", () => {
     const raw = await RawNbd.greeted({ path });
     await raw.go("tank");
     unlinkSync(path);
-    await until(() => existsSync(path));
+    await until("its socket is made again", () => existsSync(path));
     expect(statSync(path).mode & 0o777).toBe(0o660);
     expect(await size(daemon.uri("tank"))).toBe(expected);
     await expectInSync(raw);
@@ -54,7 +48,8 @@ describe.skipIf(!CAN_RUN)("sockets", () => {
     const other = createServer((socket) => socket.end());
     await new Promise<void>((resolve) => other.listen(path, resolve));
     const { ino } = statSync(path);
-    await until(() => daemon.stderr.includes("EADDRINUSE: another program listens there"));
+    const refusal = "EADDRINUSE: another program listens there";
+    await until("it says so", () => daemon.stderr.includes(refusal));
     await expectInSync(raw);
     // Our own under its new name still leads here.
     const moved = await RawNbd.greeted({ path: `${path}.old` });

@@ -75,7 +75,6 @@ test.skipIf(!CAN_RUN)(
     expect(await come("new")).not.toBeNull();
     expect(await daemon.stop()).toBe(0);
   },
-  60_000,
 );
 
 /** The one TCP port that the process listens on. */

@@ -24,6 +24,7 @@ import { needs, SYSTEM_PYTHON, toolPath } from "../helpers/needs.ts";
 import { RawNbd, rawRequest, type Where } from "../helpers/raw-nbd.ts";
 import { expectProbes } from "../helpers/tcp-timers.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 import { expectHungUp, expectInSync } from "./nbd-cases/lab.ts";
 
 // A test that times out takes the daemons along, and with them all later tests.
@@ -152,11 +153,9 @@ async function connections(mode: Mode): Promise<number> {
 
 async function expectAlone(mode: Mode, fds: number): Promise<void> {
   const { daemon } = servers[mode];
-  const endMs = Date.now() + 60_000;
-  while ((await connections(mode)) > 0 || openFds(daemon) > fds) {
-    expect(Date.now()).toBeLessThan(endMs);
-    await Bun.sleep(10);
-  }
+  await until("nobody else is connected", async () => {
+    return (await connections(mode)) === 0 && openFds(daemon) <= fds;
+  });
 }
 
 function openFds(daemon: Daemon): number {

@@ -71,7 +71,7 @@ async function writeSome({ harness: target, shadow, random }: Bench, count: numb
 function expectContent({ harness: target, shadow }: Bench): void {
   for (let from = 0; from < shadow.length; from += MIB) {
     const length = Math.min(MIB, shadow.length - from);
-    const { status, data } = target.reactor.pump(target.read(from, length), 20_000);
+    const { status, data } = target.reactor.pump(target.read(from, length));
     expect(status).toBe(0);
     expect(Buffer.compare(data, shadow.subarray(from, from + length))).toBe(0);
   }
@@ -115,8 +115,8 @@ test("policy: changed under load, each to each: data, parity and superblocks are
       consistencyPolicy: policy,
     });
     expect(changed.consistencyPolicy).toBe(policy);
-    reactor.pump(load, 60_000);
-    reactor.pump(writeSome(bench, 40), 60_000);
+    reactor.pump(load);
+    reactor.pump(writeSome(bench, 40));
     const kind = policy === "resync" ? "none" : policy;
     for (const drive of drives) expect(superblockOf(drive).log.kind).toBe(kind);
     expectContent(bench);
@@ -142,7 +142,7 @@ test("bitmap: a write sets its bits on every member first, and they are cleared 
   for (const drive of drives) expect(bitsOnDisk(drive)).toBe(0);
   expect(reactor.pump(target.write(MIB, new Uint8Array(4096).fill(1)))).toBe(0);
   for (const drive of drives) expect(bitsOnDisk(drive)).toBe(1);
-  reactor.pumpUntil(() => drives.every((drive) => bitsOnDisk(drive) === 0), 30_000);
+  reactor.pumpUntil(() => drives.every((drive) => bitsOnDisk(drive) === 0));
 });
 
 test("rule 19: a member that comes back gets only what changed", () => {
@@ -160,7 +160,7 @@ test("rule 19: a member that comes back gets only what changed", () => {
   for (const offset of [5, 150 * MIB, 300 * MIB]) write(offset, MIB);
   // Nothing rests: all bits that were set so far go.
   const { policy } = target.service.registry.byName(ARRAY)!.running!;
-  reactor.pumpUntil(() => policy.bitmap!.setCount === 0, 60_000);
+  reactor.pumpUntil(() => policy.bitmap!.setCount === 0);
   target.must({ kind: "fail-member", array: ARRAY, drive: "drive2" });
   write(200 * MIB + 777, 300 * KIB);
   expect(policy.bitmap!.setCount).toBe(1);

@@ -170,45 +170,37 @@ for (const policy of POLICIES) {
     }
   });
 
-  test(
-    `rule 19: ${policy}: a write comes while it is taken back: it has that too`,
-    () => {
-      for (let step = 0; step < 12; step += 1) {
-        const world = startedWithout(policy, new DeviceTrace());
-        const attached = world.command<"attach-drive">({
-          kind: "attach-drive",
-          drive: world.openDriveOf(LATE),
-        });
-        for (let turn = 0; turn < 8 * step; turn += 1) world.simulation.step();
-        write(world, 6, 3, 50 + step);
-        world.run(attached);
-        if (world.settle().degraded === 1) expectStaysOut(world, /written to since/);
-        else expectWhole(world);
-      }
-    },
-    LIMIT_MS,
-  );
+  test(`rule 19: ${policy}: a write comes while it is taken back: it has that too`, () => {
+    for (let step = 0; step < 12; step += 1) {
+      const world = startedWithout(policy, new DeviceTrace());
+      const attached = world.command<"attach-drive">({
+        kind: "attach-drive",
+        drive: world.openDriveOf(LATE),
+      });
+      for (let turn = 0; turn < 8 * step; turn += 1) world.simulation.step();
+      write(world, 6, 3, 50 + step);
+      world.run(attached);
+      if (world.settle().degraded === 1) expectStaysOut(world, /written to since/);
+      else expectWhole(world);
+    }
+  });
 
-  test(
-    `rule 19: ${policy}: the power goes while it is taken back: nothing is lost`,
-    () => {
-      for (let step = 0; step < 12; step += 1) {
-        const world = startedWithout(policy, new DeviceTrace());
-        void world.command<"attach-drive">({
-          kind: "attach-drive",
-          drive: world.openDriveOf(LATE),
-        });
-        for (let turn = 0; turn < 8 * step; turn += 1) world.simulation.step();
-        const after = SimWorld.restart(world.crash("random"), { seed: step });
-        after.startArrays();
-        after.settle();
-        const { status, data } = after.run(after.client().read(0, 2 * STRIPES * ROW_BYTES));
-        expect([step, status, data.every((byte) => byte === 1)]).toEqual([step, 0, true]);
-        if (after.status().degraded === 0) expectWhole(after);
-      }
-    },
-    LIMIT_MS,
-  );
+  test(`rule 19: ${policy}: the power goes while it is taken back: nothing is lost`, () => {
+    for (let step = 0; step < 12; step += 1) {
+      const world = startedWithout(policy, new DeviceTrace());
+      void world.command<"attach-drive">({
+        kind: "attach-drive",
+        drive: world.openDriveOf(LATE),
+      });
+      for (let turn = 0; turn < 8 * step; turn += 1) world.simulation.step();
+      const after = SimWorld.restart(world.crash("random"), { seed: step });
+      after.startArrays();
+      after.settle();
+      const { status, data } = after.run(after.client().read(0, 2 * STRIPES * ROW_BYTES));
+      expect([step, status, data.every((byte) => byte === 1)]).toEqual([step, 0, true]);
+      if (after.status().degraded === 0) expectWhole(after);
+    }
+  });
 }
 
 test("rule 19: a copy of a member that is there, or of one that has just come back: stays out", () => {

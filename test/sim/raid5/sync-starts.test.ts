@@ -1,7 +1,9 @@
 /**
  * Goal: a start tells on disk what it found, also where nothing else has to be written
- * (write-rules 6 and 23).
- * Method: members whose superblocks or logs are as a crash at an awkward moment leaves them.
+ * (write-rules 6 and 23); and a sweep that starts gives way to clients that are at work, not to
+ * those that were.
+ * Method: members whose superblocks or logs are as a crash at an awkward moment leaves them; a
+ * check that may do next to nothing beside clients.
  */
 import { expect, test } from "bun:test";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
@@ -115,4 +117,14 @@ test("rule 23: pulled in the first resync: the update that ends the rebuild leav
     const [a, b, , d] = resyncOffsets(world);
     expect([a, b, d, world.status().sync.action]).toEqual([null, null, null, "idle"]);
   }
+});
+
+test("sweep: clients were at work before it began: it does not go slowly", () => {
+  const world = make("resync");
+  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMin: 1 });
+  expect(world.run(world.client().write(0, new Uint8Array(ROW_BYTES)))).toBe(0);
+  const startMs = world.nowMs;
+  expect(world.check()).toBe(0);
+  // Clients count as at work for 100 ms, in which it may do next to nothing.
+  expect(world.nowMs - startMs).toBeLessThan(100);
 });

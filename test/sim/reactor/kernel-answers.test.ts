@@ -30,7 +30,6 @@ const STRIPES = 2;
 const STRIPE_BYTES = 2 * CHUNK_BYTES;
 const DRIVE_BYTES = 3 * MIB;
 const LIMIT = DEFAULT_RETRY_LIMITS.transientLimit;
-const TIMEOUT_MS = 300_000;
 
 interface Operation {
   readonly name: string;
@@ -175,117 +174,101 @@ for (const policy of POLICIES) {
   for (const operation of OPERATIONS) {
     const what = `${operation.name}, ${policy}`;
 
-    test(
-      `R7: ${what}: each member request short at each 512 bytes: never seen, all is there`,
-      () => {
-        const stripe = new Stripe(policy);
-        const { world } = stripe;
-        for (const { place, bytes } of targetsOf(stripe, operation)) {
-          for (let moved = SECTOR_BYTES; moved < bytes; moved += SECTOR_BYTES) {
+    test(`R7: ${what}: each member request short at each 512 bytes: never seen, all is there`, () => {
+      const stripe = new Stripe(policy);
+      const { world } = stripe;
+      for (const { place, bytes } of targetsOf(stripe, operation)) {
+        for (let moved = SECTOR_BYTES; moved < bytes; moved += SECTOR_BYTES) {
+          const isHit = matcher(stripe, place);
+          let hits = 0;
+          world.answerOf = (iocb) => {
+            if (hits > 0 || !isHit(iocb)) return null;
+            hits += 1;
+            return moved;
+          };
+          expect([stripe.run(operation), world.settle().degraded]).toEqual([0, 0]);
+          expect(hits).toBe(1);
+          stripe.expectWhole();
+        }
+      }
+    });
+
+    test(`R7: ${what}: each member request EAGAIN and EINTR 1 to ${LIMIT} times: never seen`, () => {
+      const stripe = new Stripe(policy);
+      const { world } = stripe;
+      for (const { place } of targetsOf(stripe, operation)) {
+        for (const errno of [EAGAIN, EINTR]) {
+          const today = new Share(`times ${what} ${place} ${errno}`, 4);
+          for (let times = 1; times <= LIMIT; times += 1) {
+            const isEnd = times === 1 || times === LIMIT;
+            if (!isEnd && !today.takes(times)) continue;
             const isHit = matcher(stripe, place);
             let hits = 0;
             world.answerOf = (iocb) => {
-              if (hits > 0 || !isHit(iocb)) return null;
+              if (hits === times || !isHit(iocb)) return null;
               hits += 1;
-              return moved;
+              return -errno;
             };
             expect([stripe.run(operation), world.settle().degraded]).toEqual([0, 0]);
-            expect(hits).toBe(1);
+            expect(hits).toBe(times);
             stripe.expectWhole();
           }
         }
-      },
-      TIMEOUT_MS,
-    );
+      }
+    });
 
-    test(
-      `R7: ${what}: each member request EAGAIN and EINTR 1 to ${LIMIT} times: never seen`,
-      () => {
+    test(`R7: ${what}: each member request EAGAIN for ever: the member fails, then the answer`, () => {
+      for (const { place, drive } of targetsOf(new Stripe(policy), operation)) {
         const stripe = new Stripe(policy);
         const { world } = stripe;
-        for (const { place } of targetsOf(stripe, operation)) {
-          for (const errno of [EAGAIN, EINTR]) {
-            const today = new Share(`times ${what} ${place} ${errno}`, 4);
-            for (let times = 1; times <= LIMIT; times += 1) {
-              const isEnd = times === 1 || times === LIMIT;
-              if (!isEnd && !today.takes(times)) continue;
-              const isHit = matcher(stripe, place);
-              let hits = 0;
-              world.answerOf = (iocb) => {
-                if (hits === times || !isHit(iocb)) return null;
-                hits += 1;
-                return -errno;
-              };
-              expect([stripe.run(operation), world.settle().degraded]).toEqual([0, 0]);
-              expect(hits).toBe(times);
-              stripe.expectWhole();
-            }
-          }
+        stripe.iocbsOf(operation);
+        const isHit = matcher(stripe, place);
+        const tried: number[] = [];
+        world.answerOf = (iocb) => {
+          if (!isHit(iocb)) return null;
+          tried.push(iocb.bytes);
+          return -EAGAIN;
+        };
+        let recorded: number[] = [];
+        const status = stripe.run(operation, () => {
+          recorded = stripe.recordedRoles(drive);
+        });
+        // A request that comes after the answer, as that of the clean mark, fails it later.
+        const isLater = tried.length <= LIMIT;
+        const { degraded, members } = world.settle();
+        const { state } = members[drive]!;
+        expect([place, status, degraded, state]).toEqual([place, 0, 1, "faulty"]);
+        // Requests that the queue had merged are tried alone after the first answer.
+        const tries = tried.filter((bytes) => bytes === tried.at(-1)).length;
+        expect([place, tries]).toEqual([place, LIMIT + 1]);
+        if (operation.op === "write" && !isLater) {
+          expect(recorded).toEqual([Role.faulty, Role.faulty]);
         }
-      },
-      TIMEOUT_MS,
-    );
-
-    test(
-      `R7: ${what}: each member request EAGAIN for ever: the member fails, then the answer`,
-      () => {
-        for (const { place, drive } of targetsOf(new Stripe(policy), operation)) {
-          const stripe = new Stripe(policy);
-          const { world } = stripe;
-          stripe.iocbsOf(operation);
-          const isHit = matcher(stripe, place);
-          const tried: number[] = [];
-          world.answerOf = (iocb) => {
-            if (!isHit(iocb)) return null;
-            tried.push(iocb.bytes);
-            return -EAGAIN;
-          };
-          let recorded: number[] = [];
-          const status = stripe.run(operation, () => {
-            recorded = stripe.recordedRoles(drive);
-          });
-          // A request that comes after the answer, as that of the clean mark, fails it later.
-          const isLater = tried.length <= LIMIT;
-          const { degraded, members } = world.settle();
-          const { state } = members[drive]!;
-          expect([place, status, degraded, state]).toEqual([place, 0, 1, "faulty"]);
-          // Requests that the queue had merged are tried alone after the first answer.
-          const tries = tried.filter((bytes) => bytes === tried.at(-1)).length;
-          expect([place, tries]).toEqual([place, LIMIT + 1]);
-          if (operation.op === "write" && !isLater) {
-            expect(recorded).toEqual([Role.faulty, Role.faulty]);
-          }
-          expect(stripe.recordedRoles(drive)).toEqual([Role.faulty, Role.faulty]);
-          world.answerOf = () => null;
-          stripe.expectContent();
-        }
-      },
-      TIMEOUT_MS,
-    );
+        expect(stripe.recordedRoles(drive)).toEqual([Role.faulty, Role.faulty]);
+        world.answerOf = () => null;
+        stripe.expectContent();
+      }
+    });
   }
 
-  test(
-    `R7: ${policy}: io_submit takes nothing, at each call, 1 to ${LIMIT + 1} times: never seen`,
-    () => {
-      const stripe = new Stripe(policy);
-      const { kernel } = stripe.world;
-      for (const operation of OPERATIONS) {
-        const before = kernel.submitCount;
-        stripe.iocbsOf(operation);
-        const calls = kernel.submitCount - before;
-        for (const errno of [EAGAIN, EINTR]) {
-          for (let call = 0; call < Math.min(calls, 12); call += 1) {
-            for (let times = 1; times <= LIMIT + 1; times += 5) {
-              const full = Array<number>(call).fill(Number.MAX_SAFE_INTEGER);
-              kernel.submitAnswers.push(...full, ...Array<number>(times).fill(-errno));
-              expect(stripe.run(operation)).toBe(0);
-              kernel.submitAnswers.length = 0;
-              stripe.expectWhole();
-            }
+  test(`R7: ${policy}: io_submit takes nothing, at each call, 1 to ${LIMIT + 1} times: never seen`, () => {
+    const stripe = new Stripe(policy);
+    const { kernel } = stripe.world;
+    for (const operation of OPERATIONS) {
+      const before = kernel.submitCount;
+      stripe.iocbsOf(operation);
+      const calls = kernel.submitCount - before;
+      for (const errno of [EAGAIN, EINTR]) {
+        for (let call = 0; call < Math.min(calls, 12); call += 1) {
+          for (let times = 1; times <= LIMIT + 1; times += 5) {
+            const full = Array<number>(call).fill(Number.MAX_SAFE_INTEGER);
+            kernel.submitAnswers.push(...full, ...Array<number>(times).fill(-errno));
+            expect(stripe.run(operation)).toBe(0);
+            kernel.submitAnswers.length = 0;
+            stripe.expectWhole();
           }
         }
       }
-    },
-    TIMEOUT_MS,
-  );
+    }
+  });
 }

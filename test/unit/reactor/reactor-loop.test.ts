@@ -202,7 +202,7 @@ for (const mode of ["rejection", "throw", "background"]) {
     expect(told.kind).toBe("defect");
     expect(told.message).toContain("planted");
     expect(told.stack).toContain("failing-reactor-worker.ts");
-  }, 30_000);
+  });
 }
 
 test("reactor: a defect in the product's worker: main is told what it was", async () => {
@@ -231,4 +231,4 @@ test("reactor: a defect in the product's worker: main is told what it was", asyn
   expect((told as Defect).stack).toContain("service.ts");
   await thread.terminate();
   closeEventFd(wakeFd);
-}, 30_000);
+});
