@@ -9,15 +9,18 @@
  * files are block devices there: D0, D1, ... in the environment. Its tests lie in files whose names
  * do not end in `.test.ts`, so that no run takes them on the host.
  */
-import { writeFileSync } from "node:fs";
+import { test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { binaryPath, runProgram } from "./daemon.ts";
 import { labPath } from "./needs.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
 const MODULES = ["dm-dust", "dm-flakey", "dm-log-writes", "raid456", "loop"];
-const LIMIT_SECONDS = 540;
-const TEST_LIMIT_MS = 500_000;
+const LIMIT_SECONDS = 580;
+const GUEST_TEST_LIMIT_MS = 560_000;
+/** Names of tests have commas and spaces. */
+const SEPARATOR = "|";
 /** Of vm-run: the guest died, which is how a power cut ends. */
 export const GUEST_DIED = 125;
 
@@ -28,6 +31,8 @@ export interface GuestOptions {
   readonly disks: readonly string[];
   /** $OUT in the guest. */
   readonly folder: string;
+  /** The names of the `guestTest`s to be run; default all. */
+  readonly tests?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   /** A script of the lab's examples that sets something up and then runs the tests. */
   readonly through?: string;
@@ -44,9 +49,9 @@ export interface GuestResult {
 }
 
 export async function runGuest(options: GuestOptions): Promise<GuestResult> {
-  const { file, disks, folder, environment = {}, through, hasNetwork = false } = options;
+  const { file, disks, folder, tests, environment = {}, through, hasNetwork = false } = options;
   const script = join(folder, "guest.sh");
-  const test = `'${process.execPath}' test --timeout=${TEST_LIMIT_MS} ./${file}`;
+  const test = `'${process.execPath}' test --timeout=${GUEST_TEST_LIMIT_MS} ./${file}`;
   const before = through === undefined ? "" : `bash '${join(labPath(), "examples", through)}' `;
   const lines = [`modprobe -a ${MODULES.join(" ")}`, `cd '${TOP}' && exec ${before}${test} 2>&1`];
   writeFileSync(script, `#!/bin/bash\n${lines.join("\n")}\n`);
@@ -54,6 +59,7 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
     PARITYD_BINARY: binaryPath(),
     PARITYD_TEST_TMP: "/dev/shm",
     NO_COLOR: "1",
+    ...(tests === undefined ? {} : { GUEST_TESTS: tests.join(SEPARATOR) }),
     ...environment,
   };
   const words = [join(labPath(), "vm-run"), "-t", String(LIMIT_SECONDS), "-o", folder];
@@ -63,6 +69,18 @@ export async function runGuest(options: GuestOptions): Promise<GuestResult> {
   const { exitCode, stdout, stderr } = await runProgram([...words, script]);
   const passed = [...stdout.matchAll(/^\(pass\) (.*?)(?: \[[\d.]+m?s\])?$/gm)];
   return { exitCode, passed: passed.map(([, name]) => name!), output: stdout + stderr };
+}
+
+/** The names of all tests in a file of the guest's, which calls `guestTest` so. */
+export function guestTestsOf(file: string): string[] {
+  const source = readFileSync(join(TOP, file), "utf8");
+  return [...source.matchAll(/^test\("(.*?)", /gm)].map(([, name]) => name!);
+}
+
+/** In the guest: a test that is run where the host has not left it out. */
+export function guestTest(name: string, body: () => Promise<void>): void {
+  const chosen = process.env["GUEST_TESTS"]?.split(SEPARATOR);
+  if (chosen === undefined || chosen.includes(name)) test(name, body);
 }
 
 /** In the guest: the block devices of the images. */

@@ -3,16 +3,18 @@
  * ones do (faults.md R24): bad sectors, dead devices, writes that fail or vanish.
  *
  * Method: one boot of the kernel lab runs guest/dm.ts, where device-mapper targets (dust, error,
- * flakey) stand under the members and are exchanged under load; each test there is one here. Power
- * cuts: lab-power-cut.test.ts.
+ * flakey) stand under the members and are exchanged under load; each test there is one here. A day
+ * takes two of the eight; four days in a row take all. Power cuts: lab-power-cut.test.ts.
  */
 import { expect, test } from "bun:test";
 import { MIB } from "../../src/base/units.ts";
 import { makeFiles } from "../helpers/daemon.ts";
-import { type GuestResult, runGuest } from "../helpers/lab.ts";
+import { type GuestResult, guestTestsOf, runGuest } from "../helpers/lab.ts";
 import { needs } from "../helpers/needs.ts";
+import { Share, withShare } from "../helpers/share.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
+const FILE = "test/interop/guest/dm.ts";
 /** 5 MiB of data behind the room for a log. */
 const DISK_BYTES = 7 * MIB;
 const CAN_RUN = needs("lab", "mdadm");
@@ -27,7 +29,7 @@ function dmGuest(): Promise<GuestResult> {
 async function bootDmGuest(): Promise<GuestResult> {
   const folder = makeTempDir("dm");
   const disks = makeFiles(folder, 4, DISK_BYTES);
-  return runGuest({ file: "test/interop/guest/dm.ts", disks, folder });
+  return runGuest({ file: FILE, disks, folder, tests: DUE });
 }
 
 /** What the guest printed for one test: from the end of the test before to its own line. */
@@ -41,29 +43,22 @@ function outputOf(name: string, output: string): string {
   return output.slice(start + 1, end + name.length + 7);
 }
 
-const GUEST_TESTS = [
-  "dm-dust: bad sectors under one member: repaired by reads and a scrub, nothing lost",
-  "dm-dust: on a survivor during the rebuild: exactly those rows are lost, until written",
-  "dm-error: a member dies in mid-load: failed, writes go on, rebuilt onto another",
-  "dm-error: a place that takes no write: in the bad-block log, the member stays",
-  "dm-flakey: writes fail now and then: nothing that was acknowledged is lost",
-  "dm-flakey: a member that loses writes in silence: a check says so, the others know all",
-  "dm-error: two members die while nothing is written: failed, no write, back as they were",
-  "dm-error: two members die in mid-load: no write is acknowledged, nothing is lost",
-];
+const DUE = new Share("device mapper", 4).of(guestTestsOf(FILE));
 
-for (const name of GUEST_TESTS) {
-  test.skipIf(!CAN_RUN)(`${name} [needs lab, mdadm]`, async () => {
-    const { passed, output } = await dmGuest();
-    if (!passed.includes(name)) throw new Error(outputOf(name, output));
-  });
+for (const name of DUE) {
+  test.skipIf(!CAN_RUN)(`${name} [needs lab, mdadm]`, () =>
+    withShare(async () => {
+      const { passed, output } = await dmGuest();
+      if (!passed.includes(name)) throw new Error(outputOf(name, output));
+    }),
+  );
 }
 
 test.skipIf(!CAN_RUN)(
-  "lab: the tests of the guest: those that are known here, and all went well [needs lab, mdadm]",
+  "lab: the tests of the guest: those that were asked for, and all went well [needs lab, mdadm]",
   async () => {
     const { exitCode, passed } = await dmGuest();
-    expect(passed).toEqual(GUEST_TESTS);
+    expect(passed).toEqual(DUE);
     expect(exitCode).toBe(0);
   },
 );

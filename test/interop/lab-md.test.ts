@@ -8,7 +8,7 @@
  * one more round. With `ppl` the kernel also recovers what was killed without each member, to what
  * parityd itself recovers; a wrong entry in that log would panic this kernel. Of copies of them
  * mdadm --grow changes the policy, and parityd goes on in the new one. A day takes its share of
- * the arrays, of the damages and of the changes; five days in a row take all.
+ * the arrays, of the damages and of the changes; ten days in a row take all.
  */
 import { expect, test } from "bun:test";
 import { copyFileSync } from "node:fs";
@@ -63,7 +63,7 @@ function goesAgain({ ending, memberCount }: OwnArraySpec): boolean {
 }
 
 /** Those that go round once more. */
-const AGAIN = new Share("own arrays, again", DAYS).of(ALL_OWN.filter(goesAgain));
+const AGAIN = new Share("own arrays, again", 2 * DAYS).of(ALL_OWN.filter(goesAgain));
 
 /** Damages that a real kernel is asked about. */
 const TRIALS = new Share("damages", DAYS).of(DAMAGES);
@@ -85,7 +85,7 @@ function isGrown({ policy, ending }: OwnArraySpec): boolean {
   return ending === "clean" && GROWTHS.some(({ from }) => from === policy);
 }
 
-const ONCE = new Share("own arrays", DAYS).of(ALL_OWN.filter((spec) => !goesAgain(spec)));
+const ONCE = new Share("own arrays", 2 * DAYS).of(ALL_OWN.filter((spec) => !goesAgain(spec)));
 const OWN = ALL_OWN.filter((spec) => AGAIN.includes(spec) || ONCE.includes(spec) || isGrown(spec));
 
 const images = new ArrayImages();

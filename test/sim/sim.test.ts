@@ -2,7 +2,7 @@
  * Goal: within the fault budget no acknowledged and flushed write is lost, no request fails, and
  * once faults stop the array becomes clean and whole.
  * Method: seeded runs of the whole product on simulated drives and a virtual clock (workload.ts).
- * A day takes its share of 200 seeds; four days in a row take all. `SEED=n bun test test/sim`
+ * A day takes its share of 200 seeds; eight days in a row take all. `SEED=n bun test test/sim`
  * repeats one.
  */
 import { afterAll, expect, test } from "bun:test";
@@ -12,7 +12,7 @@ import { RunCounts } from "./world/run-counts.ts";
 
 const SEED_COUNT = 200;
 const SEEDS_PER_TEST = 20;
-const DAYS = 4;
+const DAYS = 8;
 /**
  * Every one of these must have been injected, or the run has tested less than it says: where the
  * share of the day lacks one, seeds of other days are run until it has come.

@@ -2,16 +2,17 @@
  * Runs inside the kernel lab's guest, started by ../lab-dm.test.ts, which says what it is for.
  *
  * Three members and a spare one over the image disks, each under a device-mapper device of its own
- * whose table the test exchanges while the compiled daemon has it open.
+ * whose table the test exchanges while the compiled daemon has it open. The daemon goes on from one
+ * test to the next, as long as they end well: its start takes longer than all else here.
  */
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect } from "bun:test";
 import { fillRandom, SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { LAYOUT_LEFT_SYMMETRIC } from "../../../src/md/layout.ts";
 import type { NbdClient } from "../../../src/nbd/client/client.ts";
 import { Geometry } from "../../../src/raid5/geometry.ts";
 import { type Answer, Daemon, mustRun } from "../../helpers/daemon.ts";
-import { guestDisks } from "../../helpers/lab.ts";
+import { guestDisks, guestTest as test } from "../../helpers/lab.ts";
 import { dmsetup, MappedDevice } from "../../helpers/mapped-device.ts";
 import { toolPath } from "../../helpers/needs.ts";
 import { StampLoad } from "../../helpers/stamp-load.ts";
@@ -24,6 +25,7 @@ const LOAD_BYTES = 2 * MIB;
 
 let bench: Bench | undefined;
 let benchCount = 0;
+let running: Daemon | undefined;
 
 afterEach(async () => {
   await bench?.end();
@@ -59,7 +61,8 @@ class Bench {
       const name = `m${index}-${benchCount}`;
       devices.push(await MappedDevice.create(name, disk, target?.(disk)));
     }
-    const daemon = await Daemon.start(makeTempDir("dm"));
+    running ??= await Daemon.start(makeTempDir("dm"));
+    const daemon = running;
     const drives = await daemon.addDrives(devices.map(({ path }) => path));
     const body = { name: "a", drives: drives.slice(0, MEMBERS), chunkKiB: CHUNK_BYTES / KIB };
     const { sizeBytes } = await daemon.must("POST", "/v1/arrays", { ...body, force: true });
@@ -69,9 +72,23 @@ class Bench {
     return bench;
   }
 
+  /** Also after a test that failed half way: then with the daemon. */
   async end(): Promise<void> {
-    await this.daemon.kill();
+    if (!(await this.isCleared())) {
+      running = undefined;
+      await this.daemon.kill();
+    }
     for (const { name } of this.devices) await dmsetup("remove", "--retry", name);
+  }
+
+  /** The daemon forgets the array, its export and the drives. */
+  private async isCleared(): Promise<boolean> {
+    const drives = this.devices.map((_, index) => `/v1/drives/drive${index}`);
+    for (const path of ["/v1/exports/a", ARRAY, ...drives]) {
+      const { status } = await this.daemon.call("DELETE", `${path}?force=true`);
+      if (status !== 204) return false;
+    }
+    return true;
   }
 
   async status(): Promise<Answer["body"]> {

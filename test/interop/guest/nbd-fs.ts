@@ -1,18 +1,24 @@
 /**
  * Runs inside the kernel lab's guest, started by ../lab-nbd.test.ts, which says what it is for.
  *
- * The kernel's own NBD client is attached to the host's export, one file system after the other is
- * made on it, and files are written in rounds. Host and guest go through the stages of the array
+ * The kernel's own NBD client is attached to the host's export, a file system is made on it, and
+ * files are written in rounds. Host and guest go through the stages of the array
  * together, by empty files in $OUT: the host puts `FS-STAGE` when the array is in that stage, the
  * guest answers `FS-STAGE-done` after some rounds in it.
  */
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { mustRun } from "../../helpers/daemon.ts";
 import { FileLoad } from "../../helpers/file-load.ts";
-import { guestFolder } from "../../helpers/lab.ts";
-import { FILE_SYSTEMS, type FileSystem, NBD_CONNECTIONS, STAGES } from "../../helpers/nbd-lab.ts";
+import { guestFolder, guestTest } from "../../helpers/lab.ts";
+import {
+  FILE_SYSTEMS,
+  type FileSystem,
+  NBD_CONNECTIONS,
+  nbdTestOf,
+  STAGES,
+} from "../../helpers/nbd-lab.ts";
 import { toolPath } from "../../helpers/needs.ts";
 
 const DEVICE = "/dev/nbd0";
@@ -48,7 +54,7 @@ async function mount(system: FileSystem): Promise<void> {
 }
 
 for (const system of FILE_SYSTEMS) {
-  test(`nbd: ${system} on the kernel's client`, async () => {
+  guestTest(nbdTestOf(system), async () => {
     const { HOSTIP = "", NBD_PORT = "", NBD_EXPORT = "" } = process.env;
     const server = [HOSTIP, NBD_PORT, DEVICE, "-N", NBD_EXPORT];
     await run("nbd-client", ...server, "-C", String(NBD_CONNECTIONS));

@@ -10,8 +10,8 @@
  * loses a member, is read and written degraded, rebuilds onto the spare, is stopped and started
  * again. What was never written must read zeros, which any metadata in the wrong place breaks.
  *
- * SHARE=1 runs all; by default each day runs another 48th of the cases, and always
- * those that were met once.
+ * A day takes its share of the cases, and always those that were met once; 96 days in a row take
+ * all.
  */
 import { expect, test } from "bun:test";
 import { EIO } from "../../../src/base/errno.ts";
@@ -42,6 +42,7 @@ import {
 import { Geometry } from "../../../src/raid5/geometry.ts";
 import { crc32c } from "../../helpers/crc32c.ts";
 import { TEST_ARRAY_UUID, testSuperblock } from "../../helpers/md-members.ts";
+import { Share, withShare } from "../../helpers/share.ts";
 import { simMembers, withSuperblock } from "../../helpers/sim-members.ts";
 import { blankImage, type DeviceImage, patchImage, readImage } from "../world/media.ts";
 import { superblockOf } from "../world/member-oracle.ts";
@@ -248,12 +249,11 @@ function runAll(
   expect(counts.refused + counts.served + counts.unaligned).toBe(cases.length);
 }
 
-const SHARES = Number(process.env["SHARE"] ?? 48);
-const DAY = Math.floor(Date.now() / 86_400_000);
+const DAYS = 96;
 
-/** A part of all cases, another one each day. */
-function todays(cases: readonly Case[]): Case[] {
-  return cases.filter((_, number) => (number + DAY) % SHARES === 0);
+/** Runs this day's part of the cases. */
+function runToday(what: string, cases: readonly Case[], harm: Parameters<typeof runAll>[1]): void {
+  withShare(() => runAll(new Share(`hostile ${what}`, DAYS).of(cases), harm));
 }
 
 function casesOf(
@@ -355,7 +355,7 @@ for (const [policy, row, value, targets] of MET) {
     const met: Case = { policy, isDirty: false, row, value: BigInt(value), target };
     test(`hostile fields: met once: ${describeCase(met)}: refused or right`, () => {
       runAll([met], harmSuperblock);
-    }, 60_000);
+    });
   }
 }
 
@@ -363,20 +363,22 @@ for (const policy of POLICIES) {
   for (const isDirty of [false, true]) {
     const state = isDirty ? "dirty" : "clean";
     test(`hostile fields: superblock, ${policy}, ${state}: refused or right`, () => {
-      runAll(todays(casesOf(SUPERBLOCK_RANGES, { policy, isDirty })), harmSuperblock);
-    }, 300_000);
+      const cases = casesOf(SUPERBLOCK_RANGES, { policy, isDirty });
+      runToday(`superblock ${policy} ${state}`, cases, harmSuperblock);
+    });
 
     test(`hostile fields: bad-block log, ${policy}, ${state}: refused or right`, () => {
-      runAll(todays(badBlockCases(policy, isDirty)), harmBadBlocks);
-    }, 300_000);
+      const cases = badBlockCases(policy, isDirty);
+      runToday(`bad-block log ${policy} ${state}`, cases, harmBadBlocks);
+    });
   }
 }
 
 for (const isDirty of [false, true]) {
   test(`hostile fields: bitmap, ${isDirty ? "dirty" : "clean"}: refused or right`, () => {
     const cases = casesOf(BITMAP_RANGES, { policy: "bitmap", isDirty }, ["one", "all"]);
-    runAll(todays(cases), harmBitmap);
-  }, 300_000);
+    runToday(`bitmap ${isDirty}`, cases, harmBitmap);
+  });
 }
 
 test("hostile fields: partial parity log, dirty: refused or right", () => {
@@ -385,5 +387,5 @@ test("hostile fields: partial parity log, dirty: refused or right", () => {
     ...casesOf(PPL_HEADER_RANGES, state, ["one", "all"]),
     ...casesOf(PPL_ENTRY_RANGES, state, ["one", "all"]),
   ];
-  runAll(todays(cases), harmPpl);
-}, 300_000);
+  runToday("partial parity log", cases, harmPpl);
+});
