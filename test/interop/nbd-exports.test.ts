@@ -3,7 +3,7 @@
  * Method: one daemon with two arrays; clients are nbdinfo, libnbd in Python, and one without
  * manners; exports are changed over the API between their requests.
  */
-import { beforeAll, describe, expect, test } from "bun:test";
+import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { EINVAL, EIO, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { MIB } from "../../src/base/units.ts";
 import { Command, OptionCode } from "../../src/nbd/wire-format.ts";
@@ -19,6 +19,8 @@ const NEEDS = "[needs libaio, direct-io]";
 const CLIENT_NEEDS = "[needs libaio, direct-io, nbdinfo, python3-libnbd]";
 
 let daemon: Daemon;
+/** By the test that runs. */
+const opened: RawNbd[] = [];
 
 beforeAll(async () => {
   if (!CAN_RUN) return;
@@ -30,8 +32,20 @@ beforeAll(async () => {
   await daemon.must("POST", "/v1/arrays", { name: "doomed", drives: drives.slice(6) });
 });
 
-async function connect(name: string): Promise<RawNbd> {
+/** What a test that failed has left open, or broken, is no concern of the next. */
+afterEach(async () => {
+  for (const raw of opened.splice(0)) raw.close();
+  if (CAN_RUN) await daemon.must("DELETE", "/v1/faults");
+});
+
+async function greeted(): Promise<RawNbd> {
   const raw = await RawNbd.greeted({ path: daemon.nbdSocket });
+  opened.push(raw);
+  return raw;
+}
+
+async function connect(name: string): Promise<RawNbd> {
+  const raw = await greeted();
   await raw.go(name);
   return raw;
 }
@@ -61,7 +75,7 @@ async function writeError(raw: RawNbd): Promise<number> {
 
 describe.skipIf(!CAN_RUN)("exports", () => {
   test(`exports: the empty name: the only export there is, and none of two ${NEEDS}`, async () => {
-    const haggling = await RawNbd.greeted({ path: daemon.nbdSocket });
+    const haggling = await greeted();
     expect(await listed(haggling)).toEqual([]);
     expect(await put("a", "one")).toBe(201);
     const only = await connect("");
@@ -152,7 +166,7 @@ describe.skipIf(!CAN_RUN)("exports", () => {
 
   test(`exports: a pool of 32 MiB: the largest request is told, served, and not a byte more ${NEEDS}`, async () => {
     await put("a", "one");
-    const raw = await RawNbd.greeted({ path: daemon.nbdSocket });
+    const raw = await greeted();
     const { maxRequestBytes } = await raw.go("a");
     expect(maxRequestBytes).toBe(16 * MIB);
     for (const [bytes, error] of [
@@ -188,7 +202,7 @@ describe.skipIf(!CAN_RUN)("exports", () => {
       errors.push((await raw.reply(2 * MIB)).error);
     }
     expect(errors).toEqual(commands.map(() => EIO));
-    const late = await RawNbd.greeted({ path: daemon.nbdSocket });
+    const late = await greeted();
     await late.go("c");
     await disconnect(late);
     await disconnect(raw);

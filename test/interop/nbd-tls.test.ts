@@ -6,7 +6,7 @@
  * are asked by libnbd, nbdinfo and qemu-img, and by a client without manners. Certificates are made
  * with openssl in a temporary folder.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { KIB, MIB } from "../../src/base/units.ts";
@@ -50,6 +50,8 @@ interface Server {
 let pki = "";
 const servers = {} as Record<Mode, Server>;
 const silent: RawNbd[] = [];
+/** Of the test that runs. */
+const opened: RawNbd[] = [];
 let silentSinceMs = 0;
 
 async function makeCertificates(folder: string): Promise<void> {
@@ -127,6 +129,26 @@ afterAll(() => {
   for (const raw of silent) raw.close();
 });
 
+/** What a test that failed has left open, or slow, is no concern of the next. */
+afterEach(async () => {
+  for (const raw of opened.splice(0)) raw.close();
+  for (const { daemon } of Object.values(servers)) {
+    if (daemon.child.exitCode === null) await daemon.must("DELETE", "/v1/faults");
+  }
+});
+
+function open(where: Where): RawNbd {
+  const raw = RawNbd.open(where);
+  opened.push(raw);
+  return raw;
+}
+
+async function greeted(where: Where, flags?: number): Promise<RawNbd> {
+  const raw = await RawNbd.greeted(where, flags);
+  opened.push(raw);
+  return raw;
+}
+
 /** Before the flags, behind them, behind STARTTLS, and in the TLS handshake. */
 async function startSilentClients(): Promise<void> {
   const { where } = servers.required;
@@ -142,7 +164,7 @@ async function startSilentClients(): Promise<void> {
 }
 
 async function secured(mode: Mode): Promise<RawNbd> {
-  const raw = await RawNbd.greeted(servers[mode].where);
+  const raw = await greeted(servers[mode].where);
   expect(await raw.startTls(credentials("client"))).toBe(true);
   return raw;
 }
@@ -175,14 +197,14 @@ describe.skipIf(!CAN_RUN)("required", () => {
   });
 
   test(`tls: options without TLS: each ERR_TLS_REQD; EXPORT_NAME: hung up ${NEEDS}`, async () => {
-    const raw = await RawNbd.greeted(servers.required.where);
+    const raw = await greeted(servers.required.where);
     const go = encodeInfoRequest("tank", []);
     for (const option of [OptionCode.list, OptionCode.go, OptionCode.info, 8, 9, 10, 77]) {
       expect(await raw.optionTypes(option, go)).toEqual([OptionReply.errorTlsRequired]);
     }
     raw.send(encodeOption(OptionCode.exportName, new TextEncoder().encode("tank")));
     await expectHungUp(raw);
-    const abort = await RawNbd.greeted(servers.required.where);
+    const abort = await greeted(servers.required.where);
     expect(await abort.optionTypes(OptionCode.abort)).toEqual([OptionReply.ack]);
     await expectHungUp(abort);
   });
@@ -193,7 +215,7 @@ describe.skipIf(!CAN_RUN)("required", () => {
     await raw.go("tank");
     raw.request({ command: Command.write, offset: 4099, bytes: data.length }, data);
     expect((await raw.reply()).error).toBe(0);
-    const plain = await RawNbd.greeted({ path: servers.required.daemon.nbdSocket });
+    const plain = await greeted({ path: servers.required.daemon.nbdSocket });
     await plain.go("tank");
     for (const reader of [raw, plain]) {
       reader.request({ command: Command.read, offset: 4099, bytes: data.length });
@@ -210,7 +232,7 @@ describe.skipIf(!CAN_RUN)("required", () => {
     ["no certificate", null],
     ["one of another CA", "rogue"],
   ])(`tls: %s: not let in ${NEEDS}`, async (_what, name) => {
-    const raw = await RawNbd.greeted(servers.required.where);
+    const raw = await greeted(servers.required.where);
     const isThrough = await raw.startTls(credentials(name));
     // In TLS 1.3 the client is through before the server has seen its certificate.
     if (isThrough) raw.send(encodeOption(OptionCode.list, NOTHING));
@@ -219,7 +241,7 @@ describe.skipIf(!CAN_RUN)("required", () => {
   });
 
   test(`tls: options in the packet of STARTTLS: dropped, not answered inside ${NEEDS}`, async () => {
-    const raw = await RawNbd.greeted(servers.required.where);
+    const raw = await greeted(servers.required.where);
     const planted = encodeOption(OptionCode.list, NOTHING);
     expect(await raw.startTls(credentials("client"), planted)).toBe(true);
     await raw.go("tank");
@@ -281,12 +303,12 @@ describe.skipIf(!CAN_RUN)("required", () => {
     await expectAlone("required", Number.POSITIVE_INFINITY);
     const fds = openFds(daemon);
     for (let count = 0; count < 10; count += 1) {
-      const plain = await RawNbd.greeted(where);
-      const asked = await RawNbd.greeted(where);
+      const plain = await greeted(where);
+      const asked = await greeted(where);
       asked.send(encodeOption(OptionCode.starttls, NOTHING));
-      const noise = await RawNbd.greeted(where);
+      const noise = await greeted(where);
       noise.send(encodeOption(OptionCode.starttls, NOTHING), randomBytes(count, 2000));
-      const noiseLater = await RawNbd.greeted(where);
+      const noiseLater = await greeted(where);
       noiseLater.send(encodeOption(OptionCode.starttls, NOTHING));
       await noiseLater.answers(OptionCode.starttls);
       noiseLater.send(randomBytes(count, 2000));
@@ -316,7 +338,7 @@ describe.skipIf(!CAN_RUN)("optional", () => {
     const through = await secured("optional");
     await through.go("tank");
     const flood: RawNbd[] = [];
-    for (let count = 0; count < 300; count += 1) flood.push(RawNbd.open(servers.optional.where));
+    for (let count = 0; count < 300; count += 1) flood.push(open(servers.optional.where));
     const next = await secured("optional");
     await next.go("tank");
     for (const raw of [through, next]) await expectInSync(raw);
@@ -330,22 +352,22 @@ describe.skipIf(!CAN_RUN)("optional", () => {
     const all: RawNbd[] = [];
     for (let count = 0; count < CONNECTIONS_MAX; count += 1) {
       const half = { ...where, localAddress: `127.0.0.${1 + (count % 2)}` };
-      const raw = await RawNbd.greeted(half);
+      const raw = await greeted(half);
       await raw.go("tank");
       all.push(raw);
     }
     for (const end of [1, 2, 3]) {
-      await expectHungUp(RawNbd.open({ ...where, localAddress: `127.0.0.${end}` }));
+      await expectHungUp(open({ ...where, localAddress: `127.0.0.${end}` }));
     }
     for (const raw of all) raw.close();
-    await Bun.sleep(20);
+    await expectAlone("optional", Number.POSITIVE_INFINITY);
     const raw = await secured("optional");
     await raw.go("tank");
     raw.close();
   });
 
   test(`tls: a client that does not ask for it: served, in one packet too ${NEEDS}`, async () => {
-    const raw = RawNbd.open(servers.optional.where);
+    const raw = open(servers.optional.where);
     const go = encodeOption(OptionCode.go, encodeInfoRequest("tank", []));
     const list = encodeOption(OptionCode.list, NOTHING);
     const flags = new Uint8Array([0, 0, 0, 3]);
@@ -365,7 +387,7 @@ describe.skipIf(!CAN_RUN)("optional", () => {
 
   test(`tls: EXPORT_NAME without TLS: zeroes where they are due ${NEEDS}`, async () => {
     for (const flags of [1, 3]) {
-      const raw = await RawNbd.greeted(servers.optional.where, flags);
+      const raw = await greeted(servers.optional.where, flags);
       raw.send(encodeOption(OptionCode.exportName, new TextEncoder().encode("tank")));
       await raw.read(flags === 1 ? 134 : 10);
       await expectInSync(raw);
@@ -374,7 +396,7 @@ describe.skipIf(!CAN_RUN)("optional", () => {
   });
 
   test(`tls: options before STARTTLS: forgotten ${NEEDS}`, async () => {
-    const raw = await RawNbd.greeted(servers.optional.where);
+    const raw = await greeted(servers.optional.where);
     expect(await raw.optionTypes(OptionCode.structuredReply)).toEqual([OptionReply.ack]);
     expect(await raw.startTls(credentials("client"))).toBe(true);
     const { flags } = await raw.go("tank");

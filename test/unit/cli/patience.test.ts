@@ -7,6 +7,7 @@ import { DaemonClient } from "../../../src/cli/client.ts";
 import { Invocation } from "../../../src/cli/command.ts";
 import type { CliHost, HttpRequest } from "../../../src/cli/host.ts";
 import { runCli } from "../../helpers/fake-host.ts";
+import { until } from "../../helpers/until.ts";
 
 const TIMES = { answerMs: 40, notReadyMax: 3 };
 const never = new Promise<Response>(() => {});
@@ -57,9 +58,12 @@ test("client: an answer whose body never ends is given up too", async () => {
 });
 
 test("client: what takes long goes on while probes are answered, and says so", async () => {
-  const { client, lines } = clientOf((request) =>
-    isProbe(request) ? later(0) : later(TIMES.answerMs * 6),
-  );
+  let probes = 0;
+  const { client, lines } = clientOf(async (request) => {
+    if (isProbe(request)) probes += 1;
+    else await until("it was asked for three times whether it lives", () => probes >= 3);
+    return later(0);
+  });
   expect(await client.call("POST", "/v1/arrays", {})).toMatchObject({ ok: true });
   expect(lines.length).toBeGreaterThanOrEqual(2);
   expect(lines[0]).toMatch(/s so far: the daemon is still at POST \/v1\/arrays/);

@@ -28,7 +28,7 @@ const { reactor, context, queue } = test_;
 const device = context.openDevice(test_.createDrive({ name: "loop", sizeBytes: MIB }));
 const waiting = new Map<number, (result: number) => void>();
 /** Of a poll that nothing ends: far more than any load makes of the rest. */
-const POLL_MS = 20_000;
+const POLL_MS = 60_000;
 device.onComplete = (request, result) => {
   context.table.free(request);
   waiting.get(request)?.(result);
