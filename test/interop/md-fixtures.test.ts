@@ -3,7 +3,8 @@
  *
  * Method: every fixture is an array made by a real kernel and mdadm, with the sha256 of the array
  * as that kernel read it. Superblocks are decoded and compared with the manifest and re-encoded to
- * the same bytes; arrays are read through `Geometry`, complete and with each member missing.
+ * the same bytes; arrays are read through `Geometry`, complete and with each member missing: of
+ * the latter a day takes a third.
  */
 import { describe, expect, test } from "bun:test";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
@@ -24,6 +25,7 @@ import {
 } from "../../src/md/superblock.ts";
 import { Geometry } from "../../src/raid5/geometry.ts";
 import { type FixtureFacts, fixtureFacts, loadFixture } from "../helpers/md-fixtures.ts";
+import { Share } from "../helpers/share.ts";
 
 const FACTS = fixtureFacts();
 const CLEAN = 2 ** 64;
@@ -261,7 +263,7 @@ const IN_SYNC_WITHOUT_ONE = IN_SYNC.flatMap((name) => {
   return Array.from({ length: count }, (_, index) => [name, `m${index}.img`] as const);
 }).filter(([name, image]) => name !== "r5-3d-64k-badblocks" || image === "m2.img");
 
-test.each(IN_SYNC_WITHOUT_ONE)(
+test.each(new Share("geometry without one", 3).of(IN_SYNC_WITHOUT_ONE))(
   "geometry: %s without %s: the array is what the kernel read",
   (name, image) => {
     const facts = FACTS[name]!;

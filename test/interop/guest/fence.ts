@@ -76,4 +76,4 @@ test("fence: another host takes the disks: fenced, by whom, and whole over there
   const read = await over.read(4 * KIB, 60 * KIB);
   expect(read).toEqual({ ok: true, value: bytes.subarray(4 * KIB) });
   expect(await b.stop()).toBe(0);
-}, 120_000);
+});

@@ -4,8 +4,8 @@
  * target in the member's place.
  *
  * Method: a short life with a replace under writes is lived once for each request that one of its
- * drives gets: the target, the member, another member; and told stories of what a copy meets: bad
- * sectors, no room, a stop, another host, a cancel.
+ * drives gets (the target, the member, another member), a third of them each day; and told stories
+ * of what a copy meets: bad sectors, no room, a stop, another host, a cancel.
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
@@ -14,6 +14,7 @@ import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
+import { Share, TAKES_ALL } from "../../helpers/share.ts";
 import { parityMismatches, superblockOf, viewMembers } from "../world/member-oracle.ts";
 import { SectorOracle } from "../world/oracle.ts";
 import { OracleClient } from "../world/oracle-client.ts";
@@ -176,7 +177,9 @@ for (const policy of POLICIES) {
       whole.judge();
       expect(requests).toBeGreaterThan(30);
       const ends = new Set<string>();
+      const today = new Share(`replace ${policy} ${victim} ${manner}`, 3);
       for (let nth = 1; nth <= requests; nth += step) {
+        if (!today.takes((nth - 1) / step)) continue;
         const life = live(policy, victim, nth, manner);
         const { degraded } = life.world.status();
         const seats = life.drives().join(" ");
@@ -191,8 +194,9 @@ for (const policy of POLICIES) {
         if (victim === OLD && seats === "a new c") expect([nth, degraded]).toEqual([nth, 0]);
         life.judge();
       }
-      // It serves, or its target has its place.
-      if (victim === OLD && manner === "is gone") expect(ends.size).toBeGreaterThan(1);
+      // It serves, or its target has its place; one day alone may have seen but one of them.
+      const isEither = victim === OLD && manner === "is gone";
+      if (isEither && TAKES_ALL) expect(ends.size).toBeGreaterThan(1);
     }, 600_000);
   }
 

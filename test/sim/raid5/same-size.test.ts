@@ -2,7 +2,8 @@
  * Goal: a drive of the size of a member replaces that member, whatever policies the array has had
  * and whoever laid it out; so does the failed drive itself.
  * Method: arrays that use all of their drives, changed from each policy to each other, and mdadm's
- * own; each loses a member and gets a blank drive of exactly that size, and then the old one.
+ * own, of which a day takes a third; each loses a member and gets a blank drive of exactly that
+ * size, and then the old one.
  */
 import { expect, test } from "bun:test";
 import { KIB, MIB, SECTOR_BYTES } from "../../../src/base/units.ts";
@@ -14,6 +15,7 @@ import {
 import { loadFixture } from "../../helpers/md-fixtures.ts";
 import { testSuperblock } from "../../helpers/md-members.ts";
 import { POLICIES } from "../../helpers/policies.ts";
+import { Share } from "../../helpers/share.ts";
 import { blankImage, patchImage } from "../world/media.ts";
 import { SimWorld } from "../world/sim-world.ts";
 
@@ -53,7 +55,9 @@ for (const from of POLICIES) {
 
 const FIXTURES = ["clean", "bitmap", "ppl", "badblocks"].map((name) => `r5-3d-64k-${name}`);
 
-for (const fixture of [...FIXTURES, "r5-4d-16k-la", "r5-4d-512k-clean"]) {
+const LARGE = ["r5-4d-16k-la", "r5-4d-512k-clean"];
+
+for (const fixture of new Share("same size", 3).of([...FIXTURES, ...LARGE])) {
   test(`same size: mdadm's ${fixture}: a new drive and the old one are taken`, () => {
     const world = new SimWorld({ seed: 1 });
     let sizeBytes = 0;
