@@ -92,6 +92,20 @@ export function renderMetrics(input: MetricsInput): string {
       perArray((array) => array.lostBytes),
     ),
     gauge(
+      "parityd_array_rebuild_seconds",
+      "How long a whole rebuild would take, by rates that were measured; absent: none was yet.",
+      rebuildSeconds(arrays),
+    ),
+    gauge(
+      "parityd_member_loss_unreadable_bytes",
+      "Bytes of the array that could not be read without this member.",
+      arrays.flatMap(({ name: array, forecast }) =>
+        (forecast?.members ?? []).map(
+          ({ role, unreadableBytes }): Sample => [{ array, role }, unreadableBytes],
+        ),
+      ),
+    ),
+    gauge(
       "parityd_schedule_next_timestamp_seconds",
       "When the next window for a scrub opens.",
       schedules
@@ -163,6 +177,17 @@ function memberStates(arrays: readonly ArrayStatus[]): Sample[] {
       const members = array.members.filter((member) => member.state === state).length;
       const spares = state === "spare" ? array.spares.length : 0;
       return [{ array: array.name, state }, members + spares];
+    }),
+  );
+}
+
+/** Of the member that takes longest: one that is being rebuilt already has less before it. */
+function rebuildSeconds(arrays: readonly ArrayStatus[]): Sample[] {
+  return arrays.flatMap(({ name: array, forecast }) =>
+    (["idle", "busy"] as const).flatMap((load): Sample[] => {
+      const times = (forecast?.members ?? []).flatMap(({ rebuild }) => rebuild[load] ?? []);
+      if (times.length === 0) return [];
+      return [[{ array, load }, Math.max(...times.map(({ seconds }) => seconds))]];
     }),
   );
 }

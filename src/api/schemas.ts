@@ -25,6 +25,7 @@ import {
   NEW_ARRAY_SPARES_MAX,
 } from "../base/limits.ts";
 import { isPowerOfTwo, KIB } from "../base/units.ts";
+import { forecastSchema, jobKind, syncRatesSchema } from "./forecast-schemas.ts";
 
 const nameRule = "letters, digits, dot, underscore and hyphen only";
 
@@ -337,6 +338,10 @@ export const arraySchema = z.object({
         .openapi({ description: "It goes on by itself after this; null: somebody paused it" }),
     })
     .nullable(),
+  syncRates: syncRatesSchema,
+  forecast: forecastSchema
+    .nullable()
+    .openapi({ description: "What a rebuild would take now; null: the array does not run" }),
   syncSpeedMin: bytes,
   syncSpeedMax: bytes,
   readDeadlineMs: count,
@@ -354,7 +359,7 @@ const mismatchListSchema = z.object({
 
 export const jobSchema = z.object({
   id: count,
-  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
+  kind: jobKind,
   array: z.string(),
   arrayUuid: z.string(),
   state: z.enum(["running", "paused", "done", "failed", "cancelled"]),

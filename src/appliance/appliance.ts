@@ -26,6 +26,7 @@ import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
 import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
+import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
@@ -370,6 +371,17 @@ export class Appliance {
     const job = await this.arrayCommand<"replace-member">({ kind: "replace-member", ...request });
     if (job.ok) this.jobs.record(job.value);
     return job;
+  }
+
+  /** What `fail-member` would lead to: asked before a drive is pulled, and changes nothing. */
+  async checkFail(request: CommandMap["check-fail"]["request"]): Answer<FailForecast> {
+    const array = this.arrays.resolve(request.array);
+    if (!array.ok) return array;
+    const plan = await this.arrayCommand<"check-fail">({ kind: "check-fail", ...request });
+    if (!plan.ok) return plan;
+    const isAsked = needsShared(plan.value);
+    const shared = isAsked ? await this.spareKeeper.nextFor(array.value) : null;
+    return ok(failForecast(plan.value, shared));
   }
 
   async startScrub(request: CommandMap["start-scrub"]["request"]): Answer<JobStatus> {

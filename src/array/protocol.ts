@@ -14,6 +14,7 @@ import type {
   DriveFit,
   DriveStatus,
   ExportStatus,
+  FailPlan,
   FaultSpec,
   FaultStatus,
   JobStatus,
@@ -21,6 +22,7 @@ import type {
   NbdStats,
   OpenDrive,
   ScrubSummary,
+  SyncRate,
 } from "./statuses.ts";
 
 export * from "./statuses.ts";
@@ -70,6 +72,7 @@ export interface ArrayIntroduction {
   readonly mayStart: boolean;
   readonly tuning: Partial<ArrayTuning>;
   readonly scrub: ScrubMemory;
+  readonly rates: readonly SyncRate[];
 }
 
 /** Bytes a second, and milliseconds. */
@@ -181,6 +184,8 @@ export interface CommandMap {
     value: { failure: string | null };
   };
   "fail-member": { request: { array: string; drive: string }; value: ArrayStatus };
+  /** What `fail-member` would lead to, or why it would be refused; changes nothing. */
+  "check-fail": { request: { array: string; drive: string }; value: FailPlan };
   "remove-member": { request: { array: string; drive: string }; value: null };
   "start-scrub": {
     request: {

@@ -38,6 +38,7 @@ import type { SeatEffect, SeatEvent } from "./running/roster.ts";
 import { assertAgreement } from "./running/roster-agreement.ts";
 import type { StartPlan } from "./running/start-plan.ts";
 import { Seating, seatAll } from "./sync/seating.ts";
+import type { SyncRates } from "./sync/sync-rates.ts";
 import { Synchronizer } from "./sync/synchronizer.ts";
 
 export class RaidArray implements MemberVerdicts {
@@ -57,10 +58,11 @@ export class RaidArray implements MemberVerdicts {
     emit: (event: ArrayEvent) => void;
     areas: PplAreas;
     tuning: ArrayTuning;
+    rates: SyncRates;
     scrub: ScrubMemory;
     plan: StartPlan;
   }) {
-    const { guard, plan, tuning, emit, jobs, scrub, areas } = options;
+    const { guard, plan, tuning, rates, emit, jobs, scrub, areas } = options;
     const core = new ArrayCore({
       ...{ guard, plan, tuning, emit },
       engineHooks: {
@@ -92,7 +94,7 @@ export class RaidArray implements MemberVerdicts {
     });
     const { policy, seating, front } = this;
     this.synchronizer = new Synchronizer({
-      ...{ core, policy, seating, jobs, scrub },
+      ...{ core, policy, seating, jobs, scrub, rates },
       verdicts: this,
       requestCount: () => front.requestCount,
       commitRebuild: (role, mayEnd) => this.commitRebuild(role, mayEnd),

@@ -3,6 +3,7 @@ import type { Superblock } from "../md/superblock.ts";
 import type { Drive } from "./drives/drive.ts";
 import type { ArrayTuning, CommandError, ScrubMemory } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
+import type { SyncRates } from "./sync/sync-rates.ts";
 
 export interface ArrayRecord {
   readonly uuid: string;
@@ -20,6 +21,8 @@ export interface ArrayRecord {
   /** An invariant broke in it: it does not run, and its drives are held. */
   broken: Broken | null;
   readonly tuning: ArrayTuning;
+  /** How fast its rebuilds, resyncs and scrubs were. */
+  readonly rates: SyncRates;
   /** Of its scrubs, while it does not run. */
   scrub: ScrubMemory;
 }

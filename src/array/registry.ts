@@ -26,6 +26,7 @@ import { RaidArray } from "./raid-array.ts";
 import type { ReactorContext } from "./reactor-context.ts";
 import type { ArrayRecord } from "./record.ts";
 import type { StartPlan } from "./running/start-plan.ts";
+import { SyncRates } from "./sync/sync-rates.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
 export const DEFAULT_READ_DEADLINE_MS = 5_000;
@@ -202,10 +203,11 @@ export class Registry {
     this.introductions.set(uuid, introduction);
     const record = this.arrays.get(uuid) ?? this.recordOfDrives(uuid);
     if (record === null) return null;
-    const { name, mayStart, tuning, scrub } = introduction;
+    const { name, mayStart, tuning, scrub, rates } = introduction;
     record.name = name;
     record.mayStart = mayStart;
     Object.assign(record.tuning, tuning);
+    record.rates.remember(rates);
     if (record.running === null) record.scrub = scrub;
     else record.running.core.name = name;
     return record;
@@ -236,7 +238,7 @@ export class Registry {
     uuid: string,
     introduction: Partial<ArrayIntroduction> & Pick<ArrayIntroduction, "name" | "mayStart">,
   ): ArrayRecord {
-    const { name, mayStart, tuning, scrub } = introduction;
+    const { name, mayStart, tuning, scrub, rates } = introduction;
     const record: ArrayRecord = {
       uuid,
       name,
@@ -247,8 +249,10 @@ export class Registry {
       lastSeen: null,
       broken: null,
       tuning: { ...DEFAULT_TUNING, ...tuning },
+      rates: new SyncRates(),
       scrub: scrub ?? NO_SCRUB,
     };
+    record.rates.remember(rates ?? []);
     this.arrays.set(uuid, record);
     return record;
   }
@@ -299,6 +303,7 @@ export class Registry {
       emit: (event) => this.emit(event),
       areas: this.areas,
       tuning: record.tuning,
+      rates: record.rates,
       scrub: record.scrub,
       plan,
     });

@@ -166,6 +166,92 @@ export interface SyncStatus {
   readonly etaSeconds: number | null;
 }
 
+/** Whether clients did I/O. */
+export type ClientLoad = "idle" | "busy";
+
+/** How fast work on stripes was, in bytes of each member. */
+export interface SyncRate {
+  readonly kind: JobKind;
+  readonly load: ClientLoad;
+  readonly bytesPerSecond: number;
+  /** What it was allowed to be then; null: as fast as it could. */
+  readonly limitBytesPerSecond: number | null;
+  /** Over how many bytes of a member that was measured. */
+  readonly measuredBytes: number;
+  readonly measuredAt: string;
+}
+
+/** How long something would take, by a rate that was measured. */
+export interface RebuildTime {
+  readonly seconds: number;
+  readonly bytesPerSecond: number;
+  /** The kind of work that was so fast. */
+  readonly measuredBy: JobKind;
+  readonly measuredAt: string;
+}
+
+/** By load; null: not measured yet. */
+export type RebuildTimes = { readonly [load in ClientLoad]: RebuildTime | null };
+
+/** What a rebuild would meet on a member that it has to read. */
+export interface ForecastMeeting {
+  /** Entries of its bad-block log. */
+  readonly kind: "bad-blocks";
+  readonly role: number;
+  readonly drive: string;
+  readonly count: number;
+  readonly bytes: number;
+}
+
+/** What a rebuild of one member would take now, and be without. */
+export interface MemberForecast {
+  readonly role: number;
+  readonly drive: string | null;
+  /** Of the member; of one that is being rebuilt, what is left. */
+  readonly rebuildBytes: number;
+  readonly rebuild: RebuildTimes;
+  readonly meets: readonly ForecastMeeting[];
+  /** Of the array, that nobody can give without this member. */
+  readonly unreadableBytes: number;
+}
+
+export interface ArrayForecast {
+  /** Now. */
+  readonly load: ClientLoad;
+  readonly members: readonly MemberForecast[];
+}
+
+/** Bytes of the array. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** What follows where a member is taken for faulty. */
+export interface FailPlan {
+  /** The label of the array. */
+  readonly array: string;
+  readonly drive: string;
+  readonly role: number;
+  /** What the array would be then. */
+  readonly state: ArrayState;
+  readonly degraded: number;
+  readonly unreadable: {
+    readonly bytes: number;
+    readonly ranges: readonly ByteRange[];
+    /** More lie behind the last range. */
+    readonly truncated: boolean;
+  };
+  readonly meets: readonly ForecastMeeting[];
+  /** Who takes the role; "replacement": the drive that the member is being copied to. */
+  readonly spare: { readonly drive: string; readonly from: SpareSource } | null;
+  readonly load: ClientLoad;
+  readonly rebuildBytes: number;
+  readonly rebuild: RebuildTimes;
+}
+
+export type SpareSource = "own" | "shared" | "replacement";
+
 export interface ScrubSummary {
   readonly mode: "check" | "repair";
   readonly finishedAt: string;
@@ -215,6 +301,10 @@ export interface ArrayStatus {
   readonly lastScrub: ScrubSummary | null;
   /** One that does not run and has a place; null: there is none. */
   readonly pausedScrub: PausedScrub | null;
+  /** What work on stripes was measured at; empty: nothing yet. */
+  readonly syncRates: readonly SyncRate[];
+  /** Null: it does not run. */
+  readonly forecast: ArrayForecast | null;
   readonly syncSpeedMin: number;
   readonly syncSpeedMax: number;
   readonly readDeadlineMs: number;

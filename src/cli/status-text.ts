@@ -11,6 +11,7 @@ import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
+import { forecastLines } from "./forecast-text.ts";
 import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
 import { renderTable } from "./table-text.ts";
 
@@ -336,6 +337,7 @@ export function renderArray(
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
   }
   if (array.pausedScrub !== null) lines.push(pausedLine(array.name, array.pausedScrub));
+  lines.push(...forecastLines(array));
   const schedule = schedules.find(({ arrayUuid }) => arrayUuid === array.uuid);
   if (schedule !== undefined) lines.push(windowLine(schedule));
   const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];

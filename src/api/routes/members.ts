@@ -1,11 +1,14 @@
 /** /v1/arrays/{name}/members: add, replace, fail and remove the drives of an array. */
+import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
+import { failForecastSchema } from "../forecast-schemas.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import {
   addMemberBody,
   arrayParams,
   arraySchema,
+  dryRunQuery,
   emptyBody,
   jobSchema,
   memberParams,
@@ -76,13 +79,20 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "post",
       path: "/v1/arrays/{name}/members/{drive}/fail",
-      summary: "Take a member for faulty",
+      summary: "Take a member for faulty; ?dryRun=true: only say what would follow",
       params: memberParams,
+      query: dryRunQuery,
       body: emptyBody,
-      answers: { 200: { description: "The array", schema: arraySchema } },
+      answers: {
+        200: {
+          description: "The array; ?dryRun=true: what would follow",
+          schema: z.union([arraySchema, failForecastSchema]),
+        },
+      },
     },
-    async ({ params }) => {
+    async ({ params, query }) => {
       const { name: array, drive } = params;
+      if (query.dryRun) return answer(await appliance.checkFail({ array, drive }));
       return arrayAnswer(
         await appliance.arrayCommand<"fail-member">({ kind: "fail-member", array, drive }),
       );

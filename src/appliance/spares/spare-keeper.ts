@@ -29,7 +29,7 @@ import type { CallOrder } from "../state/call-order.ts";
 import type { EventLog } from "../state/event-log.ts";
 import type { JobBook } from "../state/job-book.ts";
 import type { StateStore } from "../state/state-store.ts";
-import { needsSpare, pickSpares, type SparePick } from "./pick-spare.ts";
+import { needsSpare, pickSpares, type ReadySpare, type SparePick } from "./pick-spare.ts";
 import type { SharedSpares, SurveyedSpare } from "./shared-spares.ts";
 
 /** What happens to an array is looked at once for all events of so long. */
@@ -131,6 +131,15 @@ export class SpareKeeper {
     return this.usable.get(arrayUuid) ?? [];
   }
 
+  /** The one that this array would get if it needed one now; null: none. */
+  async nextFor(arrayUuid: string): Promise<string | null> {
+    const surveyed = await this.parts.spares.survey();
+    if (!surveyed.ok) return null;
+    const ready = surveyed.value.filter(({ state }) => state === "ready");
+    const [pick] = pickSpares([{ uuid: arrayUuid, sinceMs: 0 }], this.candidates(ready));
+    return pick?.drive ?? null;
+  }
+
   private async lookOnce(): Promise<void> {
     if (this.phase !== "looking") return;
     const { client, spares } = this.parts;
@@ -165,12 +174,15 @@ export class SpareKeeper {
     const needy = [...this.needySince]
       .filter(([uuid]) => !served.has(uuid))
       .map(([uuid, sinceMs]) => ({ uuid, sinceMs }));
+    return pickSpares(needy, this.candidates(ready));
+  }
+
+  private candidates(ready: readonly SurveyedSpare[]): ReadySpare[] {
     const isRefused = (uuid: string, drive: string) => this.refused.get(uuid)?.has(drive) === true;
-    const candidates = ready.map(({ spare: { drive }, sizeBytes, fits }) => {
+    return ready.map(({ spare: { drive }, sizeBytes, fits }) => {
       const wanted = [...fits].filter((uuid) => !isRefused(uuid, drive));
       return { drive, sizeBytes, fits: new Set(wanted) };
     });
-    return pickSpares(needy, candidates);
   }
 
   // One spare -----------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ export class ArrayBook {
       mayStart: array.standing !== "deleted",
       tuning: definedOf(array.settings),
       scrub: this.scrubMemory(array),
+      rates: array.seen?.syncRates ?? [],
     });
     if (told.ok) {
       if (told.value !== null) this.observe(told.value);
@@ -198,10 +199,11 @@ export function isPausedScrub(job: JobStatus, arrayUuid: string): boolean {
 function seenOf(status: ArrayStatus): StoredArray["seen"] {
   const { nameOnDisk, layout, chunkBytes, sizeBytes, consistencyPolicy, eventCount } = status;
   const { mismatchBytes, lastScrub } = status;
+  const syncRates = [...status.syncRates];
   const memberCount = status.members.length;
   return {
     ...{ nameOnDisk, layout, chunkBytes, sizeBytes, consistencyPolicy, eventCount },
-    ...{ memberCount, mismatchBytes, lastScrub },
+    ...{ memberCount, mismatchBytes, lastScrub, syncRates },
   };
 }
 
@@ -235,6 +237,8 @@ function absentStatus({ uuid, label, seen, settings }: StoredArray): ArrayStatus
     lostBytes: 0,
     lastScrub: seen?.lastScrub ?? null,
     pausedScrub: null,
+    syncRates: seen?.syncRates ?? [],
+    forecast: null,
     ...DEFAULT_TUNING,
     ...definedOf(settings),
   };

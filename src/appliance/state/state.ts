@@ -77,6 +77,15 @@ const scrubSummarySchema = z.object({
   lostBytes: count.default(0),
 });
 
+const syncRateSchema = z.object({
+  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
+  load: z.enum(["idle", "busy"]),
+  bytesPerSecond: count,
+  limitBytesPerSecond: count.nullable(),
+  measuredBytes: count,
+  measuredAt: z.string(),
+});
+
 const storedArraySchema = z.object({
   uuid: z.string(),
   /** Null: not known since it was seen last by a version without labels. */
@@ -101,6 +110,8 @@ const storedArraySchema = z.object({
       memberCount: count,
       mismatchBytes: count,
       lastScrub: scrubSummarySchema.nullable(),
+      /** What its rebuilds and scrubs were measured at. */
+      syncRates: z.array(syncRateSchema).default([]),
     })
     .nullable()
     .default(null),

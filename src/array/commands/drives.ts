@@ -112,7 +112,7 @@ export class DriveCommands {
     const { registry } = this;
     const running = registry.holderOf(drive)?.running ?? null;
     if (running !== null) {
-      const obstacle = force ? null : removalObstacle(running, drive);
+      const obstacle = force ? null : removalObstacle(running, drive, { canForce: true });
       if (obstacle !== null) return err(obstacle);
       const { roster, members, dismissed } = running.core;
       const role = roster.roleOf(drive);

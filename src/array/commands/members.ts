@@ -17,14 +17,20 @@ import { arrayStatus, driveStatus } from "./status.ts";
 const JOB_START_LIMIT_MS = 30_000;
 
 /** Why this drive cannot be taken out without losing data, or null. */
-export function removalObstacle(array: RaidArray, drive: Drive): CommandError | null {
+export function removalObstacle(
+  array: RaidArray,
+  drive: Drive,
+  { canForce }: { canForce: boolean },
+): CommandError | null {
   const { name, roster, members } = array.core;
   const role = roster.roleOf(drive);
   const kind = role < 0 ? "missing" : roster.seatOf(role).kind;
   if (kind !== "in-sync" && kind !== "replacing") return null;
-  const way = "rebuild onto another drive first, or say force=true";
+  const way = `rebuild onto another drive first${canForce ? ", or say force=true" : ""}`;
   if (members.degradedCount > 0) {
-    const detail = `array ${name} is degraded and needs drive ${drive.name}: ${way}`;
+    const detail =
+      `array ${name} is degraded and needs drive ${drive.name}: without it the array fails, and ` +
+      `its data are lost to its clients; ${way}`;
     return commandError("conflict", "would-lose-data", detail);
   }
   if (members.resync !== null && members.provenRows === null) {
@@ -237,11 +243,11 @@ export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<boole
   return true;
 }
 
-export async function failMember(
-  registry: Registry,
+/** The member that is to be taken for faulty, or why it must not. */
+export function memberToFail(
   record: ArrayRecord,
   drive: Drive,
-): Promise<Result<CommandMap["fail-member"]["value"], CommandError>> {
+): Result<{ readonly array: RaidArray; readonly role: number }, CommandError> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
   const { core } = array;
@@ -250,8 +256,19 @@ export async function failMember(
     const detail = `drive ${drive.name} is no working member of array ${record.name}`;
     return err(commandError("conflict", "not-a-member", detail));
   }
-  const obstacle = fenceObstacle(core) ?? removalObstacle(array, drive);
-  if (obstacle !== null) return err(obstacle);
+  const obstacle = fenceObstacle(core) ?? removalObstacle(array, drive, { canForce: false });
+  return obstacle === null ? ok({ array, role }) : err(obstacle);
+}
+
+export async function failMember(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+): Promise<Result<CommandMap["fail-member"]["value"], CommandError>> {
+  const found = memberToFail(record, drive);
+  if (!found.ok) return found;
+  const { array, role } = found.value;
+  const { core } = array;
   assert(drive.superblock !== null, "a member carries a superblock");
   core.dismissed.add(drive.superblock.deviceUuid);
   array.failMember(role, "failed by request");
@@ -278,7 +295,7 @@ export async function removeMember(
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;
     return err(commandError("not-found", "not-a-member", detail));
   }
-  const obstacle = removalObstacle(array, drive);
+  const obstacle = removalObstacle(array, drive, { canForce: false });
   if (obstacle !== null) return err(obstacle);
   assert(drive.superblock !== null, "who belongs to an array carries a superblock");
   dismissed.add(drive.superblock.deviceUuid);

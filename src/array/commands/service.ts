@@ -21,6 +21,7 @@ import { CommandLeases, STOPPING, unknownArray } from "./command-leases.ts";
 import { checkCreate, createArray, newUuid } from "./create.ts";
 import { watchLoneDrives } from "./drive-deadlines.ts";
 import { DriveCommands } from "./drives.ts";
+import { planFail } from "./fail-plan.ts";
 import { FaultBook } from "./faults.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
@@ -115,6 +116,8 @@ export class ArrayService {
       "read-drive": (command) => readDrive(registry, command),
       "fail-member": (command) =>
         this.leases.withDrive(command, (record, drive) => failMember(registry, record, drive)),
+      "check-fail": (command) =>
+        this.leases.withDrive(command, async (record, drive) => planFail(record, drive)),
       "remove-member": (command) =>
         this.leases.withDrive(command, (record, drive) => removeMember(registry, record, drive)),
       "start-scrub": (command) => this.startScrub(command),

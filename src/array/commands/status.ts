@@ -25,6 +25,7 @@ import { lostBytesOf } from "../running/lost-bytes.ts";
 import { driveOf, memberStateOf, type Seat, targetOf } from "../running/roster.ts";
 import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
+import { forecastOf } from "./forecast.ts";
 
 const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
 const NO_IO: MemberStatus["io"] = {
@@ -184,6 +185,8 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     lostBytes: lostBytesOf(core),
     lastScrub: scrubs.last,
     pausedScrub: pausedScrubOf(scrubs.memory.paused),
+    syncRates: record.rates.list,
+    forecast: forecastOf(array, record.rates),
   };
 }
 
@@ -319,6 +322,8 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     lostBytes: 0,
     lastScrub: record.scrub.last,
     pausedScrub: pausedScrubOf(record.scrub.paused),
+    syncRates: record.rates.list,
+    forecast: null,
   };
 }
 

@@ -1,20 +1,32 @@
 /**
- * How much of an array is lost: data in rows of which two or more roles are unknown.
+ * How much of an array is lost: data in rows of which two or more roles are unknown; and how much
+ * would be without one member more.
  *
  * It follows from the bad-block logs and the missing members alone, so it is right after a restart,
  * and a write that cures a row takes it out.
  */
 import { assert } from "../../base/assert.ts";
+import { countBits, hasBit, withBit } from "../../base/bit-set.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { lostDataBytes } from "../../raid5/rows/row-cure.ts";
+import type { ByteRange, FailPlan } from "../protocol.ts";
 import type { ArrayCore } from "./array-core.ts";
 
-/** Bytes of the array that no member can give: rows with two unknown roles. */
-export function lostBytesOf({ members, geometry, engine, roster }: ArrayCore): number {
-  if (!members.hasBadRows) return 0;
+/** Ranges of the array that are listed at most; the first ones by place. */
+export const UNREADABLE_RANGES_MAX = 64;
+
+interface BadRow {
+  readonly stripe: number;
+  /** Of its chunks. */
+  readonly row: number;
+  readonly unknownRoles: number;
+}
+
+/** Each row that a member which is there cannot give, once. */
+function* badRows({ members, geometry, engine, roster }: ArrayCore): Generator<BadRow> {
+  if (!members.hasBadRows) return;
   const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
   const seen = new Set<number>();
-  let bytes = 0;
   for (let role = 0; role < roster.memberCount; role += 1) {
     const drive = roster.driveAt(role);
     if (drive === null || !members.isPresent(role)) continue;
@@ -27,10 +39,63 @@ export function lostBytesOf({ members, geometry, engine, roster }: ArrayCore): n
         if (stripe >= geometry.stripeCount || seen.has(memberRow)) continue;
         seen.add(memberRow);
         const place = { stripe, row: memberRow % rowsPerChunk };
-        bytes += lostDataBytes(engine.rows.record.unknownRoles(place), geometry.parityRole(stripe));
+        yield { ...place, unknownRoles: engine.rows.record.unknownRoles(place) };
       }
     }
   }
+}
+
+/** Bytes of the array that no member can give: rows with two unknown roles. */
+export function lostBytesOf(core: ArrayCore): number {
+  const { geometry } = core;
+  let bytes = 0;
+  for (const { stripe, unknownRoles } of badRows(core)) {
+    bytes += lostDataBytes(unknownRoles, geometry.parityRole(stripe));
+  }
   assert(bytes <= geometry.sizeBytes, "no more is lost than there is");
   return bytes;
+}
+
+/** By role: the bytes that could not be given if that member were missing, too. */
+export function unreadableBytesByRole(core: ArrayCore): number[] {
+  const { geometry, roster } = core;
+  const bytes = new Array<number>(roster.memberCount).fill(0);
+  for (const { stripe, unknownRoles } of badRows(core)) {
+    const parityRole = geometry.parityRole(stripe);
+    for (let role = 0; role < roster.memberCount; role += 1) {
+      bytes[role]! += lostDataBytes(withBit(unknownRoles, role), parityRole);
+    }
+  }
+  return bytes;
+}
+
+/** Which bytes of the array could not be given without the member of this role, in order. */
+export function unreadableWithout(core: ArrayCore, role: number): FailPlan["unreadable"] {
+  const { geometry } = core;
+  assert(role >= 0 && role < geometry.memberCount, "a member has one of the roles");
+  const offsets: number[] = [];
+  for (const { stripe, row, unknownRoles } of badRows(core)) {
+    const unknown = withBit(unknownRoles, role);
+    if (countBits(unknown) < 2) continue;
+    for (let index = 0; index < geometry.dataCount; index += 1) {
+      if (!hasBit(unknown, geometry.dataRole(stripe, index))) continue;
+      offsets.push(geometry.arrayOffsetOf(stripe, index) + row * ROW_BYTES);
+    }
+  }
+  offsets.sort((one, other) => one - other);
+  const ranges = merged(offsets);
+  const truncated = ranges.length > UNREADABLE_RANGES_MAX;
+  const bytes = offsets.length * ROW_BYTES;
+  return { bytes, ranges: ranges.slice(0, UNREADABLE_RANGES_MAX), truncated };
+}
+
+/** Rows of the array that follow each other are one range. */
+function merged(offsets: readonly number[]): ByteRange[] {
+  const ranges: { offset: number; bytes: number }[] = [];
+  for (const offset of offsets) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.offset + last.bytes === offset) last.bytes += ROW_BYTES;
+    else ranges.push({ offset, bytes: ROW_BYTES });
+  }
+  return ranges;
 }

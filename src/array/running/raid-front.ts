@@ -31,6 +31,8 @@ export class RaidArrayFront implements ArrayFront {
   /** Requests taken, of any kind: shows whether clients are at work. */
   requestCount = 0;
   writeCount = 0;
+  /** When the last of them came. */
+  lastRequestMs = Number.NEGATIVE_INFINITY;
   private readonly engine: StripeEngine;
   private readonly guard: ArrayGuard;
   private readonly roster: Roster;
@@ -115,6 +117,7 @@ export class RaidArrayFront implements ArrayFront {
   ): void {
     const { guard } = this;
     this.requestCount += 1;
+    this.lastRequestMs = guard.context.clock.nowMs();
     const entry = this.book.enter(handle, tag);
     // A client may submit while it takes a completion.
     const wasOutside = guard.isOutside;

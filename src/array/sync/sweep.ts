@@ -24,6 +24,11 @@ export interface SweepLimits {
   readonly speedMax: number;
 }
 
+/** Bytes per second of one member that work may do. */
+export function speedLimit({ speedMin, speedMax }: SweepLimits, isBusy: boolean): number {
+  return isBusy ? Math.min(speedMin, speedMax) : speedMax;
+}
+
 export interface SweepOptions {
   readonly fromStripe: number;
   /** Exclusive. */
@@ -120,8 +125,7 @@ export class Sweep {
 
   /** Takes one chunk from a token bucket that holds a tenth of a second at most. */
   private takeBudget(): boolean {
-    const { speedMin, speedMax } = this.options.limits();
-    const speed = this.options.isBusy() ? Math.min(speedMin, speedMax) : speedMax;
+    const speed = speedLimit(this.options.limits(), this.options.isBusy());
     if (!Number.isFinite(speed)) return true;
     const nowMs = this.timers.clock.nowMs();
     const most = Math.max(this.options.chunkBytes, speed / 10);

@@ -18,7 +18,8 @@ import { Op } from "../../reactor/io-table.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { JobKind } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
-import { Sweep } from "./sweep.ts";
+import { Sweep, speedLimit } from "./sweep.ts";
+import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
 const CHECKPOINT_MS = 10_000;
 const SCRUB_CHECKPOINTS = 16;
@@ -39,6 +40,9 @@ export class SyncRun {
   private readonly jobs: JobTable;
   private readonly requestCount: () => number;
   private readonly hasEnded: () => void;
+  private readonly meter: SyncMeter;
+  /** What the sweep under way may do, beside what the array allows. */
+  private ownSpeedMax = Number.POSITIVE_INFINITY;
   private current: Job | null = null;
   /** All stripes below it are done. */
   private doneStripes = 0;
@@ -53,18 +57,20 @@ export class SyncRun {
     core: ArrayCore;
     verdicts: MemberVerdicts;
     jobs: JobTable;
+    rates: SyncRates;
     /** Requests of clients since the start. */
     requestCount: () => number;
     /** The work has ended: something else may be due. */
     hasEnded: () => void;
   }) {
-    const { core, verdicts } = options;
+    const { core, verdicts, rates } = options;
     this.core = core;
     this.verdicts = verdicts;
     this.jobs = options.jobs;
     this.requestCount = options.requestCount;
     this.hasEnded = options.hasEnded;
     this.stripes = new StripeSync(core.engine);
+    this.meter = new SyncMeter({ rates, memberBytes: core.geometry.memberSizeBytes });
   }
 
   get job(): Job | null {
@@ -99,6 +105,7 @@ export class SyncRun {
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.
     this.seenRequests = this.requestCount();
+    this.meter.begin(job.kind, core.context.clock.nowMs());
     this.checkpointLater();
   }
 
@@ -106,6 +113,7 @@ export class SyncRun {
     assert(this.current === job, "the work that ends is the one that runs");
     assert(job.state === "running", "a job that ends was running");
     this.current = null;
+    this.meter.end(this.core.context.clock.wallMs());
     if (state === "done") job.done = job.total;
     this.jobs.end(job, state, error);
     this.core.changed.raise();
@@ -143,6 +151,7 @@ export class SyncRun {
     const { geometry, tuning, context } = this.core;
     assert(this.current !== null, "a sweep is the work that runs");
     const ownSpeedMax = options.speedMax ?? Number.POSITIVE_INFINITY;
+    this.ownSpeedMax = ownSpeedMax;
     return new Sweep({
       pool: context.enginePool,
       timers: context.timers,
@@ -182,6 +191,7 @@ export class SyncRun {
     this.doneStripes = cursor;
     const nowMs = core.context.clock.nowMs();
     this.current.advance(cursor * core.geometry.chunkBytes, nowMs);
+    this.measure(nowMs);
     if (this.current.kind === "check" || this.current.kind === "repair") {
       this.tellNowAndThen(this.current, nowMs);
       return;
@@ -202,6 +212,24 @@ export class SyncRun {
     this.toldStripes = this.doneStripes;
     this.checkpointLater();
     this.jobs.tell(scrub);
+  }
+
+  /** One stripe more is done, as fast as this array can where nothing else held it back. */
+  private measure(nowMs: number): void {
+    const { meter, core } = this;
+    const { tuning, members, geometry, context } = core;
+    if (Number.isFinite(this.ownSpeedMax) || members.avoidedRole >= 0) {
+      meter.skip(nowMs);
+      return;
+    }
+    const isBusy = this.isBusy();
+    const { syncSpeedMin: speedMin, syncSpeedMax: speedMax } = tuning;
+    meter.note(geometry.chunkBytes, {
+      nowMs,
+      wallMs: context.clock.wallMs(),
+      load: isBusy ? "busy" : "idle",
+      limit: speedLimit({ speedMin, speedMax }, isBusy),
+    });
   }
 
   private checkpointLater(): void {
@@ -240,8 +268,10 @@ export class SyncRun {
   isRefused(result: StripeResult): boolean {
     const isRefused = result.kind !== "done" && result.error.outcome === Outcome.noSpace;
     assert(this.current !== null, "a stripe is met by the work that runs");
-    if (isRefused) this.current.result["waits"] = `no space: ${this.reasonOf(result)}`;
-    else delete this.current.result["waits"];
+    if (isRefused) {
+      this.current.result["waits"] = `no space: ${this.reasonOf(result)}`;
+      this.meter.skip(this.core.context.clock.nowMs());
+    } else delete this.current.result["waits"];
     return isRefused;
   }
 

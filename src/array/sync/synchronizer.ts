@@ -21,6 +21,7 @@ import { resync, syncFirstStripe } from "./resync.ts";
 import { Scrubs } from "./scrub.ts";
 import type { Seating } from "./seating.ts";
 import { promoteSpare } from "./spares.ts";
+import type { SyncRates } from "./sync-rates.ts";
 import { SyncRun } from "./sync-run.ts";
 
 export class Synchronizer {
@@ -46,6 +47,7 @@ export class Synchronizer {
     seating: Seating;
     jobs: JobTable;
     scrub: ScrubMemory;
+    rates: SyncRates;
     requestCount: () => number;
     /** The update that makes a member count; false: it could not be made durable. */
     commitRebuild: (role: number, mayEnd: () => boolean) => Promise<boolean>;

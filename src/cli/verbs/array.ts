@@ -16,10 +16,9 @@ import type { CliHost } from "../host.ts";
 import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
-const DRY_RUN = { "dry-run": { type: "boolean", help: "print the plan, change nothing" } } as const;
 
 const FORCE_CLIENTS: CommandSpec["options"] = {
   force: { type: "boolean", help: "also while clients are connected: their requests fail" },

@@ -1,11 +1,13 @@
 /** `parityd member add|replace|remove|fail`. */
+import type { FailForecast } from "../../appliance/fail-forecast.ts";
 import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
+import { renderFailForecast } from "../forecast-text.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
-import { RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY" }, { name: "DRIVE" }] as const;
 
@@ -47,21 +49,30 @@ export const memberCommands: readonly CommandSpec[] = [
   },
   {
     path: ["member", "fail"],
-    summary: "Take a member for faulty",
+    summary: "Take a member for faulty; with --dry-run only say what would follow",
     operands: OPERANDS,
-    options: RUN_DIR,
-    run: async (invocation, host) => {
-      const failed = await new DaemonClient(host, invocation).call<ArrayStatus>(
-        "POST",
-        `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/fail`,
-        {},
-      );
-      if (!failed.ok) return fail(host, failed.error);
-      host.print(`${failed.value.value.name} is ${failed.value.value.state}`);
-      return Exit.ok;
-    },
+    options: { ...DRY_RUN, ...JSON_OUTPUT, ...RUN_DIR },
+    run: failMember,
   },
 ];
+
+async function failMember(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const path = `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/fail`;
+  const isJson = invocation.isSet("json");
+  if (invocation.isSet("dry-run")) {
+    const plan = await client.call<FailForecast>("POST", `${path}?dryRun=true`, {});
+    if (!plan.ok) return fail(host, plan.error);
+    if (isJson) host.print(JSON.stringify(plan.value.value));
+    else for (const line of renderFailForecast(plan.value.value)) host.print(line);
+    return Exit.ok;
+  }
+  const failed = await client.call<ArrayStatus>("POST", path, {});
+  if (!failed.ok) return fail(host, failed.error);
+  const { name, state } = failed.value.value;
+  host.print(isJson ? JSON.stringify(failed.value.value) : `${name} is ${state}`);
+  return Exit.ok;
+}
 
 async function addMember(invocation: Invocation, host: CliHost): Promise<number> {
   const client = new DaemonClient(host, invocation);

@@ -19,6 +19,9 @@ export const RUN_DIR: Options = {
 export const JSON_OUTPUT: Options = {
   json: { type: "boolean", help: "print JSON, exact and with every field" },
 };
+export const DRY_RUN: Options = {
+  "dry-run": { type: "boolean", help: "print the plan, change nothing" },
+};
 export const WAIT: Options = {
   wait: { type: "boolean", help: "wait for the end and show the progress" },
 };

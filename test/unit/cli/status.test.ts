@@ -125,6 +125,7 @@ test("status: a degraded array that is being rebuilt: the whole text", () => {
     " status: member drive2 (role 2) failed: 3 write errors (EIO).",
     " action: replace it: parityd member add raid_test NEW_DRIVE",
     "rebuild: 41.3 %  1.2 TiB of 2.9 TiB  212.0 MiB/s  2 h 21 min left",
+    "   loss: a rebuild of 2.0 MiB: not measured yet",
     "  role  drive   device          state    read  write  fixed  slow",
     "     0  drive0  ata-WDC_drive0  in-sync     0      0      0     0",
     "     1  drive1  ata-WDC_drive1  in-sync     0      0      0     0",
