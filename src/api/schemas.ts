@@ -26,6 +26,7 @@ import {
 } from "../base/limits.ts";
 import { isPowerOfTwo, KIB } from "../base/units.ts";
 import { forecastSchema, jobKind, syncRatesSchema } from "./forecast-schemas.ts";
+import { jobResultSchema } from "./found-schemas.ts";
 
 const nameRule = "letters, digits, dot, underscore and hyphen only";
 
@@ -58,7 +59,8 @@ export const dryRunQuery = z.strictObject({ dryRun: flag });
 export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag, force: flag });
 const waitSeconds = z.coerce.number("must be a number of seconds").int().min(0).max(86_400);
 export const waitQuery = z.strictObject({ wait: waitSeconds.default(0) });
-export const scrubQuery = z.strictObject({ wait: waitSeconds.default(0), strict: flag });
+export const jobQuery = z.strictObject({ wait: waitSeconds.default(0), explain: flag });
+export const scrubQuery = z.strictObject({ ...jobQuery.shape, strict: flag });
 export const eventsQuery = z.strictObject({
   since: z.coerce.number("must be the id of an event").int().min(0).optional(),
   limit: z.coerce.number("must be a number").int().min(1).max(1_000).default(1_000),
@@ -350,13 +352,6 @@ export const arraySchema = z.object({
 
 export const createPlanSchema = z.object({ sizeBytes: bytes });
 
-const mismatchListSchema = z.object({
-  ranges: z
-    .array(z.object({ firstSector: count, sectorCount: count }))
-    .openapi({ description: "Sectors of 512 bytes from the begin of each member's data" }),
-  truncated: z.boolean().openapi({ description: "More lie behind the last range" }),
-});
-
 export const jobSchema = z.object({
   id: count,
   kind: jobKind,
@@ -372,7 +367,7 @@ export const jobSchema = z.object({
     .string()
     .nullable()
     .openapi({ description: "Of a paused scrub: what set it aside; it goes on by itself" }),
-  result: z.record(z.string(), z.union([z.number(), z.string(), mismatchListSchema])),
+  result: jobResultSchema,
   startedAt: z.string(),
   finishedAt: z.string().nullable(),
 }) satisfies z.ZodType<JobStatus>;

@@ -2,7 +2,9 @@
  * What the outside sees of drives, arrays, jobs, exports and faults, as values: they cross from the
  * reactor to the control thread and are what the API answers. Offsets and sizes are bytes.
  */
-import type { MismatchList } from "../raid5/sync/mismatch-ranges.ts";
+import type { GeometryOptions } from "../raid5/geometry.ts";
+import type { ExportRange, ExportRanges, RowPlaces } from "../raid5/sync/export-ranges.ts";
+import type { RowRange } from "../raid5/sync/mismatch-ranges.ts";
 
 // Drives ----------------------------------------------------------------------------------------
 
@@ -221,12 +223,6 @@ export interface ArrayForecast {
   readonly members: readonly MemberForecast[];
 }
 
-/** Bytes of the array. */
-export interface ByteRange {
-  readonly offset: number;
-  readonly bytes: number;
-}
-
 /** What follows where a member is taken for faulty. */
 export interface FailPlan {
   /** The label of the array. */
@@ -238,7 +234,8 @@ export interface FailPlan {
   readonly degraded: number;
   readonly unreadable: {
     readonly bytes: number;
-    readonly ranges: readonly ByteRange[];
+    /** Bytes of the array. */
+    readonly ranges: readonly ExportRange[];
     /** More lie behind the last range. */
     readonly truncated: boolean;
   };
@@ -316,14 +313,27 @@ export interface ArrayStatus {
 export type JobKind = "resync" | "rebuild" | "replace" | "check" | "repair";
 export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
+/** Rows that a scrub has found: where they are on the members, and in the array. */
+export interface MismatchRange extends RowRange, RowPlaces {
+  /** Which bytes of the exported device they concern; absent: nobody has asked. */
+  readonly exportRanges?: ExportRanges;
+}
+
+export interface MismatchList {
+  readonly ranges: readonly MismatchRange[];
+  /** Whether there are more than are listed; all those lie behind the last one. */
+  readonly truncated: boolean;
+}
+
 /**
  * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive, of
  * a replace the drive and the one that it replaces. A
- * scrub also has lostBytes, and lists where it found mismatches (mismatchRanges) and rows with
- * losses (lostRanges), and where it went on after a rest (resumedFrom, bytes of each member).
+ * scrub also has lostBytes, lists where it found mismatches (mismatchRanges) and rows with losses
+ * (lostRanges), and says where it went on after a rest (resumedFrom, bytes of each member) and what
+ * shape the array had (geometry).
  */
 export interface JobResult {
-  readonly [fact: string]: number | string | MismatchList;
+  readonly [fact: string]: number | string | MismatchList | GeometryOptions;
 }
 
 export interface JobStatus {

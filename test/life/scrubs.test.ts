@@ -6,9 +6,9 @@
  * moments in each of the three ways.
  */
 import { expect, test } from "bun:test";
-import type { ArrayStatus, JobStatus } from "../../src/array/protocol.ts";
+import type { ArrayStatus, JobStatus, MismatchList } from "../../src/array/protocol.ts";
 import { KIB, ROW_BYTES } from "../../src/base/units.ts";
-import type { MismatchList } from "../../src/raid5/sync/mismatch-ranges.ts";
+
 import { patchImage } from "../sim/world/media.ts";
 import { areasOf } from "../sim/world/member-oracle.ts";
 import { Story } from "./story.ts";

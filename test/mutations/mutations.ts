@@ -8,6 +8,7 @@
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
+import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
@@ -1090,6 +1091,7 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(WRITES, "reconstruct-write"),
   },
   ...DRIVE_MUTATIONS,
+  ...FORECAST_MUTATIONS,
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...REPLACE_MUTATIONS,

@@ -2,9 +2,11 @@
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { type CommandError, isSetAside, type JobStatus } from "../../array/protocol.ts";
+import { explainJob } from "../../array/sync/scrub-explain.ts";
+import { ok } from "../../base/result.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, json } from "../route.ts";
-import { idParams, jobSchema, waitQuery } from "../schemas.ts";
+import { idParams, jobQuery, jobSchema } from "../schemas.ts";
 
 export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
   const oneJob = { 200: { description: "The job", schema: jobSchema } };
@@ -23,16 +25,19 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "get",
       path: "/v1/jobs/{id}",
-      summary: "One job; ?wait=SECONDS answers when it has ended or the time is up",
+      summary:
+        "One job; ?wait=SECONDS answers when it has ended or the time is up; ?explain=true: of a " +
+        "scrub, which bytes of the exported device its ranges concern",
       params: idParams,
-      query: waitQuery,
+      query: jobQuery,
       answers: oneJob,
     },
     async ({ params, query, context }) => {
-      if (query.wait === 0) return answer(await appliance.jobs.get(params.id));
-      const signal = context.req.raw.signal;
+      const { signal } = context.req.raw;
       const options = { timeoutMs: query.wait * 1_000, signal };
-      return answer(await appliance.jobs.wait(params.id, options));
+      const { jobs } = appliance;
+      const job = await (query.wait === 0 ? jobs.get(params.id) : jobs.wait(params.id, options));
+      return answer(job.ok && query.explain ? explainJob(job.value) : job);
     },
   );
   addRoute(
@@ -51,8 +56,9 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
 /**
  * The answer to a call that began a job: 202 with the job. With a wait, 200 once it is done; a job
  * that failed, was cancelled or set aside is a problem here, where it was asked for, so that
- * `curl --fail` in a cron line reports it. Where it is strict, so is what a scrub found, and a scrub that has not
- * ended when the time is up.
+ * `curl --fail` in a cron line reports it. Where it is strict, so is what a scrub found, and a
+ * scrub that has not ended when the time is up. `isExplained`: of a scrub, with what its ranges
+ * concern.
  */
 export async function startedJobAnswer(
   appliance: Appliance,
@@ -61,10 +67,21 @@ export async function startedJobAnswer(
     waitSeconds,
     signal,
     isStrict = false,
-  }: { job: JobStatus; waitSeconds: number; signal: AbortSignal; isStrict?: boolean },
+    isExplained = false,
+  }: {
+    job: JobStatus;
+    waitSeconds: number;
+    signal: AbortSignal;
+    isStrict?: boolean;
+    isExplained?: boolean;
+  },
 ): Promise<Response> {
   const headers = { Location: `/v1/jobs/${job.id}` };
-  if (waitSeconds === 0) return json(job, { status: 202, headers });
+  const told = (known: JobStatus, status: number): Response => {
+    const shown = isExplained ? explainJob(known) : ok(known);
+    return shown.ok ? json(shown.value, { status, headers }) : problemResponse(shown.error);
+  };
+  if (waitSeconds === 0) return told(job, 202);
   const waited = await appliance.jobs.wait(job.id, { timeoutMs: waitSeconds * 1_000, signal });
   if (!waited.ok) return problemResponse(waited.error);
   const { state, error, kind } = waited.value;
@@ -79,13 +96,13 @@ export async function startedJobAnswer(
   }
   const finding = isStrict ? strictFinding(waited.value) : null;
   if (finding !== null) return problemResponse(finding);
-  return json(waited.value, { status: state === "done" ? 200 : 202, headers });
+  return told(waited.value, state === "done" ? 200 : 202);
 }
 
 /** What keeps a scrub from being a success where only a faultless one is. */
 function strictFinding({ id, kind, state, result }: JobStatus): CommandError | null {
   const found = (code: string, what: string): CommandError => {
-    const detail = `${kind} job ${id} ${what}; GET /v1/jobs/${id} has the ranges`;
+    const detail = `${kind} job ${id} ${what}; GET /v1/jobs/${id}?explain=true has the ranges`;
     return { kind: "conflict", code, detail };
   };
   if (state !== "done") return found("scrub-not-ended", `is ${state}: not all of it was read`);

@@ -23,9 +23,11 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
     async ({ params, query, body, context }) => {
       const started = await appliance.startScrub({ array: params.name, ...body });
       if (!started.ok) return problemResponse(started.error);
-      const { wait: waitSeconds, strict: isStrict } = query;
+      const { wait: waitSeconds, strict: isStrict, explain: isExplained } = query;
       const { signal } = context.req.raw;
-      return startedJobAnswer(appliance, { job: started.value, waitSeconds, signal, isStrict });
+      return startedJobAnswer(appliance, {
+        ...{ job: started.value, waitSeconds, signal, isStrict, isExplained },
+      });
     },
   );
   addRoute(

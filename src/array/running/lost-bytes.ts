@@ -9,7 +9,8 @@ import { assert } from "../../base/assert.ts";
 import { countBits, hasBit, withBit } from "../../base/bit-set.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { lostDataBytes } from "../../raid5/rows/row-cure.ts";
-import type { ByteRange, FailPlan } from "../protocol.ts";
+import type { ExportRange } from "../../raid5/sync/export-ranges.ts";
+import type { FailPlan } from "../protocol.ts";
 import type { ArrayCore } from "./array-core.ts";
 
 /** Ranges of the array that are listed at most; the first ones by place. */
@@ -90,7 +91,7 @@ export function unreadableWithout(core: ArrayCore, role: number): FailPlan["unre
 }
 
 /** Rows of the array that follow each other are one range. */
-function merged(offsets: readonly number[]): ByteRange[] {
+function merged(offsets: readonly number[]): ExportRange[] {
   const ranges: { offset: number; bytes: number }[] = [];
   for (const offset of offsets) {
     const last = ranges.at(-1);

@@ -1,10 +1,12 @@
 /** What a scrub has found so far: its job's result, and one sentence about it at the end. */
 import { assert } from "../../base/assert.ts";
 import { Outcome } from "../../block/io-error.ts";
+import type { Geometry, GeometryOptions } from "../../raid5/geometry.ts";
 import type { MemberSet } from "../../raid5/members/member-set.ts";
-import { type MismatchList, MismatchRanges } from "../../raid5/sync/mismatch-ranges.ts";
+import { areRowsOf, placesOf } from "../../raid5/sync/export-ranges.ts";
+import { MismatchRanges, type RowList } from "../../raid5/sync/mismatch-ranges.ts";
 import type { ScrubFindings, StripeResult } from "../../raid5/sync/stripe-sync.ts";
-import type { JobResult, Severity } from "../protocol.ts";
+import type { JobResult, MismatchList, Severity } from "../protocol.ts";
 
 export class ScrubReport implements ScrubFindings {
   readonly mismatches: MismatchRanges;
@@ -13,11 +15,13 @@ export class ScrubReport implements ScrubFindings {
   lostBytes = 0;
   /** Of each member: passed over, because a member did not answer. */
   uncheckedBytes = 0;
+  private readonly geometry: Geometry;
 
   /** `before`: what an interrupted scrub had found. */
-  constructor(before: JobResult = {}) {
-    this.mismatches = new MismatchRanges(listIn(before["mismatchRanges"]));
-    this.losses = new MismatchRanges(listIn(before["lostRanges"]));
+  constructor(geometry: Geometry, before: JobResult = {}) {
+    this.geometry = geometry;
+    this.mismatches = new MismatchRanges(rowsIn(geometry, before["mismatchRanges"]));
+    this.losses = new MismatchRanges(rowsIn(geometry, before["lostRanges"]));
     this.mismatchBytes = Number(before["mismatchBytes"] ?? 0);
     this.lostBytes = Number(before["lostBytes"] ?? 0);
     this.uncheckedBytes = Number(before["uncheckedBytes"] ?? 0);
@@ -26,9 +30,10 @@ export class ScrubReport implements ScrubFindings {
   get result(): JobResult {
     return {
       mismatchBytes: this.mismatchBytes,
-      mismatchRanges: this.mismatches.list,
+      mismatchRanges: this.placed(this.mismatches.list),
       lostBytes: this.lostBytes,
-      lostRanges: this.losses.list,
+      lostRanges: this.placed(this.losses.list),
+      geometry: factsOf(this.geometry),
       ...(this.uncheckedBytes > 0 ? { uncheckedBytes: this.uncheckedBytes } : {}),
     };
   }
@@ -47,6 +52,11 @@ export class ScrubReport implements ScrubFindings {
 
   get hasMismatches(): boolean {
     return !this.mismatches.isEmpty;
+  }
+
+  private placed({ ranges, truncated }: RowList): MismatchList {
+    const placed = ranges.map((range) => ({ ...range, ...placesOf(this.geometry, range) }));
+    return { ranges: placed, truncated };
   }
 
   get isAny(): boolean {
@@ -84,11 +94,22 @@ export function uncheckedText(uncheckedBytes: number): string {
   );
 }
 
-function listIn(fact: JobResult[string] | undefined): MismatchList | undefined {
-  return typeof fact === "object" ? fact : undefined;
+export function listIn(fact: JobResult[string] | undefined): MismatchList | undefined {
+  const isList = typeof fact === "object" && "ranges" in fact && Array.isArray(fact.ranges);
+  return isList ? fact : undefined;
 }
 
-function rangesText({ ranges, truncated }: MismatchList): string {
+function rowsIn(geometry: Geometry, fact: JobResult[string] | undefined): RowList {
+  const { ranges, truncated } = listIn(fact) ?? { ranges: [], truncated: false };
+  return { ranges: ranges.filter((range) => areRowsOf(geometry, range)), truncated };
+}
+
+/** What explains ranges later, whatever has become of the array (scrub-explain.ts). */
+function factsOf({ memberCount, chunkBytes, layout, memberSizeBytes }: Geometry): GeometryOptions {
+  return { memberCount, chunkBytes, layout, memberSizeBytes };
+}
+
+function rangesText({ ranges, truncated }: RowList): string {
   const [first] = ranges;
   if (first === undefined) return "";
   const count = `${ranges.length}${truncated ? " and more" : ""}`;

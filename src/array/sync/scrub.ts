@@ -35,7 +35,7 @@ export class Scrubs {
   private paused: Job | null = null;
   /** Where it is: each stripe below has been looked at. */
   private stripe = 0;
-  private findings = new ScrubReport();
+  private findings: ScrubReport;
   /** Why the one that runs is to be set aside; null: it is not. */
   private asideReason: string | null = null;
   /** Commands that want the array for themselves: none that was set aside goes on. */
@@ -47,6 +47,7 @@ export class Scrubs {
     this.jobs = options.jobs;
     this.mismatchBytes = memory.mismatchBytes;
     this.last = memory.last;
+    this.findings = new ScrubReport(this.run.core.geometry);
     if (memory.paused !== null) this.takeUpPaused(memory.paused);
   }
 
@@ -62,7 +63,7 @@ export class Scrubs {
     if (status.arrayUuid !== uuid) return;
     this.paused = this.jobs.takeUp(status);
     this.stripe = Math.min(Math.floor(status.done / chunkBytes), stripeCount);
-    this.findings = new ScrubReport(status.result);
+    this.findings = new ScrubReport(geometry, status.result);
   }
 
   /** Begins a scrub, or goes on with the one that is paused where it is of that mode. */
@@ -74,7 +75,7 @@ export class Scrubs {
     if (paused !== null) this.endPaused("cancelled", "a new scrub was started");
     const job = this.run.begin(options.mode, 0);
     this.stripe = 0;
-    this.findings = new ScrubReport();
+    this.findings = new ScrubReport(this.run.core.geometry);
     Object.assign(job.result, this.findings.result);
     return this.walk(job, options.limit, `${job.kind} started`);
   }
@@ -233,7 +234,7 @@ export class Scrubs {
     assert(run.job === job, "the scrub that looks at a stripe is the work that runs");
     const held = await run.holdFor(stripe);
     if (held < 0) return false;
-    const found = new ScrubReport();
+    const found = new ScrubReport(geometry);
     const isPassed = members.avoidedRoles(stripe) !== 0;
     const result = isPassed ? null : await run.stripes.compare(stripe, mode, buffer, found);
     engine.releaseStripe(held);

@@ -1,13 +1,15 @@
 /** `parityd job list|show|wait|cancel`. */
 import type { JobStatus } from "../../array/protocol.ts";
-import { DaemonClient, fail, usageFailure } from "../client.ts";
+import { ok, type Result } from "../../base/result.ts";
+import { type CallError, DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
 import { formatProgress } from "../quantity.ts";
+import { rangeLines } from "../range-text.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { EXPLAIN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ID" }] as const;
 
@@ -38,12 +40,16 @@ export const jobCommands: readonly CommandSpec[] = [
   },
   {
     path: ["job", "show"],
-    summary: "Show one job",
+    summary: "Show one job; of a scrub, where it found what",
     operands: OPERANDS,
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...EXPLAIN, ...JSON_OUTPUT, ...RUN_DIR },
     run: (invocation, host) =>
-      withJob(invocation, host, async (job) => {
-        host.print(invocation.isSet("json") ? JSON.stringify(job) : jobSummary(job));
+      withJob(invocation, host, async (known, client) => {
+        const isExplained = invocation.isSet("explain");
+        const job = isExplained ? await explainedJob(client, known.id) : ok(known);
+        if (!job.ok) return fail(host, job.error);
+        if (invocation.isSet("json")) host.print(JSON.stringify(job.value));
+        else for (const line of [jobSummary(job.value), ...rangeLines(job.value)]) host.print(line);
         return Exit.ok;
       }),
   },
@@ -74,6 +80,15 @@ export const jobCommands: readonly CommandSpec[] = [
       }),
   },
 ];
+
+/** A scrub, with the bytes of the exported device that its ranges concern. */
+export async function explainedJob(
+  client: DaemonClient,
+  id: number,
+): Promise<Result<JobStatus, CallError>> {
+  const answer = await client.get<JobStatus>(`/v1/jobs/${id}?explain=true`);
+  return answer.ok ? ok(answer.value.value) : answer;
+}
 
 async function withJob(
   invocation: Invocation,

@@ -9,7 +9,9 @@ import { Exit, ScrubExit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
 import { parseBytes } from "../quantity.ts";
-import { RUN_DIR, WAIT } from "./shared-options.ts";
+import { rangeLines } from "../range-text.ts";
+import { explainedJob } from "./job.ts";
+import { EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY" }] as const;
 const LIMIT = {
@@ -29,6 +31,7 @@ export const scrubCommands: readonly CommandSpec[] = [
       ...LIMIT,
       restart: { type: "boolean", help: "from the beginning, where one is paused" },
       ...WAIT,
+      ...EXPLAIN,
       ...RUN_DIR,
     },
     run: startScrub,
@@ -37,7 +40,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     path: ["scrub", "resume"],
     summary: "Go on with a paused scrub",
     operands: OPERANDS,
-    options: { ...MODE, ...LIMIT, ...WAIT, ...RUN_DIR },
+    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...RUN_DIR },
     run: startScrub,
   },
   {
@@ -76,6 +79,10 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
   const limit = invocation.text("limit");
   const rate = limit === undefined ? null : parseBytes(limit);
   if (rate !== null && !rate.ok) return usageFailure(host, rate.error);
+  const isExplained = invocation.isSet("explain");
+  if (isExplained && !invocation.isSet("wait")) {
+    return usageFailure(host, "--explain needs --wait; later: parityd job show ID --explain");
+  }
   const client = new DaemonClient(host, invocation);
   const started = await client.call<JobStatus>("POST", scrubPath(invocation), {
     mode,
@@ -92,26 +99,16 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     fail(host, started.error);
     return ScrubExit.notDone;
   }
-  const job = await followJob(host, client, started.value.value);
+  const ended = await followJob(host, client, started.value.value);
+  const { id } = started.value.value;
+  const job = ended.ok && isExplained ? await explainedJob(client, id) : ended;
   if (!job.ok) {
     fail(host, job.error);
     return ScrubExit.notDone;
   }
   host.print(jobSummary(job.value));
-  for (const line of rangeLines(job.value, "mismatch")) host.print(line);
-  for (const line of rangeLines(job.value, "lost")) host.print(line);
+  for (const line of rangeLines(job.value)) host.print(line);
   return scrubExit(job.value);
-}
-
-/** "mismatch: sectors 16 to 31 of each member's data", a line for each range that is listed. */
-function rangeLines({ result }: JobStatus, what: "mismatch" | "lost"): string[] {
-  const list = result[`${what}Ranges`];
-  if (typeof list !== "object") return [];
-  const lines = list.ranges.map(({ firstSector, sectorCount }) => {
-    const lastSector = firstSector + sectorCount - 1;
-    return `${what}: sectors ${firstSector} to ${lastSector} of each member's data`;
-  });
-  return list.truncated ? [...lines, `${what}: more behind these`] : lines;
 }
 
 export function scrubExit(job: JobStatus): number {

@@ -22,6 +22,9 @@ export const JSON_OUTPUT: Options = {
 export const DRY_RUN: Options = {
   "dry-run": { type: "boolean", help: "print the plan, change nothing" },
 };
+export const EXPLAIN: Options = {
+  explain: { type: "boolean", help: "of a scrub: which bytes of the export its ranges concern" },
+};
 export const WAIT: Options = {
   wait: { type: "boolean", help: "wait for the end and show the progress" },
 };

@@ -95,10 +95,10 @@ export class RowCure {
     return this.confirm(place, believed, rows);
   }
 
-  /** Bytes of data in this row that cannot be had. */
-  lostBytes(place: RowPlace): number {
+  /** The roles of this row that cannot be had, also not from the others. */
+  lostRoles(place: RowPlace): number {
     const unknown = this.record.unknownRoles(place);
-    return lostDataBytes(unknown, this.parts.geometry.parityRole(place.stripe));
+    return unknown === 0 || isOne(unknown) ? 0 : unknown;
   }
 
   /** Of the roles on record those that only could not be read, and now can: they are in `rows`. */

@@ -20,6 +20,7 @@ import { PARITY_SOURCES_MAX } from "../../parity/kernels.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { StripeEngine } from "../engine.ts";
 import type { MemberError } from "../environment.ts";
+import { lostDataBytes } from "../rows/row-cure.ts";
 import type { MismatchRanges } from "./mismatch-ranges.ts";
 import { PieceIo } from "./piece-io.ts";
 
@@ -333,10 +334,12 @@ export class StripeSync {
   /** The row `byte` bytes into a part could not be cured: perhaps some of it is lost. */
   private noteLost({ stripe, column, findings }: ComparedPart, byte: number): void {
     if (findings === null) return;
-    const bytes = this.engine.rows.cures.lostBytes({ stripe, row: (column + byte) / ROW_BYTES });
+    const { geometry } = this.engine.parts;
+    const roles = this.engine.rows.cures.lostRoles({ stripe, row: (column + byte) / ROW_BYTES });
+    const bytes = lostDataBytes(roles, geometry.parityRole(stripe));
     if (bytes === 0) return;
     findings.lostBytes += bytes;
-    findings.losses.note(stripe * this.engine.parts.geometry.chunkBytes + column + byte, ROW_BYTES);
+    findings.losses.note(stripe * geometry.chunkBytes + column + byte, ROW_BYTES, roles);
   }
 
   private xor(target: number, buffer: number, count: number): void {

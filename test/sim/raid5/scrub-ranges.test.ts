@@ -5,9 +5,9 @@
  * parity; what the drives hold is compared before and after.
  */
 import { expect, test } from "bun:test";
-import type { JobStatus } from "../../../src/array/protocol.ts";
+import type { JobStatus, MismatchList } from "../../../src/array/protocol.ts";
 import { KIB, MIB, ROW_BYTES } from "../../../src/base/units.ts";
-import { MISMATCH_RANGES_MAX, type MismatchList } from "../../../src/raid5/sync/mismatch-ranges.ts";
+import { MISMATCH_RANGES_MAX } from "../../../src/raid5/sync/mismatch-ranges.ts";
 import { isEqual, readImage } from "../world/media.ts";
 import { superblockOf } from "../world/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../world/sim-world.ts";

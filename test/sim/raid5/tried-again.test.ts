@@ -5,11 +5,11 @@
  * two logs; then the survivor is sound again, and what a scrub makes of it is compared row by row.
  */
 import { expect, test } from "bun:test";
-import type { ConsistencyPolicy, JobStatus } from "../../../src/array/protocol.ts";
+import type { ConsistencyPolicy, JobStatus, MismatchList } from "../../../src/array/protocol.ts";
+import { explainJob } from "../../../src/array/sync/scrub-explain.ts";
 import { EIO } from "../../../src/base/errno.ts";
 import { KIB, MIB, ROW_BYTES } from "../../../src/base/units.ts";
 import { decodeBadBlockLog } from "../../../src/md/bad-block-log.ts";
-import type { MismatchList } from "../../../src/raid5/sync/mismatch-ranges.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { DeviceTrace } from "../world/device-trace.ts";
@@ -149,15 +149,25 @@ test("a log without a list of what was only unread: its rows stay lost, and are 
   world.settle();
   const { lostBytes } = world.status();
   expect(lostBytes).toBeGreaterThan(0);
-  const { result } = scrub(world, "repair");
-  expect(result).toMatchObject({ mismatchBytes: 0, lostBytes });
-  const { ranges } = result["lostRanges"] as MismatchList;
-  expect(ranges).toEqual([{ firstSector: 3 * 8, sectorCount: 2 * 8 }]);
+  const job = scrub(world, "repair");
+  expect(job.result).toMatchObject({ mismatchBytes: 0, lostBytes });
+  const explained = explainJob(job);
+  if (!explained.ok) throw new Error(explained.error.detail);
+  const { ranges } = explained.value.result["lostRanges"] as MismatchList;
+  // Rows 3 and 4, of two each stripe, which neither the survivor nor the new drive could give.
+  const rows = { firstSector: 3 * 8, sectorCount: 2 * 8, stripe: 1, stripeCount: 2 };
+  expect(ranges).toMatchObject([{ ...rows, roles: [1, 3] }]);
   expect(world.status().lastScrub).toMatchObject({ lostBytes });
   const told = world.events.findLast(({ kind }) => kind === "scrub.finished")!;
   expect(told.severity).toBe("critical");
   expect(told.message).toContain(`${lostBytes} bytes are lost`);
-  expect(unreadable(world).length).toBe(lostBytes / ROW_BYTES);
+  // What is explained are exactly the bytes that no client can read.
+  const bad = unreadable(world);
+  const concerned = ranges[0]!.exportRanges!.ranges.flatMap(({ offset, bytes }) =>
+    Array.from({ length: bytes / ROW_BYTES }, (_, index) => offset / ROW_BYTES + index),
+  );
+  expect(concerned).toEqual(bad);
+  expect([bad.length, bad[0]]).toEqual([lostBytes / ROW_BYTES, ranges[0]!.arrayOffset / ROW_BYTES]);
 });
 
 test("a write to the survivor's row meanwhile: the rebuilt chunk is lost, never made up", () => {

@@ -4,10 +4,11 @@
  * next scrub: nothing is lost but where a client wrote into such a row before, for then the truth
  * about the rebuilt chunk has gone with what was overwritten.
  */
+
+import type { MismatchList } from "../../../src/array/protocol.ts";
 import { EILSEQ, EIO, ENODATA } from "../../../src/base/errno.ts";
 import { nextBelow } from "../../../src/base/random.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
-import type { MismatchList } from "../../../src/raid5/sync/mismatch-ranges.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { areasOf } from "../world/member-oracle.ts";
 import { RunCounts } from "../world/run-counts.ts";

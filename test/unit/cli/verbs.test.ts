@@ -149,8 +149,10 @@ test("scrub start --wait: mismatches: a line for each range, and that there are 
     `check job 1 of raid_test: done, mismatchBytes ${mismatchBytes}, lostBytes 0`,
   );
   expect(lines.slice(1, 3)).toEqual([
-    "mismatch: sectors 16 to 23 of each member's data",
-    "mismatch: sectors 40 to 55 of each member's data",
+    "mismatch: sectors 16 to 23 of each member's data " +
+      "(stripe 0, byte 8192 of the array, role unknown)",
+    "mismatch: sectors 40 to 55 of each member's data " +
+      "(stripe 0, byte 20480 of the array, role unknown)",
   ]);
   expect(lines.at(-1)).toBe("mismatch: more behind these");
   const job = await daemon.call("GET", "/v1/jobs/1");
