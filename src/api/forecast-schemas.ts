@@ -59,8 +59,10 @@ export const forecastSchema = z.object({
         rebuildBytes: bytes,
         rebuild: rebuildTimesSchema,
         meets: meetsSchema,
-        unreadableBytes: bytes.openapi({
-          description: "Of the array, that nobody can give without this member",
+        unreadableBytes: bytes.nullable().openapi({
+          description:
+            "Of the array, that nobody can give without this member; null: the array cannot do " +
+            "without it",
         }),
       }),
     )

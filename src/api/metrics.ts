@@ -98,10 +98,10 @@ export function renderMetrics(input: MetricsInput): string {
     ),
     gauge(
       "parityd_member_loss_unreadable_bytes",
-      "Bytes of the array that could not be read without this member.",
+      "Bytes of the array that could not be read without this member; absent: it is needed.",
       arrays.flatMap(({ name: array, forecast }) =>
-        (forecast?.members ?? []).map(
-          ({ role, unreadableBytes }): Sample => [{ array, role }, unreadableBytes],
+        (forecast?.members ?? []).flatMap(({ role, unreadableBytes }): Sample[] =>
+          unreadableBytes === null ? [] : [[{ array, role }, unreadableBytes]],
         ),
       ),
     ),

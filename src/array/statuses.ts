@@ -213,8 +213,8 @@ export interface MemberForecast {
   readonly rebuildBytes: number;
   readonly rebuild: RebuildTimes;
   readonly meets: readonly ForecastMeeting[];
-  /** Of the array, that nobody can give without this member. */
-  readonly unreadableBytes: number;
+  /** Of the array, that nobody can give without this member; null: it cannot do without it. */
+  readonly unreadableBytes: number | null;
 }
 
 export interface ArrayForecast {

@@ -17,8 +17,13 @@ export function forecastLines({ forecast }: Pick<ArrayStatus, "forecast">): stri
   if (longest === undefined) return [];
   const { rebuildBytes: bytes, rebuild } = longest;
   const lines = [`   loss: a rebuild of ${formatBytes(bytes)}: ${timesText(rebuild, load)}`];
+  const needed = members.filter(({ unreadableBytes }) => unreadableBytes === null);
+  if (needed.length > 0) {
+    const names = needed.map(({ drive }) => drive ?? "?").join(", ");
+    lines.push(`   loss: the array cannot do without any of ${names}`);
+  }
   for (const { role, drive, unreadableBytes } of members) {
-    if (unreadableBytes === 0) continue;
+    if (unreadableBytes === null || unreadableBytes === 0) continue;
     const what = `${formatBytes(unreadableBytes)} could not be read`;
     lines.push(`   loss: without ${drive ?? "?"} (role ${role}) ${what}`);
   }

@@ -60,6 +60,22 @@ export const FORECAST_MUTATIONS: readonly Mutation[] = [
     test: story("exactly what cannot be read"),
   },
   {
+    name: "forecast: a member that is needed costs no more than its bad rows",
+    rule: null,
+    file: "src/array/commands/forecast.ts",
+    find: "unreadableBytes: isNeeded ? null : unreadable[role]!,",
+    replace: "unreadableBytes: unreadable[role]!,",
+    test: story("refused where the failure is"),
+  },
+  {
+    name: "forecast: what is lost without a member is what is lost now",
+    rule: null,
+    file: "src/array/running/lost-bytes.ts",
+    find: "bytes[role]! += lostDataBytes(withBit(unknownRoles, role), parityRole);",
+    replace: "bytes[role]! += lostDataBytes(unknownRoles, parityRole);",
+    test: story("exactly what cannot be read"),
+  },
+  {
     name: "dry run: it fails the member",
     rule: null,
     file: "src/array/commands/service.ts",

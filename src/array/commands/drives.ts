@@ -13,7 +13,8 @@ import { takeBack } from "../start/returning-member.ts";
 import { autoStart } from "../start/start.ts";
 import type { CommandLeases } from "./command-leases.ts";
 import type { FaultBook } from "./faults.ts";
-import { rejoinSpare, removalObstacle } from "./members.ts";
+import { rejoinSpare } from "./members.ts";
+import { removalObstacle } from "./removal.ts";
 import { driveStatus } from "./status.ts";
 
 export class DriveCommands {

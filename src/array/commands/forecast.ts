@@ -19,6 +19,7 @@ import type { RaidArray } from "../raid-array.ts";
 import { unreadableBytesByRole } from "../running/lost-bytes.ts";
 import { speedLimit } from "../sync/sweep.ts";
 import type { SyncRates } from "../sync/sync-rates.ts";
+import { removalObstacle } from "./removal.ts";
 
 /** Clients count as at work for so long after a request. */
 const AT_WORK_MS = 1_000;
@@ -29,13 +30,15 @@ export function forecastOf(array: RaidArray, rates: SyncRates): ArrayForecast {
   const unreadable = unreadableBytesByRole(core);
   const members = roster.seats.map((_, role): MemberForecast => {
     const rebuildBytes = bytesToRebuild(array, role);
+    const drive = roster.driveAt(role);
+    const isNeeded = drive !== null && removalObstacle(array, drive, { canForce: false }) !== null;
     return {
       role,
-      drive: roster.driveAt(role)?.name ?? null,
+      drive: drive?.name ?? null,
       rebuildBytes,
       rebuild: rebuildTimes(array, rates, rebuildBytes),
       meets: meetingsOf(array, role),
-      unreadableBytes: unreadable[role]!,
+      unreadableBytes: isNeeded ? null : unreadable[role]!,
     };
   });
   return { load: loadOf(array), members };

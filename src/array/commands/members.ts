@@ -12,33 +12,10 @@ import type { Registry } from "../registry.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { canRebuildPartially, staleObstacle } from "../start/stale-drive.ts";
+import { removalObstacle } from "./removal.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
 const JOB_START_LIMIT_MS = 30_000;
-
-/** Why this drive cannot be taken out without losing data, or null. */
-export function removalObstacle(
-  array: RaidArray,
-  drive: Drive,
-  { canForce }: { canForce: boolean },
-): CommandError | null {
-  const { name, roster, members } = array.core;
-  const role = roster.roleOf(drive);
-  const kind = role < 0 ? "missing" : roster.seatOf(role).kind;
-  if (kind !== "in-sync" && kind !== "replacing") return null;
-  const way = `rebuild onto another drive first${canForce ? ", or say force=true" : ""}`;
-  if (members.degradedCount > 0) {
-    const detail =
-      `array ${name} is degraded and needs drive ${drive.name}: without it the array fails, and ` +
-      `its data are lost to its clients; ${way}`;
-    return commandError("conflict", "would-lose-data", detail);
-  }
-  if (members.resync !== null && members.provenRows === null) {
-    const detail = `array ${name} is in its resync and needs drive ${drive.name}: ${way}`;
-    return commandError("conflict", "would-lose-data", detail);
-  }
-  return null;
-}
 
 export async function addMember(
   registry: Registry,

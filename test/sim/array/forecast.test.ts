@@ -271,6 +271,8 @@ test("dry run: refused where the failure is, in the same words, and nothing chan
   setSpeed(world, { syncSpeedMax: 1 });
   world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "d" });
   expect(compare("d").code).toBe("not-a-member");
+  const needed = world.status().forecast!.members.map(({ unreadableBytes }) => unreadableBytes);
+  expect(needed).toEqual([null, null, null, 0]);
   const lost = compare("a");
   expect(lost.code).toBe("would-lose-data");
   expect(lost.detail).toContain("without it the array fails");

@@ -182,4 +182,8 @@ test("status: what a rebuild takes, and which member must not be lost now", () =
     "   loss: without b (role 1) 4.0 KiB could not be read",
   ]);
   expect(forecastLines({ forecast: null })).toEqual([]);
+  const needed = members.map((each) => ({ ...each, unreadableBytes: null }));
+  expect(forecastLines({ forecast: { load: "idle", members: needed } }).slice(1)).toEqual([
+    "   loss: the array cannot do without any of a, b",
+  ]);
 });
