@@ -34,8 +34,8 @@ export const SCRUB_MUTATIONS: readonly Mutation[] = [
     name: "scrub: what was found before a rest is forgotten",
     rule: null,
     file: SCRUB,
-    find: "this.findings = new ScrubReport(status.result);",
-    replace: "this.findings = new ScrubReport();",
+    find: "this.findings = new ScrubReport(geometry, status.result);",
+    replace: "this.findings = new ScrubReport(geometry);",
     test: [STORIES, "-t", "stopped, and started"],
   },
   {
