@@ -327,7 +327,7 @@ export interface MismatchList {
 
 /**
  * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive, of
- * a replace the drive and the one that it replaces. A
+ * a replace the drive, the one that it replaces, and lostBytes of the array at its end. A
  * scrub also has lostBytes, lists where it found mismatches (mismatchRanges) and rows with losses
  * (lostRanges), and says where it went on after a rest (resumedFrom, bytes of each member) and what
  * shape the array had (geometry).

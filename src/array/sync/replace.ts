@@ -9,6 +9,7 @@
 import { assert } from "../../base/assert.ts";
 import type { MemberCopy } from "../../raid5/members/member-copy.ts";
 import type { Drive } from "../drives/drive.ts";
+import { lostBytesOf } from "../running/lost-bytes.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 const NO_SPACE_WAIT_MS = 1_000;
@@ -30,9 +31,14 @@ export async function replace(host: ReplaceHost, member: Drive, target: Drive): 
   const isThere = (): boolean => members.copy === copy;
   const isSwapped = (await copyAll(run, copy)) && (await swap(host, copy));
   if (isSwapped) {
+    const lostBytes = lostBytesOf(core);
+    job.result["lostBytes"] = lostBytes;
     run.finish(job, "done", null);
-    const text = `drive ${target.name} has replaced drive ${member.name} (role ${copy.role})`;
-    core.emit("replace.finished", "info", text, { drive: target, job: job.id });
+    const swapped = `drive ${target.name} has replaced drive ${member.name} (role ${copy.role})`;
+    const lost = `${lostBytes} bytes of the array are lost: no member gives them`;
+    const text = lostBytes === 0 ? swapped : `${swapped}; ${lost}`;
+    const severity = lostBytes === 0 ? "info" : "critical";
+    core.emit("replace.finished", severity, text, { drive: target, job: job.id });
     return;
   }
   if (run.isStopping && run.abortReason === null && isThere()) {

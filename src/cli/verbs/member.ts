@@ -111,7 +111,9 @@ async function begun(
   const job = await followJob(host, client, { kind, id, ...rest });
   if (!job.ok) return fail(host, job.error);
   host.print(jobSummary(job.value));
-  return job.value.state === "done" ? Exit.ok : Exit.failed;
+  const { state, result } = job.value;
+  const hasLost = Number(result["lostBytes"] ?? 0) > 0;
+  return state === "done" && !hasLost ? Exit.ok : Exit.failed;
 }
 
 function membersPath(invocation: Invocation): string {

@@ -197,6 +197,7 @@ export class CarefulRows implements CurePath {
     const { copy } = this.parts.members;
     if (copy === null || copy.role !== role) return false;
     if (!isLost) return (await this.io.storeOnTarget(place, rows)) === Verdict.done;
+    await this.enterUnread(place, withoutBit(rows.failed, role), rows);
     const offset = copy.target.dataOffset + this.record.placeOf(place);
     return copy.target.badRows.enter(offset, ROW_BYTES, "unwritten");
   }
@@ -214,6 +215,16 @@ export class CarefulRows implements CurePath {
     // What was there is wrong: nobody may go by it.
     if (moved === Verdict.badSector) await this.record.enterOrLose(place, parityRole);
     return false;
+  }
+
+  /** Those of `roles` whose sector is bad: so that what is lost is known, whoever is asked for it. */
+  private async enterUnread(place: RowPlace, roles: number, rows: RowBuffers): Promise<void> {
+    if (!this.record.isProven(place)) return;
+    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+      if (!hasBit(roles, role) || this.record.isBad(place, role)) continue;
+      if ((await this.io.load(place, role, role, rows)) !== Verdict.badSector) continue;
+      await this.record.enterBad(place, role, "unread");
+    }
   }
 
   // Reading ----------------------------------------------------------------------------------

@@ -282,12 +282,19 @@ test("replace: a sector that nobody can give: entered as bad on the target, all 
   for (const drive of ["a", OLD])
     plan(world, drive, 1, { op: Op.read, fault: MEDIA, count: ALWAYS });
   const job = world.run(life.replace(ALWAYS));
-  expect(job.ok && world.waitJob(job.value.id).state).toBe("done");
+  const done = world.waitJob(job.ok ? job.value.id : 0);
   expect(life.drives()).toEqual(["a", NEW, "c"]);
+  // Told before anybody has asked for it: by the job, its event, and the array.
+  const { lostBytes } = world.status();
+  expect(lostBytes).toBeGreaterThan(0);
+  expect(done).toMatchObject({ state: "done", result: { lostBytes } });
+  const finished = world.events.find(({ kind }) => kind === "replace.finished");
+  expect(finished).toMatchObject({ severity: "critical" });
   world.settle();
   const client = world.client();
   const { status } = world.run(client.read(0, 4 * CHUNK_BYTES));
   expect(status).toBe(EIO);
+  expect(world.status().lostBytes).toBe(lostBytes);
   // It is written anew, and reads.
   world.device("a").faults.quiet();
   life.writeAll();
