@@ -329,7 +329,8 @@ export class Seating {
     const isOurs = superblock?.arrayUuid === core.uuid;
     const others = [...core.roster.drives()]
       .filter((other) => other !== drive)
-      .map((other) => other.superblock!)
+      // One that is just being seated carries none yet.
+      .flatMap((other) => other.superblock ?? [])
       .sort((one, other) => other.dataOffsetSectors - one.dataOffsetSectors);
     return isOurs ? [superblock, ...others] : others;
   }
