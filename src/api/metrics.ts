@@ -13,6 +13,7 @@ import {
   type MemberState,
   type MemberStatus,
   type NbdStats,
+  SUSPECT_REASONS,
 } from "../array/protocol.ts";
 
 export interface MetricsInput {
@@ -138,6 +139,23 @@ export function renderMetrics(input: MetricsInput): string {
         Object.entries(member.errorKinds).map(([kind, value]) => [{ kind }, value]),
       ),
     ),
+    gauge(
+      "parityd_member_suspect",
+      "1 for what the member is suspect for: it is likely to fail.",
+      perMember(arrays, ({ suspect }) =>
+        SUSPECT_REASONS.map((reason) => [{ reason }, suspect?.reason === reason ? 1 : 0]),
+      ),
+    ),
+    gauge(
+      "parityd_member_avoided",
+      "1 while reads go around the member.",
+      perMember(arrays, ({ isAvoided }) => [[{}, isAvoided === true ? 1 : 0]]),
+    ),
+    counter(
+      "parityd_member_io_seconds_total",
+      "Time that requests to members took.",
+      perMember(arrays, ioSeconds),
+    ),
     counter(
       "parityd_sectors_repaired_total",
       "Unreadable sectors rewritten from parity.",
@@ -216,6 +234,13 @@ function ioCounts({ io }: MemberStatus): Sample[] {
     [{ op: "read" }, io.reads],
     [{ op: "write" }, io.writes],
     [{ op: "flush" }, io.flushes],
+  ];
+}
+
+function ioSeconds({ io }: MemberStatus): Sample[] {
+  return [
+    [{ op: "read" }, io.readMs / 1_000],
+    [{ op: "write" }, io.writeMs / 1_000],
   ];
 }
 

@@ -15,6 +15,7 @@ import {
   type ArrayStatus,
   type DriveStatus,
   type JobStatus,
+  SUSPECT_REASONS,
 } from "../array/protocol.ts";
 import { errnoByName } from "../base/errno.ts";
 import {
@@ -139,6 +140,12 @@ export const stopArrayBody = z.strictObject({ force: z.boolean().default(false) 
 
 export const emptyBody = z.strictObject({});
 
+const suspectLimit = z
+  .int()
+  .min(0)
+  .max(1_000_000_000)
+  .openapi({ description: "A member that has so many in a day is suspect; 0: never" });
+
 export const patchArrayBody = z
   .strictObject({
     name: arrayNameSchema.optional(),
@@ -147,6 +154,20 @@ export const patchArrayBody = z
     readDeadlineMs: z.int().min(10).max(3_600_000).optional(),
     writeDeadlineMs: z.int().min(100).max(3_600_000).optional(),
     consistencyPolicy: consistencyPolicy.optional(),
+    suspectWriteErrors: suspectLimit.optional(),
+    suspectFixedSectors: suspectLimit.optional(),
+    suspectLateReads: suspectLimit.optional(),
+    suspectLatencyFactor: z
+      .int()
+      .min(0)
+      .max(1_000)
+      .refine((factor) => factor !== 1, "must be at least 2, or 0 for never")
+      .optional()
+      .openapi({ description: "So many times as slow as its peers is suspect; 0: never" }),
+    replaceSuspects: z
+      .boolean()
+      .optional()
+      .openapi({ description: "Suspect members are replaced by a spare by themselves" }),
   })
   .refine((body) => Object.keys(body).length > 0, "name at least one setting to change")
   .refine(
@@ -272,6 +293,14 @@ export const memberSchema = z.object({
     .object({ drive: z.string(), copiedBytes: bytes })
     .exactOptional()
     .openapi({ description: "The drive that is to replace it, and how much of it is copied" }),
+  suspect: z
+    .object({ reason: z.enum(SUSPECT_REASONS), detail: z.string(), since: z.string() })
+    .exactOptional()
+    .openapi({ description: "It is likely to fail, and serves still" }),
+  isAvoided: z
+    .literal(true)
+    .exactOptional()
+    .openapi({ description: "Reads go around it: it is far slower than its peers" }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
   io: z.object({
@@ -280,6 +309,8 @@ export const memberSchema = z.object({
     flushes: count,
     bytesRead: bytes,
     bytesWritten: bytes,
+    readMs: z.number(),
+    writeMs: z.number(),
   }),
 });
 
@@ -348,6 +379,11 @@ export const arraySchema = z.object({
   syncSpeedMax: bytes,
   readDeadlineMs: count,
   writeDeadlineMs: count,
+  suspectWriteErrors: count,
+  suspectFixedSectors: count,
+  suspectLateReads: count,
+  suspectLatencyFactor: count,
+  replaceSuspects: z.boolean(),
 }) satisfies z.ZodType<ArrayStatus>;
 
 export const createPlanSchema = z.object({ sizeBytes: bytes });

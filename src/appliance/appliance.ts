@@ -318,6 +318,8 @@ export class Appliance {
     return this.calls.withArray(reference, async (array) => {
       const recorded = await this.standing.change(array, remembered);
       if (!recorded.ok) return recorded;
+      // There may be suspects that are to be replaced from now on.
+      this.spareKeeper.lookSoon();
       if (policy === undefined) return this.getArray(array);
       return this.client.call({ kind: "set-array", array, consistencyPolicy: policy });
     });

@@ -81,6 +81,14 @@ export interface ArrayTuning {
   syncSpeedMax: number;
   readDeadlineMs: number;
   writeDeadlineMs: number;
+  /** What makes a member suspect, a day; 0: never (drives/suspicion.ts). */
+  suspectWriteErrors: number;
+  suspectFixedSectors: number;
+  suspectLateReads: number;
+  /** So many times as slow as its peers is too slow; 0: latency is no concern. */
+  suspectLatencyFactor: number;
+  /** A suspect member is replaced by a spare without anybody's doing. */
+  replaceSuspects: boolean;
 }
 
 /** What is kept of the scrubs of an array while it does not run. */
@@ -142,12 +150,8 @@ export interface CommandMap {
     value: null;
   };
   "set-array": {
-    request: {
+    request: Partial<ArrayTuning> & {
       array: string;
-      syncSpeedMin?: number;
-      syncSpeedMax?: number;
-      readDeadlineMs?: number;
-      writeDeadlineMs?: number;
       /** Takes effect before the answer; the array is clean for a moment. */
       consistencyPolicy?: ConsistencyPolicy;
     };
@@ -267,6 +271,8 @@ export type EventKind =
   | "member.failed"
   | "member.in-sync"
   | "member.returned"
+  | "member.suspect"
+  | "member.cleared"
   | "array.created"
   | "array.assembled"
   | "array.stopped"

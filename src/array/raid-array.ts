@@ -34,9 +34,11 @@ import { DirtyMark, dirtyMarkHostOf } from "./running/dirty-mark.ts";
 import { raiseFence } from "./running/fence.ts";
 import { MemberErrors } from "./running/member-errors.ts";
 import { RaidArrayFront } from "./running/raid-front.ts";
+import { ReadsAround } from "./running/reads-around.ts";
 import type { SeatEffect, SeatEvent } from "./running/roster.ts";
 import { assertAgreement } from "./running/roster-agreement.ts";
 import type { StartPlan } from "./running/start-plan.ts";
+import { SuspicionWatch } from "./running/suspicion-watch.ts";
 import { Seating, seatAll } from "./sync/seating.ts";
 import type { SyncRates } from "./sync/sync-rates.ts";
 import { Synchronizer } from "./sync/synchronizer.ts";
@@ -48,7 +50,9 @@ export class RaidArray implements MemberVerdicts {
   readonly policy: ArrayPolicy;
   readonly seating: Seating;
   readonly synchronizer: Synchronizer;
+  private readonly around: ReadsAround;
   private readonly deadlines: DeadlineWatch;
+  private readonly suspicions: SuspicionWatch;
   private readonly errors: MemberErrors;
   private hasFailed = false;
 
@@ -80,7 +84,9 @@ export class RaidArray implements MemberVerdicts {
     });
     this.core = core;
     this.errors = new MemberErrors(core, this);
-    this.deadlines = new DeadlineWatch(core, this);
+    this.around = new ReadsAround(core);
+    this.deadlines = new DeadlineWatch(core, this, this.around);
+    this.suspicions = new SuspicionWatch(core, this.around);
     const { name, engine, roster } = core;
     this.front = new RaidArrayFront({ name, engine, roster, guard });
     seatAll(core, this, plan);
@@ -117,6 +123,7 @@ export class RaidArray implements MemberVerdicts {
     core.hasStarted = true;
     if (core.guard.isBroken) return;
     this.deadlines.start();
+    this.suspicions.start();
     if (core.isReadOnlyStart) return;
     this.dirtyMark.start();
     this.policy.start();
@@ -153,6 +160,8 @@ export class RaidArray implements MemberVerdicts {
     await core.changed.until(isAtRest);
     // Only now: a member that hangs is failed for what the stop itself asks of it, too.
     this.deadlines.stop();
+    this.suspicions.stop();
+    this.around.stop();
     assert(engine.activeRequests === 0, "an array that lets go of its engine has answered");
     assertAgreement(core);
     engine.close();

@@ -37,6 +37,12 @@ export const DEFAULT_TUNING: ArrayTuning = {
   syncSpeedMax: Number.MAX_SAFE_INTEGER,
   readDeadlineMs: DEFAULT_READ_DEADLINE_MS,
   writeDeadlineMs: DEFAULT_WRITE_DEADLINE_MS,
+  // A sector that takes no write, not at the third try either: the drive has none to spare.
+  suspectWriteErrors: 3,
+  suspectFixedSectors: 256,
+  suspectLateReads: 50,
+  suspectLatencyFactor: 8,
+  replaceSuspects: false,
 };
 const NO_SCRUB: ScrubMemory = { mismatchBytes: 0, last: null, paused: null };
 

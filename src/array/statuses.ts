@@ -140,6 +140,18 @@ export interface MemberErrors {
   readonly retried: number;
 }
 
+/** What a member may be suspect for, the weightiest first (drives/suspicion.ts). */
+export const SUSPECT_REASONS = ["write-errors", "fixed-sectors", "late-reads", "latency"] as const;
+export type SuspectReason = (typeof SUSPECT_REASONS)[number];
+
+export interface SuspectStatus {
+  /** The weightiest. */
+  readonly reason: SuspectReason;
+  /** All of them, with what was counted and its limit. */
+  readonly detail: string;
+  readonly since: string;
+}
+
 export interface MemberStatus {
   readonly role: number;
   /** Null where no drive is known for this role. */
@@ -148,6 +160,10 @@ export interface MemberStatus {
   readonly recoveredBytes?: number;
   /** The drive that is to replace it, and how much of it has been copied. */
   readonly replacement?: { readonly drive: string; readonly copiedBytes: number };
+  /** It is likely to fail, and serves still. */
+  readonly suspect?: SuspectStatus;
+  /** Reads go around it, because it does not answer or is far slower than its peers. */
+  readonly isAvoided?: true;
   readonly errors: MemberErrors;
   /** Completions by errno name or kind ("short"), as judged by the retry filter. */
   readonly errorKinds: Readonly<Record<string, number>>;
@@ -157,6 +173,9 @@ export interface MemberStatus {
     readonly flushes: number;
     readonly bytesRead: number;
     readonly bytesWritten: number;
+    /** That they took, all together. */
+    readonly readMs: number;
+    readonly writeMs: number;
   };
 }
 
@@ -306,6 +325,11 @@ export interface ArrayStatus {
   readonly syncSpeedMax: number;
   readonly readDeadlineMs: number;
   readonly writeDeadlineMs: number;
+  readonly suspectWriteErrors: number;
+  readonly suspectFixedSectors: number;
+  readonly suspectLateReads: number;
+  readonly suspectLatencyFactor: number;
+  readonly replaceSuspects: boolean;
 }
 
 // Jobs ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ export class StatsFilter extends Filter implements BlockDevice {
   inFlight = 0;
   /** Monotonic time of the last completion: shows that the drive is alive. */
   lastCompletionMs = 0;
+  private longestReadMs = 0;
   private readonly table: IoTable;
   private readonly clock: Clock;
   private readonly submittedMs: Float64Array;
@@ -22,6 +23,13 @@ export class StatsFilter extends Filter implements BlockDevice {
     this.table = options.table;
     this.clock = options.clock;
     this.submittedMs = new Float64Array(options.table.capacity);
+  }
+
+  /** Of the reads that have completed since this was asked the last time. */
+  takeLongestReadMs(): number {
+    const { longestReadMs } = this;
+    this.longestReadMs = 0;
+    return longestReadMs;
   }
 
   override submit(request: number): void {
@@ -36,7 +44,9 @@ export class StatsFilter extends Filter implements BlockDevice {
     this.inFlight -= 1;
     this.lastCompletionMs = nowMs;
     this.count[op]! += 1;
-    this.milliseconds[op]! += nowMs - this.submittedMs[request]!;
+    const tookMs = nowMs - this.submittedMs[request]!;
+    this.milliseconds[op]! += tookMs;
+    if (op === Op.read && tookMs > this.longestReadMs) this.longestReadMs = tookMs;
     if (result > 0 && op !== Op.flush) this.bytes[op]! += result;
     this.onComplete(request, result);
   }

@@ -13,16 +13,15 @@ import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
 import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
+import { avoidedLines, type Finding, suspectFindings } from "./suspect-text.ts";
 import { renderTable } from "./table-text.ts";
 
 export type Health = "fine" | "degraded" | "unusable";
 
-export interface Finding {
-  readonly status: string;
-  readonly action: string;
-}
-
-/** As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine. */
+/**
+ * As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine; nor with
+ * one that is likely to fail.
+ */
 export function healthOf(array: ArrayStatus): Health {
   switch (array.state) {
     case "absent":
@@ -36,8 +35,10 @@ export function healthOf(array: ArrayStatus): Health {
     case "read-only":
     case "active":
     case "clean": {
-      const { degraded, lostBytes, mismatchBytes } = array;
-      return degraded > 0 || lostBytes > 0 || mismatchBytes > 0 ? "degraded" : "fine";
+      const { degraded, lostBytes, mismatchBytes, members } = array;
+      const hasSuspect = members.some(({ suspect }) => suspect !== undefined);
+      const isFine = degraded === 0 && lostBytes === 0 && mismatchBytes === 0 && !hasSuspect;
+      return isFine ? "fine" : "degraded";
     }
     default:
       return unreachable(array.state);
@@ -115,6 +116,7 @@ function lossFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Findi
   const findings = [
     lostFinding(array),
     memberFinding(array, drives),
+    ...suspectFindings(array, drives),
     mismatchFinding(array),
     ...leftBehind(array, drives),
   ];
@@ -332,6 +334,7 @@ export function renderArray(
     const names = sparse.map(({ name }) => name).join(", ");
     lines.push(`   note: sparse files, whose writes a full file system refuses: ${names}`);
   }
+  lines.push(...avoidedLines(array));
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);

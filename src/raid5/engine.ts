@@ -288,8 +288,10 @@ export class StripeEngine {
       unavailable !== 0 && this.touchesRoles(stripe, within, bytes, unavailable);
     const avoided = this.members.avoidedRoles(stripe);
     const goesAround = avoided !== 0 && this.touchesRoles(stripe, within, bytes, avoided);
-    // Whoever has the stripe may itself wait for the member that does not answer.
-    const isBeside = goesAround && this.parts.ops.ownerOf(stripe) >= 0;
+    // Whoever has the stripe may itself wait for the member that does not answer; behind who waits
+    // for a slow one the line is short.
+    const isStuck = this.members.isAvoidedHung && this.parts.ops.ownerOf(stripe) >= 0;
+    const isBeside = goesAround && isStuck;
     if (isBeside) return this.late.takePart(request, stripe, within, bytes, address);
     if (isUnavailable || goesAround || this.members.hasBadRowsIn(stripe)) {
       return this.startPart(OpKind.read, request, stripe, within, bytes, address);

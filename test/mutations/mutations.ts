@@ -17,6 +17,7 @@ import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
+import { SUSPECT_MUTATIONS } from "./suspect-mutations.ts";
 
 export interface Mutation {
   readonly name: string;
@@ -480,7 +481,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a hung member that answers again is not read from",
     rule: 14,
-    file: "src/array/running/deadline-watch.ts",
+    file: "src/array/running/reads-around.ts",
     find: "members.avoidedRole = -1;",
     replace: "",
     test: named(AROUND, "answers again"),
@@ -488,7 +489,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: "a hung member is probed without an end",
     rule: 10,
-    file: "src/array/running/deadline-watch.ts",
+    file: "src/array/running/reads-around.ts",
     find: "if (unanswered >= PROBES_UNANSWERED_MAX) continue;",
     replace: "",
     test: named(AROUND, "hangs for hours"),
@@ -1100,6 +1101,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...SPARE_MUTATIONS,
+  ...SUSPECT_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,
 ];

@@ -67,7 +67,9 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
     {
       method: "patch",
       path: "/v1/arrays/{name}",
-      summary: "Change the name, speeds (bytes per second), deadlines, the consistency policy",
+      summary:
+        "Change the name, speeds (bytes per second), deadlines, the consistency policy, what makes " +
+        "a member suspect and what follows",
       params: arrayParams,
       body: patchArrayBody,
       answers: oneArray,

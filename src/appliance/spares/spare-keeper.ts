@@ -1,5 +1,6 @@
 /**
  * Gives shared spares to the arrays that need one, and tells when an array has no spare any more.
+ * What is left then may replace suspect members (suspect-replacer.ts).
  *
  * It looks when something has happened that may change who needs what: to an array, to a drive, to
  * the shared spares. An array's own spares come first: it seats them itself, and a look finds it
@@ -31,6 +32,7 @@ import type { JobBook } from "../state/job-book.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { needsSpare, pickSpares, type ReadySpare, type SparePick } from "./pick-spare.ts";
 import type { SharedSpares, SurveyedSpare } from "./shared-spares.ts";
+import { SuspectReplacer } from "./suspect-replacer.ts";
 
 /** What happens to an array is looked at once for all events of so long. */
 const LOOK_MS = 50;
@@ -41,6 +43,7 @@ const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "member.failed",
   "member.in-sync",
   "member.returned",
+  "member.suspect",
   "array.created",
   "array.assembled",
   "array.stopped",
@@ -50,6 +53,12 @@ const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "rebuild.started",
   "rebuild.finished",
   "rebuild.aborted",
+  "replace.started",
+  "replace.finished",
+  "replace.aborted",
+  "resync.finished",
+  "scrub.finished",
+  "scrub.paused",
 ]);
 const RUNNING: ReadonlySet<ArrayStatus["state"]> = new Set<ArrayStatus["state"]>([
   "read-only",
@@ -73,6 +82,7 @@ export interface SpareKeeperParts {
 
 export class SpareKeeper {
   private readonly parts: SpareKeeperParts;
+  private readonly replacer: SuspectReplacer;
   /** By array: since when it has been seen to need one. */
   private readonly needySince = new Map<string, number>();
   /** By array: drives that it was refused, for as long as nothing changes. */
@@ -86,6 +96,18 @@ export class SpareKeeper {
 
   constructor(parts: SpareKeeperParts) {
     this.parts = parts;
+    this.replacer = new SuspectReplacer({
+      parts,
+      notTaken: (array, drive, error) => this.notTaken(array, drive, error),
+      taken: ({ array, spare, member, isShared }) => {
+        if (!isShared) return;
+        const label = parts.arrays.labelOf(array);
+        const text = `shared spare ${spare} replaces the suspect drive ${member} of array ${label}`;
+        this.tell("spare.taken", "info", { array, drive: spare, text });
+      },
+      lookSoon: () => this.lookSoon(),
+      lookLater: () => this.lookLater(),
+    });
   }
 
   /** All drives that answer are there: from now on it looks. */
@@ -120,6 +142,11 @@ export class SpareKeeper {
     });
   }
 
+  /** What was in the way may pass, and nobody tells when. */
+  private lookLater(): void {
+    this.parts.alarms.after(RETRY_MS, () => this.lookSoon());
+  }
+
   /** One look after the other. What it begins goes on after its end. */
   look(): Promise<void> {
     this.looking = this.looking.then(() => this.lookOnce());
@@ -150,7 +177,12 @@ export class SpareKeeper {
     this.noteUsable(arrays.value, ready);
     this.noteNeed(arrays.value);
     for (const array of arrays.value) this.tellMissing(array);
-    for (const pick of this.picks(ready)) void this.take(pick);
+    const candidates = this.candidates(ready);
+    const picks = this.picks(candidates);
+    for (const pick of picks) void this.take(pick);
+    const given = new Set(picks.map(({ drive }) => drive));
+    const left = candidates.filter(({ drive }) => !given.has(drive));
+    this.replacer.look(arrays.value, left);
   }
 
   private noteUsable(arrays: readonly ArrayStatus[], ready: readonly SurveyedSpare[]): void {
@@ -169,12 +201,12 @@ export class SpareKeeper {
     for (const uuid of needy) if (!this.needySince.has(uuid)) this.needySince.set(uuid, nowMs);
   }
 
-  private picks(ready: readonly SurveyedSpare[]): SparePick[] {
+  private picks(candidates: readonly ReadySpare[]): SparePick[] {
     const served = new Set(this.parts.spares.seating.values());
     const needy = [...this.needySince]
       .filter(([uuid]) => !served.has(uuid))
       .map(([uuid, sinceMs]) => ({ uuid, sinceMs }));
-    return pickSpares(needy, this.candidates(ready));
+    return pickSpares(needy, candidates);
   }
 
   private candidates(ready: readonly SurveyedSpare[]): ReadySpare[] {

@@ -67,6 +67,11 @@ const arraySettingsSchema = z.object({
   syncSpeedMax: count.optional(),
   readDeadlineMs: count.optional(),
   writeDeadlineMs: count.optional(),
+  suspectWriteErrors: count.optional(),
+  suspectFixedSectors: count.optional(),
+  suspectLateReads: count.optional(),
+  suspectLatencyFactor: count.optional(),
+  replaceSuspects: z.boolean().optional(),
 });
 export type ArraySettings = z.output<typeof arraySettingsSchema>;
 

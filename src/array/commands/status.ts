@@ -5,6 +5,7 @@ import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
 import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
+import { suspectOf } from "../drives/suspicion.ts";
 
 import type {
   ArrayState,
@@ -34,6 +35,8 @@ const NO_IO: MemberStatus["io"] = {
   flushes: 0,
   bytesRead: 0,
   bytesWritten: 0,
+  readMs: 0,
+  writeMs: 0,
 };
 const IDLE: SyncStatus = {
   action: "idle",
@@ -199,7 +202,7 @@ export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
 }
 
 function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberStatus {
-  const base = memberStatusOf(role, seat);
+  const base = { ...memberStatusOf(role, seat), ...standingOf(core, seat, role) };
   const target = targetOf(seat);
   if (target !== null) {
     const copied = (core.members.copy?.progress.cursor ?? 0) * core.geometry.chunkBytes;
@@ -209,6 +212,21 @@ function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberS
   const cursor = core.members.rebuild?.cursor ?? 0;
   assert(cursor <= core.geometry.stripeCount, "no more is rebuilt than there is");
   return { ...base, recoveredBytes: cursor * core.geometry.chunkBytes };
+}
+
+/** What is held against a member that serves. */
+function standingOf(
+  { members, tuning }: ArrayCore,
+  seat: Seat<Drive>,
+  role: number,
+): Pick<MemberStatus, "suspect" | "isAvoided"> {
+  const drive = driveOf(seat);
+  if (drive === null || memberStateOf(seat) !== "in-sync") return {};
+  const suspect = suspectOf(drive.health, tuning);
+  return {
+    ...(suspect === null ? {} : { suspect }),
+    ...(members.avoidedRole === role ? { isAvoided: true } : {}),
+  };
 }
 
 function memberStatusOf(role: number, seat: Seat<Drive>): MemberStatus {
@@ -269,6 +287,11 @@ function geometryStatus(
   | "syncSpeedMax"
   | "readDeadlineMs"
   | "writeDeadlineMs"
+  | "suspectWriteErrors"
+  | "suspectFixedSectors"
+  | "suspectLateReads"
+  | "suspectLatencyFactor"
+  | "replaceSuspects"
 > {
   const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
   const chunkCount = Math.floor(superblock.sizeSectors / superblock.chunkSectors);

@@ -31,6 +31,7 @@ import { Op } from "../../reactor/io-table.ts";
 import type { MemberErrors, MemberStatus, OpenDrive } from "../protocol.ts";
 import type { DriveDevice, ReactorContext } from "../reactor-context.ts";
 import { hasRoomForData } from "./areas.ts";
+import { type Counters, type Health, NEW_HEALTH } from "./suspicion.ts";
 
 /** What was found where a superblock would be. */
 export type Probe =
@@ -56,6 +57,8 @@ export class Drive {
   readonly io: RetryFilter;
   /** Its superblock could not be read when its array was started. */
   isUnreadable = false;
+  /** What it did over the last day; whoever watches it keeps that up. */
+  health: Health = NEW_HEALTH;
   /** What its content was when that was last looked at; null: nothing. */
   signature: string | null;
   private found: Probe = { kind: "none" };
@@ -368,14 +371,22 @@ export class Drive {
     return { read, write, fixed: this.repairedBytes / SECTOR_BYTES, slow: this.lateReads, retried };
   }
 
+  /** What may make it suspect, as it stands. */
+  get trouble(): Counters {
+    const { write, fixed, slow } = this.errors();
+    return { writeErrors: write, fixedSectors: fixed, lateReads: slow };
+  }
+
   ioCounts(): MemberStatus["io"] {
-    const { count, bytes } = this.stats;
+    const { count, bytes, milliseconds } = this.stats;
     return {
       reads: count[Op.read]!,
       writes: count[Op.write]! + count[Op.writeZeroes]!,
       flushes: count[Op.flush]!,
       bytesRead: bytes[Op.read]!,
       bytesWritten: bytes[Op.write]! + bytes[Op.writeZeroes]!,
+      readMs: milliseconds[Op.read]!,
+      writeMs: milliseconds[Op.write]! + milliseconds[Op.writeZeroes]!,
     };
   }
 }

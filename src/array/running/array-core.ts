@@ -7,7 +7,7 @@
  * | `roster`                  | raid-array.ts and sync/seating.ts; `arriving` by the latter       |
  * | `members`: who is there   | the same two, as the roster says                                  |
  * | `members`: how far        | sync/: rebuild, resync, what is proven                            |
- * | `members`: who is avoided | running/deadline-watch.ts                                         |
+ * | `members`: who is avoided | running/reads-around.ts                                           |
  * | `state`                   | inside updates of `superblocks`; the dirty mark by dirty-mark.ts  |
  * | `policyKind`              | policy/array-policy.ts                                            |
  * | `readOnlyReason`, `hasStarted`, `isStopped` | raid-array.ts                                   |

@@ -1,11 +1,11 @@
 /**
  * Watches for members that do not answer (write-rules 10 and 14).
  *
- * A read that is late is answered from parity, if the array has parity to answer from; the member
- * is suspect, no more. After the second in a row, with no good one between, reads go around it,
- * while it is asked for a row now and then, until it gives one in time: a hung drive costs its
- * deadline once, and not with each read. Where another member is missing nothing goes around: then
- * all wait, a rebuild too, and go on when it answers.
+ * A read that is late is answered from parity, if the array has parity to answer from, and counts
+ * against the member (drives/suspicion.ts). After the second in a row, with no good one between,
+ * reads go around it (reads-around.ts): a hung drive costs its deadline once, not with each read.
+ * Where another member is missing nothing goes around: then all wait, a rebuild too, and go on when
+ * it answers.
  *
  * A write or flush that is late fails its member, but only if all the other members answer
  * meanwhile: one controller that resets stalls every drive, and then all wait. After such a stall
@@ -13,33 +13,29 @@
  * through the page cache are left alone.
  */
 import { assert } from "../../base/assert.ts";
-import { inBackground } from "../../base/background.ts";
-import { ETIMEDOUT } from "../../base/errno.ts";
-import { ROW_BYTES } from "../../base/units.ts";
 import { Outcome } from "../../block/io-error.ts";
-import { SUPERBLOCK_OFFSET_BYTES } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { ArrayCore, MemberVerdicts } from "./array-core.ts";
+import type { ReadsAround } from "./reads-around.ts";
 
 const PERIOD_MS = 500;
 /** A member that answers has answered in the last so many milliseconds, or has nothing to. */
 const RECENT_MS = 1000;
 const LATE_READS_IN_A_ROW_MAX = 1;
-const PROBE_PAUSE_MS = 2000;
-/** Each keeps a request and a row until the drive answers it: none may be left one day. */
-const PROBES_UNANSWERED_MAX = 16;
 
 export class DeadlineWatch {
   private readonly core: ArrayCore;
   private readonly verdicts: MemberVerdicts;
+  private readonly around: ReadsAround;
   private timer = 0;
   private isStopped = false;
   /** When two members were last seen silent for long. */
   private stalledTogetherMs = Number.NEGATIVE_INFINITY;
 
-  constructor(core: ArrayCore, verdicts: MemberVerdicts) {
+  constructor(core: ArrayCore, verdicts: MemberVerdicts, around: ReadsAround) {
     this.core = core;
     this.verdicts = verdicts;
+    this.around = around;
   }
 
   start(): void {
@@ -72,66 +68,12 @@ export class DeadlineWatch {
         return;
       }
       const readAgeMs = drive.io.oldestAgeMs("read");
-      if (readAgeMs <= readDeadlineMs || !this.canReconstruct()) continue;
+      if (readAgeMs <= readDeadlineMs || !this.around.canReconstruct) continue;
       if (!this.othersAreAtWork(drive, readAgeMs)) continue;
       drive.io.abandon("read", readDeadlineMs, Outcome.timedOut);
-      if (drive.io.counters.readsLateInARow > LATE_READS_IN_A_ROW_MAX) this.goAround(role, drive);
+      if (drive.io.counters.readsLateInARow <= LATE_READS_IN_A_ROW_MAX) continue;
+      this.around.begin(role, drive, { isHung: true, text: "does not answer" });
     }
-  }
-
-  private goAround(role: number, drive: Drive): void {
-    const { core } = this;
-    if (core.members.avoidedRole >= 0) return;
-    assert(this.canReconstruct(), "reads go around a member where all the others can give them");
-    assert(core.members.isPresent(role), "who is gone around is a member");
-    core.members.avoidedRole = role;
-    const text = `drive ${drive.name} (role ${role}) does not answer: reads go around it`;
-    core.emit("io.error", "warning", `${text} until it does`, { drive });
-    inBackground(this.probe(role, drive), core.guard);
-  }
-
-  /** Asks for a row until one comes in time, or the drive has left, or the array is stopped. */
-  private async probe(role: number, drive: Drive): Promise<void> {
-    const { core } = this;
-    const { context, members } = core;
-    const epoch = members.epoch[role]!;
-    let unanswered = 0;
-    let sentMs = 0;
-    for (;;) {
-      // Polls: a drive that hangs does not say when it is well again.
-      await context.timers.sleep(PROBE_PAUSE_MS);
-      const isOver = members.avoidedRole !== role || members.epoch[role] !== epoch;
-      if (isOver || this.isStopped) return;
-      if (drive.stats.lastCompletionMs > sentMs) unanswered = 0;
-      if (unanswered >= PROBES_UNANSWERED_MAX) continue;
-      sentMs = context.clock.nowMs();
-      if (!(await this.answersInTime(drive))) {
-        unanswered += 1;
-        continue;
-      }
-      if (members.avoidedRole !== role || members.epoch[role] !== epoch) return;
-      members.avoidedRole = -1;
-      const text = `drive ${drive.name} (role ${role}) answers again: it is read from`;
-      core.emit("io.error", "info", text, { drive });
-      return;
-    }
-  }
-
-  private async answersInTime(drive: Drive): Promise<boolean> {
-    const { context, asyncIo, tuning } = this.core;
-    const address = await context.enginePool.take(ROW_BYTES);
-    const sentMs = context.clock.nowMs();
-    const row = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES, address };
-    const { outcome, errno } = await asyncIo.read(drive.io, row);
-    context.enginePool.free(address, ROW_BYTES);
-    // An error is an answer: what it means is for the next read to find out.
-    const isGivenUp = outcome === Outcome.timedOut || errno === ETIMEDOUT;
-    return !isGivenUp && context.clock.nowMs() - sentMs <= tuning.readDeadlineMs;
-  }
-
-  private canReconstruct(): boolean {
-    const { members } = this.core;
-    return members.degradedCount === 0 && members.resync === null;
   }
 
   /** Whether the last stall of more than one member is over for as long as the deadline. */

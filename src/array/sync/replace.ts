@@ -10,6 +10,7 @@ import { assert } from "../../base/assert.ts";
 import type { MemberCopy } from "../../raid5/members/member-copy.ts";
 import type { Drive } from "../drives/drive.ts";
 import { lostBytesOf } from "../running/lost-bytes.ts";
+import { isLate } from "./scrub-report.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 const NO_SPACE_WAIT_MS = 1_000;
@@ -56,16 +57,27 @@ export async function replace(host: ReplaceHost, member: Drive, target: Drive): 
 }
 
 async function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
-  return run.sweep(copy.progress, {
-    toStripe: Number.POSITIVE_INFINITY,
-    work: async (stripe, buffer) => {
-      const isCopied = await copyStripe(run, copy, stripe, buffer, () => {
-        copy.progress.markDone(stripe);
-        run.advance(copy.progress.cursor);
-      });
-      return isCopied;
-    },
-  });
+  let isComplete = false;
+  let wasLate = false;
+  // A read that was given up may still write into its buffer (write-rules 10): the sweep goes on
+  // with others. A member that is late again and again is gone around, so this ends.
+  do {
+    wasLate = false;
+    isComplete = await run.sweep(copy.progress, {
+      toStripe: Number.POSITIVE_INFINITY,
+      work: async (stripe, buffer) => {
+        if (copy.progress.isDone(stripe)) return true;
+        const isCopied = await copyStripe(run, copy, stripe, buffer, () => {
+          copy.progress.markDone(stripe);
+          run.advance(copy.progress.cursor);
+        });
+        if (isCopied !== "late") return isCopied;
+        wasLate = true;
+        return false;
+      },
+    });
+  } while (!isComplete && wasLate && !run.shouldStop);
+  return isComplete;
 }
 
 async function swap(host: ReplaceHost, copy: MemberCopy): Promise<boolean> {
@@ -105,7 +117,7 @@ async function copyStripe(
   stripe: number,
   buffer: number,
   isOnTarget: () => void,
-): Promise<boolean | "no-space"> {
+): Promise<boolean | "no-space" | "late"> {
   const { engine, members } = run.core;
   const held = await run.holdFor(stripe);
   if (held < 0) return false;
@@ -114,6 +126,7 @@ async function copyStripe(
   if (isDone) isOnTarget();
   engine.releaseStripe(held);
   if (run.isRefused(result)) return "no-space";
+  if (isLate(result, members) && members.copy === copy) return "late";
   if (!isDone) run.abort(run.reasonOf(result));
   return isDone;
 }

@@ -15,10 +15,13 @@ import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
+import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
+
+const SUSPECT = "a member is suspect with N (0: never) a day:";
 
 const FORCE_CLIENTS: CommandSpec["options"] = {
   force: { type: "boolean", help: "also while clients are connected: their requests fail" },
@@ -100,7 +103,7 @@ export const arrayCommands: readonly CommandSpec[] = [
   },
   {
     path: ["array", "set"],
-    summary: "Change an array's name, consistency policy, speeds or deadlines",
+    summary: "Change an array's name, policy, speeds, deadlines, what makes a member suspect",
     operands: [{ name: "NAME" }],
     options: {
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
@@ -109,6 +112,11 @@ export const arrayCommands: readonly CommandSpec[] = [
       "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
       "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
       "write-deadline": { type: "string", value: "MS", help: "fail a member that does not write" },
+      "suspect-write-errors": { type: "string", value: "N", help: `${SUSPECT} write errors` },
+      "suspect-fixed": { type: "string", value: "N", help: `${SUSPECT} sectors rewritten` },
+      "suspect-late-reads": { type: "string", value: "N", help: `${SUSPECT} late reads` },
+      "suspect-latency": { type: "string", value: "N", help: "or N times as slow as its peers" },
+      "replace-suspects": { type: "string", value: "yes|no", help: "by a spare, by themselves" },
       ...RUN_DIR,
     },
     run: setArray,
@@ -162,7 +170,7 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
 }
 
 async function setArray(invocation: Invocation, host: CliHost): Promise<number> {
-  const body: Record<string, string | number> = {};
+  const body: Record<string, string | number | boolean> = {};
   const newName = invocation.text("name");
   if (newName !== undefined) body["name"] = newName;
   const policy = invocation.text("policy");
@@ -186,13 +194,30 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
     if (!/^[0-9]+$/.test(text)) return usageFailure(host, `${text} is no number of milliseconds`);
     body[key] = Number(text);
   }
+  for (const [option, key] of [
+    ["suspect-write-errors", "suspectWriteErrors"],
+    ["suspect-fixed", "suspectFixedSectors"],
+    ["suspect-late-reads", "suspectLateReads"],
+    ["suspect-latency", "suspectLatencyFactor"],
+  ] as const) {
+    const text = invocation.text(option);
+    if (text === undefined) continue;
+    if (!/^[0-9]+$/.test(text)) return usageFailure(host, `${text} is no whole number`);
+    body[key] = Number(text);
+  }
+  const replaces = invocation.text("replace-suspects");
+  if (replaces !== undefined && !["yes", "no"].includes(replaces)) {
+    return usageFailure(host, `--replace-suspects is yes or no, not ${replaces}`);
+  }
+  if (replaces !== undefined) body["replaceSuspects"] = replaces === "yes";
   if (Object.keys(body).length === 0) return usageFailure(host, "name a setting to change");
   const name = invocation.operands[0]!;
   const client = new DaemonClient(host, invocation);
   const path = `/v1/arrays/${encodeURIComponent(name)}`;
   const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
-  host.print(`${changed.value.value.name}: policy ${changed.value.value.consistencyPolicy}`);
+  const array = changed.value.value;
+  host.print(`${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`);
   return Exit.ok;
 }
 
@@ -231,7 +256,7 @@ async function showArray(invocation: Invocation, host: CliHost): Promise<number>
   const schedules = await client.get<ScheduleView[]>("/v1/schedules");
   if (!schedules.ok) return fail(host, schedules.error);
   const lines = renderArray(array.value.value, drives.value.value, schedules.value.value);
-  for (const line of lines) host.print(line);
+  for (const line of [...lines, ` ${suspectSettings(array.value.value)}`]) host.print(line);
   return Exit.ok;
 }
 

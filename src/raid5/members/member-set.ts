@@ -54,8 +54,10 @@ export class MemberSet {
   isFenced = false;
   readonly badRows: (BadRows | null)[];
   readonly chunkBytes: number;
-  /** The member that reads go around, because it does not answer; -1: none. */
+  /** The member that reads go around: it does not answer, or is far slower; -1: none. */
   avoidedRole = -1;
+  /** That member does not answer at all: scrubs go past it as well. */
+  isAvoidedHung = false;
   private missingBits = 0;
   /** Of whom it is; -1: of none. */
   rebuildingRole = -1;

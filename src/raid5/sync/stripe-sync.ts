@@ -97,6 +97,18 @@ export class StripeSync {
     target: number,
     buffer: number,
   ): Promise<MemberError | null> {
+    const failed = await this.reconstructPiece(io, target, buffer);
+    if (failed !== null) return failed;
+    io.start(Op.write, target, this.reconstructedIn(buffer));
+    return io.wait();
+  }
+
+  /** Makes the piece of a role from all others. */
+  private async reconstructPiece(
+    io: PieceIo,
+    target: number,
+    buffer: number,
+  ): Promise<MemberError | null> {
     let count = 0;
     for (let role = 0; role < this.engine.parts.geometry.memberCount; role += 1) {
       if (role === target) continue;
@@ -104,11 +116,13 @@ export class StripeSync {
       count += 1;
     }
     const failed = await io.wait();
-    if (failed !== null) return failed;
-    const result = buffer + count * this.pieceBytes;
-    this.xor(result, buffer, count);
-    io.start(Op.write, target, result);
-    return io.wait();
+    if (failed === null) this.xor(this.reconstructedIn(buffer), buffer, count);
+    return failed;
+  }
+
+  /** Behind the pieces that it was made of. */
+  private reconstructedIn(buffer: number): number {
+    return buffer + (this.engine.parts.geometry.memberCount - 1) * this.pieceBytes;
   }
 
   /**
@@ -135,8 +149,8 @@ export class StripeSync {
 
   /**
    * Brings a member's chunk of a stripe to the target of its copy. Parity is asked only for rows
-   * that the member cannot give; one that nobody can is entered as bad on the target. The caller
-   * holds the stripe, and marks it.
+   * that the member cannot give, and where reads go around it; one that nobody can give is entered
+   * as bad on the target. The caller holds the stripe, and marks it.
    */
   async copy(stripe: number, buffer: number): Promise<StripeResult> {
     this.checkHeld(stripe);
@@ -152,10 +166,14 @@ export class StripeSync {
       io.begin(stripe, column);
       if (copyRole < 0) error = io.goneError(Op.write, 0);
       else if (!this.hasBadRows(stripe, column)) {
-        io.start(Op.read, copyRole, buffer);
-        error = await io.wait();
+        const isAvoided = hasBit(members.avoidedRoles(stripe), copyRole);
+        if (isAvoided) error = await this.reconstructPiece(io, copyRole, buffer);
+        else {
+          io.start(Op.read, copyRole, buffer);
+          error = await io.wait();
+        }
         if (error === null) {
-          io.startOnTarget(buffer);
+          io.startOnTarget(isAvoided ? this.reconstructedIn(buffer) : buffer);
           error = await io.wait();
           continue;
         }

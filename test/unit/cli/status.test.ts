@@ -184,3 +184,38 @@ test("status: no daemon: 69, and 4 with --check", async () => {
   expect(plain.stderr).toContain("/nowhere/api.sock");
   expect((await runCli("status --check")).exitCode).toBe(4);
 });
+
+test("a suspect member: what it did, and the replace with what is at hand; not while that runs", () => {
+  const suspect = {
+    ...{ reason: "write-errors" as const, since: "2026-11-30T12:00:00.000Z" },
+    detail: "3 write errors in a day, the limit is 3",
+  };
+  const members = CLEAN.members.map((member) =>
+    member.role === 1 ? { ...member, suspect, isAvoided: true as const } : member,
+  );
+  const array: ArrayStatus = { ...CLEAN, members };
+  const status =
+    "member drive1 (role 1) is suspect since 2026-11-30T12:00:00.000Z: 3 write errors in a day, " +
+    "the limit is 3.";
+  const byHand = (other: string) => `parityd member replace raid_test drive1 ${other}`;
+  const actionOf = (of: ArrayStatus, drives: DriveStatus[] = []) =>
+    findingsOf(of, drives)[0]?.action;
+  expect(findingsOf(array)).toEqual([
+    { status, action: `replace it while it serves: ${byHand("NEW_DRIVE")}` },
+  ]);
+  expect(actionOf(array, [drive("free", "available")])).toEndWith(byHand("free"));
+  expect(actionOf({ ...array, sharedSpares: ["shared"] })).toEndWith(byHand("shared"));
+  expect(actionOf({ ...array, spares: ["own"], sharedSpares: ["s"] })).toEndWith(byHand("own"));
+  expect(actionOf({ ...array, replaceSuspects: true })).toStartWith("a spare replaces it");
+  expect([healthOf(array), checkExit([array], [])]).toEqual(["degraded", 1]);
+  expect(renderArray(array, []).join("\n")).toContain(
+    "   note: member drive1 (role 1) is too slow: reads are answered by the others",
+  );
+  const replacement = { drive: "new", copiedBytes: 0 };
+  const replaced = array.members.map((member) =>
+    member.role === 1 ? { ...member, replacement } : member,
+  );
+  expect(findingsOf({ ...array, members: replaced })).toMatchObject([
+    { status: "member drive1 is being replaced by new." },
+  ]);
+});
