@@ -103,7 +103,12 @@ test(
     // Probes alone: one in two seconds.
     expect(after.io.reads - io.reads).toBeLessThan(8);
     expect(world.status().degraded).toBe(0);
-    expect(world.check()).toBe(0);
+    const scrub = { kind: "start-scrub", array: ARRAY_NAME, mode: "check" } as const;
+    const { id } = world.must<"start-scrub">({
+      ...{ ...scrub, limitBytesPerSecond: null, restart: true },
+    });
+    expect(world.waitJob(id)).toMatchObject({ state: "done", result: { mismatchBytes: 0 } });
+    expect(memberOf(world, SLOW).isAvoided).toBe(true);
   },
   LIMIT_MS,
 );
