@@ -1,12 +1,12 @@
 /** The shapes of forecasts: what a rebuild would take, and what follows where a member fails. */
 import { z } from "@hono/zod-openapi";
 import type { FailForecast } from "../appliance/fail-forecast.ts";
-import { ARRAY_STATES, type ArrayForecast, type SyncRate } from "../array/protocol.ts";
+import { ARRAY_STATES, type ArrayForecast, JOB_KINDS, type SyncRate } from "../array/protocol.ts";
 
 const count = z.int().min(0);
 const bytes = z.int().min(0);
 
-export const jobKind = z.enum(["resync", "rebuild", "replace", "check", "repair"]);
+export const jobKind = z.enum(JOB_KINDS);
 const clientLoad = z.enum(["idle", "busy"]);
 
 const rebuildTimeSchema = z

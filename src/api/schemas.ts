@@ -14,6 +14,7 @@ import {
   ARRAY_STATES,
   type ArrayStatus,
   type DriveStatus,
+  JOB_KINDS,
   type JobStatus,
   SUSPECT_REASONS,
 } from "../array/protocol.ts";
@@ -168,6 +169,12 @@ export const patchArrayBody = z
       .boolean()
       .optional()
       .openapi({ description: "Suspect members are replaced by a spare by themselves" }),
+    sizeKiB: z
+      .union([z.literal("max"), z.int().min(1)])
+      .optional()
+      .openapi({
+        description: "KiB used of each member, or max; the array is larger when its job ends",
+      }),
   })
   .refine((body) => Object.keys(body).length > 0, "name at least one setting to change")
   .refine(
@@ -343,7 +350,7 @@ export const arraySchema = z.object({
     .exactOptional()
     .openapi({ description: "Shared ones that could take a role in it" }),
   sync: z.object({
-    action: z.enum(["idle", "resync", "rebuild", "replace", "check", "repair"]),
+    action: z.enum(["idle", ...JOB_KINDS]),
     doneBytes: bytes,
     totalBytes: bytes,
     rateBytesPerSecond: z.number(),

@@ -50,6 +50,7 @@ export type Answer<T> = Promise<Result<T, CommandError>>;
 export interface ArrayPatch extends ArraySettings {
   readonly name?: string;
   readonly consistencyPolicy?: CommandMap["set-array"]["request"]["consistencyPolicy"];
+  readonly memberSizeBytes?: number | "max";
 }
 
 /** Commands about one array, which calls name by label or UUID. */
@@ -312,16 +313,20 @@ export class Appliance {
     return this.standing.start(request);
   }
 
-  /** The policy and the name on disk stand in the superblocks; the rest is remembered here. */
+  /** Policy, size and the name on disk stand in the superblocks; the rest is remembered here. */
   async patchArray(reference: string, wanted: ArrayPatch): Answer<ArrayStatus> {
-    const { consistencyPolicy: policy, ...remembered } = wanted;
+    const { consistencyPolicy, memberSizeBytes, ...remembered } = wanted;
+    const onDisk = {
+      ...(consistencyPolicy === undefined ? {} : { consistencyPolicy }),
+      ...(memberSizeBytes === undefined ? {} : { memberSizeBytes }),
+    };
     return this.calls.withArray(reference, async (array) => {
       const recorded = await this.standing.change(array, remembered);
       if (!recorded.ok) return recorded;
       // There may be suspects that are to be replaced from now on.
       this.spareKeeper.lookSoon();
-      if (policy === undefined) return this.getArray(array);
-      return this.client.call({ kind: "set-array", array, consistencyPolicy: policy });
+      if (Object.keys(onDisk).length === 0) return this.getArray(array);
+      return this.client.call({ kind: "set-array", array, ...onDisk });
     });
   }
 

@@ -25,7 +25,7 @@ export class Job {
   readonly array: string;
   readonly arrayUuid: string;
   readonly startedAt: string;
-  readonly total: number;
+  total: number;
   state: JobState = "running";
   done = 0;
   error: string | null = null;

@@ -154,6 +154,8 @@ export interface CommandMap {
       array: string;
       /** Takes effect before the answer; the array is clean for a moment. */
       consistencyPolicy?: ConsistencyPolicy;
+      /** Bytes used of every member; "max": all that fits. More takes effect when its job ends. */
+      memberSizeBytes?: number | "max";
     };
     value: ArrayStatus;
   };
@@ -277,6 +279,7 @@ export type EventKind =
   | "array.assembled"
   | "array.stopped"
   | "array.policy"
+  | "array.grown"
   | "array.degraded"
   | "array.failed"
   | "array.broken"

@@ -101,6 +101,7 @@ export class RaidArray implements MemberVerdicts {
     const { policy, seating, front } = this;
     this.synchronizer = new Synchronizer({
       ...{ core, policy, seating, jobs, scrub, rates },
+      growth: { dirtyMark: this.dirtyMark, front },
       verdicts: this,
       requestCount: () => front.requestCount,
       commitRebuild: (role, mayEnd) => this.commitRebuild(role, mayEnd),

@@ -130,7 +130,7 @@ export type ArrayState = (typeof ARRAY_STATES)[number];
 
 export type MemberState = "in-sync" | "rebuilding" | "spare" | "faulty" | "missing";
 
-export type SyncAction = "idle" | "resync" | "rebuild" | "replace" | "check" | "repair";
+export type SyncAction = "idle" | JobKind;
 
 export interface MemberErrors {
   readonly read: number;
@@ -334,7 +334,8 @@ export interface ArrayStatus {
 
 // Jobs ------------------------------------------------------------------------------------------
 
-export type JobKind = "resync" | "rebuild" | "replace" | "check" | "repair";
+export const JOB_KINDS = ["resync", "rebuild", "replace", "grow", "check", "repair"] as const;
+export type JobKind = (typeof JOB_KINDS)[number];
 export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
 /** Rows that a scrub has found: where they are on the members, and in the array. */

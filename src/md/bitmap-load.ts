@@ -9,6 +9,7 @@ import {
   encodeBitmapHeader,
   isBitmapStale,
 } from "./bitmap.ts";
+import { cutBitmap } from "./bitmap-grow.ts";
 import { BitmapState } from "./bitmap-state.ts";
 import type { Superblock } from "./superblock.ts";
 
@@ -61,8 +62,9 @@ export function loadBitmap(
   }
   const wasStale = isBitmapStale(decoded.value, options.events);
   const { events, isDegraded } = options;
-  const header = wasStale ? { ...decoded.value, eventsCleared: events } : decoded.value;
-  const image = area.slice(0, areaBytes);
+  const { sizeSectors } = options.superblock;
+  const { header: found, image } = cutBitmap(decoded.value, area, sizeSectors);
+  const header = wasStale ? { ...found, eventsCleared: events } : found;
   const given = options.submitted === undefined ? {} : { submitted: options.submitted };
   const state = new BitmapState({ header, image, isDegraded, ...given });
   if (wasStale) {

@@ -66,7 +66,7 @@ export class BitmapState {
   readonly daemonSleepMs: number;
   /** Blocks that are being written are sent from here. */
   readonly submitted: Uint8Array;
-  private header: BitmapHeader;
+  private current: BitmapHeader;
   private readonly live: Uint8Array;
   private readonly durable: Uint8Array;
   private readonly inFlight: Uint32Array;
@@ -94,7 +94,7 @@ export class BitmapState {
     assert(header.daemonSleepSeconds > 0, "passes have time between them");
     assert(image.length === areaBytes, "the image is the area in whole blocks");
     assert(submitted === undefined || submitted.length === areaBytes, "all blocks have room");
-    this.header = header;
+    this.current = header;
     this.chunkSectors = header.chunkBytes / SECTOR_BYTES;
     this.bitCount = bitmapBitCount(header);
     this.blockCount = areaBytes / BITMAP_BLOCK_BYTES;
@@ -115,16 +115,16 @@ export class BitmapState {
   }
 
   get events(): number {
-    return this.header.events;
+    return this.current.events;
   }
 
-  /** What says how much room its blocks take on a member. */
-  get extent(): Pick<BitmapHeader, "syncSizeSectors" | "chunkBytes" | "sectorsReserved"> {
-    return this.header;
+  /** It says, among other things, how much room the blocks take on a member. */
+  get header(): BitmapHeader {
+    return this.current;
   }
 
   get eventsCleared(): number {
-    return this.header.eventsCleared;
+    return this.current.eventsCleared;
   }
 
   /** How many bits are set. */
@@ -203,7 +203,7 @@ export class BitmapState {
     for (let bit = 0; bit < this.bitCount; bit += 1) {
       if (which === "set" ? !this.isSet(bit) : this.need[bit] === Need.none) continue;
       const sector = bit * this.chunkSectors;
-      const end = Math.min(sector + this.chunkSectors, this.header.syncSizeSectors);
+      const end = Math.min(sector + this.chunkSectors, this.current.syncSizeSectors);
       assert(end > sector, "a bit stands for sectors of the member");
       const previous = ranges.at(-1);
       if (previous !== undefined && previous.sector + previous.lengthSectors === sector) {
@@ -249,12 +249,12 @@ export class BitmapState {
   /** Whether a member that left at this event may come back with only the set bits rebuilt. */
   allowsPartialRebuild(memberEvents: number): boolean {
     assert(Number.isSafeInteger(memberEvents), "the events of a member were decoded");
-    return memberEvents >= Math.max(this.header.eventsCleared, this.durableEventsCleared);
+    return memberEvents >= Math.max(this.current.eventsCleared, this.durableEventsCleared);
   }
 
   /** With false, after the event count that goes with it (`setEvents`). */
   setDegraded(isDegraded: boolean): void {
-    if (this.isDegraded && !isDegraded) this.wholeSinceEvents = this.header.events;
+    if (this.isDegraded && !isDegraded) this.wholeSinceEvents = this.current.events;
     this.isDegraded = isDegraded;
   }
 
@@ -275,15 +275,15 @@ export class BitmapState {
    */
   setEvents(events: number): void {
     assert(Number.isSafeInteger(events) && events >= 0, "an event count is a whole number");
-    const eventsCleared = Math.min(this.header.eventsCleared, events);
-    this.header = {
-      ...this.header,
+    const eventsCleared = Math.min(this.current.eventsCleared, events);
+    this.current = {
+      ...this.current,
       events,
       eventsCleared,
-      state: this.header.state & ~(BitmapFlag.stale | BitmapFlag.writeError),
+      state: this.current.state & ~(BitmapFlag.stale | BitmapFlag.writeError),
     };
     this.wholeSinceEvents = Math.min(this.wholeSinceEvents, events);
-    this.live.set(encodeBitmapHeader(this.header));
+    this.live.set(encodeBitmapHeader(this.current));
     this.urgent[0] = 1;
     assert(this.wholeSinceEvents <= events, "the array has been whole since an event that was");
   }
@@ -329,13 +329,13 @@ export class BitmapState {
    * were written, and every older copy of one.
    */
   private advanceEventsCleared(): boolean {
-    const { events, eventsCleared } = this.header;
+    const { events, eventsCleared } = this.current;
     // What rests now has rested since the last pass at the latest.
     const restedEvents = Math.max(this.wholeSinceEvents, Math.min(this.lastPassEvents, events));
     this.lastPassEvents = events;
     if (eventsCleared < events && this.aging.includes(1)) {
-      this.header = { ...this.header, eventsCleared: events };
-      this.live.set(encodeBitmapHeader(this.header));
+      this.current = { ...this.current, eventsCleared: events };
+      this.live.set(encodeBitmapHeader(this.current));
       this.lazy[0] = 1;
     }
     assert(restedEvents <= events, "what rests was written at an event that was");

@@ -221,12 +221,18 @@ function checkNumbers(view: DataView): BitmapError | null {
   return fault(kind, `The write-intent bitmap has ${wrong.text}.`);
 }
 
+/**
+ * One for more than the array uses is that of an array that was about to grow: its header is
+ * written before any superblock is, and may be the last that was (bitmap-grow.ts).
+ */
 function checkSize(header: BitmapHeader, superblock: Superblock): BitmapError | null {
   const { syncSizeSectors } = header;
   // The kernel masks a size that is not in whole chunks down, and then writes that.
-  const { sizeSectors, chunkSectors } = superblock;
+  const { sizeSectors, chunkSectors, dataSizeSectors } = superblock;
   const inChunks = chunkSectors === 0 ? sizeSectors : roundDown(sizeSectors, chunkSectors);
   if (syncSizeSectors === sizeSectors || syncSizeSectors === inChunks) return null;
+  const isAhead = syncSizeSectors > sizeSectors && syncSizeSectors <= dataSizeSectors;
+  if (isAhead && chunkSectors > 0 && syncSizeSectors % chunkSectors === 0) return null;
   return fault(
     "wrong-sync-size",
     `The write-intent bitmap covers ${syncSizeSectors} sectors of each member, but the array uses ` +

@@ -51,6 +51,19 @@ export function checkAreas(superblock: Superblock, deviceSectors: number): Super
   return checkOverlaps([...fixedAreas(superblock), ...logAreas(superblock)], deviceSectors);
 }
 
+/**
+ * Sectors that the data of a member could take on a device of this size: up to its end, or to what
+ * lies behind the data. Never less than the superblock says.
+ */
+export function dataRoomSectors(superblock: Superblock, deviceSectors: number): number {
+  const { dataOffsetSectors, dataSizeSectors } = superblock;
+  const behind = [...fixedAreas(superblock), ...logAreas(superblock)]
+    .map(({ start }) => start)
+    .filter((start) => start > dataOffsetSectors);
+  const end = Math.min(deviceSectors, ...behind);
+  return Math.max(dataSizeSectors, end - dataOffsetSectors);
+}
+
 /** Whether all that a superblock of ours describes lies on the device, each area for itself. */
 export function areAreasApart(superblock: Superblock, deviceSectors: number): boolean {
   const areas = [...fixedAreas(superblock), ...logAreas(superblock)];

@@ -107,7 +107,6 @@ export class Transmission implements Negotiated {
     hasAllocationContext: boolean;
   }): void {
     this.nbdExport = options.nbdExport;
-    this.sizeBytes = options.offer.sizeBytes;
     this.isReadOnly = options.offer.isReadOnly;
     this.isStructured = options.isStructured;
     this.hasAllocationContext = options.hasAllocationContext;
@@ -166,13 +165,12 @@ export class Transmission implements Negotiated {
     const attachment = this.nbdExport!.attachment;
     if (attachment === null || this.tools.catalog.isStopping) return ESHUTDOWN;
     const isReadOnly = this.isReadOnly;
-    const sizeBytes = this.sizeBytes;
-    // Flags and size are fixed at the handshake; what the array has lost since still counts.
+    // Flags are fixed at the handshake; what the array has lost since still counts. Its size is
+    // what it has now: a client that knows of more by other means may ask for that.
     this.isReadOnly ||= this.nbdExport!.isReadOnly || attachment.front.isReadOnly;
-    this.sizeBytes = Math.min(sizeBytes, attachment.front.sizeBytes);
+    this.sizeBytes = attachment.front.sizeBytes;
     const error = judgeRequest(this.header, this);
     this.isReadOnly = isReadOnly;
-    this.sizeBytes = sizeBytes;
     return error;
   }
 

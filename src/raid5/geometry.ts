@@ -47,13 +47,13 @@ export class Geometry {
   readonly dataCount: number;
   readonly chunkBytes: number;
   readonly layout: number;
-  /** Rounded down to whole chunks. */
-  readonly memberSizeBytes: number;
   /** Data bytes per stripe. */
   readonly stripeBytes: number;
-  readonly stripeCount: number;
+  /** Rounded down to whole chunks. This and the next two are changed by `resize` alone. */
+  memberSizeBytes = 0;
+  stripeCount = 0;
   /** Of the whole array. */
-  readonly sizeBytes: number;
+  sizeBytes = 0;
   private readonly isLeft: boolean;
   private readonly isSymmetric: boolean;
   /** -1 where parity moves from stripe to stripe. */
@@ -64,20 +64,25 @@ export class Geometry {
     assert(Number.isInteger(memberCount) && memberCount >= 2, "an array has at least two members");
     assert(isPowerOfTwo(chunkBytes) && chunkBytes >= ROW_BYTES, "chunks are 2^n rows");
     assert(isLayout(layout), "the layout is one of the six of RAID5");
-    assert(Number.isSafeInteger(memberSizeBytes), "the member size is an exact number");
-    assert(memberSizeBytes >= chunkBytes, "a member holds at least one chunk");
     this.memberCount = memberCount;
     this.dataCount = memberCount - 1;
     this.chunkBytes = chunkBytes;
     this.layout = layout;
-    this.memberSizeBytes = roundDown(memberSizeBytes, chunkBytes);
     this.stripeBytes = this.dataCount * chunkBytes;
-    this.stripeCount = this.memberSizeBytes / chunkBytes;
-    this.sizeBytes = this.stripeCount * this.stripeBytes;
-    assert(Number.isSafeInteger(this.sizeBytes), "the array size is an exact number");
     this.isLeft = layout === 0 || layout === 2;
     this.isSymmetric = layout === 2 || layout === 3;
     this.fixedParityRole = layout === 4 ? 0 : layout === 5 ? this.dataCount : -1;
+    this.resize(memberSizeBytes);
+  }
+
+  /** More or fewer stripes, each where it was: of those that go nothing is under way. */
+  resize(memberSizeBytes: number): void {
+    assert(Number.isSafeInteger(memberSizeBytes), "the member size is an exact number");
+    assert(memberSizeBytes >= this.chunkBytes, "a member holds at least one chunk");
+    this.memberSizeBytes = roundDown(memberSizeBytes, this.chunkBytes);
+    this.stripeCount = this.memberSizeBytes / this.chunkBytes;
+    this.sizeBytes = this.stripeCount * this.stripeBytes;
+    assert(Number.isSafeInteger(this.sizeBytes), "the array size is an exact number");
   }
 
   /** The largest power of two that divides a stripe's data: the best size of a request. */

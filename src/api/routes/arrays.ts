@@ -69,15 +69,19 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       path: "/v1/arrays/{name}",
       summary:
         "Change the name, speeds (bytes per second), deadlines, the consistency policy, what makes " +
-        "a member suspect and what follows",
+        "a member suspect and what follows; grow",
       params: arrayParams,
       body: patchArrayBody,
       answers: oneArray,
     },
     async ({ params, body }) => {
+      const { sizeKiB, ...rest } = body;
+      const size = sizeKiB === "max" ? sizeKiB : sizeKiB === undefined ? undefined : sizeKiB * KIB;
       // Absent settings must be absent for the reactor too.
       const settings = Object.fromEntries(
-        Object.entries(body).filter(([, value]) => value !== undefined),
+        Object.entries({ ...rest, memberSizeBytes: size }).filter(
+          ([, value]) => value !== undefined,
+        ),
       );
       return arrayAnswer(await appliance.patchArray(params.name, settings));
     },

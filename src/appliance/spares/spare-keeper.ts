@@ -48,6 +48,7 @@ const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "array.assembled",
   "array.stopped",
   "array.policy",
+  "array.grown",
   "array.degraded",
   "spare.failed",
   "rebuild.started",

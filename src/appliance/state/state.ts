@@ -16,7 +16,7 @@
  * What an array *is* stands in the superblocks of its members alone, never here.
  */
 import { z } from "zod";
-import type { ArrayEvent, JobStatus } from "../../array/protocol.ts";
+import { type ArrayEvent, JOB_KINDS, type JobStatus } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
 
 export const KEPT_EVENTS = 100_000;
@@ -83,7 +83,7 @@ const scrubSummarySchema = z.object({
 });
 
 const syncRateSchema = z.object({
-  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
+  kind: z.enum(JOB_KINDS),
   load: z.enum(["idle", "busy"]),
   bytesPerSecond: count,
   limitBytesPerSecond: count.nullable(),
@@ -165,7 +165,7 @@ export type StoredSchedule = Readonly<z.output<typeof storedScheduleSchema>>;
 
 const jobStatusSchema = z.looseObject({
   id: z.int().min(1),
-  kind: z.enum(["resync", "rebuild", "replace", "check", "repair"]),
+  kind: z.enum(JOB_KINDS),
   array: z.string(),
   arrayUuid: z.string().default(""),
   state: z.enum(["running", "paused", "done", "failed", "cancelled"]),

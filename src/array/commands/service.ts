@@ -23,6 +23,7 @@ import { watchLoneDrives } from "./drive-deadlines.ts";
 import { DriveCommands } from "./drives.ts";
 import { planFail } from "./fail-plan.ts";
 import { FaultBook } from "./faults.ts";
+import { growArray } from "./grow.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
 import { writeName } from "./rename.ts";
@@ -92,10 +93,15 @@ export class ArrayService {
       "delete-array": (command) => this.deleteArray(command),
       "set-array": (command) =>
         this.leases.withRecord(command, async (record) => {
-          const { kind: _kind, array: _array, consistencyPolicy, ...tuning } = command;
+          const { kind: _kind, array: _array, ...changes } = command;
+          const { consistencyPolicy, memberSizeBytes, ...tuning } = changes;
           if (consistencyPolicy !== undefined) {
             const changed = await changePolicy(record, consistencyPolicy);
             if (!changed.ok) return changed;
+          }
+          if (memberSizeBytes !== undefined) {
+            const begun = await growArray(record, memberSizeBytes);
+            if (!begun.ok) return begun;
           }
           Object.assign(record.tuning, tuning);
           return ok(arrayStatus(registry, record));

@@ -18,10 +18,10 @@ export interface DriveRange {
   readonly bytes: number;
 }
 
-/** Whole rows, of the part of the data region that the array uses. */
+/** Whole rows of the data region: also of the part that an array is about to grow into. */
 export function isInData(superblock: Superblock, { offset, bytes }: DriveRange): boolean {
   const start = superblock.dataOffsetSectors * SECTOR_BYTES;
-  const end = start + superblock.sizeSectors * SECTOR_BYTES;
+  const end = start + superblock.dataSizeSectors * SECTOR_BYTES;
   const isWhole = bytes > 0 && bytes % ROW_BYTES === 0 && (offset - start) % ROW_BYTES === 0;
   return isWhole && offset >= start && offset + bytes <= end;
 }

@@ -65,6 +65,8 @@ export class Drive {
   private failureCause = "";
   private badBlockLog = new BadBlockLog();
   private isMarkedOurs = false;
+  /** It reads zeros from this byte on. */
+  private zerosFrom: number;
   private isReleased = false;
   private repairedBytes = 0;
   private lateReads = 0;
@@ -77,6 +79,7 @@ export class Drive {
     this.info = info;
     this.signature = info.signature;
     this.holes = info.canPunchHoles === true;
+    this.zerosFrom = info.readsZeros ? 0 : Number.POSITIVE_INFINITY;
     this.device = context.openDevice(info);
     this.faults = new FaultFilter({ next: this.device, table, timers, memory });
     this.stats = new StatsFilter({ next: this.faults, table, clock });
@@ -193,6 +196,7 @@ export class Drive {
   /** It is about to be a member or a spare of an array, with this superblock and no bad block. */
   join(superblock: Superblock): void {
     assert(hasRoomForData(this, superblock), "who joins an array has room for its part of it");
+    this.willHold(superblock);
     this.carry(superblock);
     this.forgetFailure();
     this.badBlockLog = emptyBadBlockLog(superblock);
@@ -245,6 +249,20 @@ export class Drive {
     this.carryNothing();
     this.isMarkedOurs = false;
     this.signature = signature;
+  }
+
+  /** It is to hold so much of an array: nothing is known of that any more. */
+  willHold({ dataOffsetSectors, sizeSectors }: Superblock): void {
+    const end = (dataOffsetSectors + sizeSectors) * SECTOR_BYTES;
+    this.zerosFrom = Math.max(this.zerosFrom, end);
+  }
+
+  /** Nobody has written behind what it holds of its array since it was known to read zeros. */
+  get readsZerosBehindData(): boolean {
+    const { superblock } = this;
+    if (superblock === null) return false;
+    const { dataOffsetSectors, sizeSectors } = superblock;
+    return this.zerosFrom <= (dataOffsetSectors + sizeSectors) * SECTOR_BYTES;
   }
 
   /** Whether holes can be punched in it, and read zeros. */

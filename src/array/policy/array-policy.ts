@@ -19,10 +19,12 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import type { SectorRange } from "../../md/bad-block-log.ts";
 import {
   BITMAP_BLOCK_BYTES,
+  type BitmapHeader,
   checkBitmapArea,
   chooseBitmapChunkBytes,
   newBitmapHeader,
 } from "../../md/bitmap.ts";
+import { grownBitmap } from "../../md/bitmap-grow.ts";
 import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
@@ -215,6 +217,32 @@ export class ArrayPolicy {
       state.beginSync(0, this.core.identity.sizeSectors);
     }
     state.endSync(0, this.core.identity.sizeSectors, isDone);
+  }
+
+  // Growth -----------------------------------------------------------------------------------
+
+  /** Before `grow`, while nothing is written and the array is clean: no pass goes on. */
+  async prepareGrowth(): Promise<void> {
+    assert(this.core.engine.activeWrites === 0, "an array grows while nothing is written");
+    await this.rest();
+  }
+
+  /**
+   * In the update that says the new size: what covers that is durable on the members before it.
+   * `start` follows.
+   */
+  grow(sizeSectors: number): void {
+    const { core, bitmap } = this;
+    if (bitmap === null) return;
+    assert(!core.state.isMarkedDirty, "an array grows while it is clean");
+    const drives = [...core.roster.drives()];
+    const grown = grownBitmap(bitmap, {
+      ...{ sizeSectors, events: core.state.events + 1 },
+      fits: (header) => drives.every((drive) => hasRoomFor(header, drive)),
+    });
+    core.engine.clearPolicy();
+    this.keeper = null;
+    this.useBitmap(grown);
   }
 
   // Change -----------------------------------------------------------------------------------
@@ -419,8 +447,13 @@ export function hasBitmapRoom(bitmap: BitmapState, superblock: Superblock, drive
   const { sizeBytes } = drive.info;
   return (
     superblock.log.kind === "bitmap" &&
-    checkBitmapArea(bitmap.extent, superblock, sizeBytes) === null
+    checkBitmapArea(bitmap.header, superblock, sizeBytes) === null
   );
+}
+
+function hasRoomFor(header: BitmapHeader, { superblock, info }: Drive): boolean {
+  if (superblock?.log.kind !== "bitmap") return true;
+  return checkBitmapArea(header, superblock, info.sizeBytes) === null;
 }
 
 /** A new log has the kind and the room that the policy wants, beside everything else. */

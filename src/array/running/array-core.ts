@@ -62,8 +62,6 @@ export interface UpdateHooks {
 export class ArrayCore {
   /** Its label: for messages. */
   name: string;
-  /** The superblock that it was started from. */
-  readonly identity: Superblock;
   readonly geometry: Geometry;
   readonly roster: Roster;
   readonly members: MemberSet;
@@ -109,7 +107,6 @@ export class ArrayCore {
     this.asyncIo = asyncIo;
     this.environment = { ...context, guard, router };
     this.name = plan.name;
-    this.identity = superblock;
     this.tuning = options.tuning;
     this.isReadOnlyStart = plan.isReadOnly;
     this.policyKind = policyOf(superblock);
@@ -162,6 +159,11 @@ export class ArrayCore {
       guard: this.guard,
       timers: context.timers,
     });
+  }
+
+  /** The superblock that it was started from, with the size that it has now. */
+  get identity(): Superblock {
+    return this.state.identity;
   }
 
   get uuid(): string {

@@ -23,7 +23,8 @@ import { driveOf, type Roster } from "./roster.ts";
 
 export class RaidArrayFront implements ArrayFront {
   readonly name: string;
-  readonly sizeBytes: number;
+  /** What clients may ask for: a size that is durable on the members. */
+  sizeBytes: number;
   readonly preferredBytes: number;
   isReadOnly = false;
   /** Set when the array stops: what comes from now on is refused. */
@@ -57,6 +58,14 @@ export class RaidArrayFront implements ArrayFront {
     this.zeroes = options.engine.zeroes;
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBytes = geometry.preferredBytes;
+  }
+
+  /** The array has its new size, durably. */
+  grow(): void {
+    const { geometry } = this.engine;
+    assert(geometry.sizeBytes >= this.sizeBytes, "an array does not shrink");
+    this.zeroes.allocation.grow(geometry.stripeCount);
+    this.sizeBytes = geometry.sizeBytes;
   }
 
   get isRotational(): boolean {

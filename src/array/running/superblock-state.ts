@@ -37,13 +37,26 @@ export interface SyncFacts {
 export class SuperblockState {
   events: number;
   isMarkedDirty: boolean;
+  private ownIdentity: Superblock;
   /** No data has been written since this event; null: some may just be. */
   private unchangedSince: number | null;
 
   constructor(superblock: Superblock, { isMarkedDirty }: { isMarkedDirty: boolean }) {
+    this.ownIdentity = superblock;
     this.events = superblock.events;
     this.isMarkedDirty = isMarkedDirty;
     this.unchangedSince = superblock.resyncOffsetSectors === null ? superblock.events : null;
+  }
+
+  /** The superblock that the array was started from, with the size that it has been given since. */
+  get identity(): Superblock {
+    return this.ownIdentity;
+  }
+
+  /** What the next update says of the size. */
+  growTo(sizeSectors: number): void {
+    assert(sizeSectors > this.ownIdentity.sizeSectors, "an array that grows is larger then");
+    this.ownIdentity = { ...this.ownIdentity, sizeSectors };
   }
 
   /** Whether a member that was in sync and clean at this event still holds what it ought to. */
@@ -53,15 +66,15 @@ export class SuperblockState {
 
   /** What the freshest superblock says, for the members that are behind it. */
   lagging(freshest: Superblock, roster: Roster): { drive: Drive; superblock: Superblock }[] {
-    const { events, updatedAt, devRoles, resyncOffsetSectors } = freshest;
+    const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = freshest;
     assert(events <= this.events, "nobody is fresher than the array");
     const writes: { drive: Drive; superblock: Superblock }[] = [];
     const { target } = roster;
     for (const drive of [...roster.seats.map(driveOf), target]) {
       const own = drive?.superblock;
       if (drive === null || own === null || own === undefined || own.events >= events) continue;
-      const superblock = { ...own, events, updatedAt, devRoles, resyncOffsetSectors };
-      writes.push({ drive, superblock });
+      const told = { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors };
+      writes.push({ drive, superblock: { ...own, ...told } });
     }
     return writes;
   }
@@ -82,6 +95,7 @@ export class SuperblockState {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
       devRoles: roster.deviceRolesNow,
+      sizeSectors: this.ownIdentity.sizeSectors,
       resyncOffsetSectors,
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
@@ -93,7 +107,8 @@ export class SuperblockState {
       assert(own !== null, "a member carries a superblock");
       assert(own.arrayUuid === roster.arrayUuid, "a member carries a superblock of its array");
       assert(drive.failure === "", "a drive that failed gets no superblock");
-      const isWithin = (recoveryOffsetSectors ?? 0) <= own.sizeSectors;
+      assert(common.sizeSectors <= own.dataSizeSectors, "a member has room for its part");
+      const isWithin = (recoveryOffsetSectors ?? 0) <= common.sizeSectors;
       assert(isWithin, "a member is filled no further than to its end");
       const otherFeatures = featuresFor(claim, own);
       writes.push({

@@ -257,12 +257,12 @@ function haveOneCount(writes: readonly SuperblockWrite[]): boolean {
  * was made while an earlier update waited for room is in the next one.
  */
 function afterWrite(drive: Drive, written: Superblock): Superblock {
-  const { events, updatedAt, devRoles, resyncOffsetSectors } = written;
+  const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = written;
   const { otherFeatures, recoveryOffsetSectors, hasBadBlocks } = written;
   const known = drive.superblock ?? written;
   assert(known.arrayUuid === written.arrayUuid, "a drive was written to by its own array");
   return {
-    ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors },
+    ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors },
     ...{ otherFeatures, recoveryOffsetSectors, hasBadBlocks },
   };
 }

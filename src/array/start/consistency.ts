@@ -145,7 +145,7 @@ function findMisplaced(
   for (const entry of roles) {
     if (entry.state === "missing" || entry.superblock.log.kind !== "bitmap") continue;
     const { sizeBytes } = driveNamed(registry, entry.drive).info;
-    const fault = checkBitmapArea(bitmap.extent, entry.superblock, sizeBytes);
+    const fault = checkBitmapArea(bitmap.header, entry.superblock, sizeBytes);
     if (fault === null) continue;
     const detail =
       `Drive ${entry.drive}: ${fault.detail} Remove the drive and start the array without it, ` +
@@ -181,8 +181,8 @@ async function loadFrom(
     isDegraded: plan.degraded > 0,
   });
   if (!loaded.ok) return err(failureOf(drive, loaded.error));
-  const { extent } = loaded.value.state;
-  assert(checkBitmapArea(extent, superblock, deviceBytes) === null, "a bitmap that is taken fits");
+  const { header: taken } = loaded.value.state;
+  assert(checkBitmapArea(taken, superblock, deviceBytes) === null, "a bitmap that is taken fits");
   return loaded;
 }
 

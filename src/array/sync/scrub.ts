@@ -118,6 +118,10 @@ export class Scrubs {
     return job?.kind === "check" || job?.kind === "repair" ? job : null;
   }
 
+  get isUnderWay(): boolean {
+    return this.underWay !== null;
+  }
+
   /** The one that runs or was set aside is paused: then it is answered. Null: there is none. */
   async pause(): Promise<Job | null> {
     const { underWay, paused } = this;

@@ -101,6 +101,8 @@ export class SyncRun {
     assert(job.arrayUuid === core.uuid, "a job is of its own array");
     this.doneStripes = 0;
     this.toldStripes = Math.floor(job.done / core.geometry.chunkBytes);
+    // The array may have grown since it began.
+    job.total = core.geometry.memberSizeBytes;
     this.current = job;
     this.abortReason = null;
     // Requests that came before the work began do not slow it down.

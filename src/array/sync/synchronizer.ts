@@ -15,6 +15,7 @@ import type { ArrayPolicy } from "../policy/array-policy.ts";
 import type { ScrubMemory, SyncAction } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
+import { beginGrowth, type GrowthParts, grow } from "./grow.ts";
 import { rebuild } from "./rebuild.ts";
 import { type ReplaceHost, replace } from "./replace.ts";
 import { resync, syncFirstStripe } from "./resync.ts";
@@ -37,6 +38,7 @@ export class Synchronizer {
   private readonly commitRebuild: (role: number, mayEnd: () => boolean) => Promise<boolean>;
   private readonly commitReplace: ReplaceHost["commitReplace"];
   private readonly verdicts: MemberVerdicts;
+  private readonly growth: Omit<GrowthParts, "run" | "policy">;
   private isHeld = false;
   private running: Promise<void> = Promise.resolve();
 
@@ -52,6 +54,7 @@ export class Synchronizer {
     /** The update that makes a member count; false: it could not be made durable. */
     commitRebuild: (role: number, mayEnd: () => boolean) => Promise<boolean>;
     commitReplace: ReplaceHost["commitReplace"];
+    growth: Omit<GrowthParts, "run" | "policy">;
   }) {
     const { core, jobs } = options;
     this.core = core;
@@ -60,6 +63,7 @@ export class Synchronizer {
     this.commitRebuild = options.commitRebuild;
     this.commitReplace = options.commitReplace;
     this.verdicts = options.verdicts;
+    this.growth = options.growth;
     this.run = new SyncRun({ ...options, hasEnded: () => this.schedule() });
     this.scrubs = new Scrubs({ run: this.run, jobs, memory: options.scrub });
   }
@@ -146,6 +150,19 @@ export class Synchronizer {
     if (run.job !== null) return `a ${run.job.kind} is running (job ${run.job.id}): wait for it`;
     if (core.members.resync !== null) return "a resync is due first";
     return null;
+  }
+
+  /** The array is to use so much of each member: its superblocks say that when the job ends. */
+  startGrowth(sizeSectors: number): void {
+    const { core, run, policy, growth } = this;
+    assert(run.job === null && !this.isHeld, "one work runs at a time");
+    const doneBytes = core.geometry.memberSizeBytes;
+    const { fromStripe } = beginGrowth(core, sizeSectors);
+    const job = run.begin("grow", doneBytes);
+    job.result["sizeBytes"] = core.geometry.sizeBytes;
+    this.running = grow({ ...growth, run, policy }, { fromStripe, sizeSectors });
+    inBackground(this.running, core.guard);
+    core.changed.raise();
   }
 
   private startRebuild(role: number): void {

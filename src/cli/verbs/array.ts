@@ -8,6 +8,7 @@ import {
   NEW_ARRAY_MEMBERS_MAX,
   NEW_ARRAY_MEMBERS_MIN,
 } from "../../base/limits.ts";
+import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes, KIB, MIB } from "../../base/units.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -103,11 +104,12 @@ export const arrayCommands: readonly CommandSpec[] = [
   },
   {
     path: ["array", "set"],
-    summary: "Change an array's name, policy, speeds, deadlines, what makes a member suspect",
+    summary: "Change an array's name, policy, size, speeds, deadlines, what makes a member suspect",
     operands: [{ name: "NAME" }],
     options: {
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
       policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync" },
+      size: { type: "string", value: "SIZE", help: "grow: use so much of each member, or max" },
       "sync-min": { type: "string", value: "SIZE", help: "sync speed a second beside clients" },
       "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
       "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
@@ -146,10 +148,9 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = parseBytes(text);
-    if (!bytes.ok) return usageFailure(host, bytes.error);
-    if (bytes.value % KIB !== 0) return usageFailure(host, `${text} is not a whole number of KiB`);
-    sizes[key] = bytes.value / KIB;
+    const kib = parseKib(text);
+    if (!kib.ok) return usageFailure(host, kib.error);
+    sizes[key] = kib.value;
   }
   const policy = invocation.text("policy");
   const body = {
@@ -175,6 +176,13 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   if (newName !== undefined) body["name"] = newName;
   const policy = invocation.text("policy");
   if (policy !== undefined) body["consistencyPolicy"] = policy;
+  const size = invocation.text("size");
+  if (size === "max") body["sizeKiB"] = size;
+  else if (size !== undefined) {
+    const kib = parseKib(size);
+    if (!kib.ok) return usageFailure(host, kib.error);
+    body["sizeKiB"] = kib.value;
+  }
   for (const [option, key] of [
     ["sync-min", "syncSpeedMin"],
     ["sync-max", "syncSpeedMax"],
@@ -218,7 +226,19 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
   host.print(`${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`);
+  if (size === undefined) return Exit.ok;
+  const reached = formatBytes(array.sizeBytes);
+  if (array.sync.action !== "grow") host.print(`${array.name}: ${reached}`);
+  else host.print(`${array.name}: grows from ${reached}; status shows how far it is`);
   return Exit.ok;
+}
+
+function parseKib(text: string): Result<number, string> {
+  const bytes = parseBytes(text);
+  if (!bytes.ok) return bytes;
+  return bytes.value % KIB === 0
+    ? ok(bytes.value / KIB)
+    : err(`${text} is not a whole number of KiB`);
 }
 
 /** What the call itself would answer, and what it would overwrite. */

@@ -79,14 +79,26 @@ export function judgeAssembly(
   if (freshest === null) return err(onlySpares(candidates));
   const refused = findDifference(candidates, freshest) ?? findSplitBrain(candidates, freshest);
   if (refused !== null) return err(refused);
-  const sorted = sortByRole(candidates, freshest);
+  const adopted = candidates.map((candidate) => adoptSize(candidate, freshest));
+  const sorted = sortByRole(adopted, freshest);
   if (!sorted.ok) return sorted;
-  return plan(candidates, freshest, sorted.value, options);
+  return plan(adopted, freshest, sorted.value, options);
+}
+
+/** A member that an update did not reach which has grown the array: it has that size, too. */
+function adoptSize(candidate: Candidate, { superblock: freshest }: Candidate): Candidate {
+  const { superblock } = candidate;
+  const { sizeSectors } = freshest;
+  const isBehind = superblock.sizeSectors < sizeSectors && isCurrent(superblock, freshest);
+  if (ownRole(candidate) >= Role.limit || !isBehind) return candidate;
+  return { ...candidate, superblock: { ...superblock, sizeSectors } };
 }
 
 /**
- * The highest event count among those that claim a role. Where several share it, the one that knows
- * least to be in sync, so that an update cut short never makes the array cleaner than it is.
+ * The highest event count among those that claim a role. Where several share it, the smallest size:
+ * an update that was to grow the array reached one member, which was lost, and the others have gone
+ * on without. Then the one that knows least to be in sync, so that an update cut short never makes
+ * the array cleaner than it is.
  */
 function findFreshest(candidates: readonly Candidate[]): Candidate | null {
   let freshest: Candidate | null = null;
@@ -102,6 +114,7 @@ function findFreshest(candidates: readonly Candidate[]): Candidate | null {
 
 function isFresher(one: Superblock, other: Superblock): boolean {
   if (one.events !== other.events) return one.events > other.events;
+  if (one.sizeSectors !== other.sizeSectors) return one.sizeSectors < other.sizeSectors;
   return resyncFrom(one) < resyncFrom(other);
 }
 

@@ -6,7 +6,13 @@ import { formatBytes, isPowerOfTwo, SECTOR_BYTES } from "../../base/units.ts";
 import { isInRange, rangeText, SUPERBLOCK_RANGES } from "../field-ranges.ts";
 import { layoutName } from "../layout.ts";
 import { pplSpaceOf } from "../ppl.ts";
-import { Feature, Role, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../superblock.ts";
+import {
+  Feature,
+  Role,
+  roleOf,
+  SUPERBLOCK_OFFSET_SECTORS,
+  type Superblock,
+} from "../superblock.ts";
 import {
   type AssemblyRefusal,
   type Candidate,
@@ -102,6 +108,10 @@ function beyondLimits({ memberCount, chunkSectors, events }: Superblock): string
 /**
  * The first field in which a current member differs from the freshest; the creation time in any
  * drive. mdadm does not start such a set either ("doesn't match others").
+ *
+ * The size alone may be smaller in a member that is one event behind: an update that has grown the
+ * array did not reach it, and the freshest superblock says what holds. Nor does the size say
+ * anything of who is no member any more: it is left out for that.
  */
 export function findDifference(
   candidates: readonly Candidate[],
@@ -119,13 +129,28 @@ export function findDifference(
       if (read(candidate.superblock) === read(freshest.superblock)) continue;
       return differs(candidate, freshest, field, read);
     }
+    if (hasOtherSize(candidate, freshest, includeStale)) {
+      return differs(candidate, freshest, "size in sectors", sizeOf);
+    }
     const unfit = findUnfit(candidate, freshest.superblock);
     if (unfit !== null) return unfit;
   }
   return null;
 }
 
+function hasOtherSize(candidate: Candidate, freshest: Candidate, isForced: boolean): boolean {
+  const { sizeSectors, events, devNumber } = candidate.superblock;
+  const { superblock } = freshest;
+  if (sizeSectors === superblock.sizeSectors) return false;
+  if (isForced) return true;
+  const isMember = roleOf(superblock, devNumber) < superblock.memberCount;
+  const isBehind = events < superblock.events && sizeSectors < superblock.sizeSectors;
+  return isMember && !isBehind;
+}
+
 type Reader = (superblock: Superblock) => string;
+
+const sizeOf: Reader = ({ sizeSectors }) => String(sizeSectors);
 
 function creationOf({ createdAt }: Superblock): string {
   return `${createdAt.seconds}.${String(createdAt.microseconds).padStart(6, "0")}`;
@@ -136,7 +161,6 @@ const COMPARED: readonly (readonly [string, Reader])[] = [
   ["layout", ({ layout }) => layoutName(layout) ?? String(layout)],
   ["chunk size in sectors", ({ chunkSectors }) => String(chunkSectors)],
   ["number of members", ({ memberCount }) => String(memberCount)],
-  ["size in sectors", ({ sizeSectors }) => String(sizeSectors)],
 ];
 
 /** An update that changes it may have been cut short: the freshest superblock says what it is. */

@@ -24,21 +24,35 @@ export const REGIONS_MAX = 2 ** 23;
 
 export class AllocationMap {
   private readonly stripeBytes: number;
-  private readonly stripeCount: number;
-  private readonly regionStripes: number;
-  private readonly regionCount: number;
-  private readonly zeros: Uint32Array;
-  private readonly holes: Uint32Array;
+  private stripeCount = 0;
+  private regionStripes = 1;
+  private regionCount = 0;
+  private zeros = new Uint32Array(0);
+  private holes = new Uint32Array(0);
 
-  constructor(geometry: Pick<Geometry, "stripeBytes" | "stripeCount">) {
-    this.stripeBytes = geometry.stripeBytes;
-    this.stripeCount = geometry.stripeCount;
-    let regionStripes = 1;
-    while (this.stripeCount / regionStripes > REGIONS_MAX) regionStripes *= 2;
-    this.regionStripes = regionStripes;
-    this.regionCount = Math.ceil(this.stripeCount / regionStripes);
+  constructor({ stripeBytes, stripeCount }: Pick<Geometry, "stripeBytes" | "stripeCount">) {
+    this.stripeBytes = stripeBytes;
+    this.grow(stripeCount);
+  }
+
+  /** The array has so many stripes now: of the new ones nothing is known. */
+  grow(stripeCount: number): void {
+    assert(stripeCount >= this.stripeCount, "an array does not shrink");
+    const before = { ...this };
+    while (stripeCount / this.regionStripes > REGIONS_MAX) this.regionStripes *= 2;
+    this.stripeCount = stripeCount;
+    this.regionCount = Math.ceil(stripeCount / this.regionStripes);
     this.zeros = new Uint32Array(Math.ceil(this.regionCount / 32));
     this.holes = new Uint32Array(this.zeros.length);
+    // What is known of a region is known of all its stripes: of the last one of before only where
+    // that ended with the array as it was.
+    const fitting = Math.floor(before.stripeCount / this.regionStripes);
+    const merged = this.regionStripes / before.regionStripes;
+    for (let region = 0; region < fitting; region += 1) {
+      const bit = 1 << (region & 31);
+      if (areSet(before.zeros, region, merged)) this.zeros[region >>> 5]! |= bit;
+      if (areSet(before.holes, region, merged)) this.holes[region >>> 5]! |= bit;
+    }
   }
 
   /** Nothing was ever written, and every member reads zeros. */
@@ -113,4 +127,12 @@ export class AllocationMap {
   private regionAt(offset: number): number {
     return Math.floor(offset / (this.regionStripes * this.stripeBytes));
   }
+}
+
+/** Whether all bits of `count` regions are set, which are one region now. */
+function areSet(bits: Uint32Array, region: number, count: number): boolean {
+  for (let index = region * count; index < (region + 1) * count; index += 1) {
+    if ((bits[index >>> 5]! & (1 << (index & 31))) === 0) return false;
+  }
+  return true;
 }

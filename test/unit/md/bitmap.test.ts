@@ -7,7 +7,7 @@
  */
 import { expect, test } from "bun:test";
 import { fillRandom, nextBelow, SeededRandom } from "../../../src/base/random.ts";
-import { GIB, KIB, MIB, TIB } from "../../../src/base/units.ts";
+import { GIB, KIB, MIB, roundDown, TIB } from "../../../src/base/units.ts";
 import {
   BITMAP_HEADER_BYTES,
   type BitmapErrorKind,
@@ -87,12 +87,16 @@ test("bitmap: cut short, or more bits than are kept in memory: refused", () => {
   });
 });
 
-test("bitmap: a size that is not in whole chunks: with it or rounded down", () => {
+test("bitmap: a size that is not in whole chunks: with it or rounded down, or one to grow to", () => {
   const odd = { ...superblock, sizeSectors: superblock.sizeSectors - 8 };
   for (const [syncSizeSectors, isRight] of [
     [odd.sizeSectors, true],
     [superblock.sizeSectors - 128, true],
-    [superblock.sizeSectors, false],
+    [superblock.sizeSectors - 256, false],
+    [superblock.sizeSectors - 1, false],
+    [superblock.sizeSectors, true],
+    [roundDown(superblock.dataSizeSectors, 128), true],
+    [roundDown(superblock.dataSizeSectors, 128) + 128, false],
   ] as const) {
     const bytes = encodeBitmapHeader({ ...header, syncSizeSectors });
     expect(decodeBitmapHeader(bytes, { superblock: odd, deviceBytes }).ok).toBe(isRight);

@@ -1,0 +1,69 @@
+/** Begins to use more of each member of a running array (sync/grow.ts). */
+import { err, ok, type Result } from "../../base/result.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { judgeGrowth } from "../../md/growth.ts";
+import type { CommandError } from "../protocol.ts";
+import type { RaidArray } from "../raid-array.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+import { fenceObstacle } from "../running/fence.ts";
+import { growthCandidates } from "../sync/grow.ts";
+import { notRunning } from "./members.ts";
+
+/** `wanted`: bytes of each member. Ok also where it has that size already. */
+export async function growArray(
+  record: ArrayRecord,
+  wanted: number | "max",
+): Promise<Result<undefined, CommandError>> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const judged = judge(array, wanted);
+  if (!judged.ok) return judged;
+  if (judged.value === array.core.identity.sizeSectors) return ok();
+  const { core, synchronizer } = array;
+  return synchronizer.scrubs.givingWay("the array grows", async () => {
+    await core.changed.until(() => core.roster.arriving === null);
+    // What was to be seen before may have changed meanwhile.
+    const since = judge(array, wanted);
+    if (!since.ok) return since;
+    if (since.value !== core.identity.sizeSectors) synchronizer.startGrowth(since.value);
+    return ok();
+  });
+}
+
+function judge(array: RaidArray, wanted: number | "max"): Result<number, CommandError> {
+  const { core } = array;
+  const obstacle = obstacleTo(array);
+  if (obstacle !== null) return err(obstacle);
+  const sectors = wanted === "max" ? wanted : Math.floor(wanted / SECTOR_BYTES);
+  const judged = judgeGrowth(sectors, core.identity, growthCandidates(core));
+  if (judged.ok) return judged;
+  const { kind, detail } = judged.error;
+  return err(
+    kind === "small-spare"
+      ? commandError("conflict", "spare-too-small", detail)
+      : commandError("invalid", "bad-size", detail),
+  );
+}
+
+/** Why this array cannot grow now, or null. */
+function obstacleTo({ core, synchronizer }: RaidArray): CommandError | null {
+  const fenced = fenceObstacle(core);
+  if (fenced !== null) return fenced;
+  const { name, members, readOnlyReason, roster } = core;
+  const notNow = (detail: string) => commandError("conflict", "growth-not-now", detail);
+  if (core.isFailed || readOnlyReason !== null) {
+    return notNow(`array ${name} is not writable: ${readOnlyReason ?? "it has failed"}`);
+  }
+  if (members.degradedCount > 0) {
+    return notNow(`array ${name} is degraded: add a drive and let it rebuild first`);
+  }
+  if (roster.target !== null) {
+    return notNow(`a member of array ${name} is being replaced: wait for the end of that`);
+  }
+  if (members.resync !== null) {
+    return notNow(`array ${name} has a resync due: wait for its end`);
+  }
+  const job = synchronizer.currentJob;
+  if (job === null || synchronizer.scrubs.isUnderWay) return null;
+  return notNow(`a ${job.kind} is running (job ${job.id}): wait for it, or cancel it`);
+}
