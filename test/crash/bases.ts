@@ -2,6 +2,7 @@
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { withFineBitmap } from "../sim/world/fine-bitmap.ts";
+import { withGarbageBehind } from "../sim/world/garbage-behind.ts";
 import { blankImage, type DeviceImage, type SectorBytes } from "../sim/world/media.ts";
 import { SectorOracle } from "../sim/world/oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
@@ -80,6 +81,30 @@ export function cleanBase(shape: Shape): Base {
   const base = { ...made, images, facts: { doesExist: true, isHealthy: true } };
   cleanBases.set(key, base);
   return base;
+}
+
+/**
+ * Full of data and clean, on drives that have room for more stripes, and that hold something else
+ * there. The oracle knows those too: nothing is promised of them before they are written.
+ */
+export function growBase(shape: Shape, stripes: number): Base {
+  const blank = blankBase(shape);
+  const sectorCount = sectorCountOf({ ...shape, stripes });
+  const oracle = new SectorOracle({ seed: ORACLE_SEED, sectorCount, isInitial: () => true });
+  const usedCount = sectorCountOf(shape);
+  const made = prolong({ ...blank, oracle }, (load) => {
+    const { world } = load;
+    create(world, shape);
+    world.settle();
+    world.run(load.write(0, usedCount));
+    world.run(load.flush());
+    world.settle();
+    if (shape.policy === "bitmap") world.simulation.runFor(60_000);
+  });
+  const images = made.images.map((image) => withGarbageBehind(withFineBitmap(image)));
+  const behind = Array.from({ length: sectorCount - usedCount }, (_, index) => usedCount + index);
+  const hole = { sectors: new Set(behind), lastVersion: made.oracle.lastVersion };
+  return { ...made, images, facts: { doesExist: true, isHealthy: true }, hole };
 }
 
 /** One member is gone for good, on record; clean. Its drive is left out, unless it is wanted. */

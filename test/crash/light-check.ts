@@ -168,6 +168,11 @@ export class LightCheck {
     const reader = this.readerOf(plan, images, isTorn);
     if (typeof reader === "string") return reader;
     const { memberCount, stripes, chunkRows } = reader;
+    // Of an array that was to grow: whoever wrote behind the old end was told of the new size.
+    const count = stripes * (memberCount - 1) * chunkRows * SECTORS_PER_ROW;
+    for (let lba = count; lba < promises.allowed.length; lba += 1) {
+      if (!promises.isFree(lba)) return `sector ${lba} is behind the end of the array`;
+    }
     for (let stripe = 0; stripe < stripes; stripe += 1) {
       for (let row = 0; row < chunkRows; row += 1) {
         for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {

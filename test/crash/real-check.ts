@@ -247,7 +247,7 @@ function holeOf(promises: Promises, plan: AssemblyPlan): Hole | null {
   const isGivenUp = givenUpBy(promises, plan);
   const sectors = new Set<number>();
   for (let lba = 0; lba < promises.allowed.length; lba += 1) {
-    if (isGivenUp(lba)) sectors.add(lba);
+    if (isGivenUp(lba) || promises.isFree(lba)) sectors.add(lba);
   }
   return sectors.size === 0 ? null : { sectors, lastVersion: promises.oracle.lastVersion };
 }

@@ -1,7 +1,10 @@
-/** Crash scenarios of an array's life: create, loss, rebuild, rollback, resync, stop, bad sectors. */
+/**
+ * Crash scenarios of an array's life: create, loss, rebuild, rollback, growth, resync, stop, bad
+ * sectors.
+ */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO, ENXIO } from "../../src/base/errno.ts";
-import { KIB } from "../../src/base/units.ts";
+import { KIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { POLICIES } from "../helpers/policies.ts";
 import { ARRAY_NAME, type SimWorld } from "../sim/world/sim-world.ts";
@@ -13,7 +16,9 @@ import {
   degradedBase,
   dirtyBase,
   driveNames,
+  growBase,
   type Shape,
+  sectorCountOf,
 } from "./bases.ts";
 import type { CrashLoad } from "./crash-load.ts";
 import type { Base, Scenario } from "./matrix.ts";
@@ -41,6 +46,22 @@ function writesInReplace(load: CrashLoad, drive: string, seed: number) {
   replaceWithNew(load.world, drive);
   load.world.simulation.runFor(150 + 200 * (seed % 6));
   return [load.write(30, 8, { fua: true }), load.write(60, 12)];
+}
+
+function growTo(world: SimWorld, stripes: number): void {
+  const memberSizeBytes = stripes * 4 * KIB;
+  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, memberSizeBytes });
+}
+
+/** Across the old end, and up to the new one, where the array has that. */
+function writesAtEnds(load: CrashLoad, oldSectors: number) {
+  const end = load.world.status().sizeBytes / SECTOR_BYTES;
+  const across = Math.min(end - oldSectors, 2);
+  return [
+    load.write(oldSectors - 2, 2 + across),
+    load.write(end - 3, 3, { fua: true }),
+    load.flush(),
+  ];
 }
 
 function stop(world: SimWorld): void {
@@ -78,6 +99,8 @@ function preempt(load: CrashLoad, names: readonly string[], seed: number): void 
 
 export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
   const three: Shape = { memberCount: 3, chunkKib: 4, stripes: 4, policy };
+  /** That many stripes are to become five. */
+  const few: Shape = { ...three, stripes: 3 };
   const four: Shape = { memberCount: 4, chunkKib: 4, stripes: 5, policy };
   /** As many as are worked on one after the other over several checkpoints. */
   const long: Shape = { memberCount: 3, chunkKib: 4, stripes: 16, policy };
@@ -390,6 +413,36 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
         world.simulation.runFor(20 + 90 * (seed % 8));
         preempt(load, [...driveNames(four), NEW], seed);
         world.run(Promise.all([written, load.flush()]));
+        rest(load);
+      },
+    },
+    {
+      name: "growth under writes",
+      base: () => growBase(few, 5),
+      body: (load, seed) => {
+        const { world } = load;
+        const before = load.write((seed % 4) * 9 + 3, 3);
+        growTo(world, 5);
+        const all = [before, load.write(44, 3)];
+        world.run(Promise.all(all));
+        untilIdle(load);
+        world.run(Promise.all(writesAtEnds(load, sectorCountOf(few))));
+        rest(load);
+      },
+    },
+    {
+      name: "a growth in which a member dies",
+      base: () => growBase(few, 5),
+      body: (load, seed) => {
+        const { world } = load;
+        growTo(world, 5);
+        const all = [load.write(20, 3), load.write(44, 3), load.flush()];
+        world.simulation.runFor(0.4 * (seed % 12));
+        load.fact({ isHealthy: false });
+        world.device(driveNames(three)[seed % 3]!).vanish("random");
+        world.run(Promise.all(all));
+        untilIdle(load);
+        world.run(Promise.all(writesAtEnds(load, sectorCountOf(few))));
         rest(load);
       },
     },

@@ -1,7 +1,7 @@
 /**
  * Goal: an array whose members have become larger uses that room when it is asked to, while clients
- * write; whatever meets it on the way, nothing is lost, and it is of the old size or of the new one,
- * with parity that is right.
+ * write; whatever meets it on the way, nothing is lost, and it is of the old size or of the new
+ * one, with parity that is right.
  *
  * Method: a short life with a growth under writes, on drives that held other data before, is lived
  * once for each request that one of its drives gets; and told stories of what a growth meets.
@@ -182,7 +182,7 @@ for (const [index, policy] of POLICIES.entries()) {
     const { requests } = whole;
     whole.judge([NEW_BYTES]);
     expect(requests).toBeGreaterThan(30);
-    const today = new Share(`grow ${policy} ${victim}`, 6);
+    const today = new Share(`grow ${policy} ${victim}`, 10);
     const sizes = new Set<number>();
     for (let nth = 1; nth <= requests; nth += 1) {
       if (!today.takes(nth)) continue;
