@@ -77,7 +77,24 @@ export interface ReplaceReport {
   readonly sums: readonly string[];
 }
 
+/** An array that Linux makes smaller than its drives, and grows; it is stopped in its resync. */
+export interface ResizeTask {
+  readonly name: string;
+  readonly files: readonly string[];
+  /** As for `CreateTask`. */
+  readonly words: readonly string[];
+  readonly oldKib: number;
+  /** How far the resync of the new part comes before the stop. */
+  readonly percent: number;
+}
+
+export interface ResizeReport {
+  /** sha256 of the array when it was stopped, with some writes in the new part. */
+  readonly sum: string;
+}
+
 export interface MdPlan {
+  readonly resize?: readonly ResizeTask[];
   readonly replace?: readonly ReplaceTask[];
   readonly create?: readonly CreateTask[];
   readonly assemble?: readonly AssembleTask[];
@@ -109,6 +126,7 @@ export interface MdReport {
   readonly trials: Record<string, number | null>;
   readonly grown: Record<string, GrowReport>;
   readonly replaced: Record<string, ReplaceReport>;
+  readonly resized: Record<string, ResizeReport>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */

@@ -9,6 +9,7 @@ import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
+import { GROW_MUTATIONS } from "./grow-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
@@ -1095,6 +1096,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...FORECAST_MUTATIONS,
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
+  ...GROW_MUTATIONS,
   ...REPLACE_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,

@@ -35,6 +35,8 @@ import type {
   MdReport,
   ReplaceReport,
   ReplaceTask,
+  ResizeReport,
+  ResizeTask,
   TrialTask,
 } from "../../helpers/md-lab.ts";
 import { toolPath } from "../../helpers/needs.ts";
@@ -267,6 +269,32 @@ async function waitReplaced(goal: number): Promise<void> {
   }
 }
 
+function resize({ name, files, words, oldKib, percent }: ResizeTask): Promise<ResizeReport> {
+  return withLoops(files, async (devices) => {
+    const counts = [`--raid-devices=${devices.length}`, `--size=${oldKib}`];
+    const labels = ["--homehost=lab", `--name=${name}`];
+    await run("mdadm", "--create", MD, "--run", ...counts, ...words, ...labels, ...devices);
+    await waitInSync();
+    fill(sizeOfArray(), 0);
+    const oldSectors = Number(attribute("component_size")) * 2;
+    const oldBytes = sizeOfArray();
+    setAttribute("sync_max", String(oldSectors));
+    await run("mdadm", "--grow", MD, "--size=max");
+    const chunkSectors = Number(attribute("chunk_size")) / 512;
+    const sectors = Number(attribute("component_size")) * 2;
+    const wanted = oldSectors + ((sectors - oldSectors) * percent) / 100;
+    const goal = Math.floor(wanted / chunkSectors) * chunkSectors;
+    setAttribute("sync_max", String(goal));
+    while (Number(/^\d+/.exec(attribute("sync_completed"))?.[0] ?? 0) < goal) await Bun.sleep(5);
+    for (const offset of [oldBytes - 50 * KIB, oldBytes + 90 * KIB, sizeOfArray() - 200 * KIB]) {
+      fill(130_000, offset);
+    }
+    const contentSum = sum();
+    await run("mdadm", "--stop", MD);
+    return { sum: contentSum };
+  });
+}
+
 /** An array that did not start is on its way out for a moment, and busy. */
 async function settledState(): Promise<string> {
   while (existsSync(SYSFS)) {
@@ -293,11 +321,13 @@ function attempt({ files }: TrialTask): Promise<number | null> {
 test("md: the plan of the host", async () => {
   writeFileSync("/proc/sys/dev/raid/speed_limit_min", "200000");
   const plan: MdPlan = JSON.parse(readFileSync(join(guestFolder(), "plan.json"), "utf8"));
-  const report: MdReport = { created: {}, assembled: {}, trials: {}, grown: {}, replaced: {} };
+  const none = { created: {}, assembled: {}, trials: {}, grown: {}, replaced: {}, resized: {} };
+  const report: MdReport = none;
   for (const task of plan.create ?? []) report.created[task.name] = await create(task);
   for (const task of plan.assemble ?? []) report.assembled[task.name] = await assemble(task);
   for (const task of plan.trials ?? []) report.trials[task.name] = await attempt(task);
   for (const task of plan.grow ?? []) report.grown[task.name] = await grow(task);
+  for (const task of plan.resize ?? []) report.resized[task.name] = await resize(task);
   // What is assembled then waits for a first write: until that it can be told how far to go.
   if (plan.replace !== undefined) writeFileSync(START_READ_ONLY, "1");
   for (const task of plan.replace ?? []) report.replaced[task.name] = await replace(task);

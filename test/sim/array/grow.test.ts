@@ -8,7 +8,7 @@
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
-import { EIO, ENXIO } from "../../../src/base/errno.ts";
+import { EIO, ENOSPC, ENXIO } from "../../../src/base/errno.ts";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
@@ -289,6 +289,31 @@ test("grow: drives that read zeros: at once, without a read, and the new part is
   expect(front.allocationEnd(OLD_BYTES, NEW_BYTES)).toBe(NEW_BYTES);
   // A second growth cannot know: what was written to is not what nobody has written to.
   expect(world.check()).toBe(0);
+});
+
+test("grow: over NBD: a session may ask for what is there now, a new one is told", () => {
+  const world = new SimWorld({ seed: 1, withNbd: true });
+  for (const name of MEMBERS) world.addDrive({ name, sizeBytes: 3 * MIB });
+  world.createArray({
+    ...{ drives: MEMBERS, chunkBytes: CHUNK_BYTES, memberSizeBytes: OLD_STRIPES * CHUNK_BYTES },
+  });
+  world.settle();
+  const client = world.run(world.nbdClient());
+  const across = new Uint8Array(2 * ROW_BYTES).fill(9);
+  const write = () => world.run(client.write(OLD_BYTES - ROW_BYTES, across));
+  expect(write()).toBe(ENOSPC);
+  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 16 * KIB });
+  const grown = { array: ARRAY_NAME, memberSizeBytes: SIZE };
+  world.must<"set-array">({ kind: "set-array", ...grown });
+  world.simulation.runFor(500);
+  expect(world.status().sync.action).toBe("grow");
+  expect(write()).toBe(ENOSPC);
+  world.settle();
+  expect(write()).toBe(0);
+  expect(world.run(client.write(NEW_BYTES - ROW_BYTES, across))).toBe(ENOSPC);
+  const other = world.run(world.nbdClient());
+  const { status, data } = world.run(other.read(OLD_BYTES - ROW_BYTES, 2 * ROW_BYTES));
+  expect([status, data.every((byte) => byte === 9)]).toEqual([0, true]);
 });
 
 test("grow: what it is refused for: said with the way out, and nothing has changed", () => {

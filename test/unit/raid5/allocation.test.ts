@@ -71,3 +71,34 @@ test("allocation: regions of several stripes: zeros only where all of a region i
   expect(stateOf(map, stripeCount - 1)).toBe(3);
   expect(stateOf(map, stripeCount - 2)).toBe(0);
 });
+
+test("allocation: a larger array: what was known stays so, of the new stripes nothing is", () => {
+  for (const [before, after] of [
+    [31, 32],
+    [33, 100],
+    [64, 65],
+    [1000, 5000],
+  ] as const) {
+    const map = new AllocationMap({ stripeBytes: STRIPE_BYTES, stripeCount: before });
+    map.noteEmpty();
+    map.noteZeros(0, 7, { isHole: false });
+    map.noteData(9 * STRIPE_BYTES, 1);
+    map.grow(after);
+    expect([0, 8, 9, before - 1, before, after - 1].map((stripe) => stateOf(map, stripe))).toEqual([
+      2, 3, 0, 3, 0, 0,
+    ]);
+    map.noteZeros(before, after, { isHole: true });
+    expect(map.endAt(before * STRIPE_BYTES, after * STRIPE_BYTES)).toBe(after * STRIPE_BYTES);
+  }
+});
+
+test("allocation: a larger array of coarser regions: one is known where all of it was", () => {
+  const map = new AllocationMap({ stripeBytes: STRIPE_BYTES, stripeCount: REGIONS_MAX });
+  map.noteEmpty();
+  map.noteData(5 * STRIPE_BYTES, 1);
+  map.grow(2 * REGIONS_MAX + 3);
+  const states = [0, 3, 4, 7, 8, REGIONS_MAX - 1, REGIONS_MAX].map((stripe) =>
+    stateOf(map, stripe),
+  );
+  expect(states).toEqual([3, 3, 0, 0, 3, 3, 0]);
+});
