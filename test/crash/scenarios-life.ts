@@ -431,22 +431,6 @@ export function lifeScenarios(policy: ConsistencyPolicy): readonly Scenario[] {
       },
     },
     {
-      name: "a growth in which a member dies",
-      base: () => growBase(few, 5),
-      body: (load, seed) => {
-        const { world } = load;
-        growTo(world, 5);
-        const all = [load.write(20, 3), load.write(44, 3), load.flush()];
-        world.simulation.runFor(0.4 * (seed % 12));
-        load.fact({ isHealthy: false });
-        world.device(driveNames(three)[seed % 3]!).vanish("random");
-        world.run(Promise.all(all));
-        untilIdle(load);
-        world.run(Promise.all(writesAtEnds(load, sectorCountOf(few))));
-        rest(load);
-      },
-    },
-    {
       name: "resync after a crash, under writes",
       base: (seed) => dirtyBase(four, seed),
       body: (load, seed) => {

@@ -31,7 +31,7 @@ export const GROW_MUTATIONS: readonly Mutation[] = [
     test: story("resync: under writes"),
   },
   {
-    name: "grow: clients may ask for it before the superblocks say so",
+    name: "grow: the size is on record before parity is right",
     rule: null,
     file: GROW,
     find: "  geometry.resize(sizeSectors * SECTOR_BYTES);\n",
