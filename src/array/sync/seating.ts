@@ -315,8 +315,11 @@ export class Seating {
 
   private layoutFor(drive: Drive): Result<JoinLayout, number> {
     const { sizeBytes: deviceBytes, logicalBlockBytes } = drive.info;
+    const { identity, geometry } = this.core;
+    // What the array is growing to, where it is: it could not come to that with a smaller drive.
+    const sizeSectors = Math.max(identity.sizeSectors, geometry.memberSizeBytes / SECTOR_BYTES);
     return layOutForJoining({
-      ...{ deviceBytes, logicalBlockBytes, array: this.core.identity },
+      ...{ deviceBytes, logicalBlockBytes, array: { ...identity, sizeSectors } },
       models: this.modelsFor(drive),
       wanted: this.policy.wanted,
     });

@@ -342,6 +342,12 @@ test("grow: what it is refused for: said with the way out, and nothing has chang
     ...{ kind: "replace-member", array: ARRAY_NAME, drive: "b", with: "small", force: true },
   });
   expect(replaced).toMatchObject({ error: { code: "growth-under-way" } });
+  // It would do for the array as it is, and not for what that is to be.
+  world.addDrive({ name: "tiny", sizeBytes: 72 * KIB });
+  const tiny = { array: ARRAY_NAME, drive: "tiny", force: false };
+  expect(world.call<"add-member">({ kind: "add-member", ...tiny })).toMatchObject({
+    error: { code: "drive-too-small" },
+  });
   world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
   world.simulation.runFor(100);
   expect(refusalOf("max")).toMatchObject({ kind: "conflict", code: "growth-not-now" });
