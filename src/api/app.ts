@@ -28,6 +28,7 @@ import { addExportRoutes } from "./routes/exports.ts";
 import { addFaultRoutes } from "./routes/faults.ts";
 import { addJobRoutes } from "./routes/jobs.ts";
 import { addMemberRoutes } from "./routes/members.ts";
+import { addRehearsalRoutes } from "./routes/rehearsal.ts";
 import { addScheduleRoutes } from "./routes/schedules.ts";
 import { addScrubRoutes } from "./routes/scrub.ts";
 import { addSpareRoutes } from "./routes/spares.ts";
@@ -94,6 +95,7 @@ export function createApp(options: ApiOptions): ApiApp {
   addArrayRoutes(app, appliance);
   addMemberRoutes(app, appliance);
   addScrubRoutes(app, appliance);
+  addRehearsalRoutes(app, appliance);
   addSpareRoutes(app, appliance);
   addScheduleRoutes(app, appliance);
   addExportRoutes(app, appliance);

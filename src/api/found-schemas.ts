@@ -1,6 +1,6 @@
 /** The shapes of what a job has found. */
 import { z } from "@hono/zod-openapi";
-import type { JobResult, MismatchList } from "../array/protocol.ts";
+import type { JobResult, MismatchList, PlaceList } from "../array/protocol.ts";
 
 const count = z.int().min(0);
 const bytes = z.int().min(0);
@@ -39,7 +39,15 @@ const geometrySchema = z
   .object({ memberCount: count, chunkBytes: bytes, layout: count, memberSizeBytes: bytes })
   .openapi({ description: "What shape the array had" });
 
+const placeListSchema = z.object({
+  places: z
+    .array(z.object({ drive: z.string().nullable(), offset: count, bytes: count }))
+    .readonly()
+    .openapi({ description: "Bytes of a drive; drive null: of the array, and so of its exports" }),
+  truncated: z.boolean().openapi({ description: "There are more than are listed" }),
+}) satisfies z.ZodType<PlaceList>;
+
 export const jobResultSchema = z.record(
   z.string(),
-  z.union([z.number(), z.string(), mismatchListSchema, geometrySchema]),
+  z.union([z.number(), z.string(), mismatchListSchema, geometrySchema, placeListSchema]),
 ) satisfies z.ZodType<JobResult>;

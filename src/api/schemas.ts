@@ -200,6 +200,13 @@ export const scrubBody = z.strictObject({
   restart: z.boolean().default(false),
 });
 
+export const rehearsalBody = z.strictObject({
+  drive: nameSchema
+    .nullable()
+    .default(null)
+    .openapi({ description: "Who is lost; null: the member with the most errors" }),
+});
+
 /** A week; a window is never longer than its period either. */
 const WINDOW_MINUTES_MAX = 7 * 24 * 60;
 

@@ -405,6 +405,25 @@ export class Appliance {
     if (array.ok) this.spareReader.begin(array.value, job, limitBytesPerSecond);
   }
 
+  /** `drive` null: the member with the most errors. */
+  async startRehearsal(array: string, drive: string | null): Answer<JobStatus> {
+    const uuid = this.arrays.resolve(array);
+    if (!uuid.ok) return uuid;
+    const spare = await this.spareKeeper.nextFor(uuid.value);
+    const request = { array: uuid.value, drive, spare };
+    return this.recorded(await this.client.call({ kind: "start-rehearsal", ...request }));
+  }
+
+  async pauseRehearsal(array: string): Answer<JobStatus> {
+    const paused = await this.arrayCommand<"pause-rehearsal">({ kind: "pause-rehearsal", array });
+    return this.recorded(paused);
+  }
+
+  private recorded(job: Result<JobStatus, CommandError>): Result<JobStatus, CommandError> {
+    if (job.ok) this.jobs.record(job.value);
+    return job;
+  }
+
   async pauseScrub(array: string): Answer<JobStatus> {
     const paused = await this.arrayCommand<"pause-scrub">({ kind: "pause-scrub", array });
     if (paused.ok) this.jobs.record(paused.value);

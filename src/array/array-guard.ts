@@ -47,6 +47,8 @@ export class ArrayGuard implements Guard {
   isOutside = false;
   readonly context: ArrayContext;
   readonly router: OutcomeRegistrar;
+  /** For devices of the array's own: where their outcomes go. */
+  readonly outcomes: OutcomeRouter;
   readonly asyncIo: AsyncIo;
   private readonly onBroken: (error: unknown) => void;
 
@@ -59,6 +61,7 @@ export class ArrayGuard implements Guard {
     const { context } = options;
     this.onBroken = options.onBroken;
     this.router = options.router.behind(this);
+    this.outcomes = options.router;
     const timers = new GuardedTimers(context.timers, this);
     this.context = {
       ...context,

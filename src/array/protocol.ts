@@ -204,6 +204,21 @@ export interface CommandMap {
   };
   "pause-scrub": { request: { array: string }; value: JobStatus };
   "cancel-scrub": { request: { array: string }; value: null };
+  /**
+   * Rehearses the loss of a member and its rebuild onto the array's spare, on overlays: nothing is
+   * written to any drive. A rehearsal that is paused goes on, if it is of the same.
+   */
+  "start-rehearsal": {
+    request: {
+      array: string;
+      /** Who is lost; null: the member with the most errors. */
+      drive: string | null;
+      /** The shared spare that the array would get, if it has none of its own; null: none. */
+      spare: string | null;
+    };
+    value: JobStatus;
+  };
+  "pause-rehearsal": { request: { array: string }; value: JobStatus };
   "list-jobs": { request: object; value: readonly JobStatus[] };
   "get-job": { request: { id: number }; value: JobStatus };
   "cancel-job": { request: { id: number }; value: JobStatus };
@@ -297,6 +312,10 @@ export type EventKind =
   | "replace.started"
   | "replace.finished"
   | "replace.aborted"
+  | "rehearsal.started"
+  | "rehearsal.paused"
+  | "rehearsal.finished"
+  | "rehearsal.aborted"
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"

@@ -334,7 +334,15 @@ export interface ArrayStatus {
 
 // Jobs ------------------------------------------------------------------------------------------
 
-export const JOB_KINDS = ["resync", "rebuild", "replace", "grow", "check", "repair"] as const;
+export const JOB_KINDS = [
+  "resync",
+  "rebuild",
+  "replace",
+  "grow",
+  "check",
+  "repair",
+  "rehearsal",
+] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 export type JobState = "running" | "paused" | "done" | "failed" | "cancelled";
 
@@ -355,11 +363,33 @@ export interface MismatchList {
  * a replace the drive, the one that it replaces, and lostBytes of the array at its end. A
  * scrub also has lostBytes, lists where it found mismatches (mismatchRanges) and rows with losses
  * (lostRanges), and says where it went on after a rest (resumedFrom, bytes of each member) and what
- * shape the array had (geometry).
+ * shape the array had (geometry). A rehearsal says what the rebuild would have met
+ * (sync/rehearsal-report.ts).
  */
 export interface JobResult {
-  readonly [fact: string]: number | string | MismatchList | GeometryOptions;
+  readonly [fact: string]: number | string | MismatchList | GeometryOptions | PlaceList;
 }
+
+/** Ranges of bytes, the first ones by place. */
+export interface PlaceList {
+  readonly places: readonly Place[];
+  /** Whether there are more than are listed. */
+  readonly truncated: boolean;
+}
+
+export interface Place {
+  /** Whose bytes they are; null: the array's, and so those of its exports. */
+  readonly drive: string | null;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/**
+ * How the loss that was rehearsed would have ended: `rebuilt` (nothing lost), `lost` (rebuilt, and
+ * some bytes lost or other than they are), `not-rebuilt`, `unproven` (a member did not answer in
+ * time, so not all was looked at).
+ */
+export type RehearsalVerdict = "rebuilt" | "lost" | "not-rebuilt" | "unproven";
 
 export interface JobStatus {
   readonly id: number;

@@ -14,3 +14,6 @@ export const CheckExit = { fine: 0, degraded: 1, unusable: 2, cannotTell: 4 } as
 
 /** `scrub ... --wait`: nothing found; mismatches or losses found; not done to the end. */
 export const ScrubExit = { clean: 0, found: 1, notDone: 2 } as const;
+
+/** `drill --on`: the real loss would have gone well; it would not have; not done to the end. */
+export const RehearsalExit = { passed: 0, failed: 1, notDone: 2 } as const;

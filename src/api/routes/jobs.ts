@@ -99,13 +99,32 @@ export async function startedJobAnswer(
   return told(waited.value, state === "done" ? 200 : 202);
 }
 
-/** What keeps a scrub from being a success where only a faultless one is. */
+type Finding = (code: string, what: string) => CommandError;
+
+function nameOf(kind: JobStatus["kind"]): string {
+  return kind === "rehearsal" ? kind : "scrub";
+}
+
+function badEnding(
+  found: Finding,
+  { verdict, fails, obstacle }: JobStatus["result"],
+): CommandError {
+  const why = obstacle === undefined ? "" : `: ${obstacle}`;
+  return found("rehearsal-failed", `ends "${verdict}" without drive ${fails}${why}`);
+}
+
+/** What keeps a scrub or a rehearsal from being a success where only a faultless one is. */
 function strictFinding({ id, kind, state, result }: JobStatus): CommandError | null {
-  const found = (code: string, what: string): CommandError => {
+  const found: Finding = (code, what) => {
     const detail = `${kind} job ${id} ${what}; GET /v1/jobs/${id}?explain=true has the ranges`;
     return { kind: "conflict", code, detail };
   };
-  if (state !== "done") return found("scrub-not-ended", `is ${state}: not all of it was read`);
+  if (state !== "done") {
+    return found(`${nameOf(kind)}-not-ended`, `is ${state}: not all of it was read`);
+  }
+  if (kind === "rehearsal") {
+    return result["verdict"] === "rebuilt" ? null : badEnding(found, result);
+  }
   const mismatchBytes = Number(result["mismatchBytes"] ?? 0);
   const lostBytes = Number(result["lostBytes"] ?? 0);
   if (lostBytes > 0) return found("sectors-lost", `found ${lostBytes} bytes that no member gives`);

@@ -20,7 +20,7 @@ export async function growArray(
   if (!judged.ok) return judged;
   if (judged.value === array.core.identity.sizeSectors) return ok();
   const { core, synchronizer } = array;
-  return synchronizer.scrubs.givingWay("the array grows", async () => {
+  return synchronizer.givingWay("the array grows", async () => {
     await core.changed.until(() => core.roster.arriving === null);
     // What was to be seen before may have changed meanwhile.
     const since = judge(array, wanted);
@@ -64,6 +64,6 @@ function obstacleTo({ core, synchronizer }: RaidArray): CommandError | null {
     return notNow(`array ${name} has a resync due: wait for its end`);
   }
   const job = synchronizer.currentJob;
-  if (job === null || synchronizer.scrubs.isUnderWay) return null;
+  if (job === null || synchronizer.isYielding) return null;
   return notNow(`a ${job.kind} is running (job ${job.id}): wait for it, or cancel it`);
 }

@@ -67,7 +67,7 @@ async function joinArray(
   const { roster } = core;
   // Before anything is written to it: what is not needed stays as it is.
   if (isForRole && (roster.freeRole < 0 || roster.arriving !== null)) return err(noFreeRole(core));
-  return synchronizer.scrubs.givingWay(`drive ${drive.name} is added`, () =>
+  return synchronizer.givingWay(`drive ${drive.name} is added`, () =>
     seatDrive(registry, array, drive, { isForRole }),
   );
 }

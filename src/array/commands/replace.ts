@@ -26,7 +26,7 @@ export async function replaceMember(
   if (refused !== null) return err(refused);
   const superblock = superblockOf(array, target);
   if (!superblock.ok) return superblock;
-  return array.synchronizer.scrubs.givingWay(`drive ${member.name} is replaced`, () =>
+  return array.synchronizer.givingWay(`drive ${member.name} is replaced`, () =>
     seatTarget(registry, array, { member, target }, superblock.value),
   );
 }

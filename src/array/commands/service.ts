@@ -26,6 +26,7 @@ import { FaultBook } from "./faults.ts";
 import { growArray } from "./grow.ts";
 import { addMember, checkMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
+import { pauseRehearsal, startRehearsal } from "./rehearsal.ts";
 import { writeName } from "./rename.ts";
 import { replaceMember } from "./replace.ts";
 import { fitDrive, readDrive } from "./spare-drives.ts";
@@ -131,6 +132,12 @@ export class ArrayService {
         this.leases.withRunning(command, (_, running) => this.pause(running)),
       "cancel-scrub": (command) =>
         this.leases.withRunning(command, (_, running) => this.cancel(running)),
+      "start-rehearsal": (command) =>
+        this.leases.withRunning(command, async (_, running) =>
+          startRehearsal(registry, running, command),
+        ),
+      "pause-rehearsal": (command) =>
+        this.leases.withRunning(command, (_, running) => pauseRehearsal(running)),
       "list-jobs": async () => ok(registry.jobs.list().map((job) => job.status())),
       "get-job": async ({ id }) => {
         const job = registry.jobs.get(id);
@@ -253,7 +260,7 @@ export class ArrayService {
 
   private startScrub(command: CommandOf<"start-scrub">): Answer<"start-scrub"> {
     return this.leases.withRunning(command, async (_, running) => {
-      const obstacle = running.synchronizer.scrubObstacle();
+      const obstacle = running.synchronizer.obstacleTo("scrub");
       if (obstacle !== null) return err(commandError("conflict", "scrub-not-possible", obstacle));
       const { mode, limitBytesPerSecond: limit, restart } = command;
       return ok(running.synchronizer.scrubs.start({ mode, limit, restart }).status());
@@ -290,7 +297,7 @@ export class ArrayService {
       return err(commandError("conflict", "resync-needed", detail));
     }
     if (job.state === "paused") {
-      this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.scrubs.cancel();
+      this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.cancelPaused(job);
     } else {
       assert(job.finishedAtMs === null, "a job that runs has not ended");
       job.wish = "cancel";

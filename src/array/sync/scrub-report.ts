@@ -30,9 +30,9 @@ export class ScrubReport implements ScrubFindings {
   get result(): JobResult {
     return {
       mismatchBytes: this.mismatchBytes,
-      mismatchRanges: this.placed(this.mismatches.list),
+      mismatchRanges: placedIn(this.geometry, this.mismatches),
       lostBytes: this.lostBytes,
-      lostRanges: this.placed(this.losses.list),
+      lostRanges: placedIn(this.geometry, this.losses),
       geometry: factsOf(this.geometry),
       ...(this.uncheckedBytes > 0 ? { uncheckedBytes: this.uncheckedBytes } : {}),
     };
@@ -52,11 +52,6 @@ export class ScrubReport implements ScrubFindings {
 
   get hasMismatches(): boolean {
     return !this.mismatches.isEmpty;
-  }
-
-  private placed({ ranges, truncated }: RowList): MismatchList {
-    const placed = ranges.map((range) => ({ ...range, ...placesOf(this.geometry, range) }));
-    return { ranges: placed, truncated };
   }
 
   get isAny(): boolean {
@@ -83,6 +78,12 @@ export class ScrubReport implements ScrubFindings {
 export function isLate(result: StripeResult | null, members: MemberSet): boolean {
   if (result === null || result.kind === "done") return false;
   return result.error.outcome === Outcome.timedOut && members.isPresent(result.error.role);
+}
+
+/** What was found, and where it is in the array. */
+export function placedIn(geometry: Geometry, found: MismatchRanges): MismatchList {
+  const { ranges, truncated } = found.list;
+  return { ranges: ranges.map((rows) => ({ ...rows, ...placesOf(geometry, rows) })), truncated };
 }
 
 /** Why a scrub that has been everywhere has not looked at everything. */

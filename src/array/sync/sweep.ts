@@ -11,8 +11,8 @@ import type { BufferPool } from "../../block/pool.ts";
 import { SYNC_WINDOW_STRIPES } from "../../raid5/members/sync-progress.ts";
 import type { Timers } from "../../reactor/timers.ts";
 
-/** Buffers of one sweep, at most. */
-const WINDOW_BYTES_MAX = 6 * MIB;
+/** Buffers of one sweep, at most, where it does not say otherwise. */
+export const WINDOW_BYTES_MAX = 6 * MIB;
 const STRIPES_AT_ONCE_MAX = 64;
 const THROTTLE_STEP_MS = 5;
 const ROOM_WAIT_MS = 250;
@@ -37,6 +37,7 @@ export interface SweepOptions {
   readonly nextOf?: (stripe: number) => number;
   readonly chunkBytes: number;
   readonly bufferBytes: number;
+  readonly windowBytesMax: number;
   /** Works on one stripe; false ends the sweep. Without space it is tried again. */
   readonly work: (stripe: number, buffer: number) => Promise<boolean | "no-space">;
   /** Looked at before each stripe. */
@@ -68,8 +69,8 @@ export class Sweep {
   }
 
   async run(): Promise<boolean> {
-    const { bufferBytes } = this.options;
-    const wanted = Math.floor(WINDOW_BYTES_MAX / bufferBytes);
+    const { bufferBytes, windowBytesMax } = this.options;
+    const wanted = Math.floor(windowBytesMax / bufferBytes);
     const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
     const buffer = await this.pool.take(width * bufferBytes, { staysLong: true });
     const lanes: Promise<void>[] = [];

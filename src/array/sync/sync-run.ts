@@ -18,7 +18,7 @@ import { Op } from "../../reactor/io-table.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { JobKind } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
-import { Sweep, speedLimit } from "./sweep.ts";
+import { Sweep, speedLimit, WINDOW_BYTES_MAX } from "./sweep.ts";
 import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
 const CHECKPOINT_MS = 10_000;
@@ -148,7 +148,14 @@ export class SyncRun {
   /** Works on the stripes of `progress` up to `toStripe`: true when all of them are done. */
   sweep(
     progress: SyncProgress,
-    options: { toStripe: number; speedMax?: number; work: StripeWork },
+    options: {
+      toStripe: number;
+      speedMax?: number;
+      work: StripeWork;
+      /** Absent: those that a stripe needs for its rebuild, and the window of a rebuild. */
+      bufferBytes?: number;
+      windowBytesMax?: number;
+    },
   ): Promise<boolean> {
     const { geometry, tuning, context } = this.core;
     assert(this.current !== null, "a sweep is the work that runs");
@@ -161,7 +168,8 @@ export class SyncRun {
       nextOf: (stripe) => progress.nextOf(stripe),
       toStripe: Math.min(geometry.stripeCount, options.toStripe),
       chunkBytes: geometry.chunkBytes,
-      bufferBytes: this.stripes.bufferBytes,
+      bufferBytes: options.bufferBytes ?? this.stripes.bufferBytes,
+      windowBytesMax: options.windowBytesMax ?? WINDOW_BYTES_MAX,
       work: options.work,
       shouldStop: () => this.shouldStop,
       limits: () => ({
@@ -198,7 +206,8 @@ export class SyncRun {
       this.tellNowAndThen(this.current, nowMs);
       return;
     }
-    if (nowMs < this.checkpointAtMs) return;
+    // What changes nothing, and is not gone on with, has no checkpoint.
+    if (this.current.kind === "rehearsal" || nowMs < this.checkpointAtMs) return;
     // None while another one is under way, however long that takes.
     this.checkpointAtMs = Number.POSITIVE_INFINITY;
     inBackground(

@@ -1,12 +1,14 @@
 /**
- * The background work of an array: at most one of rebuild, resync, check and repair at a time.
+ * The background work of an array: at most one of rebuild, resync, replace, scrub and rehearsal at
+ * a time.
  *
  * What is due follows from the array alone, so it is found again after a restart:
  *   a member is rebuilding, or a role is free and a spare is there -> rebuild
  *   rows may be out of sync                                          -> resync
  *   a member is being replaced                                       -> replace
  *   a scrub was set aside                                            -> that scrub
- * A scrub is begun when it was asked for and nothing of the above is due; the above sets it aside.
+ * A scrub or a rehearsal begins when it was asked for and nothing of the above is due; the above sets
+ * a scrub aside, and ends a rehearsal.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
@@ -17,6 +19,7 @@ import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { beginGrowth, type GrowthParts, grow } from "./grow.ts";
 import { rebuild } from "./rebuild.ts";
+import { Rehearsals } from "./rehearsal.ts";
 import { type ReplaceHost, replace } from "./replace.ts";
 import { resync, syncFirstStripe } from "./resync.ts";
 import { Scrubs } from "./scrub.ts";
@@ -27,6 +30,7 @@ import { SyncRun } from "./sync-run.ts";
 
 export class Synchronizer {
   readonly scrubs: Scrubs;
+  readonly rehearsals: Rehearsals;
   /** The latest rebuild, also after it has ended. */
   lastRebuild: Job | null = null;
   /** The latest replace, the same. */
@@ -66,6 +70,7 @@ export class Synchronizer {
     this.growth = options.growth;
     this.run = new SyncRun({ ...options, hasEnded: () => this.schedule() });
     this.scrubs = new Scrubs({ run: this.run, jobs, memory: options.scrub });
+    this.rehearsals = new Rehearsals({ run: this.run, jobs });
   }
 
   get currentJob(): Job | null {
@@ -111,6 +116,8 @@ export class Synchronizer {
     this.run.isStopping = true;
     await this.running;
     await this.scrubs.running;
+    await this.rehearsals.running;
+    this.rehearsals.endPaused("cancelled", "the array was stopped");
     assert(this.run.job === null, "no work runs when the array has stopped");
   }
 
@@ -123,6 +130,7 @@ export class Synchronizer {
   memberFailed(message: string): void {
     this.scrubs.setAside(message);
     this.run.abort(message);
+    this.rehearsals.endPaused("failed", message);
   }
 
   /** What a replace copies to is out. */
@@ -136,19 +144,43 @@ export class Synchronizer {
     assert(reason !== "", "what ends all work is told");
     if (this.run.job !== null) this.run.abortReason = reason;
     this.scrubs.endPaused("failed", reason);
+    this.rehearsals.endPaused("failed", reason);
   }
 
-  /** Why a scrub cannot start now, or null. */
-  scrubObstacle(): string | null {
+  /** What runs can make room at any time. */
+  get isYielding(): boolean {
+    return this.scrubs.isUnderWay || this.rehearsals.pausable !== null;
+  }
+
+  /** A scrub is set aside for `work`, and goes on behind it; a rehearsal ends. */
+  async givingWay<T>(reason: string, work: () => Promise<T>): Promise<T> {
+    const rehearsal = this.rehearsals.pausable;
+    if (rehearsal !== null) {
+      rehearsal.wish = "cancel";
+      await rehearsal.untilAtRest();
+    }
+    return this.scrubs.givingWay(reason, work);
+  }
+
+  /** A paused job ends. */
+  cancelPaused({ kind }: Job): void {
+    if (kind === "rehearsal") this.rehearsals.endPaused("cancelled", null);
+    else this.scrubs.cancel();
+  }
+
+  /** Why a scrub or a rehearsal cannot start now, or null. */
+  obstacleTo(what: "scrub" | "rehearsal"): string | null {
     const { core, run } = this;
     if (core.isReadOnlyStart) return "the array was started read-only";
     const obstacle = fenceObstacle(core);
     if (obstacle !== null) return obstacle.detail;
     if (core.members.degradedCount > 0) {
-      return "a scrub needs all members and the array is degraded: add a drive and let it rebuild";
+      const needed = `a ${what} needs all members and the array is degraded`;
+      return `${needed}: add a drive and let it rebuild`;
     }
     if (run.job !== null) return `a ${run.job.kind} is running (job ${run.job.id}): wait for it`;
     if (core.members.resync !== null) return "a resync is due first";
+    if (core.roster.target !== null) return "a member is being replaced: wait for the end of that";
     return null;
   }
 

@@ -1,22 +1,53 @@
-/** `parityd drill`: proves on this host, on files of its own, that the promise holds. */
+/**
+ * `parityd drill`: proves on this host, on files of its own, that the promise holds; with --on it is
+ * rehearsed on an array that serves.
+ */
 import { usageFailure } from "../client.ts";
-import type { CommandSpec } from "../command.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
 import { runDrill } from "../drill/drill.ts";
 import { readDrillOptions } from "../drill/options.ts";
-import { JSON_OUTPUT } from "./shared-options.ts";
+import { runRehearsal } from "../drill/rehearsal.ts";
+import type { CliHost } from "../host.ts";
+import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+/** By where the drill plays. */
+const OF_FILES = ["members", "size", "dir"];
+const OF_AN_ARRAY = ["fail", "run-dir", "timeout"];
 
 export const drillCommand: CommandSpec = {
   path: ["drill"],
-  summary: "Lose, rebuild and verify an array of files on this host, under load and faults",
+  summary: "Lose, rebuild, verify: on files of its own under load, or with --on one that serves",
   operands: [],
   options: {
     members: { type: "string", value: "N", help: "members of the array (3)" },
     size: { type: "string", value: "SIZE", help: "data size of the array (256MiB)" },
     dir: { type: "string", value: "DIR", help: "file system to try (that of temporary files)" },
+    on: {
+      type: "string",
+      value: "ARRAY",
+      help: "rehearse a loss on this array, without a write to any drive; exits 0, 1, 2",
+    },
+    fail: {
+      type: "string",
+      value: "DRIVE",
+      help: "with --on: who is lost (the member with the most errors)",
+    },
     ...JSON_OUTPUT,
+    ...RUN_DIR,
   },
-  run: (invocation, host) => {
-    const options = readDrillOptions(invocation);
-    return options.ok ? runDrill(options.value, host) : usageFailure(host, options.error);
-  },
+  run: drill,
 };
+
+function drill(invocation: Invocation, host: CliHost): Promise<number> | number {
+  const isOn = invocation.text("on") !== undefined;
+  const strange = (isOn ? OF_FILES : OF_AN_ARRAY).find(
+    (option) => invocation.text(option) !== undefined,
+  );
+  if (strange !== undefined) {
+    const where = isOn ? "is of a drill on files" : "needs --on ARRAY";
+    return usageFailure(host, `--${strange} ${where}`);
+  }
+  if (isOn) return runRehearsal(invocation, host);
+  const options = readDrillOptions(invocation);
+  return options.ok ? runDrill(options.value, host) : usageFailure(host, options.error);
+}

@@ -1,0 +1,317 @@
+/**
+ * Rehearsals: "lose this member now, rebuild its role onto the spare, verify", while clients read and
+ * write, and without a byte written to any drive. Each stripe in its turn, under its lock:
+ *
+ *   the rebuild fills the chunk of who is lost, from the others, on an overlay (rehearsal-stage.ts)
+ *   -> it is read back and compared with what the member holds -> the overlay is dropped
+ *
+ * A stripe is verified as soon as it is rebuilt, because only while it is held does the overlay
+ * agree with what clients write. So the overlay is no longer than what is under work, lies in the
+ * sweep's own window, and nothing of a rehearsal is left by a crash. It is the weakest work: it
+ * ends when a member fails, and the real rebuild begins.
+ */
+import { assert } from "../../base/assert.ts";
+import { inBackground } from "../../base/background.ts";
+import { MIB, ROW_BYTES } from "../../base/units.ts";
+import { Outcome } from "../../block/io-error.ts";
+import type { RetryFilter } from "../../block/retry-filter.ts";
+import type { Superblock } from "../../md/superblock.ts";
+import type { StripeResult } from "../../raid5/sync/stripe-sync.ts";
+import type { Job, JobTable } from "../jobs.ts";
+import { RehearsalReport } from "./rehearsal-report.ts";
+import { RehearsalStage } from "./rehearsal-stage.ts";
+import { isLate } from "./scrub-report.ts";
+import type { StripeWork, SyncRun } from "./sync-run.ts";
+
+/** More than other work has: its overlay lies there too. */
+const WINDOW_BYTES_MAX = 16 * MIB;
+
+export interface RehearsalPlan {
+  readonly failedRole: number;
+  /** Null: nobody takes the role. */
+  readonly spare: string | null;
+  /** How the drive that takes the role is laid out, or would be. */
+  readonly layout: Superblock;
+  /** Why the role would not be rebuilt, as far as that is known before; null: nothing. */
+  readonly obstacle: string | null;
+  /** Whether a drive that takes the role answers; nobody but the end waits for that. */
+  readonly isSpareReadable: Promise<boolean>;
+}
+
+/** One rehearsal, from its start to its end, over its pauses. */
+interface Rehearsal {
+  readonly job: Job;
+  readonly plan: RehearsalPlan;
+  readonly report: RehearsalReport;
+  /** All stripes below it are done. */
+  stripe: number;
+}
+
+type Met = "done" | "late" | "failed";
+
+export class Rehearsals {
+  /** The one under way. */
+  running: Promise<void> = Promise.resolve();
+  private readonly run: SyncRun;
+  private readonly jobs: JobTable;
+  private paused: Rehearsal | null = null;
+  private readonly sources = new Uint32Array(2);
+
+  constructor(options: { run: SyncRun; jobs: JobTable }) {
+    this.run = options.run;
+    this.jobs = options.jobs;
+  }
+
+  /** A rehearsal of the same that was paused goes on. */
+  start(plan: RehearsalPlan): Job {
+    const { run, paused } = this;
+    const { core } = run;
+    const { degradedCount, resync } = core.members;
+    assert(degradedCount === 0 && resync === null, "what is rehearsed is the first loss");
+    const before = paused?.plan;
+    const isSame = before?.failedRole === plan.failedRole && before.spare === plan.spare;
+    if (!isSame) this.endPaused("cancelled", "another rehearsal was started");
+    this.paused = null;
+    const rehearsal = paused !== null && isSame ? paused : this.begin(plan);
+    const { job, report } = rehearsal;
+    if (rehearsal === paused) {
+      run.takeUp(job);
+      this.jobs.resume(job);
+    }
+    Object.assign(job.result, report.result);
+    const onto = report.spare === "" ? "no spare takes its role" : `onto drive ${report.spare}`;
+    const text = `rehearsing the loss of drive ${report.fails} and its rebuild: ${onto}`;
+    core.emit("rehearsal.started", "info", text, { job: job.id });
+    this.running = this.play(rehearsal);
+    inBackground(this.running, core.guard);
+    return job;
+  }
+
+  private begin(plan: RehearsalPlan): Rehearsal {
+    const { core } = this.run;
+    const { geometry, roster, members } = core;
+    const { failedRole, spare, obstacle } = plan;
+    const rehearsed = Array.from({ length: geometry.memberCount }, (_, role) => {
+      const drive = roster.driveAt(role);
+      assert(drive !== null, "all members are there when a loss is rehearsed");
+      return { drive: drive.name, dataOffset: members.dataOffset[role]! };
+    });
+    const job = this.run.begin("rehearsal", 0);
+    const about = { geometry, members: rehearsed, failedRole, spare, obstacle };
+    return { job, plan, report: new RehearsalReport(about), stripe: 0 };
+  }
+
+  /** The one that runs, or null. */
+  get pausable(): Job | null {
+    const { job } = this.run;
+    return job?.kind === "rehearsal" ? job : null;
+  }
+
+  endPaused(state: "cancelled" | "failed", reason: string | null): void {
+    const { paused } = this;
+    assert(paused === null || paused.job !== this.run.job, "what is paused does not run");
+    if (paused !== null) this.jobs.end(paused.job, state, reason);
+    this.paused = null;
+  }
+
+  // The play ---------------------------------------------------------------------------------
+
+  private async play(rehearsal: Rehearsal): Promise<void> {
+    const { run } = this;
+    const { core } = run;
+    const { plan, report, job } = rehearsal;
+    const { clock, enginePool } = core.context;
+    const { failedRole, layout } = plan;
+    const spareName = plan.spare ?? report.fails;
+    const fromStripe = rehearsal.stripe;
+    const about = { core, report, failedRole, layout, spareName, fromStripe };
+    const stage = new RehearsalStage(about);
+    const retriedBefore = this.retriedCount;
+    const begunMs = clock.nowMs();
+    let rehearsedStripes = 0;
+    let isComplete = false;
+    let wasLate = false;
+    const { progress } = stage;
+    const work: StripeWork = async (stripe, buffer) => {
+      if (progress.isDone(stripe)) return true;
+      const met = await this.rehearse(stage, rehearsal, stripe, buffer);
+      if (met === "failed") return false;
+      if (met === "done") rehearsedStripes += 1;
+      else report.uncheckedBytes += core.geometry.chunkBytes;
+      if (met === "late") wasLate = true;
+      progress.markDone(stripe);
+      rehearsal.stripe = progress.cursor;
+      run.advance(progress.cursor);
+      Object.assign(job.result, report.result);
+      return met !== "late";
+    };
+    // A read that was given up may still write into its buffer: the sweep goes on with others.
+    do {
+      wasLate = false;
+      isComplete = await run.sweep(progress, {
+        toStripe: Number.POSITIVE_INFINITY,
+        bufferBytes: stage.stripes.bufferBytes + stage.stripes.pieceBytes + stage.extentBytes,
+        windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
+        work,
+      });
+    } while (!isComplete && wasLate && !run.shouldStop);
+    stage.close();
+    report.retries += this.retriedCount - retriedBefore;
+    report.noteRun(clock.nowMs() - begunMs, rehearsedStripes * core.geometry.chunkBytes);
+    if (isComplete && !(await plan.isSpareReadable)) {
+      report.noteObstacle(`spare ${report.spare} cannot be read: replace it`);
+    }
+    this.end(rehearsal, isComplete);
+  }
+
+  private end(rehearsal: Rehearsal, isComplete: boolean): void {
+    const { run } = this;
+    const { core } = run;
+    const { job, report } = rehearsal;
+    const isThrough = rehearsal.stripe === core.geometry.stripeCount;
+    assert(!isComplete || isThrough, "a rehearsal that is complete has been at each stripe");
+    if (isComplete && run.abortReason === null) {
+      Object.assign(job.result, report.whole);
+      run.finish(job, "done", null);
+      core.emit("rehearsal.finished", report.severity, report.text, { job: job.id });
+      return;
+    }
+    Object.assign(job.result, report.result);
+    if (run.abortReason === null && job.wish === "pause" && !run.isStopping) {
+      this.paused = rehearsal;
+      run.finish(job, "paused", null);
+      core.emit("rehearsal.paused", "info", "rehearsal paused", { job: job.id });
+      return;
+    }
+    const reason = run.abortReason ?? (run.isStopping ? "the array was stopped" : null);
+    run.finish(job, run.abortReason === null ? "cancelled" : "failed", reason);
+    if (run.abortReason === null) return;
+    const text = `the rehearsal of the loss of drive ${report.fails} ended: ${reason}`;
+    core.emit("rehearsal.aborted", "warning", text, { job: job.id });
+  }
+
+  // One stripe -------------------------------------------------------------------------------
+
+  /** "passed": a member does not answer, and reads go around it. */
+  private async rehearse(
+    stage: RehearsalStage,
+    { plan, report }: Rehearsal,
+    stripe: number,
+    buffer: number,
+  ): Promise<Met | "passed"> {
+    const { run } = this;
+    const { members, engine } = run.core;
+    const held = await run.holdFor(stripe);
+    if (held < 0) return "failed";
+    if (members.avoidedRoles(stripe) !== 0) {
+      engine.releaseStripe(held);
+      return "passed";
+    }
+    const { bufferBytes, pieceBytes } = stage.stripes;
+    const taken = await stage.takeStripe(stripe, buffer + bufferBytes + pieceBytes);
+    const result = await stage.stripes.rebuild(stripe, plan.failedRole, buffer);
+    let met = this.metBy(result);
+    if (met === "done") met = await this.verify(stage, report, stripe, buffer);
+    stage.giveStripe(stripe, taken);
+    engine.releaseStripe(held);
+    if (met === "late") report.lateReads += 1;
+    return run.abortReason === null ? met : "failed";
+  }
+
+  private metBy(result: StripeResult): Met {
+    if (result.kind === "done") return "done";
+    if (isLate(result, this.run.core.members)) return "late";
+    this.run.abort(this.run.reasonOf(result));
+    return "failed";
+  }
+
+  /** Compares what was rebuilt with what the member holds. */
+  private async verify(
+    stage: RehearsalStage,
+    report: RehearsalReport,
+    stripe: number,
+    buffer: number,
+  ): Promise<Met> {
+    const { pieceBytes, bufferBytes } = stage.stripes;
+    const own = buffer + bufferBytes;
+    for (let column = 0; column < stage.extentBytes; column += pieceBytes) {
+      const met = await this.read(stage.lost, stage.lostByteOf(stripe) + column, pieceBytes, own);
+      if (met === "late" || met === "failed") return met;
+      const isWhole = met === "done" && stage.lostRows.get(stripe)?.size === 0;
+      if (isWhole) {
+        const from = { stripe, column };
+        if (!(await this.readBack(stage, from, pieceBytes, buffer))) return "failed";
+      }
+      for (let byte = 0; byte < pieceBytes; byte += ROW_BYTES) {
+        const at = { stripe, column: column + byte };
+        const read = isWhole ? "done" : await this.readRow(stage, at, { own, buffer, byte });
+        if (read === "late" || read === "failed") return read;
+        const row = (column + byte) / ROW_BYTES;
+        if (read === "bad" || this.isOnRecord(stage, stripe, row)) {
+          report.unverifiedBytes += ROW_BYTES;
+        } else if (read === "done" && !this.isSame(own + byte, buffer + byte)) {
+          report.noteMismatch(stripe, row);
+        }
+      }
+    }
+    return "done";
+  }
+
+  /** One row of both; "lost": it was not rebuilt. */
+  private async readRow(
+    stage: RehearsalStage,
+    at: { readonly stripe: number; readonly column: number },
+    { own, buffer, byte }: { readonly own: number; readonly buffer: number; readonly byte: number },
+  ): Promise<Met | "bad" | "lost"> {
+    const { stripe, column } = at;
+    if (stage.lostRows.get(stripe)?.has(column / ROW_BYTES) === true) return "lost";
+    if (!(await this.readBack(stage, at, ROW_BYTES, buffer + byte))) return "failed";
+    return this.read(stage.lost, stage.lostByteOf(stripe) + column, ROW_BYTES, own + byte);
+  }
+
+  /** What was rebuilt, from the overlay. False: it is not there, and the rehearsal ends. */
+  private async readBack(
+    stage: RehearsalStage,
+    { stripe, column }: { readonly stripe: number; readonly column: number },
+    bytes: number,
+    address: number,
+  ): Promise<boolean> {
+    const at = stage.targetByteOf(stripe) + column;
+    const back = await this.read(stage.rebuilt, at, bytes, address);
+    if (back !== "done") this.run.abort("what was rebuilt is not on the overlay");
+    return back === "done";
+  }
+
+  /** What the member holds there is not what belongs there, or not known to be. */
+  private isOnRecord(stage: RehearsalStage, stripe: number, row: number): boolean {
+    const rows = this.run.core.members.badRows[stage.failedRole];
+    if (rows === null || rows === undefined || rows.isEmpty) return false;
+    return rows.has(stage.lostByteOf(stripe) + row * ROW_BYTES, ROW_BYTES);
+  }
+
+  private isSame(one: number, other: number): boolean {
+    this.sources[0] = one;
+    this.sources[1] = other;
+    return this.run.core.context.kernels.findMismatch(this.sources, 2, ROW_BYTES) < 0;
+  }
+
+  private async read(
+    device: RetryFilter,
+    offset: number,
+    bytes: number,
+    address: number,
+  ): Promise<Met | "bad"> {
+    const { outcome } = await this.run.core.asyncIo.read(device, { offset, bytes, address });
+    if (outcome === Outcome.done) return "done";
+    if (outcome === Outcome.timedOut) return "late";
+    if (outcome === Outcome.mediaError) return "bad";
+    this.run.abort(`a read of drive ${device.name} failed`);
+    return "failed";
+  }
+
+  private get retriedCount(): number {
+    let count = 0;
+    for (const drive of this.run.core.roster.drives()) count += drive.io.counters.retried;
+    return count;
+  }
+}
