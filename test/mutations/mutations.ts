@@ -12,6 +12,7 @@ import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
+import { REHEARSAL_MUTATIONS } from "./rehearsal-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
@@ -1097,6 +1098,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...GROW_MUTATIONS,
+  ...REHEARSAL_MUTATIONS,
   ...REPLACE_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,
