@@ -158,10 +158,24 @@ export class Rehearsals {
     stage.close();
     report.retries += this.retriedCount - retriedBefore;
     report.noteRun(clock.nowMs() - begunMs, rehearsedStripes * core.geometry.chunkBytes);
-    if (isComplete && !(await plan.isSpareReadable)) {
+    this.end(rehearsal, isComplete && (await this.hasAskedSpare(rehearsal)));
+  }
+
+  /** False: the spare has not answered yet, and something else has to go on. */
+  private async hasAskedSpare({ plan, report }: Rehearsal): Promise<boolean> {
+    const { run } = this;
+    const { changed } = run.core;
+    let canBeRead: boolean | null = null;
+    const asked = plan.isSpareReadable.then((isReadable) => {
+      canBeRead = isReadable;
+      changed.raise();
+    });
+    inBackground(asked, run.core.guard);
+    await changed.until(() => canBeRead !== null || run.shouldStop);
+    if (canBeRead === false) {
       report.noteObstacle(`spare ${report.spare} cannot be read: replace it`);
     }
-    this.end(rehearsal, isComplete);
+    return canBeRead !== null;
   }
 
   private end(rehearsal: Rehearsal, isComplete: boolean): void {

@@ -484,6 +484,21 @@ test("rehearsal: who takes the role: its own spare, the shared one, or nobody, w
   });
 });
 
+test("rehearsal: a spare that does not answer: it waits for that, and gives way all the same", () => {
+  const life = new Life();
+  const { world } = life;
+  world.device(SPARE).faults.plan({ fault: { kind: "hang" }, op: Op.read });
+  const { id } = life.start("a");
+  world.simulation.runFor(20_000);
+  expect(world.job(id)).toMatchObject({ state: "running", done: STRIPES * CHUNK_BYTES });
+  world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "c" });
+  world.simulation.runFor(100);
+  expect(world.job(id)).toMatchObject({ state: "failed" });
+  world.device(SPARE).release();
+  world.simulation.runFor(1000);
+  expect(world.settle().members.map(({ drive }) => drive)).toEqual(["a", "b", SPARE]);
+});
+
 test("rehearsal: rows on bad-block logs: of a survivor lost, of who is lost not compared", () => {
   const life = new Life({ policy: "bitmap" });
   const { world, client } = life;
