@@ -136,18 +136,32 @@ export class RehearsalStage {
     report.noteLost(stripe, row, survivors);
   }
 
-  /** Bytes of buffer that a stripe under work needs beside that of the rebuild. */
+  /**
+   * Bytes of buffer of a stripe under work:
+   *
+   *   | what the rebuild reads and computes | what the member holds, a part of it | the overlay |
+   */
+  get bufferBytes(): number {
+    return this.stripes.bufferBytes + this.verifyBytes + this.extentBytes;
+  }
+
+  /** So much of a chunk is verified at a time: there is room for it where the rebuild has read. */
+  get verifyBytes(): number {
+    return Math.min(this.extentBytes, this.stripes.bufferBytes);
+  }
+
   get extentBytes(): number {
     return this.core.geometry.chunkBytes;
   }
 
-  /** Takes the stripe, which the array holds: what its rebuild writes is kept at `address`. */
-  async takeStripe(stripe: number, address: number): Promise<number> {
+  /** Takes the stripe, which the array holds: what its rebuild writes is kept in its buffer. */
+  async takeStripe(stripe: number, buffer: number): Promise<number> {
     const { core, target } = this;
     assert(core.engine.parts.ops.ownerOf(stripe) >= 0, "no client writes to a stripe under work");
     const held = await this.engine.holdStripe(stripe);
     this.lostRows.set(stripe, new Set());
-    target.open(this.targetByteOf(stripe), this.extentBytes, address);
+    const overlay = buffer + this.stripes.bufferBytes + this.verifyBytes;
+    target.open(this.targetByteOf(stripe), this.extentBytes, overlay);
     return held;
   }
 

@@ -49,6 +49,17 @@ interface Rehearsal {
 
 type Met = "done" | "late" | "failed";
 
+/** A part of the chunk that was rebuilt. */
+interface VerifiedPart {
+  readonly stripe: number;
+  /** Its first byte within the chunk. */
+  readonly column: number;
+  readonly bytes: number;
+  /** Where what the member holds, and what was rebuilt, are read to. */
+  readonly own: number;
+  readonly back: number;
+}
+
 export class Rehearsals {
   /** The one under way. */
   running: Promise<void> = Promise.resolve();
@@ -150,7 +161,7 @@ export class Rehearsals {
       wasLate = false;
       isComplete = await run.sweep(progress, {
         toStripe: Number.POSITIVE_INFINITY,
-        bufferBytes: stage.stripes.bufferBytes + stage.stripes.pieceBytes + stage.extentBytes,
+        bufferBytes: stage.bufferBytes,
         windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
         work,
       });
@@ -221,8 +232,7 @@ export class Rehearsals {
       engine.releaseStripe(held);
       return "passed";
     }
-    const { bufferBytes, pieceBytes } = stage.stripes;
-    const taken = await stage.takeStripe(stripe, buffer + bufferBytes + pieceBytes);
+    const taken = await stage.takeStripe(stripe, buffer);
     const result = await stage.stripes.rebuild(stripe, plan.failedRole, buffer);
     let met = this.metBy(result);
     if (met === "done") met = await this.verify(stage, report, stripe, buffer);
@@ -246,67 +256,66 @@ export class Rehearsals {
     stripe: number,
     buffer: number,
   ): Promise<Met> {
-    const { pieceBytes, bufferBytes } = stage.stripes;
-    const own = buffer + bufferBytes;
-    for (let column = 0; column < stage.extentBytes; column += pieceBytes) {
-      const met = await this.read(stage.lost, stage.lostByteOf(stripe) + column, pieceBytes, own);
-      if (met === "late" || met === "failed") return met;
-      const isWhole = met === "done" && stage.lostRows.get(stripe)?.size === 0;
-      if (isWhole) {
-        const from = { stripe, column };
-        if (!(await this.readBack(stage, from, pieceBytes, buffer))) return "failed";
-      }
-      for (let byte = 0; byte < pieceBytes; byte += ROW_BYTES) {
-        const at = { stripe, column: column + byte };
-        const read = isWhole ? "done" : await this.readRow(stage, at, { own, buffer, byte });
-        if (read === "late" || read === "failed") return read;
-        const row = (column + byte) / ROW_BYTES;
-        if (read === "bad" || this.isOnRecord(stage, stripe, row)) {
-          report.unverifiedBytes += ROW_BYTES;
-        } else if (read === "done" && !this.isSame(own + byte, buffer + byte)) {
-          report.noteMismatch(stripe, row);
-        }
-      }
+    const { verifyBytes, extentBytes, stripes } = stage;
+    // What the rebuild has read is not needed any more.
+    const places = { own: buffer + stripes.bufferBytes, back: buffer };
+    for (let column = 0; column < extentBytes; column += verifyBytes) {
+      const bytes = Math.min(verifyBytes, extentBytes - column);
+      const met = await this.verifyPart(stage, report, { stripe, column, bytes, ...places });
+      if (met !== "done") return met;
     }
     return "done";
   }
 
-  /** One row of both; "lost": it was not rebuilt. */
-  private async readRow(
+  /** As a whole, or row by row where not all of it can be compared, or is the same. */
+  private async verifyPart(
     stage: RehearsalStage,
-    at: { readonly stripe: number; readonly column: number },
-    { own, buffer, byte }: { readonly own: number; readonly buffer: number; readonly byte: number },
-  ): Promise<Met | "bad" | "lost"> {
-    const { stripe, column } = at;
-    if (stage.lostRows.get(stripe)?.has(column / ROW_BYTES) === true) return "lost";
-    if (!(await this.readBack(stage, at, ROW_BYTES, buffer + byte))) return "failed";
-    return this.read(stage.lost, stage.lostByteOf(stripe) + column, ROW_BYTES, own + byte);
+    report: RehearsalReport,
+    part: VerifiedPart,
+  ): Promise<Met> {
+    const { stripe } = part;
+    const lostRows = stage.lostRows.get(stripe);
+    assert(lostRows !== undefined, "what is verified is a stripe under work");
+    const whole = lostRows.size === 0 ? await this.readBoth(stage, part) : "bad";
+    if (whole === "late" || whole === "failed") return whole;
+    if (whole === "done" && !this.isOnRecord(stage, part) && this.isSame(part)) return "done";
+    for (let byte = 0; byte < part.bytes; byte += ROW_BYTES) {
+      const at = rowOf(part, byte);
+      const row = at.column / ROW_BYTES;
+      if (lostRows.has(row)) continue;
+      const read = whole === "done" ? whole : await this.readBoth(stage, at);
+      if (read === "late" || read === "failed") return read;
+      if (read === "bad" || this.isOnRecord(stage, at)) report.unverifiedBytes += ROW_BYTES;
+      else if (!this.isSame(at)) report.noteMismatch(stripe, row);
+    }
+    return "done";
   }
 
-  /** What was rebuilt, from the overlay. False: it is not there, and the rehearsal ends. */
-  private async readBack(
+  /** What the member holds, and what was rebuilt, which is on the overlay or ends the rehearsal. */
+  private async readBoth(
     stage: RehearsalStage,
-    { stripe, column }: { readonly stripe: number; readonly column: number },
-    bytes: number,
-    address: number,
-  ): Promise<boolean> {
-    const at = stage.targetByteOf(stripe) + column;
-    const back = await this.read(stage.rebuilt, at, bytes, address);
-    if (back !== "done") this.run.abort("what was rebuilt is not on the overlay");
-    return back === "done";
+    { stripe, column, bytes, own, back }: VerifiedPart,
+  ): Promise<Met | "bad"> {
+    const [held, rebuilt] = await Promise.all([
+      this.read(stage.lost, stage.lostByteOf(stripe) + column, bytes, own),
+      this.read(stage.rebuilt, stage.targetByteOf(stripe) + column, bytes, back),
+    ]);
+    if (rebuilt === "done") return held;
+    this.run.abort("what was rebuilt is not on the overlay");
+    return "failed";
   }
 
   /** What the member holds there is not what belongs there, or not known to be. */
-  private isOnRecord(stage: RehearsalStage, stripe: number, row: number): boolean {
+  private isOnRecord(stage: RehearsalStage, { stripe, column, bytes }: VerifiedPart): boolean {
     const rows = this.run.core.members.badRows[stage.failedRole];
     if (rows === null || rows === undefined || rows.isEmpty) return false;
-    return rows.has(stage.lostByteOf(stripe) + row * ROW_BYTES, ROW_BYTES);
+    return rows.has(stage.lostByteOf(stripe) + column, bytes);
   }
 
-  private isSame(one: number, other: number): boolean {
-    this.sources[0] = one;
-    this.sources[1] = other;
-    return this.run.core.context.kernels.findMismatch(this.sources, 2, ROW_BYTES) < 0;
+  private isSame({ own, back, bytes }: VerifiedPart): boolean {
+    this.sources[0] = own;
+    this.sources[1] = back;
+    return this.run.core.context.kernels.findMismatch(this.sources, 2, bytes) < 0;
   }
 
   private async read(
@@ -328,4 +337,9 @@ export class Rehearsals {
     for (const drive of this.run.core.roster.drives()) count += drive.io.counters.retried;
     return count;
   }
+}
+
+function rowOf({ stripe, column, own, back }: VerifiedPart, byte: number): VerifiedPart {
+  const at = { stripe, column: column + byte, bytes: ROW_BYTES };
+  return { ...at, own: own + byte, back: back + byte };
 }
