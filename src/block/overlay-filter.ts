@@ -14,7 +14,6 @@ import { EIO, ENOSPC, EOPNOTSUPP } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import { type IoTable, Op } from "../reactor/io-table.ts";
-import type { Timers } from "../reactor/timers.ts";
 import type { BlockDevice, CompletionHandler } from "./device.ts";
 import { Filter } from "./filter.ts";
 
@@ -28,13 +27,14 @@ interface Extent {
   readonly isWritten: Uint8Array;
 }
 
-type OverlayTimers = Pick<Timers, "scheduleAfter">;
+/** Runs what comes as soon as the code that runs now has ended. */
+export type Soon = (run: () => void) => void;
 
 export class OverlayFilter extends Filter implements BlockDevice {
   onComplete: CompletionHandler = () => {};
   private readonly table: IoTable;
   private readonly memory: SharedMemory;
-  private readonly timers: OverlayTimers;
+  private readonly soon: Soon;
   private readonly extents: Extent[] = [];
   private answers: { readonly request: number; readonly result: number }[] = [];
 
@@ -42,12 +42,12 @@ export class OverlayFilter extends Filter implements BlockDevice {
     next: BlockDevice;
     table: IoTable;
     memory: SharedMemory;
-    timers: OverlayTimers;
+    soon: Soon;
   }) {
     super(options.next);
     this.table = options.table;
     this.memory = options.memory;
-    this.timers = options.timers;
+    this.soon = options.soon;
   }
 
   /** Rows of [offset, offset + bytes) that are written from now on are kept at `address`. */
@@ -150,7 +150,7 @@ export class OverlayFilter extends Filter implements BlockDevice {
   private answer(request: number, result: number): void {
     this.answers.push({ request, result });
     if (this.answers.length > 1) return;
-    this.timers.scheduleAfter(0, () => {
+    this.soon(() => {
       const answers = this.answers;
       this.answers = [];
       for (const answer of answers) this.onComplete(answer.request, answer.result);
@@ -164,15 +164,15 @@ export class NoDevice implements BlockDevice {
   readonly name: string;
   readonly sizeBytes: number;
   readonly logicalBlockBytes = ROW_BYTES;
-  private readonly timers: OverlayTimers;
+  private readonly soon: Soon;
 
-  constructor(options: { name: string; sizeBytes: number; timers: OverlayTimers }) {
+  constructor(options: { name: string; sizeBytes: number; soon: Soon }) {
     this.name = options.name;
     this.sizeBytes = options.sizeBytes;
-    this.timers = options.timers;
+    this.soon = options.soon;
   }
 
   submit(request: number): void {
-    this.timers.scheduleAfter(0, () => this.onComplete(request, -EIO));
+    this.soon(() => this.onComplete(request, -EIO));
   }
 }

@@ -9,10 +9,11 @@
  * kept here too, in logs that begin as those of the members.
  */
 import { assert } from "../../base/assert.ts";
+import { inBackground } from "../../base/background.ts";
 import { hasBit } from "../../base/bit-set.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { BlockDevice } from "../../block/device.ts";
-import { NoDevice, OverlayFilter } from "../../block/overlay-filter.ts";
+import { NoDevice, OverlayFilter, type Soon } from "../../block/overlay-filter.ts";
 import { RetryFilter } from "../../block/retry-filter.ts";
 import { type BadBlockCause, BadBlockLog, emptyBadBlockLog } from "../../md/bad-block-log.ts";
 import type { Superblock } from "../../md/superblock.ts";
@@ -57,7 +58,8 @@ export class RehearsalStage {
   }) {
     const { core, failedRole, layout, spareName } = options;
     const { geometry, context } = core;
-    const { table, memory, timers } = context;
+    const { table, memory } = context;
+    const { soon } = this;
     assert(core.members.degradedCount === 0, "a rehearsal loses the first member");
     this.core = core;
     this.report = options.report;
@@ -65,8 +67,8 @@ export class RehearsalStage {
     this.readers = new MemberReaders(core);
     this.targetOffset = layout.dataOffsetSectors * SECTOR_BYTES;
     const sizeBytes = this.targetOffset + geometry.memberSizeBytes;
-    const next = new NoDevice({ name: spareName, sizeBytes, timers });
-    this.target = new OverlayFilter({ next, table, memory, timers });
+    const next = new NoDevice({ name: spareName, sizeBytes, soon });
+    this.target = new OverlayFilter({ next, table, memory, soon });
     this.rebuilt = this.judged(this.target);
     this.lost = this.judged(this.readers.devices[failedRole]!);
     const members = this.membersWith(layout, options.fromStripe);
@@ -93,13 +95,14 @@ export class RehearsalStage {
   private membersWith(layout: Superblock, fromStripe: number): MemberSet {
     const { core, failedRole } = this;
     const { geometry, context, roster } = core;
-    const { table, memory, timers } = context;
+    const { table, memory } = context;
+    const { soon } = this;
     const { memberCount, chunkBytes } = geometry;
     const members = new MemberSet({ memberCount, chunkBytes });
     for (let role = 0; role < memberCount; role += 1) {
       if (role === failedRole) continue;
       const next = this.readers.devices[role]!;
-      const device = this.judged(new OverlayFilter({ next, table, memory, timers }));
+      const device = this.judged(new OverlayFilter({ next, table, memory, soon }));
       members.set(role, { device, dataOffset: core.members.dataOffset[role]! });
       const drive = roster.driveAt(role);
       assert(drive !== null, "who survives is a member");
@@ -117,6 +120,9 @@ export class RehearsalStage {
     members.badRows[failedRole] = new RehearsedBadRows({ rows: null, log, onFull });
     return members;
   }
+
+  /** Within the turn: an overlay is no slower than memory. */
+  private readonly soon: Soon = (run) => inBackground(Promise.resolve().then(run), this.core.guard);
 
   private judged(next: BlockDevice): RetryFilter {
     const { context, guard } = this.core;

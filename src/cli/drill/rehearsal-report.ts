@@ -49,7 +49,7 @@ export function renderRehearsal({ verdict, exports, job }: PrintedRehearsal): st
     [
       "rebuild",
       `${formatBytes(rate)}/s of a member as things are now: about ${formatSeconds(seconds)} ` +
-        "(the writes to the spare are not measured)",
+        "(with the comparison, without the writes to the spare)",
     ],
     ["verdict", `${verdict}: ${verdictText(job)}`],
   ];
