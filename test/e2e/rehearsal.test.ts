@@ -1,6 +1,6 @@
 /**
- * Goal: with the executable and real files a loss is rehearsed by `parityd drill --on`: not one byte
- * of a member or spare changes, clients write on, and `kill -9` in the middle leaves nothing behind.
+ * Goal: with the executable and real files a loss is rehearsed by `parityd drill --on`: not one
+ * byte of a member or spare changes, clients write on, and `kill -9` in the middle leaves nothing behind.
  * Method: `parityd serve`; sha256 of the files before and after, the data over NBD.
  */
 import { describe, expect, test } from "bun:test";

@@ -42,7 +42,7 @@ export const REHEARSAL_MUTATIONS: readonly Mutation[] = [
     name: "rehearsal: a row that its log says is not to be believed is compared",
     rule: null,
     file: REHEARSAL,
-    find: 'read === "bad" || this.isOnRecord(stage, stripe, row)',
+    find: 'read === "bad" || this.isOnRecord(stage, at)',
     replace: 'read === "bad"',
     test: story("rows on bad-block logs"),
   },
