@@ -426,8 +426,7 @@ export class Appliance {
 
   async pauseScrub(array: string): Answer<JobStatus> {
     const paused = await this.arrayCommand<"pause-scrub">({ kind: "pause-scrub", array });
-    if (paused.ok) this.jobs.record(paused.value);
-    return paused;
+    return this.recorded(paused);
   }
 
   /** A command about one array that changes nothing which is remembered here. */

@@ -74,8 +74,8 @@ export const REHEARSAL_MUTATIONS: readonly Mutation[] = [
     name: "rehearsal: it does not give way",
     rule: null,
     file: "src/array/sync/synchronizer.ts",
-    find: "return this.scrubs.pausable ?? this.rehearsals.pausable;",
-    replace: "return this.scrubs.pausable;",
+    find: "const rehearsal = this.rehearsals.pausable;",
+    replace: "const rehearsal = null as Job | null;",
     test: story("what gives way"),
   },
 ];

@@ -4,13 +4,12 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import type { ArrayStatus, CommandError } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
 import { KIB } from "../../base/units.ts";
+import { arraySchema, createPlanSchema } from "../array-schemas.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import {
   arrayParams,
-  arraySchema,
   createArrayBody,
-  createPlanSchema,
   deleteArrayQuery,
   dryRunQuery,
   forceQuery,

@@ -1,13 +1,13 @@
 /** /v1/arrays/{name}/members: add, replace, fail and remove the drives of an array. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
+import { arraySchema } from "../array-schemas.ts";
 import { failForecastSchema } from "../forecast-schemas.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import {
   addMemberBody,
   arrayParams,
-  arraySchema,
   dryRunQuery,
   emptyBody,
   jobSchema,

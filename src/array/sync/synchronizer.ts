@@ -7,8 +7,8 @@
  *   rows may be out of sync                                          -> resync
  *   a member is being replaced                                       -> replace
  *   a scrub was set aside                                            -> that scrub
- * A scrub or a rehearsal begins when it was asked for and nothing of the above is due; the above sets
- * a scrub aside, and ends a rehearsal.
+ * A scrub or a rehearsal begins when it was asked for and nothing of the above is due; the above
+ * sets a scrub aside, and ends a rehearsal.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";

@@ -89,7 +89,7 @@ test("api: stop and start: 200 without any body, with an empty one, and with val
   expect([started.status, (await body(started))["state"]]).toEqual([200, "clean"]);
   await call("POST", "/v1/arrays/raid_test/stop", { force: false });
   await call("POST", "/v1/arrays/raid_test/start", { force: true, readOnly: true });
-  expect(reactor.commands.at(-1)).toEqual({
+  expect(reactor.commands.findLast(({ kind }) => kind === "start-array")).toEqual({
     kind: "start-array",
     array: testUuid("raid_test"),
     force: true,

@@ -1,0 +1,109 @@
+/** The shapes of answers about arrays; `satisfies` keeps them in step with array/protocol.ts. */
+import { z } from "@hono/zod-openapi";
+import { ARRAY_STATES, type ArrayStatus, JOB_KINDS, SUSPECT_REASONS } from "../array/protocol.ts";
+import { forecastSchema, syncRatesSchema } from "./forecast-schemas.ts";
+import { bytes, consistencyPolicy, count } from "./schemas.ts";
+
+const memberSchema = z.object({
+  role: count,
+  drive: z.string().nullable(),
+  state: z.enum(["in-sync", "rebuilding", "spare", "faulty", "missing"]),
+  recoveredBytes: bytes.exactOptional(),
+  replacement: z
+    .object({ drive: z.string(), copiedBytes: bytes })
+    .exactOptional()
+    .openapi({ description: "The drive that is to replace it, and how much of it is copied" }),
+  suspect: z
+    .object({ reason: z.enum(SUSPECT_REASONS), detail: z.string(), since: z.string() })
+    .exactOptional()
+    .openapi({ description: "It is likely to fail, and serves still" }),
+  isAvoided: z
+    .literal(true)
+    .exactOptional()
+    .openapi({ description: "Reads go around it: it is far slower than its peers" }),
+  errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
+  errorKinds: z.record(z.string(), count),
+  io: z.object({
+    reads: count,
+    writes: count,
+    flushes: count,
+    bytesRead: bytes,
+    bytesWritten: bytes,
+    readMs: z.number(),
+    writeMs: z.number(),
+  }),
+});
+
+export const arraySchema = z.object({
+  name: z.string(),
+  uuid: z.string(),
+  nameOnDisk: z
+    .string()
+    .nullable()
+    .openapi({ description: "The name on the members, where it is not the label" }),
+  state: z.enum(ARRAY_STATES),
+  level: z.literal("raid5"),
+  layout: z.string(),
+  chunkBytes: bytes,
+  sizeBytes: bytes,
+  consistencyPolicy,
+  eventCount: count,
+  degraded: count,
+  reason: z.string().nullable(),
+  isHeld: z.boolean().openapi({ description: "Stopped by request: does not start by itself" }),
+  startNeeds: z
+    .enum(["nothing", "force", "drives", "fewer-drives"])
+    .nullable()
+    .openapi({ description: "What a start of it takes; null: it runs" }),
+  members: z.array(memberSchema),
+  spares: z.array(z.string()).openapi({ description: "Its own" }),
+  sharedSpares: z
+    .array(z.string())
+    .readonly()
+    .exactOptional()
+    .openapi({ description: "Shared ones that could take a role in it" }),
+  sync: z.object({
+    action: z.enum(["idle", ...JOB_KINDS]),
+    doneBytes: bytes,
+    totalBytes: bytes,
+    rateBytesPerSecond: z.number(),
+    etaSeconds: z.number().nullable(),
+  }),
+  mismatchBytes: bytes,
+  lostBytes: bytes,
+  lastScrub: z
+    .object({
+      mode: z.enum(["check", "repair"]),
+      finishedAt: z.string(),
+      mismatchBytes: bytes,
+      lostBytes: bytes,
+    })
+    .nullable(),
+  pausedScrub: z
+    .object({
+      job: count,
+      mode: z.enum(["check", "repair"]),
+      doneBytes: bytes,
+      totalBytes: bytes,
+      asideReason: z
+        .string()
+        .nullable()
+        .openapi({ description: "It goes on by itself after this; null: somebody paused it" }),
+    })
+    .nullable(),
+  syncRates: syncRatesSchema,
+  forecast: forecastSchema
+    .nullable()
+    .openapi({ description: "What a rebuild would take now; null: the array does not run" }),
+  syncSpeedMin: bytes,
+  syncSpeedMax: bytes,
+  readDeadlineMs: count,
+  writeDeadlineMs: count,
+  suspectWriteErrors: count,
+  suspectFixedSectors: count,
+  suspectLateReads: count,
+  suspectLatencyFactor: count,
+  replaceSuspects: z.boolean(),
+}) satisfies z.ZodType<ArrayStatus>;
+
+export const createPlanSchema = z.object({ sizeBytes: bytes });
