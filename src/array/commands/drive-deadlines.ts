@@ -6,6 +6,7 @@
  * | a drive                                | is taken for lost after           |
  * |----------------------------------------|-----------------------------------|
  * | of an array that starts, or a spare    | the array's write deadline        |
+ * | that a member is copied to             | the same, but no more than 30 s   |
  * | any other: nobody relies on it yet     | 30 s, like one that cannot open   |
  *
  * All drives of an array that starts are judged together: where a controller stalls several of
@@ -58,5 +59,7 @@ function deadlineOf(drive: Drive, running: RaidArray | null): number | null {
   if (!hasStarted) return isNew ? LONE_DEADLINE_MS : writeDeadlineMs;
   const role = roster.roleOf(drive);
   if (role >= 0 && members.isPresent(role)) return null;
+  // Writes of clients wait for it, although nothing is lost with it.
+  if (roster.target === drive) return Math.min(writeDeadlineMs, LONE_DEADLINE_MS);
   return roster.isSpare(drive) ? writeDeadlineMs : LONE_DEADLINE_MS;
 }

@@ -65,12 +65,17 @@ export class MemberErrors {
     this.verdicts.failTarget(cause);
   }
 
-  /** md's rule: too many read errors in a row, with no good read between, fail the member. */
+  /**
+   * md's rule: too many read errors in a row, with no good read between, fail the member. Not one
+   * that is being replaced.
+   */
   private failIfHopeless(role: number, drive: Drive): void {
     const { members } = this.core;
     const { readErrorsInARow } = drive.io.counters;
     if (readErrorsInARow <= READ_ERRORS_IN_A_ROW_MAX) return;
     if (members.degradedCount > 0 || members.resync !== null) return;
+    // Whoever is copied is on its way out, and what it still has is worth more than none of it.
+    if (members.copyRole === role) return;
     this.verdicts.failMember(role, `${readErrorsInARow} read errors in a row`);
   }
 

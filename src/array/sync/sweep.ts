@@ -6,6 +6,7 @@
  * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
  */
 import { assert } from "../../base/assert.ts";
+import { inBackground } from "../../base/background.ts";
 import { MIB } from "../../base/units.ts";
 import type { BufferPool } from "../../block/pool.ts";
 import { SYNC_WINDOW_STRIPES } from "../../raid5/members/sync-progress.ts";
@@ -72,7 +73,8 @@ export class Sweep {
     const { bufferBytes, windowBytesMax } = this.options;
     const wanted = Math.floor(windowBytesMax / bufferBytes);
     const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
-    const buffer = await this.pool.take(width * bufferBytes, { staysLong: true });
+    const buffer = await this.takeWindow(width * bufferBytes);
+    if (buffer === 0) return false;
     const lanes: Promise<void>[] = [];
     for (let lane = 0; lane < width; lane += 1) {
       lanes.push(this.runLane(lane, buffer + lane * bufferBytes));
@@ -80,6 +82,31 @@ export class Sweep {
     await Promise.all(lanes);
     this.pool.free(buffer, width * bufferBytes);
     return !this.isStopped;
+  }
+
+  /**
+   * The window; 0: it is wanted no more. What reads that hang still hold is not to be had, perhaps
+   * for ever, and the array is to come to its end all the same.
+   */
+  private async takeWindow(bytes: number): Promise<number> {
+    const { shouldStop } = this.options;
+    let address = 0;
+    const taken = this.pool.take(bytes, { staysLong: true }).then((run) => {
+      address = run;
+    });
+    // Nearly always it is there at once.
+    await Promise.resolve();
+    while (address === 0 && !shouldStop()) {
+      // Polls: nothing tells a sweep that it is to end.
+      await Promise.race([taken, this.timers.sleep(ROOM_WAIT_MS)]);
+    }
+    if (address === 0) {
+      inBackground(
+        taken.then(() => this.pool.free(address, bytes)),
+        null,
+      );
+    }
+    return address;
   }
 
   private async runLane(lane: number, buffer: number): Promise<void> {

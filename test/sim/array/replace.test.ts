@@ -301,6 +301,45 @@ test("replace: a sector that nobody can give: entered as bad on the target, all 
   life.judge();
 });
 
+test("replace: a target that hangs: clients wait for it no longer than for a member", () => {
+  const life = new Life("resync");
+  const { world, client } = life;
+  world.must<"set-array">({ kind: "set-array", array: ARRAY_NAME, writeDeadlineMs: 2_000 });
+  expect(world.run(life.replace(64 * 1024)).ok).toBe(true);
+  world.device(NEW).faults.plan({ op: Op.write, fault: { kind: "hang" }, count: ALWAYS });
+  const fromMs = world.nowMs;
+  expect(world.run(client.write({ lba: 0, sectors: 4 * CHUNK_SECTORS }, { fua: true }))).toBe(0);
+  expect(world.nowMs - fromMs).toBeLessThan(4_000);
+  expect(life.drives()).toEqual(MEMBERS);
+  expect(world.status()).toMatchObject({ degraded: 0 });
+  world.simulation.runFor(1_000);
+  expect(world.events.some(({ kind }) => kind === "replace.aborted")).toBe(true);
+});
+
+test("replace: a long run of bad sectors on the member: it serves to the end, and is not failed", () => {
+  const world = new SimWorld({ seed: 1 });
+  const chunkBytes = 512 * 1024;
+  for (const name of [...MEMBERS, NEW]) world.addDrive({ name, sizeBytes: 6 * MIB });
+  world.createArray({ drives: MEMBERS, chunkBytes, memberSizeBytes: 8 * chunkBytes });
+  world.settle();
+  const data = new Uint8Array(16 * chunkBytes).fill(7);
+  expect(world.run(world.client().write(0, data))).toBe(0);
+  // Far more than fail a member, and one elsewhere of another, which the old one can still give.
+  const rows = chunkBytes / ROW_BYTES;
+  for (let row = 0; row < 3 * rows; row += 1) {
+    plan(world, OLD, row, { op: Op.read, fault: MEDIA, count: ALWAYS });
+  }
+  plan(world, "a", 6 * rows, { op: Op.read, fault: MEDIA, count: ALWAYS });
+  const job = world.must<"replace-member">({
+    ...{ kind: "replace-member", array: ARRAY_NAME, drive: OLD, with: NEW, force: false },
+  });
+  expect(world.waitJob(job.id)).toMatchObject({ state: "done", result: { lostBytes: 0 } });
+  expect(world.events.filter(({ kind }) => kind === "member.failed")).toEqual([]);
+  expect(world.status()).toMatchObject({ degraded: 0, lostBytes: 0 });
+  const read = world.run(world.client().read(0, data.length));
+  expect([read.status, read.data.every((byte) => byte === 7)]).toEqual([0, true]);
+});
+
 for (const policy of POLICIES) {
   test(`replace: ${policy}: no room on the target for a while: it waits, writes go on, it ends`, () => {
     const life = new Life(policy, { areFiles: true });

@@ -203,6 +203,34 @@ test("set aside: a pause makes it somebody's, an end ends it, and so does anothe
   }
 });
 
+test("no memory for its window: it waits, and a cancel or a stop ends it all the same", () => {
+  const scrubbed = new Scrubbed("check");
+  const { world } = scrubbed;
+  world.must({ kind: "cancel-scrub", array: ARRAY_NAME });
+  const { enginePool } = world.context;
+  const held: number[] = [];
+  for (let slab = enginePool.allocate(1); slab !== 0; slab = enginePool.allocate(1)) {
+    held.push(slab);
+  }
+  const { id } = scrubbed.start(false);
+  world.simulation.runFor(LIMIT_MS);
+  expect(world.job(id)).toMatchObject({ state: "running", done: 0 });
+  world.must({ kind: "cancel-job", id });
+  expect(world.job(id).state).toBe("cancelled");
+  const again = scrubbed.start(false);
+  for (const slab of held.splice(0, 64)) enginePool.free(slab, 1);
+  const stopped = world.command({ kind: "stop-array", array: ARRAY_NAME });
+  world.run(stopped);
+  expect(world.job(again.id)).toMatchObject({ state: "paused" });
+  for (const slab of held) enginePool.free(slab, 1);
+  world.must({ kind: "start-array", array: ARRAY_NAME, force: false, readOnly: false });
+  const limitMs = world.nowMs + LIMIT_MS;
+  while (world.job(again.id).state !== "done" && world.nowMs < limitMs)
+    world.simulation.runFor(100);
+  expect(world.job(again.id).state).toBe("done");
+  world.must({ kind: "shutdown" });
+});
+
 test("told where it is: at each part in 16 of the array, and every ten seconds", () => {
   const scrubbed = new Scrubbed("check");
   scrubbed.told.length = 0;
