@@ -312,6 +312,7 @@ export type EventKind =
   | "replace.started"
   | "replace.finished"
   | "replace.aborted"
+  | "replace.paused"
   | "rehearsal.started"
   | "rehearsal.paused"
   | "rehearsal.finished"

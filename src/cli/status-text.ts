@@ -178,7 +178,7 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
 
 /** With the drive that is at hand for it, where one is. */
 function replaceAction(
-  { name, uuid }: ArrayStatus,
+  { name, uuid, members }: ArrayStatus,
   drives: readonly DriveStatus[],
   role: number,
 ): string {
@@ -189,7 +189,13 @@ function replaceAction(
   const back = own.find(({ needsForce }) => needsForce !== true);
   if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
   const free = drives.find(({ state }) => state === "available");
-  const replace = `replace it: parityd member add ${name} ${free?.name ?? "NEW_DRIVE"}`;
+  const target = members.find(({ replacement }) => replacement !== undefined)?.replacement?.drive;
+  const add = `parityd member add ${name}`;
+  const replace =
+    free === undefined && target !== undefined
+      ? `use drive ${target}, which waits to replace another: parityd member remove ${name} ` +
+        `${target}, then ${add} ${target}`
+      : `replace it: ${add} ${free?.name ?? "NEW_DRIVE"}`;
   const [other] = own;
   if (other === undefined) return replace;
   return (
@@ -364,16 +370,19 @@ function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): stri
       .find(({ name }) => name === drive)
       ?.path.split("/")
       .at(-1) ?? "-";
-  const rows: (string | number)[][] = array.members.map((member) => [
-    String(member.role).padStart(4),
-    member.drive ?? "-",
-    deviceOf(member.drive),
-    member.state,
-    member.errors.read,
-    member.errors.write,
-    member.errors.fixed,
-    member.errors.slow,
-  ]);
+  const rows: (string | number)[][] = array.members.flatMap((member) => {
+    const { errors, replacement } = member;
+    const row = [
+      String(member.role).padStart(4),
+      member.drive ?? "-",
+      deviceOf(member.drive),
+      member.state,
+      ...[errors.read, errors.write, errors.fixed, errors.slow],
+    ];
+    if (replacement === undefined) return [row];
+    const { drive } = replacement;
+    return [row, ["   >", drive, deviceOf(drive), "replacing", 0, 0, 0, 0]];
+  });
   for (const spare of array.spares) {
     rows.push(["   -", spare, deviceOf(spare), "spare", 0, 0, 0, 0]);
   }

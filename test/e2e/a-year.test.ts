@@ -1,7 +1,7 @@
 /**
- * Goal: the year of the README goes as it says, by curl alone: members fail, come back, are replaced
- * by a spare, by hand and by larger ones; what is rotten or unreadable is found and mended; the array
- * grows; and clients lose nothing.
+ * Goal: the year of the README goes as it says, by curl alone: members fail, come back, are
+ * replaced by a spare, by hand and by larger ones; what is rotten or unreadable is found and
+ * mended; the array grows; and clients lose nothing.
  * Method: the lines of the README themselves, month by month, on loop devices in the place of its
  * disks. Between the months bytes are changed behind the daemon's back and sectors made unreadable,
  * and all that was written is read back after each.

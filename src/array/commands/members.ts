@@ -159,6 +159,12 @@ export function checkNewMember(
   const isOwnFaulty =
     holder === record &&
     roster.seats.some((seat) => seat.kind === "faulty" && seat.drive === drive);
+  if (roster.target === drive) {
+    const detail =
+      `a member of array ${record.name} is being copied to drive ${drive.name}: remove it from ` +
+      "the array first, then add it";
+    return commandError("conflict", "drive-in-use", detail);
+  }
   if (holder !== null && !isOwnFaulty) {
     const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
     return commandError("conflict", "drive-in-use", detail);
@@ -230,7 +236,9 @@ export function memberToFail(
   const { core } = array;
   const role = core.roster.roleOf(drive);
   if (role < 0 || !core.members.isPresent(role)) {
-    const detail = `drive ${drive.name} is no working member of array ${record.name}`;
+    const isTarget = core.roster.target === drive;
+    const way = isTarget ? ": a member is being copied to it; remove it, or cancel the job" : "";
+    const detail = `drive ${drive.name} is no working member of array ${record.name}${way}`;
     return err(commandError("conflict", "not-a-member", detail));
   }
   const obstacle = fenceObstacle(core) ?? removalObstacle(array, drive, { canForce: false });

@@ -49,11 +49,17 @@ export async function replace(host: ReplaceHost, member: Drive, target: Drive): 
   }
   const reason = run.abortReason ?? (job.wish === "cancel" ? "cancelled" : "it did not commit");
   if (job.wish === "cancel" && isThere()) host.releaseTarget();
+  const what = `the replace of drive ${member.name} by drive ${target.name}`;
+  const about = { drive: target, job: job.id };
+  if (job.wish !== "cancel" && isThere()) {
+    // Another member has failed, as a rule: it goes on when that has been seen to.
+    run.finish(job, "failed", `${reason}; the replace goes on as another job when it can`);
+    core.emit("replace.paused", "warning", `${what} waits for a whole array: ${reason}`, about);
+    return;
+  }
   run.finish(job, job.wish === "cancel" ? "cancelled" : "failed", reason);
-  // Another member has failed: it goes on when that has been seen to.
   if (isThere()) return;
-  const text = `the replace of drive ${member.name} by drive ${target.name} was aborted: ${reason}`;
-  core.emit("replace.aborted", "warning", text, { drive: target, job: job.id });
+  core.emit("replace.aborted", "warning", `${what} was aborted: ${reason}`, about);
 }
 
 async function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {

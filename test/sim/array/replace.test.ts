@@ -316,6 +316,41 @@ test("replace: a target that hangs: clients wait for it no longer than for a mem
   expect(world.events.some(({ kind }) => kind === "replace.aborted")).toBe(true);
 });
 
+test("replace: another member fails: it waits, says so, its drive can be had, or it goes on", () => {
+  for (const way of ["its drive is used", "another drive is used"] as const) {
+    const life = new Life("bitmap");
+    const { world } = life;
+    world.addDrive({ name: "free", sizeBytes: 3 * MIB });
+    const job = world.run(life.replace(64 * 1024));
+    if (!job.ok) throw new Error(job.error.detail);
+    world.simulation.runFor(200);
+    world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "a" });
+    expect(world.waitJob(job.value.id)).toMatchObject({
+      state: "failed",
+      error: expect.stringMatching(/the replace goes on as another job when it can$/),
+    });
+    expect(world.events.filter(({ kind }) => kind === "replace.paused")).toHaveLength(1);
+    const add = { kind: "add-member", array: ARRAY_NAME, force: false } as const;
+    const refused = world.run(world.command({ ...add, drive: NEW }));
+    expect(refused).toMatchObject({
+      error: { detail: expect.stringContaining("remove it from the array first") },
+    });
+    if (way === "its drive is used") {
+      world.must({ kind: "remove-member", array: ARRAY_NAME, drive: NEW });
+      world.must({ ...add, drive: NEW });
+      world.settle();
+      expect(life.drives()).toEqual([NEW, OLD, "c"]);
+    } else {
+      world.must({ ...add, drive: "free" });
+      world.settle();
+      world.simulation.runFor(5_000);
+      expect(world.settle().degraded).toBe(0);
+      expect(life.drives()).toEqual(["free", NEW, "c"]);
+    }
+    expect(world.check()).toBe(0);
+  }
+});
+
 test("replace: a long run of bad sectors on the member: it serves to the end, and is not failed", () => {
   const world = new SimWorld({ seed: 1 });
   const chunkBytes = 512 * 1024;

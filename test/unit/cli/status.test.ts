@@ -218,4 +218,24 @@ test("a suspect member: what it did, and the replace with what is at hand; not w
   expect(findingsOf({ ...array, members: replaced })).toMatchObject([
     { status: "member drive1 is being replaced by new." },
   ]);
+  expect(renderArray({ ...array, members: replaced }, []).join("\n")).toMatch(
+    /\n +1 +drive1 .*\n +> +new +- +replacing /,
+  );
+});
+
+test("findings: the drive that waits to replace another is offered where no other is free", () => {
+  const failed = withFailedMember();
+  const replacement = { drive: "new", copiedBytes: 0 };
+  const members = failed.members.map((member) =>
+    member.role === 1 ? { ...member, replacement } : member,
+  );
+  const actionFor = (...drives: DriveStatus[]) =>
+    findingsOf({ ...failed, members }, drives)[0]?.action;
+  expect(actionFor()).toBe(
+    "use drive new, which waits to replace another: parityd member remove raid_test new, then " +
+      "parityd member add raid_test new",
+  );
+  expect(actionFor(drive("free", "available"))).toBe(
+    "replace it: parityd member add raid_test free",
+  );
 });
