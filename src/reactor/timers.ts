@@ -41,6 +41,23 @@ export class Timers {
     return this.schedule(this.clock.nowMs() + delayMs, callback);
   }
 
+  /** Calls `callback` again and again, `periodMs` after the last time. The answer ends that. */
+  every(periodMs: number, callback: () => void): () => void {
+    let isEnded = false;
+    let handle = 0;
+    const next = (): void => {
+      handle = this.scheduleAfter(periodMs, () => {
+        callback();
+        if (!isEnded) next();
+      });
+    };
+    next();
+    return () => {
+      isEnded = true;
+      this.cancel(handle);
+    };
+  }
+
   cancel(handle: number): void {
     const timer = this.byHandle.get(handle);
     if (timer === undefined) return;

@@ -27,8 +27,7 @@ export class DeadlineWatch {
   private readonly core: ArrayCore;
   private readonly verdicts: MemberVerdicts;
   private readonly around: ReadsAround;
-  private timer = 0;
-  private isStopped = false;
+  private stopLooking: (() => void) | null = null;
   /** When two members were last seen silent for long. */
   private stalledTogetherMs = Number.NEGATIVE_INFINITY;
 
@@ -39,16 +38,12 @@ export class DeadlineWatch {
   }
 
   start(): void {
-    assert(!this.isStopped, "a watch that was ended looks no more");
-    this.timer = this.core.context.timers.scheduleAfter(PERIOD_MS, () => {
-      this.look();
-      this.start();
-    });
+    assert(this.stopLooking === null, "a watch is started once");
+    this.stopLooking = this.core.context.timers.every(PERIOD_MS, () => this.look());
   }
 
   stop(): void {
-    this.isStopped = true;
-    this.core.context.timers.cancel(this.timer);
+    this.stopLooking?.();
   }
 
   private look(): void {

@@ -25,8 +25,7 @@ export class SuspicionWatch {
   private readonly core: ArrayCore;
   private readonly around: ReadsAround;
   private readonly seen = new Map<Drive, Seen>();
-  private timer = 0;
-  private isStopped = false;
+  private stopLooking: (() => void) | null = null;
 
   constructor(core: ArrayCore, around: ReadsAround) {
     this.core = core;
@@ -34,16 +33,12 @@ export class SuspicionWatch {
   }
 
   start(): void {
-    assert(!this.isStopped, "a watch that was ended looks no more");
-    this.timer = this.core.context.timers.scheduleAfter(LOOK_MS, () => {
-      this.look();
-      this.start();
-    });
+    assert(this.stopLooking === null, "a watch is started once");
+    this.stopLooking = this.core.context.timers.every(LOOK_MS, () => this.look());
   }
 
   stop(): void {
-    this.isStopped = true;
-    this.core.context.timers.cancel(this.timer);
+    this.stopLooking?.();
   }
 
   private look(): void {

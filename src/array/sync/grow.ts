@@ -33,6 +33,7 @@ import type { ArrayPolicy } from "../policy/array-policy.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 import type { DirtyMark } from "../running/dirty-mark.ts";
 import type { RaidArrayFront } from "../running/raid-front.ts";
+import { makeParity } from "./resync.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 export interface GrowthParts {
@@ -120,29 +121,13 @@ async function recordRoom(core: ArrayCore): Promise<boolean> {
 /** True: parity is right from the old end to the new one. */
 async function syncNewPart(run: SyncRun, fromStripe: number): Promise<boolean> {
   const { core } = run;
-  const { engine, geometry } = core;
+  const { geometry } = core;
   for (const drive of membersOf(core)) {
     const { superblock } = drive;
     const sizeSectors = geometry.memberSizeBytes / SECTOR_BYTES;
     drive.willHold({ ...superblock!, sizeSectors });
   }
-  const progress = new SyncProgress(fromStripe);
-  return run.sweep(progress, {
-    toStripe: geometry.stripeCount,
-    work: async (stripe, buffer) => {
-      const held = await run.holdFor(stripe);
-      if (held < 0) return false;
-      const result = await run.stripes.compare(stripe, "resync", buffer);
-      if (result.kind === "done") {
-        progress.markDone(stripe);
-        run.advance(progress.cursor);
-      }
-      engine.releaseStripe(held);
-      if (run.isRefused(result)) return "no-space";
-      if (result.kind !== "done") run.abort(run.reasonOf(result));
-      return result.kind === "done";
-    },
-  });
+  return makeParity(run, new SyncProgress(fromStripe), { toStripe: geometry.stripeCount });
 }
 
 function endOf(run: SyncRun): string {

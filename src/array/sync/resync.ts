@@ -1,5 +1,6 @@
 /** A resync: computes parity anew in all rows that may not be in sync. */
 import { assert } from "../../base/assert.ts";
+import type { SyncProgress } from "../../raid5/members/sync-progress.ts";
 import type { ArrayPolicy } from "../policy/array-policy.ts";
 import type { SyncRun } from "./sync-run.ts";
 
@@ -12,21 +13,10 @@ export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
   assert(progress !== null && members.degradedCount === 0, "parity is made from all members");
   let mismatchBytes = 0;
   policy.syncBegins();
-  const isComplete = await run.sweep(progress, {
+  const isComplete = await makeParity(run, progress, {
     toStripe: members.resyncEnd,
-    work: async (stripe, buffer) => {
-      const held = await run.holdFor(stripe);
-      if (held < 0) return false;
-      const result = await run.stripes.compare(stripe, "resync", buffer);
-      if (result.kind === "done") {
-        mismatchBytes += result.mismatchBytes;
-        progress.markDone(stripe);
-        run.advance(progress.cursor);
-      }
-      engine.releaseStripe(held);
-      if (run.isRefused(result)) return "no-space";
-      if (result.kind !== "done") run.abort(run.reasonOf(result));
-      return result.kind === "done";
+    onMismatch: (bytes) => {
+      mismatchBytes += bytes;
     },
   });
   job.result["mismatchBytes"] = mismatchBytes;
@@ -47,6 +37,31 @@ export async function resync(run: SyncRun, policy: ArrayPolicy): Promise<void> {
   const reason = run.abortReason ?? (run.isStopping ? "the array was stopped" : "cancelled");
   const isWanted = run.isStopping || job.wish === "cancel";
   run.finish(job, isWanted ? "cancelled" : "failed", reason);
+}
+
+/** Makes parity right in all that `progress` lacks, up to `toStripe`. True: it is. */
+export function makeParity(
+  run: SyncRun,
+  progress: SyncProgress,
+  { toStripe, onMismatch }: { toStripe: number; onMismatch?: (bytes: number) => void },
+): Promise<boolean> {
+  return run.sweep(progress, {
+    toStripe,
+    work: async (stripe, buffer) => {
+      const held = await run.holdFor(stripe);
+      if (held < 0) return false;
+      const result = await run.stripes.compare(stripe, "resync", buffer);
+      if (result.kind === "done") {
+        onMismatch?.(result.mismatchBytes);
+        progress.markDone(stripe);
+        run.advance(progress.cursor);
+      }
+      run.core.engine.releaseStripe(held);
+      if (run.isRefused(result)) return "no-space";
+      if (result.kind !== "done") run.abort(run.reasonOf(result));
+      return result.kind === "done";
+    },
+  });
 }
 
 /**

@@ -106,3 +106,22 @@ test("timers: many, with cancellations: the same order as a sorted list", () => 
   timers.runDue();
   expect(fired).toEqual(model.map(({ name }) => name));
 });
+
+test("timers: every: again and again, until its end, also where that is told in its own call", () => {
+  const { clock, timers } = setUp();
+  const calls: number[] = [];
+  const end = timers.every(10, () => {
+    calls.push(clock.nowMs());
+    if (calls.length === 3) end();
+  });
+  for (let step = 0; step < 8; step += 1) {
+    clock.now += 5;
+    timers.runDue();
+  }
+  expect(calls).toEqual([10, 20, 30]);
+  const endOther = timers.every(10, () => calls.push(0));
+  endOther();
+  clock.now += 50;
+  timers.runDue();
+  expect([calls.length, timers.nextDelayMs()]).toEqual([3, -1]);
+});
