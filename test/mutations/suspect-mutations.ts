@@ -119,4 +119,12 @@ export const SUSPECT_MUTATIONS: readonly Mutation[] = [
     replace: ".map((other) => other.superblock!)",
     test: [STORIES, "-t", "two at a time"],
   },
+  {
+    name: "suspects: beside a member that hangs a slow one is gone around as well",
+    rule: null,
+    file: "src/raid5/members/member-set.ts",
+    find: "if (countBits(all) === 1) return all;",
+    replace: "if (countBits(all) >= 1) return all;",
+    test: ["./test/sim/raid5/slow-member.test.ts", "-t", "another one hangs"],
+  },
 ];

@@ -7,7 +7,7 @@
  */
 
 import { assert } from "../../base/assert.ts";
-import { bitOf, firstBits, union, withBit, withoutBit } from "../../base/bit-set.ts";
+import { bitOf, countBits, firstBits, union, withBit, withoutBit } from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import type { BadRows } from "../environment.ts";
@@ -248,12 +248,16 @@ export class MemberSet {
   }
 
   /**
-   * The roles that an operation does without, once more have failed. Where one has left the array,
-   * those that merely do not answer are needed again, and waited for.
+   * The roles that an operation does without beside those that are missing, once more have failed:
+   * one at most, and none where one is missing. All others are needed, also those that it did
+   * without before, and waited for: they are slow, or hang, no more.
    */
   excludedBy({ excluded, failed, stripe }: OpRoles, op: number): number {
-    if (this.unavailableRoles(stripe[op]!) !== 0) return failed[op]!;
-    return union(excluded[op]!, failed[op]!);
+    const absent = this.unavailableRoles(stripe[op]!);
+    if (absent !== 0) return 0;
+    const all = union(excluded[op]!, failed[op]!);
+    if (countBits(all) === 1) return all;
+    return countBits(failed[op]!) === 1 ? failed[op]! : 0;
   }
 
   /** Whether any member has bad rows at all: almost always not. */

@@ -296,3 +296,25 @@ test(
   },
   LIMIT_MS,
 );
+
+test(
+  "slow member: another one hangs as well: who reads and writes waits for the slow one, without an error",
+  () => {
+    for (const hung of ["a", "c", "d"]) {
+      const world = goneAround();
+      const { faults } = world.device(hung);
+      faults.plan({ op: Op.read, fault: { kind: "hang" }, count: 40 });
+      for (let row = 0; row < ROWS; row += 5) {
+        const { status, data } = world.run(world.client().read(row * ROW_BYTES, ROW_BYTES));
+        expect([hung, row, status, data[0]]).toEqual([hung, row, 0, byteOf(row)]);
+        // Less than a chunk: old data and parity are read, of whoever has them.
+        write(world, row, byteOf(row));
+      }
+      expect(world.status()).toMatchObject({ degraded: 0, lostBytes: 0 });
+      faults.quiet();
+      world.simulation.runFor(BACK_MS);
+      readFor(world, 1_000);
+    }
+  },
+  LIMIT_MS,
+);
