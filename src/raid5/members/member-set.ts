@@ -253,9 +253,10 @@ export class MemberSet {
    * without before, and waited for: they are slow, or hang, no more.
    */
   excludedBy({ excluded, failed, stripe }: OpRoles, op: number): number {
-    const absent = this.unavailableRoles(stripe[op]!);
-    if (absent !== 0) return 0;
     const all = union(excluded[op]!, failed[op]!);
+    // None of a fenced array gives anything any more: to wait for them would be for ever.
+    if (this.isFenced) return all;
+    if (this.unavailableRoles(stripe[op]!) !== 0) return 0;
     if (countBits(all) === 1) return all;
     return countBits(failed[op]!) === 1 ? failed[op]! : 0;
   }
