@@ -7,7 +7,7 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { EIO, ENOSPC, ESHUTDOWN, errnoName } from "../../src/base/errno.ts";
 import { MIB, ROW_BYTES } from "../../src/base/units.ts";
-import { SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
+import { Role, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { liveSmallLife } from "./workload/small-life.ts";
 import { runSeed } from "./workload/workload.ts";
@@ -417,7 +417,12 @@ test("crash while a spare is seated: its update alone was written: it is rebuilt
   const world = threeMembers();
   add(world, "spare");
   world.settle();
-  world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+  void world.command({ kind: "fail-member", array: ARRAY_NAME, drive: "b" });
+  const faultyOn = (name: string): boolean => {
+    const superblock = superblockOf(world.device(name).image());
+    return typeof superblock !== "string" && superblock.devRoles[1] === Role.faulty;
+  };
+  while (!faultyOn("a") || !faultyOn("c")) world.simulation.step();
   // The failure is on record; of the seating only the spare's own superblock gets there.
   const fault = { kind: "slow", delayMs: 1000 } as const;
   const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: 4096 };
