@@ -45,7 +45,9 @@ describe.skipIf(!needs("libaio", "direct-io"))("replace", () => {
     const { folder, daemon, names, data } = await started("replace");
     const [one, two, three, other] = names;
     const done = await verb(folder, `member replace tank ${two} ${other} --wait`);
-    expect(done.stdout).toMatch(/^replace job \d+ of tank: done, drive drive3, replaces drive1\n$/);
+    expect(done.stdout).toMatch(
+      /^replace job \d+ of tank: done, drive drive3, replaces drive1, lostBytes 0\n$/,
+    );
     expect(done.exitCode).toBe(0);
     await isWhole(daemon, [one, other, three]);
     await expectData(await daemon.connect("tank"), 4 * KIB, data);
