@@ -42,7 +42,11 @@ export async function autoStart(registry: Registry, record: ArrayRecord): Promis
   }
   const lacking = listedButMissing(judged.value);
   if (lacking.length > 0) {
-    record.reason = `waiting for role ${lacking.join(", ")}: ${wayOut(registry, record, lacking)}`;
+    const isWhole = judged.value.roles.every(({ state }) => state === "in-sync");
+    record.reason = isWhole
+      ? `waiting for the drive that role ${lacking.join(", ")} is copied to: connect it, or start ` +
+        "the array, which serves without it"
+      : `waiting for role ${lacking.join(", ")}: ${wayOut(registry, record, lacking)}`;
     return;
   }
   await begin(registry, record, judged.value, { force: false, readOnly: false });

@@ -375,6 +375,23 @@ test("replace: a long run of bad sectors on the member: it serves to the end, an
   expect([read.status, read.data.every((byte) => byte === 7)]).toEqual([0, true]);
 });
 
+test("replace: the target alone is away at the start: it is waited for by name, then not any more", () => {
+  const life = new Life("bitmap");
+  const { world } = life;
+  world.run(life.replace(16 * 1024));
+  world.simulation.runFor(1200);
+  world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const images = world.images().filter(({ name }) => name !== NEW);
+  const again = SimWorld.restart(images, { seed: 2 });
+  expect(again.status()).toMatchObject({
+    state: "inactive",
+    reason: expect.stringMatching(/^waiting for the drive that role 1 is copied to: connect it/),
+  });
+  expect(again.startArrays()).toEqual([]);
+  expect(again.settle()).toMatchObject({ degraded: 0 });
+  expect(again.check()).toBe(0);
+});
+
 for (const policy of POLICIES) {
   test(`replace: ${policy}: no room on the target for a while: it waits, writes go on, it ends`, () => {
     const life = new Life(policy, { areFiles: true });
