@@ -1,6 +1,7 @@
 /**
  * The member that reads go around (write-rules 14), one at a time: parity answers for it in rows
- * that all the others can give (`MemberSet.avoidedRoles`); what is written goes to it as ever.
+ * that all the others can give (`MemberSet.avoidedRoles`); what is written goes to it as ever. One
+ * that hangs takes the place of one that is slow.
  *
  *                       it is late twice in a row (deadline-watch.ts), or
  *                       far slower than its peers (suspicion-watch.ts)
@@ -66,7 +67,9 @@ export class ReadsAround {
   ): void {
     const { members } = this.core;
     const isGoneAround = members.avoidedRole === role;
-    if (members.avoidedRole >= 0 && !isGoneAround) return;
+    // One that hangs costs more than one that is slow.
+    const isWorse = why.isHung && !members.isAvoidedHung;
+    if (members.avoidedRole >= 0 && !isGoneAround && !isWorse) return;
     assert(this.canReconstruct, "reads go around a member where all the others can give them");
     assert(members.isPresent(role), "who is gone around is a member");
     members.isAvoidedHung = why.isHung || (isGoneAround && members.isAvoidedHung);

@@ -298,6 +298,23 @@ test(
 );
 
 test(
+  "slow member: another one hangs: it is gone around in its place; who reads waits for the slow one",
+  () => {
+    const world = goneAround();
+    world.device("c").faults.plan({ op: Op.read, fault: { kind: "hang" }, count: ALWAYS });
+    readFor(world, 60_000);
+    expect([memberOf(world, SLOW).isAvoided, memberOf(world, "c").isAvoided]).toEqual([
+      undefined,
+      true,
+    ]);
+    const { readDeadlineMs } = world.status();
+    expect(readFor(world, 5_000)).toBeLessThan(readDeadlineMs);
+    expect(world.status()).toMatchObject({ degraded: 0, lostBytes: 0 });
+  },
+  LIMIT_MS,
+);
+
+test(
   "slow member: another one hangs as well: who reads and writes waits for the slow one, without an error",
   () => {
     for (const hung of ["a", "c", "d"]) {
