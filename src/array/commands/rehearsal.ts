@@ -20,7 +20,8 @@ export function startRehearsal(
   const { core, synchronizer } = array;
   const refused = obstacleTo(array);
   if (refused !== null) return err(refused);
-  const role = drive === null ? worstRole(array) : roleNamed(array, drive);
+  const { pausedRole } = synchronizer.rehearsals;
+  const role = drive === null ? (pausedRole ?? worstRole(array)) : roleNamed(array, drive);
   if (role < 0) {
     const detail =
       `drive ${drive} is no member of array ${core.name}: name one of ` +

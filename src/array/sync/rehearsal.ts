@@ -118,6 +118,11 @@ export class Rehearsals {
     return job?.kind === "rehearsal" ? job : null;
   }
 
+  /** Whose loss is rehearsed by the one that is paused; null: none is. */
+  get pausedRole(): number | null {
+    return this.paused?.plan.failedRole ?? null;
+  }
+
   endPaused(state: "cancelled" | "failed", reason: string | null): void {
     const { paused } = this;
     assert(paused === null || paused.job !== this.run.job, "what is paused does not run");

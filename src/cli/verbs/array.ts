@@ -110,7 +110,11 @@ export const arrayCommands: readonly CommandSpec[] = [
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
       policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync" },
       size: { type: "string", value: "SIZE", help: "grow: use so much of each member, or max" },
-      "sync-min": { type: "string", value: "SIZE", help: "sync speed a second beside clients" },
+      "sync-min": {
+        type: "string",
+        value: "SIZE",
+        help: "sync speed a second beside clients (0: it waits)",
+      },
       "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
       "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
       "write-deadline": { type: "string", value: "MS", help: "fail a member that does not write" },

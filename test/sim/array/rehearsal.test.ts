@@ -404,6 +404,9 @@ test("rehearsal: paused, it goes on from its place; a paused one ends with anoth
   life.speed(SLOW);
   const other = life.start("b");
   world.must({ kind: "pause-rehearsal", array: ARRAY_NAME });
+  // Where nobody is named it is the one that was paused, not the member with the most errors.
+  expect(life.start(null)).toMatchObject({ id: other.id, result: { fails: "b" } });
+  world.must({ kind: "pause-rehearsal", array: ARRAY_NAME });
   life.speed(FAST);
   expect(life.rehearse("c").id).not.toBe(other.id);
   expect(world.job(other.id)).toMatchObject({ state: "cancelled" });
