@@ -17,6 +17,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Mutation } from "./mutations.ts";
 
+/** So many waits in vain fit into the budget of one mutant. */
+const WAITS_IN_BUDGET = 4;
+
 const TOP = resolve(import.meta.dir, "../..");
 const COPIED = ["src", "ffi", "test", "package.json", "tsconfig.json", "bunfig.toml", "build.ts"];
 /** A mutant's test runs whole, whatever the day, with a part of the usual crash images. */
@@ -69,7 +72,11 @@ export class MutantTree {
   }
 
   private async run(words: readonly string[], budgetMs: number): Promise<Verdict> {
-    const environment: Record<string, string | undefined> = { ...process.env, ...WHOLE };
+    const environment: Record<string, string | undefined> = {
+      ...{ ...process.env, ...WHOLE },
+      // What a mutant's test waits for may never come.
+      PARITYD_TEST_LIMIT_MS: String(budgetMs / WAITS_IN_BUDGET),
+    };
     for (const name of ["BUN_TEST_WORKER_ID", "JEST_WORKER_ID", "NODE_ENV"]) {
       delete environment[name];
     }
