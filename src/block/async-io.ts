@@ -64,9 +64,16 @@ export class AsyncIo {
     return this.run(device, Op.read, range, false);
   }
 
-  /** `isFua`: durable when it answers. */
-  write(device: RetryFilter, range: Range, { isFua }: { isFua: boolean }): Promise<IoAnswer> {
-    return this.run(device, Op.write, range, isFua);
+  /**
+   * `isFua`: durable when it answers. `onFailed` is told in the reap itself, so that what the failure
+   * ends is ended before a turn answers anybody (write-rules 15).
+   */
+  write(
+    device: RetryFilter,
+    range: Range,
+    { isFua, onFailed }: { isFua: boolean; onFailed?: (answer: IoAnswer) => void },
+  ): Promise<IoAnswer> {
+    return this.run(device, Op.write, range, isFua, onFailed);
   }
 
   /** Writes zeros that lie nowhere. */
@@ -87,6 +94,7 @@ export class AsyncIo {
     op: OpCode,
     range: Range,
     isFua: boolean,
+    onFailed?: (answer: IoAnswer) => void,
   ): Promise<IoAnswer> {
     let request = -1;
     for (;;) {
@@ -97,7 +105,11 @@ export class AsyncIo {
       await this.table.untilFreed();
     }
     return new Promise((resolve) => {
-      const waiter: IoWaiter = (outcome, errno) => resolve({ outcome, errno });
+      const waiter: IoWaiter = (outcome, errno) => {
+        const answer = { outcome, errno };
+        if (!isDone(answer)) onFailed?.(answer);
+        resolve(answer);
+      };
       this.submit(device, request, op, range, isFua, waiter);
     });
   }

@@ -111,10 +111,13 @@ export class BadBlocks implements BadRows {
     assert(isBesideData(drive, drive.superblock, range), "the bad-block log lies beside the data");
     memory.bytes.fill(0xff, address, address + bytes);
     memory.bytes.set(encoded, address);
-    const answer = await this.asyncIo.write(this.drive.io, range, { isFua: true });
+    const answer = await this.asyncIo.write(this.drive.io, range, {
+      isFua: true,
+      onFailed: ({ outcome, errno }) => {
+        if (outcome !== Outcome.noSpace) this.host.logFailed(errno);
+      },
+    });
     enginePool.free(address, SLAB_BYTES);
-    const isRefused = answer.outcome === Outcome.noSpace;
-    if (!isDone(answer) && !isRefused) this.host.logFailed(answer.errno);
     return isDone(answer);
   }
 }

@@ -113,3 +113,23 @@ test("async-io: the table is full: waits until a request is free", async () => {
   expect(answered).toEqual([{ outcome: Outcome.done, errno: 0 }]);
   expect(table.available).toBe(1);
 });
+
+test("async-io: a write that failed: told in the reap itself, before whoever waits", async () => {
+  const { io, filter, device } = makeBench(2);
+  const order: string[] = [];
+  const write = (name: string) =>
+    io
+      .write(filter, RANGE, {
+        isFua: true,
+        onFailed: ({ errno }) => order.push(`${name} ${errno}`),
+      })
+      .then(() => order.push(`${name} answered`));
+  const failed = write("one");
+  device.answerLast(-ENXIO);
+  expect(order).toEqual([`one ${ENXIO}`]);
+  await failed;
+  const done = write("two");
+  device.answerLast();
+  await done;
+  expect(order).toEqual([`one ${ENXIO}`, "one answered", "two answered"]);
+});
