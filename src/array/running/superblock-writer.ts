@@ -169,9 +169,8 @@ export class SuperblockWriter {
 
   private async writeUntilStable(): Promise<boolean> {
     while (!this.host.mayNotWrite()) {
-      // A buffer for each round: a write of the last one may hang, and its buffer is not reused.
-      const address = await this.pool.take(SLAB_BYTES);
-      const isReady = (await this.host.beforeUpdate()) && (await this.bringUp(address));
+      const isReady = (await this.host.beforeUpdate()) && (await this.bringUp());
+      let address = await this.pool.take(SLAB_BYTES);
       // Rule 15: completions of one reap are judged together. What the first of them has begun
       // would be refused after the second, and a spare that refuses it counts as failed.
       if (this.host.mayNotWrite()) {
@@ -187,6 +186,7 @@ export class SuperblockWriter {
       this.checkRound(writes);
       let failedCount = 0;
       for (let first = 0; first < writes.length; first += BATCH_MAX) {
+        if (first > 0) address = await this.renew(address);
         const batch = writes.slice(first, first + BATCH_MAX);
         failedCount += await this.writeBatch(batch, address);
       }
@@ -194,6 +194,15 @@ export class SuperblockWriter {
       if (failedCount === 0) return this.refused.length === 0 && !this.host.mayNotWrite();
     }
     return false;
+  }
+
+  /**
+   * A buffer for each batch: a write of the last one may have been given up, and its buffer is the
+   * drive's until that answers (write-rules 10).
+   */
+  private renew(address: number): Promise<number> {
+    this.pool.free(address, SLAB_BYTES);
+    return this.pool.take(SLAB_BYTES);
   }
 
   /** Each round has one event more than the last, and each drive gets it once. */
@@ -209,11 +218,13 @@ export class SuperblockWriter {
   }
 
   /** Writes what earlier updates had no room for; false where there is none yet. */
-  private async bringUp(address: number): Promise<boolean> {
+  private async bringUp(): Promise<boolean> {
     const writes = this.refused.filter(({ drive }) => this.host.isMember(drive));
     this.refused = [];
     for (let first = 0; first < writes.length; first += BATCH_MAX) {
+      const address = await this.pool.take(SLAB_BYTES);
       await this.writeBatch(writes.slice(first, first + BATCH_MAX), address);
+      this.pool.free(address, SLAB_BYTES);
     }
     return this.refused.length === 0;
   }
