@@ -54,6 +54,11 @@ export class ScrubReport implements ScrubFindings {
     return !this.mismatches.isEmpty;
   }
 
+  /** Nothing was noted, and nothing passed over. */
+  get isBlank(): boolean {
+    return this.mismatches.isEmpty && this.losses.isEmpty && !this.isAny;
+  }
+
   get isAny(): boolean {
     return this.mismatchBytes + this.lostBytes + this.uncheckedBytes > 0;
   }

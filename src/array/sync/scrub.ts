@@ -36,6 +36,8 @@ export class Scrubs {
   /** Where it is: each stripe below has been looked at. */
   private stripe = 0;
   private findings: ScrubReport;
+  /** For stripes under work: nearly all of them find nothing, and give theirs back. */
+  private readonly blanks: ScrubReport[] = [];
   /** Why the one that runs is to be set aside; null: it is not. */
   private asideReason: string | null = null;
   /** Commands that want the array for themselves: none that was set aside goes on. */
@@ -179,7 +181,7 @@ export class Scrubs {
     const { run } = this;
     const mode = job.kind === "repair" ? "repair" : "check";
     /** Stripes above the place, with what was found in them. */
-    const finished = new Map<number, ScrubReport>();
+    const finished = new Map<number, ScrubReport | null>();
     let isComplete = false;
     let wasLate = false;
     const work: StripeWork = async (stripe, buffer) => {
@@ -208,7 +210,7 @@ export class Scrubs {
   private passFinished(
     job: Job,
     mode: "check" | "repair",
-    finished: Map<number, ScrubReport>,
+    finished: Map<number, ScrubReport | null>,
   ): void {
     const { run, findings } = this;
     const before = this.stripe;
@@ -216,9 +218,10 @@ export class Scrubs {
       const found = finished.get(this.stripe);
       if (found === undefined) break;
       finished.delete(this.stripe);
+      this.stripe += 1;
+      if (found === null) continue;
       if (mode === "check") findings.addMismatches(found);
       findings.addLosses(found);
-      this.stripe += 1;
     }
     assert(this.stripe <= run.core.geometry.stripeCount, "a scrub ends with the array");
     if (this.stripe === before) return;
@@ -226,19 +229,22 @@ export class Scrubs {
     run.advance(this.stripe);
   }
 
-  /** Looks at one stripe. */
+  /** Looks at one stripe. `found` null: nothing. */
   private async scrubStripe(
     job: Job,
     mode: "check" | "repair",
     stripe: number,
     buffer: number,
-  ): Promise<{ readonly isLate: boolean; readonly found: ScrubReport } | false | "no-space"> {
+  ): Promise<
+    { readonly isLate: boolean; readonly found: ScrubReport | null } | false | "no-space"
+  > {
     const { run } = this;
     const { members, engine, geometry } = run.core;
     assert(run.job === job, "the scrub that looks at a stripe is the work that runs");
     const held = await run.holdFor(stripe);
     if (held < 0) return false;
-    const found = new ScrubReport(geometry);
+    const found = this.blanks.pop() ?? new ScrubReport(geometry);
+    assert(found.isBlank, "a stripe begins with nothing found");
     const isPassed = members.isAvoidedHung && members.avoidedRoles(stripe) !== 0;
     const result = isPassed ? null : await run.stripes.compare(stripe, mode, buffer, found);
     engine.releaseStripe(held);
@@ -247,6 +253,10 @@ export class Scrubs {
     if (result?.kind === "done") found.mismatchBytes = result.mismatchBytes;
     else if (isPassed || isLateHere) found.uncheckedBytes = geometry.chunkBytes;
     else run.abort(run.reasonOf(result!));
+    if (found.isBlank) {
+      this.blanks.push(found);
+      return { isLate: isLateHere, found: null };
+    }
     if (mode === "repair") this.tellRewritten(job, found);
     return { isLate: isLateHere, found };
   }
