@@ -12,19 +12,10 @@ import {
   type ReadySpare,
 } from "../../../src/appliance/spares/pick-spare.ts";
 import { ARRAY_STATES, type MemberState } from "../../../src/array/protocol.ts";
+import { lists } from "../../helpers/orders.ts";
 import { exampleArray } from "../../helpers/sim-reactor.ts";
 
 const ARRAYS = ["a", "b", "c"] as const;
-
-/** Each list of `length` of the choices. */
-function* lists<T>(choices: readonly T[], length: number): Generator<readonly T[]> {
-  if (length === 0) {
-    yield [];
-    return;
-  }
-  for (const rest of lists(choices, length - 1))
-    for (const choice of choices) yield [...rest, choice];
-}
 
 function* needs(): Generator<readonly NeedyArray[]> {
   for (let count = 0; count <= ARRAYS.length; count += 1) {

@@ -21,6 +21,7 @@ import {
   suspectOf,
 } from "../../../src/array/drives/suspicion.ts";
 import { SUSPECT_REASONS, type SuspectReason } from "../../../src/array/protocol.ts";
+import { lists } from "../../helpers/orders.ts";
 
 const HOUR_MS = 3_600_000;
 const WALL_MS = 1_800_000_000_000;
@@ -199,16 +200,6 @@ class Members {
       hours.reduce((sum, each) => sum + each.counts.latency, 0),
     );
   }
-}
-
-/** Each list of `length` of the choices. */
-function* lists<T>(choices: readonly T[], length: number): Generator<readonly T[]> {
-  if (length === 0) {
-    yield [];
-    return;
-  }
-  for (const rest of lists(choices, length - 1))
-    for (const choice of choices) yield [...rest, choice];
 }
 
 test("suspicion: latency: every assignment: who is far slower than all others is the outlier", () => {
