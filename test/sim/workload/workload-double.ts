@@ -11,7 +11,8 @@ import { ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { RunCounts } from "../world/run-counts.ts";
 import type { CrashPolicy, SimDevice } from "../world/sim-device.ts";
 import { ARRAY_NAME } from "../world/sim-world.ts";
-import { expectationOf, type Run } from "./workload.ts";
+import type { Run } from "./workload.ts";
+import { startStopped } from "./workload-restart.ts";
 
 const APART_MS_MAX = 40;
 const FAIL_LIMIT_MS = 60_000;
@@ -140,20 +141,5 @@ function reconnect(run: Run, victims: readonly SimDevice[]): void {
       if (!attached.ok) run.fail(`attach: ${attached.error.detail}`);
     }
   }
-  run.faults.restarted();
-  run.oracle.crash();
-  const unstable = run.load.takeUnstable();
-  const images = world.images().filter(({ name }) => run.present.includes(name));
-  const expected = expectationOf(images);
-  // Superblocks without room are a cause of their own.
-  run.space.giveRoom();
-  const started = world.startArray();
-  if (started.ok !== (expected !== "refused")) {
-    run.fail(`is to be ${expected}, but: ${started.ok ? "started" : started.error.detail}`);
-  }
-  if (!started.ok) run.mustStart({ force: true });
-  run.load.mayBeStopped = false;
-  run.hasFailed = false;
-  if (!started.ok) run.rewriteRows(unstable);
-  else run.rewriteTorn(unstable, images);
+  startStopped(run);
 }

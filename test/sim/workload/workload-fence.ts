@@ -19,6 +19,7 @@ import { RunCounts } from "../world/run-counts.ts";
 import type { Reservation } from "../world/sim-device.ts";
 import { ARRAY_NAME } from "../world/sim-world.ts";
 import { expectationOf, type Run } from "./workload.ts";
+import { startStopped } from "./workload-restart.ts";
 
 const ROUNDS = 2;
 const APART_MS_MAX = 60;
@@ -182,21 +183,8 @@ function giveBack(run: Run): void {
   if (nextBelow(random, 2) === 0) startTooEarly(run);
   run.faults.quiet(world);
   for (const device of world.devices.values()) device.reserve(null);
-  run.faults.restarted();
-  run.oracle.crash();
-  const unstable = load.takeUnstable();
-  const images = world.images().filter(({ name }) => run.present.includes(name));
-  const expected = expectationOf(images);
-  const started = world.startArray();
-  if (started.ok !== (expected !== "refused")) {
-    run.fail(`is to be ${expected}, but: ${started.ok ? "started" : started.error.detail}`);
-  }
-  if (!started.ok) run.mustStart({ force: true });
-  load.mayBeStopped = false;
-  run.hasFailed = false;
   run.changesAtFence = -1;
-  if (!started.ok) run.rewriteRows(unstable);
-  else run.rewriteTorn(unstable, images);
+  startStopped(run);
 }
 
 /** Refused with the reason; or it gets as far as a client's first write, and is stopped again. */
