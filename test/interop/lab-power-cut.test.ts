@@ -22,6 +22,7 @@ import { needs } from "../helpers/needs.ts";
 import { POLICIES } from "../helpers/policies.ts";
 import { Share, withShare } from "../helpers/share.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 import { replayWriteLog } from "../helpers/write-log.ts";
 
 const MEMBERS = 3;
@@ -62,8 +63,10 @@ async function judgeImages(
   const { wrong, newer } = await oracle.judge(client);
   expect(wrong.slice(0, 5)).toEqual([]);
   // The replay of the logs is the resync of ppl, and is over before the start.
-  while (policy !== "ppl" && !attached.stderr.includes("event=resync.finished")) {
-    await Bun.sleep(10);
+  if (policy !== "ppl") {
+    await until("the resync", () => {
+      return attached.stderr.includes("event=resync.finished");
+    });
   }
   const again = await oracle.judge(client);
   expect(again).toEqual({ wrong: [], newer });

@@ -16,6 +16,14 @@ export const SUSPECT_MUTATIONS: readonly Mutation[] = [
     test: [SUSPICION, "-t", "crossed at the limit"],
   },
   {
+    name: "what a drive did before its first look is nobody's concern",
+    rule: null,
+    file: "src/array/drives/suspicion.ts",
+    find: "counters.writeErrors - seen.writeErrors,",
+    replace: "hours.length === 0 ? 0 : counters.writeErrors - seen.writeErrors,",
+    test: [SUSPICION, "-t", "before the first look"],
+  },
+  {
     name: "what is counted never leaves the day",
     rule: null,
     file: "src/array/drives/suspicion.ts",

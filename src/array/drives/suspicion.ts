@@ -14,8 +14,8 @@
  * |                 | of its peers, or it did not answer                 |                        |
  *
  * **Crossing.** A limit is crossed when as much has been counted, and that is told once: it counts
- * as crossed until less than half of it is left. A day is the hour that runs and the 23 before it,
- * of what was seen since the daemon knows the drive.
+ * as crossed until less than half of it is left. A day is the hour that runs and the 23 before it.
+ * What a drive did before its first look, as a spare or in the first second, counts as of then.
  *
  * **Latency** is the mean of the latest reads, at least five, over 30 looks at most, without the
  * longest one: a single late answer says nothing. It is compared where all members serve, nothing
@@ -99,8 +99,8 @@ export interface Crossing {
 
 /** What is known of a drive. */
 export interface Health {
-  /** At the last look; null: there was none. */
-  readonly seen: Counters | null;
+  /** At the last look; all 0 before the first one, as the counters of a drive begin. */
+  readonly seen: Counters;
   /** The latest last. */
   readonly hours: readonly HourCounts[];
   readonly looks: readonly ReadTimes[];
@@ -109,7 +109,13 @@ export interface Health {
   readonly crossings: readonly Crossing[];
 }
 
-export const NEW_HEALTH: Health = { seen: null, hours: [], looks: [], slowLooks: 0, crossings: [] };
+export const NEW_HEALTH: Health = {
+  seen: { writeErrors: 0, fixedSectors: 0, lateReads: 0 },
+  hours: [],
+  looks: [],
+  slowLooks: 0,
+  crossings: [],
+};
 
 export interface Member {
   readonly health: Health;
@@ -228,12 +234,11 @@ function counted(
   now: { readonly counters: Counters; readonly isSlow: boolean; readonly nowMs: number },
 ): HourCounts[] {
   const { counters, isSlow, nowMs } = now;
-  const before = seen ?? counters;
-  assert(counters.writeErrors >= before.writeErrors, "what is counted does not go down");
+  assert(counters.writeErrors >= seen.writeErrors, "what is counted does not go down");
   const more: Counts = {
-    "write-errors": counters.writeErrors - before.writeErrors,
-    "fixed-sectors": counters.fixedSectors - before.fixedSectors,
-    "late-reads": counters.lateReads - before.lateReads,
+    "write-errors": counters.writeErrors - seen.writeErrors,
+    "fixed-sectors": counters.fixedSectors - seen.fixedSectors,
+    "late-reads": counters.lateReads - seen.lateReads,
     latency: isSlow ? LOOK_MS / 1_000 : 0,
   };
   const hour = Math.floor(nowMs / HOUR_MS);

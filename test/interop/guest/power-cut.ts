@@ -10,9 +10,10 @@ import { guestDisks, guestFolder } from "../../helpers/lab.ts";
 import { MappedDevice } from "../../helpers/mapped-device.ts";
 import { openMarkLedger } from "../../helpers/mark-ledger.ts";
 import { StampLoad } from "../../helpers/stamp-load.ts";
+import { until } from "../../helpers/until.ts";
 
 const FLUSHES = 40;
-const UNFLUSHED_MS = 300;
+const UNFLUSHED_WRITES = 60;
 const LOG_MS = 1000;
 
 test("power cut: in mid-write", async () => {
@@ -33,13 +34,20 @@ test("power cut: in mid-write", async () => {
     survives: "flushed",
     onMark: openMarkLedger(join(guestFolder(), "ledger")),
   });
-  void load.run([client], { depth: 6 });
+  let isAtWork = true;
+  void load.run([client], { depth: 6 }).then(() => {
+    isAtWork = false;
+  });
   for (let round = 0; round < FLUSHES; round += 1) {
     await Bun.sleep(10);
     expect(await load.flush(other)).toBe(true);
   }
   // What is not flushed any more is what gets lost.
-  await Bun.sleep(UNFLUSHED_MS);
+  const written = load.acknowledgedWrites + UNFLUSHED_WRITES;
+  await until("writes that nobody flushes", () => {
+    expect(isAtWork).toBe(true);
+    return load.acknowledgedWrites >= written;
+  });
   // One member after the other stands still, in the middle of it.
   for (const device of devices) {
     await device.suspend();
