@@ -22,9 +22,12 @@ const VANISH_POLICIES: readonly CrashPolicy[] = ["keep", "drop", "random"];
 
 /** Whether what is lost with two members is what the load can tell. */
 export function canLoseTwo(run: Run): boolean {
-  const { sync, state, spares } = run.world.status();
-  // A rebuild may end, also that of a spare, before anybody notices the second loss.
-  const isBusy = sync.action === "resync" || sync.action === "rebuild" || spares.length > 0;
+  const { sync, state, spares, members } = run.world.status();
+  // A rebuild may end, also that of a spare, before anybody notices the second loss; and a copy:
+  // then the lost drive is no member any more.
+  const isCopied = members.some(({ replacement }) => replacement !== undefined);
+  const isBuilt = sync.action === "resync" || sync.action === "rebuild";
+  const isBusy = isBuilt || isCopied || spares.length > 0;
   return run.mayCrash() && !isBusy && state !== "read-only";
 }
 
