@@ -6,6 +6,11 @@
  */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import type { LoadResult, RunLimits, Workload } from "./load.ts";
+import type { RawMove } from "./member-load.ts";
+import type { Pace } from "./paced-device.ts";
+
+/** A job that runs beside a load. */
+export type BesideJob = "scrub" | "rebuild";
 
 export interface GeneratorCommands {
   /** Creates an array over empty members. */
@@ -23,6 +28,12 @@ export interface GeneratorCommands {
       readonly hasVolatileCache: boolean;
       /** Times the parity kernels, which costs a little. */
       readonly timesKernels: boolean;
+      /** A drive that is no member, for raw writes and for `replace`. */
+      readonly outsider?: string;
+      /** Makes all drives this slow. */
+      readonly pace?: Pace;
+      /** Time is the CPU time of the reactor (stopwatch.ts). */
+      readonly takesThreadTime?: boolean;
     };
     readonly value: { readonly stripeBytes: number; readonly sizeBytes: number };
   };
@@ -53,6 +64,22 @@ export interface GeneratorCommands {
   readonly scrub: {
     readonly request: { readonly ms: number };
     readonly value: LoadResult & { readonly mismatchBytes: number };
+  };
+  /** Copies the first member to the outsider, again and again for about `ms`. */
+  readonly replace: { readonly request: { readonly ms: number }; readonly value: LoadResult };
+  /** Reads the first `count` members at once, or writes the outsider, without the array. */
+  readonly "move-raw": {
+    readonly request: RawMove & { readonly count: number; readonly ms: number };
+    readonly value: LoadResult;
+  };
+  /** How long requests take, with a job at work or without one, and how fast the job is. */
+  readonly beside: {
+    readonly request: {
+      readonly workload: Workload;
+      readonly limits: Limits;
+      readonly job: BesideJob | null;
+    };
+    readonly value: { readonly p50: number; readonly p99: number; readonly jobRate: number };
   };
   /** Bytes that the heap has grown by over `operations` requests, after full collections. */
   readonly heap: {

@@ -12,7 +12,9 @@ import type { SharedMemory } from "../../src/base/memory.ts";
 import { ROW_BYTES } from "../../src/base/units.ts";
 import type { SlabPool } from "../../src/block/pool.ts";
 import type { Reactor } from "../../src/reactor/reactor.ts";
+import type { Latencies } from "./latencies.ts";
 import { fillBodies, isRowIntact, stampRow, WORDS_PER_ROW } from "./stamps.ts";
+import { stopwatch } from "./stopwatch.ts";
 
 export interface Workload {
   readonly kind: "read" | "write" | "mixed";
@@ -35,7 +37,12 @@ export interface LoadResult {
   readonly seconds: number;
 }
 
-const TURN_WAIT_MS = 10;
+/** Looks at a run: the part of it that is measured has begun. */
+export interface RunObserver {
+  readonly latencies: Latencies;
+  begin(): void;
+}
+
 const VERIFY_DEPTH = 32;
 
 export class ArrayLoad {
@@ -65,6 +72,8 @@ export class ArrayLoad {
   private inFlight = 0;
   private operations = 0;
   private wrongRows = 0;
+  private observer: RunObserver | null = null;
+  private readonly startedNs = new Float64Array(256);
 
   constructor(options: {
     reactor: Reactor;
@@ -107,7 +116,8 @@ export class ArrayLoad {
     this.run(workload, { warmMs: 0, measureMs: Number.POSITIVE_INFINITY, operations: places });
   }
 
-  run(workload: Workload, limits: RunLimits): LoadResult {
+  run(workload: Workload, limits: RunLimits, observer: RunObserver | null = null): LoadResult {
+    this.observer = observer;
     this.begin(workload);
     for (let lane = 0; lane < workload.depth; lane += 1) this.start(lane);
     const result = this.turn(limits);
@@ -161,18 +171,21 @@ export class ArrayLoad {
   /** Turns the reactor until the limits are reached and nothing is under way. */
   private turn({ warmMs, measureMs, operations }: RunLimits): LoadResult {
     const { reactor } = this;
-    const begunMs = performance.now();
-    while (performance.now() - begunMs < warmMs) reactor.turn(TURN_WAIT_MS);
+    const begunMs = stopwatch.nowMs();
+    while (stopwatch.nowMs() - begunMs < warmMs) reactor.turn(stopwatch.turnWaitMs);
     if (warmMs > 0) this.operations = 0;
-    const startedMs = performance.now();
+    this.observer?.latencies.clear();
+    this.observer?.begin();
+    const startedMs = stopwatch.nowMs();
     let endedMs = startedMs;
     while (endedMs - startedMs < measureMs && this.operations < operations) {
-      reactor.turn(TURN_WAIT_MS);
-      endedMs = performance.now();
+      reactor.turn(stopwatch.turnWaitMs);
+      endedMs = stopwatch.nowMs();
     }
     const done = this.operations;
+    this.observer = null;
     this.isRunning = false;
-    while (this.inFlight > 0) reactor.turn(TURN_WAIT_MS);
+    while (this.inFlight > 0) reactor.turn(stopwatch.turnWaitMs);
     return {
       operations: done,
       bytes: done * this.workload.requestBytes,
@@ -195,6 +208,7 @@ export class ArrayLoad {
     this.isWrite[lane] = isWrite ? 1 : 0;
     this.inFlight += 1;
     const offset = this.windowOffset + place * requestBytes;
+    if (this.observer !== null) this.startedNs[lane] = stopwatch.nowNs();
     if (isWrite) {
       this.busy[place] = 1;
       const address = this.writeBuffers[lane]!;
@@ -236,6 +250,7 @@ export class ArrayLoad {
   private completed(lane: number, status: number, address: number): void {
     assert(status === 0 && address === 0, "the array answers without an error");
     this.inFlight -= 1;
+    this.observer?.latencies.note(stopwatch.nowNs() - this.startedNs[lane]!);
     if (this.isWrite[lane] === 1) this.busy[this.placeOf[lane]!] = 0;
     else this.check(lane);
     this.operations += 1;

@@ -16,7 +16,6 @@ import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createMemory } from "../../src/base/memory.ts";
 import { MIB, roundDown } from "../../src/base/units.ts";
-import type { ParityKernels } from "../../src/parity/kernels.ts";
 import { openEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
 import { deviceBytes } from "./array-size.ts";
@@ -27,8 +26,13 @@ import type {
   RequestOf,
   ValueOf,
 } from "./generator-protocol.ts";
+import { Latencies } from "./latencies.ts";
 import { ArrayLoad, type LoadResult, type Workload } from "./load.ts";
+import { moveRaw } from "./member-load.ts";
+import { slowDown } from "./paced-device.ts";
 import { readRaw, stampFile } from "./raw-load.ts";
+import { stopwatch, useThreadTime } from "./stopwatch.ts";
+import { TimedKernels } from "./timed-kernels.ts";
 
 const ARRAY = "bench";
 const WAIT_MS_MAX = 120_000;
@@ -38,7 +42,9 @@ interface Core {
   readonly reactor: LinuxReactor;
   readonly service: ArrayService;
   readonly kernels: TimedKernels;
-  readonly drives: readonly OpenDrive[];
+  /** The members. */
+  drives: readonly OpenDrive[];
+  outsider: OpenDrive | null;
 }
 
 /** The array, and the part of it that the load goes to. */
@@ -59,31 +65,6 @@ function core(): Core {
 function target(): Target {
   assert(chosen !== null, "an array is open");
   return chosen;
-}
-
-/** The kernels, with a stop-watch around those that move bulk data. */
-class TimedKernels {
-  nanoseconds = 0;
-
-  around(kernels: ParityKernels): ParityKernels {
-    return {
-      xor: (destination, sources, count, bytes) => {
-        const start = Bun.nanoseconds();
-        kernels.xor(destination, sources, count, bytes);
-        this.nanoseconds += Bun.nanoseconds() - start;
-      },
-      findMismatch: (sources, count, bytes) => {
-        const start = Bun.nanoseconds();
-        const found = kernels.findMismatch(sources, count, bytes);
-        this.nanoseconds += Bun.nanoseconds() - start;
-        return found;
-      },
-      copy: (destination, source, bytes) => kernels.copy(destination, source, bytes),
-      fill: (destination, value, bytes) => kernels.fill(destination, value, bytes),
-      isZero: (address, bytes) => kernels.isZero(address, bytes),
-      crc32c: (seed, address, bytes) => kernels.crc32c(seed, address, bytes),
-    };
-  }
 }
 
 function openDrive(name: string, path: string, hasVolatileCache: boolean): OpenDrive {
@@ -140,12 +121,12 @@ function pump<T>({ reactor }: LinuxReactor, promise: Promise<T>): T {
 }
 
 function turnUntil(reactor: LinuxReactor["reactor"], isDone: () => boolean): void {
-  const endMs = performance.now() + WAIT_MS_MAX;
+  const endMs = stopwatch.nowMs() + WAIT_MS_MAX;
   // What was just started may not have queued anything yet: a turn that waits would wait in vain.
   reactor.turn(0);
   while (!isDone()) {
-    assert(performance.now() < endMs, "the reactor gets there in time");
-    reactor.turn(10);
+    assert(stopwatch.nowMs() < endMs, "the reactor gets there in time");
+    reactor.turn(stopwatch.turnWaitMs);
   }
 }
 
@@ -157,8 +138,10 @@ function must<K extends ArrayCommandKind>(command: CommandOf<K>): CommandMap[K][
 }
 
 function open(request: RequestOf<"open">): ValueOf<"open"> {
+  if (request.takesThreadTime === true) useThreadTime();
   const reactor = createReactor(request.memoryMib);
   const kernels = new TimedKernels();
+  if (request.pace !== undefined) slowDown(reactor, request.pace);
   const context: ReactorContext = request.timesKernels
     ? { ...reactor.context, kernels: kernels.around(reactor.context.kernels) }
     : reactor.context;
@@ -167,8 +150,11 @@ function open(request: RequestOf<"open">): ValueOf<"open"> {
   const drives = request.members.map((path, index) =>
     openDrive(`drive${index}`, path, hasVolatileCache),
   );
-  opened = { reactor, service, kernels, drives };
+  const { outsider: path } = request;
+  const outsider = path === undefined ? null : openDrive("outsider", path, hasVolatileCache);
+  opened = { reactor, service, kernels, drives, outsider };
   for (const drive of drives) must({ kind: "attach-drive", drive });
+  if (outsider !== null) must({ kind: "attach-drive", drive: outsider });
   const { sizeBytes } = must<"create-array">({
     kind: "create-array",
     name: ARRAY,
@@ -237,20 +223,87 @@ function rebuild({ ms }: { ms: number }): LoadResult {
   while (operations === 0 || spentMs < ms) {
     const isDegraded = must<"get-array">({ kind: "get-array", array: ARRAY }).degraded > 0;
     if (!isDegraded) fail();
-    const startMs = performance.now();
+    const startMs = stopwatch.nowMs();
     const added = must<"add-member">({ kind: "add-member", array: ARRAY, drive, force: true });
     assert(added.role === "rebuild", "the member is rebuilt");
     waitJob(added.job.id);
-    spentMs += performance.now() - startMs;
+    spentMs += stopwatch.nowMs() - startMs;
     operations += 1;
   }
   return { operations, bytes: operations * memberBytes(), seconds: spentMs / 1000 };
 }
 
+function replace({ ms }: { ms: number }): LoadResult {
+  let operations = 0;
+  let spentMs = 0;
+  while (operations === 0 || spentMs < ms) {
+    const { drives, outsider } = core();
+    const member = drives[0]!;
+    assert(outsider !== null, "a drive is there to copy to");
+    const request = { array: ARRAY, drive: member.name, with: outsider.name, force: true };
+    const startMs = stopwatch.nowMs();
+    waitJob(must<"replace-member">({ kind: "replace-member", ...request }).id);
+    spentMs += stopwatch.nowMs() - startMs;
+    operations += 1;
+    Object.assign(core(), { drives: [outsider, ...drives.slice(1)], outsider: member });
+    must({ kind: "remove-member", array: ARRAY, drive: member.name });
+  }
+  return { operations, bytes: operations * memberBytes(), seconds: spentMs / 1000 };
+}
+
+function moveRawOf({ count, ms, ...move }: RequestOf<"move-raw">): LoadResult {
+  const { drives, outsider, reactor, service } = core();
+  const array = service.registry.byName(ARRAY)!.running!.core;
+  const chosen = move.kind === "read" ? drives.slice(0, count) : [outsider!];
+  // Where the members have their data; an outsider becomes one of them.
+  const offset = array.members.dataOffset[0]!;
+  const extents = chosen.map((drive) => ({ drive, offset, bytes: memberBytes() }));
+  return moveRaw(reactor, extents, { ...move, ms });
+}
+
+function beside({ workload, limits, job: kind }: RequestOf<"beside">): ValueOf<"beside"> {
+  const { service, drives } = core();
+  const { jobs } = service.registry;
+  const started: Promise<unknown> =
+    kind === "scrub"
+      ? service.handle<"start-scrub">({
+          kind: "start-scrub",
+          array: ARRAY,
+          mode: "check",
+          limitBytesPerSecond: null,
+          restart: true,
+        })
+      : kind === "rebuild"
+        ? service.handle<"add-member">({
+            kind: "add-member",
+            array: ARRAY,
+            drive: drives.at(-1)!.name,
+            force: true,
+          })
+        : Promise.resolve();
+  const job = () => jobs.list().find(({ state }) => state === "running");
+  let begun = { done: 0, ms: 0 };
+  const latencies = new Latencies();
+  const observer = {
+    latencies,
+    begin: () => {
+      begun = { done: job()?.done ?? 0, ms: stopwatch.nowMs() };
+    },
+  };
+  target().load.run(workload, limitsOf(limits), observer);
+  const running = job();
+  const seconds = (stopwatch.nowMs() - begun.ms) / 1000;
+  assert((running !== undefined) === (kind !== null), "a job lasts longer than the load");
+  const jobRate = running === undefined ? 0 : (running.done - begun.done) / seconds;
+  pump(core().reactor, started);
+  if (running !== undefined) waitJob(running.id);
+  return { p50: latencies.percentile(0.5), p99: latencies.percentile(0.99), jobRate };
+}
+
 function scrub({ ms }: { ms: number }): ValueOf<"scrub"> {
   let operations = 0;
   let mismatchBytes = 0;
-  const startMs = performance.now();
+  const startMs = stopwatch.nowMs();
   let spentMs = 0;
   while (operations === 0 || spentMs < ms) {
     const job = must<"start-scrub">({
@@ -262,7 +315,7 @@ function scrub({ ms }: { ms: number }): ValueOf<"scrub"> {
     });
     mismatchBytes += Number(waitJob(job.id)["mismatchBytes"]);
     operations += 1;
-    spentMs = performance.now() - startMs;
+    spentMs = stopwatch.nowMs() - startMs;
   }
   const bytes = operations * memberBytes();
   return { operations, bytes, seconds: spentMs / 1000, mismatchBytes };
@@ -336,10 +389,10 @@ function assemble(): ValueOf<"assemble"> {
   load.detach();
   must({ kind: "stop-array", array: ARRAY });
   for (const { name } of drives) must({ kind: "detach-drive", name, force: false });
-  const startMs = performance.now();
+  const startMs = stopwatch.nowMs();
   for (const drive of drives) must({ kind: "attach-drive", drive });
   const { state } = must<"get-array">({ kind: "get-array", array: ARRAY });
-  const seconds = (performance.now() - startMs) / 1000;
+  const seconds = (stopwatch.nowMs() - startMs) / 1000;
   assert(state !== "inactive", "the array is assembled");
   load.reconnect(frontOf(service));
   return { seconds };
@@ -348,12 +401,12 @@ function assemble(): ValueOf<"assemble"> {
 function checkpoint({ count }: { count: number }): ValueOf<"checkpoint"> {
   const { reactor, service } = core();
   const array = service.registry.byName(ARRAY)!.running!.core;
-  const startMs = performance.now();
+  const startMs = stopwatch.nowMs();
   for (let done = 0; done < count; done += 1) {
     assert(pump(reactor, array.engine.flush()), "the flush succeeds");
     assert(pump(reactor, array.record()), "the superblocks are written");
   }
-  return { seconds: (performance.now() - startMs) / 1000 / count };
+  return { seconds: (stopwatch.nowMs() - startMs) / 1000 / count };
 }
 
 function stampRaw({ path, bytes }: RequestOf<"stamp-raw">): null {
@@ -379,6 +432,9 @@ const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } 
   verify: ({ rowCount }) => ({ rowCount: target().load.verify(rowCount) }),
   fail,
   rebuild,
+  replace,
+  "move-raw": moveRawOf,
+  beside,
   scrub,
   heap,
   allocated,

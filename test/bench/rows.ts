@@ -4,6 +4,7 @@ import type { Bench, Section, Settings } from "./bench.ts";
 import { costSection } from "./cost-rows.ts";
 import { engineSections } from "./engine-rows.ts";
 import { growthSection } from "./growth-rows.ts";
+import { jobSections } from "./job-rows.ts";
 import { nbdSection } from "./nbd-rows.ts";
 import { policySection } from "./policy-rows.ts";
 
@@ -22,6 +23,7 @@ export function allSections(mode: Settings["mode"]): Section[] {
   return [
     ...engineSections(mode).map(withFio),
     policySection,
+    ...jobSections(mode),
     withFio(nbdSection),
     costSection,
     growthSection,
