@@ -12,6 +12,7 @@ import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
+import { PACE_MUTATIONS } from "./pace-mutations.ts";
 import { REHEARSAL_MUTATIONS } from "./rehearsal-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
@@ -1098,6 +1099,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...GROW_MUTATIONS,
+  ...PACE_MUTATIONS,
   ...REHEARSAL_MUTATIONS,
   ...REPLACE_MUTATIONS,
   ...ROSTER_MUTATIONS,

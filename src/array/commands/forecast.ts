@@ -17,7 +17,7 @@ import type {
 } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { unreadableBytesByRole } from "../running/lost-bytes.ts";
-import { speedLimit } from "../sync/sweep.ts";
+import { speedLimit } from "../sync/sync-pace.ts";
 import type { SyncRates } from "../sync/sync-rates.ts";
 import { removalObstacle } from "./removal.ts";
 

@@ -31,7 +31,7 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
     work: async (stripe, buffer) => {
       const held = await run.holdFor(stripe);
       if (held < 0) return false;
-      const result = await run.stripes.rebuild(stripe, role, buffer);
+      const result = await run.stripesNow.rebuild(stripe, role, buffer);
       const isDone = result.kind === "done" && isThere();
       if (isDone) {
         progress.markDone(stripe);

@@ -127,7 +127,7 @@ async function copyStripe(
   const { engine, members } = run.core;
   const held = await run.holdFor(stripe);
   if (held < 0) return false;
-  const result = await run.stripes.copy(stripe, buffer);
+  const result = await run.stripesNow.copy(stripe, buffer);
   const isDone = result.kind === "done" && members.copy === copy;
   if (isDone) isOnTarget();
   engine.releaseStripe(held);

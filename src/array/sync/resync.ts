@@ -50,7 +50,7 @@ export function makeParity(
     work: async (stripe, buffer) => {
       const held = await run.holdFor(stripe);
       if (held < 0) return false;
-      const result = await run.stripes.compare(stripe, "resync", buffer);
+      const result = await run.stripesNow.compare(stripe, "resync", buffer);
       if (result.kind === "done") {
         onMismatch?.(result.mismatchBytes);
         progress.markDone(stripe);

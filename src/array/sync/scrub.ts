@@ -246,7 +246,7 @@ export class Scrubs {
     const found = this.blanks.pop() ?? new ScrubReport(geometry);
     assert(found.isBlank, "a stripe begins with nothing found");
     const isPassed = members.isAvoidedHung && members.avoidedRoles(stripe) !== 0;
-    const result = isPassed ? null : await run.stripes.compare(stripe, mode, buffer, found);
+    const result = isPassed ? null : await run.stripesNow.compare(stripe, mode, buffer, found);
     engine.releaseStripe(held);
     if (result !== null && run.isRefused(result)) return "no-space";
     const isLateHere = isLate(result, members);

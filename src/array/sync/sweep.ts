@@ -3,7 +3,8 @@
  * rebuild, resync and scrub.
  *
  * A sweep owns one fixed window of buffers, taken from the engine's pool at the start. It goes at
- * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O.
+ * full speed while the array is otherwise idle, and keeps to `speedMin` while clients do I/O
+ * (sync-pace.ts).
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
@@ -11,24 +12,14 @@ import { MIB } from "../../base/units.ts";
 import type { BufferPool } from "../../block/pool.ts";
 import { SYNC_WINDOW_STRIPES } from "../../raid5/members/sync-progress.ts";
 import type { Timers } from "../../reactor/timers.ts";
+import { type SweepLimits, SyncPace, speedLimit } from "./sync-pace.ts";
 
 /** Buffers of one sweep, at most, where it does not say otherwise. */
 export const WINDOW_BYTES_MAX = 6 * MIB;
 const STRIPES_AT_ONCE_MAX = 64;
-const THROTTLE_STEP_MS = 5;
+/** A lane that may not begin yet looks again after so long at most. */
+const LOOK_MS = 5;
 const ROOM_WAIT_MS = 250;
-
-export interface SweepLimits {
-  /** Bytes per second of one member while clients do I/O. */
-  readonly speedMin: number;
-  /** Bytes per second at most, always. */
-  readonly speedMax: number;
-}
-
-/** Bytes per second of one member that work may do. */
-export function speedLimit({ speedMin, speedMax }: SweepLimits, isBusy: boolean): number {
-  return isBusy ? Math.min(speedMin, speedMax) : speedMax;
-}
 
 export interface SweepOptions {
   readonly fromStripe: number;
@@ -57,8 +48,10 @@ export class Sweep {
   /** The stripe that each lane works on; Infinity for none. */
   private readonly underWork: number[] = [];
   private isStopped = false;
-  private budgetBytes = 0;
-  private budgetAtMs: number;
+  private readonly pace: SyncPace;
+  /** Lanes that may not begin yet stand in line: the first of them looks at the clock. */
+  private line: Promise<unknown> = Promise.resolve();
+  private inLine = 0;
 
   constructor(options: SweepOptions & { pool: BufferPool; timers: Timers }) {
     this.pool = options.pool;
@@ -66,7 +59,7 @@ export class Sweep {
     this.options = options;
     assert(options.chunkBytes > 0 && options.bufferBytes > 0, "a stripe takes memory");
     this.nextStripe = options.fromStripe;
-    this.budgetAtMs = options.timers.clock.nowMs();
+    this.pace = new SyncPace(options.chunkBytes, options.timers.clock.nowMs());
   }
 
   async run(): Promise<boolean> {
@@ -110,25 +103,9 @@ export class Sweep {
   }
 
   private async runLane(lane: number, buffer: number): Promise<void> {
-    const { toStripe, shouldStop } = this.options;
     for (;;) {
-      this.underWork[lane] = Number.POSITIVE_INFINITY;
-      // The budget is for stripes that there are: a lane that has none left waits for nothing.
-      while (!this.isStopped && this.nextStripe < toStripe && !shouldStop()) {
-        if (!this.isAhead() && this.takeBudget()) break;
-        // Polls: what the budget allows changes with the clock, and with clients that say nothing.
-        await this.timers.sleep(THROTTLE_STEP_MS);
-      }
-      if (this.isStopped || this.nextStripe >= toStripe) return;
-      if (shouldStop()) {
-        this.isStopped = true;
-        return;
-      }
-      const stripe = this.nextStripe;
-      this.nextStripe = this.options.nextOf?.(stripe + 1) ?? stripe + 1;
-      assert(this.nextStripe > stripe, "a sweep goes forward");
-      assert(!this.underWork.includes(stripe), "each stripe has one lane");
-      this.underWork[lane] = stripe;
+      const stripe = await this.nextFor(lane);
+      if (stripe === null) return;
       if (!(await this.tryStripe(stripe, buffer))) this.isStopped = true;
     }
   }
@@ -151,18 +128,50 @@ export class Sweep {
     return this.nextStripe >= oldest + SYNC_WINDOW_STRIPES;
   }
 
-  /** Takes one chunk from a token bucket that holds a tenth of a second at most. */
-  private takeBudget(): boolean {
-    const speed = speedLimit(this.options.limits(), this.options.isBusy());
-    if (!Number.isFinite(speed)) return true;
-    const nowMs = this.timers.clock.nowMs();
-    const most = Math.max(this.options.chunkBytes, speed / 10);
-    const earned = ((nowMs - this.budgetAtMs) * speed) / 1000;
-    this.budgetBytes = Math.min(most, this.budgetBytes + earned);
-    this.budgetAtMs = nowMs;
-    assert(earned >= 0, "the budget grows with the clock");
-    if (this.budgetBytes < this.options.chunkBytes) return false;
-    this.budgetBytes -= this.options.chunkBytes;
-    return true;
+  /** The stripe that a lane works on next; null: there is none, or it is over. */
+  private async nextFor(lane: number): Promise<number | null> {
+    this.underWork[lane] = Number.POSITIVE_INFINITY;
+    if (this.inLine === 0 && this.waitMs() === 0) return this.begin(lane);
+    this.inLine += 1;
+    const begun = this.line.then(() => this.beginWhenDue(lane));
+    this.line = begun;
+    return begun;
+  }
+
+  private async beginWhenDue(lane: number): Promise<number | null> {
+    assert(this.inLine > 0, "a lane that waits stands in line");
+    for (;;) {
+      const waitMs = this.waitMs();
+      if (waitMs === 0) break;
+      // Polls: the pace changes with the clock, and with clients that say nothing.
+      await this.timers.sleep(waitMs);
+    }
+    this.inLine -= 1;
+    return this.begin(lane);
+  }
+
+  /** How long it is until a stripe may begin; 0: one may, or there is none to begin. */
+  private waitMs(): number {
+    const { toStripe, shouldStop, limits, isBusy } = this.options;
+    // The pace is for stripes that there are: a lane that has none left waits for nothing.
+    if (this.isStopped || this.nextStripe >= toStripe || shouldStop()) return 0;
+    if (this.isAhead()) return LOOK_MS;
+    const waitMs = this.pace.take(speedLimit(limits(), isBusy()), this.timers.clock.nowMs());
+    return Math.min(LOOK_MS, waitMs);
+  }
+
+  private begin(lane: number): number | null {
+    const { toStripe, shouldStop, nextOf } = this.options;
+    if (this.isStopped || this.nextStripe >= toStripe) return null;
+    if (shouldStop()) {
+      this.isStopped = true;
+      return null;
+    }
+    const stripe = this.nextStripe;
+    this.nextStripe = nextOf?.(stripe + 1) ?? stripe + 1;
+    assert(this.nextStripe > stripe, "a sweep goes forward");
+    assert(!this.underWork.includes(stripe), "each stripe has one lane");
+    this.underWork[lane] = stripe;
+    return stripe;
   }
 }

@@ -13,12 +13,13 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { Outcome } from "../../block/io-error.ts";
 import type { SyncProgress } from "../../raid5/members/sync-progress.ts";
-import { type StripeResult, StripeSync } from "../../raid5/sync/stripe-sync.ts";
+import { SMALL_PIECE_BYTES, type StripeResult, StripeSync } from "../../raid5/sync/stripe-sync.ts";
 import { Op } from "../../reactor/io-table.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { JobKind } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
-import { Sweep, speedLimit, WINDOW_BYTES_MAX } from "./sweep.ts";
+import { Sweep, WINDOW_BYTES_MAX } from "./sweep.ts";
+import { speedLimit } from "./sync-pace.ts";
 import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
 const CHECKPOINT_MS = 10_000;
@@ -33,6 +34,8 @@ export class SyncRun {
   readonly core: ArrayCore;
   readonly verdicts: MemberVerdicts;
   readonly stripes: StripeSync;
+  /** The same in small pieces. */
+  private readonly gentleStripes: StripeSync;
   /** Why the work under way cannot go on; null: it can. */
   abortReason: string | null = null;
   /** The array stops: what runs ends at a checkpoint, and nothing begins. */
@@ -70,6 +73,9 @@ export class SyncRun {
     this.requestCount = options.requestCount;
     this.hasEnded = options.hasEnded;
     this.stripes = new StripeSync(core.engine);
+    this.gentleStripes = new StripeSync(core.engine, SMALL_PIECE_BYTES);
+    const isRoomForBoth = this.gentleStripes.bufferBytes <= this.stripes.bufferBytes;
+    assert(isRoomForBoth, "what works in small pieces uses the buffers of large ones");
     this.meter = new SyncMeter({ rates, memberBytes: core.geometry.memberSizeBytes });
   }
 
@@ -178,6 +184,11 @@ export class SyncRun {
       }),
       isBusy: () => this.isBusy(),
     }).run();
+  }
+
+  /** Who works on a stripe that is begun now; its buffer is one of `stripes`. */
+  get stripesNow(): StripeSync {
+    return this.isBusy() ? this.gentleStripes : this.stripes;
   }
 
   private isBusy(): boolean {

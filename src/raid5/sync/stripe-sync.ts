@@ -26,6 +26,8 @@ import { PieceIo } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
 export const SYNC_PIECE_BYTES = 128 * 1024;
+/** The same beside clients: one of their requests waits behind a piece that has been begun. */
+export const SMALL_PIECE_BYTES = 64 * 1024;
 
 export type StripeResult =
   | { readonly kind: "done"; readonly mismatchBytes: number }
@@ -61,12 +63,15 @@ export class StripeSync {
   private readonly idlePieces: PieceIo[] = [];
   private readonly sources = new Uint32Array(PARITY_SOURCES_MAX);
 
-  constructor(engine: StripeEngine) {
+  private readonly pieceBytesMax: number;
+
+  constructor(engine: StripeEngine, pieceBytesMax = SYNC_PIECE_BYTES) {
     this.engine = engine;
+    this.pieceBytesMax = pieceBytesMax;
   }
 
   get pieceBytes(): number {
-    return Math.min(this.engine.parts.geometry.chunkBytes, SYNC_PIECE_BYTES);
+    return Math.min(this.engine.parts.geometry.chunkBytes, this.pieceBytesMax);
   }
 
   /** Bytes of buffer that one stripe under work needs. */

@@ -1,0 +1,70 @@
+/**
+ * How fast work on stripes may go, and when the next stripe of it may begin.
+ *
+ * Two token buckets, in bytes of one member:
+ *
+ * | bucket | fills at   | holds at most          | so that                                      |
+ * |--------|------------|------------------------|----------------------------------------------|
+ * | budget | the speed  | a tenth of a second    | what a stall has cost is made up for         |
+ * | burst  | twice that | 4 ms, at least a chunk | that is not done at once: a client's request |
+ * |        |            |                        | waits behind all that has been begun before  |
+ */
+import { assert } from "../../base/assert.ts";
+
+const BUDGET_MS = 100;
+const BURST_MS = 4;
+const CATCH_UP = 2;
+/** A wait that is shorter is no wait. */
+const WAIT_MS_MIN = 0.05;
+
+export interface SweepLimits {
+  /** Bytes per second of one member while clients do I/O. */
+  readonly speedMin: number;
+  /** Bytes per second at most, always. */
+  readonly speedMax: number;
+}
+
+/** Bytes per second of one member that work may do. */
+export function speedLimit({ speedMin, speedMax }: SweepLimits, isBusy: boolean): number {
+  return isBusy ? Math.min(speedMin, speedMax) : speedMax;
+}
+
+export class SyncPace {
+  private readonly chunkBytes: number;
+  private budgetBytes = 0;
+  private burstBytes = 0;
+  private atMs: number;
+
+  constructor(chunkBytes: number, nowMs: number) {
+    assert(chunkBytes > 0, "what is paced is work");
+    this.chunkBytes = chunkBytes;
+    this.atMs = nowMs;
+  }
+
+  /** Takes a chunk, and answers 0; or answers the milliseconds until the next look. */
+  take(speed: number, nowMs: number): number {
+    const { chunkBytes } = this;
+    const elapsedMs = nowMs - this.atMs;
+    assert(elapsedMs >= 0, "the budget grows with the clock");
+    this.atMs = nowMs;
+    if (!Number.isFinite(speed)) {
+      // What it might have done in that time it has done.
+      this.budgetBytes = 0;
+      this.burstBytes = 0;
+      return 0;
+    }
+    const perMs = speed / 1_000;
+    const budgetMost = Math.max(chunkBytes, perMs * BUDGET_MS);
+    const burstMost = Math.max(chunkBytes, perMs * BURST_MS);
+    this.budgetBytes = Math.min(budgetMost, this.budgetBytes + elapsedMs * perMs);
+    this.burstBytes = Math.min(burstMost, this.burstBytes + CATCH_UP * elapsedMs * perMs);
+    const lackMs = Math.max(
+      (chunkBytes - this.budgetBytes) / perMs,
+      (chunkBytes - this.burstBytes) / (CATCH_UP * perMs),
+    );
+    if (lackMs > 0) return Math.max(WAIT_MS_MIN, lackMs);
+    this.budgetBytes -= chunkBytes;
+    this.burstBytes -= chunkBytes;
+    return 0;
+  }
+}

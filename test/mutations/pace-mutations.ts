@@ -1,0 +1,40 @@
+/** Ways to break the pace of work beside clients (array/sync/sync-pace.ts, sweep.ts). */
+import type { Mutation } from "./mutations.ts";
+
+const PACE = "src/array/sync/sync-pace.ts";
+const UNIT = "./test/unit/array/sync-pace.test.ts";
+
+export const PACE_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "pace: what a stall has cost is done at once",
+    rule: null,
+    file: PACE,
+    find: "const BURST_MS = 4;",
+    replace: "const BURST_MS = 100;",
+    test: [UNIT, "-t", "after a stall"],
+  },
+  {
+    name: "pace: the time at full speed counts as time in which nothing was done",
+    rule: null,
+    file: PACE,
+    find: "if (!Number.isFinite(speed)) {",
+    replace: "if (!Number.isFinite(speed)) {\n      this.atMs -= elapsedMs;",
+    test: [UNIT, "-t", "no burst"],
+  },
+  {
+    name: "pace: a look that comes late has lost what it could have begun",
+    rule: null,
+    file: PACE,
+    find: "const budgetMost = Math.max(chunkBytes, perMs * BUDGET_MS);",
+    replace: "const budgetMost = chunkBytes;",
+    test: [UNIT, "-t", "looks that come late"],
+  },
+  {
+    name: "pace: clients do not slow the work down",
+    rule: null,
+    file: PACE,
+    find: "return isBusy ? Math.min(speedMin, speedMax) : speedMax;",
+    replace: "return speedMax;",
+    test: [UNIT, "-t", "the least beside clients"],
+  },
+];
