@@ -3,6 +3,7 @@ import type { Mutation } from "./mutations.ts";
 
 const PACE = "src/array/sync/sync-pace.ts";
 const UNIT = "./test/unit/array/sync-pace.test.ts";
+const STORIES = "./test/sim/array/beside-clients.test.ts";
 
 export const PACE_MUTATIONS: readonly Mutation[] = [
   {
@@ -36,5 +37,21 @@ export const PACE_MUTATIONS: readonly Mutation[] = [
     find: "return isBusy ? Math.min(speedMin, speedMax) : speedMax;",
     replace: "return speedMax;",
     test: [UNIT, "-t", "the least beside clients"],
+  },
+  {
+    name: "pace: pieces are as large beside clients as without them",
+    rule: null,
+    file: "src/array/sync/sync-run.ts",
+    find: "return this.isBusy() ? this.gentleStripes : this.stripes;",
+    replace: "return this.stripes;",
+    test: [STORIES, "-t", "beside a client"],
+  },
+  {
+    name: "pace: all lanes that waited begin together",
+    rule: null,
+    file: "src/array/sync/sweep.ts",
+    find: "if (waitMs === 0) break;",
+    replace: "if (waitMs < LOOK_MS) break;",
+    test: [STORIES, "-t", "beside a client"],
   },
 ];
