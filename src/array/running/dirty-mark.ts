@@ -4,11 +4,15 @@
  *   clean --a write comes--> marking --mark is durable--> dirty --200 ms without writes--> cleaning
  *     ^                                                     ^            |          |
  *     +--------------------- flushed and recorded ----------+------------+          |
- *                                                           +-- a write came -------+
+ *                                                           +-- not flushed --------+
+ *
+ *   marking, cleaning --some members have no room for the mark--> mixed
+ *   mixed --a write comes--> marking        mixed --200 ms without writes--> cleaning
  *
  * Order: the dirty mark is durable on all members before any data is written. The clean mark is
  * written only after a flush, submitted after all writes completed, has succeeded on every member
- * (write-rules 7).
+ * (write-rules 7). Where an update has not reached all members some may say "clean", and what the
+ * freshest one says counts after a crash: no data is written until all of them say "dirty" again.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
@@ -43,14 +47,15 @@ export interface DirtyMarkHost {
   writeCount(): number;
 }
 
-export type DirtyState = "clean" | "marking" | "dirty" | "cleaning";
+export type DirtyState = "clean" | "marking" | "dirty" | "cleaning" | "mixed";
 
 /** Where each step may come from. A stop goes from dirty to clean by itself. */
 const CAN_FOLLOW: Readonly<Record<DirtyState, readonly DirtyState[]>> = {
-  clean: ["marking", "cleaning", "dirty"],
-  marking: ["clean"],
+  clean: ["cleaning", "dirty", "mixed"],
+  marking: ["clean", "mixed"],
   dirty: ["marking", "cleaning"],
-  cleaning: ["dirty"],
+  cleaning: ["dirty", "mixed"],
+  mixed: ["marking", "cleaning"],
 };
 
 export class DirtyMark {
@@ -85,8 +90,7 @@ export class DirtyMark {
   }
 
   writeWaiting(): void {
-    if (this.current === "clean" && !this.isStopping && !this.isPaused)
-      inBackground(this.mark(), this.host.guard);
+    if (!this.isUnderWay && this.current !== "dirty") this.markIfWanted();
   }
 
   /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
@@ -101,7 +105,7 @@ export class DirtyMark {
     }
     this.timers.cancel(this.timer);
     if (this.host.isFailed()) return false;
-    if (this.current === "dirty") await this.clean();
+    if (this.current !== "clean") await this.clean();
     assert(!this.isUnderWay, "nothing is marked while writes are kept waiting");
     this.host.closeGate();
     return this.current === "clean";
@@ -113,8 +117,10 @@ export class DirtyMark {
     if (this.current === "dirty") {
       this.openGate();
       this.watch();
-    } else if (this.host.hasWaitingWrites() && !this.isStopping)
-      inBackground(this.mark(), this.host.guard);
+    } else {
+      if (this.current === "mixed") this.watch();
+      this.markIfWanted();
+    }
   }
 
   private get isUnderWay(): boolean {
@@ -146,13 +152,20 @@ export class DirtyMark {
     this.host.changed.raise();
   }
 
+  private markIfWanted(): void {
+    if (!this.host.hasWaitingWrites() || this.isStopping || this.isPaused) return;
+    inBackground(this.mark(), this.host.guard);
+  }
+
   private async mark(): Promise<void> {
-    assert(this.current === "clean", "only a clean array is marked dirty");
+    assert(!this.isUnderWay && this.current !== "dirty", "what says dirty is not marked again");
+    this.timers.cancel(this.timer);
     this.change("marking");
     const isDurable = await this.host.recordDirty();
     if (!isDurable) {
-      this.change("clean");
+      this.change("mixed");
       this.host.refuseWrites();
+      if (!this.isPaused) this.watch();
       return;
     }
     this.change("dirty");
@@ -171,23 +184,21 @@ export class DirtyMark {
   }
 
   private async clean(): Promise<void> {
-    assert(this.current === "dirty", "only a dirty array is marked clean");
+    assert(!this.isUnderWay && this.current !== "clean", "what says clean is not marked again");
+    const before = this.current;
     this.change("cleaning");
     this.host.closeGate();
     assert(this.host.activeWrites() === 0, "what is flushed for the clean mark has been written");
-    const isDurable = (await this.host.flush()) && (await this.host.recordClean());
+    const isFlushed = await this.host.flush();
+    const isDurable = isFlushed && (await this.host.recordClean());
     assert(this.host.activeWrites() === 0, "no write begins while the array is marked clean");
-    if (!isDurable) {
-      // The members say "dirty", which is safe: stay so.
-      this.change("dirty");
-      if (this.isPaused) return;
-      this.openGate();
-      this.watch();
-      return;
-    }
-    this.change("clean");
-    if (this.host.hasWaitingWrites() && !this.isStopping && !this.isPaused)
-      inBackground(this.mark(), this.host.guard);
+    // Without a flush nothing was recorded: the members say what they said.
+    const after: DirtyState = isDurable ? "clean" : isFlushed ? "mixed" : before;
+    this.change(after);
+    if (this.isPaused) return;
+    if (after === "dirty") this.openGate();
+    if (after !== "clean") this.watch();
+    if (after !== "dirty") this.markIfWanted();
   }
 }
 

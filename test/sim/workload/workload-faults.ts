@@ -120,7 +120,9 @@ export class FaultActor {
       (status.sync.action === "resync" && !this.isProven) ||
       this.latent.size > 0 ||
       this.held.size > 0 ||
-      this.vanished.size > 0;
+      this.vanished.size > 0 ||
+      // The victim may be about to fail, whatever is injected from now on.
+      (this.victim !== null && world.device(this.victim).hasFaultInFlight);
     // A row that its member could not take has no redundancy left.
     if (isBusy || nextBelow(this.random, 4) > 0 || hasBadBlocks(world)) return;
     if (this.victim !== null) world.device(this.victim).faults.quiet();

@@ -167,6 +167,11 @@ export class SimDevice implements BlockDevice {
     return this.inFlight.size;
   }
 
+  /** A request is out that will not go as it should. */
+  get hasFaultInFlight(): boolean {
+    return this.inFlight.values().some(({ fault }) => fault !== null);
+  }
+
   submit(request: number): void {
     if (this.isDead) return; // The machine has stopped: nothing is answered any more.
     const shape = this.checkRequest(request);
