@@ -8,6 +8,7 @@ import { assert } from "../base/assert.ts";
 import { ROW_BYTES, roundDown, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { PPL_SPACE_SECTORS } from "./create.ts";
 import { PPL_AREA_SECTORS_MIN, PPL_MULTIPLE_SECTORS_MIN } from "./ppl.ts";
+import { firstDataSector } from "./reshape.ts";
 import {
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_SECTORS,
@@ -38,7 +39,7 @@ export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockL
   if (best === null) return null;
   const offsetSectors = best.start - SUPERBLOCK_OFFSET_SECTORS;
   assert(best.start % ROW_SECTORS === 0, "a log begins at a whole row");
-  assert(best.end <= superblock.dataOffsetSectors, "a log ends before the data");
+  assert(best.end <= firstDataSector(superblock), "a log ends before the data");
   if (wanted.policy === "bitmap") return { kind: "bitmap", offsetSectors };
   const sizeSectors = Math.min(PPL_SPACE_SECTORS, best.end - best.start);
   assert(sizeSectors >= needed, "the log has the room that it needs");
@@ -60,7 +61,7 @@ interface Gap {
 /** Free sectors of the device between superblock and data, in whole rows. */
 function gapsOf(superblock: Superblock): Gap[] {
   const start = SUPERBLOCK_OFFSET_SECTORS + SUPERBLOCK_BYTES / SECTOR_BYTES;
-  const end = roundDown(superblock.dataOffsetSectors, ROW_SECTORS);
+  const end = roundDown(firstDataSector(superblock), ROW_SECTORS);
   const badBlocks = badBlockLogArea(superblock);
   if (badBlocks === null) return [{ start, end }];
   return [

@@ -7,6 +7,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
+import { firstDataSector } from "./reshape.ts";
 import {
   superblockFault as fault,
   SUPERBLOCK_BYTES,
@@ -32,10 +33,11 @@ export interface Area {
 export function checkAreas(superblock: Superblock, deviceSectors: number): SuperblockError | null {
   assert(Number.isSafeInteger(deviceSectors) && deviceSectors >= 0, "a device has whole sectors");
   const { dataOffsetSectors, dataSizeSectors } = superblock;
-  if (dataOffsetSectors < SUPERBLOCK_END || dataSizeSectors < DATA_SECTORS_MIN) {
+  const first = firstDataSector(superblock);
+  if (first < SUPERBLOCK_END || dataSizeSectors < DATA_SECTORS_MIN) {
     return fault(
       "bad-data-area",
-      `The superblock puts ${dataSizeSectors} sectors of data at sector ${dataOffsetSectors}, ` +
+      `The superblock puts ${dataSizeSectors} sectors of data at sector ${first}, ` +
         "which no member can have.",
     );
   }
@@ -94,7 +96,12 @@ export function fixedAreas(superblock: Superblock): Area[] {
   const badBlocks = badBlockLogArea(superblock);
   return [
     { name: "superblock", start: SUPERBLOCK_OFFSET_SECTORS, end: SUPERBLOCK_END },
-    { name: "data", start: dataOffsetSectors, end: dataOffsetSectors + dataSizeSectors },
+    // While a reshape moves it: all that it takes before or after.
+    {
+      name: "data",
+      start: firstDataSector(superblock),
+      end: dataOffsetSectors + dataSizeSectors,
+    },
     ...(badBlocks === null ? [] : [badBlocks]),
   ];
 }

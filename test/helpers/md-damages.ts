@@ -116,6 +116,38 @@ const ABORTED: readonly Damage[] = [
   aborts("another member count", u32(92, 4)),
 ];
 
+/** A growth from 2 members to these 3 that stands there, with the data a chunk to the front. */
+function reshaping(position: number, newOffset = -128): Mutate {
+  return both(
+    u32(8, Feature.reshape | Feature.newOffset),
+    ...[u32(100, 5), u64(104, position), u32(112, 1), u32(116, 2), u32(120, 128)],
+    u32(124, newOffset),
+  );
+}
+
+/** Member 1 is changed so, the others reshape. */
+function besides(others: Mutate, one: Mutate): Mutate {
+  return (view, index) => (index === 1 ? one : others)(view, index);
+}
+
+const RESHAPES: readonly Damage[] = [
+  { name: "in a reshape", kernel: "whole", ours: "whole", each: reshaping(1024) },
+  notStarted("a reshape within a stripe", reshaping(1000)),
+  {
+    name: "a reshape that moves data into the superblock",
+    kernel: "without",
+    ours: "without",
+    each: besides(reshaping(1024), reshaping(1024, -2040)),
+  },
+  {
+    name: "the begin of a reshape without a member",
+    kernel: "refused",
+    ours: "whole",
+    why: "mdadm compares the number of members; of a reshape at 0 nothing has moved",
+    each: besides(reshaping(0), both(u32(92, 2), u64(200, events - 1))),
+  },
+];
+
 const NOT_STARTED: readonly Damage[] = [
   notStarted("chunk of 2 KiB", u32(88, 4)),
   notStarted("chunk of 96 KiB", u32(88, 192)),
@@ -257,6 +289,7 @@ export const DAMAGES: readonly Damage[] = [
   ...DROPPED,
   ...ABORTED,
   ...NOT_STARTED,
+  ...RESHAPES,
   ...ACCEPTED,
   ...REPLACING,
 ];

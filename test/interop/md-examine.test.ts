@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { GIB, KIB, MIB, TIB } from "../../src/base/units.ts";
 import type { ConsistencyPolicy } from "../../src/md/create.ts";
 import { examineReport, renderExamine } from "../../src/md/examine/examine.ts";
+import { begunReshape, finishedReshape, reshapeOf, withReshape } from "../../src/md/reshape.ts";
 import {
   encodeSuperblock,
   Feature,
@@ -102,6 +103,8 @@ test.skipIf(!HAS_MDADM).each([3 * GIB, 9 * GIB, 300 * GIB, 4 * TIB])(
 );
 
 const plain = testSuperblock(1, { memberCount: 4 });
+const begun = begunReshape(testSuperblock(1), { deltaMembers: 1, newOffsetSectors: -256 });
+const halfway = withReshape(begun, { ...reshapeOf(begun)!, positionSectors: 384 * 100 });
 
 /** To level 6, another layout and chunks of 128 KiB. */
 function reshapeFields(deltaMembers: number, newOffset: number): Uint8Array {
@@ -123,6 +126,7 @@ test.skipIf(!HAS_MDADM).each([
   ["with bad blocks", { hasBadBlocks: true }],
   ["without a role", { devNumber: 9 }],
   ["degraded", { devRoles: plain.devRoles.with(2, 0xfffe) }],
+  ["with little in use", { sizeSectors: 3072 }],
   ["smaller than the drive", { sizeSectors: plain.sizeSectors - 1024 }],
   ["a journal device", { devRoles: plain.devRoles.with(1, 0xfffd), otherFeatures: 0x200 }],
   ["a spare", { devNumber: 4 }],
@@ -134,6 +138,10 @@ test.skipIf(!HAS_MDADM).each([
   ["failfast", { deviceFlags: 2 }],
   ["growing", { otherFeatures: 0x44, reshapeBytes: reshapeFields(1, -512) }],
   ["shrinking", { otherFeatures: 0x24, reshapeBytes: reshapeFields(-1, 0) }],
+  ["at the begin of a growth", begun],
+  ["after a row of a growth", withReshape(begun, { ...reshapeOf(begun)!, positionSectors: 384 })],
+  ["in the middle of a growth", halfway],
+  ["grown", finishedReshape(halfway)],
   ["left-asymmetric", { layout: 0 }],
   ["parity-last", { layout: 5 }],
 ] satisfies [string, Partial<Superblock>][])(

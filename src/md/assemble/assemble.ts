@@ -8,7 +8,8 @@
  *   3. another creation time                                   refuse: another array, same uuid
  *   4. two histories                                           refuse: nobody can pick for the user
  *   5. members at least at freshest - 1 are current; the rest are stale and named
- *   6. fields that differ between current members              refuse
+ *   6. fields that differ between current members, but for
+ *      an update that was cut short (reshape-stage.ts)          refuse
  *   7. roles, from the freshest dev_roles; one drive a role,
  *      and one that is to replace it                           or refuse
  *   8. more than one role without its data                     refuse (force takes stale members)
@@ -22,7 +23,10 @@
  */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { SECTOR_BYTES } from "../../base/units.ts";
+import { reshapeOf } from "../reshape.ts";
 import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
+import { areAreasApart } from "../superblock-areas.ts";
 import {
   type AssemblyPlan,
   type AssemblyRefusal,
@@ -35,6 +39,7 @@ import {
 } from "./assembly-plan.ts";
 import { findSplitBrain } from "./history.ts";
 import { findDifference, findUnfit, findUnsupported } from "./match.ts";
+import { atStageOf, compareStages } from "./reshape-stage.ts";
 
 export type {
   AssemblyPlan,
@@ -79,26 +84,46 @@ export function judgeAssembly(
   if (freshest === null) return err(onlySpares(candidates));
   const refused = findDifference(candidates, freshest) ?? findSplitBrain(candidates, freshest);
   if (refused !== null) return err(refused);
-  const adopted = candidates.map((candidate) => adoptSize(candidate, freshest));
+  const adopted = candidates.map((candidate) => adopt(candidate, freshest));
+  const cramped = adopted.find((candidate) => !hasGap(candidate));
+  if (cramped !== undefined) return err(noGap(cramped, freshest));
   const sorted = sortByRole(adopted, freshest);
   if (!sorted.ok) return sorted;
   return plan(adopted, freshest, sorted.value, options);
 }
 
-/** A member that an update did not reach which has grown the array: it has that size, too. */
-function adoptSize(candidate: Candidate, { superblock: freshest }: Candidate): Candidate {
-  const { superblock } = candidate;
+/** A member that an update did not reach which grew the array: it has what that said, too. */
+function adopt(candidate: Candidate, { superblock: freshest }: Candidate): Candidate {
+  const superblock = atStageOf(freshest, candidate.superblock);
   const { sizeSectors } = freshest;
   const isBehind = superblock.sizeSectors < sizeSectors && isCurrent(superblock, freshest);
-  if (ownRole(candidate) >= Role.limit || !isBehind) return candidate;
-  return { ...candidate, superblock: { ...superblock, sizeSectors } };
+  if (roleOf(superblock, superblock.devNumber) < Role.limit && isBehind) {
+    return { ...candidate, superblock: { ...superblock, sizeSectors } };
+  }
+  return superblock === candidate.superblock ? candidate : { ...candidate, superblock };
+}
+
+/** The begin of a reshape may have missed a member: only now it says where its data is to go. */
+function hasGap({ superblock, deviceBytes }: Candidate): boolean {
+  if (reshapeOf(superblock) === null) return true;
+  return areAreasApart(superblock, Math.floor(deviceBytes / SECTOR_BYTES));
+}
+
+function noGap({ drive, superblock }: Candidate, freshest: Candidate): AssemblyRefusal {
+  return refusal(
+    "member-too-small",
+    [drive],
+    `Drive ${drive} has no room to move its data by ${reshapeOf(superblock)?.newOffsetSectors} ` +
+      `sectors, as the reshape does that the superblock of ${freshest.drive} tells of. Leave it ` +
+      "out: the array starts without it, and rebuilds onto it when it is added again.",
+  );
 }
 
 /**
- * The highest event count among those that claim a role. Where several share it, the smallest size:
- * an update that was to grow the array reached one member, which was lost, and the others have gone
- * on without. Then the one that knows least to be in sync, so that an update cut short never makes
- * the array cleaner than it is.
+ * The highest event count among those that claim a role. Where several share it, the smallest size,
+ * and the least of a reshape: an update that was to grow the array reached one member, which was
+ * lost, and the others have gone on without. Then the one that knows least to be in sync, so that
+ * an update cut short never makes the array cleaner than it is.
  */
 function findFreshest(candidates: readonly Candidate[]): Candidate | null {
   let freshest: Candidate | null = null;
@@ -115,6 +140,8 @@ function findFreshest(candidates: readonly Candidate[]): Candidate | null {
 function isFresher(one: Superblock, other: Superblock): boolean {
   if (one.events !== other.events) return one.events > other.events;
   if (one.sizeSectors !== other.sizeSectors) return one.sizeSectors < other.sizeSectors;
+  const difference = compareStages(one, other);
+  if (difference !== 0) return difference < 0;
   return resyncFrom(one) < resyncFrom(other);
 }
 
@@ -214,7 +241,12 @@ function plan(
   const degraded = roles.filter(({ state }) => state !== "in-sync").length;
   if (degraded > 1) return err(tooFew(roles, sorted, freshest, force));
   assert(roles.length === superblock.memberCount, "each role of the array is planned");
-  const resyncFromSector = superblock.resyncOffsetSectors;
+  const reshape = reshapeOf(superblock);
+  // Where parity was right in one layout says nothing of the other.
+  const resyncFromSector =
+    reshape !== null && superblock.resyncOffsetSectors !== null
+      ? 0
+      : superblock.resyncOffsetSectors;
   const isDirty = resyncFromSector !== null;
   // Replay of the log makes all parity right, but only where all of it was right before.
   const canReplay = superblock.log.kind === "ppl" && resyncFromSector === 0;
@@ -225,6 +257,7 @@ function plan(
     freshest: superblock,
     events: superblock.events,
     policy: superblock.log.kind === "none" ? "resync" : superblock.log.kind,
+    reshape,
     roles,
     spares: sorted.spares,
     stale: sorted.stale.filter(({ drive }) => !forced.includes(drive)),
@@ -288,12 +321,14 @@ function filling(candidate: Candidate): Extract<RolePlan, { state: "rebuilding" 
   // A rebuild by bitmap leaves gaps that only its bitmap knows. Ours starts over.
   const isByBitmap = (superblock.otherFeatures & Feature.recoveryBitmap) !== 0;
   const valid = Math.min(superblock.recoveryOffsetSectors ?? 0, superblock.sizeSectors);
+  // While the data moves, what is filled is not where a rebuild would look for it.
+  const isMoving = reshapeOf(superblock) !== null;
   const otherFeatures = superblock.otherFeatures & ~Feature.recoveryBitmap;
   return {
     state: "rebuilding",
     drive,
     superblock: { ...superblock, otherFeatures },
-    recoveryOffsetSectors: isTold && !isByBitmap ? valid : 0,
+    recoveryOffsetSectors: isTold && !isByBitmap && !isMoving ? valid : 0,
   };
 }
 

@@ -1,6 +1,7 @@
 /** What the judgement of an assembly takes and gives; see assemble.ts. */
 import { assert } from "../../base/assert.ts";
 import type { ConsistencyPolicy } from "../create.ts";
+import type { Reshape } from "../reshape.ts";
 import { roleOf, type Superblock } from "../superblock.ts";
 
 export interface Candidate {
@@ -49,6 +50,8 @@ export interface AssemblyPlan {
   readonly freshest: Superblock;
   readonly events: number;
   readonly policy: ConsistencyPolicy;
+  /** The roles' superblocks say the same. Null: none is under way. */
+  readonly reshape: Reshape | null;
   /** By role; at most one is not in sync. */
   readonly roles: readonly RolePlan[];
   readonly spares: readonly Candidate[];

@@ -49,7 +49,9 @@ function isOtherHistory(candidate: Candidate, freshest: Candidate): boolean {
   if (isListed && isCurrent(candidate.superblock, freshest.superblock)) return false;
   const there = filledRoles(freshest.superblock);
   const here = filledRoles(candidate.superblock);
-  return [...there].some((other) => !here.has(other));
+  // The members that a reshape adds were not there before.
+  const { memberCount } = candidate.superblock;
+  return [...there].some((other) => other < memberCount && !here.has(other));
 }
 
 function filledRoles(superblock: Superblock): Set<number> {

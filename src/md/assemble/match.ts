@@ -6,6 +6,7 @@ import { formatBytes, isPowerOfTwo, SECTOR_BYTES } from "../../base/units.ts";
 import { isInRange, rangeText, SUPERBLOCK_RANGES } from "../field-ranges.ts";
 import { layoutName } from "../layout.ts";
 import { pplSpaceOf } from "../ppl.ts";
+import { judgeRunningReshape } from "../reshape-judge.ts";
 import {
   Feature,
   Role,
@@ -20,6 +21,7 @@ import {
   ownRole,
   refusal,
 } from "./assembly-plan.ts";
+import { isOneReshape, reshapeText } from "./reshape-stage.ts";
 
 const {
   members: { runs: MEMBERS },
@@ -27,10 +29,6 @@ const {
 } = SUPERBLOCK_RANGES;
 
 const UNSUPPORTED: readonly { readonly bits: number; readonly what: string }[] = [
-  {
-    bits: Feature.reshape | Feature.reshapeBackwards | Feature.newOffset,
-    what: "is in the middle of a reshape. Let Linux finish it (mdadm --assemble), then try again",
-  },
   {
     bits: Feature.journal,
     what:
@@ -51,6 +49,13 @@ export function findUnsupported(candidates: readonly Candidate[]): AssemblyRefus
       if ((superblock.otherFeatures & bits) === 0) continue;
       return refusal("unsupported", [drive], `The array of drive ${drive} ${what}.`);
     }
+    const reshape = judgeRunningReshape(superblock);
+    if (reshape?.kind === "unsupported") {
+      const detail =
+        `The array of drive ${drive} is in the middle of a reshape that ${reshape.what}. Let Linux ` +
+        "finish it (mdadm --assemble), then try again.";
+      return refusal("unsupported", [drive], detail);
+    }
     if (ownRole(candidate) === Role.journal) {
       const detail =
         `Drive ${drive} is the journal device of an array, and parityd runs none with a journal. ` +
@@ -63,7 +68,7 @@ export function findUnsupported(candidates: readonly Candidate[]): AssemblyRefus
         "RAID5 only. Run that array with Linux.";
       return refusal("unsupported", [drive], detail);
     }
-    const bad = badGeometry(superblock);
+    const bad = reshape === null ? badGeometry(superblock) : `a reshape that ${reshape.what}`;
     if (bad !== null) {
       const detail =
         `The superblock of drive ${drive} names ${bad}; no RAID5 array runs ` +
@@ -129,6 +134,8 @@ export function findDifference(
       if (read(candidate.superblock) === read(freshest.superblock)) continue;
       return differs(candidate, freshest, field, read);
     }
+    const other = findOtherStage(candidate.superblock, freshest.superblock, includeStale);
+    if (other !== null) return differs(candidate, freshest, ...other);
     if (hasOtherSize(candidate, freshest, includeStale)) {
       return differs(candidate, freshest, "size in sectors", sizeOf);
     }
@@ -150,6 +157,18 @@ function hasOtherSize(candidate: Candidate, freshest: Candidate, isForced: boole
 
 type Reader = (superblock: Superblock) => string;
 
+/** In which the two say different things of a reshape that no update cut short explains. */
+function findOtherStage(
+  superblock: Superblock,
+  freshest: Superblock,
+  isForced: boolean,
+): readonly [string, Reader] | null {
+  if (isOneReshape(superblock, freshest, isForced)) return null;
+  return superblock.memberCount === freshest.memberCount
+    ? ["reshape", reshapeText]
+    : ["number of members", ({ memberCount }) => String(memberCount)];
+}
+
 const sizeOf: Reader = ({ sizeSectors }) => String(sizeSectors);
 
 function creationOf({ createdAt }: Superblock): string {
@@ -160,7 +179,6 @@ const COMPARED: readonly (readonly [string, Reader])[] = [
   ["level", ({ level }) => String(level)],
   ["layout", ({ layout }) => layoutName(layout) ?? String(layout)],
   ["chunk size in sectors", ({ chunkSectors }) => String(chunkSectors)],
-  ["number of members", ({ memberCount }) => String(memberCount)],
 ];
 
 /** An update that changes it may have been cut short: the freshest superblock says what it is. */

@@ -4,11 +4,11 @@
  */
 import { printable } from "../../base/printable.ts";
 import { isoTime, TIME_MS_MAX } from "../../base/time.ts";
-import { GIB, SECTOR_BYTES, TIB } from "../../base/units.ts";
+import { GIB, KIB, SECTOR_BYTES, TIB } from "../../base/units.ts";
 import { arrayState } from "../assemble/history.ts";
 import { arrayNameOf, type ConsistencyPolicy, setNameOf } from "../create.ts";
 import { layoutName } from "../layout.ts";
-import { readU64, viewOf } from "../little-endian.ts";
+import { reshapeFieldsOf } from "../reshape.ts";
 import {
   encodeSuperblock,
   Feature,
@@ -159,7 +159,7 @@ export function renderExamine(report: ExamineReport): string {
     ["Raid Devices", String(report.memberCount)],
     null,
     ["Avail Dev Size", sectorsText(report.dataSizeSectors)],
-    ["Array Size", `${report.arrayBytes / 1024} KiB ${bothSizes(report.arrayBytes)}`],
+    ["Array Size", `${report.arrayBytes / 1024} KiB${bothSizes(report.arrayBytes)}`],
   ];
   if (report.sizeSectors !== report.dataSizeSectors) {
     lines.push(["Used Dev Size", sectorsText(report.sizeSectors)]);
@@ -215,7 +215,7 @@ function reshapeLines(report: ExamineReport, reshape: ReshapeReport): [string, s
   const { deltaMembers, newLevel, newLayout, newChunkBytes } = reshape;
   const { memberCount } = report;
   const bytes = reshape.positionSectors * SECTOR_BYTES;
-  const lines: [string, string][] = [["Reshape pos'n", `${bytes / 1024} ${bothSizes(bytes)}`]];
+  const lines: [string, string][] = [["Reshape pos'n", `${bytes / 1024}${bothSizes(bytes)}`]];
   if (deltaMembers !== 0) {
     const change = `(${memberCount - deltaMembers}->${memberCount})`;
     lines.push(["Delta Devices", `${deltaMembers} ${change}`]);
@@ -228,22 +228,19 @@ function reshapeLines(report: ExamineReport, reshape: ReshapeReport): [string, s
   return lines;
 }
 
-function reshapeReport({
-  otherFeatures,
-  reshapeBytes,
-  dataOffsetSectors,
-}: Superblock): ReshapeReport | null {
+function reshapeReport(superblock: Superblock): ReshapeReport | null {
+  const { otherFeatures, dataOffsetSectors } = superblock;
   const isMoving = (otherFeatures & Feature.newOffset) !== 0;
   if ((otherFeatures & Feature.reshape) === 0 && !isMoving) return null;
-  const view = viewOf(reshapeBytes);
-  const layout = view.getUint32(16, true);
+  const fields = reshapeFieldsOf(superblock);
+  const { positionSectors, deltaMembers, newLevel, newLayout, newChunkSectors } = fields;
   return {
-    positionSectors: readU64(view, 4),
-    deltaMembers: view.getInt32(12, true),
-    newLevel: view.getInt32(0, true),
-    newLayout: layoutName(layout) ?? String(layout),
-    newChunkBytes: view.getUint32(20, true) * SECTOR_BYTES,
-    newDataOffsetSectors: isMoving ? dataOffsetSectors + view.getInt32(24, true) : null,
+    positionSectors,
+    deltaMembers,
+    newLevel,
+    newLayout: layoutName(newLayout) ?? String(newLayout),
+    newChunkBytes: newChunkSectors * SECTOR_BYTES,
+    newDataOffsetSectors: isMoving ? dataOffsetSectors + fields.newOffsetSectors : null,
   };
 }
 
@@ -300,14 +297,15 @@ function timeText({ seconds, microseconds }: MdTime): string {
 }
 
 function sectorsText(sectors: number): string {
-  return `${sectors} sectors ${bothSizes(sectors * SECTOR_BYTES)}`;
+  return `${sectors} sectors${bothSizes(sectors * SECTOR_BYTES)}`;
 }
 
-/** "(31.00 MiB 32.51 MB)", with mdadm's steps. */
-function bothSizes(bytes: number): string {
+/** " (31.00 MiB 32.51 MB)", with mdadm's steps; nothing for what is small. */
+export function bothSizes(bytes: number): string {
+  if (bytes < 5000 * KIB) return "";
   const step = bytes < 2 * GIB ? 2 : bytes < 2 * TIB ? 3 : 4;
   const letter = " KMGT"[step];
   const binary = (bytes / 1024 ** step).toFixed(2);
   const decimal = (bytes / 1000 ** step).toFixed(2);
-  return `(${binary} ${letter}iB ${decimal} ${letter}B)`;
+  return ` (${binary} ${letter}iB ${decimal} ${letter}B)`;
 }

@@ -5,12 +5,13 @@
  */
 import { assert } from "../../base/assert.ts";
 import { printable } from "../../base/printable.ts";
-import { GIB, KIB, SECTOR_BYTES, TIB } from "../../base/units.ts";
+import { KIB, SECTOR_BYTES } from "../../base/units.ts";
 import type { BadBlockLog, SectorRange } from "../bad-block-log.ts";
 import { BITMAP_HEADER_BYTES, BITMAP_MAGIC, type BitmapHeader, bitmapBitCount } from "../bitmap.ts";
 import { checkPplEntry, type PplEntryFault, type PplGeometry } from "../ppl.ts";
 import type { PplScan } from "../ppl-replay.ts";
 import type { Superblock } from "../superblock.ts";
+import { bothSizes } from "./examine.ts";
 
 export interface BitmapReport {
   readonly schema: "parityd.examine-bitmap/1";
@@ -191,14 +192,4 @@ function wholeUnits(bytes: number): string {
     unit += 1;
   }
   return `${value} ${units[unit]}`;
-}
-
-/** " (31.00 MiB 32.51 MB)", with mdadm's steps; nothing for what is small. */
-function bothSizes(bytes: number): string {
-  if (bytes < 5000 * KIB) return "";
-  const step = bytes < 2 * GIB ? 2 : bytes < 2 * TIB ? 3 : 4;
-  const letter = " KMGT"[step];
-  const binary = (bytes / 1024 ** step).toFixed(2);
-  const decimal = (bytes / 1000 ** step).toFixed(2);
-  return ` (${binary} ${letter}iB ${decimal} ${letter}B)`;
 }
