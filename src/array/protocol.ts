@@ -65,6 +65,14 @@ export interface CreateArrayRequest {
   readonly uuid?: string;
 }
 
+export interface AddMembersRequest {
+  readonly array: string;
+  readonly drives: readonly string[];
+  readonly force: boolean;
+  /** The policy that the array is to have behind that: its log gets room. */
+  readonly policyAfter: ConsistencyPolicy;
+}
+
 /** What the control thread says of an array. */
 export interface ArrayIntroduction {
   /** Its label here. */
@@ -174,6 +182,10 @@ export interface CommandMap {
     request: { array: string; drive: string; force: boolean };
     value: null;
   };
+  /** Lays the array out over these drives too, while it serves: a job that cannot be cancelled. */
+  "add-members": { request: AddMembersRequest; value: JobStatus };
+  /** Whether `add-members` would take them under the policy `resync`, without doing it. */
+  "check-members": { request: AddMembersRequest; value: null };
   /** The drive is to replace a member, which serves while it is copied. */
   "replace-member": {
     request: { array: string; drive: string; with: string; force: boolean };
@@ -295,6 +307,7 @@ export type EventKind =
   | "array.stopped"
   | "array.policy"
   | "array.grown"
+  | "reshape.started"
   | "array.degraded"
   | "array.failed"
   | "array.broken"

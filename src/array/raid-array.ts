@@ -65,6 +65,8 @@ export class RaidArray implements MemberVerdicts {
     rates: SyncRates;
     scrub: ScrubMemory;
     plan: StartPlan;
+    /** Of the array that it was until now; null: it gets one of its own. */
+    front: RaidArrayFront | null;
   }) {
     const { guard, plan, tuning, rates, emit, jobs, scrub, areas } = options;
     const core = new ArrayCore({
@@ -88,13 +90,14 @@ export class RaidArray implements MemberVerdicts {
     this.deadlines = new DeadlineWatch(core, this, this.around);
     this.suspicions = new SuspicionWatch(core, this.around);
     const { name, engine, roster } = core;
-    this.front = new RaidArrayFront({ name, engine, roster, guard });
+    this.front = options.front ?? new RaidArrayFront({ name, engine, roster, guard });
+    options.front?.moveTo({ engine, roster, guard });
     seatAll(core, this, plan);
     this.policy = new ArrayPolicy({ core, verdicts: this, areas, bitmap: plan.bitmap });
     const hasEnded = (): void => this.synchronizer.schedule();
     this.seating = new Seating({ core, verdicts: this, policy: this.policy, hasEnded });
     this.dirtyMark = new DirtyMark({
-      host: dirtyMarkHostOf(core, () => this.front.writeCount),
+      host: dirtyMarkHostOf(core, () => this.front.writeCount + core.geometry.positionBytes),
       timers: core.context.timers,
       isDirty: core.state.isMarkedDirty,
     });
@@ -128,6 +131,7 @@ export class RaidArray implements MemberVerdicts {
     if (core.isReadOnlyStart) return;
     this.dirtyMark.start();
     this.policy.start();
+    this.front.goOn();
     this.synchronizer.schedule();
   }
 
@@ -143,13 +147,16 @@ export class RaidArray implements MemberVerdicts {
     return this.core.engine.isDue || this.front.isDue;
   }
 
-  /** Answers what is under way, marks the array clean, and lets go of the engine. */
-  async stop(): Promise<void> {
+  /**
+   * Answers what is under way, marks the array clean, and lets go of the engine. What has not got
+   * that far may wait in the front for the array that comes next.
+   */
+  async stop({ keepsClients = false }: { readonly keepsClients?: boolean } = {}): Promise<void> {
     const { core } = this;
     const { engine, superblocks, roster } = core;
     assert(!core.isStopped, "an array is stopped once");
     core.isStopped = true;
-    this.front.isStopping = true;
+    if (!keepsClients) this.front.isStopping = true;
     await this.synchronizer.stop();
     await core.changed.until(() => engine.activeRequests === 0);
     await this.policy.stop();

@@ -3,6 +3,7 @@ import type { Superblock } from "../md/superblock.ts";
 import type { Drive } from "./drives/drive.ts";
 import type { ArrayTuning, CommandError, ScrubMemory } from "./protocol.ts";
 import type { RaidArray } from "./raid-array.ts";
+import type { RaidArrayFront } from "./running/raid-front.ts";
 import type { SyncRates } from "./sync/sync-rates.ts";
 
 export interface ArrayRecord {
@@ -12,6 +13,8 @@ export interface ArrayRecord {
   /** It may start by itself, once all its members are here. */
   mayStart: boolean;
   running: RaidArray | null;
+  /** While it is started anew: what its clients hold, and wait at. */
+  front: RaidArrayFront | null;
   /** Why it does not run. */
   reason: string;
   /** Stopped by the user: it is not started again by itself. */

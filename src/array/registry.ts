@@ -250,6 +250,7 @@ export class Registry {
       name,
       mayStart,
       running: null,
+      front: null,
       reason: "",
       isHeld: false,
       lastSeen: null,
@@ -312,6 +313,7 @@ export class Registry {
       rates: record.rates,
       scrub: record.scrub,
       plan,
+      front: record.front,
     });
     const { engine, roster } = array.core;
     engine.zeroes.stripes.puncher = new MemberPuncher({

@@ -295,6 +295,8 @@ export interface ArrayStatus {
   readonly chunkBytes: number;
   readonly sizeBytes: number;
   readonly consistencyPolicy: ConsistencyPolicy;
+  /** What it gets back when its growth in members has ended. Absent: it has its policy. */
+  readonly policyAfterGrowth?: ConsistencyPolicy;
   readonly eventCount: number;
   /** The name on the members, where it is not the label. */
   readonly nameOnDisk: string | null;
@@ -339,6 +341,7 @@ export const JOB_KINDS = [
   "rebuild",
   "replace",
   "grow",
+  "reshape",
   "check",
   "repair",
   "rehearsal",
@@ -360,11 +363,11 @@ export interface MismatchList {
 
 /**
  * What a job found or did: of a scrub and resync mismatchBytes, of a rebuild retries and drive, of
- * a replace the drive, the one that it replaces, and lostBytes of the array at its end. A
- * scrub also has lostBytes, lists where it found mismatches (mismatchRanges) and rows with losses
- * (lostRanges), and says where it went on after a rest (resumedFrom, bytes of each member) and what
- * shape the array had (geometry). A rehearsal says what the rebuild would have met
- * (sync/rehearsal-report.ts).
+ * a replace the drive, the one that it replaces, and lostBytes of the array at its end, of a growth
+ * sizeBytes, of a reshape sizeBytes and members. A scrub also has lostBytes, lists where it found
+ * mismatches (mismatchRanges) and rows with losses (lostRanges), and says where it went on after a
+ * rest (resumedFrom, bytes of each member) and what shape the array had (geometry). A rehearsal
+ * says what the rebuild would have met (sync/rehearsal-report.ts).
  */
 export interface JobResult {
   readonly [fact: string]: number | string | MismatchList | GeometryOptions | PlaceList;

@@ -16,6 +16,7 @@ import { ROW_BYTES } from "../base/units.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { EngineEnvironment, EngineHooks, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
+import { INNER_CLIENT, InnerRequests } from "./inner-requests.ts";
 import { Flusher } from "./members/flusher.ts";
 import { MemberIo } from "./members/member-io.ts";
 import type { MemberSet } from "./members/member-set.ts";
@@ -23,7 +24,13 @@ import { FailureRecords } from "./members/unrecorded-failures.ts";
 import { PplLogs } from "./policy/ppl-logs.ts";
 import { WriteIntent } from "./policy/write-intent.ts";
 import { WritePolicy } from "./policy/write-policy.ts";
-import { RequestOp, type RequestOpCode, RequestTable } from "./request-table.ts";
+import {
+  MOVES_FLAG,
+  NO_ERA,
+  RequestOp,
+  type RequestOpCode,
+  RequestTable,
+} from "./request-table.ts";
 import { SlowOps } from "./rows/bad-sector-ops.ts";
 import { CarefulRows } from "./rows/careful-rows.ts";
 import { ChunkReads } from "./rows/chunk-reads.ts";
@@ -34,9 +41,11 @@ import { StripeParity } from "./stripe/parity.ts";
 import { StripeRunner } from "./stripe/runner.ts";
 import { SegmentTable } from "./stripe/segments.ts";
 import type { StripeParts } from "./stripe/stripe-parts.ts";
-import { INNER_CLIENT, ZEROES_AT_ONCE, ZeroRequests } from "./zero/requests.ts";
+import { ZEROES_AT_ONCE, ZeroRequests } from "./zero/requests.ts";
 
 const STRIPE_OP_CAPACITY = 1024;
+/** Requests that a reshape has under way: one reads or writes what it moves. */
+const MOVES_AT_ONCE = 1;
 
 export interface EngineOptions {
   readonly environment: EngineEnvironment;
@@ -61,6 +70,12 @@ export class StripeEngine {
   private readonly splitting: IndexQueue;
   /** Writes that wait for the dirty mark. */
   private readonly gated: IndexQueue;
+  /** Requests for what a reshape is about to move: until its step has ended. */
+  private readonly moved: IndexQueue;
+  private readonly inner: InnerRequests;
+  /** Requests that are admitted and not answered, by era. */
+  private readonly activeInEra = new Uint32Array(2);
+  private era = 0;
   private isGateOpen = false;
   private writesActive = 0;
 
@@ -79,9 +94,16 @@ export class StripeEngine {
     this.slow = new SlowOps(this.parts, this.rows);
     this.late = new LateReads(this.parts, this.rows);
     this.reads = new ChunkReads(this.parts, this.late);
-    this.zeroes = new ZeroRequests(this.parts, this.rows, (request) => this.admit(request));
+    this.inner = new InnerRequests(parts.requests);
+    this.zeroes = new ZeroRequests({
+      parts: this.parts,
+      rows: this.rows,
+      inner: this.inner,
+      admit: (request) => this.admit(request),
+    });
     this.splitting = new IndexQueue(parts.requests.capacity);
     this.gated = new IndexQueue(parts.requests.capacity);
+    this.moved = new IndexQueue(parts.requests.capacity);
   }
 
   /** The client takes the run at `address` in place of the one that it gave. */
@@ -170,7 +192,14 @@ export class StripeEngine {
       this.parts.flusher.request((isDurable) =>
         this.parts.requests.partFinished(request, isDurable ? 0 : EIO),
       );
-    } else if (op !== RequestOp.read && !this.isGateOpen) {
+    } else {
+      this.pass(request);
+    }
+  }
+
+  /** To the gate, and where that is open through it. */
+  private pass(request: number): void {
+    if (this.parts.requests.op[request] !== RequestOp.read && !this.isGateOpen) {
       this.gated.push(request);
       this.parts.hooks.onWriteWaiting();
     } else {
@@ -245,11 +274,66 @@ export class StripeEngine {
     this.deliver();
   }
 
+  // A reshape --------------------------------------------------------------------------------
+
+  /** Requests that were admitted before the last `beginMove` are under way, or rows of theirs. */
+  get hasEarlierRequests(): boolean {
+    return this.activeInEra[1 - this.era]! > 0 || this.rows.parked.count > 0;
+  }
+
+  /**
+   * What lies from where the reshape stands to `toBytes` is about to be moved: requests for any of
+   * it wait. Order: what came before has to be answered before a byte is read or written, because
+   * a request goes where its bytes were when it was admitted (`hasEarlierRequests`).
+   */
+  beginMove(toBytes: number): void {
+    assert(!this.hasEarlierRequests, "what came before the last step has been answered");
+    this.geometry.beginMove(toBytes);
+    this.era = 1 - this.era;
+  }
+
+  /** Whole stripes of the step, at `address`, in the new layout: 0, or the first errno. */
+  moveIn(offset: number, bytes: number, address: number): Promise<number> {
+    assert(this.geometry.isMoving(offset, bytes), "what is moved is of the step");
+    const write = { op: RequestOp.write, offset, bytes, address, isFua: false };
+    return this.inner.run(write, (request) => this.pass(request), MOVES_FLAG);
+  }
+
+  /** Bytes of the step, from where they are: 0, or the first errno. */
+  moveOut(offset: number, bytes: number, address: number): Promise<number> {
+    assert(this.geometry.isMoving(offset, bytes), "what is moved is of the step");
+    const read = { op: RequestOp.read, offset, bytes, address, isFua: false };
+    return this.inner.run(read, (request) => this.pass(request));
+  }
+
+  /** On record, or not done: what waited goes on, to where its bytes are now. */
+  endMove({ isDone }: { readonly isDone: boolean }): void {
+    this.geometry.endMove({ isDone });
+    for (let count = this.moved.length; count > 0; count -= 1) this.pass(this.moved.shift());
+  }
+
+  /**
+   * Nobody knows where the bytes of the step are found after a start: what waits for them is
+   * answered with an errno, and whatever still comes waits on.
+   */
+  refuseMoved(status: number): void {
+    while (this.moved.length > 0) this.parts.requests.partFinished(this.moved.shift(), status);
+  }
+
   // Splitting --------------------------------------------------------------------------------
 
   private admit(request: number): void {
-    assert(this.parts.requests.parts[request] === 1, "a request is admitted once");
-    const op = this.parts.requests.op[request]!;
+    const { requests } = this.parts;
+    assert(requests.parts[request] === 1, "a request is admitted once");
+    if (requests.client[request] !== INNER_CLIENT) {
+      if (this.geometry.isMoving(requests.offset[request]!, requests.bytes[request]!)) {
+        this.moved.push(request);
+        return;
+      }
+      requests.era[request] = this.era;
+      this.activeInEra[this.era]! += 1;
+    }
+    const op = requests.op[request]!;
     if (op !== RequestOp.read) this.writesActive += 1;
     if (op > RequestOp.flush) {
       this.zeroes.start(request);
@@ -276,9 +360,13 @@ export class StripeEngine {
     const { geometry } = this;
     const doneBytes = requests.splitBytes[request]!;
     const offset = requests.offset[request]! + doneBytes;
-    const stripe = Math.floor(offset / geometry.stripeBytes);
-    const within = offset - stripe * geometry.stripeBytes;
-    const bytes = Math.min(requests.bytes[request]! - doneBytes, geometry.stripeBytes - within);
+    const isNewLayout = !geometry.isReshaping || (requests.flags[request]! & MOVES_FLAG) !== 0;
+    const stripe = isNewLayout
+      ? Math.floor(offset / geometry.stripeBytes)
+      : geometry.stripeOf(offset);
+    const within = offset - geometry.firstByteOf(stripe);
+    const leftInStripe = geometry.stripeBytesOf(stripe) - within;
+    const bytes = Math.min(requests.bytes[request]! - doneBytes, leftInStripe);
     const address = requests.address[request]! + doneBytes;
     if (requests.op[request] === RequestOp.write) {
       return this.startPart(OpKind.write, request, stripe, within, bytes, address);
@@ -308,7 +396,10 @@ export class StripeEngine {
     address: number,
   ): boolean {
     const { ops, requests } = this.parts;
-    assert(bytes > 0 && within + bytes <= this.geometry.stripeBytes, "a part lies in its stripe");
+    assert(
+      bytes > 0 && within + bytes <= this.geometry.stripeBytesOf(stripe),
+      "a part lies in its stripe",
+    );
     if (this.zeroes.isStarved) return false;
     const op = ops.allocate(kind, stripe);
     if (op < 0) return false;
@@ -352,8 +443,10 @@ export class StripeEngine {
       // Rule 21: nor once it is fenced, and what was read may be half of another host's write.
       if (status === 0 && this.members.isFenced) status = EIO;
       const address = requests.movedTo[request]!;
+      const era = requests.era[request]!;
+      if (era !== NO_ERA) this.activeInEra[era]! -= 1;
       requests.free(request);
-      if (client === INNER_CLIENT) this.zeroes.writeFinished(tag, status);
+      if (client === INNER_CLIENT) this.inner.finished(tag, status);
       else this.parts.hooks.onFinished(client, tag, status, address);
     }
   }
@@ -367,7 +460,7 @@ function stripePartsOf(options: EngineOptions): StripeParts {
   const memberIo = new MemberIo({ environment, members, memberFailed, targetFailed });
   const records = new FailureRecords();
   const flusher = new Flusher({ environment, members, memberIo, records });
-  const requests = new RequestTable(requestCapacity + ZEROES_AT_ONCE);
+  const requests = new RequestTable(requestCapacity + ZEROES_AT_ONCE + MOVES_AT_ONCE);
   const policy = new WritePolicy();
   const ops = new StripeOps(STRIPE_OP_CAPACITY);
   const segments = new SegmentTable(ops, geometry.chunkBytes / ROW_BYTES);

@@ -16,6 +16,10 @@ export type RequestOpCode = (typeof RequestOp)[keyof typeof RequestOp];
 
 /** `noHole` and `fastZero` are for writeZeroes: see ArrayFront.submit (array/front.ts). */
 export const RequestFlag = { fua: 1, noHole: 2, fastZero: 4 } as const;
+/** A write of a reshape: it goes where its bytes are found when they have been moved. */
+export const MOVES_FLAG = 8;
+/** The era of a request that was not admitted, or is the engine's own. */
+export const NO_ERA = 2;
 
 export class RequestTable {
   readonly capacity: number;
@@ -25,8 +29,10 @@ export class RequestTable {
   readonly bytes: Uint32Array;
   readonly address: Uint32Array;
   readonly isFua: Uint8Array;
-  /** Of a zeroing: RequestFlag. */
+  /** RequestFlag. */
   readonly flags: Uint8Array;
+  /** Which beginMove of the engine it came before: 0, 1 or NO_ERA. */
+  readonly era: Uint8Array;
   readonly client: Uint32Array;
   readonly tag: Uint32Array;
   readonly parts: Uint32Array;
@@ -48,6 +54,7 @@ export class RequestTable {
     this.address = new Uint32Array(capacity);
     this.isFua = new Uint8Array(capacity);
     this.flags = new Uint8Array(capacity);
+    this.era = new Uint8Array(capacity);
     this.client = new Uint32Array(capacity);
     this.tag = new Uint32Array(capacity);
     this.parts = new Uint32Array(capacity);
@@ -69,6 +76,7 @@ export class RequestTable {
     this.splitBytes[request] = 0;
     this.movedTo[request] = 0;
     this.status[request] = 0;
+    this.era[request] = NO_ERA;
     return request;
   }
 

@@ -170,6 +170,9 @@ function driveNamesOf(command: ArrayCommand): readonly string[] {
       return [command.name];
     case "create-array":
       return [...command.drives, ...command.spares];
+    case "add-members":
+    case "check-members":
+      return command.drives;
     case "add-member":
     case "check-member":
     case "fail-member":

@@ -66,7 +66,8 @@ async function joinArray(
   const { core, synchronizer } = array;
   const { roster } = core;
   // Before anything is written to it: what is not needed stays as it is.
-  if (isForRole && (roster.freeRole < 0 || roster.arriving !== null)) return err(noFreeRole(core));
+  const hasFreeRole = roster.freeRole >= 0 && !core.geometry.isReshaping;
+  if (isForRole && (!hasFreeRole || roster.arriving !== null)) return err(noFreeRole(core));
   return synchronizer.givingWay(`drive ${drive.name} is added`, () =>
     seatDrive(registry, array, drive, { isForRole }),
   );
@@ -92,7 +93,8 @@ async function seatDrive(
     const isWorkOver = roster.freeRole < 0 || synchronizer.currentJob === null;
     return roster.arriving === null && isWorkOver;
   });
-  const role = roster.freeRole;
+  // A role that is free in a reshape is rebuilt behind that.
+  const role = core.geometry.isReshaping ? -1 : roster.freeRole;
   const fenced = fenceObstacle(core);
   if (fenced !== null) return err(fenced);
   if (role < 0 && isForRole) return err(noFreeRole(core));

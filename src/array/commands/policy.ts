@@ -20,6 +20,18 @@ export async function changePolicy(
   if (array.core.policyKind === policy) return ok();
   const obstacle = obstacleTo(array);
   if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
+  return array.synchronizer.givingWay("the policy changes", () =>
+    changeAtRest(record, array, policy),
+  );
+}
+
+async function changeAtRest(
+  record: ArrayRecord,
+  array: RaidArray,
+  policy: ConsistencyPolicy,
+): Promise<Result<undefined, CommandError>> {
+  const obstacle = obstacleTo(array);
+  if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
   array.synchronizer.hold();
   const isClean = await array.dirtyMark.pause();
   // A member may have failed while the last writes ended.
@@ -41,6 +53,9 @@ function obstacleTo(array: RaidArray): string | null {
   if (fenced !== null) return fenced.detail;
   const { name, members, readOnlyReason } = array.core;
   if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
+  if (array.core.geometry.isReshaping) {
+    return `array ${name} gets more members: wait for the end of that`;
+  }
   if (members.degradedCount > 0) {
     return `array ${name} is degraded: add a drive and let it rebuild first`;
   }
@@ -49,6 +64,6 @@ function obstacleTo(array: RaidArray): string | null {
   }
   if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
   const job = array.synchronizer.currentJob;
-  if (job !== null) return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
-  return null;
+  if (job === null || array.synchronizer.isYielding) return null;
+  return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
 }

@@ -107,11 +107,8 @@ function obstacleTo(array: RaidArray, member: Drive): CommandError | null {
   if (members.degradedCount > 0) {
     return conflict("degraded", `array ${name} is degraded: add a drive and let it rebuild first`);
   }
-  if (array.synchronizer.action === "grow") {
-    return conflict(
-      "growth-under-way",
-      `array ${name} grows: wait for the end of that, or cancel it`,
-    );
+  if (array.synchronizer.action === "grow" || core.geometry.isReshaping) {
+    return conflict("growth-under-way", `array ${name} grows: wait for the end of that`);
   }
   if (members.resync !== null) {
     return conflict("resync-due", `array ${name} has a resync due: wait for its end`);

@@ -29,6 +29,7 @@ import { changePolicy } from "./policy.ts";
 import { pauseRehearsal, startRehearsal } from "./rehearsal.ts";
 import { writeName } from "./rename.ts";
 import { replaceMember } from "./replace.ts";
+import { reshapeArray, reshapeObstacle } from "./reshape.ts";
 import { fitDrive, readDrive } from "./spare-drives.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
@@ -118,6 +119,12 @@ export class ArrayService {
         this.leases.withDrive(command, async (record, drive) =>
           checkMember(registry, record, drive, { force: command.force }),
         ),
+      "add-members": (command) => this.addMembers(command),
+      "check-members": (command) =>
+        this.leases.withDrives(command, [...new Set(command.drives)], async (record, drives) => {
+          const refused = reshapeObstacle(registry, record, drives, command);
+          return refused === null ? ok(null) : err(refused);
+        }),
       "replace-member": (command) => this.replaceMember(command),
       "fit-drive": async ({ drive }) => fitDrive(registry, drive),
       "read-drive": (command) => readDrive(registry, command),
@@ -258,6 +265,18 @@ export class ArrayService {
     );
   }
 
+  private addMembers(command: CommandOf<"add-members">): Answer<"add-members"> {
+    const { registry } = this;
+    const names = [...new Set(command.drives)];
+    return this.leases.withDrives(command, names, async (record, drives) => {
+      const begun = await reshapeArray(registry, record, drives, command);
+      if (!begun.ok) return begun;
+      const job = record.running?.synchronizer.currentJob;
+      assert(job?.kind === "reshape", "an array that was started for it is being reshaped");
+      return ok(job.status());
+    });
+  }
+
   private startScrub(command: CommandOf<"start-scrub">): Answer<"start-scrub"> {
     return this.leases.withRunning(command, async (_, running) => {
       const obstacle = running.synchronizer.obstacleTo("scrub");
@@ -295,6 +314,12 @@ export class ArrayService {
       const detail =
         "a resync makes the array safe and cannot be cancelled; stop the array instead";
       return err(commandError("conflict", "resync-needed", detail));
+    }
+    if (job.kind === "reshape") {
+      const detail =
+        "a reshape cannot be cancelled, as there is no way back; where it has to rest, stop the " +
+        "array: it goes on when that starts";
+      return err(commandError("conflict", "reshape-goes-on", detail));
     }
     if (job.state === "paused") {
       this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.cancelPaused(job);

@@ -3,6 +3,7 @@ import { assert } from "../../base/assert.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
+import { reshapeOf } from "../../md/reshape.ts";
 import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { suspectOf } from "../drives/suspicion.ts";
@@ -262,8 +263,9 @@ function syncStatus(array: RaidArray): SyncStatus {
 
 /** What is due but has not begun: a moment after the start, or between two jobs. */
 function dueAction(array: RaidArray): SyncAction {
-  const { members, isFailed, readOnlyReason } = array.core;
+  const { members, geometry, isFailed, readOnlyReason } = array.core;
   if (isFailed || readOnlyReason !== null) return "idle";
+  if (geometry.isReshaping) return "reshape";
   if (members.rebuild !== null) return "rebuild";
   if (members.degradedCount > 0) return "idle";
   if (members.resync !== null) return "resync";
@@ -294,6 +296,8 @@ function geometryStatus(
   | "replaceSuspects"
 > {
   const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
+  // Until a reshape is through there is as much as before it.
+  const usedMembers = superblock.memberCount - (reshapeOf(superblock)?.deltaMembers ?? 0);
   const chunkCount = Math.floor(superblock.sizeSectors / superblock.chunkSectors);
   const nameOnDisk = arrayNameOf(setNameOf(superblock));
   return {
@@ -303,7 +307,7 @@ function geometryStatus(
     level: "raid5",
     layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
     chunkBytes,
-    sizeBytes: chunkCount * chunkBytes * (superblock.memberCount - 1),
+    sizeBytes: chunkCount * chunkBytes * (usedMembers - 1),
     consistencyPolicy: policyOf(superblock),
     ...record.tuning,
   };

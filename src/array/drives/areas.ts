@@ -5,6 +5,7 @@
  *   | superblock | bitmap or partial parity log, bad-block log | data of the array | rest |
  */
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
+import { firstDataSector } from "../../md/reshape.ts";
 import { SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES, type Superblock } from "../../md/superblock.ts";
 
 /** A drive, as far as this is concerned. */
@@ -18,10 +19,18 @@ export interface DriveRange {
   readonly bytes: number;
 }
 
+/** The data region; during a reshape where it was and where it will be. */
+function dataOf(superblock: Superblock): { readonly start: number; readonly end: number } {
+  const { dataOffsetSectors, dataSizeSectors } = superblock;
+  return {
+    start: firstDataSector(superblock) * SECTOR_BYTES,
+    end: (dataOffsetSectors + dataSizeSectors) * SECTOR_BYTES,
+  };
+}
+
 /** Whole rows of the data region: also of the part that an array is about to grow into. */
 export function isInData(superblock: Superblock, { offset, bytes }: DriveRange): boolean {
-  const start = superblock.dataOffsetSectors * SECTOR_BYTES;
-  const end = start + superblock.dataSizeSectors * SECTOR_BYTES;
+  const { start, end } = dataOf(superblock);
   const isWhole = bytes > 0 && bytes % ROW_BYTES === 0 && (offset - start) % ROW_BYTES === 0;
   return isWhole && offset >= start && offset + bytes <= end;
 }
@@ -32,8 +41,7 @@ export function isBesideData(
   superblock: Superblock,
   { offset, bytes }: DriveRange,
 ): boolean {
-  const start = superblock.dataOffsetSectors * SECTOR_BYTES;
-  const end = start + superblock.dataSizeSectors * SECTOR_BYTES;
+  const { start, end } = dataOf(superblock);
   const isBesideSuperblock =
     offset >= SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES ||
     offset + bytes <= SUPERBLOCK_OFFSET_BYTES;

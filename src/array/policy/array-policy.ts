@@ -140,6 +140,11 @@ export class ArrayPolicy {
     this.keeper?.state.setDegraded(true);
   }
 
+  /** The log that a policy wants of an array of this size. */
+  wantedFor(policy: ConsistencyPolicy): WantedLog {
+    return wantedLog(policy, policy === "bitmap" ? (this.bitmap ?? this.emptyBitmap()) : null);
+  }
+
   /** What each member keeps of it before its data. */
   get wanted(): WantedLog {
     return wantedLog(this.core.policyKind, this.bitmap);

@@ -19,6 +19,7 @@ import { assert } from "../../base/assert.ts";
 import { Signal } from "../../base/signal.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { AsyncIo } from "../../block/async-io.ts";
+import { reshapeOf } from "../../md/reshape.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import { StripeEngine } from "../../raid5/engine.ts";
 import type { EngineEnvironment, EngineHooks } from "../../raid5/environment.ts";
@@ -116,15 +117,9 @@ export class ArrayCore {
     this.state = new SuperblockState(superblock, { isMarkedDirty });
     const { memberCount } = superblock;
     assert(plan.roles.length === memberCount, "a plan has an entry for each role");
-    const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
-    this.geometry = new Geometry({
-      memberCount,
-      chunkBytes,
-      layout: superblock.layout,
-      memberSizeBytes: superblock.sizeSectors * SECTOR_BYTES,
-    });
+    this.geometry = geometryOf(superblock);
     this.roster = new Roster({ superblock, spares: plan.spares });
-    this.members = new MemberSet({ memberCount, chunkBytes });
+    this.members = new MemberSet(this.geometry);
     this.engine = new StripeEngine({
       environment: this.environment,
       geometry: this.geometry,
@@ -228,6 +223,23 @@ export class ArrayCore {
       message,
     });
   }
+}
+
+/** Where the bytes of an array lie, which may be in the middle of a reshape. */
+function geometryOf(superblock: Superblock): Geometry {
+  const { memberCount, chunkSectors, layout, sizeSectors } = superblock;
+  const reshape = reshapeOf(superblock);
+  return new Geometry({
+    memberCount,
+    layout,
+    chunkBytes: chunkSectors * SECTOR_BYTES,
+    memberSizeBytes: sizeSectors * SECTOR_BYTES,
+    reshape: reshape && {
+      memberCount: memberCount - reshape.deltaMembers,
+      shiftStripes: -reshape.newOffsetSectors / chunkSectors,
+      positionBytes: reshape.positionSectors * SECTOR_BYTES,
+    },
+  });
 }
 
 /** The policy that a superblock says. */

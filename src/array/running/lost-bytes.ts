@@ -37,7 +37,8 @@ function* badRows({ members, geometry, engine, roster }: ArrayCore): Generator<B
       const end = Math.ceil((from + lengthSectors * SECTOR_BYTES) / ROW_BYTES);
       for (let memberRow = Math.max(0, first); memberRow < end; memberRow += 1) {
         const stripe = Math.floor(memberRow / rowsPerChunk);
-        if (stripe >= geometry.stripeCount || seen.has(memberRow)) continue;
+        if (stripe >= geometry.rowCount || seen.has(memberRow)) continue;
+        if (geometry.isUnused(stripe)) continue;
         seen.add(memberRow);
         const place = { stripe, row: memberRow % rowsPerChunk };
         yield { ...place, unknownRoles: engine.rows.record.unknownRoles(place) };
@@ -63,7 +64,7 @@ export function unreadableBytesByRole(core: ArrayCore): number[] {
   const bytes = new Array<number>(roster.memberCount).fill(0);
   for (const { stripe, unknownRoles } of badRows(core)) {
     const parityRole = geometry.parityRole(stripe);
-    for (let role = 0; role < roster.memberCount; role += 1) {
+    for (let role = 0; role < geometry.memberCountOf(stripe); role += 1) {
       bytes[role]! += lostDataBytes(withBit(unknownRoles, role), parityRole);
     }
   }
@@ -76,9 +77,10 @@ export function unreadableWithout(core: ArrayCore, role: number): FailPlan["unre
   assert(role >= 0 && role < geometry.memberCount, "a member has one of the roles");
   const offsets: number[] = [];
   for (const { stripe, row, unknownRoles } of badRows(core)) {
-    const unknown = withBit(unknownRoles, role);
+    const isPartOfIt = role < geometry.memberCountOf(stripe);
+    const unknown = isPartOfIt ? withBit(unknownRoles, role) : unknownRoles;
     if (countBits(unknown) < 2) continue;
-    for (let index = 0; index < geometry.dataCount; index += 1) {
+    for (let index = 0; index < geometry.dataCountOf(stripe); index += 1) {
       if (!hasBit(unknown, geometry.dataRole(stripe, index))) continue;
       offsets.push(geometry.arrayOffsetOf(stripe, index) + row * ROW_BYTES);
     }

@@ -98,11 +98,8 @@ export class MemberErrors {
 
   /** `roles` is the set of the roles that cannot give this row. */
   lost(stripe: number, row: number, roles: number): void {
-    const { stripeCount, chunkBytes } = this.core.geometry;
-    assert(
-      stripe < stripeCount && row < chunkBytes / ROW_BYTES,
-      "a row that is lost is one of ours",
-    );
+    const { rowCount, chunkBytes } = this.core.geometry;
+    assert(stripe < rowCount && row < chunkBytes / ROW_BYTES, "a row that is lost is one of ours");
     assert(roles !== 0, "a row is lost by roles that cannot give it");
     if (this.core.members.isFenced) return;
     this.lostCount += 1;

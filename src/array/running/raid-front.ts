@@ -21,11 +21,27 @@ import {
 } from "../front.ts";
 import { driveOf, type Roster } from "./roster.ts";
 
+/** What a front hands requests to. */
+interface ArrayBehind {
+  readonly engine: StripeEngine;
+  readonly roster: Roster;
+  readonly guard: ArrayGuard;
+}
+
+interface HeldRequest {
+  readonly entry: number;
+  readonly op: FrontOpCode;
+  readonly offset: number;
+  readonly bytes: number;
+  readonly address: number;
+  readonly flags: number;
+}
+
 export class RaidArrayFront implements ArrayFront {
   readonly name: string;
   /** What clients may ask for: a size that is durable on the members. */
   sizeBytes: number;
-  readonly preferredBytes: number;
+  preferredBytes: number;
   isReadOnly = false;
   /** Set when the array stops: what comes from now on is refused. */
   isStopping = false;
@@ -34,22 +50,19 @@ export class RaidArrayFront implements ArrayFront {
   writeCount = 0;
   /** When the last of them came. */
   lastRequestMs = Number.NEGATIVE_INFINITY;
-  private readonly engine: StripeEngine;
-  private readonly guard: ArrayGuard;
-  private readonly roster: Roster;
-  private readonly zeroes: StripeEngine["zeroes"];
+  private engine: StripeEngine;
+  private guard: ArrayGuard;
+  private roster: Roster;
+  private zeroes: StripeEngine["zeroes"];
+  /** Requests that wait until the array is started anew, in order; null: none does. */
+  private held: HeldRequest[] | null = null;
   private readonly clients: (FrontCompletion | null)[] = [];
   private readonly book = new RequestBook();
   /** Requests answered without the engine wait here for the end of the turn: entry, status. */
   private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 2);
   private earlyCount = 0;
 
-  constructor(options: {
-    name: string;
-    engine: StripeEngine;
-    roster: Roster;
-    guard: ArrayGuard;
-  }) {
+  constructor(options: ArrayBehind & { name: string }) {
     const { geometry } = options.engine;
     this.name = options.name;
     this.engine = options.engine;
@@ -58,6 +71,39 @@ export class RaidArrayFront implements ArrayFront {
     this.zeroes = options.engine.zeroes;
     this.sizeBytes = geometry.sizeBytes;
     this.preferredBytes = geometry.preferredBytes;
+  }
+
+  /** The array is about to be started anew: what comes from now on waits for that. */
+  hold(): void {
+    assert(this.held === null, "clients are kept waiting by one");
+    this.held = [];
+  }
+
+  /** From now on it is the front of this array, which has the same bytes. */
+  moveTo({ engine, roster, guard }: ArrayBehind): void {
+    assert(this.held !== null, "an array takes over while the clients of the last one wait");
+    assert(engine.geometry.sizeBytes === this.sizeBytes, "clients find what they know");
+    this.engine = engine;
+    this.roster = roster;
+    this.guard = guard;
+    this.zeroes = engine.zeroes;
+    this.preferredBytes = engine.geometry.preferredBytes;
+  }
+
+  /** What waited goes to the array. */
+  goOn(): void {
+    const { held } = this;
+    this.held = null;
+    for (const { entry, op, offset, bytes, address, flags } of held ?? []) {
+      this.take(entry, op, offset, bytes, address, flags);
+    }
+  }
+
+  /** There is no array any more: what waited is refused. */
+  dismiss(): void {
+    this.isStopping = true;
+    this.goOn();
+    this.turn();
   }
 
   /** The array has its new size, durably. */
@@ -170,6 +216,7 @@ export class RaidArrayFront implements ArrayFront {
   answerAll(status: number): void {
     assert(this.guard.isBroken && status > 0, "all are refused only where the array is broken");
     this.earlyCount = 0;
+    this.held = null;
     for (const entry of this.book.open()) this.finished(entry, status, 0);
   }
 
@@ -186,6 +233,10 @@ export class RaidArrayFront implements ArrayFront {
     // Trims and zeroings bring no rows, and a flush has no place.
     const isAligned = op > FrontOp.write || (address - offset) % ROW_BYTES === 0;
     assert(isAligned, "a payload is congruent to its offset modulo a row");
+    if (this.held !== null) {
+      this.held.push({ entry, op, offset, bytes, address, flags });
+      return;
+    }
     if (this.guard.isBroken) {
       this.answerLater(entry, EIO);
       return;

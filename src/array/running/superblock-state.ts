@@ -8,6 +8,7 @@
 import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { mdTimeOf } from "../../md/create.ts";
+import { finishedReshape, type Reshape, reshapeOf, withReshape } from "../../md/reshape.ts";
 import { Feature, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { claimIn, driveOf, type Roster, targetClaimIn, targetOf } from "./roster.ts";
@@ -18,6 +19,12 @@ type Claim = "in-sync" | "rebuilding" | "replacement";
 function featuresFor(claim: Claim, { otherFeatures }: Superblock): number {
   if (claim === "replacement") return otherFeatures | Feature.replacement;
   return otherFeatures & ~Feature.replacement;
+}
+
+/** A member that an update has not reached may still say that it stands elsewhere, or is over. */
+function inReshape(superblock: Superblock, reshape: Reshape | null): Superblock {
+  if (reshape !== null) return withReshape(superblock, reshape);
+  return reshapeOf(superblock) === null ? superblock : finishedReshape(superblock);
 }
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
@@ -59,6 +66,24 @@ export class SuperblockState {
     this.ownIdentity = { ...this.ownIdentity, sizeSectors };
   }
 
+  /** What the next update says of the reshape under way. */
+  reshapedTo(positionSectors: number): void {
+    const { reshape } = this;
+    assert(reshape !== null, "a reshape is under way");
+    assert(positionSectors > reshape.positionSectors, "a reshape goes forward");
+    this.ownIdentity = withReshape(this.ownIdentity, { ...reshape, positionSectors });
+  }
+
+  /** The next update says that all of it has been moved. */
+  endReshape(): void {
+    this.ownIdentity = finishedReshape(this.ownIdentity);
+  }
+
+  /** The reshape under way, as the freshest superblock has it; null: none. */
+  get reshape(): Reshape | null {
+    return reshapeOf(this.ownIdentity);
+  }
+
   /** Whether a member that was in sync and clean at this event still holds what it ought to. */
   isUnchangedSince(events: number): boolean {
     return this.unchangedSince !== null && events >= this.unchangedSince;
@@ -67,14 +92,16 @@ export class SuperblockState {
   /** What the freshest superblock says, for the members that are behind it. */
   lagging(freshest: Superblock, roster: Roster): { drive: Drive; superblock: Superblock }[] {
     const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = freshest;
+    const { memberCount } = freshest;
+    const reshape = reshapeOf(freshest);
     assert(events <= this.events, "nobody is fresher than the array");
     const writes: { drive: Drive; superblock: Superblock }[] = [];
     const { target } = roster;
     for (const drive of [...roster.seats.map(driveOf), target]) {
       const own = drive?.superblock;
       if (drive === null || own === null || own === undefined || own.events >= events) continue;
-      const told = { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors };
-      writes.push({ drive, superblock: { ...own, ...told } });
+      const told = { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors, memberCount };
+      writes.push({ drive, superblock: inReshape({ ...own, ...told }, reshape) });
     }
     return writes;
   }
@@ -91,11 +118,13 @@ export class SuperblockState {
     if (resyncOffsetSectors !== null) this.unchangedSince = null;
     else this.unchangedSince ??= this.events;
     const { roster, sync } = options;
+    const { reshape } = this;
     const common = {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
       devRoles: roster.deviceRolesNow,
       sizeSectors: this.ownIdentity.sizeSectors,
+      memberCount: this.ownIdentity.memberCount,
       resyncOffsetSectors,
     };
     const writes: { drive: Drive; superblock: Superblock }[] = [];
@@ -111,10 +140,8 @@ export class SuperblockState {
       const isWithin = (recoveryOffsetSectors ?? 0) <= common.sizeSectors;
       assert(isWithin, "a member is filled no further than to its end");
       const otherFeatures = featuresFor(claim, own);
-      writes.push({
-        drive,
-        superblock: { ...own, ...common, otherFeatures, recoveryOffsetSectors, hasBadBlocks },
-      });
+      const superblock = { ...own, ...common, otherFeatures, recoveryOffsetSectors, hasBadBlocks };
+      writes.push({ drive, superblock: inReshape(superblock, reshape) });
     };
     for (const seat of roster.seats) {
       add(driveOf(seat), claimIn(seat));
@@ -123,7 +150,8 @@ export class SuperblockState {
     for (const drive of roster.spares) {
       const own = drive.superblock;
       assert(own !== null, "a spare carries a superblock");
-      writes.push({ drive, superblock: { ...own, ...common, recoveryOffsetSectors: null } });
+      const superblock = { ...own, ...common, recoveryOffsetSectors: null };
+      writes.push({ drive, superblock: inReshape(superblock, reshape) });
     }
     return writes;
   }

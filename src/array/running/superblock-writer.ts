@@ -20,6 +20,7 @@ import { type AsyncIo, isDone } from "../../block/async-io.ts";
 import { Outcome } from "../../block/io-error.ts";
 import type { BufferPool } from "../../block/pool.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
+import { finishedReshape, reshapeOf } from "../../md/reshape.ts";
 import {
   encodeSuperblock,
   SUPERBLOCK_BYTES,
@@ -270,10 +271,13 @@ function haveOneCount(writes: readonly SuperblockWrite[]): boolean {
 function afterWrite(drive: Drive, written: Superblock): Superblock {
   const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = written;
   const { otherFeatures, recoveryOffsetSectors, hasBadBlocks } = written;
-  const known = drive.superblock ?? written;
+  const { memberCount, reshapeBytes } = written;
+  const carried = drive.superblock ?? written;
+  const hasMoved = reshapeOf(carried) !== null && reshapeOf(written) === null;
+  const known = hasMoved ? finishedReshape(carried) : carried;
   assert(known.arrayUuid === written.arrayUuid, "a drive was written to by its own array");
   return {
     ...{ ...known, events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors },
-    ...{ otherFeatures, recoveryOffsetSectors, hasBadBlocks },
+    ...{ otherFeatures, recoveryOffsetSectors, hasBadBlocks, memberCount, reshapeBytes },
   };
 }

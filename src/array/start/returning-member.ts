@@ -55,6 +55,9 @@ function obstacleTo(registry: Registry, array: RaidArray, drive: Drive): string 
     (other) => other !== drive && other.superblock?.deviceUuid === superblock.deviceUuid,
   );
   if (copy !== undefined) return `it is a copy of drive ${copy.name}; disconnect one of the two`;
+  if (core.geometry.isReshaping) {
+    return "the array gets more members; add it, and it is rebuilt behind that";
+  }
   const isBusy = core.roster.arriving !== null || core.members.rebuild !== null;
   if (isBusy || array.synchronizer.currentJob !== null) {
     return "another drive is being rebuilt; add it when that has ended";

@@ -133,6 +133,33 @@ async function stopRunning(
   running.core.emit("array.stopped", "info", `array ${record.name} is stopped`);
 }
 
+/**
+ * Starts an array anew from what its drives say when `between` has been there. Its clients wait
+ * meanwhile; where it does not start they are refused, as where it is stopped.
+ */
+export async function startAnew(
+  registry: Registry,
+  record: ArrayRecord,
+  between: () => Promise<void>,
+): Promise<Result<undefined, CommandError>> {
+  const { running } = record;
+  assert(running !== null, "an array that is started anew runs");
+  assertHeld(registry, record);
+  const { front } = running;
+  front.hold();
+  await running.stop({ keepsClients: true });
+  record.running = null;
+  record.scrub = running.synchronizer.scrubs.memory;
+  record.front = front;
+  await between();
+  const started = await startArray(registry, record, { force: false, readOnly: false });
+  record.front = null;
+  if (started.ok) return started;
+  front.dismiss();
+  registry.onRunningChanged(record);
+  return started;
+}
+
 /** Whoever starts or stops an array holds it: nobody else does either meanwhile. */
 function assertHeld(registry: Registry, record: ArrayRecord): void {
   assert(registry.isBusy(record), "a command that starts or stops an array holds it");
@@ -299,6 +326,7 @@ async function begin(
     plan.isForced ||
     resyncFromSector !== plan.resyncFromSector ||
     listedButMissing(plan).length > 0 ||
+    leavesOut(plan) ||
     plan.freshest.devRoles.some((role, devNumber) => isListedElsewhere(plan, role, devNumber));
   const result = await runPlan(registry, record, startPlan, { mustRecord });
   if (!result.ok) return result;
@@ -309,6 +337,11 @@ async function begin(
   core.emit("array.assembled", missing > 0 ? "warning" : "info", text);
   await takeBackLeftOut(registry, record);
   return ok();
+}
+
+/** Nothing is rebuilt while the data moves: it is done without such a member. */
+function leavesOut({ reshape, roles }: AssemblyPlan): boolean {
+  return reshape !== null && roles.some(({ state }) => state === "rebuilding");
 }
 
 /** Why the partial parity logs of the members cannot be used, or null. */
@@ -351,6 +384,7 @@ function planOf(
       const drive = driveNamed(entry.drive);
       drive.forgetFailure();
       if (entry.state === "rebuilding") {
+        if (leavesOut(plan)) return null;
         const { recoveryOffsetSectors } = entry;
         return { drive, recoveryOffsetSectors, replacement: null };
       }

@@ -97,8 +97,8 @@ export class RehearsalStage {
     const { geometry, context, roster } = core;
     const { table, memory } = context;
     const { soon } = this;
-    const { memberCount, chunkBytes } = geometry;
-    const members = new MemberSet({ memberCount, chunkBytes });
+    const { memberCount } = geometry;
+    const members = new MemberSet(geometry);
     for (let role = 0; role < memberCount; role += 1) {
       if (role === failedRole) continue;
       const next = this.readers.devices[role]!;

@@ -72,7 +72,7 @@ export async function syncFirstStripe({ core, stripes }: SyncRun): Promise<void>
   const { engine, context } = core;
   assert(!core.hasStarted, "the first stripe is in sync before requests come");
   const { resync: progress } = core.members;
-  if (progress === null || progress.cursor > 0) return;
+  if (progress === null || progress.cursor > 0 || core.geometry.isReshaping) return;
   const buffer = await context.enginePool.take(stripes.bufferBytes);
   const held = await engine.holdStripe(0);
   const result = await stripes.compare(0, "resync", buffer);

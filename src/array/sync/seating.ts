@@ -17,6 +17,7 @@ import { fillRandom } from "../../base/random.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { type JoinLayout, layOutForJoining } from "../../md/join-layout.ts";
+import { firstDataSector } from "../../md/reshape.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
 import { decodeUuid } from "../../md/uuid.ts";
 import { MemberCopy } from "../../raid5/members/member-copy.ts";
@@ -450,7 +451,7 @@ function placeOf(drive: Drive) {
   assert(hasRoomForData(drive, drive.superblock), "a member has all of its data");
   return {
     device: drive.io,
-    dataOffset: drive.superblock.dataOffsetSectors * SECTOR_BYTES,
+    dataOffset: firstDataSector(drive.superblock) * SECTOR_BYTES,
     isVolatile: drive.info.hasVolatileCache,
   };
 }

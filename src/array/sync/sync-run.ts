@@ -24,6 +24,7 @@ import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
 const CHECKPOINT_MS = 10_000;
 const SCRUB_CHECKPOINTS = 16;
+const PACE_STEP_MS = 50;
 /** Clients count as at work for so long after a request. */
 const BUSY_MS = 100;
 
@@ -186,6 +187,19 @@ export class SyncRun {
     }).run();
   }
 
+  /** Waits as long as so many bytes of each member, begun then, have to take. */
+  async pace(bytes: number, sinceMs: number): Promise<void> {
+    const { tuning, context } = this.core;
+    while (!this.shouldStop) {
+      const { syncSpeedMin: speedMin, syncSpeedMax: speedMax } = tuning;
+      const speed = speedLimit({ speedMin, speedMax }, this.isBusy());
+      const waitMs = sinceMs + (bytes * 1000) / speed - context.clock.nowMs();
+      if (waitMs <= 0) return;
+      // Polls: what is allowed changes with the settings, and with clients that say nothing.
+      await context.timers.sleep(Math.min(waitMs, PACE_STEP_MS));
+    }
+  }
+
   /** Who works on a stripe that is begun now; its buffer is one of `stripes`. */
   get stripesNow(): StripeSync {
     return this.isBusy() ? this.gentleStripes : this.stripes;
@@ -217,8 +231,9 @@ export class SyncRun {
       this.tellNowAndThen(this.current, nowMs);
       return;
     }
-    // What changes nothing, and is not gone on with, has no checkpoint.
-    if (this.current.kind === "rehearsal" || nowMs < this.checkpointAtMs) return;
+    // What changes nothing, and is not gone on with, has no checkpoint; a reshape has its own.
+    if (this.current.kind === "rehearsal" || this.current.kind === "reshape") return;
+    if (nowMs < this.checkpointAtMs) return;
     // None while another one is under way, however long that takes.
     this.checkpointAtMs = Number.POSITIVE_INFINITY;
     inBackground(

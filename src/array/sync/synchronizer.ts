@@ -3,6 +3,7 @@
  * a time.
  *
  * What is due follows from the array alone, so it is found again after a restart:
+ *   the array is on its way to more members                          -> reshape
  *   a member is rebuilding, or a role is free and a spare is there -> rebuild
  *   rows may be out of sync                                          -> resync
  *   a member is being replaced                                       -> replace
@@ -21,6 +22,7 @@ import { beginGrowth, type GrowthParts, grow } from "./grow.ts";
 import { rebuild } from "./rebuild.ts";
 import { Rehearsals } from "./rehearsal.ts";
 import { type ReplaceHost, replace } from "./replace.ts";
+import { reshape } from "./reshape.ts";
 import { resync, syncFirstStripe } from "./resync.ts";
 import { Scrubs } from "./scrub.ts";
 import type { Seating } from "./seating.ts";
@@ -88,6 +90,10 @@ export class Synchronizer {
     if (run.isStopping || this.isHeld || run.job !== null) return;
     if (core.isFailed || core.isReadOnlyStart || roster.arriving !== null) return;
     if (guard.isBroken) return;
+    if (core.geometry.isReshaping) {
+      if (core.readOnlyReason === null) this.startReshape();
+      return;
+    }
     if (roster.rebuildingRole >= 0) this.startRebuild(roster.rebuildingRole);
     else if (members.degradedCount > 0 && roster.spares.length > 0) {
       inBackground(promoteSpare(core, this.seating), guard);
@@ -126,10 +132,10 @@ export class Synchronizer {
     return syncFirstStripe(this.run);
   }
 
-  /** Every kind of work here needs all members that it began with. */
+  /** Every kind of work but a reshape needs all members that it began with. */
   memberFailed(message: string): void {
     this.scrubs.setAside(message);
-    this.run.abort(message);
+    if (this.run.job?.kind !== "reshape" || this.core.isFailed) this.run.abort(message);
     this.rehearsals.endPaused("failed", message);
   }
 
@@ -172,6 +178,7 @@ export class Synchronizer {
   obstacleTo(what: "scrub" | "rehearsal"): string | null {
     const { core, run } = this;
     if (core.isReadOnlyStart) return "the array was started read-only";
+    if (core.geometry.isReshaping) return "the array gets more members: wait for the end of that";
     const obstacle = fenceObstacle(core);
     if (obstacle !== null) return obstacle.detail;
     if (core.members.degradedCount > 0) {
@@ -193,6 +200,20 @@ export class Synchronizer {
     const job = run.begin("grow", doneBytes);
     job.result["sizeBytes"] = core.geometry.sizeBytes;
     this.running = grow({ ...growth, run, policy }, { fromStripe, sizeSectors });
+    inBackground(this.running, core.guard);
+    core.changed.raise();
+  }
+
+  private startReshape(): void {
+    const { core, run, growth } = this;
+    const { geometry } = core;
+    const done = geometry.positionBytes / geometry.dataCount;
+    const job = run.begin("reshape", done);
+    job.result["sizeBytes"] = geometry.reshapedBytes;
+    job.result["members"] = geometry.memberCount;
+    const text = `array ${core.name} is laid out over ${geometry.memberCount} members`;
+    core.emit("reshape.started", "info", text, { job: job.id });
+    this.running = reshape({ run, front: growth.front });
     inBackground(this.running, core.guard);
     core.changed.raise();
   }

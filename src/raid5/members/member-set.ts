@@ -7,7 +7,15 @@
  */
 
 import { assert } from "../../base/assert.ts";
-import { bitOf, countBits, firstBits, union, withBit, withoutBit } from "../../base/bit-set.ts";
+import {
+  bitOf,
+  countBits,
+  firstBits,
+  intersection,
+  union,
+  withBit,
+  withoutBit,
+} from "../../base/bit-set.ts";
 import { ROW_BYTES } from "../../base/units.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import type { BadRows } from "../environment.ts";
@@ -23,6 +31,14 @@ export interface OpRoles {
   readonly excluded: Float64Array;
   readonly failed: Float64Array;
   readonly stripe: Float64Array;
+}
+
+/** What is to be known of the array's layout. */
+export interface StripeRoles {
+  readonly memberCount: number;
+  readonly chunkBytes: number;
+  /** Less than `memberCount` in what an array that is reshaped has not moved. */
+  memberCountOf(stripe: number): number;
 }
 
 export class MemberSet {
@@ -59,6 +75,7 @@ export class MemberSet {
   /** That member does not answer at all: scrubs go past it as well. */
   isAvoidedHung = false;
   private missingBits = 0;
+  private readonly geometry: StripeRoles;
   /** Of whom it is; -1: of none. */
   rebuildingRole = -1;
   /** A member that is being replaced while it serves; null: none is. */
@@ -68,7 +85,9 @@ export class MemberSet {
   /** Changes with each target: an answer of another one means nothing. */
   copyEpoch = 0;
 
-  constructor({ memberCount, chunkBytes }: { memberCount: number; chunkBytes: number }) {
+  constructor(geometry: StripeRoles) {
+    const { memberCount, chunkBytes } = geometry;
+    this.geometry = geometry;
     this.memberCount = memberCount;
     this.chunkBytes = chunkBytes;
     this.badRows = new Array<BadRows | null>(memberCount).fill(null);
@@ -237,6 +256,9 @@ export class MemberSet {
 
   /** Bits of the roles that cannot be read in this stripe. */
   unavailableRoles(stripe: number): number {
+    const roles = this.geometry.memberCountOf(stripe);
+    // Of an array that is reshaped: nothing is rebuilt meanwhile.
+    if (roles < this.memberCount) return intersection(this.missingBits, firstBits(roles));
     if (this.rebuildingRole < 0 || this.rebuild!.isDone(stripe)) return this.missingBits;
     return withBit(this.missingBits, this.rebuildingRole);
   }
@@ -244,6 +266,7 @@ export class MemberSet {
   /** Bits of the role that reads of this stripe go around: all the others can give it. */
   avoidedRoles(stripe: number): number {
     if (this.avoidedRole < 0 || this.unavailableRoles(stripe) !== 0) return 0;
+    if (this.avoidedRole >= this.geometry.memberCountOf(stripe)) return 0;
     return this.isInSync(stripe) ? bitOf(this.avoidedRole) : 0;
   }
 
@@ -273,7 +296,8 @@ export class MemberSet {
   badRoles(stripe: number, fromRow: number, toRow: number): number {
     assert(fromRow < toRow && toRow * ROW_BYTES <= this.chunkBytes, "the rows are of one chunk");
     let bits = 0;
-    for (let role = 0; role < this.memberCount; role += 1) {
+    const roles = this.geometry.memberCountOf(stripe);
+    for (let role = 0; role < roles; role += 1) {
       const log = this.badRows[role];
       if (log === null || log === undefined || log.isEmpty || !this.isPresent(role)) continue;
       const offset = this.dataOffset[role]! + stripe * this.chunkBytes + fromRow * ROW_BYTES;

@@ -133,7 +133,7 @@ export class SlowOps {
     const stripe = this.parts.ops.stripe[op]!;
     const absent = this.parts.members.unavailableRoles(stripe);
     const modified: ModifiedRow[] = [];
-    for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < geometry.dataCountOf(stripe); dataIndex += 1) {
       if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       const role = geometry.dataRole(stripe, dataIndex);
       const address = segments.dataAddress(op, dataIndex, row);

@@ -174,14 +174,14 @@ export class CarefulRows implements CurePath {
     const unknown = withoutBit(this.record.unknownRoles(place), target);
     const isWhole = unknown === 0 && (await this.readOthers(place, bitOf(target), rows));
     if (isWhole) {
-      this.io.xorOthers(bitOf(target), rows.result, rows);
+      this.io.xorOthers(place, bitOf(target), rows.result, rows);
       const moved = await this.io.store(place, target, rows.result, rows);
       if (moved === Verdict.done) return true;
       return moved === Verdict.badSector && (await this.record.enterBad(place, target));
     }
     // One sector is lost, not the array: whoever reads it gets EIO until it is written again.
     const lost = withBit(union(unknown, rows.failed), target);
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(lost, role) || !this.parts.members.isPresent(role)) continue;
       // The target was never filled; of the others nothing is missing but that they could be read.
       const cause = role === target ? "unwritten" : "unread";
@@ -206,11 +206,11 @@ export class CarefulRows implements CurePath {
   async compare(place: RowPlace, isRepaired: boolean, rows: RowBuffers): Promise<boolean> {
     rows.failed = 0;
     if (!(await this.readOthers(place, 0, rows))) return true;
-    this.io.xorOthers(0, rows.result, rows);
+    this.io.xorOthers(place, 0, rows.result, rows);
     if (this.parts.environment.kernels.isZero(rows.result, ROW_BYTES)) return true;
     const parityRole = this.parts.geometry.parityRole(place.stripe);
     if (!isRepaired || this.parts.members.unavailableRoles(place.stripe) !== 0) return false;
-    this.io.xorOthers(bitOf(parityRole), rows.result, rows);
+    this.io.xorOthers(place, bitOf(parityRole), rows.result, rows);
     const moved = await this.io.store(place, parityRole, rows.result, rows);
     // What was there is wrong: nobody may go by it.
     if (moved === Verdict.badSector) await this.record.enterOrLose(place, parityRole);
@@ -220,7 +220,7 @@ export class CarefulRows implements CurePath {
   /** Those of `roles` whose sector is bad: so that what is lost is known, whoever is asked for it. */
   private async enterUnread(place: RowPlace, roles: number, rows: RowBuffers): Promise<void> {
     if (!this.record.isProven(place)) return;
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(roles, role) || this.record.isBad(place, role)) continue;
       if ((await this.io.load(place, role, role, rows)) !== Verdict.badSector) continue;
       await this.record.enterBad(place, role, "unread");
@@ -247,7 +247,7 @@ export class CarefulRows implements CurePath {
   ): Promise<boolean> {
     if (withoutBit(unknown, role) !== 0 || !this.record.isProven(place)) return false;
     if (!(await this.readOthers(place, bitOf(role), rows))) return false;
-    this.io.xorOthers(bitOf(role), target, rows);
+    this.io.xorOthers(place, bitOf(role), target, rows);
     return true;
   }
 
@@ -255,7 +255,7 @@ export class CarefulRows implements CurePath {
   async readOthers(place: RowPlace, spared: number, rows: RowBuffers): Promise<boolean> {
     const unknown = this.record.unknownRoles(place);
     const reads: Promise<void>[] = [];
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(place.stripe); role += 1) {
       if (hasBit(spared, role)) continue;
       if (hasBit(unknown, role)) rows.failed = withBit(rows.failed, role);
       else reads.push(this.readOne(place, role, rows));
@@ -306,7 +306,7 @@ export class CarefulRows implements CurePath {
       (await this.readOthers(place, unknown, rows)) &&
       (await this.record.doubt(place, unknown))
     ) {
-      this.io.xorOthers(unknown, rows.result, rows);
+      this.io.xorOthers(place, unknown, rows.result, rows);
       await this.repair(place, role, rows.result, rows);
     }
     rows.failed = 0;
@@ -321,9 +321,9 @@ export class CarefulRows implements CurePath {
     const { geometry } = this.parts;
     const parityRole = geometry.parityRole(place.stripe);
     const { address } = part;
-    const isOnly = geometry.dataCount === 1;
+    const isOnly = geometry.dataCountOf(place.stripe) === 1;
     if (isOnly) this.parts.environment.kernels.fill(rows.partialParity, 0, ROW_BYTES);
-    else this.io.xorOthers(withBit(bitOf(role), parityRole), rows.partialParity, rows);
+    else this.io.xorOthers(place, withBit(bitOf(role), parityRole), rows.partialParity, rows);
     const isMissing = hasBit(this.parts.members.unavailableRoles(place.stripe), role);
     const status = await this.writeLogged(place, { role, address, isMissing }, part, rows);
     if (status === 0) this.record.noteProven(place);
@@ -338,7 +338,7 @@ export class CarefulRows implements CurePath {
     rows: RowBuffers,
   ): Promise<number> {
     const parityRole = this.parts.geometry.parityRole(place.stripe);
-    const isOnly = this.parts.geometry.dataCount === 1;
+    const isOnly = this.parts.geometry.dataCountOf(place.stripe) === 1;
     const partialParity = isOnly ? 0 : rows.partialParity;
     const ticket = isLogged ? [] : await this.rowLog.log(place, modified.role, partialParity);
     if (typeof ticket === "number") return ticket;

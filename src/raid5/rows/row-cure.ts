@@ -105,7 +105,7 @@ export class RowCure {
   private async readDoubtful(place: RowPlace, unknown: number, rows: RowBuffers): Promise<number> {
     const { geometry } = this.parts;
     let read = 0;
-    for (let role = 0; role < geometry.memberCount; role += 1) {
+    for (let role = 0; role < geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(unknown, role)) continue;
       const isUnread = this.record.isUnread(place, role);
       if (isUnread && (await this.io.loadDoubtful(place, role, rows))) read = withBit(read, role);
@@ -115,9 +115,12 @@ export class RowCure {
 
   /** The content of one role from all others. */
   private async restore(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
-    assert(role < this.parts.geometry.memberCount, "one role is had from all others");
+    assert(
+      role < this.parts.geometry.memberCountOf(place.stripe),
+      "one role is had from all others",
+    );
     const { path } = this;
-    this.io.xorOthers(bitOf(role), rows.result, rows);
+    this.io.xorOthers(place, bitOf(role), rows.result, rows);
     if (role !== this.parts.geometry.parityRole(place.stripe)) {
       return path.repair(place, role, rows.result, rows);
     }
@@ -134,7 +137,7 @@ export class RowCure {
   /** What reads again is written anew: a sector that was weak is fresh then. */
   private async confirm(place: RowPlace, roles: number, rows: RowBuffers): Promise<boolean> {
     let isGood = true;
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(roles, role)) continue;
       if (!(await this.path.repair(place, role, rows.of(role), rows))) isGood = false;
     }
@@ -143,7 +146,7 @@ export class RowCure {
 
   private async enter(place: RowPlace, roles: number, cause: BadBlockCause): Promise<void> {
     const { members } = this.parts;
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(roles, role) || !members.isPresent(role)) continue;
       await this.record.enterBad(place, role, cause);
     }

@@ -22,9 +22,9 @@ export class RowIo {
     this.record = record;
   }
 
-  xorOthers(spared: number, target: number, rows: RowBuffers): void {
+  xorOthers({ stripe }: RowPlace, spared: number, target: number, rows: RowBuffers): void {
     let count = 0;
-    for (let role = 0; role < this.parts.geometry.memberCount; role += 1) {
+    for (let role = 0; role < this.parts.geometry.memberCountOf(stripe); role += 1) {
       if (hasBit(spared, role)) continue;
       this.sources[count] = rows.of(role);
       count += 1;

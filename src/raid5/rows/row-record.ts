@@ -115,7 +115,7 @@ export class RowRecord {
   async doubt(place: RowPlace, roles: number): Promise<boolean> {
     const { members, geometry } = this.parts;
     if (!members.hasBadRows) return true;
-    for (let role = 0; role < geometry.memberCount; role += 1) {
+    for (let role = 0; role < geometry.memberCountOf(place.stripe); role += 1) {
       if (!hasBit(roles, role) || !this.isUnread(place, role)) continue;
       if (!(await this.enterBad(place, role))) return false;
     }

@@ -50,6 +50,11 @@ export class StripeParity {
     ops.bufferBytes[op] = 0;
   }
 
+  /** Data chunks of the operation's stripe. */
+  private dataCount(op: number): number {
+    return this.parts.geometry.dataCountOf(this.parts.ops.stripe[op]!);
+  }
+
   private columnBytes(slot: number): number {
     return (this.parts.segments.toRow[slot]! - this.parts.segments.fromRow[slot]!) * ROW_BYTES;
   }
@@ -93,7 +98,7 @@ export class StripeParity {
     const readMask = this.parts.segments.readMask[slot]!;
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (!hasBit(readMask, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -107,7 +112,7 @@ export class StripeParity {
     const partial = segments.partial[slot]!;
     const row = segments.fromRow[slot]!;
     assert(segments.toRow[slot] === row + 1, "a row that is written in part is alone");
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (!hasBit(partial, dataIndex)) continue;
       const old = hasBit(segments.readMask[slot]!, dataIndex)
         ? this.bufferAddress(op, slot, dataIndex)
@@ -128,12 +133,12 @@ export class StripeParity {
     const { segments } = this.parts;
     const { sources } = this;
     const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       sources[dataIndex] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)
         : this.bufferAddress(op, slot, dataIndex);
     }
-    this.xor(this.parityAddress(op, slot), this.parts.geometry.dataCount, slot);
+    this.xor(this.parityAddress(op, slot), this.dataCount(op), slot);
   }
 
   /**
@@ -147,7 +152,7 @@ export class StripeParity {
     const parity = this.parityAddress(op, slot);
     sources[0] = parity;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (!hasBit(touched, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -161,7 +166,7 @@ export class StripeParity {
   private computeBoth(op: number, slot: number, partialParity: number): void {
     const touched = this.parts.segments.touched[slot]!;
     let count = 0;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (hasBit(touched, dataIndex)) continue;
       this.sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -177,7 +182,7 @@ export class StripeParity {
     const row = segments.fromRow[slot]!;
     sources[0] = source;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       sources[count] = segments.dataAddress(op, dataIndex, row);
       count += 1;
@@ -194,7 +199,7 @@ export class StripeParity {
     assert(missing >= 0, "a data chunk is missing");
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.parts.geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
       if (dataIndex === missing) continue;
       sources[count] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)

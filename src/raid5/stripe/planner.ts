@@ -101,6 +101,7 @@ export class StripePlanner implements PplSource {
     const isWrite = ops.kind[op] === OpKind.write;
     const unavailable = union(members.unavailableRoles(stripe), ops.excluded[op]!);
     if (isWrite && (members.isFailed || countBits(unavailable) > 1)) return false;
+    shape.dataCount = this.parts.geometry.dataCountOf(stripe);
     shape.missing = this.missingIndex(stripe, unavailable);
     const isStripeInSync = members.isInSync(stripe);
     const first = segments.first(op);

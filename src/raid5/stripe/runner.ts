@@ -273,7 +273,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       const readMask = segments.readMask[slot]!;
-      for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+      for (let dataIndex = 0; dataIndex < geometry.dataCountOf(stripe); dataIndex += 1) {
         if (hasBit(readMask, dataIndex)) {
           const address = this.parts.parity.bufferAddress(op, slot, dataIndex);
           this.issue(op, slot, geometry.dataRole(stripe, dataIndex), Op.read, address);
@@ -364,7 +364,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       if (segments.touched[slot] === 0) continue;
-      for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+      for (let dataIndex = 0; dataIndex < geometry.dataCountOf(stripe); dataIndex += 1) {
         if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
         const role = geometry.dataRole(stripe, dataIndex);
         if (hasBit(absent, role)) continue;

@@ -2,12 +2,12 @@
  * The trims and zeroings of an array between the engine's requests and the work on stripes.
  *
  * A bounded number runs at a time, the others wait in order of arrival. The edges of one are
- * written as requests of their own, at most one at a time for each, by a client that only the
- * engine knows.
+ * written as inner requests, at most one at a time for each.
  */
 
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
+import type { InnerRequest, InnerRequests } from "../inner-requests.ts";
 import { RequestOp } from "../request-table.ts";
 import type { CarefulRows } from "../rows/careful-rows.ts";
 import type { EngineParts } from "../rows/row-parts.ts";
@@ -18,9 +18,6 @@ import { StripeZero } from "./stripes.ts";
 
 export const ZEROES_AT_ONCE = 16;
 
-/** Requests of this client are the writes of zeroings. */
-export const INNER_CLIENT = 0xffff_ffff;
-
 export class ZeroRequests {
   readonly allocation: AllocationMap;
   readonly stripes: StripeZero;
@@ -29,13 +26,19 @@ export class ZeroRequests {
   /** Starts a request, whatever the gate. */
   private readonly admit: (request: number) => void;
   private readonly waiting: number[] = [];
-  private readonly writes = new Map<number, (status: number) => void>();
-  private nextTag = 0;
+  private readonly inner: InnerRequests;
   private running = 0;
 
-  constructor(parts: EngineParts, rows: CarefulRows, admit: (request: number) => void) {
+  constructor(options: {
+    parts: EngineParts;
+    rows: CarefulRows;
+    inner: InnerRequests;
+    admit: (request: number) => void;
+  }) {
+    const { parts, rows } = options;
     this.parts = parts;
-    this.admit = admit;
+    this.inner = options.inner;
+    this.admit = options.admit;
     const { ops, runner } = parts;
     this.allocation = new AllocationMap(parts.geometry);
     this.lock = new RangeLock({
@@ -83,14 +86,6 @@ export class ZeroRequests {
     inBackground(this.run(request), this.parts.environment.guard);
   }
 
-  /** A write of the inner client is answered. */
-  writeFinished(tag: number, status: number): void {
-    const resolve = this.writes.get(tag);
-    assert(resolve !== undefined, "an inner write is answered once");
-    this.writes.delete(tag);
-    resolve(status);
-  }
-
   private async run(first: number): Promise<void> {
     for (let request: number | undefined = first; request !== undefined; ) {
       const { op, offset, bytes, flags } = this.parts.requests;
@@ -115,27 +110,7 @@ export class ZeroRequests {
   }
 
   /** Passes no gate: the request that it belongs to keeps that open. */
-  private write(place: {
-    offset: number;
-    bytes: number;
-    address: number;
-    isFua: boolean;
-  }): Promise<number> {
-    const { requests } = this.parts;
-    const request = requests.allocate();
-    const tag = this.nextTag;
-    this.nextTag = (tag + 1) >>> 0;
-    requests.op[request] = RequestOp.write;
-    requests.offset[request] = place.offset;
-    requests.bytes[request] = place.bytes;
-    requests.address[request] = place.address;
-    requests.isFua[request] = place.isFua ? 1 : 0;
-    requests.flags[request] = 0;
-    requests.client[request] = INNER_CLIENT;
-    requests.tag[request] = tag;
-    return new Promise((resolve) => {
-      this.writes.set(tag, resolve);
-      this.admit(request);
-    });
+  private write(place: Omit<InnerRequest, "op">): Promise<number> {
+    return this.inner.run({ ...place, op: RequestOp.write }, this.admit);
   }
 }

@@ -50,7 +50,7 @@ export class ZeroRows {
     const { geometry, members } = this.parts;
     const absent = members.unavailableRoles(place.stripe);
     const modified: ModifiedRow[] = [];
-    for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
+    for (let dataIndex = 0; dataIndex < geometry.dataCountOf(place.stripe); dataIndex += 1) {
       const role = geometry.dataRole(place.stripe, dataIndex);
       modified.push({ role, address: buffers.old, isMissing: hasBit(absent, role) });
     }

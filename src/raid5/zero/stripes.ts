@@ -16,6 +16,7 @@
  * | stripes       | bad sectors                              | as an edge                      |
  * | stripes       | a member does not take its zeros         | row by row (rows.ts)       |
  * | stripes       | logged (`ppl`), and a member is missing  | as an edge (write-rules 2)      |
+ * | all           | while the array is reshaped              | as an edge; trim: nothing       |
  *
  * The parity of zeros is zero, so a stripe is right when all its members read zeros, whatever its
  * parity was before; in a stripe that was not in sync it proves the row (write-rules 1). Holes are
@@ -107,7 +108,8 @@ export class StripeZero {
 
   /** The status of a request that changes nothing, or -1 for one that is to be run. */
   judge({ isTrim, offset, bytes, flags }: ZeroRequest): number {
-    const { stripeBytes } = this.parts.geometry;
+    const { stripeBytes, isReshaping } = this.parts.geometry;
+    if (isReshaping) return isTrim ? 0 : (flags & RequestFlag.fastZero) === 0 ? -1 : EOPNOTSUPP;
     if (isTrim) {
       const first = Math.ceil(offset / stripeBytes);
       const hasStripe = first < Math.floor((offset + bytes) / stripeBytes);
@@ -127,7 +129,7 @@ export class StripeZero {
     const first = Math.ceil(offset / stripeBytes);
     const last = Math.floor(end / stripeBytes);
     let status = 0;
-    if (first >= last) {
+    if (first >= last || this.parts.geometry.isReshaping) {
       if (!isTrim) status = await this.writeEdge(offset, end, request);
     } else {
       if (!isTrim) status = await this.writeEdge(offset, first * stripeBytes, request);

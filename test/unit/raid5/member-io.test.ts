@@ -10,6 +10,7 @@ import { OUTCOME_NAMES, Outcome, type OutcomeCode } from "../../../src/block/io-
 import { OutcomeRouter } from "../../../src/block/outcome-router.ts";
 import { RetryFilter } from "../../../src/block/retry-filter.ts";
 import type { MemberError } from "../../../src/raid5/environment.ts";
+import { Geometry } from "../../../src/raid5/geometry.ts";
 import { MemberCopy } from "../../../src/raid5/members/member-copy.ts";
 import {
   Content,
@@ -49,7 +50,9 @@ function setUp({
   const timers = new Timers(new ManualClock());
   const table = new IoTable(capacity);
   const router = new OutcomeRouter(table);
-  const members = new MemberSet({ memberCount: 3, chunkBytes: CHUNK });
+  const members = new MemberSet(
+    new Geometry({ memberCount: 3, chunkBytes: CHUNK, layout: 2, memberSizeBytes: 8 * CHUNK }),
+  );
   const device = new ScriptedDevice(table);
   members.set(ROLE, {
     device: new RetryFilter({ next: device, table, timers, router }),

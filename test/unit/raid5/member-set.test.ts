@@ -5,13 +5,16 @@
  */
 import { expect, test } from "bun:test";
 import type { RetryFilter } from "../../../src/block/retry-filter.ts";
+import { Geometry } from "../../../src/raid5/geometry.ts";
 import { MemberSet } from "../../../src/raid5/members/member-set.ts";
 
 const DEVICE = {} as RetryFilter;
 const SEAT = { device: DEVICE, dataOffset: 0 };
 
 test("member set: a drive takes a role, leaves it, another takes it: an epoch each, none by a commit", () => {
-  const members = new MemberSet({ memberCount: 3, chunkBytes: 4096 });
+  const members = new MemberSet(
+    new Geometry({ memberCount: 3, chunkBytes: 4096, layout: 2, memberSizeBytes: 4096 }),
+  );
   const epochs = [members.epoch[0]];
   members.set(0, SEAT);
   epochs.push(members.epoch[0]);

@@ -35,7 +35,7 @@ function setUp({ capacity = 8 } = {}) {
     layout: 2,
     memberSizeBytes: 8 * CHUNK,
   });
-  const members = new MemberSet({ memberCount: 3, chunkBytes: CHUNK });
+  const members = new MemberSet(geometry);
   const devices = [0, 1, 2].map((role) => {
     const device = new ScriptedDevice(table);
     const filter = new RetryFilter({ next: device, table, timers, router, limits });
