@@ -47,6 +47,9 @@ export const arraySchema = z.object({
   chunkBytes: bytes,
   sizeBytes: bytes,
   consistencyPolicy,
+  policyAfterGrowth: consistencyPolicy
+    .exactOptional()
+    .openapi({ description: "What it gets back when its growth in members has ended" }),
   eventCount: count,
   degraded: count,
   reason: z.string().nullable(),

@@ -97,6 +97,22 @@ const allocate = z
   .default(true)
   .openapi({ description: "Members that are files get all their space now" });
 
+/** An issue for each drive that is named before, under any of these keys. */
+function addRepeated<K extends string>(
+  body: { readonly [key in K]: readonly string[] },
+  keys: readonly K[],
+  context: z.RefinementCtx,
+): void {
+  const seen = new Set<string>();
+  for (const key of keys) {
+    for (const [index, drive] of body[key].entries()) {
+      const message = `${drive} is named twice: each drive can be given once`;
+      if (seen.has(drive)) context.addIssue({ code: "custom", path: [key, index], message });
+      seen.add(drive);
+    }
+  }
+}
+
 const driveCountRule = `${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`;
 
 export const createArrayBody = z
@@ -114,16 +130,7 @@ export const createArrayBody = z
     sizeKiB: z.int().min(1).optional(),
     force: z.boolean().default(false),
   })
-  .superRefine((body, context) => {
-    const seen = new Set<string>();
-    for (const key of ["drives", "spares"] as const) {
-      for (const [index, drive] of body[key].entries()) {
-        const message = `${drive} is named twice: each drive can be given once`;
-        if (seen.has(drive)) context.addIssue({ code: "custom", path: [key, index], message });
-        seen.add(drive);
-      }
-    }
-  });
+  .superRefine((body, context) => addRepeated(body, ["drives", "spares"], context));
 
 export const startArrayBody = z.strictObject({
   force: z.boolean().default(false),
@@ -181,6 +188,18 @@ export const addMemberBody = z.strictObject({
   allocate,
   force: z.boolean().default(false),
 });
+
+export const growArrayBody = z
+  .strictObject({
+    drives: z
+      .array(nameSchema)
+      .min(1, "name at least one drive")
+      .max(NEW_ARRAY_MEMBERS_MAX, `an array has ${NEW_ARRAY_MEMBERS_MAX} members at most`)
+      .openapi({ description: "They become members; spares of the array may be among them" }),
+    allocate,
+    force: z.boolean().default(false),
+  })
+  .superRefine((body, context) => addRepeated(body, ["drives"], context));
 
 export const replaceMemberBody = z.strictObject({
   with: nameSchema,

@@ -25,10 +25,12 @@ import type {
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
-import { DriveKeeper, driveNotFound, withHolder } from "./drive-keeper.ts";
+import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
 import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
+import { FenceHolders } from "./fence-holders.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
+import { MemberGrowth } from "./member-growth.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ScheduleBook } from "./schedules/schedule-book.ts";
 import { Scheduler } from "./schedules/scheduler.ts";
@@ -81,6 +83,7 @@ export class Appliance {
   readonly spares: SharedSpares;
   readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
+  readonly growth: MemberGrowth;
   private readonly client: ReactorClient;
   private readonly alarms: Alarms;
   private readonly log: Log;
@@ -93,8 +96,7 @@ export class Appliance {
   /** How long arrays wait for their drives; null: nobody has said yet. */
   private lackingMs: number | null = null;
   private isLackingDue = false;
-  /** By UUID: which host has taken a fenced array over. */
-  private readonly holders = new Map<string, string>();
+  private readonly holders: FenceHolders;
   private phase: "starting" | "ready" | "stopping" = "starting";
 
   constructor(parts: ApplianceParts) {
@@ -129,9 +131,10 @@ export class Appliance {
     };
     this.spares = new SharedSpares({ client, store, drives, arrays, calls, onChanged });
     const { spares, jobs } = this;
-    this.spareKeeper = new SpareKeeper({
-      ...{ client, store, drives, arrays, calls, spares, events, jobs, alarms, log },
-    });
+    const services = { client, store, drives, arrays, calls, spares, events, jobs, alarms, log };
+    this.spareKeeper = new SpareKeeper(services);
+    this.growth = new MemberGrowth(services);
+    this.holders = new FenceHolders({ drives, events });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
     const scene = {
@@ -175,6 +178,7 @@ export class Appliance {
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
     this.spareKeeper.start();
+    this.growth.start();
     if (this.phase === "ready") this.scheduler.begin();
   }
 
@@ -221,6 +225,7 @@ export class Appliance {
     this.drives.stop();
     this.spareKeeper.stop();
     this.spareReader.stop();
+    this.growth.stop();
     await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
@@ -326,7 +331,9 @@ export class Appliance {
       // There may be suspects that are to be replaced from now on.
       this.spareKeeper.lookSoon();
       if (Object.keys(onDisk).length === 0) return this.getArray(array);
-      return this.client.call({ kind: "set-array", array, ...onDisk });
+      const changed = await this.client.call({ kind: "set-array", array, ...onDisk });
+      if (changed.ok && consistencyPolicy !== undefined) this.growth.policyChosen(array);
+      return changed;
     });
   }
 
@@ -459,31 +466,18 @@ export class Appliance {
   private onEvent(event: ArrayEvent): void {
     this.events.append(event);
     this.scheduler.lookSoon();
-    if (event.kind === "array.fenced") void this.askWho(event);
+    if (event.kind === "array.fenced") void this.holders.ask(event);
     this.spareKeeper.onEvent(event);
+    this.growth.onEvent(event);
     if (event.arrayUuid === null) return;
     if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());
     this.toObserve.add(event.arrayUuid);
   }
 
-  /** Which host has taken an array over: its status says so from then on, and an event. */
-  private async askWho(event: ArrayEvent): Promise<void> {
-    const { arrayUuid, drive } = event;
-    // Who had it the last time may not be who has it now.
-    if (arrayUuid !== null) this.holders.delete(arrayUuid);
-    const holder = drive === null ? null : await this.drives.holderOf(drive);
-    if (holder === null || arrayUuid === null) return;
-    this.holders.set(arrayUuid, holder);
-    const message = `the reservation of drive ${drive} is held by another host: ${holder}`;
-    this.events.append({ ...event, message });
-  }
-
-  /** With what the reactor does not know: the host that holds it, spares that are shared. */
+  /** With what the reactor does not know. */
   private arrayView(known: ArrayStatus): ArrayStatus {
     const status = { ...known, sharedSpares: this.spareKeeper.usableFor(known.uuid) };
-    const holder = this.holders.get(status.uuid);
-    if (status.state !== "fenced" || holder === undefined || status.reason === null) return status;
-    return { ...status, reason: withHolder(status.reason, holder) };
+    return this.holders.view(this.growth.view(status));
   }
 
   /** Remembers how arrays stand after an event, and which disks their drives are. */

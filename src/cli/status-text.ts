@@ -327,7 +327,7 @@ export function renderArray(
     `array: ${array.name}${array.nameOnDisk === null ? "" : ` (on disk: ${array.nameOnDisk})`}`,
     `state: ${array.state}${members}`,
     `size: ${formatBytes(array.sizeBytes)}`,
-    `policy: ${array.consistencyPolicy}`,
+    `policy: ${policyText(array)}`,
   ];
   const lines = [`  ${facts.join("   ")}`];
   for (const { status, action } of findingsOf(array, drives)) {
@@ -351,6 +351,13 @@ export function renderArray(
   if (schedule !== undefined) lines.push(windowLine(schedule));
   const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
   return all.map(printable);
+}
+
+/** "resync (ppl when it has grown)". */
+function policyText({ consistencyPolicy, policyAfterGrowth: after }: ArrayStatus): string {
+  return after === undefined
+    ? consistencyPolicy
+    : `${consistencyPolicy} (${after} when it has grown)`;
 }
 
 /** "  check: paused at 41.3 % (job 3): parityd scrub resume tank"; or what set it aside. */

@@ -11,7 +11,8 @@ import { closeSync, fsyncSync, openSync, readFileSync, readSync, writeSync } fro
 import { join, resolve } from "node:path";
 import type { ArrayStatus, JobStatus, MismatchList } from "../../src/array/protocol.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../src/base/units.ts";
-import { Daemon, makeFiles, runProgram, runVerb } from "../helpers/daemon.ts";
+import type { NbdClient } from "../../src/nbd/client/client.ts";
+import { Daemon, makeFiles, mustRun, runProgram, runVerb } from "../helpers/daemon.ts";
 import { canMakeLoopDevices, detachLoopDevice, makeLoopDevice } from "../helpers/loop-devices.ts";
 import { expectData, mustWrite, randomBytes } from "../helpers/nbd-data.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
@@ -20,7 +21,7 @@ import { makeTempDir } from "../helpers/temp.ts";
 const CAN_RUN = needs("root", "libaio", "direct-io", "curl") && canMakeLoopDevices();
 const README = resolve(import.meta.dir, "../../README.md");
 const FIRST_DISKS = ["sdb", "sdc", "sdd", "sde", "sdf", "sdg"];
-const LARGER_DISKS = ["sdh", "sdi", "sdj", "sdk"];
+const LARGER_DISKS = ["sdh", "sdi", "sdj", "sdk", "sdl"];
 const DISK_BYTES = 24 * MIB;
 const LARGER_BYTES = 32 * MIB;
 const DATA_BYTES = 6 * MIB;
@@ -151,6 +152,10 @@ class Year {
     closeSync(file);
   }
 
+  examinedByMdadm(disk: string): Promise<string> {
+    return mustRun([toolPath("mdadm")!, "--examine", this.devices.get(disk)!]);
+  }
+
   async end(): Promise<void> {
     expect([...this.months.keys()]).toEqual([]);
     expect(await this.daemon.stop()).toBe(0);
@@ -159,6 +164,26 @@ class Year {
     expect(this.daemon.stderr).not.toMatch(/event=(array\.(failed|broken)|sector\.lost)/);
     for (const device of this.devices.values()) detachLoopDevice(device);
   }
+}
+
+/** Writes behind `from` and reads that back, time and again; `end` answers how often. */
+function writeUntil(client: NbdClient, from: number): { end(): Promise<number> } {
+  let isEnding = false;
+  const running = (async (): Promise<number> => {
+    let count = 0;
+    for (; !isEnding; count += 1) {
+      const data = randomBytes(count + 3, MIB / 2);
+      await mustWrite(client, from + (count % 20) * data.length, data);
+      await expectData(client, from + (count % 20) * data.length, data);
+    }
+    return count;
+  })();
+  return {
+    end: () => {
+      isEnding = true;
+      return running;
+    },
+  };
 }
 
 test.skipIf(!CAN_RUN)(
@@ -210,7 +235,7 @@ test.skipIf(!CAN_RUN)(
     await daemon.must("DELETE", "/v1/faults");
 
     const before = await year.status();
-    await year.live("November");
+    await year.live("October");
     expect(await year.seats()).toBe("sdh sdi sdj sdk");
     const { sizeBytes } = await year.status();
     expect(sizeBytes - before.sizeBytes).toBeGreaterThan(3 * (LARGER_BYTES - DISK_BYTES) - 2 * MIB);
@@ -218,7 +243,19 @@ test.skipIf(!CAN_RUN)(
     const end = randomBytes(2, MIB);
     await mustWrite(client, sizeBytes - MIB, end);
     await expectData(client, sizeBytes - MIB, end);
+
+    const writing = writeUntil(client, DATA_BYTES);
+    await year.live("November");
+    const count = await writing.end();
+    expect(await year.seats()).toBe("sdh sdi sdj sdk sdl");
+    expect((await year.status()).sizeBytes).toBe((sizeBytes / 3) * 4);
+    expect([count > 3, (await year.jobs("reshape")).map(({ state }) => state)]).toEqual([
+      true,
+      ["done"],
+    ]);
+    await expectData(client, sizeBytes - MIB, end);
     await client.disconnect();
+    if (needs("mdadm")) expect(await year.examinedByMdadm("sdl")).toMatch(/Raid Devices : 5/);
 
     const december = await year.live("December");
     expect(december).toContain('"lostBytes":0');

@@ -55,8 +55,8 @@ export const FORECAST_MUTATIONS: readonly Mutation[] = [
     name: "dry run: the member that goes is taken for known",
     rule: null,
     file: "src/array/running/lost-bytes.ts",
-    find: "const unknown = withBit(unknownRoles, role);",
-    replace: "const unknown = unknownRoles;",
+    find: "isPartOfIt ? withBit(unknownRoles, role) : unknownRoles;",
+    replace: "isPartOfIt ? unknownRoles : 0;",
     test: story("exactly what cannot be read"),
   },
   {

@@ -11,10 +11,12 @@ import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
+import { MEMBER_GROWTH_MUTATIONS } from "./member-growth-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { PACE_MUTATIONS } from "./pace-mutations.ts";
 import { REHEARSAL_MUTATIONS } from "./rehearsal-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
+import { RESHAPE_MUTATIONS } from "./reshape-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
@@ -1111,9 +1113,11 @@ export const MUTATIONS: readonly Mutation[] = [
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...GROW_MUTATIONS,
+  ...MEMBER_GROWTH_MUTATIONS,
   ...PACE_MUTATIONS,
   ...REHEARSAL_MUTATIONS,
   ...REPLACE_MUTATIONS,
+  ...RESHAPE_MUTATIONS,
   ...ROSTER_MUTATIONS,
   ...SCHEDULE_MUTATIONS,
   ...SCRUB_MUTATIONS,

@@ -1,4 +1,7 @@
-/** /v1/arrays/{name}/members: add, replace, fail and remove the drives of an array. */
+/**
+ * /v1/arrays/{name}/members: add, replace, fail and remove the drives of an array; and
+ * /v1/arrays/{name}/grow: lay it out over more of them.
+ */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { arraySchema } from "../array-schemas.ts";
@@ -10,6 +13,7 @@ import {
   arrayParams,
   dryRunQuery,
   emptyBody,
+  growArrayBody,
   jobSchema,
   memberParams,
   replaceMemberBody,
@@ -19,6 +23,7 @@ import { arrayAnswer, etag } from "./arrays.ts";
 import { startedJobAnswer } from "./jobs.ts";
 
 export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
+  addGrowRoute(app, appliance);
   addRoute(
     app,
     {
@@ -112,6 +117,33 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
       return emptyAnswer(
         await appliance.arrayCommand<"remove-member">({ kind: "remove-member", array, drive }),
       );
+    },
+  );
+}
+
+function addGrowRoute(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/arrays/{name}/grow",
+      summary: "Lay the array out over more members while it serves; there is no way back",
+      params: arrayParams,
+      query: waitQuery,
+      body: growArrayBody,
+      answers: {
+        200: { description: "?wait=: the reshape that has ended", schema: jobSchema },
+        202: { description: "The reshape job", schema: jobSchema },
+      },
+    },
+    async ({ params, query, body, context }) => {
+      const started = await appliance.growth.grow({ array: params.name, ...body });
+      if (!started.ok) return problemResponse(started.error);
+      return startedJobAnswer(appliance, {
+        job: started.value,
+        waitSeconds: query.wait,
+        signal: context.req.raw.signal,
+      });
     },
   );
 }

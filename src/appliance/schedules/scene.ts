@@ -114,6 +114,6 @@ function obstacleOf(status: ArrayStatus | undefined): string | null {
   if (state !== "clean" && state !== "active") return `the array, which is ${state}`;
   if (degraded > 0) return "the array, which lacks a member";
   const { action } = sync;
-  const goesBefore = ["resync", "rebuild", "grow", "rehearsal"].includes(action);
+  const goesBefore = ["resync", "rebuild", "grow", "reshape", "rehearsal"].includes(action);
   return goesBefore ? `the end of the ${action}` : null;
 }

@@ -49,6 +49,7 @@ const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "array.stopped",
   "array.policy",
   "array.grown",
+  "reshape.started",
   "array.degraded",
   "spare.failed",
   "rebuild.started",

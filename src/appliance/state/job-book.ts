@@ -3,8 +3,8 @@
  *
  * The reactor says when a job begins and ends; progress in between is asked for, but that of a
  * scrub is told now and then. A job that was still under way when the last run ended can never end
- * any more: it is closed as cancelled, with the reason (a rebuild, resync or replace goes on as a
- * new job). A scrub goes on as itself: one that ran was set aside by that end, at the
+ * any more: it is closed as cancelled, with the reason (a rebuild, resync, replace or reshape goes
+ * on as a new job). A scrub goes on as itself: one that ran was set aside by that end, at the
  * place that was told last.
  */
 import type { CommandError, JobStatus } from "../../array/protocol.ts";
@@ -27,7 +27,7 @@ export function isFinished(job: JobStatus): boolean {
 
 const CRASHED = "parityd ended before the scrub did";
 /** What is due goes on at the next start, from what its array says. */
-const GOES_ON = new Set<JobStatus["kind"]>(["rebuild", "resync", "replace"]);
+const GOES_ON = new Set<JobStatus["kind"]>(["rebuild", "resync", "replace", "reshape"]);
 const ENDED = "parityd ended before the job did; ask for it again";
 const REPLACED_BY_NEW = "parityd ended before the job did; it goes on as a new job";
 

@@ -91,6 +91,8 @@ const syncRateSchema = z.object({
   measuredAt: z.string(),
 });
 
+const consistencyPolicySchema = z.enum(["resync", "bitmap", "ppl"]);
+
 const storedArraySchema = z.object({
   uuid: z.string(),
   /** Null: not known since it was seen last by a version without labels. */
@@ -103,6 +105,8 @@ const storedArraySchema = z.object({
   settings: arraySettingsSchema.default({}),
   /** A spare was there for it when it was last seen to run. */
   hasSpare: z.boolean().optional(),
+  /** What its policy was before a growth in members, for which that was changed (md has it so). */
+  policyAfterGrowth: consistencyPolicySchema.optional(),
   /** What was last seen of it; null: nothing yet. */
   seen: z
     .object({
@@ -110,7 +114,7 @@ const storedArraySchema = z.object({
       layout: z.string(),
       chunkBytes: count,
       sizeBytes: count,
-      consistencyPolicy: z.enum(["resync", "bitmap", "ppl"]),
+      consistencyPolicy: consistencyPolicySchema,
       eventCount: count,
       memberCount: count,
       mismatchBytes: count,

@@ -1,7 +1,7 @@
-/** `parityd array create|list|show|start|stop|delete`. */
+/** `parityd array create|list|show|start|stop|set|grow|delete`. */
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
-import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -18,7 +18,8 @@ import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
-import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { followBegun } from "./begun-job.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
 
@@ -128,6 +129,17 @@ export const arrayCommands: readonly CommandSpec[] = [
     run: setArray,
   },
   {
+    path: ["array", "grow"],
+    summary: "Lay an array out over more drives while it serves; there is no way back",
+    operands: [{ name: "ARRAY" }, { name: "DRIVE", many: true }],
+    options: {
+      force: { type: "boolean", help: "overwrite known signatures on the drives" },
+      ...WAIT,
+      ...RUN_DIR,
+    },
+    run: growArray,
+  },
+  {
     path: ["array", "delete"],
     summary: "Stop an array and forget it",
     operands: [{ name: "NAME" }],
@@ -235,6 +247,15 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   if (array.sync.action !== "grow") host.print(`${array.name}: ${reached}`);
   else host.print(`${array.name}: grows from ${reached}; status shows how far it is`);
   return Exit.ok;
+}
+
+async function growArray(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const [, ...drives] = invocation.operands;
+  const body = { drives, force: invocation.isSet("force") };
+  const begun = await client.call<JobStatus>("POST", `${arrayPath(invocation)}/grow`, body);
+  if (!begun.ok) return fail(host, begun.error);
+  return followBegun(invocation, host, client, begun.value.value);
 }
 
 function parseKib(text: string): Result<number, string> {

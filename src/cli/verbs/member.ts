@@ -6,7 +6,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderFailForecast } from "../forecast-text.ts";
 import type { CliHost } from "../host.ts";
-import { followJob, jobSummary } from "../progress.ts";
+import { followBegun } from "./begun-job.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY" }, { name: "DRIVE" }] as const;
@@ -85,7 +85,7 @@ async function addMember(invocation: Invocation, host: CliHost): Promise<number>
     host.print(`${drive} is a spare of ${value.name}`);
     return Exit.ok;
   }
-  return begun(invocation, host, client, value);
+  return followBegun(invocation, host, client, value);
 }
 
 async function replaceMember(invocation: Invocation, host: CliHost): Promise<number> {
@@ -94,26 +94,7 @@ async function replaceMember(invocation: Invocation, host: CliHost): Promise<num
   const body = { with: invocation.operand(2), force: invocation.isSet("force") };
   const started = await client.call<JobStatus>("POST", path, body);
   if (!started.ok) return fail(host, started.error);
-  return begun(invocation, host, client, started.value.value);
-}
-
-/** Says that a job has begun; with --wait, how it ended. */
-async function begun(
-  invocation: Invocation,
-  host: CliHost,
-  client: DaemonClient,
-  { kind, id, ...rest }: JobStatus,
-): Promise<number> {
-  if (!invocation.isSet("wait")) {
-    host.print(`${kind} job ${id} has begun: parityd job wait ${id}`);
-    return Exit.ok;
-  }
-  const job = await followJob(host, client, { kind, id, ...rest });
-  if (!job.ok) return fail(host, job.error);
-  host.print(jobSummary(job.value));
-  const { state, result } = job.value;
-  const hasLost = Number(result["lostBytes"] ?? 0) > 0;
-  return state === "done" && !hasLost ? Exit.ok : Exit.failed;
+  return followBegun(invocation, host, client, started.value.value);
 }
 
 function membersPath(invocation: Invocation): string {

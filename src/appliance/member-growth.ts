@@ -1,0 +1,241 @@
+/**
+ * Growth in members: an array is laid out over more drives while it serves
+ * (array/sync/reshape.ts).
+ *
+ * md reshapes only what keeps no log, so an array of policy `ppl` or `bitmap` is changed to
+ * `resync` first, and changed back when its reshape is through. Order: which policy it had is on
+ * record before anything is changed, and until the array has it again: whatever ends in between,
+ * the next look finds it.
+ *
+ * | an array with a policy on record          | then                                         |
+ * |-------------------------------------------|----------------------------------------------|
+ * | has that policy, or one but `resync`      | the record goes: nothing was changed, or     |
+ * |                                           | somebody has chosen                          |
+ * | has `resync`, and nothing works on it     | the policy is put back, and told             |
+ * | is being reshaped, or does not run        | its end, its start are waited for            |
+ * | is rebuilt, resynced, rehearsed, ...      | the same, and it is looked at now and then   |
+ * | has `resync`, and refuses (it is degraded)| told once; tried again when something        |
+ * |                                           | happens to it, and at each start             |
+ */
+import type {
+  ArrayEvent,
+  ArrayStatus,
+  CommandError,
+  CommandMap,
+  ConsistencyPolicy,
+  EventKind,
+  JobStatus,
+  Severity,
+} from "../array/protocol.ts";
+import type { Log } from "../base/log.ts";
+import { ok, type Result } from "../base/result.ts";
+import type { DriveKeeper } from "./drive-keeper.ts";
+import type { ReactorClient } from "./reactor-client.ts";
+import type { SharedSpares } from "./spares/shared-spares.ts";
+import type { Alarms } from "./state/alarms.ts";
+import type { ArrayBook } from "./state/array-book.ts";
+import type { CallOrder } from "./state/call-order.ts";
+import type { EventLog } from "./state/event-log.ts";
+import type { JobBook } from "./state/job-book.ts";
+import type { StateStore } from "./state/state-store.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export interface GrowthRequest {
+  /** A label or a UUID. */
+  readonly array: string;
+  readonly drives: readonly string[];
+  readonly force: boolean;
+  /** Those that are files get all their space first. */
+  readonly allocate: boolean;
+}
+
+export interface MemberGrowthParts {
+  readonly client: ReactorClient;
+  readonly store: StateStore;
+  readonly drives: DriveKeeper;
+  readonly arrays: ArrayBook;
+  readonly calls: CallOrder;
+  readonly spares: SharedSpares;
+  readonly events: EventLog;
+  readonly jobs: JobBook;
+  readonly alarms: Alarms;
+  readonly log: Log;
+}
+
+/** What happens to an array is looked at once for all events of so long. */
+const LOOK_MS = 50;
+/** What was at work may have ended without an event. */
+const RETRY_MS = 5_000;
+
+const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
+  "array.grown",
+  "array.assembled",
+  "member.in-sync",
+  "rebuild.finished",
+  "rebuild.aborted",
+  "replace.finished",
+  "replace.aborted",
+  "resync.finished",
+  "rehearsal.finished",
+  "rehearsal.aborted",
+]);
+
+export class MemberGrowth {
+  private readonly parts: MemberGrowthParts;
+  /** By array: why its policy could not be put back, as it was told. */
+  private readonly told = new Map<string, string>();
+  private isLookDue = false;
+  private isRetryDue = false;
+  /** Before all drives have been looked at, a start is still under way. */
+  private phase: "starting" | "looking" | "stopped" = "starting";
+
+  constructor(parts: MemberGrowthParts) {
+    this.parts = parts;
+  }
+
+  /** All drives that answer are there: from now on it looks. */
+  start(): void {
+    if (this.phase !== "starting") return;
+    this.phase = "looking";
+    this.lookSoon();
+  }
+
+  stop(): void {
+    this.phase = "stopped";
+  }
+
+  onEvent({ kind, arrayUuid }: ArrayEvent): void {
+    if (arrayUuid === null || this.policyOnRecord(arrayUuid) === null) return;
+    if (LOOK_KINDS.has(kind)) this.lookSoon();
+  }
+
+  /** Somebody has chosen the policy of this array, which is being held. */
+  policyChosen(uuid: string): void {
+    if (this.policyOnRecord(uuid) !== null) this.forget(uuid);
+  }
+
+  /** The array with what it does not know itself. */
+  view(status: ArrayStatus): ArrayStatus {
+    const policyAfterGrowth = this.policyOnRecord(status.uuid);
+    return policyAfterGrowth === null ? status : { ...status, policyAfterGrowth };
+  }
+
+  /** Answers with the job of the reshape. Where it is refused, all is as it was. */
+  grow({ array, drives, force, allocate }: GrowthRequest): Answer<JobStatus> {
+    const { spares, calls } = this.parts;
+    return spares.using(drives, () =>
+      calls.withArray(array, (uuid) => this.growHeld({ array: uuid, drives, force, allocate })),
+    );
+  }
+
+  private async growHeld({ array, drives, force, allocate }: GrowthRequest): Answer<JobStatus> {
+    const { client, drives: keeper, jobs } = this.parts;
+    const looked = await keeper.readContents(drives);
+    if (!looked.ok) return looked;
+    const found = await client.call({ kind: "get-array", array });
+    if (!found.ok) return found;
+    const { consistencyPolicy: policyNow } = found.value;
+    const policyAfter = this.policyOnRecord(array) ?? policyNow;
+    const request: CommandMap["add-members"]["request"] = { array, drives, force, policyAfter };
+    const judged = await client.call({ kind: "check-members", ...request });
+    if (!judged.ok) return judged;
+    const given = await keeper.giveSpace(allocate ? drives : []);
+    if (!given.ok) return given;
+    const left = policyNow === "resync" ? ok(null) : await this.leaveLog(array, policyNow);
+    const job = left.ok ? await client.call({ kind: "add-members", ...request }) : left;
+    if (job.ok) jobs.record(job.value);
+    else await this.putBack(array);
+    return job;
+  }
+
+  private async leaveLog(uuid: string, policy: ConsistencyPolicy): Answer<null> {
+    const { client, store, arrays } = this.parts;
+    const array = { ...arrays.get(uuid)!, policyAfterGrowth: policy };
+    const recorded = await store.commit({ kind: "put-array", array });
+    if (!recorded.ok) return recorded;
+    const request = { array: uuid, consistencyPolicy: "resync" } as const;
+    const changed = await client.call({ kind: "set-array", ...request });
+    if (!changed.ok) return changed;
+    const label = arrays.labelOf(uuid);
+    const text = `array ${label} has the policy resync while it gets more members`;
+    this.tell(uuid, "info", `${text}; ${policy} is put back afterwards`);
+    return ok(null);
+  }
+
+  // Putting back --------------------------------------------------------------------------------
+
+  private lookSoon(): void {
+    if (this.phase !== "looking" || this.isLookDue) return;
+    this.isLookDue = true;
+    this.parts.alarms.after(LOOK_MS, () => {
+      this.isLookDue = false;
+      void this.look();
+    });
+  }
+
+  private lookLater(): void {
+    if (this.phase !== "looking" || this.isRetryDue) return;
+    this.isRetryDue = true;
+    this.parts.alarms.after(RETRY_MS, () => {
+      this.isRetryDue = false;
+      void this.look();
+    });
+  }
+
+  private async look(): Promise<void> {
+    for (const { uuid, policyAfterGrowth } of this.parts.arrays.all()) {
+      if (this.phase !== "looking") return;
+      if (policyAfterGrowth === undefined) continue;
+      await this.parts.calls.holding([`array:${uuid}`], async () => {
+        await this.putBack(uuid);
+        return ok(null);
+      });
+    }
+  }
+
+  private async putBack(uuid: string): Promise<void> {
+    const { client } = this.parts;
+    const policy = this.policyOnRecord(uuid);
+    if (policy === null) return;
+    const found = await client.call({ kind: "get-array", array: uuid });
+    if (!found.ok || !isWritable(found.value)) return;
+    const { consistencyPolicy, sync } = found.value;
+    if (consistencyPolicy !== "resync") return this.forget(uuid);
+    if (sync.action === "reshape") return;
+    // A scrub gives way.
+    if (!["idle", "check", "repair"].includes(sync.action)) return this.lookLater();
+    const request = { array: uuid, consistencyPolicy: policy };
+    const changed = await client.call({ kind: "set-array", ...request });
+    const label = this.parts.arrays.labelOf(uuid);
+    if (changed.ok) {
+      this.forget(uuid);
+      return this.tell(uuid, "info", `array ${label} has its policy ${policy} back`);
+    }
+    const { detail } = changed.error;
+    if (this.told.get(uuid) === detail) return;
+    this.told.set(uuid, detail);
+    const text = `array ${label} keeps the policy resync for now: ${policy} cannot be put back`;
+    this.tell(uuid, "warning", `${text} (${detail}); it is tried again, also at each start`);
+  }
+
+  private policyOnRecord(uuid: string): ConsistencyPolicy | null {
+    return this.parts.arrays.get(uuid)?.policyAfterGrowth ?? null;
+  }
+
+  private forget(uuid: string): void {
+    const { policyAfterGrowth: _past, ...array } = this.parts.arrays.get(uuid)!;
+    this.told.delete(uuid);
+    this.parts.store.note({ kind: "put-array", array });
+  }
+
+  private tell(uuid: string, severity: Severity, message: string): void {
+    const { events, alarms, arrays } = this.parts;
+    const about = { array: arrays.labelOf(uuid), arrayUuid: uuid, drive: null, job: null };
+    events.append({ kind: "array.policy", severity, ...about, atMs: alarms.wallMs(), message });
+  }
+}
+
+function isWritable({ state }: ArrayStatus): boolean {
+  return state === "clean" || state === "active" || state === "degraded";
+}

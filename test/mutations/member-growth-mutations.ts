@@ -1,0 +1,67 @@
+/** Ways to break a growth in members around its reshape (appliance/member-growth.ts). */
+import type { Mutation } from "./mutations.ts";
+
+const GROWTH = "src/appliance/member-growth.ts";
+
+function call(name: string): readonly string[] {
+  return ["./test/unit/api/grow.test.ts", "-t", name];
+}
+
+export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "growth: the policy is changed before it is on record",
+    rule: null,
+    file: GROWTH,
+    find: 'const recorded = await store.commit({ kind: "put-array", array });',
+    replace: "const recorded = ok(null);",
+    test: call("the daemon ends in the middle"),
+  },
+  {
+    name: "growth: what is begun in vain keeps the policy resync",
+    rule: null,
+    file: GROWTH,
+    find: "    else await this.putBack(array);\n",
+    replace: "",
+    test: call("begun in vain"),
+  },
+  {
+    name: "growth: a start does not look for policies to put back",
+    rule: null,
+    file: GROWTH,
+    find: '    this.phase = "looking";\n    this.lookSoon();',
+    replace: '    this.phase = "looking";',
+    test: call("before the reshape has begun"),
+  },
+  {
+    name: "growth: a policy that somebody chose is changed again",
+    rule: null,
+    file: "src/appliance/appliance.ts",
+    find: "if (changed.ok && consistencyPolicy !== undefined) this.growth.policyChosen(array);",
+    replace: "",
+    test: call("somebody chooses a policy"),
+  },
+  {
+    name: "growth: a schedule takes a reshape for rest",
+    rule: null,
+    file: "src/appliance/schedules/scene.ts",
+    find: '"grow", "reshape", "rehearsal"',
+    replace: '"grow", "rehearsal"',
+    test: call("a schedule waits"),
+  },
+  {
+    name: "growth: a scrub keeps the policy from being changed",
+    rule: null,
+    file: "src/array/commands/policy.ts",
+    find: "if (job === null || array.synchronizer.isYielding) return null;",
+    replace: "if (job === null) return null;",
+    test: call("a scrub that runs gives way"),
+  },
+  {
+    name: "growth: a drive joins before all have been judged",
+    rule: null,
+    file: "src/array/commands/reshape.ts",
+    find: "    if (!checked.ok) return checked.error;\n",
+    replace: "",
+    test: call("a drive that holds something"),
+  },
+];
