@@ -1,7 +1,7 @@
 /** What a test asks the Linux md of the kernel lab to do, and what it answers (JSON files). */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { runGuest } from "./lab.ts";
+import { GUEST_DIED, runGuest } from "./lab.ts";
 
 export interface CreateTask {
   readonly name: string;
@@ -93,7 +93,39 @@ export interface ResizeReport {
   readonly sum: string;
 }
 
+/** Where a growth in members that Linux runs is left, on copies of the files. */
+export interface ReshapeStop extends ReplaceStop {
+  /** How much of each member is laid out anew; 0: as little as it can be. */
+  readonly percent: number;
+}
+
+/** An array that Linux lays out over more members. */
+export interface ReshapeTask {
+  readonly name: string;
+  /** Image files in the shared folder; those from `oldCount` on are added. */
+  readonly files: readonly string[];
+  readonly oldCount: number;
+  /** As for `CreateTask`. */
+  readonly words: readonly string[];
+  /** The furthest last. */
+  readonly stops: readonly ReshapeStop[];
+}
+
+export interface ReshapeReport {
+  /** sha256 of the array: as it was before, and for each stop. */
+  readonly sumBefore: string;
+  readonly sums: readonly string[];
+}
+
+/** The guest dies when so much of each member is laid out anew, while that goes on. */
+export interface DeathTask extends Omit<ReshapeTask, "stops"> {
+  readonly percent: number;
+}
+
 export interface MdPlan {
+  readonly reshape?: readonly ReshapeTask[];
+  /** The last thing that the guest does: its files are its disks. */
+  readonly death?: DeathTask;
   readonly resize?: readonly ResizeTask[];
   readonly replace?: readonly ReplaceTask[];
   readonly create?: readonly CreateTask[];
@@ -127,12 +159,15 @@ export interface MdReport {
   readonly grown: Record<string, GrowReport>;
   readonly replaced: Record<string, ReplaceReport>;
   readonly resized: Record<string, ResizeReport>;
+  readonly reshaped: Record<string, ReshapeReport>;
 }
 
 /** One boot of the guest. The files of the plan lie in `folder`. */
 export async function runMd(folder: string, plan: MdPlan): Promise<MdReport> {
   writeFileSync(join(folder, "plan.json"), JSON.stringify(plan));
-  const guest = await runGuest({ file: "test/interop/guest/md.ts", disks: [], folder });
-  if (guest.exitCode !== 0) throw new Error(guest.output);
+  const disks = (plan.death?.files ?? []).map((file) => join(folder, file));
+  const guest = await runGuest({ file: "test/interop/guest/md.ts", disks, folder });
+  const expected = plan.death === undefined ? 0 : GUEST_DIED;
+  if (guest.exitCode !== expected) throw new Error(guest.output);
   return JSON.parse(readFileSync(join(folder, "report.json"), "utf8"));
 }

@@ -24,17 +24,20 @@ import { libc } from "../../../ffi/libc.ts";
 import { assert } from "../../../src/base/assert.ts";
 import { KIB, MIB } from "../../../src/base/units.ts";
 import { mustRun, runProgram, sha256 } from "../../helpers/daemon.ts";
-import { guestFolder } from "../../helpers/lab.ts";
+import { guestDisks, guestFolder } from "../../helpers/lab.ts";
 import type {
   AssembleReport,
   AssembleTask,
   CreateTask,
+  DeathTask,
   GrowReport,
   GrowTask,
   MdPlan,
   MdReport,
   ReplaceReport,
   ReplaceTask,
+  ReshapeReport,
+  ReshapeTask,
   ResizeReport,
   ResizeTask,
   TrialTask,
@@ -104,7 +107,9 @@ function isReplacing(): boolean {
 async function waitInSync(degraded = 0): Promise<void> {
   for (;;) {
     const isIdle = attribute("sync_action") === "idle" && attribute("resync_start") === "none";
-    if (isIdle && attribute("degraded") === String(degraded) && !isReplacing()) return;
+    const isReshaping = attribute("reshape_position") !== "none";
+    if (isIdle && !isReshaping && attribute("degraded") === String(degraded) && !isReplacing())
+      return;
     await Bun.sleep(20);
   }
 }
@@ -269,6 +274,69 @@ async function waitReplaced(goal: number): Promise<void> {
   }
 }
 
+/** Creates and fills an array, and begins to lay it out over all devices, hardly at all yet. */
+async function beginReshape(
+  { name, words, oldCount }: Omit<ReshapeTask, "stops">,
+  devices: readonly string[],
+): Promise<string> {
+  const labels = ["--homehost=lab", `--name=${name}`];
+  const members = devices.slice(0, oldCount);
+  const counts = [`--raid-devices=${oldCount}`];
+  await run("mdadm", "--create", MD, "--run", ...counts, ...words, ...labels, ...members);
+  await waitInSync();
+  fill(sizeOfArray(), 0);
+  const sumBefore = sum();
+  await run("mdadm", MD, "--add", ...devices.slice(oldCount));
+  // So slow that it stands after its first 128 KiB: mdadm takes every other limit away.
+  for (const limit of ["sync_speed_min", "sync_speed_max"]) setAttribute(limit, "1");
+  await run("mdadm", "--grow", MD, `--raid-devices=${devices.length}`);
+  return sumBefore;
+}
+
+async function reshape(task: ReshapeTask): Promise<ReshapeReport> {
+  const { files, stops, oldCount } = task;
+  const sums: string[] = [];
+  let sumBefore = "";
+  await withLoops(files, async (devices) => {
+    sumBefore = await beginReshape(task, devices);
+    const sectors = Number(attribute("component_size")) * 2;
+    // Linux keeps requests waiting for a stripe that is moved in part: it stands where none is.
+    const unit = (Number(attribute("chunk_size")) / 512) * (oldCount - 1);
+    const dataCount = devices.length - 1;
+    await run("mdadm", "--stop", MD);
+    for (const { percent, ending, files: copies } of stops) {
+      // It waits for a first write: until then it is told how far to go.
+      await run("mdadm", "--assemble", "--run", MD, ...devices);
+      const at = Number(attribute("reshape_position")) / dataCount;
+      const wanted = Math.ceil(Math.max((sectors * percent) / 100, at) / unit);
+      const goal = Math.min(wanted, Math.ceil(sectors / unit) - 1) * unit;
+      setAttribute("sync_max", String(goal));
+      setAttribute("array_state", "active");
+      await waitReshaped(goal, dataCount);
+      if (ending === "dirty") keepDirty(files, copies);
+      else scribble();
+      sums.push(sum());
+      setAttribute("safe_mode_delay", "0.2");
+      await run("mdadm", "--stop", MD);
+      if (ending === "stopped") copyFiles(files, copies);
+    }
+  });
+  return { sumBefore, sums };
+}
+
+/** Until so many sectors of each member are laid out anew. */
+async function waitReshaped(goal: number, dataCount: number): Promise<void> {
+  while (Number(attribute("reshape_position")) < goal * dataCount) await Bun.sleep(5);
+}
+
+/** Never comes back. */
+async function die({ percent, files }: DeathTask): Promise<void> {
+  const sectors = Number(attribute("component_size")) * 2;
+  for (const limit of ["sync_speed_max", "sync_speed_min"]) setAttribute(limit, "2000");
+  await waitReshaped((sectors * percent) / 100, files.length - 1);
+  writeFileSync("/proc/sysrq-trigger", "c");
+}
+
 function resize({ name, files, words, oldKib, percent }: ResizeTask): Promise<ResizeReport> {
   return withLoops(files, async (devices) => {
     const counts = [`--raid-devices=${devices.length}`, `--size=${oldKib}`];
@@ -322,14 +390,24 @@ test("md: the plan of the host", async () => {
   writeFileSync("/proc/sys/dev/raid/speed_limit_min", "200000");
   const plan: MdPlan = JSON.parse(readFileSync(join(guestFolder(), "plan.json"), "utf8"));
   const none = { created: {}, assembled: {}, trials: {}, grown: {}, replaced: {}, resized: {} };
-  const report: MdReport = none;
+  const report: MdReport = { ...none, reshaped: {} };
   for (const task of plan.create ?? []) report.created[task.name] = await create(task);
   for (const task of plan.assemble ?? []) report.assembled[task.name] = await assemble(task);
   for (const task of plan.trials ?? []) report.trials[task.name] = await attempt(task);
   for (const task of plan.grow ?? []) report.grown[task.name] = await grow(task);
   for (const task of plan.resize ?? []) report.resized[task.name] = await resize(task);
   // What is assembled then waits for a first write: until that it can be told how far to go.
-  if (plan.replace !== undefined) writeFileSync(START_READ_ONLY, "1");
+  const isTold = plan.replace !== undefined || plan.reshape !== undefined;
+  if (isTold) writeFileSync(START_READ_ONLY, "1");
   for (const task of plan.replace ?? []) report.replaced[task.name] = await replace(task);
+  for (const task of plan.reshape ?? []) report.reshaped[task.name] = await reshape(task);
+  const { death } = plan;
+  if (death !== undefined) {
+    const sumBefore = await beginReshape(death, guestDisks());
+    report.reshaped[death.name] = { sumBefore, sums: [] };
+  }
   writeFileSync(join(guestFolder(), "report.json"), JSON.stringify(report));
+  if (death === undefined) return;
+  await run("sync");
+  await die(death);
 });
