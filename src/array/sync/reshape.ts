@@ -28,10 +28,13 @@ import { assert } from "../../base/assert.ts";
 import { EIO, ENOSPC, ESHUTDOWN } from "../../base/errno.ts";
 import { MIB, ROW_BYTES, roundDown, SECTOR_BYTES } from "../../base/units.ts";
 import type { RaidArrayFront } from "../running/raid-front.ts";
+import { WINDOW_BYTES_MAX } from "./sweep.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 /** Array bytes that are moved at a time, at least a stripe: requests for them wait meanwhile. */
-const STEP_BYTES = 2 * MIB;
+const STEP_BYTES = WINDOW_BYTES_MAX;
+/** The same while clients are at work. */
+const GENTLE_STEP_BYTES = MIB;
 const AGAIN_MS = 250;
 
 /** How a step ended: "stuck": the superblocks could not say that it was done. */
@@ -46,12 +49,16 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
   const { core, job } = run;
   const { geometry, context } = core;
   assert(job?.kind === "reshape" && geometry.isReshaping, "a reshape has a job");
-  const stepBytes = Math.max(geometry.stripeBytes, roundDown(STEP_BYTES, geometry.stripeBytes));
-  const buffer = await context.enginePool.take(stepBytes, { staysLong: true });
+  const wholeStripes = (bytes: number): number => {
+    return Math.max(geometry.stripeBytes, roundDown(bytes, geometry.stripeBytes));
+  };
+  const bufferBytes = wholeStripes(STEP_BYTES);
+  const buffer = await context.enginePool.take(bufferBytes, { staysLong: true });
   while (geometry.positionBytes < geometry.reshapedBytes) {
     if (mustStop(run)) break;
     const sinceMs = context.clock.nowMs();
     const from = geometry.positionBytes;
+    const stepBytes = wholeStripes(run.isBusy() ? GENTLE_STEP_BYTES : STEP_BYTES);
     const end = await moveStep(run, { buffer, stepBytes });
     if (end === "stopped" || end === "stuck") break;
     if (end !== "done") {
@@ -65,7 +72,7 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
     const bytes = (geometry.positionBytes - from) / geometry.dataCount;
     await run.pace(bytes, sinceMs);
   }
-  context.enginePool.free(buffer, stepBytes);
+  context.enginePool.free(buffer, bufferBytes);
   const isThrough = geometry.positionBytes === geometry.reshapedBytes;
   if (isThrough && !mustStop(run) && (await commit(run, front))) {
     run.finish(job, "done", null);

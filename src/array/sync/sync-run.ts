@@ -205,7 +205,8 @@ export class SyncRun {
     return this.isBusy() ? this.gentleStripes : this.stripes;
   }
 
-  private isBusy(): boolean {
+  /** Clients were at work a moment ago. */
+  isBusy(): boolean {
     const requestCount = this.requestCount();
     const nowMs = this.core.context.clock.nowMs();
     if (requestCount !== this.seenRequests) {
