@@ -67,6 +67,8 @@ export interface GeneratorCommands {
   };
   /** Copies the first member to the outsider, again and again for about `ms`. */
   readonly replace: { readonly request: { readonly ms: number }; readonly value: LoadResult };
+  /** Lays the array out over the outsider, too: once, since there is no way back. */
+  readonly reshape: { readonly request: object; readonly value: LoadResult };
   /** Reads the first `count` members at once, or writes the outsider, without the array. */
   readonly "move-raw": {
     readonly request: RawMove & { readonly count: number; readonly ms: number };

@@ -5,6 +5,7 @@
  * |------------------|---------------------|-----------------------------------------------------|
  * | scrub            | bytes of a member/s | all members read at once, same requests, same depth |
  * | rebuild, replace | the same            | the slower of: its sources read at once; its target |
+ * | reshape          | the same            | a member read, and then written; no target          |
  * | p99 beside a job | p99 of 4 KiB        | the same load without the job                       |
  * | rate of that job | bytes of a member/s | `syncSpeedMin`                                      |
  *
@@ -15,6 +16,7 @@
  * is where arrays live. Both are timed by stopwatch.ts.
  */
 
+import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { DEFAULT_SYNC_SPEED_MIN } from "../../src/array/registry.ts";
 import { WINDOW_BYTES_MAX } from "../../src/array/sync/sweep.ts";
 import { assert } from "../../src/base/assert.ts";
@@ -178,6 +180,41 @@ async function measureStand(bench: Bench, stand: Stand): Promise<void> {
   await stand.generator.quit();
 }
 
+/** What lies before the data of a member. */
+function forgetArray(path: string): void {
+  const file = openSync(path, "r+");
+  writeSync(file, new Uint8Array(64 * KIB), 0, 64 * KIB, 0);
+  fsyncSync(file);
+  closeSync(file);
+}
+
+/** In an array of its own each time: there is no way back. */
+async function measureReshape(
+  bench: Bench,
+  place: JobPlace,
+  drives: readonly string[],
+): Promise<void> {
+  const sample = async () => {
+    for (const drive of drives) forgetArray(drive);
+    const stand = await openStand(bench, place, drives);
+    try {
+      const read = await rawQuantity(stand, "read", MEMBER_COUNT).sample();
+      const write = await rawQuantity(stand, "write", 1).sample();
+      const { bytes, seconds } = await stand.generator.call("reshape", {});
+      await stand.generator.quit();
+      return { rate: bytes / seconds / MIB, limit: 1 / (1 / read + 1 / write) };
+    } finally {
+      await stand.generator.kill();
+    }
+  };
+  const reference = { name: "members read, then written", of: value("reshape.limit") };
+  const row: RowPlan = {
+    ...{ name: `job: reshape, ${place}`, unit: "MiB/s", better: "higher", target: null },
+    ...{ ours: value("reshape.rate"), reference },
+  };
+  await bench.measure([{ name: "reshape", sample }], [row]);
+}
+
 async function openStand(bench: Bench, place: JobPlace, drives: readonly string[]): Promise<Stand> {
   const { sampleMs, warmMs } = bench.settings;
   const generator = new Generator(bench.profileFolder);
@@ -215,9 +252,11 @@ async function runPlace(bench: Bench, place: JobPlace, name: string): Promise<vo
   }
   const fileBytes = memberBytes + MEMBER_OVERHEAD_BYTES;
   const files = memberFiles(found.folder, MEMBER_COUNT + 1, fileBytes);
-  const stand = await openStand(bench, place, isLoop ? await loopDevices(files) : files);
+  const drives = isLoop ? await loopDevices(files) : files;
+  const stand = await openStand(bench, place, drives);
   try {
     await measureStand(bench, stand);
+    await measureReshape(bench, place, drives);
   } finally {
     await stand.generator.kill();
     if (isLoop) releaseLoopDevices();

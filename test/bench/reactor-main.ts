@@ -251,6 +251,16 @@ function replace({ ms }: { ms: number }): LoadResult {
   return { operations, bytes: operations * memberBytes(), seconds: spentMs / 1000 };
 }
 
+function reshape(): LoadResult {
+  const { outsider } = core();
+  assert(outsider !== null, "a drive is there that becomes a member");
+  const request = { array: ARRAY, drives: [outsider.name], force: true } as const;
+  const startMs = stopwatch.nowMs();
+  waitJob(must<"add-members">({ kind: "add-members", ...request, policyAfter: "resync" }).id);
+  const seconds = (stopwatch.nowMs() - startMs) / 1000;
+  return { operations: 1, bytes: memberBytes(), seconds };
+}
+
 function moveRawOf({ count, ms, ...move }: RequestOf<"move-raw">): LoadResult {
   const { drives, outsider, reactor, service } = core();
   const array = service.registry.byName(ARRAY)!.running!.core;
@@ -433,6 +443,7 @@ const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } 
   fail,
   rebuild,
   replace,
+  reshape,
   "move-raw": moveRawOf,
   beside,
   scrub,

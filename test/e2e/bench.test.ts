@@ -64,6 +64,7 @@ const KINDS = [
   "job: scrub, paced",
   "job: rebuild, paced",
   "job: replace, paced",
+  "job: reshape, paced",
   "job: p99 of random 4 KiB write, depth 8, beside a scrub",
   "job: rate of a rebuild beside random 4 KiB read",
   "bitmap: full-stripe sequential write",
