@@ -215,6 +215,14 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   // Each flush, one by one.
   {
+    name: "no flush of a row that was refused in part",
+    rule: 7,
+    file: "src/raid5/members/member-io.ts",
+    find: "const isVolatile = user.content === Content.rows && outcome !== Outcome.done;",
+    replace: "const isVolatile = user.content === Content.rows && outcome === Outcome.fenced;",
+    test: ["./test/sim/raid5/no-space.test.ts", "-t", "refused in part"],
+  },
+  {
     name: "no flush before the clean mark",
     rule: 7,
     file: "src/array/running/dirty-mark.ts",

@@ -352,9 +352,12 @@ export class MemberIo {
     const role = table.role[io]!;
     const op = table.op[io]!;
     const isCurrent = table.epoch[io] === members.epoch[role];
-    // Also where it failed: some of it may lie in the drive's cache.
+    // Also where it failed: some of it may lie in the drive's cache, whatever it asked for.
     const isWritten = op === Op.write || op === Op.writeZeroes;
-    if (isWritten && isCurrent && user.content === Content.data) members.needsFlush[role] = 1;
+    const isVolatile = user.content === Content.rows && outcome !== Outcome.done;
+    if (isWritten && isCurrent && (isVolatile || user.content === Content.data)) {
+      members.needsFlush[role] = 1;
+    }
     // What a drive has given is right, also where it has left since; what it has taken is not on
     // the one that has its role now.
     if (outcome === Outcome.done && (isCurrent || op === Op.read)) {

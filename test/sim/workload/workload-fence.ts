@@ -25,6 +25,9 @@ const ROUNDS = 2;
 const APART_MS_MAX = 60;
 /** More than a fenced drive has to answer. */
 const GIVEN_UP_MS = 200;
+/** What waits for room looks as often whether it is to end. */
+const ROOM_LOOK_MS = 1000;
+const LOOK_STEP_MS = 20;
 const FENCE_LIMIT_MS = 600_000;
 
 export function beFenced(run: Run): void {
@@ -47,6 +50,7 @@ function oneRound(run: Run): void {
   run.drain();
   // What a drive that hangs owes is given up a moment after the fence, and a scrub may wait for it.
   run.world.simulation.runFor(GIVEN_UP_MS);
+  untilRoomIsLookedFor(run);
   checkFenced(run);
   run.world.simulation.runFor(2000);
   checkQuiet(run);
@@ -104,6 +108,15 @@ function tryCommands(run: Run): void {
   refused(run, world.call<"set-array">(change));
   const erase = { kind: "delete-array", array: ARRAY_NAME, zeroSuperblocks: true } as const;
   refused(run, world.call<"delete-array">(erase));
+}
+
+/** A rebuild or a replace without room sleeps before it tries again, and then finds the fence. */
+function untilRoomIsLookedFor({ world, plan }: Run): void {
+  if (!plan.features.has("full") && !plan.features.has("no-space")) return;
+  const endMs = world.nowMs + ROOM_LOOK_MS - GIVEN_UP_MS;
+  while (world.status().sync.action !== "idle" && world.nowMs < endMs) {
+    world.simulation.runFor(LOOK_STEP_MS);
+  }
 }
 
 function refused(run: Run, result: Result<unknown, CommandError>): void {
