@@ -124,4 +124,12 @@ export const RESHAPE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: [LIVES, "-t", "d3 is lost"],
   },
+  {
+    name: "what is moved is believed to have been read by a drive that does not answer",
+    rule: null,
+    file: "src/array/sync/reshape.ts",
+    find: "if (all === ETIMEDOUT) return null;",
+    replace: "if (all === ETIMEDOUT) return [];",
+    test: [LIVES, "-t", "a member that does not answer"],
+  },
 ];

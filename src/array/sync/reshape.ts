@@ -25,10 +25,10 @@
  * ours as we do with its own (md/reshape.ts).
  */
 import { assert } from "../../base/assert.ts";
-import { EIO, ENOSPC, ESHUTDOWN } from "../../base/errno.ts";
+import { EIO, ENOSPC, ESHUTDOWN, ETIMEDOUT } from "../../base/errno.ts";
 import { MIB, ROW_BYTES, roundDown, SECTOR_BYTES } from "../../base/units.ts";
 import type { RaidArrayFront } from "../running/raid-front.ts";
-import { WINDOW_BYTES_MAX } from "./sweep.ts";
+import { takeWindow, WINDOW_BYTES_MAX } from "./sweep.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 /** Array bytes that are moved at a time, at least a stripe: requests for them wait meanwhile. */
@@ -37,8 +37,18 @@ const STEP_BYTES = WINDOW_BYTES_MAX;
 const GENTLE_STEP_BYTES = MIB;
 const AGAIN_MS = 250;
 
-/** How a step ended: "stuck": the superblocks could not say that it was done. */
-type StepEnd = "done" | "no-space" | "stopped" | "stuck" | "failed";
+/**
+ * How a step ended. "stuck": the superblocks could not say that it was done; "late": a member did
+ * not give what it holds in time, and reads go around it from now on.
+ */
+type StepEnd = "done" | "stopped" | "stuck" | keyof typeof WAITS;
+
+/** What a job says that waits before it tries again. */
+const WAITS = {
+  "no-space": "no space on a member",
+  late: "a member does not answer",
+  failed: "a range is not taken",
+} as const;
 
 export interface ReshapeParts {
   readonly run: SyncRun;
@@ -48,21 +58,24 @@ export interface ReshapeParts {
 export async function reshape({ run, front }: ReshapeParts): Promise<void> {
   const { core, job } = run;
   const { geometry, context } = core;
+  const pool = context.enginePool;
   assert(job?.kind === "reshape" && geometry.isReshaping, "a reshape has a job");
   const wholeStripes = (bytes: number): number => {
     return Math.max(geometry.stripeBytes, roundDown(bytes, geometry.stripeBytes));
   };
-  const bufferBytes = wholeStripes(STEP_BYTES);
-  const buffer = await context.enginePool.take(bufferBytes, { staysLong: true });
   while (geometry.positionBytes < geometry.reshapedBytes) {
     if (mustStop(run)) break;
     const sinceMs = context.clock.nowMs();
     const from = geometry.positionBytes;
     const stepBytes = wholeStripes(run.isBusy() ? GENTLE_STEP_BYTES : STEP_BYTES);
+    // Another one for each step: a request that was given up may still use the last (write-rules 10).
+    const buffer = await takeWindow(pool, context.timers, stepBytes, () => mustStop(run));
+    if (buffer === 0) break;
     const end = await moveStep(run, { buffer, stepBytes });
+    pool.free(buffer, stepBytes);
     if (end === "stopped" || end === "stuck") break;
     if (end !== "done") {
-      job.result["waits"] = end === "no-space" ? "no space on a member" : "a range is not taken";
+      job.result["waits"] = WAITS[end];
       // Polls: nothing tells that a file system has room again, or a drive good sectors.
       await context.timers.sleep(AGAIN_MS);
       continue;
@@ -72,7 +85,6 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
     const bytes = (geometry.positionBytes - from) / geometry.dataCount;
     await run.pace(bytes, sinceMs);
   }
-  context.enginePool.free(buffer, bufferBytes);
   const isThrough = geometry.positionBytes === geometry.reshapedBytes;
   if (isThrough && !mustStop(run) && (await commit(run, front))) {
     run.finish(job, "done", null);
@@ -126,6 +138,7 @@ async function moveRange(run: SyncRun, range: MovedRange): Promise<StepEnd> {
   const { from, to, buffer } = range;
   const lost = await readRange(run, range);
   if (core.isFailed) return "failed";
+  if (lost === null) return "late";
   const status = await engine.moveIn(from, to - from, buffer);
   if (status === ENOSPC) return "no-space";
   if (status !== 0) return mustStop(run) ? "stopped" : "failed";
@@ -140,17 +153,23 @@ async function moveRange(run: SyncRun, range: MovedRange): Promise<StepEnd> {
   return core.isFailed ? "failed" : "stuck";
 }
 
-/** Brings the range to the buffer, zeros behind the old end: where rows of it are lost. */
-async function readRange(run: SyncRun, { from, to, buffer }: MovedRange): Promise<number[]> {
+/**
+ * Brings the range to the buffer, zeros behind the old end: where rows of it are lost. Null: a
+ * member has not answered, and may still write to the buffer.
+ */
+async function readRange(run: SyncRun, { from, to, buffer }: MovedRange): Promise<number[] | null> {
   const { engine, geometry, context } = run.core;
   const end = Math.min(to, Math.max(from, geometry.sizeBytes));
   if (end < to) context.kernels.fill(buffer + (end - from), 0, to - end);
-  if (end === from || (await engine.moveOut(from, end - from, buffer)) === 0) return [];
+  const all = end === from ? 0 : await engine.moveOut(from, end - from, buffer);
+  if (all === 0) return [];
+  if (all === ETIMEDOUT) return null;
   const lost: number[] = [];
   for (let offset = from; offset < end && !run.core.isFailed; offset += ROW_BYTES) {
     const address = buffer + (offset - from);
     const status = await engine.moveOut(offset, ROW_BYTES, address);
     if (status === 0) continue;
+    if (status === ETIMEDOUT) return null;
     assert(status === EIO, "what is not read is lost");
     context.kernels.fill(address, 0, ROW_BYTES);
     lost.push(offset);

@@ -66,40 +66,16 @@ export class Sweep {
     const { bufferBytes, windowBytesMax } = this.options;
     const wanted = Math.floor(windowBytesMax / bufferBytes);
     const width = Math.max(1, Math.min(STRIPES_AT_ONCE_MAX, wanted));
-    const buffer = await this.takeWindow(width * bufferBytes);
+    const bytes = width * bufferBytes;
+    const buffer = await takeWindow(this.pool, this.timers, bytes, this.options.shouldStop);
     if (buffer === 0) return false;
     const lanes: Promise<void>[] = [];
     for (let lane = 0; lane < width; lane += 1) {
       lanes.push(this.runLane(lane, buffer + lane * bufferBytes));
     }
     await Promise.all(lanes);
-    this.pool.free(buffer, width * bufferBytes);
+    this.pool.free(buffer, bytes);
     return !this.isStopped;
-  }
-
-  /**
-   * The window; 0: it is wanted no more. What reads that hang still hold is not to be had, perhaps
-   * for ever, and the array is to come to its end all the same.
-   */
-  private async takeWindow(bytes: number): Promise<number> {
-    const { shouldStop } = this.options;
-    let address = 0;
-    const taken = this.pool.take(bytes, { staysLong: true }).then((run) => {
-      address = run;
-    });
-    // Nearly always it is there at once.
-    await Promise.resolve();
-    while (address === 0 && !shouldStop()) {
-      // Polls: nothing tells a sweep that it is to end.
-      await Promise.race([taken, this.timers.sleep(ROOM_WAIT_MS)]);
-    }
-    if (address === 0) {
-      inBackground(
-        taken.then(() => this.pool.free(address, bytes)),
-        null,
-      );
-    }
-    return address;
   }
 
   private async runLane(lane: number, buffer: number): Promise<void> {
@@ -174,4 +150,33 @@ export class Sweep {
     this.underWork[lane] = stripe;
     return stripe;
   }
+}
+
+/**
+ * Buffers of work on stripes; 0: they are wanted no more. What reads that hang still hold is not to
+ * be had, perhaps for ever, and the array is to come to its end all the same.
+ */
+export async function takeWindow(
+  pool: BufferPool,
+  timers: Timers,
+  bytes: number,
+  shouldStop: () => boolean,
+): Promise<number> {
+  let address = 0;
+  const taken = pool.take(bytes, { staysLong: true }).then((run) => {
+    address = run;
+  });
+  // Nearly always it is there at once.
+  await Promise.resolve();
+  while (address === 0 && !shouldStop()) {
+    // Polls: nothing tells who waits that it is to end.
+    await Promise.race([taken, timers.sleep(ROOM_WAIT_MS)]);
+  }
+  if (address === 0) {
+    inBackground(
+      taken.then(() => pool.free(address, bytes)),
+      null,
+    );
+  }
+  return address;
 }

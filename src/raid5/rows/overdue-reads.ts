@@ -4,12 +4,14 @@
  * The hung request may still write into the rows that the client gave, at any time. So when all
  * other parts of the client's request are there, they are copied to a new run, the late rows are
  * reconstructed into it, and the client gets the new run in place of its own, which stays pinned
- * until the drive answers (write-rules 10).
+ * until the drive answers (write-rules 10). A request of the engine's own has no run to exchange: it
+ * is answered ETIMEDOUT, and whoever asked takes another buffer.
  */
 import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
-import { EIO } from "../../base/errno.ts";
+import { EIO, ETIMEDOUT } from "../../base/errno.ts";
 import { ROW_BYTES, roundUp } from "../../base/units.ts";
+import { INNER_CLIENT } from "../inner-requests.ts";
 import type { CarefulRows } from "./careful-rows.ts";
 import type { EngineParts } from "./row-parts.ts";
 
@@ -39,7 +41,12 @@ export class LateReads {
   }
 
   add(read: LateRead): void {
-    assert(this.parts.requests.parts[read.request]! > 0, "a late part is of an unanswered request");
+    const { requests } = this.parts;
+    assert(requests.parts[read.request]! > 0, "a late part is of an unanswered request");
+    if (requests.client[read.request] === INNER_CLIENT) {
+      requests.partFinished(read.request, ETIMEDOUT);
+      return;
+    }
     const reads = this.waiting.get(read.request);
     if (reads === undefined) this.waiting.set(read.request, [read]);
     else reads.push(read);

@@ -239,6 +239,23 @@ test("reshape: a slow read of before: what it reads is not written over until it
   }
 });
 
+test("reshape: a member that does not answer: what is moved comes from the others", () => {
+  for (const nth of [1, 3, 6, 10, 15]) {
+    const life = new Life(nth);
+    const { world } = life;
+    expect(life.begin().ok).toBe(true);
+    life.setSpeed(4 * MIB);
+    const plan = { fault: { kind: "hang" }, op: Op.read, count: 3, skip: nth } as const;
+    world.device("d1").faults.plan(plan);
+    life.writeFor(20);
+    world.simulation.runFor(60_000);
+    expect([nth, life.sizeBytes]).toEqual([nth, NEW_BYTES]);
+    life.readAll();
+    world.device("d1").release();
+    life.judge();
+  }
+});
+
 test("reshape: no room on a drive: it waits, clients go on, and it ends when there is room", () => {
   const life = new Life();
   const { world } = life;
