@@ -68,7 +68,7 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
     const sinceMs = context.clock.nowMs();
     const from = geometry.positionBytes;
     const stepBytes = wholeStripes(run.isBusy() ? GENTLE_STEP_BYTES : STEP_BYTES);
-    // Another one for each step: a request that was given up may still use the last (write-rules 10).
+    // One for each step: who was given up may still write to the last one (write-rules 10).
     const buffer = await takeWindow(pool, context.timers, stepBytes, () => mustStop(run));
     if (buffer === 0) break;
     const end = await moveStep(run, { buffer, stepBytes });
