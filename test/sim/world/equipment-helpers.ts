@@ -19,8 +19,15 @@ export class HandDrive {
   readonly device: SimDevice;
   readonly results = new Map<number, number>();
 
-  constructor(options: { seed?: number; sectorBytes?: SectorBytes; image?: DeviceImage } = {}) {
-    const { seed = 1, sectorBytes = 512 } = options;
+  constructor(
+    options: {
+      seed?: number;
+      sectorBytes?: SectorBytes;
+      image?: DeviceImage;
+      hasCache?: boolean;
+    } = {},
+  ) {
+    const { seed = 1, sectorBytes = 512, hasCache = true } = options;
     this.simulation = new Simulation({ seed });
     this.device = SimDevice.fromImage(
       options.image ?? blankImage({ name: "drive", sizeBytes: DRIVE_BYTES, sectorBytes }),
@@ -29,6 +36,7 @@ export class HandDrive {
         table: this.table,
         memory: this.memory,
         trace: this.trace,
+        hasCache,
       },
     );
     this.device.onComplete = (request, result) => {

@@ -4,12 +4,12 @@
  * Method: one drive, driven by hand; what a drive may lose is enumerated where it can be.
  */
 import { expect, test } from "bun:test";
-import { EAGAIN, EIO, ENODATA, ENXIO, EOPNOTSUPP } from "../../../src/base/errno.ts";
+import { EAGAIN, EIO, ENODATA, ENOSPC, ENXIO, EOPNOTSUPP } from "../../../src/base/errno.ts";
 import { submitFailure } from "../../../src/block/io-error.ts";
 import { IoTable, Op } from "../../../src/reactor/io-table.ts";
 import { testMemory } from "../../helpers/memory.ts";
 import { HandDrive, ROW } from "./equipment-helpers.ts";
-import { blankImage, type DeviceImage } from "./media.ts";
+import { blankImage, type DeviceImage, readImage } from "./media.ts";
 import { SimDevice } from "./sim-device.ts";
 import { Simulation } from "./simulation.ts";
 
@@ -212,6 +212,18 @@ test("sim-device: a write falls short at each 512 bytes: exactly the moved part 
     const image = drive.device.image();
     expect(HandDrive.valueIn(image, 0, moved)).toBe(1);
     expect(HandDrive.valueIn(image, moved, 2 * ROW - moved)).toBe(0);
+  }
+});
+
+test("sim-device: a part of a failed write: a crash keeps it where there is no cache", () => {
+  for (const hasCache of [false, true]) {
+    const drive = new HandDrive({ hasCache });
+    drive.device.faults.plan({ op: Op.write, fault: { kind: "result", result: -ENOSPC } });
+    expect(drive.run(Op.write, { fill: 1, fua: true })).toBe(-ENOSPC);
+    const before = readImage(drive.device.image(), 0, ROW);
+    expect(before.includes(1)).toBe(true);
+    const after = readImage(drive.device.crash("drop"), 0, ROW);
+    expect(after).toEqual(hasCache ? new Uint8Array(ROW) : before);
   }
 });
 

@@ -435,11 +435,13 @@ export class SimDevice implements BlockDevice {
     }
     if (op === Op.discard && !this.canDiscard) return -EOPNOTSUPP;
     if (this.reachesMedia(entry)) {
+      // Without a cache there is no other place for the part of a failed write that landed.
+      const isDurable = !this.hasCache || (entry.isFua && result > 0);
       this.change({
         kind: "complete",
         write: entry.id,
         landed: this.landed(entry, result),
-        isFua: entry.isFua && result > 0 && !this.doesFlushLie,
+        isFua: isDurable && !this.doesFlushLie,
       });
     }
     return result;
