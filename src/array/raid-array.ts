@@ -97,7 +97,7 @@ export class RaidArray implements MemberVerdicts {
     const hasEnded = (): void => this.synchronizer.schedule();
     this.seating = new Seating({ core, verdicts: this, policy: this.policy, hasEnded });
     this.dirtyMark = new DirtyMark({
-      host: dirtyMarkHostOf(core, () => this.front.writeCount + core.geometry.positionBytes),
+      host: dirtyMarkHostOf(core, () => this.front.writeCount),
       timers: core.context.timers,
       isDirty: core.state.isMarkedDirty,
     });

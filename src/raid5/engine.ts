@@ -292,18 +292,21 @@ export class StripeEngine {
     this.era = 1 - this.era;
   }
 
-  /** Whole stripes of the step, at `address`, in the new layout: 0, or the first errno. */
+  /**
+   * Whole stripes of the step, at `address`, in the new layout: 0, or the first errno. Until they
+   * are on record nobody relies on the rows that they are written to: no dirty mark is for them.
+   */
   moveIn(offset: number, bytes: number, address: number): Promise<number> {
     assert(this.geometry.isMoving(offset, bytes), "what is moved is of the step");
     const write = { op: RequestOp.write, offset, bytes, address, isFua: false };
-    return this.inner.run(write, (request) => this.pass(request), MOVES_FLAG);
+    return this.inner.run(write, (request) => this.admit(request), MOVES_FLAG);
   }
 
   /** Bytes of the step, from where they are: 0, or the first errno. */
   moveOut(offset: number, bytes: number, address: number): Promise<number> {
     assert(this.geometry.isMoving(offset, bytes), "what is moved is of the step");
     const read = { op: RequestOp.read, offset, bytes, address, isFua: false };
-    return this.inner.run(read, (request) => this.pass(request));
+    return this.inner.run(read, (request) => this.admit(request));
   }
 
   /** On record, or not done: what waited goes on, to where its bytes are now. */
@@ -334,13 +337,17 @@ export class StripeEngine {
       this.activeInEra[this.era]! += 1;
     }
     const op = requests.op[request]!;
-    if (op !== RequestOp.read) this.writesActive += 1;
+    if (op !== RequestOp.read && !this.isMove(request)) this.writesActive += 1;
     if (op > RequestOp.flush) {
       this.zeroes.start(request);
       return;
     }
     this.splitting.push(request);
     this.split();
+  }
+
+  private isMove(request: number): boolean {
+    return (this.parts.requests.flags[request]! & MOVES_FLAG) !== 0;
   }
 
   private split(): void {
@@ -360,7 +367,7 @@ export class StripeEngine {
     const { geometry } = this;
     const doneBytes = requests.splitBytes[request]!;
     const offset = requests.offset[request]! + doneBytes;
-    const isNewLayout = !geometry.isReshaping || (requests.flags[request]! & MOVES_FLAG) !== 0;
+    const isNewLayout = !geometry.isReshaping || this.isMove(request);
     const stripe = isNewLayout
       ? Math.floor(offset / geometry.stripeBytes)
       : geometry.stripeOf(offset);
@@ -434,7 +441,8 @@ export class StripeEngine {
       let status = requests.status[request]!;
       const op = requests.op[request]!;
       if (op !== RequestOp.read && op !== RequestOp.flush) {
-        if (requests.splitBytes[request] === requests.bytes[request]) this.writesActive -= 1;
+        const isSplit = requests.splitBytes[request] === requests.bytes[request];
+        if (isSplit && !this.isMove(request)) this.writesActive -= 1;
         assert(this.writesActive >= 0, "a write that is answered was counted");
         if (op === RequestOp.write) this.zeroes.noteData(request);
         // Rule 15: once two members are gone no write is acknowledged.

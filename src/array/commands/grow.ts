@@ -54,6 +54,7 @@ function obstacleTo({ core, synchronizer }: RaidArray): CommandError | null {
   if (core.isFailed || readOnlyReason !== null) {
     return notNow(`array ${name} is not writable: ${readOnlyReason ?? "it has failed"}`);
   }
+  if (core.geometry.isReshaping) return notNow(`array ${name} is being reshaped: wait for its end`);
   if (members.degradedCount > 0) {
     return notNow(`array ${name} is degraded: add a drive and let it rebuild first`);
   }

@@ -91,7 +91,7 @@ async function seatDrive(
   // drive takes its role.
   await core.changed.until(() => {
     const isWorkOver = roster.freeRole < 0 || synchronizer.currentJob === null;
-    return roster.arriving === null && isWorkOver;
+    return roster.arriving === null && (isWorkOver || core.geometry.isReshaping);
   });
   // A role that is free in a reshape is rebuilt behind that.
   const role = core.geometry.isReshaping ? -1 : roster.freeRole;

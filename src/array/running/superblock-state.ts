@@ -72,11 +72,14 @@ export class SuperblockState {
     assert(reshape !== null, "a reshape is under way");
     assert(positionSectors > reshape.positionSectors, "a reshape goes forward");
     this.ownIdentity = withReshape(this.ownIdentity, { ...reshape, positionSectors });
+    // A member that missed it holds data that lie elsewhere now.
+    this.unchangedSince = null;
   }
 
   /** The next update says that all of it has been moved. */
   endReshape(): void {
     this.ownIdentity = finishedReshape(this.ownIdentity);
+    this.unchangedSince = null;
   }
 
   /** The reshape under way, as the freshest superblock has it; null: none. */

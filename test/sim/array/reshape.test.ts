@@ -282,6 +282,36 @@ test("reshape: stopped in the middle: it goes on at the next start", () => {
   life.judge();
 });
 
+test("reshape: a member is gone and the power goes, and nobody wrote: it goes on by itself", () => {
+  const life = new Life();
+  expect(life.begin().ok).toBe(true);
+  life.setSpeed(64 * KIB);
+  const drive = "d1";
+  life.world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive });
+  life.world.simulation.runFor(600);
+  expect(life.world.status()).toMatchObject({ degraded: 1, sync: { action: "reshape" } });
+  life.restart(["d0", "d2", ADDED], "random");
+  expect(life.world.settle()).toMatchObject({ degraded: 1, sizeBytes: NEW_BYTES });
+  life.readAll();
+});
+
+test("reshape: a drive for the role that is free: a spare at once, and rebuilt behind it", () => {
+  const life = new Life();
+  const { world } = life;
+  world.addDrive({ name: "d9", sizeBytes: 3 * MIB });
+  expect(life.begin().ok).toBe(true);
+  life.setSpeed(64 * KIB);
+  world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "d1" });
+  const added = world.call<"add-member">({
+    ...{ kind: "add-member", array: ARRAY_NAME, drive: "d9", force: false },
+  });
+  expect(added).toMatchObject({ ok: true, value: { role: "spare" } });
+  expect(world.status().sync.action).toBe("reshape");
+  life.setSpeed(Number.MAX_SAFE_INTEGER);
+  life.judge();
+  expect(world.status().members[1]!.drive).toBe("d9");
+});
+
 test("reshape: refused, and nothing is changed", () => {
   const life = new Life();
   const { world } = life;
