@@ -14,6 +14,8 @@ import { assert } from "../../base/assert.ts";
 const BUDGET_MS = 100;
 const BURST_MS = 4;
 const CATCH_UP = 2;
+/** Clients that are at work have shown themselves by then: work begins no sooner. */
+export const SETTLE_MS = 5;
 /** A wait that is shorter is no wait. */
 const WAIT_MS_MIN = 0.05;
 
@@ -33,17 +35,21 @@ export class SyncPace {
   private readonly chunkBytes: number;
   private budgetBytes = 0;
   private burstBytes = 0;
+  private readonly beginMs: number;
   private atMs: number;
 
   constructor(chunkBytes: number, nowMs: number) {
     assert(chunkBytes > 0, "what is paced is work");
     this.chunkBytes = chunkBytes;
-    this.atMs = nowMs;
+    this.beginMs = nowMs + SETTLE_MS;
+    this.atMs = this.beginMs;
   }
 
   /** Takes a chunk, and answers 0; or answers the milliseconds until the next look. */
   take(speed: number, nowMs: number): number {
     const { chunkBytes } = this;
+    const isEarly = nowMs < this.beginMs;
+    if (isEarly) return Number.isFinite(speed) ? this.beginMs - nowMs : 0;
     const elapsedMs = nowMs - this.atMs;
     assert(elapsedMs >= 0, "the budget grows with the clock");
     this.atMs = nowMs;
