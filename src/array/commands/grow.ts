@@ -32,7 +32,7 @@ export async function growArray(
 
 function judge(array: RaidArray, wanted: number | "max"): Result<number, CommandError> {
   const { core } = array;
-  const obstacle = obstacleTo(array);
+  const obstacle = growthObstacle(array);
   if (obstacle !== null) return err(obstacle);
   const sectors = wanted === "max" ? wanted : Math.floor(wanted / SECTOR_BYTES);
   const judged = judgeGrowth(sectors, core.identity, growthCandidates(core));
@@ -45,8 +45,8 @@ function judge(array: RaidArray, wanted: number | "max"): Result<number, Command
   );
 }
 
-/** Why this array cannot grow now, or null. */
-function obstacleTo({ core, synchronizer }: RaidArray): CommandError | null {
+/** Why this array cannot grow now, in size or in members; or null. */
+export function growthObstacle({ core, synchronizer }: RaidArray): CommandError | null {
   const fenced = fenceObstacle(core);
   if (fenced !== null) return fenced;
   const { name, members, readOnlyReason, roster } = core;

@@ -29,9 +29,9 @@ import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
-import { fenceObstacle } from "../running/fence.ts";
 import { startAnew } from "../start/start.ts";
 import { growthCandidates } from "../sync/grow.ts";
+import { growthObstacle } from "./grow.ts";
 import { addMember, checkMember, notRunning } from "./members.ts";
 
 interface ReshapeWish {
@@ -66,7 +66,7 @@ export async function reshapeArray(
   }
   return array.synchronizer.givingWay("the array gets more members", async () => {
     await array.core.changed.until(() => array.core.roster.arriving === null);
-    const since = obstacleTo(array) ?? logObstacle(array);
+    const since = growthObstacle(array) ?? logObstacle(array);
     if (since !== null) return err(since);
     const start = choose(array, { drives, policyAfter });
     return start.ok ? begin(registry, record, { array, drives, start: start.value }) : start;
@@ -82,7 +82,7 @@ export function reshapeObstacle(
 ): CommandError | null {
   const array = record.running;
   if (array === null) return notRunning(record);
-  const obstacle = obstacleTo(array);
+  const obstacle = growthObstacle(array);
   if (obstacle !== null) return obstacle;
   if (drives.length === 0) {
     return commandError(
@@ -204,28 +204,4 @@ function logObstacle({ core: { name, policyKind } }: RaidArray): CommandError | 
   if (policyKind === "resync") return null;
   const detail = `array ${name} keeps a log (${policyKind}): change its policy to resync first`;
   return commandError("conflict", "growth-not-now", detail);
-}
-
-/** Why this array cannot get more members now, whatever its policy, or null. */
-function obstacleTo({ core, synchronizer }: RaidArray): CommandError | null {
-  const fenced = fenceObstacle(core);
-  if (fenced !== null) return fenced;
-  const { name, members, readOnlyReason, roster } = core;
-  const notNow = (detail: string) => commandError("conflict", "growth-not-now", detail);
-  if (core.isFailed || readOnlyReason !== null) {
-    return notNow(`array ${name} is not writable: ${readOnlyReason ?? "it has failed"}`);
-  }
-  if (core.geometry.isReshaping) return notNow(`array ${name} is being reshaped: wait for its end`);
-  if (members.degradedCount > 0) {
-    return notNow(`array ${name} is degraded: add a drive and let it rebuild first`);
-  }
-  if (roster.target !== null) {
-    return notNow(`a member of array ${name} is being replaced: wait for the end of that`);
-  }
-  if (members.resync !== null) {
-    return notNow(`array ${name} has a resync due: wait for its end`);
-  }
-  const job = synchronizer.currentJob;
-  if (job === null || synchronizer.isYielding) return null;
-  return notNow(`a ${job.kind} is running (job ${job.id}): wait for it, or cancel it`);
 }
