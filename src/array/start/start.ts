@@ -151,13 +151,17 @@ export async function startAnew(
   record.running = null;
   record.scrub = running.synchronizer.scrubs.memory;
   record.front = front;
-  await between();
-  const started = await startArray(registry, record, { force: false, readOnly: false });
-  record.front = null;
-  if (started.ok) return started;
-  front.dismiss();
-  registry.onRunningChanged(record);
-  return started;
+  try {
+    await between();
+    return await startArray(registry, record, { force: false, readOnly: false });
+  } finally {
+    record.front = null;
+    // Also where a defect ended it: nobody waits for an array that does not come.
+    if (record.running === null) {
+      front.dismiss();
+      registry.onRunningChanged(record);
+    }
+  }
 }
 
 /** Whoever starts or stops an array holds it: nobody else does either meanwhile. */

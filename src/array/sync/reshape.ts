@@ -194,12 +194,13 @@ async function enterLost(run: SyncRun, offsets: readonly number[]): Promise<bool
 }
 
 /** True: the superblocks say that it is through, and clients may have the new size. */
-async function commit({ core, isStopping }: SyncRun, front: RaidArrayFront): Promise<boolean> {
+async function commit(run: SyncRun, front: RaidArrayFront): Promise<boolean> {
+  const { core } = run;
   const { engine, superblocks, state, geometry } = core;
   if (!(await engine.flush())) return false;
   const isDurable = await superblocks.insist(
     () => state.endReshape(),
-    () => core.isFailed || isStopping,
+    () => core.isFailed || run.isStopping,
   );
   if (!isDurable || core.isFailed) return false;
   geometry.endReshape();
