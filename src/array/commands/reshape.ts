@@ -30,6 +30,7 @@ import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import { startAnew } from "../start/start.ts";
+import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import { growthCandidates } from "../sync/grow.ts";
 import { growthObstacle } from "./grow.ts";
 import { addMember, checkMember, notRunning } from "./members.ts";
@@ -97,7 +98,12 @@ export function reshapeObstacle(
     if (!checked.ok) return checked.error;
   }
   const chosen = choose(array, { drives, policyAfter });
-  return chosen.ok ? null : chosen.error;
+  if (!chosen.ok) return chosen.error;
+  // Order: an array that does not start with so many members must not come to say that it has them.
+  const { memberCount } = chosen.value;
+  const { chunkSectors } = array.core.identity;
+  const lacking = stripeMemoryLacking(registry.context.enginePool, { memberCount, chunkSectors });
+  return lacking === null ? null : commandError("conflict", "no-memory", lacking);
 }
 
 async function begin(

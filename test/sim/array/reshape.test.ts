@@ -333,6 +333,21 @@ test("reshape: refused, and nothing is changed", () => {
   expect(added(world.images())).toEqual(added(before));
 });
 
+test("reshape: a stripe of the larger array is more than the memory takes: refused before", () => {
+  const world = new SimWorld({ seed: 1 });
+  const names = ["d0", "d1", "d2", "d3", "d4"];
+  for (const name of names) world.addDrive({ name, sizeBytes: 24 * MIB });
+  const drives = names.slice(0, 4);
+  world.createArray({ drives, chunkBytes: 4 * MIB, consistencyPolicy: "resync" });
+  world.settle();
+  const grown = world.call<"add-members">({
+    ...{ kind: "add-members", array: ARRAY_NAME, drives: ["d4"], force: false },
+    policyAfter: "resync",
+  });
+  expect(grown).toMatchObject({ ok: false, error: { code: "no-memory" } });
+  expect(world.status()).toMatchObject({ state: "clean", spares: [] });
+});
+
 function dataOffset(world: SimWorld): number {
   const { members } = world.service.registry.byName(ARRAY_NAME)!.running!.core;
   return members.dataOffset[0]!;
