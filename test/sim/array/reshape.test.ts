@@ -338,8 +338,10 @@ test("reshape: a stripe of the larger array is more than the memory takes: refus
   const names = ["d0", "d1", "d2", "d3", "d4"];
   for (const name of names) world.addDrive({ name, sizeBytes: 24 * MIB });
   const drives = names.slice(0, 4);
-  world.createArray({ drives, chunkBytes: 4 * MIB, consistencyPolicy: "resync" });
+  world.createArray({ drives, chunkBytes: MIB, consistencyPolicy: "resync" });
   world.settle();
+  // Four chunks are half of it.
+  Object.defineProperty(world.context.enginePool, "totalBytes", { value: 8 * MIB });
   const grown = world.call<"add-members">({
     ...{ kind: "add-members", array: ARRAY_NAME, drives: ["d4"], force: false },
     policyAfter: "resync",
