@@ -23,7 +23,7 @@ export function bitOf(member: number): number {
 /** The set of 0 to `count` - 1. */
 export function firstBits(count: number): number {
   assert(count >= 0 && count <= BIT_SET_SIZE, "a set has 53 members at most");
-  return 2 ** count - 1;
+  return bitOf(count) - 1;
 }
 
 export function hasBit(set: number, member: number): boolean {

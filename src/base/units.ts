@@ -9,7 +9,16 @@ export const TIB = 1024 * GIB;
 export const SECTOR_BYTES = 512;
 
 /** A row: the unit of member I/O and of a column range (write-rules 17). */
-export const ROW_BYTES = 4096;
+export const ROW_SHIFT = 12;
+export const ROW_BYTES = 1 << ROW_SHIFT;
+
+/**
+ * Bytes by which a whole number lies behind the begin of its row. Of numbers that are not small
+ * `%` is a call into the C library, and this is one instruction.
+ */
+export function withinRow(value: number): number {
+  return value & (ROW_BYTES - 1);
+}
 
 export function roundDown(value: number, multiple: number): number {
   return value - (value % multiple);

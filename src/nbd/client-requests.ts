@@ -12,7 +12,7 @@
  */
 import { assertShared } from "../base/assert.ts";
 import { FreeList } from "../base/free-list.ts";
-import { ROW_BYTES } from "../base/units.ts";
+import { withinRow } from "../base/units.ts";
 import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export const SlotState = { free: 0, receiving: 1, inArray: 2, reply: 3 } as const;
@@ -97,7 +97,7 @@ export class ClientRequests {
 
   /** The data of a read lies in another run of the same size; `address` is its first byte. */
   moveRun(slot: number, address: number): void {
-    this.runAddress[slot] = address - (this.offset[slot]! % ROW_BYTES);
+    this.runAddress[slot] = address - withinRow(this.offset[slot]!);
     this.dataAddress[slot] = address;
   }
 

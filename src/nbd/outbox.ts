@@ -153,7 +153,7 @@ export class Outbox {
     const { kernel, memory, iovecsAddress } = this.tools;
     const word = (iovecsAddress + this.iovecCount * IOVEC_BYTES) / 4;
     const pointer = kernel.baseAddress + address;
-    memory.u32[word] = pointer % HIGH_WORD;
+    memory.u32[word] = pointer >>> 0;
     memory.u32[word + 1] = Math.floor(pointer / HIGH_WORD);
     memory.u32[word + 2] = bytes;
     memory.u32[word + 3] = 0;

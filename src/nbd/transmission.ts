@@ -12,7 +12,7 @@ import { FrontFlag, FrontOp, type FrontOpCode } from "../array/front.ts";
 import { assert } from "../base/assert.ts";
 import { ESHUTDOWN } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
-import { ROW_BYTES, roundUp } from "../base/units.ts";
+import { roundUp, withinRow } from "../base/units.ts";
 import { SLAB_BYTES, type SlabPool } from "../block/pool.ts";
 import { type ClientRequests, NO_SLOT, SlotState } from "./client-requests.ts";
 import { judgeRequest, type Negotiated, wireError } from "./commands.ts";
@@ -214,7 +214,7 @@ export class Transmission implements Negotiated {
   private startPayload(address: number): StartOutcome {
     const { requests, gate } = this.tools;
     const header = this.header;
-    const lead = header.offset % ROW_BYTES;
+    const lead = withinRow(header.offset);
     // Counted as the pool does: small requests hold more than they carry.
     const runBytes = roundUp(lead + header.bytes, SLAB_BYTES);
     if (this.exceedsShare(runBytes)) return "wait-own-limit";

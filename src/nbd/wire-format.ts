@@ -160,7 +160,7 @@ export function readOffset(view: DataView, address: number): number {
 /** Writes a non-negative safe integer as 64 bits. */
 export function writeOffset(view: DataView, address: number, value: number): void {
   view.setUint32(address, Math.floor(value / HIGH_WORD));
-  view.setUint32(address + 4, value % HIGH_WORD);
+  view.setUint32(address + 4, value >>> 0);
 }
 
 /** Copies the cookie of the request at `from` to its place in the reply header at `to`. */

@@ -12,7 +12,7 @@ import { inBackground } from "../base/background.ts";
 import { hasBit } from "../base/bit-set.ts";
 import { EIO } from "../base/errno.ts";
 import { IndexQueue } from "../base/index-queue.ts";
-import { ROW_BYTES } from "../base/units.ts";
+import { ROW_BYTES, withinRow } from "../base/units.ts";
 import type { BitmapState } from "../md/bitmap-state.ts";
 import type { EngineEnvironment, EngineHooks, MemberError } from "./environment.ts";
 import type { Geometry } from "./geometry.ts";
@@ -178,7 +178,7 @@ export class StripeEngine {
     const { sizeBytes } = this.geometry;
     assert(offset >= 0 && offset + bytes <= sizeBytes, "a request lies in the array");
     const isMoving = op === RequestOp.read || op === RequestOp.write;
-    const isInPlace = address % ROW_BYTES === offset % ROW_BYTES;
+    const isInPlace = withinRow(address) === withinRow(offset);
     assert(!isMoving || isInPlace, "rows lie in memory as they lie in the array");
     requests.flags[request] = flags;
     requests.op[request] = op;
@@ -328,7 +328,7 @@ export class StripeEngine {
   private admit(request: number): void {
     const { requests } = this.parts;
     assert(requests.parts[request] === 1, "a request is admitted once");
-    if (requests.client[request] !== INNER_CLIENT) {
+    if (this.geometry.isReshaping && requests.client[request] !== INNER_CLIENT) {
       if (this.geometry.isMoving(requests.offset[request]!, requests.bytes[request]!)) {
         this.moved.push(request);
         return;
@@ -367,13 +367,13 @@ export class StripeEngine {
     const { geometry } = this;
     const doneBytes = requests.splitBytes[request]!;
     const offset = requests.offset[request]! + doneBytes;
-    const isNewLayout = !geometry.isReshaping || this.isMove(request);
-    const stripe = isNewLayout
-      ? Math.floor(offset / geometry.stripeBytes)
-      : geometry.stripeOf(offset);
-    const within = offset - geometry.firstByteOf(stripe);
-    const leftInStripe = geometry.stripeBytesOf(stripe) - within;
-    const bytes = Math.min(requests.bytes[request]! - doneBytes, leftInStripe);
+    // What a reshape writes goes by the new layout, all else by that which the bytes have.
+    const hasTwo = geometry.isReshaping && !this.isMove(request);
+    const stripe = hasTwo ? geometry.stripeOf(offset) : Math.floor(offset / geometry.stripeBytes);
+    const firstByte = hasTwo ? geometry.firstByteOf(stripe) : stripe * geometry.stripeBytes;
+    const stripeBytes = hasTwo ? geometry.stripeBytesOf(stripe) : geometry.stripeBytes;
+    const within = offset - firstByte;
+    const bytes = Math.min(requests.bytes[request]! - doneBytes, stripeBytes - within);
     const address = requests.address[request]! + doneBytes;
     if (requests.op[request] === RequestOp.write) {
       return this.startPart(OpKind.write, request, stripe, within, bytes, address);

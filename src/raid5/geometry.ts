@@ -88,6 +88,8 @@ export class Geometry {
   /** Rounded down to whole chunks. This and the next two are changed by `resize` alone. */
   memberSizeBytes = 0;
   stripeCount = 0;
+  /** Rows of chunks of a member, of either layout. */
+  rowCount = 0;
   /** Of the whole array; during a reshape as before it. */
   sizeBytes = 0;
   /** Array bytes below it are found in the new layout. */
@@ -95,6 +97,8 @@ export class Geometry {
   /** Where the step ends that is under way: requests between the two wait. */
   private movingToBytes = 0;
   private before: OldLayout | null = null;
+  /** Whether `before` is set: asked with every request. */
+  isReshaping = false;
   /** Stripes from this one on are laid out as before the reshape. */
   private oldFromStripe = Number.POSITIVE_INFINITY;
   private readonly isLeft: boolean;
@@ -123,6 +127,7 @@ export class Geometry {
     assert(this.before === null, "an array that is reshaped keeps its size");
     this.memberSizeBytes = roundDown(memberSizeBytes, this.chunkBytes);
     this.stripeCount = this.memberSizeBytes / this.chunkBytes;
+    this.rowCount = this.stripeCount;
     this.sizeBytes = this.stripeCount * this.stripeBytes;
     assert(Number.isSafeInteger(this.sizeBytes), "the array size is an exact number");
   }
@@ -144,25 +149,18 @@ export class Geometry {
     const stripeBytes = dataCount * this.chunkBytes;
     const sizeBytes = this.stripeCount * stripeBytes;
     this.before = { memberCount, dataCount, stripeBytes, shiftStripes, sizeBytes };
+    this.isReshaping = true;
     this.sizeBytes = sizeBytes;
+    this.rowCount = this.stripeCount + shiftStripes;
     this.positionBytes = positionBytes;
     this.movingToBytes = positionBytes;
     this.oldFromStripe = positionBytes / this.stripeBytes;
     assert(this.oldFromStripe <= this.firstNeeded, "what has been moved lies before what has not");
   }
 
-  get isReshaping(): boolean {
-    return this.before !== null;
-  }
-
   /** Members before the reshape; null: none is under way. */
   get oldMemberCount(): number | null {
     return this.before?.memberCount ?? null;
-  }
-
-  /** Rows of chunks of a member, of either layout. */
-  get rowCount(): number {
-    return this.stripeCount + (this.before?.shiftStripes ?? 0);
   }
 
   /** Bytes of the array when the reshape is through. */
@@ -213,6 +211,7 @@ export class Geometry {
     assert(this.before !== null, "a reshape ends once");
     assert(this.positionBytes === this.reshapedBytes, "all of it has been moved");
     this.before = null;
+    this.isReshaping = false;
     this.oldFromStripe = Number.POSITIVE_INFINITY;
     this.positionBytes = 0;
     this.movingToBytes = 0;
@@ -226,11 +225,6 @@ export class Geometry {
   }
 
   // Where things are -------------------------------------------------------------------------
-
-  /** The layout of a stripe; null: that of the array, or its new one. */
-  private oldLayoutOf(stripe: number): OldLayout | null {
-    return stripe < this.oldFromStripe ? null : this.before;
-  }
 
   /** Roles of a stripe. */
   memberCountOf(stripe: number): number {
@@ -278,20 +272,25 @@ export class Geometry {
 
   /** The role that holds the parity of a stripe. */
   parityRole(stripe: number): number {
-    this.checkIndexes(stripe, 0, 1);
-    const old = this.oldLayoutOf(stripe);
-    const dataCount = old?.dataCount ?? this.dataCount;
+    const memberCount = this.memberCountOf(stripe);
+    this.checkIndexes(stripe, 0, memberCount);
+    return this.parityOf(stripe, memberCount);
+  }
+
+  private parityOf(stripe: number, memberCount: number): number {
     if (this.layout === 4) return 0;
-    if (this.layout === 5) return dataCount;
-    const turn = (stripe - (old?.shiftStripes ?? 0)) % (dataCount + 1);
-    return this.isLeft ? dataCount - turn : turn;
+    if (this.layout === 5) return memberCount - 1;
+    const within = stripe < this.oldFromStripe ? stripe : stripe - this.before!.shiftStripes;
+    // Of what fits in 31 bits `%` is one instruction, and a call of the C library beyond.
+    const turn = within < 0x8000_0000 ? (within | 0) % memberCount : within % memberCount;
+    return this.isLeft ? memberCount - 1 - turn : turn;
   }
 
   /** The role that holds data chunk `dataIndex` of a stripe. */
   dataRole(stripe: number, dataIndex: number): number {
     const memberCount = this.memberCountOf(stripe);
     this.checkIndexes(stripe, dataIndex, memberCount - 1);
-    const parity = this.parityRole(stripe);
+    const parity = this.parityOf(stripe, memberCount);
     if (!this.isSymmetric) return dataIndex >= parity ? dataIndex + 1 : dataIndex;
     const role = parity + 1 + dataIndex;
     return role >= memberCount ? role - memberCount : role;
@@ -301,7 +300,7 @@ export class Geometry {
   dataIndexOf(stripe: number, role: number): number {
     const memberCount = this.memberCountOf(stripe);
     this.checkIndexes(stripe, role, memberCount);
-    const parity = this.parityRole(stripe);
+    const parity = this.parityOf(stripe, memberCount);
     if (role === parity) return -1;
     if (!this.isSymmetric) return role > parity ? role - 1 : role;
     const dataIndex = role - parity - 1;
@@ -311,8 +310,8 @@ export class Geometry {
   private checkIndexes(stripe: number, index: number, bound: number): void {
     assert(Number.isInteger(stripe), "a stripe is a whole number");
     assert(stripe >= 0 && stripe < this.rowCount, "the stripe lies in the array");
-    const old = this.oldLayoutOf(stripe);
-    assert(old === null || stripe >= old.shiftStripes, "an old stripe lies in the old data");
+    const isOfData = stripe < this.oldFromStripe || stripe >= this.before!.shiftStripes;
+    assert(isOfData, "an old stripe lies in the old data");
     assert(Number.isInteger(index) && index >= 0 && index < bound, "the index is in range");
   }
 }

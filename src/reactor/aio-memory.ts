@@ -113,7 +113,7 @@ export class AioMemory {
       this.setPointer(word + 6, this.iovecsAddress + slot * IOVECS_PER_SLOT * IOVEC_BYTES);
       this.u32[word + 8] = iovecCount;
     }
-    this.u32[word + 10] = offset % TWO_POW_32;
+    this.u32[word + 10] = offset >>> 0;
     this.u32[word + 11] = Math.floor(offset / TWO_POW_32);
   }
 
@@ -176,7 +176,7 @@ export class AioMemory {
 
   private setPointer(word: number, address: number): void {
     const pointer = this.baseAddress + address;
-    this.u32[word] = pointer % TWO_POW_32;
+    this.u32[word] = pointer >>> 0;
     this.u32[word + 1] = Math.floor(pointer / TWO_POW_32);
   }
 }

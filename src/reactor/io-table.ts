@@ -9,7 +9,7 @@
 import { assert } from "../base/assert.ts";
 import { FreeList } from "../base/free-list.ts";
 import { Signal } from "../base/signal.ts";
-import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
+import { ROW_BYTES, SECTOR_BYTES, withinRow } from "../base/units.ts";
 
 /** Operations of a block device. */
 export const Op = { read: 0, write: 1, flush: 2, discard: 3, writeZeroes: 4 } as const;
@@ -108,11 +108,11 @@ export function checkRequest(table: IoTable, request: number): void {
     assert(bytes === 0, "a flush moves no bytes");
     return;
   }
-  assert(bytes > 0 && bytes % ROW_BYTES === 0, "requests are whole rows");
+  assert(bytes > 0 && withinRow(bytes) === 0, "requests are whole rows");
   assert(Number.isSafeInteger(offset) && offset >= 0, "offsets are safe integers");
-  assert(offset % SECTOR_BYTES === 0, "requests begin on a sector");
+  assert((offset & (SECTOR_BYTES - 1)) === 0, "requests begin on a sector");
   if (op === Op.discard || op === Op.writeZeroes) return;
   assert(bytes <= REQUEST_BYTES_MAX, "the kernel moves a request in one call");
   const address = table.address[request]!;
-  assert(address > 0 && address % ROW_BYTES === 0, "buffers are page aligned");
+  assert(address > 0 && withinRow(address) === 0, "buffers are page aligned");
 }

@@ -159,7 +159,7 @@ export class LinuxSockets implements SocketKernel {
     const { view } = this.memory;
     const pointer = this.baseAddress + iovAddress;
     const iovField = this.messageAddress + Linux.MessageHeader.iov;
-    view.setUint32(iovField, pointer % 2 ** 32, true);
+    view.setUint32(iovField, pointer >>> 0, true);
     view.setUint32(iovField + 4, Math.floor(pointer / 2 ** 32), true);
     view.setUint32(this.messageAddress + Linux.MessageHeader.iovCount, count, true);
     for (;;) {

@@ -1063,7 +1063,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "parts of rows are sent to the drives",
     rule: 17,
     file: "src/raid5/rows/chunk-reads.ts",
-    find: "const rowBytes = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;",
+    find: "const rowBytes = endByte - withinRow(endByte) - fromByte;",
     replace: "const rowBytes = inChunk + partBytes - fromByte;",
     test: named(RULES, "rule 17"),
   },

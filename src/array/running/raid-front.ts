@@ -8,7 +8,7 @@
 import { assert, assertShared } from "../../base/assert.ts";
 import { EIO, EPERM, ESHUTDOWN } from "../../base/errno.ts";
 import { FreeList } from "../../base/free-list.ts";
-import { ROW_BYTES } from "../../base/units.ts";
+import { withinRow } from "../../base/units.ts";
 import type { StripeEngine } from "../../raid5/engine.ts";
 import type { ArrayGuard } from "../array-guard.ts";
 import {
@@ -231,7 +231,7 @@ export class RaidArrayFront implements ArrayFront {
     assert(offset >= 0 && bytes >= 0, "a request has an offset and a length");
     assert(offset + bytes <= this.sizeBytes, "a request lies in the array");
     // Trims and zeroings bring no rows, and a flush has no place.
-    const isAligned = op > FrontOp.write || (address - offset) % ROW_BYTES === 0;
+    const isAligned = op > FrontOp.write || withinRow(address) === withinRow(offset);
     assert(isAligned, "a payload is congruent to its offset modulo a row");
     if (this.held !== null) {
       this.held.push({ entry, op, offset, bytes, address, flags });

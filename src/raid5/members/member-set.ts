@@ -256,6 +256,7 @@ export class MemberSet {
 
   /** Bits of the roles that cannot be read in this stripe. */
   unavailableRoles(stripe: number): number {
+    if (this.missingBits === 0 && this.rebuildingRole < 0) return 0;
     const roles = this.geometry.memberCountOf(stripe);
     // Of an array that is reshaped: nothing is rebuilt meanwhile.
     if (roles < this.memberCount) return intersection(this.missingBits, firstBits(roles));

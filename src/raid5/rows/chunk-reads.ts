@@ -6,7 +6,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { bitOf } from "../../base/bit-set.ts";
-import { ROW_BYTES, roundDown, roundUp } from "../../base/units.ts";
+import { ROW_BYTES, withinRow } from "../../base/units.ts";
 import { Op } from "../../reactor/io-table.ts";
 import {
   Content,
@@ -61,10 +61,11 @@ export class ChunkReads {
     const dataIndex = Math.floor(within / chunkBytes);
     const inChunk = within - dataIndex * chunkBytes;
     const partBytes = Math.min(bytes, chunkBytes - inChunk);
-    const fromByte = roundDown(inChunk, ROW_BYTES);
+    const fromByte = inChunk - withinRow(inChunk);
     const role = geometry.dataRole(stripe, dataIndex);
     const place = stripe * chunkBytes + fromByte;
-    const rowBytes = roundUp(inChunk + partBytes, ROW_BYTES) - fromByte;
+    const endByte = inChunk + partBytes + ROW_BYTES - 1;
+    const rowBytes = endByte - withinRow(endByte) - fromByte;
     assert(partBytes > 0 && fromByte + rowBytes <= chunkBytes, "a read lies within one chunk");
     const rowAddress = address - (inChunk - fromByte);
     const { user } = this;

@@ -12,7 +12,7 @@
  */
 import { assert } from "../../base/assert.ts";
 import { FreeList } from "../../base/free-list.ts";
-import { ROW_BYTES } from "../../base/units.ts";
+import { ROW_BYTES, ROW_SHIFT, withinRow } from "../../base/units.ts";
 
 export const OpKind = { free: 0, write: 1, read: 2, hold: 3 } as const;
 
@@ -31,6 +31,10 @@ const BUCKETS = 4096;
 /** Writes merged into one plan, and the row boundaries that they may bring (see segments.ts). */
 export const MERGE_LIMIT = 32;
 export const BOUNDARY_LIMIT = 64;
+
+function bucketOf(stripe: number): number {
+  return stripe & (BUCKETS - 1);
+}
 
 export class StripeOps {
   readonly capacity: number;
@@ -142,7 +146,7 @@ export class StripeOps {
   hold(op: number): boolean {
     assert(this.kind[op] !== OpKind.free, "whoever takes a stripe is in use");
     const stripe = this.stripe[op]!;
-    const bucket = stripe % BUCKETS;
+    const bucket = bucketOf(stripe);
     for (let owner = this.buckets[bucket]!; owner !== NONE; owner = this.hashNext[owner]!) {
       if (this.stripe[owner] !== stripe) continue;
       const tail = this.waitTail[owner]!;
@@ -158,14 +162,14 @@ export class StripeOps {
 
   /** The operation that holds a stripe, or -1. */
   ownerOf(stripe: number): number {
-    let owner = this.buckets[stripe % BUCKETS]!;
+    let owner = this.buckets[bucketOf(stripe)]!;
     while (owner !== NONE && this.stripe[owner] !== stripe) owner = this.hashNext[owner]!;
     return owner;
   }
 
   /** Gives the stripe of `op` to the next in line, which is the answer; -1 when nobody waits. */
   giveUp(op: number): number {
-    const bucket = this.stripe[op]! % BUCKETS;
+    const bucket = bucketOf(this.stripe[op]!);
     const next = this.waitNext[op]!;
     const hashNext = this.hashNext[op]!;
     if (next !== NONE) {
@@ -213,18 +217,18 @@ export class StripeOps {
 
   /** First row of the part, counted over the stripe's data chunks one after the other. */
   firstRow(op: number): number {
-    return Math.floor(this.within[op]! / ROW_BYTES);
+    return this.within[op]! >>> ROW_SHIFT;
   }
 
   /** The row behind the last one. */
   endRow(op: number): number {
-    return Math.ceil((this.within[op]! + this.bytes[op]!) / ROW_BYTES);
+    return (this.within[op]! + this.bytes[op]! + ROW_BYTES - 1) >>> ROW_SHIFT;
   }
 
   /** How many row boundaries a part brings at most: its two ends, and those of partial rows. */
   private boundariesOf(op: number): number {
-    const isHeadPartial = this.within[op]! % ROW_BYTES !== 0;
-    const isTailPartial = (this.within[op]! + this.bytes[op]!) % ROW_BYTES !== 0;
+    const isHeadPartial = withinRow(this.within[op]!) !== 0;
+    const isTailPartial = withinRow(this.within[op]! + this.bytes[op]!) !== 0;
     return 2 + (isHeadPartial ? 1 : 0) + (isTailPartial ? 2 : 0);
   }
 

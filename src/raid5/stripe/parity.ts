@@ -51,7 +51,7 @@ export class StripeParity {
   }
 
   /** Data chunks of the operation's stripe. */
-  private dataCount(op: number): number {
+  private dataCountOf(op: number): number {
     return this.parts.geometry.dataCountOf(this.parts.ops.stripe[op]!);
   }
 
@@ -98,7 +98,8 @@ export class StripeParity {
     const readMask = this.parts.segments.readMask[slot]!;
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (!hasBit(readMask, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -112,7 +113,8 @@ export class StripeParity {
     const partial = segments.partial[slot]!;
     const row = segments.fromRow[slot]!;
     assert(segments.toRow[slot] === row + 1, "a row that is written in part is alone");
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (!hasBit(partial, dataIndex)) continue;
       const old = hasBit(segments.readMask[slot]!, dataIndex)
         ? this.bufferAddress(op, slot, dataIndex)
@@ -133,12 +135,13 @@ export class StripeParity {
     const { segments } = this.parts;
     const { sources } = this;
     const row = segments.fromRow[slot]!;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       sources[dataIndex] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)
         : this.bufferAddress(op, slot, dataIndex);
     }
-    this.xor(this.parityAddress(op, slot), this.dataCount(op), slot);
+    this.xor(this.parityAddress(op, slot), dataCount, slot);
   }
 
   /**
@@ -152,7 +155,8 @@ export class StripeParity {
     const parity = this.parityAddress(op, slot);
     sources[0] = parity;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (!hasBit(touched, dataIndex)) continue;
       sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -166,7 +170,8 @@ export class StripeParity {
   private computeBoth(op: number, slot: number, partialParity: number): void {
     const touched = this.parts.segments.touched[slot]!;
     let count = 0;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (hasBit(touched, dataIndex)) continue;
       this.sources[count] = this.bufferAddress(op, slot, dataIndex);
       count += 1;
@@ -182,7 +187,8 @@ export class StripeParity {
     const row = segments.fromRow[slot]!;
     sources[0] = source;
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
       sources[count] = segments.dataAddress(op, dataIndex, row);
       count += 1;
@@ -199,7 +205,8 @@ export class StripeParity {
     assert(missing >= 0, "a data chunk is missing");
     sources[0] = this.parityAddress(op, slot);
     let count = 1;
-    for (let dataIndex = 0; dataIndex < this.dataCount(op); dataIndex += 1) {
+    const dataCount = this.dataCountOf(op);
+    for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
       if (dataIndex === missing) continue;
       sources[count] = hasBit(segments.touched[slot]!, dataIndex)
         ? segments.dataAddress(op, dataIndex, row)

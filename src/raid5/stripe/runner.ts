@@ -269,11 +269,12 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     }
     const stripe = ops.stripe[op]!;
     const isRead = ops.kind[op] === OpKind.read;
+    const dataCount = geometry.dataCountOf(stripe);
     const first = segments.first(op);
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       const readMask = segments.readMask[slot]!;
-      for (let dataIndex = 0; dataIndex < geometry.dataCountOf(stripe); dataIndex += 1) {
+      for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
         if (hasBit(readMask, dataIndex)) {
           const address = this.parts.parity.bufferAddress(op, slot, dataIndex);
           this.issue(op, slot, geometry.dataRole(stripe, dataIndex), Op.read, address);
@@ -282,13 +283,8 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
         }
       }
       if (readsParity(segments.strategy[slot] as StrategyCode)) {
-        this.issue(
-          op,
-          slot,
-          geometry.parityRole(stripe),
-          Op.read,
-          this.parts.parity.parityAddress(op, slot),
-        );
+        const address = this.parts.parity.parityAddress(op, slot);
+        this.issue(op, slot, geometry.parityRole(stripe), Op.read, address);
       }
     }
     this.settle(op);
@@ -360,11 +356,12 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     }
     const absent = this.parts.members.unavailableRoles(stripe);
     const parityRole = geometry.parityRole(stripe);
+    const dataCount = geometry.dataCountOf(stripe);
     const first = segments.first(op);
     ops.pending[op] = 1;
     for (let slot = first; slot < first + segments.count[op]!; slot += 1) {
       if (segments.touched[slot] === 0) continue;
-      for (let dataIndex = 0; dataIndex < geometry.dataCountOf(stripe); dataIndex += 1) {
+      for (let dataIndex = 0; dataIndex < dataCount; dataIndex += 1) {
         if (!hasBit(segments.touched[slot]!, dataIndex)) continue;
         const role = geometry.dataRole(stripe, dataIndex);
         if (hasBit(absent, role)) continue;

@@ -20,7 +20,7 @@
 import { assert } from "../../base/assert.ts";
 import { firstBits, union, withBit, without } from "../../base/bit-set.ts";
 import { ARRAY_CHUNK_BYTES_MAX } from "../../base/limits.ts";
-import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
+import { ROW_BYTES, SECTOR_BYTES, withinRow } from "../../base/units.ts";
 import { BOUNDARY_LIMIT, type StripeOps } from "./ops.ts";
 
 /** How often the segments of one operation may be split, because a unit of the log is small. */
@@ -166,7 +166,7 @@ export class SegmentTable {
     for (let op = leader; op >= 0; op = ops.mergeNext[op]!) {
       const first = ops.firstRow(op);
       if (linear < first || linear >= ops.endRow(op)) continue;
-      return ops.address[op]! - (ops.within[op]! % ROW_BYTES) + (linear - first) * ROW_BYTES;
+      return ops.address[op]! - withinRow(ops.within[op]!) + (linear - first) * ROW_BYTES;
     }
     assert(false, "a touched row belongs to a part");
   }
@@ -190,8 +190,8 @@ export class SegmentTable {
       const last = (ops.endRow(op) - 1) % rowsPerChunk;
       this.addBoundary(first);
       this.addBoundary(last + 1);
-      if (ops.within[op]! % ROW_BYTES !== 0) this.addBoundary(first + 1);
-      if ((ops.within[op]! + ops.bytes[op]!) % ROW_BYTES !== 0) this.addBoundary(last);
+      if (withinRow(ops.within[op]!) !== 0) this.addBoundary(first + 1);
+      if (withinRow(ops.within[op]! + ops.bytes[op]!) !== 0) this.addBoundary(last);
     }
   }
 
@@ -215,8 +215,8 @@ export class SegmentTable {
     const end = ops.endRow(op);
     const fromRow = this.fromRow[slot]!;
     const toRow = this.toRow[slot]!;
-    const isHeadPartial = ops.within[op]! % ROW_BYTES !== 0;
-    const isTailPartial = (ops.within[op]! + ops.bytes[op]!) % ROW_BYTES !== 0;
+    const isHeadPartial = withinRow(ops.within[op]!) !== 0;
+    const isTailPartial = withinRow(ops.within[op]! + ops.bytes[op]!) !== 0;
     const lastChunk = Math.floor((end - 1) / rowsPerChunk);
     for (let chunk = Math.floor(first / rowsPerChunk); chunk <= lastChunk; chunk += 1) {
       const from = chunk * rowsPerChunk + fromRow;
