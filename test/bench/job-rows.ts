@@ -4,7 +4,7 @@
  * | row              | ours                | held against                                        |
  * |------------------|---------------------|-----------------------------------------------------|
  * | scrub            | bytes of a member/s | all members read at once, same requests, same depth |
- * | rebuild, replace | the same            | the slower of: its sources read at once; its target |
+ * | rebuild, replace | the same            | its sources read at once and its target: the slower |
  * | reshape          | the same            | a member read, and then written; no target          |
  * | p99 beside a job | p99 of 4 KiB        | the same load without the job                       |
  * | rate of that job | bytes of a member/s | `syncSpeedMin`                                      |
@@ -13,7 +13,8 @@
  * held against clients of the degraded array. On a memory file a read is a copy that the reactor's
  * own thread makes: copies add up there, and parity is made on the same core, so what a job could
  * reach is shown without a target. On a paced drive (paced-device.ts) the drive is the limit, as it
- * is where arrays live. Both are timed by stopwatch.ts.
+ * is where arrays live. Both are timed by stopwatch.ts. Loop devices lie on one disk: what is read
+ * and what is written share that, and their times add up as on memory files.
  */
 
 import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
@@ -100,9 +101,9 @@ function jobPart(stand: Stand) {
   };
   const both = (count: number) => (values: Values) => {
     const [source, drain] = [values(`raw read ${count}`), values("raw write 1")];
-    return place === "tmpfs" ? 1 / (1 / source + 1 / drain) : Math.min(source, drain);
+    return place === "paced" ? Math.min(source, drain) : 1 / (1 / source + 1 / drain);
   };
-  const how = place === "tmpfs" ? "one after the other" : "the slower";
+  const how = place === "paced" ? "the slower" : "one after the other";
   return {
     quantities: [
       jobQuantity(stand, "scrub"),
