@@ -157,7 +157,7 @@ export class Registry {
    * more written to any of its drives, and whoever starts it says so.
    */
   fenced(drive: Drive): void {
-    drive.shut();
+    drive.tellFence();
     const holder = this.holderOf(drive);
     if (holder !== null) {
       // One that broke is frozen: what its drives still answer changes nothing any more.

@@ -64,8 +64,9 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     name: "a drive that another host has is missing at the start",
     rule: RULE,
     file: "src/array/start/start.ts",
-    find: "const drive = registry.drivesOf(record.uuid).find((drive) => drive.isShut);",
-    replace: "const drive = registry.drivesOf(record.uuid).find((each) => each.isShut && false);",
+    find: "const drive = registry.drivesOf(record.uuid).find((drive) => drive.hasToldFence);",
+    replace:
+      "const drive = registry.drivesOf(record.uuid).find((each) => each.hasToldFence && false);",
     test: LIFE,
   },
   {

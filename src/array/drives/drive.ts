@@ -64,6 +64,8 @@ export class Drive {
   private found: Probe = { kind: "none" };
   private failureCause = "";
   private badBlockLog = new BadBlockLog();
+  /** Not one of its fellows: it, since it was opened. */
+  hasToldFence = false;
   private isMarkedOurs = false;
   /** It reads zeros from this byte on. */
   private zerosFrom: number;
@@ -91,6 +93,7 @@ export class Drive {
 
   /** Takes requests from now on, whatever was before. */
   open(): void {
+    this.hasToldFence = false;
     this.io.accepts = "all";
   }
 
@@ -110,7 +113,16 @@ export class Drive {
     this.io.accepts = "nothing";
   }
 
-  /** Another host has it: nothing reaches it until its superblock is read anew (write-rules 21). */
+  /** It has answered itself that another host has it. */
+  tellFence(): void {
+    this.hasToldFence = true;
+    this.shut();
+  }
+
+  /**
+   * Another host has it, or one of its fellows: nothing reaches it until its superblock is read
+   * anew (write-rules 21).
+   */
   shut(): void {
     this.io.accepts = "fenced";
     this.device.cancelQueuedWrites(EBADE);

@@ -183,9 +183,12 @@ async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecor
   }
 }
 
-/** Why the array cannot start, where a drive of it has answered that another host has it. */
+/**
+ * Why the array cannot start, where a drive of it has answered that another host has it. One that
+ * was shut for a fellow and cannot be read anew says nothing, and is left out like any that hangs.
+ */
 function fencedAtStart(registry: Registry, record: ArrayRecord): CommandError | null {
-  const drive = registry.drivesOf(record.uuid).find((drive) => drive.isShut);
+  const drive = registry.drivesOf(record.uuid).find((drive) => drive.hasToldFence);
   return drive === undefined ? null : fencedError(record, drive.holderText);
 }
 

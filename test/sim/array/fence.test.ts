@@ -286,3 +286,24 @@ test("rule 21: what ended in the reap of the first EBADE, before it: is not answ
   const stripe = reader.write(3 * ROW_BYTES, new Uint8Array(3 * ROW_BYTES));
   expect([again.run(read).status, again.run(stripe)]).toEqual([EIO, EIO]);
 });
+
+test("rule 21: a start after a fence: who hangs, and was shut for a fellow, is no reason against it", () => {
+  const world = new SimWorld({ seed: 1 });
+  const drives = ["a", "b", "c"];
+  for (const name of drives) world.addDrive({ name, sizeBytes: DRIVE_BYTES });
+  world.createArray({ drives, chunkBytes: ROW_BYTES, memberSizeBytes: STRIPES * ROW_BYTES });
+  world.settle();
+  const client = world.client();
+  world.device("c").hang();
+  const write = client.write(0, new Uint8Array(2 * ROW_BYTES));
+  const failed = world.call<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "c" });
+  expect(failed.ok).toBe(true);
+  expect(world.run(write)).toBe(0);
+  world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME, force: true });
+  world.device("a").reserve("nothing");
+  const early = world.startArray();
+  expect(early).toMatchObject({ ok: false, error: { code: "fenced" } });
+  world.device("a").reserve(null);
+  expect(world.startArray().ok).toBe(true);
+  expect(world.status()).toMatchObject({ degraded: 1 });
+});
