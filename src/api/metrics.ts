@@ -10,11 +10,13 @@ import type { RecordingHealth } from "../appliance/state/state-store.ts";
 import {
   ARRAY_STATES,
   type ArrayStatus,
+  type LatencyReport,
   type MemberState,
   type MemberStatus,
   type NbdStats,
   SUSPECT_REASONS,
 } from "../array/protocol.ts";
+import { LATENCY_BOUNDS_SECONDS, type LatencyCounts } from "../base/latency-histogram.ts";
 
 export interface MetricsInput {
   readonly version: string;
@@ -23,6 +25,7 @@ export interface MetricsInput {
   readonly spares: readonly SpareView[];
   readonly schedules: readonly ScheduleView[];
   readonly nbd: NbdStats;
+  readonly latencies: LatencyReport;
   readonly recording: RecordingHealth;
 }
 
@@ -38,7 +41,7 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, spares, schedules, nbd, recording } = input;
+  const { version, arrays, exports, spares, schedules, nbd, latencies, recording } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -151,10 +154,10 @@ export function renderMetrics(input: MetricsInput): string {
       "1 while reads go around the member.",
       perMember(arrays, ({ isAvoided }) => [[{}, isAvoided === true ? 1 : 0]]),
     ),
-    counter(
-      "parityd_member_io_seconds_total",
-      "Time that requests to members took.",
-      perMember(arrays, ioSeconds),
+    histogram(
+      "parityd_member_io_seconds",
+      "How long requests to members took.",
+      latencies.members.map(({ times, ...labels }) => [labels, times]),
     ),
     counter(
       "parityd_sectors_repaired_total",
@@ -171,6 +174,17 @@ export function renderMetrics(input: MetricsInput): string {
       "Requests of clients that were answered.",
       nbd.answers.map(({ count, ...labels }) => [labels, count]),
     ),
+    histogram(
+      "parityd_nbd_request_seconds",
+      "How long requests of clients took, from the header to the reply.",
+      latencies.exports.map(({ times, ...labels }) => [labels, times]),
+    ),
+    histogram("parityd_reactor_loop_seconds", "How long turns of the reactor took.", [
+      [{}, latencies.turns],
+    ]),
+    gauge("parityd_aio_inflight", "Requests that drives have not answered.", [
+      [{}, latencies.requestsToDrives],
+    ]),
     gauge("parityd_state_recording", "1 while state.db takes what happens.", [
       [{}, recording.reason === null ? 1 : 0],
     ]),
@@ -237,13 +251,6 @@ function ioCounts({ io }: MemberStatus): Sample[] {
   ];
 }
 
-function ioSeconds({ io }: MemberStatus): Sample[] {
-  return [
-    [{ op: "read" }, io.readMs / 1_000],
-    [{ op: "write" }, io.writeMs / 1_000],
-  ];
-}
-
 function ioBytes({ io }: MemberStatus): Sample[] {
   return [
     [{ op: "read" }, io.bytesRead],
@@ -257,6 +264,25 @@ function gauge(name: string, help: string, samples: readonly Sample[]): string {
 
 function counter(name: string, help: string, samples: readonly Sample[]): string {
   return family({ name, help, type: "counter" }, samples);
+}
+
+function histogram(
+  name: string,
+  help: string,
+  all: readonly (readonly [labels: Labels, times: LatencyCounts])[],
+): string {
+  const lines = [`# HELP ${name} ${help}`, `# TYPE ${name} histogram`];
+  for (const [labels, { counts, totalMs }] of all) {
+    let count = 0;
+    for (const [bucket, more] of counts.entries()) {
+      count += more;
+      const le = LATENCY_BOUNDS_SECONDS[bucket] ?? "+Inf";
+      lines.push(`${name}_bucket${labelText({ ...labels, le })} ${count}`);
+    }
+    lines.push(`${name}_sum${labelText(labels)} ${totalMs / 1_000}`);
+    lines.push(`${name}_count${labelText(labels)} ${count}`);
+  }
+  return `${lines.join("\n")}\n`;
 }
 
 function family(

@@ -450,6 +450,10 @@ export class Appliance {
     return this.client.call({ kind: "nbd-stats" });
   }
 
+  latencies(): Promise<CommandResult<"latencies">> {
+    return this.client.call({ kind: "latencies" });
+  }
+
   /** Whether the reactor answers a call, and that in time. */
   isAnsweringWithin(limitMs: number): Promise<boolean> {
     return new Promise((resolve) => {

@@ -8,6 +8,7 @@
 import type { LogFields, LogLevel } from "../base/log.ts";
 import type { Result } from "../base/result.ts";
 
+import type { LatencyReport } from "./latencies.ts";
 import type {
   ArrayStatus,
   ConsistencyPolicy,
@@ -25,6 +26,7 @@ import type {
   SyncRate,
 } from "./statuses.ts";
 
+export * from "./latencies.ts";
 export * from "./statuses.ts";
 
 // Errors ----------------------------------------------------------------------------------------
@@ -262,6 +264,7 @@ export interface CommandMap {
    */
   "exports-settle": { request: object; value: null };
   "nbd-stats": { request: object; value: NbdStats };
+  latencies: { request: object; value: LatencyReport };
   "list-exports": { request: object; value: readonly ExportStatus[] };
   "add-fault": { request: { fault: FaultSpec }; value: FaultStatus };
   "list-faults": { request: object; value: readonly FaultStatus[] };

@@ -1,5 +1,6 @@
 /** Counts what passes: requests, bytes and time by operation. Plain counters, read on demand. */
 import type { Clock } from "../base/clock.ts";
+import { LatencyHistogram } from "../base/latency-histogram.ts";
 import { type IoTable, Op } from "../reactor/io-table.ts";
 import type { BlockDevice, CompletionHandler } from "./device.ts";
 import { Filter } from "./filter.ts";
@@ -10,6 +11,7 @@ export class StatsFilter extends Filter implements BlockDevice {
   readonly count = new Float64Array(5);
   readonly bytes = new Float64Array(5);
   readonly milliseconds = new Float64Array(5);
+  readonly latency = Array.from({ length: 5 }, () => new LatencyHistogram());
   inFlight = 0;
   /** Monotonic time of the last completion: shows that the drive is alive. */
   lastCompletionMs = 0;
@@ -46,6 +48,7 @@ export class StatsFilter extends Filter implements BlockDevice {
     this.count[op]! += 1;
     const tookMs = nowMs - this.submittedMs[request]!;
     this.milliseconds[op]! += tookMs;
+    this.latency[op]!.note(tookMs);
     if (op === Op.read && tookMs > this.longestReadMs) this.longestReadMs = tookMs;
     if (result > 0 && op !== Op.flush) this.bytes[op]! += result;
     this.onComplete(request, result);

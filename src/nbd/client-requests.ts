@@ -25,6 +25,8 @@ export class ClientRequests {
   /** The command on the wire, and its flags. */
   readonly command: Uint16Array;
   readonly flags: Uint16Array;
+  /** When its header was taken (monotonic). */
+  readonly startedMs: Float64Array;
   readonly offset: Float64Array;
   readonly bytes: Uint32Array;
   /** The run in the payload pool; 0 for none. */
@@ -54,6 +56,7 @@ export class ClientRequests {
     this.state = new Uint8Array(capacity);
     this.command = new Uint16Array(capacity);
     this.flags = new Uint16Array(capacity);
+    this.startedMs = new Float64Array(capacity);
     this.offset = new Float64Array(capacity);
     this.bytes = new Uint32Array(capacity);
     this.runAddress = new Uint32Array(capacity);

@@ -8,7 +8,12 @@
  */
 
 import type { ArrayFront, FrontCompletion } from "../array/front.ts";
-import type { CommandError, ExportStatus, NbdAnswerCount } from "../array/protocol.ts";
+import type {
+  CommandError,
+  ExportLatency,
+  ExportStatus,
+  NbdAnswerCount,
+} from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
@@ -113,6 +118,10 @@ export class ExportTable {
 
   answerCounts(): NbdAnswerCount[] {
     return [...this.byName.values()].flatMap((entry) => entry.answers.list(entry.name));
+  }
+
+  latencies(): ExportLatency[] {
+    return [...this.byName.values()].flatMap((entry) => entry.answers.latencies(entry.name));
   }
 
   all(): IterableIterator<NbdExport> {

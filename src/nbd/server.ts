@@ -8,8 +8,15 @@
  * was reported for its old socket cannot hit the new one.
  */
 
-import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
+import type {
+  CommandError,
+  ExportLatency,
+  ExportStatus,
+  NbdAddress,
+  NbdStats,
+} from "../array/protocol.ts";
 import { assert, assertShared } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
 import { EAGAIN } from "../base/errno.ts";
 import { FreeList } from "../base/free-list.ts";
 import type { Log } from "../base/log.ts";
@@ -52,6 +59,7 @@ const ACCEPTS_PER_TURN = 16;
 
 export class NbdServer implements SessionHost, Catalog {
   readonly kernel: SocketKernel;
+  readonly clock: Clock;
   readonly memory: SharedMemory;
   readonly pool: SlabPool;
   readonly requests: ClientRequests;
@@ -87,6 +95,7 @@ export class NbdServer implements SessionHost, Catalog {
     const { loop, memory, carver, payloadPool, log } = options;
     this.loop = loop;
     this.kernel = loop.sockets;
+    this.clock = loop.timers.clock;
     this.memory = memory;
     this.pool = payloadPool;
     this.log = log;
@@ -205,6 +214,10 @@ export class NbdServer implements SessionHost, Catalog {
     let count = 0;
     for (const entry of this.table.status()) if (entry.array === array) count += entry.connections;
     return count;
+  }
+
+  latencies(): ExportLatency[] {
+    return this.table.latencies();
   }
 
   stats(): NbdStats {

@@ -10,6 +10,7 @@
 
 import { FrontFlag, FrontOp, type FrontOpCode } from "../array/front.ts";
 import { assert } from "../base/assert.ts";
+import type { Clock } from "../base/clock.ts";
 import { ESHUTDOWN } from "../base/errno.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import { roundUp, withinRow } from "../base/units.ts";
@@ -41,6 +42,7 @@ import {
 const EXTENTS_BYTES = SLAB_BYTES;
 
 export interface TransmissionTools {
+  readonly clock: Clock;
   readonly memory: SharedMemory;
   readonly pool: SlabPool;
   readonly requests: ClientRequests;
@@ -189,6 +191,7 @@ export class Transmission implements Negotiated {
     const slot = requests.allocate(this.connection);
     requests.command[slot] = header.command;
     requests.flags[slot] = header.flags;
+    requests.startedMs[slot] = this.tools.clock.nowMs();
     requests.offset[slot] = header.offset;
     requests.bytes[slot] = header.bytes;
     copyCookie(memory.view, address, requests.headerAddress(slot));
@@ -340,7 +343,8 @@ export class Transmission implements Negotiated {
     // Only the payload of a reply is still needed.
     if (!hasData) this.freeRun(slot);
     requests.state[slot] = SlotState.reply;
-    this.nbdExport!.answers.add(requests.command[slot]!, error);
+    const tookMs = this.tools.clock.nowMs() - requests.startedMs[slot]!;
+    this.nbdExport!.answers.add(requests.command[slot]!, error, tookMs);
     if (isRead) requests.replyBytes[slot] = hasData ? requests.bytes[slot]! : 0;
     requests.headerBytes[slot] = this.encodeReplyHeader(slot, error, hasData);
     this.outbox.pushReply(slot);

@@ -59,6 +59,10 @@ export class IoTable {
     this.list = new FreeList(capacity);
   }
 
+  get inUse(): number {
+    return this.list.inUse;
+  }
+
   get available(): number {
     return this.list.available;
   }

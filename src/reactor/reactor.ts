@@ -19,6 +19,7 @@
  *   so that such a bug ends the process instead of being lost.
  */
 import { assertShared } from "../base/assert.ts";
+import { LatencyHistogram } from "../base/latency-histogram.ts";
 import type { AioQueue } from "./aio-queue.ts";
 import { Ready, type SocketKernel } from "./kernel.ts";
 import type { EventLoop } from "./loop.ts";
@@ -43,6 +44,7 @@ export interface LoopHost {
 export class Reactor implements EventLoop {
   readonly sockets: SocketKernel;
   readonly timers: Timers;
+  readonly turnTimes = new LatencyHistogram();
   private readonly clock: TurnClock;
   private readonly queue: AioQueue;
   private readonly host: LoopHost;
@@ -114,7 +116,10 @@ export class Reactor implements EventLoop {
 
   /** One turn that waits for at most `maxWaitMs`. True when anything happened in it. */
   turn(maxWaitMs: number): boolean {
+    const lastMs = this.turnMs;
     this.noteTime();
+    // From behind the wait of the last turn to the begin of this one.
+    if (lastMs > 0) this.turnTimes.note(this.turnMs - lastMs);
     const readyCount = this.poll(maxWaitMs);
     const reapedCount = this.queue.reap();
     const timerCount = this.timers.runDue();

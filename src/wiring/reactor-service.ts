@@ -6,6 +6,7 @@
  */
 
 import type { ArrayCommand } from "../array/commands/command.ts";
+import { memberLatencies } from "../array/commands/latencies.ts";
 import { ArrayService } from "../array/commands/service.ts";
 import { FRONT_REQUESTS_MAX } from "../array/front.ts";
 import type { Command, CommandError, CommandMap, CommandResult } from "../array/protocol.ts";
@@ -121,6 +122,13 @@ export function createService(context: ReactorContext): ReactorService & { serve
         return ok(null);
       case "nbd-stats":
         return ok(server.stats());
+      case "latencies":
+        return ok({
+          members: memberLatencies(arrays.registry),
+          exports: server.latencies(),
+          turns: loop.turnTimes.read(),
+          requestsToDrives: context.table.inUse,
+        });
       case "stop-array":
       case "delete-array": {
         const obstacle = command.force === true ? null : clientsOf(command.array);

@@ -8,6 +8,7 @@
  */
 import { assert } from "../../src/base/assert.ts";
 import { EADDRINUSE, EAGAIN, ECONNRESET, EPIPE } from "../../src/base/errno.ts";
+import { LatencyHistogram } from "../../src/base/latency-histogram.ts";
 import type { SharedMemory } from "../../src/base/memory.ts";
 import type { NbdTransport } from "../../src/nbd/client/client.ts";
 import { concatenate } from "../../src/nbd/wire-format.ts";
@@ -301,6 +302,7 @@ export class FakeSocketKernel implements SocketKernel {
 export class FakeEventLoop implements EventLoop {
   readonly clock = new ManualClock();
   readonly timers = new Timers(this.clock);
+  readonly turnTimes = new LatencyHistogram();
   readonly sockets: FakeSocketKernel;
   /** Stands for the reaping of completions. */
   onReap: () => void = () => {};

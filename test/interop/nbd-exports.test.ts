@@ -233,13 +233,23 @@ describe.skipIf(!CAN_RUN)("exports", () => {
     raw.request({ command: 99 });
     await raw.reply();
     const text: string = await daemon.must("GET", "/metrics");
-    const lines = text.split("\n").filter((line) => line.startsWith("parityd_nbd_"));
+    const all = text.split("\n");
+    const lines = all.filter((line) => /^parityd_nbd_(connections|requests)/.test(line));
     expect(lines.toSorted()).toEqual([
       'parityd_nbd_connections{export="a"} 1',
       'parityd_nbd_requests_total{export="a",op="read",error="EINVAL"} 1',
       'parityd_nbd_requests_total{export="a",op="unknown",error="EINVAL"} 1',
       'parityd_nbd_requests_total{export="a",op="write",error="none"} 1',
     ]);
+    const times = all.filter((line) => line.startsWith("parityd_nbd_request_seconds_count"));
+    expect(times).toEqual(
+      ["read", "write", "unknown"].map(
+        (op) => `parityd_nbd_request_seconds_count{export="a",op="${op}"} 1`,
+      ),
+    );
+    const turns = all.find((line) => line.startsWith("parityd_reactor_loop_seconds_count"));
+    expect(Number(turns?.split(" ")[1])).toBeGreaterThan(0);
+    expect(all).toContain("parityd_aio_inflight 0");
     await disconnect(raw);
     await remove("a");
   });

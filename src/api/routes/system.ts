@@ -31,6 +31,8 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!schedules.ok) return problemResponse(schedules.error);
     const nbd = await appliance.nbdStats();
     if (!nbd.ok) return problemResponse(nbd.error);
+    const latencies = await appliance.latencies();
+    if (!latencies.ok) return problemResponse(latencies.error);
     const text = renderMetrics({
       version: VERSION,
       arrays: arrays.value,
@@ -38,6 +40,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       spares: spares.value,
       schedules: schedules.value,
       nbd: nbd.value,
+      latencies: latencies.value,
       recording: appliance.recording,
     });
     return new Response(text, {

@@ -7,6 +7,7 @@ export type ArrayCommandKind = Exclude<
   | "listen-nbd"
   | "adopt-nbd"
   | "nbd-stats"
+  | "latencies"
   | "put-export"
   | "delete-export"
   | "list-exports"

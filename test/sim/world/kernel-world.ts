@@ -7,6 +7,7 @@
  *   that fails nothing. A read's buffer holds poison where nothing was moved.
  * - Everything that the kernel holds completes in one reap, in the order of submission.
  */
+
 import { drainMicrotasks } from "bun:jsc";
 import type { ArrayCommandKind } from "../../../src/array/commands/command.ts";
 import { ArrayService } from "../../../src/array/commands/service.ts";
@@ -19,6 +20,7 @@ import type {
 } from "../../../src/array/protocol.ts";
 import type { ReactorContext } from "../../../src/array/reactor-context.ts";
 import { assert } from "../../../src/base/assert.ts";
+import { LatencyHistogram } from "../../../src/base/latency-histogram.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { Carver, CONTROL_BYTES } from "../../../src/base/memory.ts";
 import { SeededRandom } from "../../../src/base/random.ts";
@@ -70,6 +72,7 @@ export class KernelWorld {
       timers,
       loop: {
         timers,
+        turnTimes: new LatencyHistogram(),
         get sockets(): never {
           throw new Error("this world has no sockets");
         },

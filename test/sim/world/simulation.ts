@@ -15,6 +15,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { assert } from "../../../src/base/assert.ts";
 import { watchBackground } from "../../../src/base/background.ts";
 import type { Clock } from "../../../src/base/clock.ts";
+import { LatencyHistogram } from "../../../src/base/latency-histogram.ts";
 import { nextFraction, SeededRandom } from "../../../src/base/random.ts";
 import type { SocketKernel } from "../../../src/reactor/kernel.ts";
 import type { EventLoop } from "../../../src/reactor/loop.ts";
@@ -40,6 +41,7 @@ export interface SimulationOptions {
 export class Simulation implements Clock, EventLoop {
   readonly seed: number;
   readonly timers: Timers;
+  readonly turnTimes = new LatencyHistogram();
   private readonly random: SeededRandom;
   private readonly batchRandom: SeededRandom;
   private readonly batchChance: number;

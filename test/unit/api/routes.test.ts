@@ -285,8 +285,19 @@ test("api: /metrics: array states are one-hot, every line is well formed", async
   );
   expect(lines).toContain('parityd_member_errors_total{array="raid_test",role="0",kind="EIO"} 1');
   for (const line of lines) {
-    expect(line).toMatch(/^(# (HELP|TYPE) parityd_\w+ .+|parityd_\w+(\{.*\})? [\d.e+]+|)$/);
+    expect(line).toMatch(/^(# (HELP|TYPE) parityd_\w+ .+|parityd_\w+(\{.*\})? [\d.e+-]+|)$/);
   }
+  const labels = '{array="raid_test",role="2",op="flush"';
+  const bucket = `parityd_member_io_seconds_bucket${labels},le="`;
+  const counts = lines
+    .filter((line) => line.startsWith(bucket))
+    .map((line) => +line.split(" ")[1]!);
+  expect(counts).toHaveLength(22);
+  expect(counts).toEqual(counts.toSorted((one, other) => one - other));
+  expect([counts[0]! < flushes, counts.at(-1)]).toEqual([true, flushes]);
+  expect(lines).toContain(`parityd_member_io_seconds_count${labels}} ${flushes}`);
+  const sum = lines.find((line) => line.startsWith(`parityd_member_io_seconds_sum${labels}}`));
+  expect(Number(sum?.split(" ")[1])).toBeGreaterThan(0);
 });
 
 test("api: /openapi.json: lists every call that is routed", async () => {

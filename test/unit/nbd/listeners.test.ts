@@ -142,7 +142,7 @@ test("socket: on a real file system: removed, replaced and made again; a strange
   // The loop of the reactor, with timers that run when the test says so.
   const timers = { scheduleAfter: (_ms: number, run: () => void) => looks.push(run), cancel() {} };
   const manual = {
-    ...{ sockets: loop.sockets, timers: timers as never },
+    ...{ sockets: loop.sockets, timers: timers as never, turnTimes: loop.turnTimes },
     addHandler: loop.addHandler.bind(loop),
     removeHandler: loop.removeHandler.bind(loop),
     onTurn: () => {},
