@@ -112,6 +112,7 @@ function loseWrite(run: Run, { isMisdirected }: { isMisdirected: boolean }): voi
 function repair(run: Run): void {
   const { world } = run;
   const scrub = { kind: "start-scrub", array: ARRAY_NAME, mode: "repair", restart: true } as const;
+  world.untilNoScrub();
   const job = world.must<"start-scrub">({ ...scrub, limitBytesPerSecond: null });
   const ended = world.waitJob(job.id);
   if (ended.state !== "done") run.fail(`the repair ended ${ended.state}`);

@@ -97,6 +97,7 @@ function scrub(run: Run, touched: ReadonlySet<number>): void {
   const { world, random } = run;
   const mode = nextBelow(random, 2) === 0 ? "check" : "repair";
   const start = { kind: "start-scrub", array: ARRAY_NAME, mode, restart: true } as const;
+  world.untilNoScrub();
   const job = world.must<"start-scrub">({ ...start, limitBytesPerSecond: null });
   const { state, error, result } = world.waitJob(job.id);
   if (state !== "done") run.fail(`the ${mode} ended ${state}: ${error}`);
