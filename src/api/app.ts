@@ -22,6 +22,7 @@ import { IdempotencyKeys } from "./idempotency.ts";
 import { problemResponse, type ValueIssue } from "./problem.ts";
 import type { ApiApp, ApiContext, ApiEnvironment } from "./route.ts";
 import { addArrayRoutes, etag } from "./routes/arrays.ts";
+import { addConfigurationRoutes } from "./routes/configuration.ts";
 import { addDriveRoutes } from "./routes/drives.ts";
 import { addEventRoutes } from "./routes/events.ts";
 import { addExportRoutes } from "./routes/exports.ts";
@@ -91,6 +92,7 @@ export function createApp(options: ApiOptions): ApiApp {
     return refusal;
   });
 
+  addConfigurationRoutes(app, appliance);
   addDriveRoutes(app, appliance);
   addArrayRoutes(app, appliance);
   addMemberRoutes(app, appliance);

@@ -222,6 +222,15 @@ export const rehearsalBody = z.strictObject({
 /** A week; a window is never longer than its period either. */
 const WINDOW_MINUTES_MAX = 7 * 24 * 60;
 
+export function checkSchedule(
+  body: Parameters<typeof scheduleIssues>[0],
+  context: z.RefinementCtx,
+): void {
+  for (const { key, detail: message } of scheduleIssues(body)) {
+    context.addIssue({ code: "custom", path: [key], message });
+  }
+}
+
 export const putScheduleBody = z
   .strictObject({
     cron: z
@@ -239,11 +248,7 @@ export const putScheduleBody = z
     mode: z.enum(["check", "repair"]).default("check"),
     limitBytesPerSecond: z.int().min(1).nullable().default(null),
   })
-  .superRefine((body, context) => {
-    for (const { key, detail: message } of scheduleIssues(body)) {
-      context.addIssue({ code: "custom", path: [key], message });
-    }
-  });
+  .superRefine(checkSchedule);
 
 export const putExportBody = z.strictObject({
   array: arrayReferenceSchema,

@@ -1,0 +1,45 @@
+/** The document of /v1/configuration, and what an import answers. */
+import { z } from "@hono/zod-openapi";
+import {
+  addDriveBody,
+  checkSchedule,
+  dryRunQuery,
+  nameSchema,
+  patchArrayBody,
+  putExportBody,
+  putScheduleBody,
+} from "./schemas.ts";
+
+export { dryRunQuery };
+
+export const CONFIGURATION_SCHEMA = "parityd.configuration/1";
+
+const uuid = z.string().max(64).openapi({ description: "UUID of the array" });
+
+const arraySettings = z.strictObject(patchArrayBody.shape).omit({
+  name: true,
+  consistencyPolicy: true,
+  sizeKiB: true,
+});
+
+export const configurationSchema = z.strictObject({
+  schema: z.literal(CONFIGURATION_SCHEMA),
+  drives: z.array(addDriveBody),
+  arrays: z.array(z.strictObject({ uuid, name: nameSchema, settings: arraySettings })),
+  exports: z.array(z.strictObject({ ...putExportBody.shape, name: nameSchema, array: uuid })),
+  spares: z.array(z.strictObject({ drive: nameSchema, arrays: z.array(uuid).nullable() })),
+  schedules: z.array(
+    z.strictObject({ ...putScheduleBody.shape, array: uuid }).superRefine(checkSchedule),
+  ),
+});
+
+export const configurationChangesSchema = z.object({
+  changes: z.array(
+    z.object({
+      kind: z.enum(["drive", "array", "export", "spare", "schedule"]),
+      name: z.string(),
+      action: z.enum(["add", "change"]),
+      outcome: z.enum(["done", "planned"]),
+    }),
+  ),
+});

@@ -1,0 +1,50 @@
+/** /v1/configuration: all that state.db knows of drives, labels, exports, spares and schedules. */
+import type { Appliance } from "../../appliance/appliance.ts";
+import { applyConfiguration, currentConfiguration } from "../../appliance/configuration.ts";
+import {
+  CONFIGURATION_SCHEMA,
+  configurationChangesSchema,
+  configurationSchema,
+  dryRunQuery,
+} from "../configuration-schemas.ts";
+import { problemResponse } from "../problem.ts";
+import { type ApiApp, addRoute, json } from "../route.ts";
+
+export function addConfigurationRoutes(app: ApiApp, appliance: Appliance): void {
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/configuration",
+      summary: "All that this host remembers and no superblock says, as one document",
+      answers: { 200: { description: "The document", schema: configurationSchema } },
+    },
+    async () => json({ schema: CONFIGURATION_SCHEMA, ...currentConfiguration(appliance) }),
+  );
+  addRoute(
+    app,
+    {
+      method: "put",
+      path: "/v1/configuration",
+      summary:
+        "Add what is missing here and change what differs; takes nothing away. ?dryRun=true: only " +
+        "say what that would be",
+      query: dryRunQuery,
+      body: configurationSchema,
+      answers: {
+        200: { description: "What was changed, or would be", schema: configurationChangesSchema },
+      },
+    },
+    async ({ query, body }) => {
+      const { schema: _schema, ...wanted } = body;
+      const changes = await applyConfiguration(appliance, wanted, query);
+      const refused = changes.filter(({ outcome }) => outcome === "refused");
+      if (refused.length === 0) return json({ changes });
+      const reasons = refused.map(({ kind, name, reason }) => `${kind} ${name}: ${reason}`);
+      const detail =
+        `${refused.length} of ${changes.length} changes were refused, the others are done. ` +
+        `${reasons.join("; ")}`;
+      return problemResponse({ kind: "conflict", code: "configuration-incomplete", detail });
+    },
+  );
+}

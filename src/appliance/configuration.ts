@@ -1,0 +1,216 @@
+/**
+ * All that this host remembers and no superblock says, as one document: to keep, and to have again
+ * on a host whose state.db is lost, or on another one that the drives were moved to.
+ *
+ * | part      | known again by | says                                                    |
+ * |-----------|----------------|---------------------------------------------------------|
+ * | drives    | name           | where it is found: by-id where there is one, else path  |
+ * | arrays    | UUID           | its label here, and settings                            |
+ * | exports   | name           | which array, and whether it may be written              |
+ * | spares    | drive          | for which arrays; null: all                             |
+ * | schedules | array          | the windows                                             |
+ *
+ * To apply it adds what is missing and changes what differs, in this order, each by the call that a
+ * person would make, and takes nothing away: to apply it again changes nothing. What is refused is
+ * told, and the rest is done. What an array is stands on its drives: one of which nothing is here
+ * is refused until they are.
+ */
+import type { CommandError } from "../array/protocol.ts";
+import { assert } from "../base/assert.ts";
+import type { Result } from "../base/result.ts";
+import type { Appliance } from "./appliance.ts";
+import type { Schedule } from "./schedules/schedule.ts";
+import type { ArraySettings } from "./state/state.ts";
+
+export interface ConfigurationDrive {
+  readonly name: string;
+  readonly path: string;
+  readonly direct: boolean;
+}
+
+export interface ConfigurationArray {
+  readonly uuid: string;
+  readonly name: string;
+  readonly settings: ArraySettings;
+}
+
+export interface ConfigurationExport {
+  readonly name: string;
+  /** UUID. */
+  readonly array: string;
+  readonly readOnly: boolean;
+}
+
+export interface ConfigurationSpare {
+  readonly drive: string;
+  /** UUIDs. */
+  readonly arrays: readonly string[] | null;
+}
+
+export interface ConfigurationSchedule extends Schedule {
+  /** UUID. */
+  readonly array: string;
+}
+
+export interface Configuration {
+  readonly drives: readonly ConfigurationDrive[];
+  readonly arrays: readonly ConfigurationArray[];
+  readonly exports: readonly ConfigurationExport[];
+  readonly spares: readonly ConfigurationSpare[];
+  readonly schedules: readonly ConfigurationSchedule[];
+}
+
+/** What is to be done about one entry of a document; entries that are as here have none. */
+export interface ConfigurationChange {
+  readonly kind: "drive" | "array" | "export" | "spare" | "schedule";
+  /** Of a drive or an export its name, of the others what they are known again by. */
+  readonly name: string;
+  readonly action: "add" | "change";
+  readonly outcome: "done" | "planned" | "refused";
+  /** Why it was refused. */
+  readonly reason?: string;
+}
+
+interface Step {
+  readonly change: Pick<ConfigurationChange, "kind" | "name" | "action">;
+  readonly run: () => Promise<Result<unknown, CommandError | { readonly kind: "bad-values" }>>;
+}
+
+export function currentConfiguration({ store, arrays }: Appliance): Configuration {
+  const { state } = store;
+  const known = arrays.all().filter(({ uuid }) => arrays.isKnown(uuid));
+  const isKnown = (uuid: string | null): uuid is string => uuid !== null && arrays.isKnown(uuid);
+  return {
+    drives: byName(
+      [...state.drives.values()].map(({ name, path, byId, direct }) => {
+        return { name, path: byId ?? path, direct };
+      }),
+    ),
+    arrays: byName(
+      known.map(({ uuid, settings }) => ({ uuid, name: arrays.labelOf(uuid), settings })),
+    ),
+    exports: byName(
+      [...state.exports.values()].flatMap(({ name, arrayUuid, readOnly }) =>
+        isKnown(arrayUuid) ? [{ name, array: arrayUuid, readOnly }] : [],
+      ),
+    ),
+    spares: [...state.spares.values()].map((spare) => ({
+      drive: spare.drive,
+      arrays: spare.arrays?.filter(isKnown) ?? null,
+    })),
+    schedules: [...state.schedules.values()].flatMap((schedule) => {
+      const { arrayUuid, memory: _memory, ...windows } = schedule;
+      return isKnown(arrayUuid) ? [{ array: arrayUuid, ...windows }] : [];
+    }),
+  };
+}
+
+/** Does what the document wants; with `dryRun` only says what that would be. */
+export async function applyConfiguration(
+  appliance: Appliance,
+  wanted: Configuration,
+  { dryRun }: { readonly dryRun: boolean },
+): Promise<ConfigurationChange[]> {
+  const changes: ConfigurationChange[] = [];
+  // Order: a drive brings its array, which the others refer to.
+  for (const stepsOf of [driveSteps, arraySteps, exportSteps, spareSteps, scheduleSteps]) {
+    for (const { change, run } of stepsOf(appliance, wanted)) {
+      if (dryRun) {
+        changes.push({ ...change, outcome: "planned" });
+        continue;
+      }
+      const result = await run();
+      if (result.ok) changes.push({ ...change, outcome: "done" });
+      else changes.push({ ...change, outcome: "refused", reason: reasonOf(result.error) });
+    }
+  }
+  return changes;
+}
+
+function driveSteps(appliance: Appliance, { drives }: Configuration): Step[] {
+  return drives.flatMap((drive): Step[] => {
+    const here = appliance.store.state.drives.get(drive.name);
+    if (here === undefined) {
+      const change = { kind: "drive", name: drive.name, action: "add" } as const;
+      return [{ change, run: () => appliance.addDrive(drive) }];
+    }
+    if ([here.path, here.byId].includes(drive.path)) return [];
+    const change = { kind: "drive", name: drive.name, action: "change" } as const;
+    const at = here.byId ?? here.path;
+    const detail = `drive ${drive.name} is at ${at} here: remove it, or give one another name`;
+    return [{ change, run: () => refused(detail) }];
+  });
+}
+
+function arraySteps(appliance: Appliance, { arrays }: Configuration): Step[] {
+  return arrays.flatMap(({ uuid, name, settings }): Step[] => {
+    const here = appliance.arrays.get(uuid);
+    if (here === undefined || here.standing !== "known") {
+      const detail = `nothing of array ${name} (${uuid}) is here: connect its drives, then again`;
+      const change = { kind: "array", name: uuid, action: "add" } as const;
+      return [{ change, run: () => refused(detail) }];
+    }
+    const isSame = here.label === name && isIn(settings, here.settings);
+    const change = { kind: "array", name: uuid, action: "change" } as const;
+    const patch = { ...settings, ...(here.label === name ? {} : { name }) };
+    return isSame ? [] : [{ change, run: () => appliance.patchArray(uuid, patch) }];
+  });
+}
+
+function exportSteps(appliance: Appliance, { exports }: Configuration): Step[] {
+  return exports.flatMap((entry): Step[] => {
+    const { name, array, readOnly } = entry;
+    const here = appliance.store.state.exports.get(name);
+    if (here?.arrayUuid === array && here.readOnly === readOnly) return [];
+    const action = here === undefined ? "add" : "change";
+    const change = { kind: "export", name, action } as const;
+    return [{ change, run: () => appliance.exports.put({ name, array, readOnly }) }];
+  });
+}
+
+function spareSteps(appliance: Appliance, { spares }: Configuration): Step[] {
+  return spares.flatMap(({ drive, arrays }): Step[] => {
+    const here = appliance.store.state.spares.get(drive);
+    if (here !== undefined && isSameSet(here.arrays, arrays)) return [];
+    const action = here === undefined ? "add" : "change";
+    const change = { kind: "spare", name: drive, action } as const;
+    const request = { drive, allocate: true, ...(arrays === null ? {} : { arrays }) };
+    return [{ change, run: () => appliance.spares.put(request) }];
+  });
+}
+
+function scheduleSteps(appliance: Appliance, { schedules }: Configuration): Step[] {
+  return schedules.flatMap(({ array, ...windows }): Step[] => {
+    const here = appliance.store.state.schedules.get(array);
+    if (here !== undefined && isIn(windows, here)) return [];
+    const action = here === undefined ? "add" : "change";
+    const change = { kind: "schedule", name: array, action } as const;
+    // What overlaps was forced once.
+    return [{ change, run: () => appliance.schedules.put(array, windows, { force: true }) }];
+  });
+}
+
+/** Whether all that `part` says is so in `whole`. */
+function isIn(part: object, whole: object): boolean {
+  const values = new Map(Object.entries(whole));
+  return Object.entries(part).every(([key, value]) => values.get(key) === value);
+}
+
+function isSameSet(one: readonly string[] | null, other: readonly string[] | null): boolean {
+  if (one === null || other === null) return one === other;
+  const all = new Set([...one, ...other]);
+  return all.size === one.length && all.size === other.length;
+}
+
+function byName<T extends { readonly name: string }>(list: T[]): T[] {
+  return list.sort((left, right) => (left.name < right.name ? -1 : 1));
+}
+
+function refused(detail: string): Promise<Result<never, CommandError>> {
+  assert(detail !== "", "what is refused has a reason");
+  return Promise.resolve({ ok: false, error: { kind: "conflict", code: "refused", detail } });
+}
+
+function reasonOf(error: CommandError | { readonly kind: "bad-values" }): string {
+  return "detail" in error ? error.detail : "its values are refused: put it by its own call";
+}
