@@ -13,8 +13,8 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Next } from "hono";
 import type { Appliance } from "../appliance/appliance.ts";
+import type { ConfigurableLog } from "../appliance/host/logger.ts";
 import { AssertionError } from "../base/assert.ts";
-import type { Log } from "../base/log.ts";
 import { refuseTcp, type TcpGuard } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import { arrayOf, CallEvents } from "./call-events.ts";
@@ -28,6 +28,7 @@ import { addEventRoutes } from "./routes/events.ts";
 import { addExportRoutes } from "./routes/exports.ts";
 import { addFaultRoutes } from "./routes/faults.ts";
 import { addJobRoutes } from "./routes/jobs.ts";
+import { addLogRoutes } from "./routes/log.ts";
 import { addMemberRoutes } from "./routes/members.ts";
 import { addRehearsalRoutes } from "./routes/rehearsal.ts";
 import { addScheduleRoutes } from "./routes/schedules.ts";
@@ -37,7 +38,7 @@ import { addSystemRoutes } from "./routes/system.ts";
 
 export interface ApiOptions {
   readonly appliance: Appliance;
-  readonly log: Log;
+  readonly log: ConfigurableLog;
   /** Absent: nothing is let in over TCP. */
   readonly tcpGuard?: TcpGuard;
   /** Silence after which an event stream sends a comment. */
@@ -93,6 +94,7 @@ export function createApp(options: ApiOptions): ApiApp {
   });
 
   addConfigurationRoutes(app, appliance);
+  addLogRoutes(app, log);
   addDriveRoutes(app, appliance);
   addArrayRoutes(app, appliance);
   addMemberRoutes(app, appliance);

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../array/memory-shares.ts";
+import { LOG_LEVELS } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { parseNbdAddress } from "./nbd-address.ts";
 
@@ -67,7 +68,7 @@ const settings = z.strictObject({
   degradedStartSeconds: z.int().min(0).max(86_400).default(30),
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
-  logLevel: z.enum(["error", "warn", "info", "debug"]).default("info"),
+  logLevel: z.enum(LOG_LEVELS).default("info"),
 });
 
 const configSchema = settings.superRefine((config, context) => {

@@ -10,6 +10,7 @@ import { eventsCommand } from "./verbs/events.ts";
 import { examineCommand } from "./verbs/examine.ts";
 import { exportCommands } from "./verbs/export.ts";
 import { jobCommands } from "./verbs/job.ts";
+import { logCommand } from "./verbs/log.ts";
 import { memberCommands } from "./verbs/member.ts";
 import { scheduleCommands } from "./verbs/schedule.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
@@ -40,6 +41,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...scheduleCommands,
   ...jobCommands,
   eventsCommand,
+  logCommand,
   attachCommand,
   examineCommand,
   drillCommand,

@@ -17,6 +17,7 @@ import { silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
 import { hostWithDisks, SimReactor, TEST_ARRAY, testUuid } from "./sim-reactor.ts";
+import { TestLog } from "./test-log.ts";
 
 export interface SimAppliance {
   readonly reactor: SimReactor;
@@ -89,7 +90,10 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
   const app = createApp({
     appliance,
     // A defect is the only thing that the app itself logs: a test must not pass over it.
-    log: { write: (_level, message, fields) => console.error(message, fields) },
+    log: new TestLog((level, message, fields) => {
+      // A defect, which no test may pass over.
+      if (level === "error") console.error(message, fields);
+    }),
     onDefect: options.onDefect ?? (() => {}),
     ...(options.tcpGuard === undefined ? {} : { tcpGuard: options.tcpGuard }),
     ...(options.commentMs === undefined ? {} : { commentMs: options.commentMs }),

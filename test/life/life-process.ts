@@ -7,6 +7,7 @@
  * and are copies. A defect (an assertion, a rejection, `onDefect`) is thrown out of the call that
  * turned the simulation.
  */
+
 import { createApp } from "../../src/api/app.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
@@ -22,6 +23,7 @@ import type { Log } from "../../src/base/log.ts";
 import { nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { type CommandOutcome, runCli } from "../helpers/fake-host.ts";
 import type { SimAppliance } from "../helpers/sim-appliance.ts";
+import { TestLog } from "../helpers/test-log.ts";
 import { SimWorld } from "../sim/world/sim-world.ts";
 import type { Simulation } from "../sim/world/simulation.ts";
 import type { SimHost } from "./sim-host.ts";
@@ -112,7 +114,7 @@ export class LifeProcess {
     });
     this.app = createApp({
       appliance: this.appliance,
-      log,
+      log: new TestLog(log.write),
       onDefect: (error) => inBackground(Promise.reject(error), null),
     });
     inBackground(this.start(client), null);

@@ -16,6 +16,11 @@ import { printable } from "../../base/printable.ts";
 export type LogFormat = "logfmt" | "json";
 
 /** What can be changed while the daemon runs. */
+export interface ConfigurableLog extends Log {
+  readonly settings: LogSettings;
+  configure(settings: LogSettings): void;
+}
+
 export interface LogSettings {
   readonly format: LogFormat;
   readonly level: LogLevel;
@@ -35,11 +40,16 @@ const SYSLOG_PRIORITY: Readonly<Record<LogLevel, number>> = {
 };
 const RANK: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
-export class Logger implements Log {
+export class Logger implements ConfigurableLog {
   private options: LoggerOptions;
 
   constructor(options: LoggerOptions) {
     this.options = options;
+  }
+
+  get settings(): LogSettings {
+    const { format, level } = this.options;
+    return { format, level };
   }
 
   configure({ format, level }: LogSettings): void {
