@@ -233,8 +233,12 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   }
 
   private planAgain(op: number): void {
-    assert(this.parts.ops.pending[op] === 0, "buffers are given back when no request uses them");
-    this.parts.parity.free(op);
+    const { ops, members, parity } = this.parts;
+    assert(ops.pending[op] === 0, "buffers are given back when no request uses them");
+    // Also where nothing of its own has failed: a member may have left since it was planned.
+    ops.excluded[op] = members.excludedBy(ops, op);
+    ops.failed[op] = 0;
+    parity.free(op);
     this.planAndStart(op);
   }
 
@@ -425,15 +429,9 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
       this.unitWritten(op);
       return;
     }
-    if (ops.failed[op] !== 0) {
-      ops.excluded[op] = this.parts.members.excludedBy(ops, op);
-      ops.failed[op] = 0;
-      this.planAgain(op);
-    } else if (ops.kind[op] === OpKind.write) {
-      this.startWriting(op);
-    } else {
-      this.finishRead(op);
-    }
+    if (ops.failed[op] !== 0) this.planAgain(op);
+    else if (ops.kind[op] === OpKind.write) this.startWriting(op);
+    else this.finishRead(op);
   }
 
   private finishRead(op: number): void {

@@ -253,3 +253,28 @@ test("rule 14: a member fails while reads go around another: they wait for that 
     }
   }
 });
+
+for (const policy of POLICIES) {
+  test(`rule 14: ${policy}: a member fails while writes that go around another wait for it: no EIO`, () => {
+    const world = make(policy);
+    const slow = world.device(HUNG);
+    const hang = { fault: { kind: "hang" }, count: Number.POSITIVE_INFINITY } as const;
+    slow.faults.plan({ op: Op.read, ...hang });
+    readAll(world, 50);
+    // The array is marked dirty, and those that follow get further.
+    write(world, 0, byteOf(0));
+    // Also to its log, for which writes wait that have read all that they need.
+    world.device("a").faults.plan({ op: Op.write, ...hang });
+    const writes = Array.from({ length: ROWS }, (_, row) =>
+      world.client().write(row * ROW_BYTES, new Uint8Array(ROW_BYTES).fill(byteOf(row))),
+    );
+    world.simulation.runFor(100);
+    world.must({ kind: "fail-member", array: ARRAY_NAME, drive: "a" });
+    world.simulation.runFor(5_000);
+    slow.faults.quiet();
+    slow.release();
+    const answers = world.run(Promise.all(writes));
+    expect(answers.filter((status) => status !== 0)).toEqual([]);
+    for (let row = 0; row < ROWS; row += 1) readRow(world, row);
+  });
+}
