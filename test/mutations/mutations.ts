@@ -536,6 +536,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(AROUND, "no EIO"),
   },
   {
+    name: "a write that is planned again does without two members",
+    rule: 14,
+    file: "src/raid5/stripe/runner.ts",
+    find: "    ops.excluded[op] = members.excludedBy(ops, op);\n",
+    replace: "    if (ops.failed[op] !== 0) ops.excluded[op] = members.excludedBy(ops, op);\n",
+    test: named(AROUND, "go around another wait for it"),
+  },
+  {
     name: "one late answer sends reads around",
     rule: 14,
     file: "src/array/running/deadline-watch.ts",
