@@ -22,6 +22,7 @@ import {
 import { checkReadmes } from "./helpers/tidy/readmes.ts";
 import { checkLeftovers, checkShape, checkTopEntries } from "./helpers/tidy/shape.ts";
 import { blank, type Violation } from "./helpers/tidy/source.ts";
+import { checkThreats } from "./helpers/tidy/threats.ts";
 import { checkWriteRules } from "./helpers/tidy/write-rules.ts";
 import { MUTATIONS } from "./mutations/mutations.ts";
 
@@ -30,6 +31,36 @@ const TOP = resolve(import.meta.dir, "..");
 function messages(violations: readonly Violation[]): string[] {
   return violations.map(({ line, message }) => `${line}: ${message}`);
 }
+
+test("threats: a line without its test, a test that is not there: found", () => {
+  const table = (rows: string[]) =>
+    [
+      "## Threat model",
+      "",
+      "| who | test |",
+      "|---|---|",
+      ...rows,
+      "",
+      "## Next",
+      "| x | y |",
+    ].join("\n");
+  const judge = (rows: string[]) => {
+    const texts = new Map([
+      ["src/api/README.md", table(rows)],
+      ["test/a.test.ts", 'test("one: two", () => {});\n'],
+    ]);
+    return messages(checkThreats(texts));
+  };
+  expect(judge(["| me | `test/a.test.ts`: two |"])).toEqual([]);
+  expect(judge(["| me | `test/a.test.ts`: three |"])).toEqual([
+    '5: no test of test/a.test.ts has "three" in its name',
+  ]);
+  expect(judge(["| me | `test/b.test.ts`: two |"])).toEqual([
+    "5: names test/b.test.ts, which is not there",
+  ]);
+  expect(judge(["| me | nothing |"])).toEqual(["1: 1 threats name no test"]);
+  expect(messages(checkThreats(new Map()))).toContain('0: has no "## Threat model"');
+});
 
 describe("layers", () => {
   const files = [...LAYERS.map((layer) => `src/${layer}/x.ts`), ...ROOTS];
@@ -369,10 +400,11 @@ describe("tree", () => {
     expect(checkLists((path) => sources.has(path))).toEqual([]);
   });
 
-  test("tree: the write rules: at home, kept and guarded", () => {
+  test("tree: write rules and threats: at home, kept and guarded", () => {
     const cited = texts.filter((path) => /^(?:src|test)\/.*\.(?:ts|md)$/.test(path));
     const byPath = new Map(cited.map((path) => [path, readFileSync(join(TOP, path), "utf8")]));
     expect(checkWriteRules(byPath, MUTATIONS)).toEqual([]);
+    expect(checkThreats(byPath)).toEqual([]);
   });
 
   test("tree: READMEs: one in each folder, with all of its files and no others", () => {

@@ -34,6 +34,8 @@ import { makeTempDir } from "../helpers/temp.ts";
 
 const NEEDS = "[needs libaio, direct-io]";
 const CAN_RUN = needs("libaio", "direct-io");
+const USER_NEEDS = "[needs root, libaio, direct-io, curl, setpriv]";
+const HAS_USERS = needs("root", "curl", "setpriv");
 
 async function until(isTrue: () => boolean): Promise<void> {
   while (!isTrue()) await Bun.sleep(5);
@@ -131,6 +133,40 @@ describe.skipIf(!CAN_RUN)("service", () => {
       other.close();
     }
   });
+
+  test.skipIf(!HAS_USERS)(
+    `another user: no socket and no file of the daemon is open to it ${USER_NEEDS}`,
+    async () => {
+      const folder = makeTempDir("other-user");
+      // Whoever may not enter a folder above would prove nothing.
+      chmodSync(folder, 0o755);
+      const daemon = await Daemon.start(folder);
+      const drives = await daemon.addDrives(makeFiles(folder, 3, 16 * MIB));
+      await daemon.must("POST", "/v1/arrays", { name: "a", drives, assumeClean: true });
+      await daemon.must("PUT", "/v1/exports/a", { array: "a" });
+      const asOther = (words: string[]) =>
+        runProgram([toolPath("setpriv")!, "--reuid=65534", "--clear-groups", ...words]);
+      const nbdSocket = daemon.apiSocket.replace("api.sock", "nbd.sock");
+      const state = join(folder, "state", "state.db");
+      expect([existsSync(nbdSocket), existsSync(state)]).toEqual([true, true]);
+      const curl = [toolPath("curl")!, "-sS", "--unix-socket"];
+      const url = "http://parityd/v1/arrays/a";
+      for (const words of [
+        [...curl, daemon.apiSocket, url],
+        [...curl, daemon.apiSocket, "-X", "DELETE", url],
+        [...curl, nbdSocket, url],
+        ["cat", state],
+      ]) {
+        const outcome = await asOther(words);
+        expect({ words, code: outcome.exitCode === 0, out: outcome.stdout }).toEqual({
+          ...{ words, code: false, out: "" },
+        });
+      }
+      // The same words of ours arrive.
+      expect((await runProgram([...curl, daemon.apiSocket, url])).stdout).toContain('"name":"a"');
+      expect(await daemon.stop()).toBe(0);
+    },
+  );
 
   test(`api: silent clients beyond count over both transports: a verb is answered ${NEEDS}`, async () => {
     const folder = makeTempDir("crowd");

@@ -77,6 +77,7 @@ const NEEDS = {
   strace: { debianPackage: "strace", isPresent: hasTools("strace") },
   "sg3-utils": { debianPackage: "sg3-utils", isPresent: hasTools("sg_persist") },
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
+  setpriv: { debianPackage: "util-linux", isPresent: hasTools("setpriv") },
   root: { isPresent: () => process.getuid?.() === 0 },
   fuse: { isPresent: () => existsSync("/dev/fuse") },
   "direct-io": { isPresent: directIoTempExists },
