@@ -34,7 +34,7 @@ const memberSchema = z.object({
   }),
 });
 
-export const arraySchema = z.object({
+const arrayShape = z.object({
   name: z.string(),
   uuid: z.string(),
   nameOnDisk: z
@@ -108,5 +108,6 @@ export const arraySchema = z.object({
   suspectLatencyFactor: count,
   replaceSuspects: z.boolean(),
 }) satisfies z.ZodType<ArrayStatus>;
+export const arraySchema = arrayShape.openapi("Array");
 
 export const createPlanSchema = z.object({ sizeBytes: bytes });

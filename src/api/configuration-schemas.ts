@@ -22,7 +22,7 @@ const arraySettings = z.strictObject(patchArrayBody.shape).omit({
   sizeKiB: true,
 });
 
-export const configurationSchema = z.strictObject({
+const configurationShape = z.strictObject({
   schema: z.literal(CONFIGURATION_SCHEMA),
   drives: z.array(addDriveBody),
   arrays: z.array(z.strictObject({ uuid, name: nameSchema, settings: arraySettings })),
@@ -32,6 +32,7 @@ export const configurationSchema = z.strictObject({
     z.strictObject({ ...putScheduleBody.shape, array: uuid }).superRefine(checkSchedule),
   ),
 });
+export const configurationSchema = configurationShape.openapi("Configuration");
 
 export const configurationChangesSchema = z.object({
   changes: z.array(

@@ -49,7 +49,7 @@ const meetsSchema = z
   .readonly()
   .openapi({ description: "What a rebuild would meet on the members that it reads" });
 
-export const forecastSchema = z.object({
+const forecastShape = z.object({
   load: clientLoad.openapi({ description: "Now" }),
   members: z
     .array(
@@ -68,8 +68,9 @@ export const forecastSchema = z.object({
     )
     .readonly(),
 }) satisfies z.ZodType<ArrayForecast>;
+export const forecastSchema = forecastShape.openapi("Forecast");
 
-export const failForecastSchema = z.object({
+const failForecastShape = z.object({
   array: z.string(),
   drive: z.string(),
   role: count,
@@ -95,3 +96,4 @@ export const failForecastSchema = z.object({
     .nullable()
     .openapi({ description: "Under the load of now; null: no spare, or not measured yet" }),
 }) satisfies z.ZodType<FailForecast>;
+export const failForecastSchema = failForecastShape.openapi("FailForecast");

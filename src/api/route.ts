@@ -69,6 +69,7 @@ export function addRoute<
   const route = createRoute({
     method: spec.method,
     path: spec.path,
+    operationId: operationId(spec.method, spec.path),
     summary: spec.summary,
     request: {
       ...(spec.params === undefined ? {} : { params: spec.params }),
@@ -91,6 +92,16 @@ export function addRoute<
   app.openapi(route, untyped as never);
 }
 
+/** "getArraysByName" of GET /v1/arrays/{name}: what a generated client calls it. */
+function operationId(method: string, path: string): string {
+  const words = path
+    .replace(/^\/v1\//, "")
+    .split("/")
+    .map((part) => part.replace(/^\{(\w+)\}$/, "by-$1"))
+    .flatMap((part) => part.split("-"));
+  return method + words.map((word) => word.slice(0, 1).toUpperCase() + word.slice(1)).join("");
+}
+
 function documentedAnswers(answers: RouteSpec<z.ZodType, z.ZodObject, z.ZodType>["answers"]) {
   const responses: Record<string, { description: string; content?: object }> = {};
   for (const [status, { description, schema }] of Object.entries(answers)) {
@@ -98,10 +109,9 @@ function documentedAnswers(answers: RouteSpec<z.ZodType, z.ZodObject, z.ZodType>
     responses[status] = { description, ...content };
   }
   const problem = { "application/problem+json": { schema: problemSchema } };
-  responses["default"] = {
-    description: "Refused: what is wrong, and the way out",
-    content: problem,
-  };
+  const refused = { description: "Refused: what is wrong, and the way out", content: problem };
+  responses["4XX"] = refused;
+  responses["default"] = refused;
   return responses as Record<string, { description: string }>;
 }
 

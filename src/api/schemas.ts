@@ -290,7 +290,7 @@ export const faultBody = z
 
 // Answers ---------------------------------------------------------------------------------------
 
-export const driveSchema = z.object({
+const driveShape = z.object({
   name: z.string(),
   path: z.string(),
   sizeBytes: bytes,
@@ -314,8 +314,9 @@ export const driveSchema = z.object({
   needsForce: z.boolean().exactOptional(),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<DriveStatus>;
+export const driveSchema = driveShape.openapi("Drive");
 
-export const jobSchema = z.object({
+const jobShape = z.object({
   id: count,
   kind: jobKind,
   array: z.string(),
@@ -334,8 +335,9 @@ export const jobSchema = z.object({
   startedAt: z.string(),
   finishedAt: z.string().nullable(),
 }) satisfies z.ZodType<JobStatus>;
+export const jobSchema = jobShape.openapi("Job");
 
-export const exportSchema = z.object({
+const exportShape = z.object({
   name: z.string(),
   array: z.string().openapi({ description: "The name of its array" }),
   arrayUuid: z.string().nullable(),
@@ -344,8 +346,9 @@ export const exportSchema = z.object({
   uris: z.array(z.string()),
   connections: count,
 });
+export const exportSchema = exportShape.openapi("Export");
 
-export const spareSchema = z.object({
+const spareShape = z.object({
   drive: z.string(),
   arrays: z.array(z.string()).nullable().openapi({ description: "Null: all arrays" }),
   fits: z
@@ -356,8 +359,9 @@ export const spareSchema = z.object({
   readAt: z.string().nullable().openapi({ description: "Read from end to end, in a scrub" }),
   detail: z.string().exactOptional(),
 }) satisfies z.ZodType<SpareView>;
+export const spareSchema = spareShape.openapi("Spare");
 
-export const scheduleSchema = z.object({
+const scheduleShape = z.object({
   array: z.string().openapi({ description: "The name of its array" }),
   arrayUuid: z.string(),
   cron: z.string(),
@@ -383,8 +387,9 @@ export const scheduleSchema = z.object({
   lastResult: z.enum(LAST_RESULTS).nullable(),
   lastError: z.string().nullable(),
 }) satisfies z.ZodType<ScheduleView>;
+export const scheduleSchema = scheduleShape.openapi("Schedule");
 
-export const eventSchema = z.object({
+const eventShape = z.object({
   id: count,
   kind: z.string(),
   severity: z.enum(["critical", "warning", "info"]),
@@ -395,8 +400,9 @@ export const eventSchema = z.object({
   at: z.string(),
   message: z.string(),
 });
+export const eventSchema = eventShape.openapi("Event");
 
-export const faultSchema = z.object({
+const faultShape = z.object({
   id: count,
   drive: z.string(),
   op: z.string(),
@@ -404,8 +410,9 @@ export const faultSchema = z.object({
   errno: z.string().optional(),
   injected: count,
 });
+export const faultSchema = faultShape.openapi("Fault");
 
-export const problemSchema = z.object({
+const problemShape = z.object({
   type: z.string(),
   title: z.string(),
   status: z.int(),
@@ -420,3 +427,4 @@ export const problemSchema = z.object({
     )
     .optional(),
 });
+export const problemSchema = problemShape.openapi("Problem");

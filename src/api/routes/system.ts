@@ -8,6 +8,10 @@ import { type ApiApp, json } from "../route.ts";
 const READY_TIMEOUT_MS = 5_000;
 
 export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
+  app.openAPIRegistry.registerComponent("securitySchemes", "token", {
+    type: "http",
+    scheme: "bearer",
+  });
   app.get("/-/healthy", () => json({ status: "ok", recording: appliance.recording }));
   app.get("/-/ready", async () => {
     const isAnswering = await appliance.isAnsweringWithin(READY_TIMEOUT_MS);
@@ -51,7 +55,13 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     json(
       app.getOpenAPI31Document({
         openapi: "3.1.0",
-        info: { title: "parityd", version: VERSION, description: DESCRIPTION },
+        info: {
+          ...{ title: "parityd", version: VERSION, description: DESCRIPTION },
+          license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+        },
+        servers: [{ url: "/", description: "api.sock, or the address of --api-tcp" }],
+        // Over the Unix socket nothing is asked for, over TCP a token.
+        security: [{}, { token: [] }],
       }),
     ),
   );
