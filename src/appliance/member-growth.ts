@@ -2,10 +2,13 @@
  * Growth in members: an array is laid out over more drives while it serves
  * (array/sync/reshape.ts).
  *
- * md reshapes only what keeps no log, so an array of policy `ppl` or `bitmap` is changed to
+ * A reshape keeps no log, so an array of policy `ppl` or `bitmap` is changed to
  * `resync` first, and changed back when its reshape is through. Order: which policy it had is on
  * record before anything is changed, and until the array has it again: whatever ends in between,
  * the next look finds it.
+ *
+ * A reshape that Linux began may have a bitmap, which the reactor leaves when it goes on with that
+ * (array/start/consistency.ts): what it tells of that then is put on record here.
  *
  * | an array with a policy on record          | then                                         |
  * |-------------------------------------------|----------------------------------------------|
@@ -106,7 +109,9 @@ export class MemberGrowth {
   }
 
   onEvent({ kind, arrayUuid }: ArrayEvent): void {
-    if (arrayUuid === null || this.policyOnRecord(arrayUuid) === null) return;
+    if (arrayUuid === null) return;
+    if (kind === "bitmap.set-aside") this.noteBitmap(arrayUuid);
+    if (this.policyOnRecord(arrayUuid) === null) return;
     if (LOOK_KINDS.has(kind)) this.lookSoon();
   }
 
@@ -217,6 +222,12 @@ export class MemberGrowth {
     this.told.set(uuid, detail);
     const text = `array ${label} keeps the policy resync for now: ${policy} cannot be put back`;
     this.tell(uuid, "warning", `${text} (${detail}); it is tried again, also at each start`);
+  }
+
+  private noteBitmap(uuid: string): void {
+    const array = this.parts.arrays.get(uuid);
+    if (array === undefined || array.policyAfterGrowth !== undefined) return;
+    this.parts.store.note({ kind: "put-array", array: { ...array, policyAfterGrowth: "bitmap" } });
   }
 
   private policyOnRecord(uuid: string): ConsistencyPolicy | null {

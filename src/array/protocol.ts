@@ -311,6 +311,8 @@ export type EventKind =
   | "array.policy"
   | "array.grown"
   | "reshape.started"
+  /** A reshape of Linux's goes on without the bitmap that the array had. */
+  | "bitmap.set-aside"
   | "array.degraded"
   | "array.failed"
   | "array.broken"

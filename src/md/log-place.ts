@@ -47,6 +47,11 @@ export function placeLog(superblock: Superblock, wanted: WantedLog): SuperblockL
   return { kind: "ppl", offsetSectors, sizeSectors, isMultiple };
 }
 
+/** The superblock of a member that keeps no log: policy `resync`. */
+export function withoutLog(superblock: Superblock): Superblock {
+  return { ...superblock, log: { kind: "none", word: 0 } };
+}
+
 /** The least that the log of this policy takes. */
 export function logSectorsNeeded(wanted: WantedLog): number {
   if (wanted.policy === "resync") return 0;

@@ -153,7 +153,8 @@ export function judgeRunningReshape(superblock: Superblock): RunningReshapeRefus
   if (chunkSectors < 1 || newOffsetSectors % chunkSectors !== 0) {
     return unsupported(`moves the data by ${-newOffsetSectors} sectors, which are no whole chunks`);
   }
-  if (log.kind !== "none") return unsupported(`runs with a ${log.kind}`);
+  // A bitmap is left (array/start/consistency.ts); with a partial parity log no kernel reshapes.
+  if (log.kind === "ppl") return unsupported("runs with a ppl");
   if ((otherFeatures & Feature.replacement) !== 0) return unsupported("meets a replacement");
   const oldCount = memberCount - deltaMembers;
   if (oldCount < SUPERBLOCK_RANGES.members.runs.min) {

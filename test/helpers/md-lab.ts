@@ -138,6 +138,8 @@ export interface AssembleReport {
   /** For each file: mdadm --examine, blkid --probe. */
   readonly examined: readonly string[];
   readonly identified: readonly string[];
+  /** mdadm --examine-bitmap, where there is one: when it runs, and nothing has been written. */
+  readonly bitmaps: readonly string[];
   /** mdadm --detail at the end. */
   readonly detail: string;
   readonly degradedBefore: number;

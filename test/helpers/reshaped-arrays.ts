@@ -4,7 +4,7 @@
  */
 import { expect } from "bun:test";
 import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
-import type { ArrayStatus } from "../../src/array/protocol.ts";
+import type { ArrayStatus, ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
 import { reshapeOf } from "../../src/md/reshape.ts";
@@ -20,6 +20,7 @@ import type { Daemon } from "./daemon.ts";
 import { findMismatches, openImages } from "./md-recovery.ts";
 import { randomBytes } from "./nbd-data.ts";
 import { sumOf } from "./nbd-sum.ts";
+import { until } from "./until.ts";
 
 /** Bytes a second of a member: a reshape of these small arrays takes a second or so. */
 const SLOW = 4 * MIB;
@@ -91,11 +92,18 @@ async function setSpeed(daemon: Daemon, array: string, bytesPerSecond: number): 
   await daemon.must("PATCH", `/v1/arrays/${array}`, speed);
 }
 
+export interface GoOnOptions {
+  readonly files: readonly string[];
+  readonly oldCount: number;
+  /** What it was made with, and is to have again in the end. */
+  readonly policy: ConsistencyPolicy;
+}
+
 /** Goes on with a reshape that Linux has begun to its end, while a client reads and writes. */
 export async function goOn(
   daemon: Daemon,
   images: ArrayImages,
-  { files, oldCount }: { files: readonly string[]; oldCount: number },
+  { files, oldCount, policy }: GoOnOptions,
 ): Promise<Continued> {
   const newCount = files.length;
   const names = files.map((_, index) => `drive${index}`);
@@ -119,6 +127,10 @@ export async function goOn(
   while ((await daemon.must("GET", path)).sync.action === "reshape") await shadow.step(client);
   await setSpeed(daemon, name, FAST);
   expect(await daemon.settle(name)).toMatchObject({ degraded: 0 });
+  await until(`the policy is ${policy}`, async () => {
+    const { consistencyPolicy, policyAfterGrowth } = await daemon.must("GET", path);
+    return consistencyPolicy === policy && policyAfterGrowth === undefined;
+  });
   for (let round = 0; round < 20; round += 1) await shadow.step(client);
   await client.disconnect();
   const again = await daemon.connect("e");

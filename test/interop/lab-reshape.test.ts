@@ -40,7 +40,8 @@ const CAN_RUN = needs("lab", "libaio", "direct-io");
 const NEEDS = "[needs lab, libaio, direct-io]";
 /** Points of an array that one day takes, of ten. */
 const GROUPS = [0, 1, 2, 3, 4];
-const DAYS = 50;
+const DAYS = 100;
+const OWN_DAYS = 45;
 
 /** Percent of the reshape. */
 const POINTS = [0, 8, 17, 29, 41, 53, 66, 78, 89, 97];
@@ -67,11 +68,14 @@ const images = new ArrayImages();
 
 const FOREIGN = new Share("reshapes of Linux", DAYS).of(
   SHAPES.flatMap((shape) =>
-    (["stopped", "dirty"] as const).flatMap((ending) =>
-      GROUPS.map((group) => ({
-        ...{ ...shape, ending, points: groupOf(POINTS, group) },
-        name: `linux-${shape.oldCount}-${shape.newCount}-${shape.chunkKib}-${ending}-${group}`,
-      })),
+    (["resync", "bitmap"] as const).flatMap((policy) =>
+      (["stopped", "dirty"] as const).flatMap((ending) =>
+        GROUPS.map((group) => {
+          const { oldCount, newCount, chunkKib } = shape;
+          const name = `${oldCount}-${newCount}-${chunkKib}-${policy}-${ending}-${group}`;
+          return { ...shape, policy, ending, points: groupOf(POINTS, group), name };
+        }),
+      ),
     ),
   ),
 );
@@ -82,9 +86,9 @@ function stopNames({ name, points }: Foreign): string[] {
   return points.map((percent) => `${name}-${percent}`);
 }
 
-function wordsOf({ layout, chunkKib }: Foreign): string[] {
+function wordsOf({ layout, chunkKib, policy }: Foreign): string[] {
   const shape = ["--level=5", `--layout=${layout}`, `--chunk=${chunkKib}`];
-  return [...shape, ...POLICY_WORDS.resync];
+  return [...shape, ...POLICY_WORDS[policy]];
 }
 
 function reshapeTask(foreign: Foreign): ReshapeTask {
@@ -124,8 +128,9 @@ const continuedByParityd = once(async () => {
   const continued = new Map<string, Continued & { wrongRows: number[] }>();
   for (const foreign of FOREIGN) {
     for (const name of [...stopNames(foreign), deathName(foreign)]) {
-      const { oldCount } = foreign;
-      const result = await goOn(daemon, images, { files: images.files.get(name)!, oldCount });
+      const { oldCount, policy } = foreign;
+      const files = images.files.get(name)!;
+      const result = await goOn(daemon, images, { files, oldCount, policy });
       continued.set(name, { ...result, wrongRows: wrongRows(images.pathsOf(name)) });
     }
   }
@@ -142,7 +147,7 @@ const OWN_SHAPES = [
 ] as const;
 const PARTS = [0, 0.09, 0.18, 0.3, 0.42, 0.55, 0.68, 0.8, 0.91, 1];
 
-const OWN = new Share("own reshapes", DAYS - 5)
+const OWN = new Share("own reshapes", OWN_DAYS)
   .of(
     OWN_SHAPES.flatMap((shape) =>
       (["keep", "drop", "random"] as const).flatMap((policy) =>
@@ -209,8 +214,18 @@ async function judgeForeign(foreign: Foreign, name: string, sum: string): Promis
   expect(found.writes).toBeGreaterThan(5);
   const report = (await givenBack())[name]!;
   expect([name, report.degradedBefore, report.isDirty]).toEqual([name, 0, false]);
-  const expected = { name: labelOf(foreign, name), memberCount: newCount, policy: "resync" };
+  const { policy } = foreign;
+  const expected = { name: labelOf(foreign, name), memberCount: newCount, policy };
   expectAccepted(report, { ...expected, sum: found.sumAfter });
+  expect(report.bitmaps.length).toBe(policy === "bitmap" ? newCount : 0);
+  for (const text of report.bitmaps) expectBitmap(text, memberBytes);
+}
+
+/** Of a member, as `mdadm -X` tells it: for all of that, with no bit set. */
+function expectBitmap(text: string, memberBytes: number): void {
+  expect(text).toContain("Magic : 6d746962");
+  expect(text).toMatch(new RegExp(`Sync Size : ${memberBytes / KIB}\\b`));
+  expect(text).toMatch(/Bitmap : \d+ bits .*, 0 dirty/);
 }
 
 function labelOf(foreign: Foreign, name: string): string {
@@ -218,8 +233,8 @@ function labelOf(foreign: Foreign, name: string): string {
 }
 
 for (const foreign of FOREIGN) {
-  const { oldCount, newCount, chunkKib, layout, ending, points } = foreign;
-  const what = `${oldCount} to ${newCount} members, ${chunkKib} KiB, ${layout}`;
+  const { oldCount, newCount, chunkKib, layout, policy, ending, points } = foreign;
+  const what = `${oldCount} to ${newCount} members, ${chunkKib} KiB, ${layout}, ${policy}`;
   shareTest(
     `reshape: Linux's, ${what}, ${ending} at ${points.join(", ")} %: parityd goes on, and back ${NEEDS}`,
     async () => {

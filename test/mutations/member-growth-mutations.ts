@@ -41,6 +41,14 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     test: call("somebody chooses a policy"),
   },
   {
+    name: "growth: the bitmap of a reshape of Linux's is not put back",
+    rule: null,
+    file: GROWTH,
+    find: 'if (kind === "bitmap.set-aside") this.noteBitmap(arrayUuid);',
+    replace: "",
+    test: call("begun by Linux"),
+  },
+  {
     name: "growth: a schedule takes a reshape for rest",
     rule: null,
     file: "src/appliance/schedules/scene.ts",

@@ -8,6 +8,7 @@ function named(file: string, name: string): readonly string[] {
   return [file, "-t", name];
 }
 const LIVES = "./test/sim/array/reshape.test.ts";
+const BITMAPS = ["./test/sim/array/reshape-bitmap.test.ts"];
 const CUTS = [LIVES, "-t", "the power goes"];
 
 export const RESHAPE_MUTATIONS: readonly Mutation[] = [
@@ -139,5 +140,37 @@ export const RESHAPE_MUTATIONS: readonly Mutation[] = [
     find: "return this.inner.run(write, (request) => this.admit(request), MOVES_FLAG);",
     replace: "return this.inner.run(write, (request) => this.pass(request), MOVES_FLAG);",
     test: [LIVES, "-t", "nobody wrote"],
+  },
+  {
+    name: "a reshape of Linux's goes on while superblocks still name its bitmap",
+    rule: null,
+    file: "src/array/start/start.ts",
+    find: "    leavesBitmap ||\n",
+    replace: "",
+    test: BITMAPS,
+  },
+  {
+    name: "a stale bitmap of a reshape of Linux's counts as right",
+    rule: null,
+    file: "src/array/start/consistency.ts",
+    find: "const resyncFromSector = isStale ? 0 : plan.resyncFromSector;",
+    replace: "const resyncFromSector = isStale ? plan.resyncFromSector : plan.resyncFromSector;",
+    test: [...BITMAPS, "-t", "clean, and the bitmap says it is stale"],
+  },
+  {
+    name: "a reshape of Linux's goes on whatever its bitmap may be",
+    rule: null,
+    file: "src/array/start/consistency.ts",
+    find: "if (loaded.length === 0) return err(unusable(failure));",
+    replace: "",
+    test: [...BITMAPS, "-t", "nobody understands"],
+  },
+  {
+    name: "parity that was in doubt before a reshape is not computed anew behind it",
+    rule: null,
+    file: "src/md/assemble/assemble.ts",
+    find: "    reshape !== null && superblock.resyncOffsetSectors !== null\n      ? 0\n",
+    replace: "    reshape !== null && superblock.resyncOffsetSectors !== null\n      ? null\n",
+    test: [...BITMAPS, "-t", "dirty, and the bitmap says nothing"],
   },
 ];

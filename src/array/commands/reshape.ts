@@ -15,6 +15,7 @@ import { isDone } from "../../block/async-io.ts";
 import { SLAB_BYTES } from "../../block/pool.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
 import type { GrowthCandidate } from "../../md/growth.ts";
+import { withoutLog } from "../../md/log-place.ts";
 import { begunReshape } from "../../md/reshape.ts";
 import { judgeReshape, type ReshapeStart } from "../../md/reshape-judge.ts";
 import {
@@ -200,10 +201,6 @@ function choose(
 function canMove({ superblock, deviceBytes }: GrowthCandidate, start: ReshapeStart): boolean {
   const deviceSectors = Math.floor(deviceBytes / SECTOR_BYTES);
   return areAreasApart(begunReshape(superblock, start), deviceSectors);
-}
-
-function withoutLog(superblock: Superblock): Superblock {
-  return { ...superblock, log: { kind: "none", word: 0 } };
 }
 
 function logObstacle({ core: { name, policyKind } }: RaidArray): CommandError | null {

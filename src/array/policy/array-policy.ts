@@ -28,7 +28,7 @@ import { grownBitmap } from "../../md/bitmap-grow.ts";
 import { newBitmap } from "../../md/bitmap-load.ts";
 import type { BitmapState } from "../../md/bitmap-state.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
-import { placeLog, type WantedLog } from "../../md/log-place.ts";
+import { placeLog, type WantedLog, withoutLog } from "../../md/log-place.ts";
 import { SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "../../md/superblock.ts";
 import type { Geometry } from "../../raid5/geometry.ts";
 import { StripeRanges } from "../../raid5/members/sync-progress.ts";
@@ -313,7 +313,7 @@ export class ArrayPolicy {
     this.keeper = null;
     this.core.policyKind = "resync";
     const none = [...this.core.roster.drives()].map((drive): [Drive, Superblock] => {
-      return [drive, { ...drive.superblock!, log: { kind: "none", word: 0 } }];
+      return [drive, withoutLog(drive.superblock!)];
     });
     return this.core.superblocks.update(() => this.setLogs(new Map(none)));
   }

@@ -4,6 +4,7 @@
  *
  *   resync   dirty: from the checkpoint of the superblock
  *   bitmap   dirty: under the set bits; a stale bitmap counts as all set
+ *   the same in a reshape of Linux's: the bitmap is left, see `leaveBitmap`
  *   ppl      dirty: the logs are replayed, and that may make it clean, also without a member
  */
 import { assert } from "../../base/assert.ts";
@@ -32,6 +33,8 @@ export interface Consistency {
   /** In sync below this member sector; null: clean. */
   readonly resyncFromSector: number | null;
   readonly bitmap: BitmapState | null;
+  /** The superblocks name a bitmap that the array goes on without. */
+  readonly leavesBitmap?: true;
 }
 
 interface Options {
@@ -49,7 +52,7 @@ export async function recoverConsistency(
     case "resync":
       return ok({ resyncFromSector, bitmap: null });
     case "bitmap":
-      return loadFromMembers(registry, plan);
+      return plan.reshape === null ? loadFromMembers(registry, plan) : leaveBitmap(registry, plan);
     case "ppl":
       if (resyncFromSector === null) return ok({ resyncFromSector, bitmap: null });
       return replay(registry, plan, options);
@@ -103,27 +106,33 @@ const REMOVE =
   "Remove it on Linux with mdadm --assemble --update=no-bitmap, or --grow --bitmap=none, and " +
   "start the array again.";
 
+/**
+ * In a reshape a bit stands for a row of either layout, and rows are on their way from one to the
+ * other: no bit is of use. So the array goes on as with the policy `resync`: where it is clean all
+ * parity is right, whatever bits are set still (md clears them late); where it is dirty all of it
+ * is computed anew behind the reshape (judgeAssembly), which is more than is under any bits. A
+ * bitmap that is stale counts as all set, as elsewhere; one that nobody understands, which may be
+ * of a format that means more, is refused as elsewhere.
+ */
+async function leaveBitmap(
+  registry: Registry,
+  plan: AssemblyPlan,
+): Promise<Result<Consistency, CommandError>> {
+  const { loaded, failure } = await readBitmaps(registry, plan);
+  if (loaded.length === 0) return err(unusable(failure));
+  const isStale = plan.degraded === 0 && loaded.every(({ wasStale }) => wasStale);
+  const resyncFromSector = isStale ? 0 : plan.resyncFromSector;
+  return ok({ resyncFromSector, bitmap: null, leavesBitmap: true });
+}
+
 /** Takes over the bitmap of the first in-sync member that has a good one, the freshest first. */
 async function loadFromMembers(
   registry: Registry,
   plan: AssemblyPlan,
 ): Promise<Result<Consistency, CommandError>> {
-  const loaded: LoadedBitmap[] = [];
-  let failure: Failure = { text: "No member has it.", advice: null };
-  for (const entry of plan.roles) {
-    // One that an update cut short did not reach may name no bitmap yet.
-    if (entry.state !== "in-sync" || entry.superblock.log.kind !== "bitmap") continue;
-    const drive = driveNamed(registry, entry.drive);
-    const result = await loadFrom(registry, plan, drive, entry.superblock);
-    if (result.ok) loaded.push(result.value);
-    else failure = result.error;
-  }
+  const { loaded, failure } = await readBitmaps(registry, plan);
   const best = loaded.find(({ wasStale }) => !wasStale) ?? loaded[0];
-  if (best === undefined) {
-    const { text, advice } = failure;
-    const detail = `The array's write-intent bitmap cannot be used. ${text} ${advice ?? REMOVE}`;
-    return err(commandError("conflict", "bad-bitmap", detail));
-  }
+  if (best === undefined) return err(unusable(failure));
   const { state, wasStale } = best;
   const misplaced = findMisplaced(registry, plan, state);
   if (misplaced !== null) return err(misplaced);
@@ -134,6 +143,24 @@ async function loadFromMembers(
   const isNeeded = state.dirtyRanges("needed").length > 0;
   const resyncFromSector = isNeeded ? (wasStale ? 0 : plan.resyncFromSector) : null;
   return ok({ resyncFromSector, bitmap: state });
+}
+
+/** The good ones of members in sync, by role; and what is wrong with the last of the others. */
+async function readBitmaps(
+  registry: Registry,
+  plan: AssemblyPlan,
+): Promise<{ readonly loaded: readonly LoadedBitmap[]; readonly failure: Failure }> {
+  const loaded: LoadedBitmap[] = [];
+  let failure: Failure = { text: "No member has it.", advice: null };
+  for (const entry of plan.roles) {
+    // One that an update cut short did not reach may name no bitmap yet.
+    if (entry.state !== "in-sync" || entry.superblock.log.kind !== "bitmap") continue;
+    const drive = driveNamed(registry, entry.drive);
+    const result = await loadFrom(registry, plan, drive, entry.superblock);
+    if (result.ok) loaded.push(result.value);
+    else failure = result.error;
+  }
+  return { loaded, failure };
 }
 
 /** Every member gets the blocks of this bitmap, also one whose own copy was not taken. */
@@ -191,6 +218,11 @@ function driveNamed({ drives }: Registry, name: string): Drive {
   const drive = drives.get(name);
   assert(drive !== undefined, "the drives of a plan are here");
   return drive;
+}
+
+function unusable({ text, advice }: Failure): CommandError {
+  const detail = `The array's write-intent bitmap cannot be used. ${text} ${advice ?? REMOVE}`;
+  return commandError("conflict", "bad-bitmap", detail);
 }
 
 function unreadable({ name }: Drive): Failure {

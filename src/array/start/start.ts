@@ -12,6 +12,7 @@
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { AssemblyPlan, RolePlan } from "../../md/assemble/assemble.ts";
+import { withoutLog } from "../../md/log-place.ts";
 import { Role } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
@@ -328,9 +329,14 @@ async function begin(
     return consistency;
   }
   const { resyncFromSector, bitmap } = consistency.value;
-  const startPlan = { ...planOf(registry, record, plan, options), resyncFromSector, bitmap };
+  const leavesBitmap = consistency.value.leavesBitmap === true && !options.readOnly;
+  if (leavesBitmap) tellBitmapLeft(registry, record);
+  const planned = planOf(registry, record, plan, options);
+  const superblock = leavesBitmap ? withoutLog(planned.superblock) : planned.superblock;
+  const startPlan = { ...planned, superblock, resyncFromSector, bitmap };
   const mustRecord =
     plan.isForced ||
+    leavesBitmap ||
     resyncFromSector !== plan.resyncFromSector ||
     listedButMissing(plan).length > 0 ||
     leavesOut(plan) ||
@@ -344,6 +350,17 @@ async function begin(
   core.emit("array.assembled", missing > 0 ? "warning" : "info", text);
   await takeBackLeftOut(registry, record);
   return ok();
+}
+
+/** Order: control has the policy on record, or is about to, when the superblocks lose it. */
+function tellBitmapLeft(registry: Registry, { name, uuid }: ArrayRecord): void {
+  registry.emit({
+    ...{ kind: "bitmap.set-aside", severity: "info", array: name, arrayUuid: uuid },
+    ...{ drive: null, job: null, atMs: registry.context.clock.wallMs() },
+    message:
+      `array ${name} gets more members, and goes on with that without its write-intent bitmap: ` +
+      "serve puts it back behind that",
+  });
 }
 
 /** Nothing is rebuilt while the data moves: it is done without such a member. */

@@ -172,6 +172,11 @@ function copyFiles(files: readonly string[], copies: readonly string[]): void {
   }
 }
 
+async function examineBitmaps(devices: readonly string[]): Promise<string[]> {
+  if (attribute("bitmap/location") === "none") return [];
+  return Promise.all(devices.map((device) => run("mdadm", "--examine-bitmap", device)));
+}
+
 function assemble(task: AssembleTask): Promise<AssembleReport> {
   return withLoops(task.files, async (devices) => {
     const examine = task.isBrief ? "" : await run("mdadm", "--examine", ...devices);
@@ -182,7 +187,8 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
     const degradedBefore = Number(attribute("degraded"));
     const isDirty = attribute("resync_start") !== "none";
     const sumBefore = sum();
-    const before = { examined, identified, degradedBefore, isDirty, sumBefore };
+    const bitmaps = await examineBitmaps(devices);
+    const before = { examined, identified, bitmaps, degradedBefore, isDirty, sumBefore };
     if (task.isBrief) {
       await run("mdadm", "--stop", MD);
       return { ...before, detail: "", mismatches: 0, sumInSync: "", sumWritten: "" };

@@ -16,6 +16,7 @@ import {
   type SimAppliance,
   startSimAppliance,
 } from "../../helpers/sim-appliance.ts";
+import { withBitmap } from "../../helpers/sim-members.ts";
 import { diskAt, TEST_ARRAY, testUuid } from "../../helpers/sim-reactor.ts";
 import { until } from "../../helpers/until.ts";
 
@@ -231,6 +232,39 @@ test("grow: the daemon ends in the middle: it goes on, and the policy is put bac
   await untilPolicy(second, "ppl");
   const { members, sync } = await statusOf(second);
   expect([members.length, sync.action]).toEqual([4, "idle"]);
+});
+
+/** Drives in the middle of a reshape of Linux's, of an array with a bitmap; nothing is known of it. */
+async function begunByLinux(): Promise<SimAppliance> {
+  const first = await withArray("bitmap");
+  await patch(first, SLOW);
+  await begin(first);
+  first.reactor.world.simulation.runFor(1_000);
+  expect((await first.call("POST", `${ARRAY}/stop`)).status).toBe(200);
+  const { host } = first;
+  host.end();
+  for (const disk of host.disks.values()) disk.content = withBitmap(host.imageOf(disk), "nothing");
+  const second = await startSimAppliance({ host });
+  for (const name of ["a", "b", "c", "d"]) {
+    const added = await second.call("POST", "/v1/drives", { name, path: `/dev/${name}` });
+    expect(added.status).toBe(201);
+  }
+  return second;
+}
+
+test("grow: begun by Linux, with a bitmap: that is on record, and put back", async () => {
+  const daemon = await begunByLinux();
+  await patch(daemon, SLOW);
+  expect(await statusOf(daemon)).toMatchObject({
+    ...{ consistencyPolicy: "resync", policyAfterGrowth: "bitmap", sync: { action: "reshape" } },
+  });
+  const next = await nextRun(daemon);
+  expect(await statusOf(next)).toMatchObject({ policyAfterGrowth: "bitmap" });
+  await patch(next, { syncSpeedMax: 100 * MIB });
+  await untilPolicy(next, "bitmap");
+  expect(await policyEvents(next)).toEqual(["info: array raid_test has its policy bitmap back"]);
+  const { members, degraded } = await statusOf(next);
+  expect([members.length, degraded]).toEqual([4, 0]);
 });
 
 test("grow: the daemon ends before the policy was changed: it is as it was", async () => {

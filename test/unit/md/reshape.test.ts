@@ -305,6 +305,7 @@ describe("one that stands on superblocks", () => {
     ["dirty", { ...running(), resyncOffsetSectors: 0 }],
     ["rebuilding", { ...running(), recoveryOffsetSectors: 128 }],
     ["a chunk of gap", s32(124, -128)],
+    ["with a bitmap", running({ log: placeLog(testSuperblock(0), BITMAP)! })],
   ] satisfies [string, Superblock][])("reshape: %s: we go on with it", (_, superblock) => {
     expect(judgeRunningReshape(superblock)).toBeNull();
   });
@@ -325,7 +326,6 @@ describe("one that stands on superblocks", () => {
     ["old stripe", position(256), "damaged", "stands at sector 256, which is no whole stripe"],
     ["beyond", position(sizeSectors * 3 + 384), "damaged", "behind the end of the array"],
     ["ppl", running({ log: placeLog(testSuperblock(0), PPL)! }), "unsupported", "with a ppl"],
-    ["bitmap", running({ log: placeLog(testSuperblock(0), BITMAP)! }), "unsupported", "bitmap"],
     ["backwards", bits(Feature.reshapeBackwards, 0), "unsupported", "goes backwards"],
     ["no new offset", bits(0, Feature.newOffset), "unsupported", "needs a backup file"],
     ["a replacement", bits(Feature.replacement, 0), "unsupported", "meets a replacement"],
