@@ -227,18 +227,26 @@ export class DriveKeeper {
    * Gives files all of their space, so that a full file system cannot refuse their writes later. A
    * file system that cannot do it leaves them sparse, which is shown.
    */
-  async giveSpace(names: readonly string[]): Answer<null> {
+  async giveSpace(names: readonly string[]): Answer<readonly string[]> {
     const lacking = await this.lackOfRoom(names);
     if (lacking !== null) return err(lacking);
+    const full: string[] = [];
     for (const name of names) {
       const drive = this.opened.get(name);
       if (drive === undefined || !isSparse(drive)) continue;
-      const given = await this.parts.opener.allocate(drive.fd, drive.sizeBytes);
-      if (given.ok) this.opened.set(name, { ...drive, allocatedBytes: drive.sizeBytes });
-      else if (given.error.code === "no-space") return err(noRoom(drive, given.error.detail));
-      else if (given.error.kind !== "unsupported") return given;
+      const { fd, sizeBytes } = drive;
+      const given = await this.parts.opener.allocate(fd, sizeBytes);
+      if (given.ok) {
+        this.opened.set(name, { ...drive, allocatedBytes: sizeBytes });
+        full.push(name);
+      } else if (given.error.kind !== "unsupported") {
+        const { code, detail } = given.error;
+        const error = code === "no-space" ? noRoom(drive, detail) : given.error;
+        const stays = full.length === 0 ? "" : `; what was allocated for ${full.join(", ")} stays`;
+        return err({ ...error, detail: `${error.detail}${stays}` });
+      }
     }
-    return ok(null);
+    return ok(full);
   }
 
   /** What only the helper knows of a drive. */

@@ -31,7 +31,7 @@ import type {
   Severity,
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
-import { ok, type Result } from "../base/result.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { DriveKeeper } from "./drive-keeper.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { SharedSpares } from "./spares/shared-spares.ts";
@@ -149,9 +149,26 @@ export class MemberGrowth {
     if (!given.ok) return given;
     const left = policyNow === "resync" ? ok(null) : await this.leaveLog(array, policyNow);
     const job = left.ok ? await client.call({ kind: "add-members", ...request }) : left;
-    if (job.ok) jobs.record(job.value);
-    else await this.putBack(array);
-    return job;
+    if (job.ok) {
+      jobs.record(job.value);
+      return job;
+    }
+    await this.putBack(array);
+    return err(this.withWhatStays(job.error, array, given.value));
+  }
+
+  /** The refusal, with what of this call cannot be taken back, or not yet. */
+  private withWhatStays(
+    error: CommandError,
+    array: string,
+    allocated: readonly string[],
+  ): CommandError {
+    const policy = this.policyOnRecord(array);
+    const texts = [
+      ...(allocated.length === 0 ? [] : [`what was allocated for ${allocated.join(", ")} stays`]),
+      ...(policy === null ? [] : [`${policy} is put back as soon as that can be`]),
+    ];
+    return texts.length === 0 ? error : { ...error, detail: [error.detail, ...texts].join("; ") };
   }
 
   private async leaveLog(uuid: string, policy: ConsistencyPolicy): Answer<null> {

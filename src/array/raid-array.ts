@@ -43,6 +43,12 @@ import { Seating, seatAll } from "./sync/seating.ts";
 import type { SyncRates } from "./sync/sync-rates.ts";
 import { Synchronizer } from "./sync/synchronizer.ts";
 
+export interface StopOptions {
+  readonly keepsClients?: boolean;
+  /** What it changes, in the member set of the superblocks, is of no run of this array any more. */
+  readonly lastUpdate?: () => void;
+}
+
 export class RaidArray implements MemberVerdicts {
   readonly core: ArrayCore;
   readonly front: RaidArrayFront;
@@ -149,9 +155,10 @@ export class RaidArray implements MemberVerdicts {
 
   /**
    * Answers what is under way, marks the array clean, and lets go of the engine. What has not got
-   * that far may wait in the front for the array that comes next.
+   * that far may wait in the front for the array that comes next, and the last update of the
+   * superblocks, of an array that is clean, may say what that is.
    */
-  async stop({ keepsClients = false }: { readonly keepsClients?: boolean } = {}): Promise<void> {
+  async stop({ keepsClients = false, lastUpdate }: StopOptions = {}): Promise<void> {
     const { core } = this;
     const { engine, superblocks, roster } = core;
     assert(!core.isStopped, "an array is stopped once");
@@ -161,6 +168,9 @@ export class RaidArray implements MemberVerdicts {
     await core.changed.until(() => engine.activeRequests === 0);
     await this.policy.stop();
     if (!core.isReadOnlyStart) await this.dirtyMark.stop();
+    if (lastUpdate !== undefined && !this.isDirty && !core.isFailed) {
+      await superblocks.update(lastUpdate);
+    }
     engine.rows.parked.dismiss();
     superblocks.close();
     // A drive that is being seated is on its way to an update of its own.

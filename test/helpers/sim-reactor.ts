@@ -44,6 +44,8 @@ export class SimReactor implements ReactorChannel {
   isHung = false;
   /** Answers the next command of this kind with this error. */
   readonly refusals = new Map<CommandKind, CommandError>();
+  /** Told of each command before it is carried out. */
+  onCommand: (command: Command) => void = () => {};
   private readonly driver: WorldDriver;
   private listener: (message: ReactorMessage) => void = () => {};
 
@@ -131,6 +133,7 @@ export class SimReactor implements ReactorChannel {
   }
 
   private handle(command: Command): Promise<CommandResult> {
+    this.onCommand(command);
     const refusal = this.refusals.get(command.kind);
     if (refusal === undefined) return this.world.command(command) as Promise<CommandResult>;
     this.refusals.delete(command.kind);

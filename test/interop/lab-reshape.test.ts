@@ -31,6 +31,7 @@ import {
   goOn,
   makeBegun,
   sha256Of,
+  WRITES_MIN,
   wrongRows,
 } from "../helpers/reshaped-arrays.ts";
 import { Share, withShare } from "../helpers/share.ts";
@@ -211,7 +212,7 @@ async function judgeForeign(foreign: Foreign, name: string, sum: string): Promis
   expect([name, found.wrongRows]).toEqual([name, []]);
   const memberBytes = found.newBytes / (newCount - 1);
   expect(memberBytes).toBeGreaterThan(3 * MIB);
-  expect(found.writes).toBeGreaterThan(5);
+  expect(found.writes).toBeGreaterThanOrEqual(WRITES_MIN);
   const report = (await givenBack())[name]!;
   expect([name, report.degradedBefore, report.isDirty]).toEqual([name, 0, false]);
   const { policy } = foreign;

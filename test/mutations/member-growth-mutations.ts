@@ -7,6 +7,8 @@ function call(name: string): readonly string[] {
   return ["./test/unit/api/grow.test.ts", "-t", name];
 }
 
+const REFUSED = ["./test/sim/array/reshape-refused.test.ts"];
+
 export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
   {
     name: "growth: the policy is changed before it is on record",
@@ -20,8 +22,8 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     name: "growth: what is begun in vain keeps the policy resync",
     rule: null,
     file: GROWTH,
-    find: "    else await this.putBack(array);\n",
-    replace: "",
+    find: "    await this.putBack(array);\n    return err(",
+    replace: "    return err(",
     test: call("begun in vain"),
   },
   {
@@ -47,6 +49,30 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     find: 'if (kind === "bitmap.set-aside") this.noteBitmap(arrayUuid);',
     replace: "",
     test: call("begun by Linux"),
+  },
+  {
+    name: "growth: refused on its way, the new drives stay spares",
+    rule: null,
+    file: "src/array/commands/reshape.ts",
+    find: "    return err(await takeBack(registry, record, joining, error));\n",
+    replace: "    return err(error);\n",
+    test: REFUSED,
+  },
+  {
+    name: "growth: refused on its way, a drive that has a role by now is taken out of it",
+    rule: null,
+    file: "src/array/commands/reshape-refused.ts",
+    find: "if (role >= 0) return",
+    replace: "if (role < -1) return",
+    test: REFUSED,
+  },
+  {
+    name: "growth: a new drive that failed as a spare becomes a member",
+    rule: null,
+    file: "src/array/commands/reshape.ts",
+    find: " ?? lostSpare(array, drives);",
+    replace: ";",
+    test: REFUSED,
   },
   {
     name: "growth: a schedule takes a reshape for rest",

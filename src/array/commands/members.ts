@@ -99,13 +99,14 @@ async function seatDrive(
   if (fenced !== null) return err(fenced);
   if (role < 0 && isForRole) return err(noFreeRole(core));
   if (role < 0) {
-    if (!(await seating.addSpare(drive, superblock.value))) return err(notWritten(drive));
+    if (!(await seating.addSpare(drive, superblock.value))) return err(notSeated(core, drive));
     return ok("spare");
   }
   // Bits may have been cleared in the meantime.
   const isStillPartial = isPartial && canRebuildPartially(array, drive);
   const seat = { isPartial: isStillPartial };
-  if (!(await seating.seat(drive, role, superblock.value, seat))) return err(notWritten(drive));
+  if (!(await seating.seat(drive, role, superblock.value, seat)))
+    return err(notSeated(core, drive));
   return ok("rebuild");
 }
 
@@ -133,6 +134,15 @@ export async function layOutNewMember(
 
 export function notWritten({ name }: Drive): CommandError {
   return commandError("io", "drive-write-failed", `drive ${name} cannot be written: replace it`);
+}
+
+/** Its own superblock, or those of the others, did not take it. */
+function notSeated(core: ArrayCore, drive: Drive): CommandError {
+  const fenced = fenceObstacle(core);
+  if (fenced !== null) return fenced;
+  if (!core.isFailed) return notWritten(drive);
+  const detail = `array ${core.name} has failed meanwhile: connect its members again, and start it`;
+  return commandError("conflict", "not-writable", detail);
 }
 
 function noFreeRole({ name }: ArrayCore): CommandError {

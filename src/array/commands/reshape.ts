@@ -5,25 +5,19 @@
  * anew: its clients wait meanwhile, and see nothing but that. What it is started from are its
  * superblocks, as after a crash: there is one way into a reshape.
  *
- *   the new drives join as spares -> requests wait; the array is made clean and stops -> all
- *   superblocks say that it has more members, and that nothing has been moved -> it starts
+ *   the new drives join as spares -> requests wait; the array is made clean, and the last update of
+ *   its superblocks says that it has more members, and that nothing has been moved -> it starts
+ *
+ * Refused on the way there, the new drives are let go of again (reshape-refused.ts).
  */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
-import { isDone } from "../../block/async-io.ts";
-import { SLAB_BYTES } from "../../block/pool.ts";
 import type { ConsistencyPolicy } from "../../md/create.ts";
 import type { GrowthCandidate } from "../../md/growth.ts";
 import { withoutLog } from "../../md/log-place.ts";
 import { begunReshape } from "../../md/reshape.ts";
 import { judgeReshape, type ReshapeStart } from "../../md/reshape-judge.ts";
-import {
-  encodeSuperblock,
-  SUPERBLOCK_BYTES,
-  SUPERBLOCK_OFFSET_BYTES,
-  type Superblock,
-} from "../../md/superblock.ts";
 import { areAreasApart } from "../../md/superblock-areas.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
@@ -35,6 +29,7 @@ import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import { growthCandidates } from "../sync/grow.ts";
 import { growthObstacle } from "./grow.ts";
 import { addMember, checkMember, notRunning } from "./members.ts";
+import { isBegun, joiningOf, takeBack } from "./reshape-refused.ts";
 
 interface ReshapeWish {
   readonly force: boolean;
@@ -61,18 +56,24 @@ export async function reshapeArray(
   assert(array !== null, "an array that can get members runs");
   const kept = logObstacle(array);
   if (kept !== null) return err(kept);
-  for (const drive of drives) {
-    if (array.core.roster.isSpare(drive)) continue;
+  const joining = drives.filter((drive) => !array.core.roster.isSpare(drive)).map(joiningOf);
+  const memberCount = array.core.geometry.memberCount + drives.length;
+  const refuse = async (error: CommandError) => {
+    if (isBegun(registry, record, memberCount)) return err(error);
+    return err(await takeBack(registry, record, joining, error));
+  };
+  for (const { drive } of joining) {
     const joined = await addMember(registry, record, drive, { force, isForRole: false });
-    if (!joined.ok) return joined;
+    if (!joined.ok) return refuse(joined.error);
   }
-  return array.synchronizer.givingWay("the array gets more members", async () => {
+  const begun = await array.synchronizer.givingWay("the array gets more members", async () => {
     await array.core.changed.until(() => array.core.roster.arriving === null);
-    const since = growthObstacle(array) ?? logObstacle(array);
+    const since = growthObstacle(array) ?? logObstacle(array) ?? lostSpare(array, drives);
     if (since !== null) return err(since);
     const start = choose(array, { drives, policyAfter });
     return start.ok ? begin(registry, record, { array, drives, start: start.value }) : start;
   });
+  return begun.ok ? begun : refuse(begun.error);
 }
 
 /** Why `reshapeArray` would not take these drives, had the array the policy `resync`; or null. */
@@ -112,54 +113,21 @@ async function begin(
   record: ArrayRecord,
   { array, drives, start }: ReshapePlan,
 ): Promise<Result<undefined, CommandError>> {
-  const { core } = array;
-  let isBegun = false;
-  const started = await startAnew(registry, record, async () => {
-    // One that could not be made clean starts again as it was.
-    if (array.isDirty || core.isFailed) return;
-    const superblocks = firstSuperblocks({ array, drives, start });
-    isBegun = await writeAll(registry, superblocks);
+  const { roster, state } = array.core;
+  const started = await startAnew(registry, record, () => {
+    for (const [index, drive] of drives.entries()) {
+      roster.setDeviceRole(drive, roster.memberCount + index, start.memberCount);
+    }
+    state.beginReshape(start);
   });
-  if (!started.ok) return started;
-  if (isBegun) return ok();
-  const detail = `the superblocks of array ${record.name} do not say so: check its drives`;
-  return err(commandError("io", "superblock-write-failed", detail));
-}
-
-interface FirstSuperblock {
-  readonly drive: Drive;
-  readonly superblock: Superblock;
-}
-
-/** What each drive says at the begin: the new roles, and that nothing has been moved. */
-function firstSuperblocks({ array: { core }, drives, start }: ReshapePlan): FirstSuperblock[] {
-  const { memberCount } = core.geometry;
-  const devRoles = core.roster.deviceRolesNow;
-  for (const [index, drive] of drives.entries()) {
-    assert(drive.superblock !== null, "a spare carries a superblock");
-    devRoles[drive.superblock.devNumber] = memberCount + index;
+  if (!isBegun(registry, record, start.memberCount)) {
+    if (!started.ok) return started;
+    const detail = `the superblocks of array ${record.name} do not say so: check its drives`;
+    return err(commandError("io", "superblock-write-failed", detail));
   }
-  const events = core.state.events + 1;
-  return [...core.roster.drives()].map((drive) => {
-    assert(drive.superblock !== null, "the drives of an array carry its superblocks");
-    return { drive, superblock: begunReshape({ ...drive.superblock, events, devRoles }, start) };
-  });
-}
-
-/** True when any drive has it: that one is the freshest, and the array is on its way. */
-async function writeAll(
-  { context, asyncIo }: Registry,
-  superblocks: readonly FirstSuperblock[],
-): Promise<boolean> {
-  const answers = superblocks.map(async ({ drive, superblock }) => {
-    const address = await context.enginePool.take(SLAB_BYTES);
-    context.memory.bytes.set(encodeSuperblock(superblock), address);
-    const row = { offset: SUPERBLOCK_OFFSET_BYTES, bytes: SUPERBLOCK_BYTES, address };
-    const isWritten = isDone(await asyncIo.write(drive.io, row, { isFua: true }));
-    context.enginePool.free(address, SLAB_BYTES);
-    return isWritten;
-  });
-  return (await Promise.all(answers)).includes(true);
+  if (started.ok) return ok();
+  const { detail } = started.error;
+  return err({ ...started.error, detail: `${detail} It gets more members when it starts.` });
 }
 
 /** Who is no spare yet is judged by how it would be laid out. No log lies anywhere by then. */
@@ -201,6 +169,15 @@ function choose(
 function canMove({ superblock, deviceBytes }: GrowthCandidate, start: ReshapeStart): boolean {
   const deviceSectors = Math.floor(deviceBytes / SECTOR_BYTES);
   return areAreasApart(begunReshape(superblock, start), deviceSectors);
+}
+
+/** A drive that has failed since it joined, or has the role of a member that had. */
+function lostSpare({ core }: RaidArray, drives: readonly Drive[]): CommandError | null {
+  const lost = drives.find((drive) => !core.roster.isSpare(drive));
+  if (lost === undefined) return null;
+  const cause = lost.failure === "" ? "it is no spare any more" : lost.failure;
+  const detail = `drive ${lost.name} cannot become a member (${cause}): take another one`;
+  return commandError("conflict", "growth-not-now", detail);
 }
 
 function logObstacle({ core: { name, policyKind } }: RaidArray): CommandError | null {

@@ -269,11 +269,14 @@ export class ArrayService {
     const { registry } = this;
     const names = [...new Set(command.drives)];
     return this.leases.withDrives(command, names, async (record, drives) => {
+      const before = registry.jobs.list().at(-1)?.id ?? 0;
       const begun = await reshapeArray(registry, record, drives, command);
       if (!begun.ok) return begun;
-      const job = record.running?.synchronizer.currentJob;
-      assert(job?.kind === "reshape", "an array that was started for it is being reshaped");
-      return ok(job.status());
+      // It may be over by now; and an array that has failed since begins nothing.
+      const job = registry.jobs.list().findLast(({ id, kind, arrayUuid }) => {
+        return id > before && kind === "reshape" && arrayUuid === record.uuid;
+      });
+      return job === undefined ? err(notUnderWay(record)) : ok(job.status());
     });
   }
 
@@ -335,6 +338,11 @@ export class ArrayService {
 function notWritten({ name }: ArrayRecord): CommandError {
   const detail = `the superblocks of array ${name} cannot be written; check its drives`;
   return commandError("io", "superblock-write-failed", detail);
+}
+
+function notUnderWay({ name }: ArrayRecord): CommandError {
+  const detail = `array ${name} has failed, and gets more members when it starts again`;
+  return commandError("io", "reshape-not-started", detail);
 }
 
 function unknownJob(id: number): CommandError {

@@ -459,8 +459,9 @@ export class Roster {
     return [...this.deviceRoles];
   }
 
-  setDeviceRole(drive: Drive, role: number): void {
-    const isRole = role >= 0 && role < this.memberCount;
+  /** `memberCount`: of the array that comes next, where that gets more. */
+  setDeviceRole(drive: Drive, role: number, memberCount = this.memberCount): void {
+    const isRole = role >= 0 && role < memberCount;
     assert(isRole || role >= Role.limit, "a device has a role of the array, or none");
     assert(drive.superblock !== null, "a device has its number from its superblock");
     const { devNumber } = drive.superblock;

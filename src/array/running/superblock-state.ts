@@ -8,7 +8,13 @@
 import { assert } from "../../base/assert.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { mdTimeOf } from "../../md/create.ts";
-import { finishedReshape, type Reshape, reshapeOf, withReshape } from "../../md/reshape.ts";
+import {
+  begunReshape,
+  finishedReshape,
+  type Reshape,
+  reshapeOf,
+  withReshape,
+} from "../../md/reshape.ts";
 import { Feature, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { claimIn, driveOf, type Roster, targetClaimIn, targetOf } from "./roster.ts";
@@ -64,6 +70,11 @@ export class SuperblockState {
   growTo(sizeSectors: number): void {
     assert(sizeSectors > this.ownIdentity.sizeSectors, "an array that grows is larger then");
     this.ownIdentity = { ...this.ownIdentity, sizeSectors };
+  }
+
+  /** The next update says that there are more members, and that nothing has been moved. */
+  beginReshape(start: Omit<Reshape, "positionSectors">): void {
+    this.ownIdentity = begunReshape(this.ownIdentity, start);
   }
 
   /** What the next update says of the reshape under way. */

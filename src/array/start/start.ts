@@ -135,25 +135,25 @@ async function stopRunning(
 }
 
 /**
- * Starts an array anew from what its drives say when `between` has been there. Its clients wait
- * meanwhile; where it does not start they are refused, as where it is stopped.
+ * Starts an array anew from what its drives say, behind an update of its superblocks that is the
+ * last of this run; there is none where it could not be made clean. Its clients wait meanwhile;
+ * where it does not start they are refused, as where it is stopped.
  */
 export async function startAnew(
   registry: Registry,
   record: ArrayRecord,
-  between: () => Promise<void>,
+  lastUpdate: () => void,
 ): Promise<Result<undefined, CommandError>> {
   const { running } = record;
   assert(running !== null, "an array that is started anew runs");
   assertHeld(registry, record);
   const { front } = running;
   front.hold();
-  await running.stop({ keepsClients: true });
+  await running.stop({ keepsClients: true, lastUpdate });
   record.running = null;
   record.scrub = running.synchronizer.scrubs.memory;
   record.front = front;
   try {
-    await between();
     return await startArray(registry, record, { force: false, readOnly: false });
   } finally {
     record.front = null;

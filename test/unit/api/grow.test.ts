@@ -6,7 +6,13 @@
  * that ends is a second one over the same state and disks.
  */
 import { expect, test } from "bun:test";
-import type { ArrayStatus, CommandKind, JobStatus } from "../../../src/array/protocol.ts";
+import type {
+  ArrayStatus,
+  CommandKind,
+  DriveStatus,
+  JobStatus,
+} from "../../../src/array/protocol.ts";
+import { ENXIO } from "../../../src/base/errno.ts";
 import { err, ok } from "../../../src/base/result.ts";
 import { MIB } from "../../../src/base/units.ts";
 import { runCli } from "../../helpers/fake-host.ts";
@@ -290,6 +296,58 @@ test("grow: begun in vain: the policy is put back at once", async () => {
   expect(refused).toMatchObject({ status: 500, body: { detail: "no" } });
   const { consistencyPolicy, policyAfterGrowth, members } = await statusOf(daemon);
   expect([consistencyPolicy, policyAfterGrowth, members.length]).toEqual(["ppl", undefined, 3]);
+});
+
+async function driveStates({ call }: SimAppliance): Promise<string[]> {
+  const drives = (await ask(call("GET", "/v1/drives"))).body as DriveStatus[];
+  return drives.map(({ name, state }) => `${name} ${state}`);
+}
+
+/** All but what an update of the superblocks, and a policy that comes and goes, count. */
+function whatIs({ eventCount: _raised, members, ...rest }: ArrayStatus) {
+  return { ...rest, members: members.map(({ io: _counted, ...member }) => member) };
+}
+
+test.each(["get-array", "check-members", "set-array", "add-members"] satisfies CommandKind[])(
+  "grow: refused at %s: nothing changed",
+  async (kind) => {
+    for (const policy of ["ppl", "bitmap", "resync"] as const) {
+      const daemon = await withArray(policy);
+      if (kind === "set-array" && policy === "resync") continue;
+      expect((await daemon.call("PUT", "/v1/spares/d", {})).status).toBe(201);
+      const drives = await driveStates(daemon);
+      const before = await statusOf(daemon);
+      daemon.reactor.refusals.set(kind, { kind: "io", code: "io", detail: "not now" });
+      const refused = await ask(daemon.call("POST", PATH, { drives: ["d"] }));
+      expect([policy, refused]).toMatchObject([
+        policy,
+        { status: 500, body: { detail: "not now" } },
+      ]);
+      expect([policy, whatIs(await statusOf(daemon))]).toEqual([policy, whatIs(before)]);
+      expect(await driveStates(daemon)).toEqual(drives);
+      expect(daemon.store.state.spares.size).toBe(1);
+    }
+  },
+);
+
+test("grow: refused when a member is lost meanwhile: what is not as it was is told", async () => {
+  const daemon = await withArray();
+  const { reactor, host } = daemon;
+  reactor.onCommand = ({ kind }) => {
+    if (kind !== "add-members") return;
+    const fault = { kind: "dead", errno: ENXIO } as const;
+    diskAt(host, "/dev/b").device!.faults.plan({ fault, count: Number.POSITIVE_INFINITY });
+  };
+  const refused = await ask(daemon.call("POST", PATH, { drives: ["d"], force: true }));
+  expect(refused.status).toBe(409);
+  const { detail } = refused.body as { detail: string };
+  expect(detail).toContain("degraded: add a drive");
+  expect(detail).toContain("ppl is put back as soon as that can be");
+  expect(await driveStates(daemon)).toContain("d available");
+  expect(await statusOf(daemon)).toMatchObject({ degraded: 1, spares: [] });
+  const added = await ask(daemon.call("POST", `${ARRAY}/members`, { drive: "d" }));
+  reactor.world.waitJob((added.body as JobStatus).id);
+  await untilPolicy(daemon, "ppl");
 });
 
 test("grow: what cannot be recorded is refused, and nothing changed", async () => {
