@@ -8,13 +8,15 @@
  * Only what the array needs must fit: the data, and the log of its policy. The data begins where a
  * member has it, else as far behind as the drive allows, which leaves room to reshape. The
  * bad-block log lies as on that member, else at the end of the room before the data, else there is
- * none, and the first bad sector costs the drive, as with md.
+ * none, and the first bad sector costs the drive, as with md. In a reshape the room before the data
+ * ends where the data moves to.
  */
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES, roundDown, SECTOR_BYTES } from "../base/units.ts";
 import { BAD_BLOCK_LOG_SECTORS, DATA_ALIGNMENT_SECTORS } from "./create.ts";
 import { logSectorsNeeded, placeLog, type WantedLog } from "./log-place.ts";
+import { firstDataSector } from "./reshape.ts";
 import {
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_SECTORS,
@@ -58,7 +60,7 @@ export function layOutForJoining(options: JoinOptions): Result<JoinLayout, numbe
     }
   }
   const { array, wanted } = options;
-  const leastSectors = superblockEnd() + logSectorsNeeded(wanted);
+  const leastSectors = superblockEnd() + logSectorsNeeded(wanted) + gapSectors(array);
   return err((leastSectors + array.sizeSectors) * SECTOR_BYTES);
 }
 
@@ -70,7 +72,7 @@ function dataOffsetsOf(options: JoinOptions): number[] {
   const wanted = models.map(({ dataOffsetSectors }) => roundDown(dataOffsetSectors, ROW_SECTORS));
   wanted.push(roundDown(last, DATA_ALIGNMENT_SECTORS), roundDown(last, ROW_SECTORS));
   if (logicalBlockBytes === SECTOR_BYTES) wanted.push(last);
-  const first = superblockEnd();
+  const first = superblockEnd() + gapSectors(array);
   return wanted.filter((offset) => offset >= first && offset <= last);
 }
 
@@ -82,7 +84,7 @@ interface Place {
 const NOWHERE: Place = { offsetSectors: 0, sectors: 0 };
 
 function badBlockLogPlaces(
-  { models }: JoinOptions,
+  { models, array }: JoinOptions,
   dataOffsetSectors: number,
   hasBadBlockLog: boolean,
 ): Place[] {
@@ -90,7 +92,8 @@ function badBlockLogPlaces(
   const places = models
     .filter(({ badBlockLogSectors }) => badBlockLogSectors === BAD_BLOCK_LOG_SECTORS)
     .map(({ badBlockLogOffsetSectors }) => badBlockLogOffsetSectors);
-  const end = roundDown(dataOffsetSectors, ROW_SECTORS) - SUPERBLOCK_OFFSET_SECTORS;
+  const firstData = roundDown(dataOffsetSectors - gapSectors(array), ROW_SECTORS);
+  const end = firstData - SUPERBLOCK_OFFSET_SECTORS;
   places.push(end - BAD_BLOCK_LOG_SECTORS);
   const first = superblockEnd() - SUPERBLOCK_OFFSET_SECTORS;
   return places
@@ -117,6 +120,11 @@ function layOut(
   const end = dataOffsetSectors + layout.dataSizeSectors;
   assert(areAreasApart({ ...array, ...layout, log }, end), "the areas of a member do not overlap");
   return { ...layout, log };
+}
+
+/** By which the data moves to the front in the reshape that is under way. */
+function gapSectors(array: Superblock): number {
+  return array.dataOffsetSectors - firstDataSector(array);
 }
 
 /** In sectors of the device: the superblock is written as whole rows. */

@@ -68,6 +68,14 @@ export const RESHAPE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: named(ASSEMBLY, "from two updates ago"),
   },
+  {
+    name: "reshape: a drive that joins has its bad-block log where its data moves to",
+    rule: null,
+    file: "src/md/join-layout.ts",
+    find: "roundDown(dataOffsetSectors - gapSectors(array), ROW_SECTORS)",
+    replace: "roundDown(dataOffsetSectors, ROW_SECTORS)",
+    test: named("./test/unit/md/join-layout.test.ts", "in a reshape"),
+  },
 
   {
     name: "the superblocks say that a range has been moved before it is durable",

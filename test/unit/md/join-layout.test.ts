@@ -16,6 +16,7 @@ import { type ConsistencyPolicy, chooseLayoutOnMember } from "../../../src/md/cr
 import { type JoinLayout, layOutForJoining } from "../../../src/md/join-layout.ts";
 import { placeLog, type WantedLog } from "../../../src/md/log-place.ts";
 import { PPL_AREA_SECTORS_MIN } from "../../../src/md/ppl.ts";
+import { begunReshape } from "../../../src/md/reshape.ts";
 import {
   decodeSuperblock,
   encodeSuperblock,
@@ -127,6 +128,26 @@ for (const wanted of WANTED) {
     }
   });
 }
+
+test("join: in a reshape: a drive shrinks: taken while its data can move to the front, no more", () => {
+  for (const before of [264_192, 2048, 512]) {
+    const { model } = offsetCases().findLast(({ model: { dataOffsetSectors } }) => {
+      return dataOffsetSectors === before;
+    })!;
+    for (const newOffsetSectors of [-128, -384]) {
+      const array = begunReshape(model, { deltaMembers: 1, newOffsetSectors });
+      const least = 16 - newOffsetSectors + SIZE_SECTORS;
+      for (let sectors = least + 600; sectors >= least - 20; sectors -= 1) {
+        const deviceBytes = sectors * SECTOR_BYTES;
+        const options = { deviceBytes, logicalBlockBytes: 512, array, models: [array] };
+        const layout = layOutForJoining({ ...options, wanted: { policy: "resync" } });
+        expect([sectors, layout.ok]).toEqual([sectors, sectors >= least]);
+        if (!layout.ok) expect(layout.error).toBe(least * SECTOR_BYTES);
+        else superblockOf({ what: "", array, model: array, deviceBytes }, layout.value);
+      }
+    }
+  }
+});
 
 test("join: after each change of policy: a drive of the same size fits", () => {
   const policies: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"];
