@@ -60,6 +60,9 @@ const arrayShape = z.object({
     .openapi({ description: "What a start of it takes; null: it runs" }),
   members: z.array(memberSchema),
   spares: z.array(z.string()).openapi({ description: "Its own" }),
+  candidates: z
+    .array(z.string())
+    .openapi({ description: "Free drives that would be taken for a role in it without force" }),
   sharedSpares: z
     .array(z.string())
     .readonly()
@@ -71,6 +74,7 @@ const arrayShape = z.object({
     totalBytes: bytes,
     rateBytesPerSecond: z.number(),
     etaSeconds: z.number().nullable(),
+    waits: z.string().exactOptional().openapi({ description: "What it waits for" }),
   }),
   mismatchBytes: bytes,
   lostBytes: bytes,

@@ -185,6 +185,8 @@ export interface SyncStatus {
   readonly totalBytes: number;
   readonly rateBytesPerSecond: number;
   readonly etaSeconds: number | null;
+  /** What it waits for: "no space on a member". Absent: for nothing. */
+  readonly waits?: string;
 }
 
 /** Whether clients did I/O. */
@@ -311,6 +313,8 @@ export interface ArrayStatus {
   readonly members: readonly MemberStatus[];
   /** Its own. */
   readonly spares: readonly string[];
+  /** Drives that are nobody's, and that would be taken for a role here without force. */
+  readonly candidates: readonly string[];
   /** Drives that arrays share and that could take a role here. Absent: nobody has looked. */
   readonly sharedSpares?: readonly string[];
   readonly sync: SyncStatus;

@@ -13,7 +13,7 @@ import { formatBytes } from "../base/units.ts";
 import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
 import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
-import { avoidedLines, type Finding, suspectFindings } from "./suspect-text.ts";
+import { avoidedLines, candidateOf, type Finding, suspectFindings } from "./suspect-text.ts";
 import { renderTable } from "./table-text.ts";
 
 export type Health = "fine" | "degraded" | "unusable";
@@ -115,6 +115,7 @@ export function findingsOf(array: ArrayStatus, drives: readonly DriveStatus[] = 
 function lossFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
   const findings = [
     lostFinding(array),
+    waitsFinding(array),
     memberFinding(array, drives),
     ...suspectFindings(array, drives),
     mismatchFinding(array),
@@ -151,6 +152,15 @@ function lostFinding(array: ArrayStatus): Finding | null {
   };
 }
 
+/** Of work that goes on by itself when there is what it waits for. */
+function waitsFinding({ name, sync: { action, waits } }: ArrayStatus): Finding | null {
+  if (waits === undefined) return null;
+  const wayOut = waits.startsWith("no space")
+    ? "make room on what its drives lie on"
+    : `look after its drives (parityd array show ${name})`;
+  return { status: `the ${action} waits: ${waits}.`, action: `${wayOut}: it goes on by itself` };
+}
+
 function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Finding | null {
   const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
   if (lost !== undefined) {
@@ -178,7 +188,7 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
 
 /** With the drive that is at hand for it, where one is. */
 function replaceAction(
-  { name, uuid, members }: ArrayStatus,
+  { name, uuid, members, candidates }: ArrayStatus,
   drives: readonly DriveStatus[],
   role: number,
 ): string {
@@ -188,7 +198,7 @@ function replaceAction(
   );
   const back = own.find(({ needsForce }) => needsForce !== true);
   if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
-  const free = drives.find(({ state }) => state === "available");
+  const free = candidateOf({ candidates }, drives);
   const target = members.find(({ replacement }) => replacement !== undefined)?.replacement?.drive;
   const add = `parityd member add ${name}`;
   const replace =

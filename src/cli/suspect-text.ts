@@ -9,12 +9,20 @@ export interface Finding {
   readonly action: string;
 }
 
+/** A free drive that would be taken, or none. */
+export function candidateOf(
+  { candidates }: Pick<ArrayStatus, "candidates">,
+  drives: readonly DriveStatus[],
+): DriveStatus | undefined {
+  return drives.find(({ name, state }) => state === "available" && candidates.includes(name));
+}
+
 /** One for each that is not being replaced. */
 export function suspectFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
   return array.members.flatMap(({ drive, role, suspect, replacement }) => {
     if (suspect === undefined || drive === null || replacement !== undefined) return [];
     const status = `member ${drive} (role ${role}) is suspect since ${suspect.since}: ${suspect.detail}.`;
-    const free = drives.find(({ state }) => state === "available");
+    const free = candidateOf(array, drives);
     const other = array.spares[0] ?? array.sharedSpares?.[0] ?? free?.name ?? "NEW_DRIVE";
     const byHand = `parityd member replace ${array.name} ${drive} ${other}`;
     const action = array.replaceSuspects

@@ -226,6 +226,7 @@ function absentStatus({ uuid, label, seen, settings }: StoredArray): ArrayStatus
     startNeeds: "drives",
     members: [],
     spares: [],
+    candidates: [],
     sync: {
       action: "idle",
       doneBytes: 0,

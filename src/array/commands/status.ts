@@ -148,7 +148,7 @@ export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatu
   if (broken !== null) return brokenStatus(registry, record, broken);
   if (running === null) return inactiveStatus(registry, record);
   try {
-    return runningStatus(record, running);
+    return runningStatus(registry, record, running);
   } catch (error) {
     running.core.guard.caught(error);
     return arrayStatus(registry, record);
@@ -169,12 +169,14 @@ function brokenStatus(
   return { ...inactive, state: "broken", reason, members };
 }
 
-function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
-  const { core } = array;
+function runningStatus(registry: Registry, record: ArrayRecord, array: RaidArray): ArrayStatus {
+  const { core, front } = array;
   assert(core.uuid === record.uuid, "what runs under a record is its array");
   const { scrubs } = array.synchronizer;
   return {
     ...geometryStatus(record, { ...core.identity, setNameBytes: core.setNameBytes }),
+    // The superblocks may say more a moment before clients can have it.
+    sizeBytes: front.sizeBytes,
     consistencyPolicy: core.policyKind,
     state: arrayStateOf(array),
     eventCount: core.state.events,
@@ -184,6 +186,7 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     startNeeds: null,
     members: core.roster.seats.map((seat, role) => memberStatus(core, seat, role)),
     spares: core.roster.spares.map(({ name }) => name),
+    candidates: candidatesFor(registry, array),
     sync: syncStatus(array),
     mismatchBytes: scrubs.mismatchBytes,
     lostBytes: lostBytesOf(core),
@@ -192,6 +195,16 @@ function runningStatus(record: ArrayRecord, array: RaidArray): ArrayStatus {
     syncRates: record.rates.list,
     forecast: forecastOf(array, record.rates),
   };
+}
+
+/** By what is known of them: what a drive holds is looked at when it is added. */
+function candidatesFor(registry: Registry, { core, seating }: RaidArray): string[] {
+  if (core.isFailed || core.readOnlyReason !== null) return [];
+  const fitting = [...registry.drives.values()].filter((drive) => {
+    const isFree = !drive.info.isReadOnly && drive.outstanding === 0 && seating.fits(drive);
+    return isFree && driveStatus(registry, drive).state === "available";
+  });
+  return fitting.map(({ name }) => name);
 }
 
 export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
@@ -252,7 +265,9 @@ function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
 function syncStatus(array: RaidArray): SyncStatus {
   const job = array.synchronizer.currentJob;
   if (job === null) return { ...IDLE, action: dueAction(array) };
+  const { waits } = job.result;
   return {
+    ...(typeof waits === "string" ? { waits } : {}),
     action: job.kind,
     doneBytes: job.done,
     totalBytes: job.total,
@@ -344,6 +359,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
     startNeeds: startNeeds(registry, record),
     members,
     spares: [],
+    candidates: [],
     sync: IDLE,
     mismatchBytes: record.scrub.mismatchBytes,
     lostBytes: 0,

@@ -308,6 +308,13 @@ export class Seating {
     return obstacle === null ? ok(superblock) : err(`drive ${drive.name}: ${obstacle}`);
   }
 
+  /** Whether `superblockFor` has one for it. */
+  fits(drive: Drive): boolean {
+    const layout = this.layoutFor(drive);
+    if (!layout.ok || this.core.roster.freeDeviceNumber < 0) return false;
+    return this.policy.seatObstacle({ ...this.core.identity, ...layout.value }) === null;
+  }
+
   /** How many bytes a drive would have to have at least to be a member; null: it has them. */
   bytesLacking(drive: Drive): number | null {
     const layout = this.layoutFor(drive);

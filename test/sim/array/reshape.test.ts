@@ -119,6 +119,26 @@ test("reshape: zeros behind the old end, and the events of a growth", () => {
   ]);
 });
 
+test("reshape: the status has the new size when clients can have it, and no sooner", () => {
+  for (let skip = 0; skip < 4; skip += 1) {
+    const life = new Life();
+    const { world } = life;
+    expect(life.begin().ok).toBe(true);
+    life.setSpeed(MIB);
+    // The update that ends it takes its time.
+    const fault = { kind: "slow", delayMs: 2_000 } as const;
+    const superblock = { op: Op.write, offset: 4096, bytes: 4096 };
+    world.device("d1").faults.plan({ fault, ...superblock, skip, count: NEVER });
+    let isOver = false;
+    while (!isOver) {
+      world.simulation.runFor(100);
+      const { sizeBytes } = world.status();
+      expect(sizeBytes).toBe(world.service.frontOf(ARRAY_NAME)!.sizeBytes);
+      isOver = sizeBytes === NEW_BYTES;
+    }
+  }
+});
+
 // Every request --------------------------------------------------------------------------------
 
 /** At the nth request of the victim from the begin on it is gone. The answer is how many it got. */
@@ -263,9 +283,13 @@ test("reshape: no room on a drive: it waits, clients go on, and it ends when the
   const space = new SimSpace({ random: new SeededRandom(1), kind: "copy-on-write", chance: 1 });
   space.fill([world.device(ADDED)]);
   life.writeFor(400);
-  expect(world.status()).toMatchObject({ sizeBytes: OLD_BYTES, sync: { action: "reshape" } });
+  const { sizeBytes, sync } = world.status();
+  expect([sizeBytes, sync.action, sync.waits]).toEqual([
+    ...[OLD_BYTES, "reshape", "no space on a member"],
+  ]);
   SimSpace.giveRoom([world.device(ADDED)]);
   life.judge();
+  expect(world.status().sync.waits).toBeUndefined();
 });
 
 test("reshape: stopped in the middle: it goes on at the next start", () => {

@@ -203,7 +203,9 @@ test("a suspect member: what it did, and the replace with what is at hand; not w
   expect(findingsOf(array)).toEqual([
     { status, action: `replace it while it serves: ${byHand("NEW_DRIVE")}` },
   ]);
-  expect(actionOf(array, [drive("free", "available")])).toEndWith(byHand("free"));
+  const free = [drive("small", "available"), drive("free", "available")];
+  expect(actionOf({ ...array, candidates: ["free"] }, free)).toEndWith(byHand("free"));
+  expect(actionOf(array, free)).toEndWith(byHand("NEW_DRIVE"));
   expect(actionOf({ ...array, sharedSpares: ["shared"] })).toEndWith(byHand("shared"));
   expect(actionOf({ ...array, spares: ["own"], sharedSpares: ["s"] })).toEndWith(byHand("own"));
   expect(actionOf({ ...array, replaceSuspects: true })).toStartWith("a spare replaces it");
@@ -230,12 +232,38 @@ test("findings: the drive that waits to replace another is offered where no othe
     member.role === 1 ? { ...member, replacement } : member,
   );
   const actionFor = (...drives: DriveStatus[]) =>
-    findingsOf({ ...failed, members }, drives)[0]?.action;
-  expect(actionFor()).toBe(
+    findingsOf({ ...failed, members, candidates: ["free"] }, drives)[0]?.action;
+  expect(actionFor(drive("small", "available"))).toBe(
     "use drive new, which waits to replace another: parityd member remove raid_test new, then " +
       "parityd member add raid_test new",
   );
   expect(actionFor(drive("free", "available"))).toBe(
     "replace it: parityd member add raid_test free",
   );
+});
+
+test("findings: a free drive that would not be taken is not offered", () => {
+  const array = withFailedMember();
+  const drives = [drive("small", "available"), drive("free", "available")];
+  const actionFor = (candidates: string[]) =>
+    findingsOf({ ...array, candidates }, drives)[0]?.action;
+  expect(actionFor(["free"])).toBe("replace it: parityd member add raid_test free");
+  expect(actionFor([])).toBe("replace it: parityd member add raid_test NEW_DRIVE");
+});
+
+test("findings: work that waits says for what, and how it goes on", () => {
+  const findingFor = (waits: string) =>
+    findingsOf({ ...CLEAN, sync: { ...CLEAN.sync, action: "reshape", waits } });
+  expect(findingFor("no space on a member")).toEqual([
+    {
+      status: "the reshape waits: no space on a member.",
+      action: "make room on what its drives lie on: it goes on by itself",
+    },
+  ]);
+  expect(findingFor("a member does not answer")).toEqual([
+    {
+      status: "the reshape waits: a member does not answer.",
+      action: "look after its drives (parityd array show raid_test): it goes on by itself",
+    },
+  ]);
 });
