@@ -332,8 +332,9 @@ export class Appliance {
       this.spareKeeper.lookSoon();
       if (Object.keys(onDisk).length === 0) return this.getArray(array);
       const changed = await this.client.call({ kind: "set-array", array, ...onDisk });
-      if (changed.ok && consistencyPolicy !== undefined) this.growth.policyChosen(array);
-      return changed;
+      if (!changed.ok) return changed;
+      if (consistencyPolicy !== undefined) this.growth.policyChosen(array, consistencyPolicy);
+      return ok(this.arrayView(changed.value));
     });
   }
 

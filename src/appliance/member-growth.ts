@@ -14,6 +14,8 @@
  * |-------------------------------------------|----------------------------------------------|
  * | has that policy, or one but `resync`      | the record goes: nothing was changed, or     |
  * |                                           | somebody has chosen                          |
+ * | is told to have one, `resync` too         | the record goes: that is the later word, and |
+ * |                                           | told                                         |
  * | has `resync`, and nothing works on it     | the policy is put back, and told             |
  * | is being reshaped, or does not run        | its end, its start are waited for            |
  * | is rebuilt, resynced, rehearsed, ...      | the same, and it is looked at now and then   |
@@ -115,9 +117,17 @@ export class MemberGrowth {
     if (LOOK_KINDS.has(kind)) this.lookSoon();
   }
 
-  /** Somebody has chosen the policy of this array, which is being held. */
-  policyChosen(uuid: string): void {
-    if (this.policyOnRecord(uuid) !== null) this.forget(uuid);
+  /**
+   * Somebody has chosen the policy of this array, which is being held: the later word, also where
+   * that is the policy that it has only for its growth.
+   */
+  policyChosen(uuid: string, policy: ConsistencyPolicy): void {
+    const onRecord = this.policyOnRecord(uuid);
+    if (onRecord === null) return;
+    this.forget(uuid);
+    if (onRecord === policy) return;
+    const text = `array ${this.parts.arrays.labelOf(uuid)} keeps the policy ${policy}, as was asked`;
+    this.tell(uuid, "info", `${text} for meanwhile: ${onRecord} is not put back when it has grown`);
   }
 
   /** The array with what it does not know itself. */

@@ -38,7 +38,7 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     name: "growth: a policy that somebody chose is changed again",
     rule: null,
     file: "src/appliance/appliance.ts",
-    find: "if (changed.ok && consistencyPolicy !== undefined) this.growth.policyChosen(array);",
+    find: "if (consistencyPolicy !== undefined) this.growth.policyChosen(array, consistencyPolicy);",
     replace: "",
     test: call("somebody chooses a policy"),
   },

@@ -29,6 +29,9 @@ import { until } from "../../helpers/until.ts";
 const ARRAY = `/v1/arrays/${TEST_ARRAY}`;
 const PATH = `${ARRAY}/grow`;
 const JSON_ONLY = { Accept: "application/json" };
+const NOT_PUT_BACK =
+  "info: array raid_test keeps the policy resync, as was asked for meanwhile: ppl is not put back " +
+  "when it has grown";
 /** So slow that it is under way whenever it is looked at. */
 const SLOW = { syncSpeedMin: 4096, syncSpeedMax: 4096 };
 
@@ -409,7 +412,31 @@ test("grow: somebody chooses a policy before it is put back: theirs holds", asyn
   record(second, "ppl");
   await patch(second, { consistencyPolicy: "resync" });
   await untilPolicy(second, "resync");
-  expect(await policyEvents(second)).toEqual([]);
+  expect(await policyEvents(second)).toEqual([NOT_PUT_BACK]);
+});
+
+test("grow: resync is asked for in the middle: the later word, in the answer, and told", async () => {
+  const first = await withArray();
+  await patch(first, SLOW);
+  const { id } = await begin(first);
+  // Something else, and what is refused, leave the record alone.
+  await patch(first, { syncSpeedMax: 8192 });
+  expect((await first.call("PATCH", ARRAY, { consistencyPolicy: "ppl" })).status).toBe(409);
+  expect((await statusOf(first)).policyAfterGrowth).toBe("ppl");
+  const { body } = await ask(first.call("PATCH", ARRAY, { consistencyPolicy: "resync" }));
+  expect(body).toEqual(await statusOf(first));
+  expect(body).toMatchObject({ consistencyPolicy: "resync", sync: { action: "reshape" } });
+  expect((body as ArrayStatus).policyAfterGrowth).toBeUndefined();
+  expect((await policyEvents(first)).slice(1)).toEqual([NOT_PUT_BACK]);
+  // Twice is no news.
+  await patch(first, { consistencyPolicy: "resync" });
+  expect(await policyEvents(first)).toHaveLength(2);
+  await patch(first, { syncSpeedMax: 100 * MIB });
+  expect(first.reactor.world.waitJob(id).state).toBe("done");
+  const second = await nextRun(first);
+  second.reactor.world.settle({ array: TEST_ARRAY });
+  expect(await statusOf(second)).toMatchObject({ consistencyPolicy: "resync", degraded: 0 });
+  expect(await policyEvents(second)).toHaveLength(2);
 });
 
 test("grow: a scrub that runs gives way, and goes on behind it under the old policy", async () => {
