@@ -127,7 +127,7 @@ export class Appliance {
     const { drives, arrays, calls, events } = this;
     const onChanged = (drive: string): Promise<void> => {
       this.spareKeeper.driveChanged(drive);
-      return this.spareKeeper.look();
+      return this.spareKeeper.lookout.now();
     };
     this.spares = new SharedSpares({ client, store, drives, arrays, calls, onChanged });
     const { spares, jobs } = this;
@@ -177,8 +177,8 @@ export class Appliance {
     this.arrays.forgetUnfinished();
     if (this.phase === "starting") this.phase = "ready";
     this.drives.watch();
-    this.spareKeeper.start();
-    this.growth.start();
+    this.spareKeeper.lookout.start();
+    this.growth.lookout.start();
     if (this.phase === "ready") this.scheduler.begin();
   }
 
@@ -223,9 +223,9 @@ export class Appliance {
   async shutdown(): Promise<void> {
     this.phase = "stopping";
     this.drives.stop();
-    this.spareKeeper.stop();
+    this.spareKeeper.lookout.stop();
     this.spareReader.stop();
-    this.growth.stop();
+    this.growth.lookout.stop();
     await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
@@ -329,7 +329,7 @@ export class Appliance {
       const recorded = await this.standing.change(array, remembered);
       if (!recorded.ok) return recorded;
       // There may be suspects that are to be replaced from now on.
-      this.spareKeeper.lookSoon();
+      this.spareKeeper.lookout.soon();
       if (Object.keys(onDisk).length === 0) return this.getArray(array);
       const changed = await this.client.call({ kind: "set-array", array, ...onDisk });
       if (!changed.ok) return changed;
@@ -359,7 +359,7 @@ export class Appliance {
     const added = await this.spares.using([request.drive], () =>
       this.addUnshared(request, allocate),
     );
-    this.spareKeeper.lookSoon();
+    this.spareKeeper.lookout.soon();
     return added;
   }
 
@@ -443,7 +443,7 @@ export class Appliance {
     if (!uuid.ok) return uuid as CommandResult<K>;
     const answer = await this.client.call<K>({ ...command, array: uuid.value });
     // A spare that was taken away is no event.
-    if (command.kind === "remove-member") this.spareKeeper.lookSoon();
+    if (command.kind === "remove-member") this.spareKeeper.lookout.soon();
     return answer;
   }
 

@@ -35,6 +35,7 @@ import type {
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { DriveKeeper } from "./drive-keeper.ts";
+import { Lookout } from "./lookout.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { SharedSpares } from "./spares/shared-spares.ts";
 import type { Alarms } from "./state/alarms.ts";
@@ -68,11 +69,6 @@ export interface MemberGrowthParts {
   readonly log: Log;
 }
 
-/** What happens to an array is looked at once for all events of so long. */
-const LOOK_MS = 50;
-/** What was at work may have ended without an event. */
-const RETRY_MS = 5_000;
-
 const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "array.grown",
   "array.assembled",
@@ -90,31 +86,18 @@ export class MemberGrowth {
   private readonly parts: MemberGrowthParts;
   /** By array: why its policy could not be put back, as it was told. */
   private readonly told = new Map<string, string>();
-  private isLookDue = false;
-  private isRetryDue = false;
-  /** Before all drives have been looked at, a start is still under way. */
-  private phase: "starting" | "looking" | "stopped" = "starting";
+  readonly lookout: Lookout;
 
   constructor(parts: MemberGrowthParts) {
     this.parts = parts;
-  }
-
-  /** All drives that answer are there: from now on it looks. */
-  start(): void {
-    if (this.phase !== "starting") return;
-    this.phase = "looking";
-    this.lookSoon();
-  }
-
-  stop(): void {
-    this.phase = "stopped";
+    this.lookout = new Lookout(parts.alarms, () => this.look());
   }
 
   onEvent({ kind, arrayUuid }: ArrayEvent): void {
     if (arrayUuid === null) return;
     if (kind === "bitmap.set-aside") this.noteBitmap(arrayUuid);
     if (this.policyOnRecord(arrayUuid) === null) return;
-    if (LOOK_KINDS.has(kind)) this.lookSoon();
+    if (LOOK_KINDS.has(kind)) this.lookout.soon();
   }
 
   /**
@@ -197,27 +180,9 @@ export class MemberGrowth {
 
   // Putting back --------------------------------------------------------------------------------
 
-  private lookSoon(): void {
-    if (this.phase !== "looking" || this.isLookDue) return;
-    this.isLookDue = true;
-    this.parts.alarms.after(LOOK_MS, () => {
-      this.isLookDue = false;
-      void this.look();
-    });
-  }
-
-  private lookLater(): void {
-    if (this.phase !== "looking" || this.isRetryDue) return;
-    this.isRetryDue = true;
-    this.parts.alarms.after(RETRY_MS, () => {
-      this.isRetryDue = false;
-      void this.look();
-    });
-  }
-
   private async look(): Promise<void> {
     for (const { uuid, policyAfterGrowth } of this.parts.arrays.all()) {
-      if (this.phase !== "looking") return;
+      if (!this.lookout.isLooking) return;
       if (policyAfterGrowth === undefined) continue;
       await this.parts.calls.holding([`array:${uuid}`], async () => {
         await this.putBack(uuid);
@@ -235,8 +200,8 @@ export class MemberGrowth {
     const { consistencyPolicy, sync } = found.value;
     if (consistencyPolicy !== "resync") return this.forget(uuid);
     if (sync.action === "reshape") return;
-    // A scrub gives way.
-    if (!["idle", "check", "repair"].includes(sync.action)) return this.lookLater();
+    // A scrub gives way. What is at work may end without an event.
+    if (!["idle", "check", "repair"].includes(sync.action)) return this.lookout.later();
     const request = { array: uuid, consistencyPolicy: policy };
     const changed = await client.call({ kind: "set-array", ...request });
     const label = this.parts.arrays.labelOf(uuid);

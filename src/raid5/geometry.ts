@@ -158,11 +158,6 @@ export class Geometry {
     assert(this.oldFromStripe <= this.firstNeeded, "what has been moved lies before what has not");
   }
 
-  /** Members before the reshape; null: none is under way. */
-  get oldMemberCount(): number | null {
-    return this.before?.memberCount ?? null;
-  }
-
   /** Bytes of the array when the reshape is through. */
   get reshapedBytes(): number {
     return this.stripeCount * this.stripeBytes;

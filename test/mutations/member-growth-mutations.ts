@@ -29,8 +29,8 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
   {
     name: "growth: a start does not look for policies to put back",
     rule: null,
-    file: GROWTH,
-    find: '    this.phase = "looking";\n    this.lookSoon();',
+    file: "src/appliance/lookout.ts",
+    find: '    this.phase = "looking";\n    this.soon();',
     replace: '    this.phase = "looking";',
     test: call("before the reshape has begun"),
   },

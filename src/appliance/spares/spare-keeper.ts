@@ -23,6 +23,7 @@ import type {
 import type { Log } from "../../base/log.ts";
 import { ok, type Result } from "../../base/result.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
+import { Lookout, RETRY_MS } from "../lookout.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { Alarms } from "../state/alarms.ts";
 import type { ArrayBook } from "../state/array-book.ts";
@@ -33,11 +34,6 @@ import type { StateStore } from "../state/state-store.ts";
 import { needsSpare, pickSpares, type ReadySpare, type SparePick } from "./pick-spare.ts";
 import type { SharedSpares, SurveyedSpare } from "./shared-spares.ts";
 import { SuspectReplacer } from "./suspect-replacer.ts";
-
-/** What happens to an array is looked at once for all events of so long. */
-const LOOK_MS = 50;
-/** What was busy is tried again. */
-const RETRY_MS = 5_000;
 
 const LOOK_KINDS: ReadonlySet<EventKind> = new Set<EventKind>([
   "member.failed",
@@ -91,13 +87,12 @@ export class SpareKeeper {
   private readonly refused = new Map<string, Set<string>>();
   /** By array: the shared spares that could take a role in it. */
   private usable = new Map<string, string[]>();
-  private looking: Promise<void> = Promise.resolve();
-  private isLookDue = false;
-  /** Before all drives have been looked at, an array's own spare may just not be there yet. */
-  private phase: "starting" | "looking" | "stopped" = "starting";
+  /** Before its start an array's own spare may just not be there yet. */
+  readonly lookout: Lookout;
 
   constructor(parts: SpareKeeperParts) {
     this.parts = parts;
+    this.lookout = new Lookout(parts.alarms, () => this.lookOnce());
     this.replacer = new SuspectReplacer({
       parts,
       notTaken: (array, drive, error) => this.notTaken(array, drive, error),
@@ -107,52 +102,21 @@ export class SpareKeeper {
         const text = `shared spare ${spare} replaces the suspect drive ${member} of array ${label}`;
         this.tell("spare.taken", "info", { array, drive: spare, text });
       },
-      lookSoon: () => this.lookSoon(),
-      lookLater: () => this.lookLater(),
+      lookSoon: () => this.lookout.soon(),
+      lookLater: () => this.lookout.later(),
     });
-  }
-
-  /** All drives that answer are there: from now on it looks. */
-  start(): void {
-    if (this.phase !== "starting") return;
-    this.phase = "looking";
-    this.lookSoon();
-  }
-
-  stop(): void {
-    this.phase = "stopped";
   }
 
   onEvent({ kind, arrayUuid }: ArrayEvent): void {
     if (!LOOK_KINDS.has(kind)) return;
     if (arrayUuid !== null) this.refused.delete(arrayUuid);
-    this.lookSoon();
+    this.lookout.soon();
   }
 
   /** The drive is another one than it was when it was refused. */
   driveChanged(drive: string): void {
     for (const drives of this.refused.values()) drives.delete(drive);
-    if (this.phase === "looking") this.lookSoon();
-  }
-
-  lookSoon(): void {
-    if (this.isLookDue || this.phase === "stopped") return;
-    this.isLookDue = true;
-    this.parts.alarms.after(LOOK_MS, () => {
-      this.isLookDue = false;
-      void this.look();
-    });
-  }
-
-  /** What was in the way may pass, and nobody tells when. */
-  private lookLater(): void {
-    this.parts.alarms.after(RETRY_MS, () => this.lookSoon());
-  }
-
-  /** One look after the other. What it begins goes on after its end. */
-  look(): Promise<void> {
-    this.looking = this.looking.then(() => this.lookOnce());
-    return this.looking;
+    this.lookout.soon();
   }
 
   /** The shared spares that could take a role in this array, as of the last look. */
@@ -170,11 +134,10 @@ export class SpareKeeper {
   }
 
   private async lookOnce(): Promise<void> {
-    if (this.phase !== "looking") return;
     const { client, spares } = this.parts;
     const arrays = await client.call({ kind: "list-arrays" });
     const surveyed = await spares.survey({ forgets: true });
-    if (!arrays.ok || !surveyed.ok || this.phase !== "looking") return;
+    if (!arrays.ok || !surveyed.ok || !this.lookout.isLooking) return;
     const ready = surveyed.value.filter(({ state }) => state === "ready");
     this.noteUsable(arrays.value, ready);
     this.noteNeed(arrays.value);
@@ -227,7 +190,7 @@ export class SpareKeeper {
     spares.seating.set(drive, array);
     await calls.holding([`drive:${drive}`], () => this.giveTo(array, drive));
     spares.seating.delete(drive);
-    this.lookSoon();
+    this.lookout.soon();
   }
 
   private async giveTo(array: string, drive: string): Promise<Result<null, CommandError>> {
@@ -235,7 +198,7 @@ export class SpareKeeper {
     // Whoever had the drive until now may have withdrawn it, used it, or shared it with others.
     const spare = spares.get(drive);
     const isStillFor = spare?.arrays === null || spare?.arrays.includes(array) === true;
-    if (!isStillFor || spare.failure !== null || this.phase !== "looking") return ok(null);
+    if (!isStillFor || spare.failure !== null || !this.lookout.isLooking) return ok(null);
     const looked = await drives.readContents([drive]);
     // Never by force: what it holds, if anything, is somebody's.
     const request = { array, drive, force: false, isForRole: true };
@@ -280,7 +243,7 @@ export class SpareKeeper {
     if (!["busy", "io"].includes(error.kind) && error.code !== "no-free-role") return;
     alarms.after(RETRY_MS, () => {
       refusedDrives.delete(drive);
-      this.lookSoon();
+      this.lookout.soon();
     });
   }
 

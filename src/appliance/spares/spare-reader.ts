@@ -143,6 +143,6 @@ export class SpareReader {
       ...{ array: "", arrayUuid: null, drive, job: null, atMs: alarms.wallMs() },
       message: `shared spare ${drive} failed: ${failure}`,
     });
-    keeper.lookSoon();
+    keeper.lookout.soon();
   }
 }
