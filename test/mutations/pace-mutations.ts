@@ -31,6 +31,14 @@ export const PACE_MUTATIONS: readonly Mutation[] = [
     test: [UNIT, "-t", "looks that come late"],
   },
   {
+    name: "pace: a piece of many chunks costs no more than a chunk",
+    rule: null,
+    file: PACE,
+    find: "    this.budgetBytes -= bytes;\n    this.burstBytes -= bytes;",
+    replace: "    this.budgetBytes -= this.chunkBytes;\n    this.burstBytes -= this.chunkBytes;",
+    test: [UNIT, "-t", "pieces of many chunks"],
+  },
+  {
     name: "pace: clients do not slow the work down",
     rule: null,
     file: PACE,

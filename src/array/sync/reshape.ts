@@ -29,6 +29,7 @@ import { EIO, ENOSPC, ESHUTDOWN, ETIMEDOUT } from "../../base/errno.ts";
 import { MIB, ROW_BYTES, roundDown, SECTOR_BYTES } from "../../base/units.ts";
 import type { RaidArrayFront } from "../running/raid-front.ts";
 import { takeWindow, WINDOW_BYTES_MAX } from "./sweep.ts";
+import { SyncPace } from "./sync-pace.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 /** Array bytes that are moved at a time, at least a stripe: requests for them wait meanwhile. */
@@ -60,12 +61,13 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
   const { geometry, context } = core;
   const pool = context.enginePool;
   assert(job?.kind === "reshape" && geometry.isReshaping, "a reshape has a job");
+  const pace = new SyncPace(geometry.chunkBytes, context.clock.nowMs());
   const wholeStripes = (bytes: number): number => {
     return Math.max(geometry.stripeBytes, roundDown(bytes, geometry.stripeBytes));
   };
   while (geometry.positionBytes < geometry.reshapedBytes) {
+    await run.untilDue(pace, () => mustStop(run));
     if (mustStop(run)) break;
-    const sinceMs = context.clock.nowMs();
     const from = geometry.positionBytes;
     const stepBytes = wholeStripes(run.isBusy() ? GENTLE_STEP_BYTES : STEP_BYTES);
     // One for each step: who was given up may still write to the last one (write-rules 10).
@@ -82,8 +84,7 @@ export async function reshape({ run, front }: ReshapeParts): Promise<void> {
     }
     delete job.result["waits"];
     run.advance(geometry.positionBytes / geometry.stripeBytes);
-    const bytes = (geometry.positionBytes - from) / geometry.dataCount;
-    await run.pace(bytes, sinceMs);
+    pace.spend((geometry.positionBytes - from) / geometry.dataCount);
   }
   const isThrough = geometry.positionBytes === geometry.reshapedBytes;
   if (isThrough && !mustStop(run) && (await commit(run, front))) {

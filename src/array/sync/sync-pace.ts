@@ -8,6 +8,9 @@
  * | budget | the speed  | a tenth of a second    | what a stall has cost is made up for         |
  * | burst  | twice that | 4 ms, at least a chunk | that is not done at once: a client's request |
  * |        |            |                        | waits behind all that has been begun before  |
+ *
+ * A sweep takes a chunk at a time, before it works on it. A reshape begins when it could take one,
+ * and is in debt for what it has moved then.
  */
 import { assert } from "../../base/assert.ts";
 
@@ -35,6 +38,7 @@ export class SyncPace {
   private readonly chunkBytes: number;
   private budgetBytes = 0;
   private burstBytes = 0;
+  private isLimited = true;
   private readonly beginMs: number;
   private atMs: number;
 
@@ -47,9 +51,17 @@ export class SyncPace {
 
   /** Takes a chunk, and answers 0; or answers the milliseconds until the next look. */
   take(speed: number, nowMs: number): number {
+    const waitMs = this.waitMs(speed, nowMs);
+    if (waitMs === 0) this.spend(this.chunkBytes);
+    return waitMs;
+  }
+
+  /** 0: a chunk may begin, or what is begun at a time; or the milliseconds until the next look. */
+  waitMs(speed: number, nowMs: number): number {
     const { chunkBytes } = this;
     const isEarly = nowMs < this.beginMs;
-    if (isEarly) return Number.isFinite(speed) ? this.beginMs - nowMs : 0;
+    this.isLimited = Number.isFinite(speed);
+    if (isEarly) return this.isLimited ? this.beginMs - nowMs : 0;
     const elapsedMs = nowMs - this.atMs;
     assert(elapsedMs >= 0, "the budget grows with the clock");
     this.atMs = nowMs;
@@ -68,9 +80,14 @@ export class SyncPace {
       (chunkBytes - this.budgetBytes) / perMs,
       (chunkBytes - this.burstBytes) / (CATCH_UP * perMs),
     );
-    if (lackMs > 0) return Math.max(WAIT_MS_MIN, lackMs);
-    this.budgetBytes -= chunkBytes;
-    this.burstBytes -= chunkBytes;
-    return 0;
+    return lackMs > 0 ? Math.max(WAIT_MS_MIN, lackMs) : 0;
+  }
+
+  /** So much has been begun. More than there was is a debt: the next chunk waits for that, too. */
+  spend(bytes: number): void {
+    assert(bytes > 0, "what is spent is work");
+    if (!this.isLimited) return;
+    this.budgetBytes -= bytes;
+    this.burstBytes -= bytes;
   }
 }

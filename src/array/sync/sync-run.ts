@@ -19,7 +19,7 @@ import type { Job, JobTable } from "../jobs.ts";
 import type { JobKind } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
 import { Sweep, WINDOW_BYTES_MAX } from "./sweep.ts";
-import { speedLimit } from "./sync-pace.ts";
+import { type SyncPace, speedLimit } from "./sync-pace.ts";
 import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
 const CHECKPOINT_MS = 10_000;
@@ -187,14 +187,14 @@ export class SyncRun {
     }).run();
   }
 
-  /** Waits as long as so many bytes of each member, begun then, have to take. */
-  async pace(bytes: number, sinceMs: number): Promise<void> {
+  /** Waits until the next piece of work may begin, or none is to. */
+  async untilDue(pace: SyncPace, mustStop: () => boolean): Promise<void> {
     const { tuning, context } = this.core;
-    while (!this.shouldStop) {
+    while (!mustStop()) {
       const { syncSpeedMin: speedMin, syncSpeedMax: speedMax } = tuning;
       const speed = speedLimit({ speedMin, speedMax }, this.isBusy());
-      const waitMs = sinceMs + (bytes * 1000) / speed - context.clock.nowMs();
-      if (waitMs <= 0) return;
+      const waitMs = pace.waitMs(speed, context.clock.nowMs());
+      if (waitMs === 0) return;
       // Polls: what is allowed changes with the settings, and with clients that say nothing.
       await context.timers.sleep(Math.min(waitMs, PACE_STEP_MS));
     }

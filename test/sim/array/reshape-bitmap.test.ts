@@ -48,7 +48,7 @@ function cut({ isDirty }: { isDirty: boolean }): Cut {
     ...{ kind: "add-members", array: ARRAY_NAME, drives: ["d3"], force: false },
     policyAfter: "bitmap",
   });
-  world.simulation.runFor(80);
+  world.simulation.runFor(400);
   if (isDirty) write(100, 24);
   else world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
   const images = world.crash("keep");

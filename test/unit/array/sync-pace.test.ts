@@ -65,6 +65,32 @@ test("sync pace: clients come while it was at full speed: no burst", () => {
   expect(takeAll(pace, 64 * MIB, 1_000)).toBe(1);
 });
 
+test("sync pace: pieces of many chunks: each waits for the one before, at the speed of then", () => {
+  const pace = new SyncPace(64 * KIB, 0);
+  const untilDue = (speed: number, fromMs: number): number => {
+    let nowMs = fromMs;
+    for (;;) {
+      const waitMs = pace.waitMs(speed, nowMs);
+      if (waitMs === 0) return nowMs - fromMs;
+      nowMs += waitMs;
+    }
+  };
+  // The first waits for no more than a chunk does: 1 ms at this speed.
+  const firstMs = untilDue(64 * MIB, SETTLE_MS);
+  expect(firstMs).toBeCloseTo(1, 1);
+  let nowMs = SETTLE_MS + firstMs;
+  for (let piece = 0; piece < 20; piece += 1) {
+    pace.spend(MIB);
+    const waitMs = untilDue(64 * MIB, nowMs);
+    expect([piece, Math.round(waitMs)]).toEqual([piece, 16]);
+    nowMs += waitMs;
+  }
+  // Done without a limit, it is no debt when one comes.
+  expect(untilDue(Number.POSITIVE_INFINITY, nowMs)).toBe(0);
+  pace.spend(MIB);
+  expect(untilDue(64 * MIB, nowMs)).toBeCloseTo(1, 1);
+});
+
 test("sync pace: speed: the least beside clients, the most without them", () => {
   const limits = { speedMin: 2, speedMax: 5 };
   expect(speedLimit(limits, true)).toBe(2);
