@@ -186,7 +186,9 @@ function assemble(task: AssembleTask): Promise<AssembleReport> {
     await run("mdadm", "--assemble", "--run", MD, ...devices);
     const degradedBefore = Number(attribute("degraded"));
     const isDirty = attribute("resync_start") !== "none";
+    await standWhole();
     const sumBefore = sum();
+    setAttribute("sync_max", "max");
     const bitmaps = await examineBitmaps(devices);
     const before = { examined, identified, bitmaps, degradedBefore, isDirty, sumBefore };
     if (task.isBrief) {
@@ -333,6 +335,24 @@ async function reshape(task: ReshapeTask): Promise<ReshapeReport> {
 /** Until so many sectors of each member are laid out anew. */
 async function waitReshaped(goal: number, dataCount: number): Promise<void> {
   while (Number(attribute("reshape_position")) < goal * dataCount) await Bun.sleep(5);
+}
+
+/**
+ * Goes on with a reshape that stands where a stripe of the old layout is moved in part, to where
+ * none is: until then Linux keeps requests waiting.
+ */
+async function standWhole(): Promise<void> {
+  const counts = /^(\d+) \((\d+)\)$/.exec(attribute("raid_disks"));
+  if (counts === null) return;
+  const [dataCount, oldDataCount] = [Number(counts[1]) - 1, Number(counts[2]) - 1];
+  const position = Number(attribute("reshape_position"));
+  const unit = (Number(attribute("chunk_size")) / 512) * oldDataCount;
+  const isBehindOldEnd = position >= Number(attribute("component_size")) * 2 * oldDataCount;
+  if (isBehindOldEnd || position % unit === 0) return;
+  const goal = Math.ceil(position / dataCount / unit) * unit;
+  setAttribute("sync_max", String(goal));
+  setAttribute("array_state", "active");
+  await waitReshaped(goal, dataCount);
 }
 
 /** Never comes back. */
