@@ -1,9 +1,18 @@
 /** Arrays at rest on which crash scenarios stand: every sector written, every write durable. */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+import { assert } from "../../src/base/assert.ts";
 import { KIB, MIB, SECTOR_BYTES } from "../../src/base/units.ts";
+import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/md/superblock.ts";
 import { withFineBitmap } from "../sim/world/fine-bitmap.ts";
 import { withGarbageBehind } from "../sim/world/garbage-behind.ts";
-import { blankImage, type DeviceImage, type SectorBytes } from "../sim/world/media.ts";
+import {
+  blankImage,
+  type DeviceImage,
+  patchImage,
+  readImage,
+  type SectorBytes,
+} from "../sim/world/media.ts";
+import { superblockOf } from "../sim/world/member-oracle.ts";
 import { SectorOracle } from "../sim/world/oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
 import { CrashLoad } from "./crash-load.ts";
@@ -21,6 +30,10 @@ export interface Shape {
 
 export const DRIVE_BYTES = 4 * MIB;
 const ORACLE_SEED = 7;
+/** Where md lets data begin at the earliest. */
+const FIRST_DATA_SECTOR = 80;
+/** Behind what says that a drive is in use. */
+const GARBAGE_FROM = 64 * KIB;
 
 export function driveNames({ memberCount }: Shape): string[] {
   return Array.from({ length: memberCount }, (_, role) => `drive${role}`);
@@ -105,6 +118,52 @@ export function growBase(shape: Shape, stripes: number): Base {
   const behind = Array.from({ length: sectorCount - usedCount }, (_, index) => usedCount + index);
   const hole = { sectors: new Set(behind), lastVersion: made.oracle.lastVersion };
   return { ...made, images, facts: { doesExist: true, isHealthy: true }, hole };
+}
+
+/**
+ * Full of data and clean, with drives at hand that are to become members, and hold something else.
+ * With `gapChunks` there are so many chunks of room before the data of each member, and not more.
+ */
+export function reshapeBase(shape: Shape, { names, gapChunks }: ReshapeBaseOptions): Base {
+  const clean = cleanBase(shape);
+  const members = clean.images.map((image) => {
+    return gapChunks === undefined ? image : withRoomBefore(image, gapChunks);
+  });
+  const added = names.map((name) => withGarbage(blankDrive(name, shape)));
+  const world = SimWorld.restart(members, { seed: 3 });
+  const memberCount = shape.memberCount + names.length;
+  const sectorCount = sectorCountOf({ ...shape, memberCount });
+  const oracle = new SectorOracle({ seed: ORACLE_SEED, sectorCount });
+  const load = new CrashLoad({ world, oracle, trace: null });
+  world.run(load.write(0, sectorCountOf(shape)));
+  world.run(load.flush());
+  world.settle();
+  if (shape.policy === "bitmap") world.simulation.runFor(60_000);
+  return { ...clean, images: [...world.images(), ...added], oracle };
+}
+
+export interface ReshapeBaseOptions {
+  readonly names: readonly string[];
+  /** Default: what a new array has. */
+  readonly gapChunks?: number;
+}
+
+/** The member, without a log, with its data near to the front of the drive. */
+function withRoomBefore(image: DeviceImage, chunks: number): DeviceImage {
+  const superblock = superblockOf(image);
+  assert(typeof superblock !== "string", "the drive is a member");
+  const { dataOffsetSectors: from, chunkSectors, sizeSectors } = superblock;
+  const dataOffsetSectors = FIRST_DATA_SECTOR + chunks * chunkSectors;
+  const dataSizeSectors = superblock.dataSizeSectors + from - dataOffsetSectors;
+  const data = readImage(image, from * SECTOR_BYTES, sizeSectors * SECTOR_BYTES);
+  const moved = patchImage(image, dataOffsetSectors * SECTOR_BYTES, data);
+  const block = encodeSuperblock({ ...superblock, dataOffsetSectors, dataSizeSectors });
+  return patchImage(moved, SUPERBLOCK_OFFSET_BYTES, block);
+}
+
+function withGarbage(image: DeviceImage): DeviceImage {
+  const bytes = new Uint8Array(image.sizeBytes - GARBAGE_FROM).map((_, index) => index * 11 + 5);
+  return patchImage(image, GARBAGE_FROM, bytes);
 }
 
 /** One member is gone for good, on record; clean. Its drive is left out, unless it is wanted. */

@@ -12,12 +12,13 @@ import { cleanBase, type Shape } from "./bases.ts";
 import { CrashLoad } from "./crash-load.ts";
 import { runScenarios } from "./run-scenarios.ts";
 import { lifeScenarios } from "./scenarios-life.ts";
+import { reshapeScenarios } from "./scenarios-reshape.ts";
 
 const AT_REST: Shape = { memberCount: 4, chunkKib: 4, stripes: 5 };
 
 runScenarios({
   title: "life of an array",
-  scenarios: lifeScenarios,
+  scenarios: (policy) => [...lifeScenarios(policy), ...reshapeScenarios(policy)],
   imagesEach: 5000,
   imagesWanted: 180_000,
   realWanted: 8000,

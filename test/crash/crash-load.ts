@@ -3,6 +3,7 @@
  * was made to it is a mark in the trace of the drives, so that the promises of each crash point are
  * known.
  */
+import { SECTOR_BYTES } from "../../src/base/units.ts";
 import type { DeviceTrace } from "../sim/world/device-trace.ts";
 import type { OracleMark, SectorOracle, Violation } from "../sim/world/oracle.ts";
 import { OracleClient } from "../sim/world/oracle-client.ts";
@@ -37,6 +38,11 @@ export class CrashLoad {
     this.trace = trace;
     this.client = new OracleClient(oracle, world.client());
     if (trace !== null) oracle.onMark = (mark) => trace.mark({ kind: "oracle", mark });
+  }
+
+  /** Of the array, as clients see it now. */
+  get sectorCount(): number {
+    return this.world.status().sizeBytes / SECTOR_BYTES;
   }
 
   fact(facts: Partial<Facts>): void {

@@ -4,10 +4,8 @@
  * matrix can be large; the same images, sampled, go through the real engine (real-check.ts).
  *
  * The product's own judgement of superblocks is used, and compared with a second, short one that
- * is written down here from the rules. The bytes are read with arithmetic of this file:
- *
- *   left-symmetric, n members, stripe s: parity on role n - 1 - s mod n, data chunk i on the role
- *   that follows it by 1 + i
+ * is written down from the rules (expected-assembly.ts). The bytes are read with the arithmetic of
+ * zones.ts.
  *
  * Pages of images are shared and never change, so whatever follows from pages is remembered by the
  * numbers that they get here.
@@ -27,6 +25,7 @@ import { expectedAssembly, isReplayed } from "../sim/world/expected-assembly.ts"
 import { type DeviceImage, PAGE_BYTES, readImage } from "../sim/world/media.ts";
 import type { SectorOracle } from "../sim/world/oracle.ts";
 import { dirtyRowsOf, type Pages, replayLogs } from "./log-model.ts";
+import { firstRowOf, firstSectorOf, roleOf, sectorOf, type Zone, zonesOf } from "./zones.ts";
 
 const SECTORS_PER_ROW = PAGE_BYTES / SECTOR_BYTES;
 const REMEMBERED_MAX = 20_000;
@@ -85,6 +84,11 @@ export class Promises {
     return this.allowed[lba]!.some((version) => version <= hole.lastVersion);
   }
 
+  /** No client can have written it, or nobody knows any more whether one has. */
+  isUnwritten(lba: number): boolean {
+    return this.isFree(lba) || this.allowed[lba]!.every((version) => version === 0);
+  }
+
   /** Null, or what is wrong with it. */
   judge(lba: number, found: SectorContent): string | null {
     const allowed = this.allowed[lba]!;
@@ -107,9 +111,6 @@ export function nameOf(found: SectorContent): string {
 }
 
 interface Reader {
-  readonly memberCount: number;
-  readonly chunkRows: number;
-  readonly stripes: number;
   readonly pages: readonly (Pages | null)[];
   readonly firstPage: readonly number[];
   /** By role: rows of the member from here on are not rebuilt. */
@@ -167,26 +168,21 @@ export class LightCheck {
     const { images, promises, isTorn, mayLose = false } = options;
     const reader = this.readerOf(plan, images, isTorn);
     if (typeof reader === "string") return reader;
-    const { memberCount, stripes, chunkRows } = reader;
+    const zones = zonesOf(plan.freshest);
     // Of an array that was to grow: whoever wrote behind the old end was told of the new size.
-    const count = stripes * (memberCount - 1) * chunkRows * SECTORS_PER_ROW;
+    const count = Math.max(...zones.map(({ toSector }) => toSector));
     for (let lba = count; lba < promises.allowed.length; lba += 1) {
-      if (!promises.isFree(lba)) return `sector ${lba} is behind the end of the array`;
+      if (!promises.isUnwritten(lba)) return `sector ${lba} is behind the end of the array`;
     }
-    for (let stripe = 0; stripe < stripes; stripe += 1) {
-      for (let row = 0; row < chunkRows; row += 1) {
-        for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {
-          const wrong = this.judgeRow({
-            reader,
-            plan,
-            promises,
-            isTorn,
-            mayLose,
-            stripe,
-            row,
-            dataIndex,
-          });
-          if (wrong !== null) return wrong;
+    for (const zone of zones) {
+      const chunkRows = zone.chunkSectors / SECTORS_PER_ROW;
+      for (let stripe = zone.fromStripe; stripe < zone.toStripe; stripe += 1) {
+        for (let row = 0; row < chunkRows; row += 1) {
+          for (let dataIndex = 0; dataIndex < zone.memberCount - 1; dataIndex += 1) {
+            const place = { zone, stripe, row, dataIndex };
+            const wrong = this.judgeRow({ reader, plan, promises, isTorn, mayLose, ...place });
+            if (wrong !== null) return wrong;
+          }
         }
       }
     }
@@ -199,37 +195,38 @@ export class LightCheck {
     promises: Promises;
     isTorn: boolean;
     mayLose: boolean;
+    zone: Zone;
     stripe: number;
     row: number;
     dataIndex: number;
   }): string | null {
-    const { reader, plan, promises, isTorn, mayLose, stripe, row, dataIndex } = at;
-    const { memberCount, chunkRows } = reader;
-    const parityRole = memberCount - 1 - (stripe % memberCount);
-    const role = (parityRole + 1 + dataIndex) % memberCount;
-    const memberRow = stripe * chunkRows + row;
-    const first = ((stripe * (memberCount - 1) + dataIndex) * chunkRows + row) * SECTORS_PER_ROW;
-    const unknown = this.unknownRoles(reader, memberRow);
+    const { reader, plan, promises, isTorn, mayLose, zone, stripe, row, dataIndex } = at;
+    const { memberCount } = zone;
+    const role = roleOf(zone, stripe, dataIndex);
+    const memberRow = firstRowOf(zone, stripe) + row;
+    const first = sectorOf(zone, stripe, dataIndex) + row * SECTORS_PER_ROW;
+    // Of the stripe that was moved in part: it is read elsewhere, and its parity has to hold.
+    const isMoved = first < zone.fromSector;
+    const unknown = this.unknownRoles(reader, memberRow, memberCount);
     const isDirect = !unknown.includes(role);
     const others = unknown.filter((each) => each !== role);
     const isSynced = reader.isSynced(memberRow);
     const direct = isDirect ? this.direct(reader, role, memberRow) : null;
-    const sum = others.length === 0 ? this.sum(reader, role, memberRow) : null;
+    const sum = others.length === 0 ? this.sum(reader, role, memberRow, memberCount) : null;
     const found = direct ?? sum;
     if (found === null) {
       this.lostRows += 1;
       const isDouble = mayLose && plan.degraded > 0;
-      return isDouble ? null : `sector ${first} is lost`;
+      return isDouble || isMoved ? null : `sector ${first} is lost`;
     }
     // Where nothing proves that parity is right, a chunk that was being written may be anything.
     const isUnproven = !isDirect && plan.isDirty;
-    const isHole =
-      isUnproven && !reader.isReplayed && isRowOpen(promises, reader, stripe, row, memberCount);
+    const isHole = isUnproven && !reader.isReplayed && isRowOpen(promises, zone, stripe, row);
     for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
       const lba = first + sector;
       const isInFlight = isUnproven && promises.isOpen(lba);
       const isFree =
-        isHole || isInFlight || promises.isFree(lba) || (isTorn && promises.isOpen(lba));
+        isMoved || isHole || isInFlight || promises.isFree(lba) || (isTorn && promises.isOpen(lba));
       const wrong = isFree ? null : promises.judge(lba, found[sector]!);
       if (wrong !== null) return wrong;
       if (!isSynced || direct === null || sum === null || isTorn) continue;
@@ -246,7 +243,7 @@ export class LightCheck {
     images: readonly DeviceImage[],
     isTorn: boolean,
   ): Reader | string {
-    const { memberCount, chunkSectors, sizeSectors } = plan.freshest;
+    const { chunkSectors } = plan.freshest;
     const chunkRows = chunkSectors / SECTORS_PER_ROW;
     const pages: (Pages | null)[] = [];
     const firstPage: number[] = [];
@@ -262,7 +259,7 @@ export class LightCheck {
       }
       const image = images.find(({ name }) => name === entry.drive)!;
       pages.push(image.pages);
-      firstPage.push(entry.superblock.dataOffsetSectors / SECTORS_PER_ROW);
+      firstPage.push(firstSectorOf(entry.superblock) / SECTORS_PER_ROW);
       rebuiltRows.push(
         entry.state === "in-sync"
           ? Number.POSITIVE_INFINITY
@@ -273,9 +270,6 @@ export class LightCheck {
     const from = plan.resyncFromSector;
     const syncedRows = from === null ? Number.POSITIVE_INFINITY : from / SECTORS_PER_ROW;
     const reader: Reader = {
-      memberCount,
-      chunkRows,
-      stripes: Math.floor(sizeSectors / chunkSectors),
       pages,
       firstPage,
       rebuiltRows,
@@ -295,6 +289,7 @@ export class LightCheck {
     plan: AssemblyPlan,
     images: readonly DeviceImage[],
   ): Reader | string {
+    const { memberCount } = plan.freshest;
     const view = {
       ...reader,
       plan,
@@ -302,7 +297,9 @@ export class LightCheck {
         if (entry.state === "missing") return null;
         return images.find(({ name }) => name === entry.drive)!;
       }),
-      hasRow: (role: number, row: number) => !this.unknownRoles(reader, row).includes(role),
+      hasRow: (role: number, row: number) => {
+        return !this.unknownRoles(reader, row, memberCount).includes(role);
+      },
     };
     if (plan.policy === "bitmap") {
       const isDirtyRow = dirtyRowsOf(view);
@@ -318,9 +315,9 @@ export class LightCheck {
     return { ...reader, pages, isReplayed: isReplayed(plan.freshest), isSynced };
   }
 
-  private unknownRoles(reader: Reader, memberRow: number): number[] {
+  private unknownRoles(reader: Reader, memberRow: number, memberCount: number): number[] {
     const unknown: number[] = [];
-    for (let role = 0; role < reader.memberCount; role += 1) {
+    for (let role = 0; role < memberCount; role += 1) {
       const isThere =
         reader.pages[role] !== null &&
         memberRow < reader.rebuiltRows[role]! &&
@@ -340,10 +337,15 @@ export class LightCheck {
   }
 
   /** The XOR of all roles but one. */
-  private sum(reader: Reader, without: number, memberRow: number): readonly SectorContent[] {
+  private sum(
+    reader: Reader,
+    without: number,
+    memberRow: number,
+    memberCount: number,
+  ): readonly SectorContent[] {
     const pages: Uint8Array[] = [];
     let key = "^";
-    for (let role = 0; role < reader.memberCount; role += 1) {
+    for (let role = 0; role < memberCount; role += 1) {
       if (role === without) continue;
       const page = this.pageOf(reader, role, memberRow);
       pages.push(page);
@@ -416,7 +418,7 @@ export function badRowsOf(image: DeviceImage, superblock: Superblock): ReadonlyS
   const log = decodeBadBlockLog(bytes);
   if (!log.ok) return bad;
   for (const { sector, lengthSectors } of log.value.ranges) {
-    const from = sector - superblock.dataOffsetSectors;
+    const from = sector - firstSectorOf(superblock);
     const last = Math.floor((from + lengthSectors - 1) / SECTORS_PER_ROW);
     for (let row = Math.floor(from / SECTORS_PER_ROW); row <= last; row += 1) bad.add(row);
   }
@@ -424,15 +426,9 @@ export function badRowsOf(image: DeviceImage, superblock: Superblock): ReadonlyS
 }
 
 /** Whether any sector in the same sectors of a stripe's rows was being written. */
-function isRowOpen(
-  promises: Promises,
-  { chunkRows }: Reader,
-  stripe: number,
-  row: number,
-  memberCount: number,
-): boolean {
-  for (let dataIndex = 0; dataIndex < memberCount - 1; dataIndex += 1) {
-    const first = ((stripe * (memberCount - 1) + dataIndex) * chunkRows + row) * SECTORS_PER_ROW;
+function isRowOpen(promises: Promises, zone: Zone, stripe: number, row: number): boolean {
+  for (let dataIndex = 0; dataIndex < zone.memberCount - 1; dataIndex += 1) {
+    const first = sectorOf(zone, stripe, dataIndex) + row * SECTORS_PER_ROW;
     for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
       if (promises.isOpen(first + sector)) return true;
     }

@@ -8,8 +8,6 @@
  *
  * Counts tell how many images were judged in which way.
  */
-
-import { SECTOR_BYTES } from "../../src/base/units.ts";
 import type { AssemblyPlan } from "../../src/md/assemble/assembly-plan.ts";
 import { type CrashImages, crashImages } from "../sim/world/crash-images.ts";
 import { DeviceTrace } from "../sim/world/device-trace.ts";
@@ -262,7 +260,7 @@ export class Matrix {
       promises,
       seed: number,
       work: (load) => {
-        const sectorCount = load.world.status().sizeBytes / SECTOR_BYTES;
+        const { sectorCount } = load;
         const lba = (number * 13) % (sectorCount - 16);
         const writes = [
           load.write(lba, 1 + (number % 8)),

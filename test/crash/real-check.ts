@@ -11,6 +11,7 @@
  * | too few            | refuse                                                                |
  */
 import type { AssemblyPlan } from "../../src/md/assemble/assembly-plan.ts";
+import type { Superblock } from "../../src/md/superblock.ts";
 import { DeviceTrace } from "../sim/world/device-trace.ts";
 import { isReplayed } from "../sim/world/expected-assembly.ts";
 import type { DeviceImage } from "../sim/world/media.ts";
@@ -18,6 +19,7 @@ import { parityMismatches, viewMembers } from "../sim/world/member-oracle.ts";
 import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
 import { badRowsOf, type Expected, type Hole, type Promises } from "./light-check.ts";
+import { placeOf } from "./zones.ts";
 
 const SETTLE_MS = 600_000;
 const NEW_DRIVE = "replacement";
@@ -146,6 +148,10 @@ class RealCheck {
   private checkMembers(plan: AssemblyPlan): string | null {
     const wrong = this.readAll(plan, true);
     if (wrong !== null) return `after the recovery: ${wrong}`;
+    const sectors = arraySectors(plan.freshest);
+    if (this.load.sectorCount !== sectors && !this.hasNotBegun(plan)) {
+      return `it has not become ${sectors} sectors large`;
+    }
     if (this.options.mayLose) return null;
     const used = new Set(this.world.status().members.map(({ drive }) => drive));
     const members = this.world.images().filter(({ name }) => used.has(name));
@@ -153,10 +159,19 @@ class RealCheck {
     return rows.length === 0 ? null : `parity does not hold in the rows at ${rows.slice(0, 4)}`;
   }
 
+  /** Only a drive that was to become a member knew of the growth, and came behind the others. */
+  private hasNotBegun({ reshape }: AssemblyPlan): boolean {
+    return reshape?.positionSectors === 0 && this.world.status().spares.length > 0;
+  }
+
   /** Row by row where something may be wrong, otherwise all at once. */
   private readAll(plan: AssemblyPlan, isRecovered = false): string | null {
     const { promises, isTorn, mayLose } = this.options;
-    const count = promises.allowed.length;
+    // One that grows has its old size until it is through.
+    const count = Math.min(promises.allowed.length, this.load.sectorCount);
+    for (let lba = count; lba < promises.allowed.length; lba += 1) {
+      if (!promises.isUnwritten(lba)) return `sector ${lba} is behind the end of the array`;
+    }
     const isGivenUp = givenUpBy(promises, plan);
     const isFree = (lba: number) => isGivenUp(lba) || promises.isFree(lba);
     if (!isTorn && !mayLose) {
@@ -169,7 +184,7 @@ class RealCheck {
     for (let row = 0; row < count; row += 8) {
       const isBad = mayLose && this.hasBadRow(plan, row);
       // A bad sector in a row that was being written at a crash is a chunk of a lost member there.
-      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan.freshest, row);
+      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan, row);
       if (isBadHole || (isTorn && isAnyOpen(promises, row))) continue;
       // Until the resync has been there nothing proves what parity says.
       const isLost = isBad && (plan.degraded > 0 || !isRecovered);
@@ -183,13 +198,12 @@ class RealCheck {
 
   /** Whether any member has the row of this sector in its bad-block log. */
   private hasBadRow(plan: AssemblyPlan, lba: number): boolean {
-    const { chunkSectors, memberCount } = plan.freshest;
-    const stripe = Math.floor(lba / (chunkSectors * (memberCount - 1)));
-    const row = (stripe * chunkSectors + (lba % chunkSectors)) / 8;
+    const place = placeOf(plan.freshest, lba);
+    if (place === null) return false;
     return plan.roles.some((entry) => {
       if (entry.state === "missing") return false;
       const image = this.options.images.find(({ name }) => name === entry.drive)!;
-      return badRowsOf(image, entry.superblock).has(row);
+      return badRowsOf(image, entry.superblock).has(place.memberRow);
     });
   }
 
@@ -207,28 +221,15 @@ function isAnyOpen(promises: Promises, lba: number): boolean {
   return false;
 }
 
-/** The role that has this sector's data. */
-function roleAt({ freshest }: AssemblyPlan, lba: number): number {
-  const { memberCount, chunkSectors } = freshest;
-  const stripeSectors = chunkSectors * (memberCount - 1);
-  const stripe = Math.floor(lba / stripeSectors);
-  const parityRole = memberCount - 1 - (stripe % memberCount);
-  const dataIndex = Math.floor((lba % stripeSectors) / chunkSectors);
-  return (parityRole + 1 + dataIndex) % memberCount;
+/** Whether any chunk of the stripe was being written in the row that begins with this sector. */
+function isColumnOpen(promises: Promises, { freshest }: AssemblyPlan, lba: number): boolean {
+  const column = placeOf(freshest, lba)?.column ?? [];
+  return column.some((sector) => isAnyOpen(promises, sector));
 }
 
-/** Whether any chunk of the stripe was being written in the row of this sector. */
-function isColumnOpen(
-  promises: Promises,
-  { chunkSectors, memberCount }: AssemblyPlan["freshest"],
-  lba: number,
-): boolean {
-  const stripeSectors = chunkSectors * (memberCount - 1);
-  const column = lba - (lba % stripeSectors) + (lba % chunkSectors);
-  for (let index = 0; index < memberCount - 1; index += 1) {
-    if (isAnyOpen(promises, column + index * chunkSectors)) return true;
-  }
-  return false;
+/** Of the array, when a reshape that is under way is through. */
+function arraySectors({ sizeSectors, chunkSectors, memberCount }: Superblock): number {
+  return Math.floor(sizeSectors / chunkSectors) * chunkSectors * (memberCount - 1);
 }
 
 /** A recovery that is recorded, with clients at work, to be crashed again. */
@@ -255,9 +256,9 @@ function holeOf(promises: Promises, plan: AssemblyPlan): Hole | null {
 function givenUpBy(promises: Promises, plan: AssemblyPlan): (lba: number) => boolean {
   if (!plan.isDirty || plan.degraded === 0) return () => false;
   const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
-  const isOnMissing = (lba: number) => roleAt(plan, lba) === missing;
+  const isOnMissing = (lba: number) => placeOf(plan.freshest, lba)?.role === missing;
   if (isReplayed(plan.freshest)) return (lba) => isOnMissing(lba) && promises.isOpen(lba);
-  return (lba) => isOnMissing(lba) && isColumnOpen(promises, plan.freshest, lba - (lba % 8));
+  return (lba) => isOnMissing(lba) && isColumnOpen(promises, plan, lba - (lba % 8));
 }
 
 /**
@@ -284,7 +285,7 @@ export function recordRecovery(options: {
   const load = new CrashLoad({ world, oracle, trace });
   const hole = holeOf(promises, expected.plan);
   const isFree = (lba: number) => hole?.sectors.has(lba) === true;
-  for (const [lba, sectors] of runsWithout(isFree, 0, oracle.sectorCount)) {
+  for (const [lba, sectors] of runsWithout(isFree, 0, load.sectorCount)) {
     const answer = world.run(load.read(lba, sectors));
     if (answer !== 0) return typeof answer === "number" ? `errno ${answer}` : answer.message;
   }

@@ -1,6 +1,7 @@
 /** Adding, failing and removing the drives of a running array (replacing: replace.ts). */
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { reshapeOf } from "../../md/reshape.ts";
 import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
@@ -225,10 +226,16 @@ export async function rejoinSpare(array: RaidArray, drive: Drive): Promise<boole
   assert(superblock?.arrayUuid === core.uuid, "a spare that comes back was of this array");
   // Of its seating the machine may have crashed with only its own superblock written: it has the
   // role already, and nothing in it. The others know it as a spare, not as faulty.
+  // The same of the begin of a growth in members.
+  const { identity } = core;
+  const isNew = superblock.memberCount > identity.memberCount;
+  const hasNothing = isNew
+    ? reshapeOf(superblock)?.positionSectors === 0
+    : superblock.recoveryOffsetSectors === 0;
   const isSeated =
-    superblock.recoveryOffsetSectors === 0 &&
-    superblock.events >= core.identity.events &&
-    roleOf(core.identity, superblock.devNumber) === Role.spare;
+    hasNothing &&
+    superblock.events >= identity.events &&
+    roleOf(identity, superblock.devNumber) === Role.spare;
   if (roleOf(superblock, superblock.devNumber) !== Role.spare && !isSeated) return false;
   if (drive.info.isReadOnly || core.isFailed || core.readOnlyReason !== null) return true;
   const fresh = array.seating.superblockFor(drive);

@@ -175,7 +175,8 @@ function runningStatus(registry: Registry, record: ArrayRecord, array: RaidArray
   const { scrubs } = array.synchronizer;
   return {
     ...geometryStatus(record, { ...core.identity, setNameBytes: core.setNameBytes }),
-    // The superblocks may say more a moment before clients can have it.
+    // Not what the superblocks are about to say: clients cannot have it yet, and a power cut may
+    // take it back.
     sizeBytes: front.sizeBytes,
     consistencyPolicy: core.policyKind,
     state: arrayStateOf(array),

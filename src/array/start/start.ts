@@ -412,6 +412,9 @@ function planOf(
         const { recoveryOffsetSectors } = entry;
         return { drive, recoveryOffsetSectors, replacement: null };
       }
+      // Where the last update did not reach it, it has what that said all the same: an array that
+      // began to get members has its data elsewhere on each.
+      drive.carry(entry.superblock);
       const { replacement } = entry;
       if (replacement === null) return { drive, recoveryOffsetSectors: null, replacement };
       const target = driveNamed(replacement.drive);

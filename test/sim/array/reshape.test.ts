@@ -12,9 +12,11 @@ import { SETTLE_MS } from "../../../src/array/sync/sync-pace.ts";
 import { EIO, ENXIO } from "../../../src/base/errno.ts";
 import { SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
+import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { Share, withShare } from "../../helpers/share.ts";
 import { ReshapeLife, TornLife } from "../workload/reshape-life.ts";
+import { patchImage, readImage } from "../world/media.ts";
 import { SectorOracle } from "../world/oracle.ts";
 import { OracleClient } from "../world/oracle-client.ts";
 import type { CrashPolicy } from "../world/sim-device.ts";
@@ -309,6 +311,39 @@ test("reshape: stopped in the middle: it goes on at the next start", () => {
   life.judge();
 });
 
+test("reshape: its begin reaches any drives, and not the others: each has its data in one place", () => {
+  const life = new Life();
+  const { world } = life;
+  const drives = [...MEMBERS, ADDED];
+  world.must<"add-member">({ kind: "add-member", array: ARRAY_NAME, drive: ADDED, force: false });
+  world.settle();
+  world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+  const before = world.images();
+  world.must<"start-array">({
+    ...{ kind: "start-array", array: ARRAY_NAME, force: false, readOnly: false },
+  });
+  expect(life.begin().ok).toBe(true);
+  const begun = world.crash("drop");
+  for (let reached = 1; reached < 2 ** drives.length; reached += 1) {
+    const images = begun.map((image, index) => {
+      if ((reached & (1 << index)) !== 0) return image;
+      const block = readImage(before[index]!, SUPERBLOCK_OFFSET_BYTES, ROW_BYTES);
+      return patchImage(image, SUPERBLOCK_OFFSET_BYTES, block);
+    });
+    for (const inOrder of [images, images.toReversed()]) {
+      life.world = SimWorld.restart(inOrder, { seed: reached });
+      life.readAll();
+      // The old members were whole before the only drive came that it had reached: still a spare.
+      const isUnknown = reached === 8 && inOrder === images;
+      expect([reached, life.world.status().spares]).toEqual([reached, isUnknown ? [ADDED] : []]);
+      if (isUnknown) expect(life.begin().ok).toBe(true);
+      life.judge();
+      life.restart(drives);
+      life.judge();
+    }
+  }
+});
+
 test("reshape: a member is gone and the power goes, and nobody wrote: it goes on by itself", () => {
   const life = new Life();
   expect(life.begin().ok).toBe(true);
@@ -339,6 +374,21 @@ test("reshape: a drive for the role that is free: a spare at once, and rebuilt b
   life.setSpeed(Number.MAX_SAFE_INTEGER);
   life.judge();
   expect(world.status().members[1]!.drive).toBe("d9");
+});
+
+test("reshape: the size that is told is one that clients can ask for", () => {
+  const life = new Life();
+  const { world } = life;
+  expect(life.begin().ok).toBe(true);
+  const told = new Set<number>();
+  while (world.status().sync.action === "reshape") {
+    const { sizeBytes } = life;
+    told.add(sizeBytes);
+    expect(world.service.frontOf(ARRAY_NAME)!.sizeBytes).toBeGreaterThanOrEqual(sizeBytes);
+    world.simulation.runFor(0.05);
+  }
+  told.add(life.sizeBytes);
+  expect([...told]).toEqual([OLD_BYTES, NEW_BYTES]);
 });
 
 test("reshape: refused, and nothing is changed", () => {
