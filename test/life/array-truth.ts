@@ -19,14 +19,25 @@ import type { SectorContent } from "../../src/nbd/client/load/stamp.ts";
 import { SectorOracle, type Violation } from "../sim/world/oracle.ts";
 
 export type Trouble = "none" | "may-fail" | "may-lose";
+/** A disk is of one array at a time, and a machine has few. */
+const GROWTH_MAX = 8;
+
+export interface ArraySize {
+  readonly memberCount: number;
+  readonly sectorCount: number;
+}
+
 const TROUBLES: readonly Trouble[] = ["none", "may-fail", "may-lose"];
 
 export class ArrayTruth {
   readonly uuid: string;
   /** Of its stamps: what tells its bytes from those of other arrays. */
   readonly stampSeed: number;
-  readonly sectorCount: number;
   readonly oracle: SectorOracle;
+  /** What it has grown to, as far as that was seen. */
+  size: ArraySize;
+  /** So many members were promised by the answer of a growth. */
+  promisedMembers = 0;
   readonly out = new Set<string>();
   policy: ConsistencyPolicy;
   /** Its first resync has come to an end. */
@@ -36,20 +47,21 @@ export class ArrayTruth {
   constructor(options: {
     uuid: string;
     stampSeed: number;
-    sectorCount: number;
+    size: ArraySize;
     policy: ConsistencyPolicy;
     /** Its drives held zeros; else the arrays with these seeds, or anything. */
     isBlank: boolean;
     /** Whether a stamp was made by an array that had these drives before. */
     isFormer: (stampSeed: number) => boolean;
   }) {
-    const { uuid, stampSeed, sectorCount, policy, isBlank, isFormer } = options;
+    const { uuid, stampSeed, size, policy, isBlank, isFormer } = options;
     this.uuid = uuid;
     this.stampSeed = stampSeed;
-    this.sectorCount = sectorCount;
+    this.size = size;
     this.policy = policy;
     this.oracle = new SectorOracle({
-      ...{ seed: stampSeed, sectorCount },
+      // With room for what it may grow to.
+      ...{ seed: stampSeed, sectorCount: size.sectorCount * GROWTH_MAX },
       isInitial: (found: SectorContent): boolean => {
         if (found.kind === "zero") return true;
         if (found.kind === "garbage") return !isBlank || this.level === "may-lose";
@@ -61,6 +73,28 @@ export class ArrayTruth {
   }
 
   private wasForgotten = false;
+
+  /** What clients may ask for. */
+  get sectorCount(): number {
+    return this.size.sectorCount;
+  }
+
+  /** Sectors of it with so many members. */
+  sectorsWith(memberCount: number): number {
+    const { sectorCount, memberCount: now } = this.size;
+    return (sectorCount / (now - 1)) * (memberCount - 1);
+  }
+
+  /** It has that many members now, and zeros behind its old end. */
+  grow(memberCount: number): void {
+    const { sectorCount: from } = this.size;
+    const sectorCount = this.sectorsWith(memberCount);
+    assert(sectorCount > from, "more members have more room");
+    this.size = { memberCount, sectorCount };
+    const version = this.oracle.beginWrite(from, sectorCount - from, "zero");
+    this.oracle.endWrite(version, "done-fua");
+    if (this.level === "may-lose") this.forgetAll();
+  }
 
   get trouble(): Trouble {
     return this.level;

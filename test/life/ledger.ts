@@ -96,6 +96,11 @@ export class Ledger {
     for (const subject of subjects) this.blurred.add(subject);
   }
 
+  /** Drives that are not shared, as far as is known: they may be found to be so again. */
+  blurTakenSpares(): void {
+    this.blur([...this.drives].filter((drive) => !this.spares.has(drive)).map(spareSubject));
+  }
+
   /** The state was lost in part, as it may be where its file was damaged. */
   blurAll(): void {
     this.isAllBlurred = true;

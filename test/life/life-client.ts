@@ -6,6 +6,7 @@
  */
 import { ECONNRESET, EIO, ENOSPC, EPERM, ESHUTDOWN } from "../../src/base/errno.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
+import { SECTOR_BYTES } from "../../src/base/units.ts";
 import { OracleClient } from "../sim/world/oracle-client.ts";
 import type { SocketClient } from "../sim/world/sim-clients.ts";
 import type { ArrayTruth } from "./array-truth.ts";
@@ -81,7 +82,7 @@ export class LifeClient {
   private async request(truth: ArrayTruth): Promise<boolean> {
     const { random } = this.ground;
     const sectors = 1 + nextBelow(random, SECTORS_MAX);
-    const lba = nextBelow(random, truth.sectorCount - sectors);
+    const lba = nextBelow(random, this.sectorsOf(truth) - sectors);
     switch (nextBelow(random, 5)) {
       case 0:
       case 1:
@@ -107,10 +108,19 @@ export class LifeClient {
 
   private async readAll(truth: ArrayTruth): Promise<boolean> {
     const step = 64;
-    for (let lba = 0; lba < truth.sectorCount; lba += step) {
-      if (!(await this.read(truth, lba, Math.min(step, truth.sectorCount - lba)))) return false;
+    const count = this.sectorsOf(truth);
+    if (count < truth.sectorCount) {
+      this.ground.violate(`export ${this.exportName} (${truth.uuid}) has ${count} sectors`);
+    }
+    for (let lba = 0; lba < count; lba += step) {
+      if (!(await this.read(truth, lba, Math.min(step, count - lba)))) return false;
     }
     return true;
+  }
+
+  /** Of an array that has grown since it connected it sees its old size. */
+  private sectorsOf(truth: ArrayTruth): number {
+    return Math.min(truth.sectorCount, this.socket!.sizeBytes / SECTOR_BYTES);
   }
 
   private async read(truth: ArrayTruth, lba: number, sectors: number): Promise<boolean> {

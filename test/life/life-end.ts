@@ -16,6 +16,8 @@ import type { LifeRun } from "./life-run.ts";
 const ROUNDS_MAX = 12;
 const ROUND_MS = 40_000;
 const SETTLE_MS = 600_000;
+/** It is tried again so often. */
+const POLICY_BACK_MS = 10_000;
 const TWO_COPIES = "Disconnect the one that does not belong";
 
 interface Action {
@@ -41,6 +43,8 @@ export function endLife(run: LifeRun): void {
   for (const status of arrays) judgeArray(run, status);
   run.check();
   settle(run);
+  run.observe();
+  judgeGrowths(run);
   run.audit();
   run.terminate();
   startWithoutOne(run);
@@ -183,6 +187,21 @@ function judgeArray(run: LifeRun, status: ArrayStatus): void {
   if (state === "inactive" || state === "absent") return;
   readAll(run, truth, name);
   run.bump(`check: read through, ${truth.trouble}`);
+}
+
+/** A growth in members has come to its end, and the policy of before is back. */
+function judgeGrowths(run: LifeRun): void {
+  run.process.world.simulation.runFor(POLICY_BACK_MS);
+  for (const status of run.process.ask("GET", "/v1/arrays").body as ArrayStatus[]) {
+    const truth = run.truths.get(status.uuid);
+    const { name, state, members, sizeBytes, policyAfterGrowth } = status;
+    if (truth?.trouble !== "none" || (state !== "clean" && state !== "active")) continue;
+    const sectors = truth.sectorsWith(members.length);
+    if (sizeBytes !== sectors * SECTOR_BYTES || members.length < truth.promisedMembers) {
+      run.fail(`at the end ${name} has ${members.length} members and ${sizeBytes} bytes`);
+    }
+    if (policyAfterGrowth !== undefined) run.fail(`${name} does not get ${policyAfterGrowth} back`);
+  }
 }
 
 /** All of it, through an export of its own. */

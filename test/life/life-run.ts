@@ -7,7 +7,7 @@
  */
 
 import { parseUuid } from "../../src/appliance/state/labels.ts";
-import type { ArrayStatus } from "../../src/array/protocol.ts";
+import type { ArrayStatus, JobStatus } from "../../src/array/protocol.ts";
 import { inBackground } from "../../src/base/background.ts";
 import { nextBelow, SeededRandom } from "../../src/base/random.ts";
 import { SECTOR_BYTES } from "../../src/base/units.ts";
@@ -18,7 +18,16 @@ import type { LifeCounts } from "./life-counts.ts";
 import { endLife, letGoOfFailed } from "./life-end.ts";
 import { betweenLives, strike } from "./life-faults.ts";
 import { type ApiAnswer, LifeProcess } from "./life-process.ts";
-import { adding, creation, exporting, issue, LABELS, operate, sharing } from "./operators.ts";
+import {
+  adding,
+  creation,
+  exporting,
+  issue,
+  LABELS,
+  operate,
+  sharing,
+  slowing,
+} from "./operators.ts";
 import { type Disk, SimHost } from "./sim-host.ts";
 import { SimStateFile } from "./sim-state-file.ts";
 
@@ -57,6 +66,7 @@ export class LifeRun {
   private clients: LifeClient[] = [];
   private violation: string | null = null;
   private suspicions: { readonly truth: ArrayTruth; readonly message: string }[] = [];
+  private isGrowthAsked = false;
   private wallAheadMs = 0;
   private nextStamp = 1;
   private seenEventId = 0;
@@ -183,6 +193,18 @@ export class LifeRun {
     truth?.forgetAll();
   }
 
+  onGrowthAsked(): void {
+    this.isGrowthAsked = true;
+  }
+
+  onGrowing({ arrayUuid, result }: JobStatus): void {
+    const truth = this.truths.get(arrayUuid);
+    if (truth === undefined) return;
+    const members = Number(result["members"]);
+    if (members <= truth.size.memberCount) this.fail(`a growth to ${members} members`);
+    truth.promisedMembers = members;
+  }
+
   private addTruth(status: ArrayStatus, disks: readonly Disk[] | null): void {
     const formers = new Set<number>();
     for (const { id } of disks ?? []) {
@@ -192,7 +214,7 @@ export class LifeRun {
     this.nextStamp += 1;
     const truth = new ArrayTruth({
       ...{ uuid: status.uuid, stampSeed, policy: status.consistencyPolicy },
-      sectorCount: status.sizeBytes / SECTOR_BYTES,
+      size: { memberCount: status.members.length, sectorCount: status.sizeBytes / SECTOR_BYTES },
       isBlank: disks !== null && formers.size === 0,
       isFormer: (seed) => disks === null || formers.has(seed),
     });
@@ -237,6 +259,8 @@ export class LifeRun {
       this.await(issue(this, sharing(this, fourth)));
     }
     this.await(issue(this, exporting(this, "x", name)));
+    // On some machines a growth in members is under way when other things happen.
+    if (nextBelow(random, 2) === 0) this.await(issue(this, slowing(this, name)));
     this.audit();
   }
 
@@ -314,6 +338,7 @@ export class LifeRun {
     const how = (["SIGTERM", "SIGTERM", "SIGKILL", "power cut"] as const)[nextBelow(random, 4)]!;
     this.note(how);
     this.bump(`end: ${how}`);
+    if (this.isGrowing()) this.bump("end: in a growth in members");
     if (how === "SIGTERM") {
       if (!this.terminate()) this.afterCrash();
     } else {
@@ -321,9 +346,15 @@ export class LifeRun {
       else this.process.cutPower((["keep", "drop", "random"] as const)[nextBelow(random, 3)]!);
       this.afterCrash();
     }
+    // That a spare was taken could not be recorded, and its drive's name may lead elsewhere now.
+    if (this.stateFile.trouble !== "none") this.ledger.blurTakenSpares();
     this.current = null;
     this.clients = [];
     betweenLives(this, { isBoot: how === "power cut" });
+  }
+
+  private isGrowing(): boolean {
+    return [...this.statuses.values()].some(({ sync }) => sync.action === "reshape");
   }
 
   /** SIGTERM, and what must be true of a clean stop. */
@@ -379,12 +410,14 @@ export class LifeRun {
     this.statuses = new Map(listed.value.map((status) => [status.uuid, status]));
     for (const status of listed.value) {
       this.bump(`state: ${status.state}`);
+      if (status.sync.action === "reshape") this.bump(`state: ${status.state}, growing in members`);
       if (status.state === "broken") this.fail(`array ${status.name} is broken: ${status.reason}`);
       this.judgeSeats(status);
       this.judgeFaulty(status);
       const truth = this.truths.get(status.uuid);
       if (truth === undefined) continue;
       truth.policy = status.consistencyPolicy;
+      this.observeSize(truth, status);
       this.observeMembers(truth, status, before.get(status.uuid));
     }
     for (const truth of this.truths.values()) {
@@ -393,6 +426,28 @@ export class LifeRun {
     for (const { truth, message } of this.suspicions.splice(0)) {
       if (truth.trouble === "none") this.fail(message);
     }
+  }
+
+  /** It has the members and the size that it had, or that somebody wanted it to have. */
+  private observeSize(truth: ArrayTruth, { name, state, members, sizeBytes }: ArrayStatus): void {
+    if (state === "inactive" || state === "absent") return;
+    const { promisedMembers, size, trouble } = truth;
+    const sectors = sizeBytes / SECTOR_BYTES;
+    const count = members.length;
+    const isKnown = count === size.memberCount && count >= promisedMembers;
+    const isWanted = count > size.memberCount && count >= promisedMembers && this.isGrowthAsked;
+    const isThrough = isWanted && sectors === truth.sectorsWith(count);
+    if ((isKnown || isWanted) && sectors === truth.sectorCount) return;
+    if (isThrough) {
+      truth.grow(count);
+      this.bump("check: grown in members");
+      return;
+    }
+    const what = `${name} (${truth.uuid}) has ${count} members and ${sectors} sectors`;
+    const before = `${size.memberCount} and ${size.sectorCount}, ${promisedMembers} are promised`;
+    if (trouble !== "may-lose") this.fail(`${what}; it had ${before}`);
+    // Forced from drives that the growth had left behind.
+    truth.promisedMembers = 0;
   }
 
   /** No drive is shown in sync in a seat that its disk does not fill. */
@@ -482,7 +537,8 @@ export class LifeRun {
       ...{ schedules: schedules.body, drives: drives.body },
     };
     for (const status of found.arrays as ArrayStatus[]) {
-      if (!this.truths.has(status.uuid) && status.sizeBytes > 0) this.addTruth(status, null);
+      const isNew = !this.truths.has(status.uuid) && status.sizeBytes > 0;
+      if (isNew && status.sync.action !== "reshape") this.addTruth(status, null);
     }
     const [fault] = ledger.audit({ ...found, spares: spares.body });
     if (fault !== undefined) this.fail(`audit: ${fault}`);

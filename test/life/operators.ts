@@ -6,6 +6,7 @@
  * A command names what it is about (`subjects`), so that the ledger can tell which commands were
  * alone with it.
  */
+import type { JobStatus } from "../../src/array/protocol.ts";
 import { inBackground } from "../../src/base/background.ts";
 import { nextBelow, type SeededRandom } from "../../src/base/random.ts";
 import {
@@ -24,9 +25,11 @@ export const LABELS = ["tank", "pool", "vault"] as const;
 const EXPORTS = ["x", "y", "tank"] as const;
 /** Nobody waits for a night here: some are open at once, one never is. */
 const CRONS = ["* * * * *", "*/5 * * * *", "@hourly", "0 1 30 2 *"] as const;
+const SLOW = { syncSpeedMin: 1_024, syncSpeedMax: 16_384 } as const;
 const POLICIES = ["ppl", "bitmap", "resync"] as const;
 const CHUNK_KIB = 8;
-const SIZE_KIB = 32;
+/** A growth in members takes one step, or some. */
+const SIZES_KIB = [32, 32, 128] as const;
 
 export interface OperatorGround {
   readonly process: LifeProcess;
@@ -38,6 +41,10 @@ export interface OperatorGround {
   note(text: string): void;
   /** An array was made of these drives. */
   onCreated(answer: ApiAnswer, drives: readonly string[]): void;
+  /** Somebody has asked for more members of some array. */
+  onGrowthAsked(): void;
+  /** It was promised that an array gets more members. */
+  onGrowing(job: JobStatus): void;
   /** It was started by force: what it holds is what the operator wanted to have. */
   onForced(uuid: string): void;
   /** Drives that somebody wanted to fail. */
@@ -78,6 +85,8 @@ const DRAWS: readonly Draw[] = [
   replaceMember,
   replaceMember,
   removeMember,
+  growInMembers,
+  growInMembers,
   putSpare,
   putSpare,
   deleteSpare,
@@ -183,7 +192,12 @@ export function creation(
   const { ledger } = ground;
   const { name, drives } = wanted;
   const allocate = !chance(ground.random, 3);
-  const body = { ...wanted, chunkKiB: CHUNK_KIB, sizeKiB: SIZE_KIB, allocate };
+  const body = {
+    ...wanted,
+    chunkKiB: CHUNK_KIB,
+    sizeKiB: pick(ground.random, SIZES_KIB)!,
+    allocate,
+  };
   // Its drives may be those of others, whose standing it may change by force.
   const holder = ledger.resolve(name);
   return {
@@ -256,13 +270,27 @@ function rename(ground: OperatorGround): Command {
 }
 
 function patchSettings(ground: OperatorGround): Command {
+  const { random } = ground;
   const reference = anArray(ground);
-  const readDeadlineMs = 2_000 + nextBelow(ground.random, 4_000);
+  const body = pick(random, [
+    { readDeadlineMs: 2_000 + nextBelow(random, 4_000) },
+    { syncSpeedMin: 9, syncSpeedMax: 3 },
+    SLOW,
+  ]);
+  return setting(ground, reference, body!);
+}
+
+/** What works on it in the background takes seconds. */
+export function slowing(ground: OperatorGround, reference: string): Command {
+  return setting(ground, reference, SLOW);
+}
+
+function setting(ground: OperatorGround, reference: string, body: object): Command {
   return {
     kind: "settings",
     method: "PATCH",
     path: `/v1/arrays/${reference}`,
-    body: chance(ground.random, 4) ? { syncSpeedMin: 9, syncSpeedMax: 3 } : { readDeadlineMs },
+    body,
     subjects: subjectsOf(ground, reference),
   };
 }
@@ -430,6 +458,28 @@ function removeMember(ground: OperatorGround): Command {
     method: "DELETE",
     path: `/v1/arrays/${reference}/members/${aDrive(ground)}`,
     subjects: subjectsOf(ground, reference),
+  };
+}
+
+/** Mostly by drives that nobody has. */
+function growInMembers(ground: OperatorGround): Command {
+  const { random, ledger, host } = ground;
+  const reference = anArray(ground);
+  const free = [...ledger.drives].filter((name) => {
+    const disk = host.diskOfDrive(name);
+    return disk?.isPlugged === true && host.memberOn(disk) === null;
+  });
+  const first = pick(random, chance(random, 4) ? [...ledger.drives] : free) ?? aDrive(ground);
+  const second = chance(random, 4) ? pick(random, free) : undefined;
+  const drives = second === undefined || second === first ? [first] : [first, second];
+  ground.onGrowthAsked();
+  return {
+    kind: "grow in members",
+    method: "POST",
+    path: `/v1/arrays/${reference}/grow`,
+    body: { drives, force: chance(random, 3), allocate: chance(random, 2) },
+    subjects: [...subjectsOf(ground, reference), ...drives.map(driveSubject)],
+    onDone: ({ body }) => ground.onGrowing(body),
   };
 }
 

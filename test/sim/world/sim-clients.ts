@@ -225,6 +225,11 @@ export class SocketClient extends StatusClient {
     this.transport = transport;
   }
 
+  /** Of the export, as it was when the client connected. */
+  get sizeBytes(): number {
+    return this.client.sizeBytes;
+  }
+
   get canTrim(): boolean {
     return (this.client.flags & TransmissionFlag.sendTrim) !== 0;
   }
