@@ -134,14 +134,6 @@ export const RESHAPE_MUTATIONS: readonly Mutation[] = [
     test: [LIVES, "-t", "its begin reaches any drives"],
   },
   {
-    name: "the new size is told before the superblocks say it",
-    rule: null,
-    file: "src/array/commands/status.ts",
-    find: "    sizeBytes: array.front.sizeBytes,\n",
-    replace: "",
-    test: [LIVES, "-t", "the size that is told"],
-  },
-  {
     name: "behind the old end stays what was there",
     rule: null,
     file: "src/array/sync/reshape.ts",

@@ -376,21 +376,6 @@ test("reshape: a drive for the role that is free: a spare at once, and rebuilt b
   expect(world.status().members[1]!.drive).toBe("d9");
 });
 
-test("reshape: the size that is told is one that clients can ask for", () => {
-  const life = new Life();
-  const { world } = life;
-  expect(life.begin().ok).toBe(true);
-  const told = new Set<number>();
-  while (world.status().sync.action === "reshape") {
-    const { sizeBytes } = life;
-    told.add(sizeBytes);
-    expect(world.service.frontOf(ARRAY_NAME)!.sizeBytes).toBeGreaterThanOrEqual(sizeBytes);
-    world.simulation.runFor(0.05);
-  }
-  told.add(life.sizeBytes);
-  expect([...told]).toEqual([OLD_BYTES, NEW_BYTES]);
-});
-
 test("reshape: refused, and nothing is changed", () => {
   const life = new Life();
   const { world } = life;
