@@ -22,7 +22,7 @@ import { Exit } from "./cli/exit.ts";
 import type { CliHost, HttpRequest } from "./cli/host.ts";
 import { runCommandLine } from "./cli/run.ts";
 import { SERVED_SIGNALS } from "./cli/signals.ts";
-import { COMMANDS } from "./cli/table.ts";
+import { ALL_COMMANDS } from "./install/table.ts";
 import type { Defect } from "./reactor/linux-defect.ts";
 
 /** Messages of a worker that has ended may still be on their way. */
@@ -206,7 +206,7 @@ if (libcProblem !== null && CALLS_LIBC.has(words[0] ?? "")) {
   process.stderr.write(`parityd: ${libcProblem}\n`);
   process.exit(Exit.unavailable);
 }
-const exitCode = await runCommandLine(COMMANDS, words, host);
+const exitCode = await runCommandLine(ALL_COMMANDS, words, host);
 // Workers would keep the process alive. Without any, it ends by itself when stdout has been taken.
 if (hasWorkers) process.exit(exitCode);
 process.exitCode = exitCode;

@@ -1,12 +1,11 @@
 /**
- * The configuration of the daemon: defaults < TOML file < flags. An unknown key is an error.
+ * The configuration of the daemon: defaults < TOML file < environment < flags. An unknown key is an
+ * error. It holds addresses, limits and memory; never what an array is.
  *
- *   stateDir  runDir  memoryMib  apiTcp  apiHosts  nbdTcp  nbdTls  nbdTlsCert  nbdTlsKey  nbdTlsCa
- *   degradedStartSeconds  allowFaultInjection  logFormat  logLevel
- *
- * It holds addresses, limits and memory; never what an array is.
+ * The schema says what a value may be, `SETTINGS` says it to people: flags, help, the manual page and
+ * the file that is installed are made of it.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { z } from "zod";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../array/memory-shares.ts";
@@ -95,6 +94,119 @@ export type Config = z.infer<typeof configSchema>;
 /** What a file or flags may say: any part, addresses still as text. */
 export type ConfigInput = z.input<typeof configSchema>;
 
+export type SettingKey = keyof ConfigInput;
+
+/** One setting in words. */
+export interface SettingText {
+  /** What stands for its value in a help text; null: it has no flag of its own. */
+  readonly flagValue: string | null;
+  /** Beside its flag: part of a line, without the default. */
+  readonly help: string;
+  /** What the manual and the file say beyond `help`, in sentences. */
+  readonly more: string;
+  /** The values that there are, where they are few. */
+  readonly choices?: readonly string[];
+  /** A value to show where nothing is the default. */
+  readonly example?: string;
+}
+
+const TLS_FILE = "A PEM file, read again at SIGHUP.";
+
+/** Every setting, in the order of the manual. */
+export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
+  stateDir: {
+    flagValue: "DIR",
+    help: "where state.db and tokens lie",
+    more:
+      "That is what is remembered: names, exports, schedules, events. Another folder than the " +
+      "default has to be named to systemd too, by ReadWritePaths= in a drop-in of the service.",
+  },
+  runDir: {
+    flagValue: "DIR",
+    help: "where api.sock and nbd.sock lie",
+    more: "The commands look for the daemon here too, unless --run-dir or PARITYD_RUN_DIR say where.",
+  },
+  memoryMib: {
+    flagValue: "N",
+    help: `I/O memory in MiB, ${MEMORY_MIB_MIN} to ${MEMORY_MIB_MAX}`,
+    more: "All buffers of clients and members come from it; it is taken at the start.",
+  },
+  apiTcp: {
+    flagValue: "ADDR:PORT",
+    help: "the API over TCP too, with a token",
+    more:
+      "Callers need a token of the file api-token in the state directory: a line each, " +
+      '"read TOKEN" or "admin TOKEN", mode 0600.',
+    example: "127.0.0.1:8080",
+  },
+  apiHosts: {
+    flagValue: null,
+    help: "names under which the API may be called over TCP",
+    more: "Besides IP addresses and localhost. A call for any other name is refused.",
+  },
+  nbdTcp: {
+    flagValue: "ADDR[:PORT]",
+    help: "NBD over TCP too (a name, or *)",
+    more: "Without TLS whoever reaches that address reads and writes the arrays. The port is 10809.",
+    example: "127.0.0.1:10809",
+  },
+  nbdTls: {
+    flagValue: "MODE",
+    help: "TLS for NBD over TCP",
+    more: "Whether its clients must, or may, negotiate TLS; then with a certificate and a key.",
+    choices: ["required", "optional"],
+    example: "required",
+  },
+  nbdTlsCert: {
+    flagValue: "FILE",
+    help: "the server's certificate",
+    more: TLS_FILE,
+    example: "/etc/parityd/nbd.crt",
+  },
+  nbdTlsKey: {
+    flagValue: "FILE",
+    help: "the key of that certificate",
+    more: TLS_FILE,
+    example: "/etc/parityd/nbd.key",
+  },
+  nbdTlsCa: {
+    flagValue: "FILE",
+    help: "clients need a certificate of this CA",
+    more: TLS_FILE,
+    example: "/etc/parityd/nbd-ca.crt",
+  },
+  degradedStartSeconds: {
+    flagValue: "N",
+    help: "start an array without a drive that has not come by then",
+    more: "In seconds from the start of the daemon, 0 to 86400. Until then its clients wait.",
+  },
+  allowFaultInjection: {
+    flagValue: "",
+    help: "let /v1/faults inject errors: for tests",
+    more: "Whoever may call the API can then make members fail. Not for data that matter.",
+  },
+  logFormat: {
+    flagValue: "FORMAT",
+    help: "how a log line looks",
+    more: "One line each on stderr, with the level as journald reads it. Read again at SIGHUP.",
+    choices: ["logfmt", "json"],
+  },
+  logLevel: {
+    flagValue: "LEVEL",
+    help: "what is logged at least",
+    more: "Read again at SIGHUP.",
+    choices: ["error", "warn", "info", "debug"],
+  },
+};
+
+/** Read by `serve` and by the commands where it is there and no other is named. */
+export const DEFAULT_CONFIG_PATH = "/etc/parityd/parityd.toml";
+
+/** What a setting is where nobody says anything. */
+export function defaultConfig(): Config {
+  return configSchema.parse({});
+}
+
 /** Whether other hosts may read and write the arrays in the clear, or anybody who can reach us. */
 export function isNbdExposed({ nbdTcp, nbdTls }: Pick<Config, "nbdTcp" | "nbdTls">): boolean {
   if (nbdTcp === undefined || nbdTls === "required") return false;
@@ -130,11 +242,13 @@ export function parseConfig(
   return err(parsed.error.issues.map(issueText).join("; "));
 }
 
+/** Without a path: the default file where it is there, else none. */
 export function loadConfig(
-  path: string | undefined,
+  given: string | undefined,
   flags: Partial<ConfigInput>,
 ): Result<Config, string> {
-  if (path === undefined) return parseConfig(null, flags);
+  const path = given ?? DEFAULT_CONFIG_PATH;
+  if (given === undefined && !existsSync(path)) return parseConfig(null, flags);
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -142,7 +256,9 @@ export function loadConfig(
     return err(`cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`);
   }
   const config = parseConfig(text, flags);
-  return config.ok ? config : err(`${path}: ${config.error}`);
+  if (config.ok) return config;
+  // Where the file alone can be used, it is the flags that cannot.
+  return err(parseConfig(text, {}).ok ? config.error : `${path}: ${config.error}`);
 }
 
 function issueText(issue: z.core.$ZodIssue): string {

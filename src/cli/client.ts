@@ -15,8 +15,7 @@ import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost, HttpRequest } from "./host.ts";
 import { beginWait, DEFAULT_TIMES, type Patience, type PatienceTimes } from "./patience.ts";
-
-export const DEFAULT_RUN_DIR = "/run/parityd";
+import { runDirOf } from "./run-dir.ts";
 
 export interface CallError {
   readonly exitCode: number;
@@ -38,7 +37,7 @@ export class DaemonClient {
 
   constructor(host: CliHost, invocation: Invocation, times: PatienceTimes = DEFAULT_TIMES) {
     this.host = host;
-    this.socketPath = join(invocation.text("run-dir") ?? DEFAULT_RUN_DIR, "api.sock");
+    this.socketPath = join(runDirOf(invocation.text("run-dir")), "api.sock");
     this.times = times;
     this.timeout = invocation.text("timeout") ?? null;
   }

@@ -7,7 +7,16 @@ import { parseArgs } from "node:util";
 import { err, ok, type Result } from "../base/result.ts";
 import type { CliHost } from "./host.ts";
 
-export interface OptionSpec {
+/** What the daemon, or the file system, can name: a shell completes with it. */
+export type Nameable = "arrays" | "drives" | "exports" | "jobs" | "schedules" | "spares" | "files";
+
+/** What a word of the line may be, where that is known. */
+interface Completable {
+  readonly names?: Nameable;
+  readonly choices?: readonly string[];
+}
+
+export interface OptionSpec extends Completable {
   readonly type: "string" | "boolean";
   readonly short?: string;
   readonly multiple?: true;
@@ -16,7 +25,7 @@ export interface OptionSpec {
   readonly help: string;
 }
 
-export interface OperandSpec {
+export interface OperandSpec extends Completable {
   readonly name: string;
   /** The last operand may take the rest of the line. */
   readonly many?: true;
@@ -29,7 +38,14 @@ export interface CommandSpec {
   readonly summary: string;
   readonly operands: readonly OperandSpec[];
   readonly options: Readonly<Record<string, OptionSpec>>;
-  readonly run: (invocation: Invocation, host: CliHost) => Promise<number> | number;
+  /** For programs: neither help nor manual name it. */
+  readonly isHidden?: true;
+  /** `table`: all commands, for those that speak about them. */
+  readonly run: (
+    invocation: Invocation,
+    host: CliHost,
+    table: readonly CommandSpec[],
+  ) => Promise<number> | number;
 }
 
 /** The values of one command line. */
@@ -95,7 +111,10 @@ export function parseCommandLine(
     return err(unknownVerb(group, words));
   }
   const rest = arguments_.slice(command.path.length);
-  if (rest.some(isHelpFlag)) return ok({ kind: "help", topic: command.path });
+  const end = rest.indexOf("--");
+  if (rest.slice(0, end < 0 ? undefined : end).some(isHelpFlag)) {
+    return ok({ kind: "help", topic: command.path });
+  }
   return readValues(command, rest);
 }
 

@@ -17,3 +17,36 @@ export const ScrubExit = { clean: 0, found: 1, notDone: 2 } as const;
 
 /** `drill --on`: the real loss would have gone well; it would not have; not done to the end. */
 export const RehearsalExit = { passed: 0, failed: 1, notDone: 2 } as const;
+
+/** The same in words, for the manual. */
+export const EXIT_MEANINGS: readonly { readonly of: string; readonly meaning: string }[] = [
+  { of: `${Exit.ok}`, meaning: "Done." },
+  { of: `${Exit.failed}`, meaning: "Refused or failed; the reason is on stderr, in one line." },
+  { of: `${Exit.usage}`, meaning: "The command line is none." },
+  {
+    of: `${Exit.unavailable}`,
+    meaning:
+      "No daemon answers, or not in time. At its start: a directory or an address is in use, or " +
+      "there is no AIO, no memory or no executable memory.",
+  },
+  { of: `${Exit.internal}`, meaning: "A defect." },
+  { of: `${Exit.configuration}`, meaning: "The configuration cannot be used." },
+  {
+    of: "status --check",
+    meaning:
+      `${CheckExit.fine} fine, ${CheckExit.degraded} degraded or a drive is missing, ` +
+      `${CheckExit.unusable} unusable, ${CheckExit.cannotTell} cannot be told.`,
+  },
+  {
+    of: "scrub start --wait",
+    meaning:
+      `${ScrubExit.clean} nothing found, ${ScrubExit.found} mismatches or losses, ` +
+      `${ScrubExit.notDone} not done to the end.`,
+  },
+  {
+    of: "drill --on",
+    meaning:
+      `${RehearsalExit.passed} nothing would have been lost, ${RehearsalExit.failed} something ` +
+      `would, ${RehearsalExit.notDone} not done to the end.`,
+  },
+];

@@ -19,5 +19,6 @@ export async function runCommandLine(
     host.print(helpText(table, parsed.value.topic));
     return Exit.ok;
   }
-  return parsed.value.command.run(parsed.value.invocation, host);
+  const { command, invocation } = parsed.value;
+  return command.run(invocation, host, table);
 }

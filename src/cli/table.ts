@@ -4,17 +4,20 @@ import type { CommandSpec } from "./command.ts";
 import { Exit } from "./exit.ts";
 import { arrayCommands } from "./verbs/array.ts";
 import { attachCommand } from "./verbs/attach.ts";
+import { completeCommand } from "./verbs/complete.ts";
+import { configCommands } from "./verbs/config.ts";
 import { drillCommand } from "./verbs/drill.ts";
 import { driveCommands } from "./verbs/drive.ts";
 import { eventsCommand } from "./verbs/events.ts";
 import { examineCommand } from "./verbs/examine.ts";
 import { exportCommands } from "./verbs/export.ts";
 import { jobCommands } from "./verbs/job.ts";
+import { keepsCommand } from "./verbs/keeps.ts";
 import { logCommand } from "./verbs/log.ts";
 import { memberCommands } from "./verbs/member.ts";
 import { scheduleCommands } from "./verbs/schedule.ts";
 import { scrubCommands } from "./verbs/scrub.ts";
-import { configCommand, serveCommand } from "./verbs/serve.ts";
+import { serveCommand } from "./verbs/serve.ts";
 import { spareCommands } from "./verbs/spare.ts";
 import { statusCommand } from "./verbs/status.ts";
 
@@ -45,6 +48,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   attachCommand,
   examineCommand,
   drillCommand,
-  configCommand,
+  ...configCommands,
   versionCommand,
+  completeCommand,
+  keepsCommand,
 ];

@@ -1,8 +1,8 @@
 /** The help texts, from the command table. */
-import type { CommandSpec } from "./command.ts";
+import type { CommandSpec, OptionSpec } from "./command.ts";
 
 /** `parityd array create NAME DRIVE... [flags]`. */
-function synopsis(command: CommandSpec): string {
+export function synopsis(command: CommandSpec): string {
   const operands = command.operands.map((operand) => {
     const name = operand.many === true ? `${operand.name}...` : operand.name;
     return operand.optional === true ? `[${name}]` : name;
@@ -12,12 +12,17 @@ function synopsis(command: CommandSpec): string {
 
 /** Help on one command, on those that begin with `topic`, or on all. */
 export function helpText(table: readonly CommandSpec[], topic: readonly string[]): string {
-  const matching = table.filter((command) =>
-    topic.every((word, index) => command.path[index] === word),
+  const exact = table.find(({ path }) => path.join(" ") === topic.join(" "));
+  const shown = table.filter(({ isHidden }) => isHidden !== true);
+  const below = shown.filter(
+    (command) => command !== exact && topic.every((word, index) => command.path[index] === word),
   );
-  const commands = matching.length === 0 ? table : matching;
-  const only = commands[0];
-  if (commands.length === 1 && only !== undefined) return commandHelp(only);
+  if (exact === undefined) return listHelp(below.length === 0 ? shown : below);
+  if (below.length === 0) return commandHelp(exact);
+  return `${commandHelp(exact)}\n\n${listHelp(below)}`;
+}
+
+function listHelp(commands: readonly CommandSpec[]): string {
   const width = Math.max(...commands.map((command) => synopsis(command).length));
   const lines = commands.map(
     (command) => `  ${synopsis(command).padEnd(width)}  ${command.summary}`,
@@ -25,11 +30,15 @@ export function helpText(table: readonly CommandSpec[], topic: readonly string[]
   return ["usage:", ...lines, "", "parityd VERB --help says more."].join("\n");
 }
 
+/** ` RATE`, or nothing. */
+export function valueText(option: OptionSpec): string {
+  return option.type === "string" ? ` ${option.value ?? "VALUE"}` : "";
+}
+
 function commandHelp(command: CommandSpec): string {
   const flags = Object.entries(command.options).map(([name, option]) => {
     const short = option.short === undefined ? "    " : `-${option.short}, `;
-    const value = option.type === "string" ? ` ${option.value ?? "VALUE"}` : "";
-    return [`${short}--${name}${value}`, option.help] as const;
+    return [`${short}--${name}${valueText(option)}`, option.help] as const;
   });
   const width = Math.max(0, ...flags.map(([flag]) => flag.length));
   const lines = flags.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`);

@@ -35,7 +35,15 @@ export class Parityd implements NbdServer {
 
   static async start({ binary, folder, memoryMib }: ParitydOptions): Promise<Parityd> {
     const directories = ["--state-dir", join(folder, "state"), "--run-dir", join(folder, "run")];
-    const words = [binary, "serve", ...directories, "--memory-mib", String(memoryMib)];
+    const words = [
+      binary,
+      "serve",
+      ...directories,
+      "--memory-mib",
+      String(memoryMib),
+      "--config",
+      "/dev/null",
+    ];
     const startedMs = performance.now();
     const child = keep(
       Bun.spawn([...words, "--log-level", "error"], {

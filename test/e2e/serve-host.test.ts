@@ -140,7 +140,7 @@ test.skipIf(!CAN_RUN)(
       ["--state-dir", join(other, "state"), "--run-dir", mine("run")],
       ["--state-dir", mine("state"), "--run-dir", join(other, "run")],
     ]) {
-      const second = await runVerb(["serve", ...words]);
+      const second = await runVerb(["serve", "--config", "/dev/null", ...words]);
       expect(second).toMatchObject({ exitCode: 69, stdout: "" });
       expect(second.stderr).toMatch(/^[^\n]*in use by another parityd[^\n]*\n$/);
     }

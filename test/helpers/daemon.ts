@@ -288,7 +288,7 @@ export class Daemon extends Running {
 
 export function serveWords(folder: string): string[] {
   const directories = ["--state-dir", join(folder, "state"), "--run-dir", join(folder, "run")];
-  return ["serve", ...directories, "--memory-mib", "64"];
+  return ["serve", ...directories, "--memory-mib", "64", "--config", "/dev/null"];
 }
 
 /** `parityd attach` with a socket of its own. */

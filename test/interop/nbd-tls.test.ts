@@ -483,7 +483,16 @@ describe.skipIf(!CAN_RUN)("end", () => {
   ])(`tls: serve with %s: exit 78 ${NEEDS}`, async (_what, { cert, key }) => {
     const folder = makeTempDir("bad");
     const files = ["--nbd-tls-cert", `${pki}/${cert}.pem`, "--nbd-tls-key", `${pki}/${key}.pem`];
-    const words = ["serve", "--run-dir", folder, "--state-dir", folder, ...files];
+    const words = [
+      "serve",
+      "--config",
+      "/dev/null",
+      "--run-dir",
+      folder,
+      "--state-dir",
+      folder,
+      ...files,
+    ];
     const ended = await runVerb([...words, "--nbd-tls", "required", "--nbd-tcp", "127.0.0.1:0"]);
     expect([ended.exitCode, ended.stdout]).toEqual([78, ""]);
     expect(ended.stderr).toContain(`${cert}.pem`);

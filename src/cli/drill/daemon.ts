@@ -45,7 +45,8 @@ export class DrillDaemon {
     { command, stateDir, runDir, logPath }: DaemonOptions,
     onChild: (end: () => Promise<void>) => void,
   ): Promise<Result<DrillDaemon, string>> {
-    const words = ["serve", "--state-dir", stateDir, "--run-dir", runDir];
+    // The configuration of the host is for the host's own daemon.
+    const words = ["serve", "--config", "/dev/null", "--state-dir", stateDir, "--run-dir", runDir];
     const child = Bun.spawn([...command, ...words, "--allow-fault-injection"], {
       stdin: "ignore",
       stdout: "pipe",

@@ -25,6 +25,10 @@ const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES
 
 const SUSPECT = "a member is suspect with N (0: never) a day:";
 
+const ARRAY = { name: "NAME", names: "arrays" } as const;
+
+const POLICIES = ["ppl", "bitmap", "resync"] as const;
+
 const FORCE_CLIENTS: CommandSpec["options"] = {
   force: { type: "boolean", help: "also while clients are connected: their requests fail" },
 };
@@ -33,11 +37,17 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "create"],
     summary: `Create a RAID5 array of ${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`,
-    operands: [{ name: "NAME" }, { name: "DRIVE", many: true }],
+    operands: [{ name: "NAME" }, { name: "DRIVE", many: true, names: "drives" }],
     options: {
-      spare: { type: "string", multiple: true, value: "DRIVE", help: "a spare; may be repeated" },
+      spare: {
+        ...{ type: "string", multiple: true, value: "DRIVE", names: "drives" },
+        help: "a spare; may be repeated",
+      },
       chunk: { type: "string", value: "SIZE", help: `${CHUNKS}, a power of two (64KiB)` },
-      policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync (ppl)" },
+      policy: {
+        ...{ type: "string", value: "POLICY", choices: POLICIES },
+        help: "ppl, bitmap or resync (ppl)",
+      },
       size: { type: "string", value: "SIZE", help: "bytes used of each drive (all that fits)" },
       sparse: { type: "boolean", help: "leave members that are files without their space" },
       "assume-clean": { type: "boolean", help: "no first resync: drives that read as zeros" },
@@ -73,14 +83,14 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "show"],
     summary: "Show one array and its members",
-    operands: [{ name: "NAME" }],
+    operands: [ARRAY],
     options: { ...JSON_OUTPUT, ...RUN_DIR },
     run: showArray,
   },
   {
     path: ["array", "start"],
     summary: "Assemble an array from the drives present",
-    operands: [{ name: "NAME" }],
+    operands: [ARRAY],
     options: {
       force: { type: "boolean", help: "start also where that may show stale data" },
       "read-only": { type: "boolean", help: "write not one byte to any member" },
@@ -95,7 +105,7 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "stop"],
     summary: "Stop an array; its members are marked clean",
-    operands: [{ name: "NAME" }],
+    operands: [ARRAY],
     options: { ...FORCE_CLIENTS, ...RUN_DIR },
     run: (invocation, host) =>
       changeArray(invocation, host, {
@@ -106,10 +116,13 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "set"],
     summary: "Change an array's name, policy, size, speeds, deadlines, what makes a member suspect",
-    operands: [{ name: "NAME" }],
+    operands: [ARRAY],
     options: {
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
-      policy: { type: "string", value: "POLICY", help: "ppl, bitmap or resync" },
+      policy: {
+        ...{ type: "string", value: "POLICY", choices: POLICIES },
+        help: "ppl, bitmap or resync",
+      },
       size: { type: "string", value: "SIZE", help: "grow: use so much of each member, or max" },
       "sync-min": {
         type: "string",
@@ -123,7 +136,10 @@ export const arrayCommands: readonly CommandSpec[] = [
       "suspect-fixed": { type: "string", value: "N", help: `${SUSPECT} sectors rewritten` },
       "suspect-late-reads": { type: "string", value: "N", help: `${SUSPECT} late reads` },
       "suspect-latency": { type: "string", value: "N", help: "or N times as slow as its peers" },
-      "replace-suspects": { type: "string", value: "yes|no", help: "by a spare, by themselves" },
+      "replace-suspects": {
+        ...{ type: "string", value: "yes|no", choices: ["yes", "no"] },
+        help: "by a spare, by themselves",
+      },
       ...RUN_DIR,
     },
     run: setArray,
@@ -131,7 +147,10 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "grow"],
     summary: "Lay an array out over more drives while it serves; there is no way back",
-    operands: [{ name: "ARRAY" }, { name: "DRIVE", many: true }],
+    operands: [
+      { name: "ARRAY", names: "arrays" },
+      { name: "DRIVE", many: true, names: "drives" },
+    ],
     options: {
       force: { type: "boolean", help: "overwrite known signatures on the drives" },
       ...WAIT,
@@ -142,7 +161,7 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "delete"],
     summary: "Stop an array and forget it",
-    operands: [{ name: "NAME" }],
+    operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
       "zero-superblocks": { type: "boolean", help: "erase what makes the drives members" },

@@ -23,9 +23,9 @@ const NBD_SOCKET_MODE = 0o660;
 export const attachCommand: CommandSpec = {
   path: ["attach"],
   summary: "Serve one array in the foreground, without a daemon or any state",
-  operands: [{ name: "FILE", many: true }],
+  operands: [{ name: "FILE", many: true, names: "files" }],
   options: {
-    socket: { type: "string", value: "PATH", help: "the NBD socket to listen on" },
+    socket: { type: "string", value: "PATH", names: "files", help: "the NBD socket to listen on" },
     name: { type: "string", value: "NAME", help: "export name (the array's own)" },
     "read-only": { type: "boolean", help: "write not one byte to any member" },
     force: { type: "boolean", help: "start also where that may show stale data: says when" },

@@ -21,15 +21,20 @@ export const drillCommand: CommandSpec = {
   options: {
     members: { type: "string", value: "N", help: "members of the array (3)" },
     size: { type: "string", value: "SIZE", help: "data size of the array (256MiB)" },
-    dir: { type: "string", value: "DIR", help: "file system to try (that of temporary files)" },
+    dir: {
+      ...{ type: "string", value: "DIR", names: "files" },
+      help: "file system to try (that of temporary files)",
+    },
     on: {
       type: "string",
       value: "ARRAY",
+      names: "arrays",
       help: "rehearse a loss on this array, without a write to any drive; exits 0, 1, 2",
     },
     fail: {
       type: "string",
       value: "DRIVE",
+      names: "drives",
       help: "with --on: who is lost (the member with the most errors)",
     },
     ...JSON_OUTPUT,

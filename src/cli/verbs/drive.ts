@@ -14,7 +14,7 @@ export const driveCommands: readonly CommandSpec[] = [
   {
     path: ["drive", "add"],
     summary: "Tell the daemon about a drive; one of a known array joins it",
-    operands: [{ name: "NAME" }, { name: "PATH" }],
+    operands: [{ name: "NAME" }, { name: "PATH", names: "files" }],
     options: {
       "no-direct": { type: "boolean", help: "without O_DIRECT: for file systems that refuse it" },
       ...RUN_DIR,
@@ -59,7 +59,7 @@ export const driveCommands: readonly CommandSpec[] = [
   {
     path: ["drive", "remove"],
     summary: "Forget a drive; of a member that is hot removal",
-    operands: [{ name: "NAME" }],
+    operands: [{ name: "NAME", names: "drives" }],
     options: {
       force: { type: "boolean", help: "also where the array cannot spare it" },
       ...RUN_DIR,

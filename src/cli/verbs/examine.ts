@@ -17,7 +17,7 @@ import { JSON_OUTPUT } from "./shared-options.ts";
 export const examineCommand: CommandSpec = {
   path: ["examine"],
   summary: "Print superblock, bitmap, bad blocks and partial parity log of members",
-  operands: [{ name: "FILE", many: true }],
+  operands: [{ name: "FILE", many: true, names: "files" }],
   options: JSON_OUTPUT,
   run: (invocation, host) => {
     let exitCode: number = Exit.ok;

@@ -10,7 +10,10 @@ export const exportCommands: readonly CommandSpec[] = [
   {
     path: ["export", "add"],
     summary: "Offer an array as a network block device",
-    operands: [{ name: "ARRAY" }, { name: "NAME", optional: true }],
+    operands: [
+      { name: "ARRAY", names: "arrays" },
+      { name: "NAME", optional: true },
+    ],
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
       ...RUN_DIR,
@@ -52,7 +55,7 @@ export const exportCommands: readonly CommandSpec[] = [
   {
     path: ["export", "remove"],
     summary: "Withdraw an export",
-    operands: [{ name: "NAME" }],
+    operands: [{ name: "NAME", names: "exports" }],
     options: {
       force: { type: "boolean", help: "also while clients are connected" },
       ...RUN_DIR,

@@ -11,7 +11,7 @@ import { rangeLines } from "../range-text.ts";
 import { renderTable } from "../table-text.ts";
 import { EXPLAIN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
-const OPERANDS = [{ name: "ID" }] as const;
+const OPERANDS = [{ name: "ID", names: "jobs" }] as const;
 
 export const jobCommands: readonly CommandSpec[] = [
   {

@@ -9,7 +9,8 @@ import type { CliHost } from "../host.ts";
 import { followBegun } from "./begun-job.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
-const OPERANDS = [{ name: "ARRAY" }, { name: "DRIVE" }] as const;
+const ARRAY = { name: "ARRAY", names: "arrays" } as const;
+const OPERANDS = [ARRAY, { name: "DRIVE", names: "drives" }] as const;
 
 export const memberCommands: readonly CommandSpec[] = [
   {
@@ -26,7 +27,7 @@ export const memberCommands: readonly CommandSpec[] = [
   {
     path: ["member", "replace"],
     summary: "Copy a member to another drive while it serves, and swap the two",
-    operands: [{ name: "ARRAY" }, { name: "OLD" }, { name: "NEW" }],
+    operands: [ARRAY, { name: "OLD", names: "drives" }, { name: "NEW", names: "drives" }],
     options: {
       force: { type: "boolean", help: "overwrite a known signature on the new drive" },
       ...WAIT,

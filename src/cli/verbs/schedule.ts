@@ -15,13 +15,16 @@ export const scheduleCommands: readonly CommandSpec[] = [
   {
     path: ["schedule", "set"],
     summary: "Scrub an array in windows that open by a cron expression",
-    operands: [{ name: "ARRAY" }],
+    operands: [{ name: "ARRAY", names: "arrays" }],
     options: {
       cron: { type: "string", value: "CRON", help: 'when a window opens ("0 1 * * *"), needed' },
       timezone: { type: "string", value: "ZONE", help: "of the IANA database (UTC)" },
       window: { type: "string", value: "TIME", help: "how long it is open: 6h, 90min (6h)" },
       "max-age": { type: "string", value: "DAYS", help: "scrub when the last is older (30d)" },
-      mode: { type: "string", value: "MODE", help: "check, or repair: rewrite parity (check)" },
+      mode: {
+        ...{ type: "string", value: "MODE", choices: ["check", "repair"] },
+        help: "check, or repair: rewrite parity (check)",
+      },
       limit: { type: "string", value: "RATE", help: "at most so much a second (200MiB/s)" },
       force: { type: "boolean", help: "also where another array on its disks has that time" },
       ...RUN_DIR,
@@ -31,14 +34,14 @@ export const scheduleCommands: readonly CommandSpec[] = [
   {
     path: ["schedule", "show"],
     summary: "Show the schedules: the next window, and how the last scrub went",
-    operands: [{ name: "ARRAY", optional: true }],
+    operands: [{ name: "ARRAY", optional: true, names: "schedules" }],
     options: { ...JSON_OUTPUT, ...RUN_DIR },
     run: showSchedules,
   },
   {
     path: ["schedule", "remove"],
     summary: "Scrub an array no more by itself; a scrub that runs goes on",
-    operands: [{ name: "ARRAY" }],
+    operands: [{ name: "ARRAY", names: "schedules" }],
     options: RUN_DIR,
     run: async (invocation, host) => {
       const path = schedulePath(invocation.operand(0));

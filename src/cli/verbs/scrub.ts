@@ -13,12 +13,17 @@ import { rangeLines } from "../range-text.ts";
 import { explainedJob } from "./job.ts";
 import { EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
 
-const OPERANDS = [{ name: "ARRAY" }] as const;
+const OPERANDS = [{ name: "ARRAY", names: "arrays" }] as const;
 const LIMIT = {
   limit: { type: "string", value: "RATE", help: "at most so much a second (200MiB/s)" },
 } as const;
 const MODE = {
-  mode: { type: "string", value: "MODE", help: "check (the default), or repair: rewrite parity" },
+  mode: {
+    type: "string",
+    value: "MODE",
+    choices: ["check", "repair"],
+    help: "check (the default), or repair: rewrite parity",
+  },
 } as const;
 
 export const scrubCommands: readonly CommandSpec[] = [

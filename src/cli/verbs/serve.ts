@@ -13,7 +13,7 @@ import { createApp } from "../../api/app.ts";
 import { TokenFile } from "../../api/auth.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
 import { Appliance } from "../../appliance/appliance.ts";
-import { type Config, type ConfigInput, isNbdExposed, loadConfig } from "../../appliance/config.ts";
+import { type Config, isNbdExposed } from "../../appliance/config.ts";
 import { takeLock } from "../../appliance/host/linux-lock.ts";
 import { type Logger, stderrLogger } from "../../appliance/host/logger.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
@@ -33,6 +33,7 @@ import type { CommandError, NbdAddress } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type CallError, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
+import { CONFIG_OPTIONS, configOf } from "../config-options.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { readAgain } from "../read-again.ts";
@@ -43,27 +44,6 @@ const NBD_SOCKET_MODE = 0o660;
 const READY_WAIT_MS = 5_000;
 const LOCK_NAME = "parityd.lock";
 
-export const CONFIG_OPTIONS: CommandSpec["options"] = {
-  config: { type: "string", value: "FILE", help: "TOML file; flags win over it" },
-  "state-dir": { type: "string", value: "DIR", help: "state.db, tokens (/var/lib/parityd)" },
-  "run-dir": { type: "string", value: "DIR", help: "api.sock, nbd.sock (/run/parityd)" },
-  "api-tcp": { type: "string", value: "ADDR:PORT", help: "the API over TCP too, with a token" },
-  "nbd-tcp": { type: "string", value: "ADDR[:PORT]", help: "NBD over TCP too (a name, or *)" },
-  "nbd-tls": { type: "string", value: "MODE", help: "TLS for --nbd-tcp: required or optional" },
-  "nbd-tls-cert": { type: "string", value: "FILE", help: "the server's certificate (PEM)" },
-  "nbd-tls-key": { type: "string", value: "FILE", help: "its key (PEM)" },
-  "nbd-tls-ca": { type: "string", value: "FILE", help: "clients need a certificate of this CA" },
-  "memory-mib": { type: "string", value: "N", help: "I/O memory, 64 to 4096 (256)" },
-  "degraded-start-seconds": {
-    type: "string",
-    value: "N",
-    help: "start an array without a drive that has not come by then (30)",
-  },
-  "allow-fault-injection": { type: "boolean", help: "let /v1/faults inject errors: for tests" },
-  "log-format": { type: "string", value: "FORMAT", help: "logfmt or json" },
-  "log-level": { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
-};
-
 export const serveCommand: CommandSpec = {
   path: ["serve"],
   summary: "Run the daemon: arrays, NBD server, HTTP API",
@@ -71,25 +51,6 @@ export const serveCommand: CommandSpec = {
   options: CONFIG_OPTIONS,
   run: serve,
 };
-
-const NUMBERS: ReadonlySet<string> = new Set(["memoryMib", "degradedStartSeconds"]);
-
-function toNumber(text: string): number | string {
-  return /^\d+$/.test(text) ? Number(text) : text;
-}
-
-/** The configuration that the file and the flags make, or why there is none. */
-export function configOf(invocation: Invocation): Result<Config, string> {
-  const flags: Record<string, unknown> = {};
-  for (const [flag, { type }] of Object.entries(CONFIG_OPTIONS)) {
-    if (flag === "config") continue;
-    const key = flag.replace(/-(\w)/g, (_match, letter: string) => letter.toUpperCase());
-    const value = type === "boolean" ? invocation.isSet(flag) || undefined : invocation.text(flag);
-    // A word that is no number stays what it is: the schema then says what is wrong with it.
-    if (value !== undefined) flags[key] = NUMBERS.has(key) ? toNumber(String(value)) : value;
-  }
-  return loadConfig(invocation.text("config"), flags as Partial<ConfigInput>);
-}
 
 async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const config = configOf(invocation);
@@ -317,16 +278,3 @@ async function listenApi(
 function unavailable(message: string): Result<never, CallError> {
   return err({ exitCode: Exit.unavailable, message });
 }
-
-export const configCommand: CommandSpec = {
-  path: ["config"],
-  summary: "Check the configuration and print what serve would use",
-  operands: [],
-  options: CONFIG_OPTIONS,
-  run: (invocation, host) => {
-    const config = configOf(invocation);
-    if (!config.ok) return fail(host, { exitCode: Exit.configuration, message: config.error });
-    host.print(JSON.stringify(config.value, null, 2));
-    return Exit.ok;
-  },
-};

@@ -8,6 +8,7 @@ export const RUN_DIR: Options = {
   "run-dir": {
     type: "string",
     value: "DIR",
+    names: "files",
     help: "where the daemon's sockets are (/run/parityd)",
   },
   timeout: {

@@ -11,12 +11,13 @@ export const spareCommands: readonly CommandSpec[] = [
   {
     path: ["spare", "add"],
     summary: "Share a drive as a spare of all arrays, or of those that are named",
-    operands: [{ name: "DRIVE" }],
+    operands: [{ name: "DRIVE", names: "drives" }],
     options: {
       array: {
         type: "string",
         multiple: true,
         value: "ARRAY",
+        names: "arrays",
         help: "an array that may take it; may be repeated",
       },
       sparse: { type: "boolean", help: "leave a file sparse" },
@@ -55,7 +56,7 @@ export const spareCommands: readonly CommandSpec[] = [
   {
     path: ["spare", "remove"],
     summary: "Share a drive no more",
-    operands: [{ name: "DRIVE" }],
+    operands: [{ name: "DRIVE", names: "spares" }],
     options: RUN_DIR,
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);

@@ -21,7 +21,7 @@ import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 export const statusCommand: CommandSpec = {
   path: ["status"],
   summary: "Show the arrays, what is wrong with them and what to do",
-  operands: [{ name: "ARRAY", optional: true }],
+  operands: [{ name: "ARRAY", optional: true, names: "arrays" }],
   options: {
     check: {
       type: "boolean",

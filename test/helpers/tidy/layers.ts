@@ -22,6 +22,7 @@ export const LAYERS = [
   "appliance",
   "api",
   "cli",
+  "install",
 ] as const;
 
 export const ROOTS = ["src/main.ts", "src/reactor-main.ts", "src/helper-main.ts"] as const;

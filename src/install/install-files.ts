@@ -1,0 +1,81 @@
+/** `parityd install-files`: what the package holds, without a package manager. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { VERSION } from "../appliance/version.ts";
+import { fail, usageFailure } from "../cli/client.ts";
+import type { CommandSpec, Invocation } from "../cli/command.ts";
+import { ownCommand } from "../cli/drill/daemon.ts";
+import { Exit } from "../cli/exit.ts";
+import type { CliHost } from "../cli/host.ts";
+import { DEFAULT_PREFIX, fileList, type InstalledFile, isHostPrefix } from "./file-list.ts";
+import { type Done, install, type Place, remove } from "./installation.ts";
+
+/** What dpkg writes down of ours. */
+const DEBIAN_PACKAGE = "/var/lib/dpkg/info/parityd.list";
+
+export const installFilesCommand: CommandSpec = {
+  path: ["install-files"],
+  summary: "Write what the package holds without a package manager, or remove it",
+  operands: [],
+  options: {
+    print: { type: "boolean", help: "print what would be written, change nothing" },
+    prefix: { type: "string", value: "DIR", names: "files", help: `below it (${DEFAULT_PREFIX})` },
+    root: { type: "string", value: "DIR", names: "files", help: "as if DIR were /: for packagers" },
+    force: { type: "boolean", help: "overwrite files that are not from here, or were changed" },
+    remove: { type: "boolean", help: "remove what was written and nobody has changed" },
+    purge: { type: "boolean", help: "with --remove: the configuration too" },
+  },
+  run: (invocation, host, table) => {
+    const place = placeOf(invocation);
+    if (invocation.isSet("remove")) return removeFiles(place, invocation, host);
+    if (invocation.isSet("purge")) return usageFailure(host, "--purge goes with --remove");
+    const [executable = "", script] = ownCommand();
+    const files = fileList({ prefix: place.prefix, executable, table, version: VERSION });
+    if (invocation.isSet("print")) return print(files, host);
+    if (script !== undefined) {
+      const message =
+        "this is no compiled executable: npm run build makes one that installs itself";
+      return fail(host, { exitCode: Exit.failed, message });
+    }
+    if (place.prefix === "/usr" && existsSync(place.root + DEBIAN_PACKAGE)) {
+      const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
+      return fail(host, { exitCode: Exit.failed, message });
+    }
+    const done = install(files, place, { isForced: invocation.isSet("force") });
+    if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
+    tell(done.value, host);
+    if (place.root !== "") return Exit.ok;
+    host.print(`next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`);
+    return Exit.ok;
+  },
+};
+
+function placeOf(invocation: Invocation): Place {
+  const root = resolve(invocation.text("root") ?? "/");
+  const prefix = resolve(invocation.text("prefix") ?? DEFAULT_PREFIX);
+  return { root: root === "/" ? "" : root, prefix: prefix === "/" ? "" : prefix };
+}
+
+/** Its name where systemd finds it by itself; else its path, of which `enable` makes a link. */
+function unitOf({ prefix }: Place): string {
+  return isHostPrefix(prefix) ? "parityd" : `${prefix}/lib/systemd/system/parityd.service`;
+}
+
+function removeFiles(place: Place, invocation: Invocation, host: CliHost): number {
+  const done = remove(place, { isPurge: invocation.isSet("purge") });
+  if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
+  tell(done.value, host);
+  return Exit.ok;
+}
+
+function print(files: readonly InstalledFile[], host: CliHost): number {
+  for (const { path, mode, isConfiguration } of files) {
+    const remark = isConfiguration ? "  (configuration)" : "";
+    host.print(`${mode.toString(8).padStart(4, "0")} ${path}${remark}`);
+  }
+  return Exit.ok;
+}
+
+function tell(done: readonly Done[], host: CliHost): void {
+  for (const { path, deed } of done) host.print(`${deed}: ${path}`);
+}
