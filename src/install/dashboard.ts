@@ -54,11 +54,25 @@ const PANELS: readonly Panel[] = [
     queries: [[`rate(parityd_member_io_bytes_total${OF_ARRAY}[5m])`, `${MEMBER} {{op}}`]],
   },
   {
-    ...{ title: "Members: time of a request", kind: "timeseries", unit: "s", columns: 12 },
+    ...{ title: "Members: requests", kind: "timeseries", unit: "iops", columns: 12 },
+    queries: [[`rate(parityd_member_io_total${OF_ARRAY}[5m])`, `${MEMBER} {{op}}`]],
+  },
+  {
+    ...{ title: "Clients: time of 99 of 100 requests", kind: "timeseries", unit: "s", columns: 12 },
     queries: [
       [
-        `rate(parityd_member_io_seconds_total${OF_ARRAY}[5m]) / ` +
-          `rate(parityd_member_io_total${OF_ARRAY}[5m])`,
+        "histogram_quantile(0.99, sum by (le, export, op) " +
+          "(rate(parityd_nbd_request_seconds_bucket[5m])))",
+        "{{export}} {{op}}",
+      ],
+    ],
+  },
+  {
+    ...{ title: "Members: time of 99 of 100 requests", kind: "timeseries", unit: "s", columns: 12 },
+    queries: [
+      [
+        "histogram_quantile(0.99, sum by (le, array, role, op) " +
+          `(rate(parityd_member_io_seconds_bucket${OF_ARRAY}[5m])))`,
         `${MEMBER} {{op}}`,
       ],
     ],
@@ -109,6 +123,20 @@ const PANELS: readonly Panel[] = [
   {
     ...{ title: "Free memory for requests", kind: "timeseries", unit: "bytes", columns: 8 },
     queries: [["parityd_pool_free_bytes", "{{instance}} {{pool}}"]],
+  },
+  {
+    ...{ title: "Requests with the drives", kind: "timeseries", unit: "none", columns: 12 },
+    queries: [["parityd_aio_inflight", "{{instance}}"]],
+  },
+  {
+    ...{ title: "The longest of 1000 turns", kind: "timeseries", unit: "s", columns: 12 },
+    queries: [
+      [
+        "histogram_quantile(0.999, sum by (le, instance) " +
+          "(rate(parityd_reactor_loop_seconds_bucket[5m])))",
+        "{{instance}}",
+      ],
+    ],
   },
 ];
 

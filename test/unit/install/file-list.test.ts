@@ -182,9 +182,13 @@ async function metricsOfADaemon(): Promise<Map<string, Set<string>>> {
   daemon.reactor.world.settle({ array: "raid_test" });
   const text = await (await daemon.call("GET", "/metrics")).text();
   const metrics = new Map<string, Set<string>>();
-  for (const [, name] of text.matchAll(/^# TYPE (\w+) /gm)) metrics.set(name!, new Set());
+  for (const [, name, type] of text.matchAll(/^# TYPE (\w+) (\w+)/gm)) {
+    metrics.set(type === "histogram" ? `${name}_bucket` : name!, new Set());
+  }
   for (const [, name, labels] of text.matchAll(/^(\w+)\{(.*)\} /gm)) {
-    for (const [, label] of labels!.matchAll(/(\w+)="/g)) metrics.get(name!)!.add(label!);
+    // The sum and the count of a histogram have the labels of its buckets.
+    const known = metrics.get(name!);
+    for (const [, label] of labels!.matchAll(/(\w+)="/g)) known?.add(label!);
   }
   return metrics;
 }
