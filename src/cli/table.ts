@@ -6,6 +6,7 @@ import { arrayCommands } from "./verbs/array.ts";
 import { attachCommand } from "./verbs/attach.ts";
 import { completeCommand } from "./verbs/complete.ts";
 import { configCommands } from "./verbs/config.ts";
+import { configurationCommands } from "./verbs/configuration.ts";
 import { drillCommand } from "./verbs/drill.ts";
 import { driveCommands } from "./verbs/drive.ts";
 import { eventsCommand } from "./verbs/events.ts";
@@ -49,6 +50,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   examineCommand,
   drillCommand,
   ...configCommands,
+  ...configurationCommands,
   versionCommand,
   completeCommand,
   keepsCommand,

@@ -4,7 +4,10 @@
  * Method: the real services on simulated drives; one host loses its memory, and gets it back.
  */
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { StoredDrive } from "../../../src/appliance/state/state.ts";
+import { runCli } from "../../helpers/fake-host.ts";
 import {
   addTestArray,
   memoryStore,
@@ -12,6 +15,7 @@ import {
   startSimAppliance,
 } from "../../helpers/sim-appliance.ts";
 import { TEST_ARRAY } from "../../helpers/sim-reactor.ts";
+import { makeTempDir } from "../../helpers/temp.ts";
 
 const PATH = "/v1/configuration";
 
@@ -155,4 +159,25 @@ test("configuration: bad values: 422 that points at them, and nothing changes", 
     expect(errors.map((error) => error.pointer)).toEqual([pointer]);
   }
   expect(await read<Document>(daemon.call("GET", PATH))).toEqual(document);
+});
+
+test("config export, import: a document goes from one host to another on the command line", async () => {
+  const before = await furnished();
+  const path = join(makeTempDir("configuration"), "host.json");
+  const exported = await runCli("config export", { daemon: before });
+  expect(exported).toMatchObject({ exitCode: 0, stderr: "" });
+  writeFileSync(path, exported.stdout);
+  const daemon = await startSimAppliance({ host: before.host, store: memoryStore() });
+  const planned = await runCli(["config", "import", "--dry-run", path], { daemon });
+  expect(planned.stdout).toStartWith("would add drive a\nwould add drive b\n");
+  const imported = await runCli(["config", "import", path], { daemon });
+  expect(imported).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining("added export disk"),
+  });
+  const again = await runCli(["config", "import", path], { daemon });
+  expect(again).toMatchObject({ exitCode: 0, stdout: "nothing to change" });
+  writeFileSync(path, "not JSON");
+  const refused = await runCli(["config", "import", path], { daemon });
+  expect(refused).toMatchObject({ exitCode: 64, stderr: expect.stringContaining("no document") });
 });
