@@ -16,10 +16,10 @@ import {
   fsyncSync,
   openSync,
   readFileSync,
-  type Stats,
   writeSync,
 } from "node:fs";
 import { isIP } from "node:net";
+import { isReadableByOthers, trustProblem } from "../appliance/host/trusted-file.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { ApiError } from "./problem.ts";
@@ -66,8 +66,6 @@ export function findScope(tokens: readonly Token[], given: string): Scope | null
 const TOKEN_FILE_BYTES_MAX = 64 * 1024;
 /** A change within so short a time after another may leave all that `stat` tells as it was. */
 const SETTLED_MS = 2_000;
-const WRITABLE_BY_OTHERS = 0o022;
-const READABLE_BY_OTHERS = 0o044;
 
 /**
  * The token file, read again whenever it has changed. A file that cannot be trusted (a broken line,
@@ -142,12 +140,13 @@ export class TokenFile {
       this.version = null;
       const untrusted = trustProblem(stats);
       if (untrusted !== null) return err(untrusted);
+      if (size > TOKEN_FILE_BYTES_MAX) return err(`it has more than ${TOKEN_FILE_BYTES_MAX} bytes`);
       const parsed = parseTokens(readFileSync(fd, "utf8"));
       if (!parsed.ok) return parsed;
       if (parsed.value.length === 0) return err("it holds no token: remove it, and one is made");
       this.tokens = parsed.value;
       if (this.nowMs() - ctimeMs > SETTLED_MS) this.version = version;
-      this.warnOfReaders(mode);
+      this.warnOfReaders(isReadableByOthers(stats));
       return ok();
     } catch (error) {
       this.version = null;
@@ -157,27 +156,13 @@ export class TokenFile {
     }
   }
 
-  private warnOfReaders(mode: number): void {
-    const isReadable = (mode & READABLE_BY_OTHERS) !== 0;
+  private warnOfReaders(isReadable: boolean): void {
     if (isReadable && !this.isToldReadable) {
       const file = this.path;
       this.log.write("warn", "other users may read the API's tokens: chmod 0400", { file });
     }
     this.isToldReadable = isReadable;
   }
-}
-
-/** Why somebody else may have written what the file says, or null. */
-function trustProblem(stats: Stats): string | null {
-  if (!stats.isFile()) return "it is no regular file";
-  if (stats.size > TOKEN_FILE_BYTES_MAX) return `it has more than ${TOKEN_FILE_BYTES_MAX} bytes`;
-  if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {
-    const mode = (stats.mode & 0o7777).toString(8).padStart(4, "0");
-    return `other users may write it (mode ${mode}): look at its tokens, then chmod 0400`;
-  }
-  const own = process.geteuid?.() ?? 0;
-  if (stats.uid === 0 || stats.uid === own) return null;
-  return `it belongs to user ${stats.uid}, not to root or user ${own}: chown it`;
 }
 
 function createTokenFile(path: string): void {

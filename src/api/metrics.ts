@@ -3,6 +3,7 @@
  * node_exporter's `node_md_*`, sizes in bytes.
  */
 
+import type { AlertCounts } from "../appliance/alerts/alert-queue.ts";
 import { LAST_RESULTS, type ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
@@ -27,6 +28,7 @@ export interface MetricsInput {
   readonly nbd: NbdStats;
   readonly latencies: LatencyReport;
   readonly recording: RecordingHealth;
+  readonly alerts: readonly AlertCounts[];
 }
 
 type Labels = Readonly<Record<string, string | number>>;
@@ -41,7 +43,8 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, spares, schedules, nbd, latencies, recording } = input;
+  const { version, arrays, exports, spares, schedules, nbd } = input;
+  const { latencies, recording, alerts } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
   const perSync = (value: (array: ArrayStatus) => number): Sample[] =>
@@ -189,6 +192,18 @@ export function renderMetrics(input: MetricsInput): string {
       [{}, recording.reason === null ? 1 : 0],
     ]),
     gauge("parityd_state_waiting", "Changes that wait for state.db.", [[{}, recording.waiting]]),
+    counter("parityd_alerts_sent_total", "Alerts that arrived.", perWay(alerts, "sent")),
+    counter(
+      "parityd_alerts_failed_total",
+      "Alerts that were refused, or did not arrive for a day.",
+      perWay(alerts, "failed"),
+    ),
+    counter(
+      "parityd_alerts_dropped_total",
+      "Alerts that were dropped because too many waited.",
+      perWay(alerts, "dropped"),
+    ),
+    gauge("parityd_alerts_pending", "Alerts that wait.", perWay(alerts, "pending")),
     gauge("parityd_pool_free_bytes", "Free payload memory.", [
       [{ pool: "payload" }, nbd.payloadPoolFreeBytes],
     ]),
@@ -241,6 +256,10 @@ function perMember(
       ),
     ),
   );
+}
+
+function perWay(alerts: readonly AlertCounts[], what: Exclude<keyof AlertCounts, "via">): Sample[] {
+  return alerts.map(({ via, [what]: value }) => [{ via }, value]);
 }
 
 function ioCounts({ io }: MemberStatus): Sample[] {

@@ -3,6 +3,7 @@
  * array/protocol.ts; `satisfies` keeps the two in step.
  */
 import { z } from "@hono/zod-openapi";
+import type { WayOutcome } from "../appliance/alerts/alerts.ts";
 import { scheduleIssues } from "../appliance/schedules/schedule.ts";
 import {
   LAST_RESULTS,
@@ -140,6 +141,14 @@ export const startArrayBody = z.strictObject({
 export const stopArrayBody = z.strictObject({ force: z.boolean().default(false) });
 
 export const emptyBody = z.strictObject({});
+
+export const alertsTestBody = z.strictObject({
+  webhook: z
+    .int()
+    .min(1)
+    .optional()
+    .openapi({ description: "Only this [[webhook]] of the configuration, counted from 1" }),
+});
 
 const suspectLimit = z
   .int()
@@ -401,6 +410,18 @@ const eventShape = z.object({
   message: z.string(),
 });
 export const eventSchema = eventShape.openapi("Event");
+
+const wayOutcomeSchema = z.object({
+  via: z.string().openapi({ description: "onEvent, webhook1, webhook2, ..." }),
+  target: z.string(),
+  arrived: z.boolean(),
+  detail: z.string(),
+}) satisfies z.ZodType<WayOutcome>;
+
+export const alertsTestSchema = z.object({
+  arrived: z.boolean().openapi({ description: "By each of the ways" }),
+  ways: z.array(wayOutcomeSchema),
+});
 
 const faultShape = z.object({
   id: count,

@@ -10,7 +10,6 @@
  * where the reactor refuses (array-standing.ts, export-book.ts); so a change that cannot be
  * recorded (507) has changed nothing.
  */
-
 import type {
   ArrayEvent,
   ArrayStatus,
@@ -24,8 +23,11 @@ import type {
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import type { AlertWay } from "./alerts/alert.ts";
+import { Alerts } from "./alerts/alerts.ts";
 import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
 import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
+import { driveView } from "./drive-view.ts";
 import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
@@ -68,6 +70,7 @@ export interface ApplianceParts {
   readonly log: Log;
   readonly newUuid: () => string;
   readonly allowFaultInjection: boolean;
+  readonly alertWays?: readonly AlertWay[];
 }
 
 /** What happens to an array is looked at once for all events of so long. */
@@ -84,6 +87,7 @@ export class Appliance {
   readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
   readonly growth: MemberGrowth;
+  readonly alerts: Alerts;
   private readonly client: ReactorClient;
   private readonly alarms: Alarms;
   private readonly log: Log;
@@ -134,6 +138,7 @@ export class Appliance {
     const services = { client, store, drives, arrays, calls, spares, events, jobs, alarms, log };
     this.spareKeeper = new SpareKeeper(services);
     this.growth = new MemberGrowth(services);
+    this.alerts = new Alerts({ ...services, ways: parts.alertWays ?? [] });
     this.holders = new FenceHolders({ drives, events });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
@@ -172,6 +177,7 @@ export class Appliance {
    * there. Answers when all drives have answered or were given up.
    */
   async restore(): Promise<void> {
+    this.alerts.begin();
     await this.drives.attachAll();
     await this.exports.bindOld();
     this.arrays.forgetUnfinished();
@@ -232,13 +238,14 @@ export class Appliance {
     const answer = await this.client.call({ kind: "shutdown" });
     if (!answer.ok)
       this.log.write("error", "the reactor did not stop cleanly", { ...answer.error });
+    await this.alerts.stop();
   }
 
   // Drives --------------------------------------------------------------------------------------
 
   async listDrives(): Answer<DriveStatus[]> {
     const drives = await this.drives.list();
-    return drives.ok ? ok(drives.value.map((drive) => this.driveView(drive))) : drives;
+    return drives.ok ? ok(drives.value.map((drive) => driveView(drive, this))) : drives;
   }
 
   async getDrive(name: string): Answer<DriveStatus> {
@@ -250,7 +257,7 @@ export class Appliance {
 
   async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
     const added = await this.drives.add(drive);
-    return added.ok ? ok(this.driveView(added.value)) : added;
+    return added.ok ? ok(driveView(added.value, this)) : added;
   }
 
   async removeDrive(name: string, force: boolean): Answer<null> {
@@ -259,25 +266,6 @@ export class Appliance {
     this.spares.forget(name);
     this.spareKeeper.driveChanged(name);
     return removed;
-  }
-
-  /** A drive of a deleted array says so, and a missing one where it belongs. */
-  private driveView(drive: DriveStatus): DriveStatus {
-    const uuid =
-      drive.superblock?.arrayUuid ?? this.store.state.drives.get(drive.name)?.arrayUuid ?? null;
-    if (uuid === null) return this.spares.driveView(drive);
-    const label = this.arrays.labelOf(uuid);
-    if (drive.state === "missing") {
-      return { ...drive, detail: `of array ${label}: ${drive.detail ?? "not there"}` };
-    }
-    if (!this.arrays.isDeleted(uuid) || drive.superblock === undefined) {
-      return this.spares.driveView(drive);
-    }
-    const { member: _member, ...rest } = drive;
-    const detail =
-      `of the deleted array ${label} (${uuid}): start that to have it back, or say force where ` +
-      "you use the drive";
-    return { ...rest, state: "foreign", detail };
   }
 
   // Arrays --------------------------------------------------------------------------------------

@@ -34,7 +34,13 @@ export function settings(): { key: SettingKey; text: SettingText; value: unknown
 /** A value as the file says it. */
 export function tomlValue(value: unknown): string {
   if (isAddress(value)) return tomlValue(addressText(value));
-  // What JSON writes of strings, numbers, booleans and lists of strings is TOML as well.
+  if (Array.isArray(value)) return `[${value.map(tomlValue).join(", ")}]`;
+  if (typeof value === "object" && value !== null) {
+    const set = Object.entries(value).filter(([, part]) => part !== undefined);
+    const parts = set.map(([key, part]) => `${JSON.stringify(key)} = ${tomlValue(part)}`);
+    return parts.length === 0 ? "{}" : `{ ${parts.join(", ")} }`;
+  }
+  // What JSON writes of strings, numbers and booleans is TOML as well.
   return JSON.stringify(value);
 }
 

@@ -11,6 +11,8 @@ import { z } from "zod";
 import { MEMORY_MIB_MAX, MEMORY_MIB_MIN } from "../array/memory-shares.ts";
 import { LOG_LEVELS } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { SEVERITIES } from "./alerts/alert.ts";
+import { alertSettings } from "./alerts/alert-config.ts";
 import { parseNbdAddress } from "./nbd-address.ts";
 
 export interface TcpAddress {
@@ -68,6 +70,7 @@ const settings = z.strictObject({
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
   logLevel: z.enum(LOG_LEVELS).default("info"),
+  ...alertSettings,
 });
 
 const configSchema = settings.superRefine((config, context) => {
@@ -197,6 +200,30 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     more: "Read again at SIGHUP.",
     choices: ["error", "warn", "info", "debug"],
   },
+  onEvent: {
+    flagValue: null,
+    help: "a program that each event is told to",
+    more: "One line of JSON on its standard input; one run at a time, in order.",
+    example: "/usr/local/sbin/parityd-mail",
+  },
+  onEventLeast: {
+    flagValue: null,
+    help: "which events it is told",
+    more: "Those of this severity, and of the higher ones.",
+    choices: SEVERITIES,
+  },
+  onEventTimeoutSeconds: {
+    flagValue: null,
+    help: "how long the program may take",
+    more: "Then it is ended, with all that it has started.",
+  },
+  webhook: {
+    flagValue: null,
+    help: "where events are posted",
+    more:
+      "A table each ([[webhook]]): url, least, secretFile (the key of the signature), template (a " +
+      "text with {{fields}}), headers, timeoutSeconds. Tries go on for a day, over restarts.",
+  },
 };
 
 /** Read by `serve` and by the commands where it is there and no other is named. */
@@ -262,10 +289,11 @@ export function loadConfig(
 }
 
 function issueText(issue: z.core.$ZodIssue): string {
+  const where = issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
   if (issue.code === "unrecognized_keys") {
-    return `unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
+    return `${where}unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
   }
-  return `${issue.path.join(".")}: ${issue.message}`;
+  return `${where}${issue.message}`;
 }
 
 function firstLine(text: string): string {

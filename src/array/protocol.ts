@@ -343,7 +343,9 @@ export type EventKind =
   | "sector.lost"
   | "io.error"
   | "api.call"
-  | "api.login-failed";
+  | "api.login-failed"
+  | "alerts.dropped"
+  | "alerts.test";
 
 export type Severity = "critical" | "warning" | "info";
 

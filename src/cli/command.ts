@@ -38,6 +38,8 @@ export interface CommandSpec {
   readonly summary: string;
   readonly operands: readonly OperandSpec[];
   readonly options: Readonly<Record<string, OptionSpec>>;
+  /** Lines of the help, as they are typed. */
+  readonly examples?: readonly string[];
   /** For programs: neither help nor manual name it. */
   readonly isHidden?: true;
   /** `table`: all commands, for those that speak about them. */

@@ -3,6 +3,7 @@
  *
  *   log level and format   from the configuration file
  *   certificates of NBD    for clients that come from now on
+ *   secrets of alerts      for those that are sent from now on
  *   the token file         also read at each call when it has changed; here the log says how it is
  *
  * What cannot be used is told as an error, and the former stays, except tokens: a token that the
@@ -10,6 +11,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { TokenFile } from "../api/auth.ts";
+import type { OpenWays } from "../appliance/alerts/open-ways.ts";
 import type { Config } from "../appliance/config.ts";
 import type { Logger } from "../appliance/host/logger.ts";
 import type { NbdTlsListener } from "../appliance/nbd/nbd-tls.ts";
@@ -28,9 +30,11 @@ export interface ReadAgainParts {
   readonly log: Logger;
   readonly nbdTls: Pick<NbdTlsListener, "setFiles"> | null;
   readonly tokens: Pick<TokenFile, "readAgain"> | null;
+  readonly alerts: Pick<OpenWays, "readAgain">;
 }
 
-export function readAgain({ config, readConfig, log, nbdTls, tokens }: ReadAgainParts): void {
+export function readAgain(parts: ReadAgainParts): void {
+  const { config, readConfig, log, nbdTls, tokens, alerts } = parts;
   const done: string[] = [];
   const refuse = (what: string, why: string): void =>
     log.write("error", `SIGHUP: ${what}: the former stay in use`, { why });
@@ -48,6 +52,9 @@ export function readAgain({ config, readConfig, log, nbdTls, tokens }: ReadAgain
       done.push("certificates of NBD");
     } else refuse("the certificates of NBD cannot be used", files.ok ? "none set" : files.error);
   }
+  const secrets = alerts.readAgain();
+  if (!secrets.ok) refuse("secrets of alerts cannot be used", secrets.error);
+  else if (secrets.value > 0) done.push(`secrets of alerts (${secrets.value})`);
   const count = tokens?.readAgain();
   if (count?.ok) done.push(`token file (${count.value})`);
   const waiting = Object.keys({ ...config, ...wanted }).filter((key) => !isTaken(key));

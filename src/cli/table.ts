@@ -9,7 +9,7 @@ import { configCommands } from "./verbs/config.ts";
 import { configurationCommands } from "./verbs/configuration.ts";
 import { drillCommand } from "./verbs/drill.ts";
 import { driveCommands } from "./verbs/drive.ts";
-import { eventsCommand } from "./verbs/events.ts";
+import { eventCommands } from "./verbs/events.ts";
 import { examineCommand } from "./verbs/examine.ts";
 import { exportCommands } from "./verbs/export.ts";
 import { jobCommands } from "./verbs/job.ts";
@@ -44,7 +44,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ...scrubCommands,
   ...scheduleCommands,
   ...jobCommands,
-  eventsCommand,
+  ...eventCommands,
   logCommand,
   attachCommand,
   examineCommand,

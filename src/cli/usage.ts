@@ -43,5 +43,10 @@ function commandHelp(command: CommandSpec): string {
   const width = Math.max(0, ...flags.map(([flag]) => flag.length));
   const lines = flags.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`);
   const usage = `usage: ${synopsis(command)}${lines.length === 0 ? "" : " [flags]"}`;
-  return [usage, "", command.summary, ...(lines.length === 0 ? [] : ["", ...lines])].join("\n");
+  const examples = (command.examples ?? []).map((example) => `  ${example}`);
+  return [
+    ...[usage, "", command.summary],
+    ...(lines.length === 0 ? [] : ["", ...lines]),
+    ...(examples.length === 0 ? [] : ["", "examples:", ...examples]),
+  ].join("\n");
 }

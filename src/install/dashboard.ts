@@ -125,6 +125,14 @@ const PANELS: readonly Panel[] = [
     queries: [["parityd_pool_free_bytes", "{{instance}} {{pool}}"]],
   },
   {
+    ...{ title: "Alerts an hour", kind: "timeseries", unit: "none", columns: 12 },
+    queries: [
+      ["increase(parityd_alerts_sent_total[1h])", "{{via}} arrived"],
+      ["increase(parityd_alerts_failed_total[1h])", "{{via}} failed"],
+      ["parityd_alerts_pending", "{{via}} waits"],
+    ],
+  },
+  {
     ...{ title: "Requests with the drives", kind: "timeseries", unit: "none", columns: 12 },
     queries: [["parityd_aio_inflight", "{{instance}}"]],
   },

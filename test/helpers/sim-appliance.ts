@@ -5,6 +5,7 @@
 import { createApp } from "../../src/api/app.ts";
 import type { TcpGuard } from "../../src/api/auth.ts";
 import type { ApiApp } from "../../src/api/route.ts";
+import type { AlertWay } from "../../src/appliance/alerts/alert.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { processAlarms } from "../../src/appliance/state/alarms.ts";
@@ -43,6 +44,7 @@ export interface SimApplianceOptions {
   readonly tcpGuard?: TcpGuard;
   readonly commentMs?: number;
   readonly onDefect?: (error: unknown) => void;
+  readonly alertWays?: readonly AlertWay[];
 }
 
 /** A state that is in no file. */
@@ -83,6 +85,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     newUuid,
     log: silentLog,
     allowFaultInjection: options.allowFaultInjection ?? true,
+    alertWays: options.alertWays ?? [],
   });
   appliance.exports.setNbdAddresses([{ kind: "unix", path: "/run/parityd/nbd.sock" }]);
   await appliance.announce();

@@ -5,6 +5,7 @@
  * write rule (src/raid5/README.md) or one of the faults that a storage engine is known for.
  */
 
+import { ALERT_MUTATIONS } from "./alert-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
@@ -1124,6 +1125,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (isDirtyAndDegraded && freshest === null) return",
     test: named(WRITES, "reconstruct-write"),
   },
+  ...ALERT_MUTATIONS,
   ...DRIVE_MUTATIONS,
   ...FORECAST_MUTATIONS,
   ...LIFE_MUTATIONS,

@@ -55,7 +55,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
   {
     name: "a token file that others may write is trusted",
     rule: null,
-    file: "src/api/auth.ts",
+    file: "src/appliance/host/trusted-file.ts",
     find: "if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {",
     replace: "if (stats.mode < 0) {",
     test: ["./test/unit/api/auth.test.ts"],

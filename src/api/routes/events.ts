@@ -1,5 +1,5 @@
 /**
- * /v1/events: as server-sent events, or as JSON by `Accept`.
+ * /v1/events: as server-sent events, or as JSON by `Accept`; /v1/events/test: the ways of alerts.
  *
  * A stream is a cursor into state.db: each turn it sends what lies behind its last id, as much as
  * the client takes. So nothing is buffered for a slow client, and a replay is the same code. A
@@ -9,8 +9,9 @@ import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import type { EventLog } from "../../appliance/state/event-log.ts";
 import type { StoredEvent } from "../../appliance/state/state.ts";
+import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, json } from "../route.ts";
-import { eventSchema, eventsQuery } from "../schemas.ts";
+import { alertsTestBody, alertsTestSchema, eventSchema, eventsQuery } from "../schemas.ts";
 
 const PAGE_EVENTS = 100;
 const STALLED_TICKS = 4;
@@ -33,6 +34,21 @@ export function addEventRoutes(app: ApiApp, appliance: Appliance, commentMs: num
       const lastSeen = parseEventId(context.req.header("last-event-id"));
       const sinceId = lastSeen ?? query.since ?? appliance.events.lastId;
       return eventStream(appliance.events, { sinceId, commentMs });
+    },
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/events/test",
+      summary: "Send a test by each way of alerts, or one webhook, and say whether it arrived",
+      body: alertsTestBody,
+      answers: { 200: { description: "What came of it, by each way", schema: alertsTestSchema } },
+    },
+    async ({ body }) => {
+      const ways = await appliance.alerts.test(body.webhook ?? null);
+      if (!ways.ok) return problemResponse(ways.error);
+      return json({ arrived: ways.value.every(({ arrived }) => arrived), ways: ways.value });
     },
   );
 }

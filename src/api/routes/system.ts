@@ -46,6 +46,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       nbd: nbd.value,
       latencies: latencies.value,
       recording: appliance.recording,
+      alerts: appliance.alerts.counts,
     });
     return new Response(text, {
       headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },

@@ -2,11 +2,12 @@
  * The event log: gives each event its id, keeps it, then tells whoever listens.
  *
  * An event is in memory before any subscriber hears of it, and in state.db as soon as that takes
- * it. Ids are never given twice, so that one that was seen can be replayed from (`Last-Event-ID`).
+ * it, together with the alerts that it leads to. Ids are never given twice, so that one that was
+ * seen can be replayed from (`Last-Event-ID`).
  */
 import type { ArrayEvent, Severity } from "../../array/protocol.ts";
 import type { Log, LogLevel } from "../../base/log.ts";
-import type { StoredEvent } from "./state.ts";
+import type { StateChange, StoredEvent } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
 const LEVEL: Readonly<Record<Severity, LogLevel>> = {
@@ -18,6 +19,7 @@ const LEVEL: Readonly<Record<Severity, LogLevel>> = {
 export class EventLog {
   private readonly store: StateStore;
   private readonly log: Log;
+  private changesWith: (event: StoredEvent) => readonly StateChange[] = () => [];
   private readonly subscribers = new Set<(event: StoredEvent) => void>();
 
   constructor({ store, log }: { store: StateStore; log: Log }) {
@@ -27,7 +29,8 @@ export class EventLog {
 
   append(event: ArrayEvent): StoredEvent {
     const stored: StoredEvent = { ...event, id: this.store.takeEventId() };
-    this.store.note({ kind: "add-event", event: stored });
+    // Order: an event and what is owed for it are durable together: a crash leaves both or none.
+    this.store.note({ kind: "add-event", event: stored }, ...this.changesWith(stored));
     const drive = event.drive === null ? {} : { drive: event.drive };
     const job = event.job === null ? {} : { job: event.job };
     this.log.write(LEVEL[event.severity], event.message, {
@@ -38,6 +41,11 @@ export class EventLog {
     });
     for (const subscriber of [...this.subscribers]) subscriber(stored);
     return stored;
+  }
+
+  /** `changesWith` says what is recorded together with each later event. */
+  recordWith(changesWith: (event: StoredEvent) => readonly StateChange[]): void {
+    this.changesWith = changesWith;
   }
 
   /** Events above `id`, oldest first, at most `limit`. */

@@ -2,15 +2,16 @@
  * The rows of state.db: its schema, how rows become changes and changes rows.
  *
  *   drives, arrays, exports, spares,         key, facts (JSON, checked when it is read)
- *   schedules, jobs, answers
+ *   schedules, jobs, answers, alerts
  *   events                                   id, kind, severity, array, array_uuid, drive, job, ...
  *   counters                                 last_event_id, last_job_id: reserved, never reused
  */
 import type { Database } from "bun:sqlite";
-import type { JobStatus } from "../../array/protocol.ts";
+import type { EventKind, JobStatus } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import {
+  alertKey,
   EVENTS_IN_MEMORY,
   KEPT_EVENTS,
   KEPT_JOBS,
@@ -27,7 +28,7 @@ import {
 export const SCHEMA_VERSION = 2;
 const TABLES = [
   ...(["drives", "arrays", "exports", "spares", "schedules"] as const),
-  ...(["jobs", "answers"] as const),
+  ...(["jobs", "answers", "alerts"] as const),
 ] as const;
 type Table = (typeof TABLES)[number];
 const KEY_COLUMN: Readonly<Record<Table, string>> = {
@@ -38,6 +39,7 @@ const KEY_COLUMN: Readonly<Record<Table, string>> = {
   schedules: "uuid",
   jobs: "id",
   answers: "key",
+  alerts: "key",
 };
 
 export const SCHEMA = `
@@ -49,6 +51,7 @@ export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
     at_ms INTEGER NOT NULL);
+  CREATE TABLE IF NOT EXISTS alerts (key TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,
     severity TEXT NOT NULL, array TEXT NOT NULL, array_uuid TEXT, drive TEXT, job INTEGER,
     at_ms INTEGER NOT NULL, message TEXT NOT NULL);
@@ -181,6 +184,11 @@ function changeOf(
       const answer = ROW_SCHEMAS.answers.parse(parsed.data);
       return { kind: "put-answer", key: row.key, answer, atMs: row.at_ms };
     }
+    case "alerts": {
+      const { event, ...alert } = ROW_SCHEMAS.alerts.parse(parsed.data);
+      const kind = event.kind as EventKind;
+      return { kind: "put-alert", alert: { ...alert, event: { ...event, kind } } };
+    }
     default:
       return unreachable(table);
   }
@@ -261,6 +269,16 @@ function writeChange(database: Database, change: StateChange): void {
     case "add-event":
       writeEvent(database, change.event);
       return;
+    case "put-alert": {
+      const { way, event } = change.alert;
+      putRow(database, "alerts", alertKey(way, event.id), change.alert);
+      return;
+    }
+    case "delete-alert": {
+      const key = alertKey(change.way, change.eventId);
+      database.query("DELETE FROM alerts WHERE key = ?").run(key);
+      return;
+    }
     case "put-answer": {
       const { key, answer, atMs } = change;
       database

@@ -24,7 +24,7 @@ import type { StateFileError } from "./state-rows.ts";
 const BUSY_WAIT_MS = 5_000;
 const BUSY_POLL_MS = 50;
 const RETRY_MS = 2_000;
-/** Changes that wait for the file at most; the oldest events among them are dropped. */
+/** Changes that wait for the file at most; of events and alerts the older half is dropped then. */
 const WAITING_MAX = 20_000;
 /** Ids are reserved in steps of so many: after a crash some are left out, none comes again. */
 const RESERVED_IDS = 1_000;
@@ -189,9 +189,7 @@ export class StateStore {
   private limitWaiting(): void {
     const { length } = this.waiting;
     if (length <= WAITING_MAX) return;
-    const kept = this.waiting.filter(
-      (change, index) => change.kind !== "add-event" || index >= length / 2,
-    );
+    const kept = this.waiting.filter((change, index) => !isOfEvent(change) || index >= length / 2);
     this.droppedEvents += length - kept.length;
     this.waiting = kept;
   }
@@ -205,6 +203,14 @@ export class StateStore {
       if (!this.isClosed) this.flush();
     });
   }
+}
+
+/**
+ * What happened, or is to be told: in memory that goes on. An alert whose end the file was not told
+ * of is sent once more after a restart.
+ */
+function isOfEvent({ kind }: StateChange): boolean {
+  return kind === "add-event" || kind === "put-alert" || kind === "delete-alert";
 }
 
 function notRecorded({ detail }: StateFileError): CommandError {

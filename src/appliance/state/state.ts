@@ -12,12 +12,15 @@
  * | jobs      | id   | the job's last known status                                        |
  * | events    | id   | what happened; the latest are in memory, all of them in the file   |
  * | answers   | key  | what a POST with an Idempotency-Key was answered                   |
+ * | alerts    | way, | events that are still to be told to somebody outside               |
+ * |           | event|                                                                    |
  *
  * What an array *is* stands in the superblocks of its members alone, never here.
  */
 import { z } from "zod";
 import { type ArrayEvent, JOB_KINDS, type JobStatus } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
+import { TIME_MS_MAX } from "../../base/time.ts";
 
 export const KEPT_EVENTS = 100_000;
 /** Of those the latest are answered from memory, whatever becomes of the file. */
@@ -93,6 +96,19 @@ const syncRateSchema = z.object({
 
 const consistencyPolicySchema = z.enum(["resync", "bitmap", "ppl"]);
 
+const wallMs = z.number().min(0).max(TIME_MS_MAX);
+
+/** States of an array that are told of again each day. */
+export const TROUBLE_STATES = ["degraded", "read-only", "failed", "broken"] as const;
+
+const arrayTroubleSchema = z.object({
+  state: z.enum(TROUBLE_STATES),
+  /** Unix time in milliseconds, as `toldMs`: when there was an event of it last. */
+  sinceMs: wallMs,
+  toldMs: wallMs,
+});
+export type ArrayTrouble = z.output<typeof arrayTroubleSchema>;
+
 const storedArraySchema = z.object({
   uuid: z.string(),
   /** Null: not known since it was seen last by a version without labels. */
@@ -107,6 +123,8 @@ const storedArraySchema = z.object({
   hasSpare: z.boolean().optional(),
   /** What its policy was before a growth in members, for which that was changed (md has it so). */
   policyAfterGrowth: consistencyPolicySchema.optional(),
+  /** Absent: it was whole when it was last seen to run. */
+  trouble: arrayTroubleSchema.optional(),
   /** What was last seen of it; null: nothing yet. */
   seen: z
     .object({
@@ -181,6 +199,38 @@ export interface StoredEvent extends ArrayEvent {
   readonly id: number;
 }
 
+/** An event that is still to be delivered by one way. */
+export interface StoredAlert {
+  /** What the way is known by, whatever else is configured. */
+  readonly way: string;
+  readonly event: StoredEvent;
+  readonly queuedMs: number;
+  /** Tries of that way that failed in a row; until when it rests. */
+  readonly failures: number;
+  readonly notBeforeMs: number;
+}
+const storedAlertSchema = z.object({
+  way: z.string(),
+  event: z.object({
+    id: z.int().min(1),
+    kind: z.string(),
+    severity: z.enum(["critical", "warning", "info"]),
+    array: z.string(),
+    arrayUuid: z.string().nullable(),
+    drive: z.string().nullable(),
+    job: z.int().nullable(),
+    atMs: wallMs,
+    message: z.string(),
+  }),
+  queuedMs: wallMs,
+  failures: count,
+  notBeforeMs: wallMs,
+});
+
+export function alertKey(way: string, eventId: number): string {
+  return `${way}/${eventId}`;
+}
+
 /** The answer that a POST with an Idempotency-Key got. */
 export interface StoredAnswer {
   readonly fingerprint: string;
@@ -210,6 +260,8 @@ export type StateChange =
   | { readonly kind: "delete-schedule"; readonly arrayUuid: string }
   | { readonly kind: "put-job"; readonly job: JobStatus }
   | { readonly kind: "add-event"; readonly event: StoredEvent }
+  | { readonly kind: "put-alert"; readonly alert: StoredAlert }
+  | { readonly kind: "delete-alert"; readonly way: string; readonly eventId: number }
   | {
       readonly kind: "put-answer";
       readonly key: string;
@@ -228,6 +280,7 @@ export const ROW_SCHEMAS = {
   schedules: storedScheduleSchema,
   jobs: jobStatusSchema,
   answers: storedAnswerSchema,
+  alerts: storedAlertSchema,
 } as const;
 
 export class State {
@@ -241,6 +294,8 @@ export class State {
   readonly jobs = new Map<number, JobStatus>();
   /** Oldest first, ids ascending. */
   readonly events: StoredEvent[] = [];
+  /** By `alertKey`. */
+  readonly alerts = new Map<string, StoredAlert>();
   readonly answers = new Map<string, { readonly answer: StoredAnswer; readonly atMs: number }>();
   lastEventId = 0;
   lastJobId = 0;
@@ -283,6 +338,12 @@ export class State {
       case "add-event":
         this.addEvent(change.event);
         return;
+      case "put-alert":
+        this.alerts.set(alertKey(change.alert.way, change.alert.event.id), change.alert);
+        return;
+      case "delete-alert":
+        this.alerts.delete(alertKey(change.way, change.eventId));
+        return;
       case "put-answer":
         this.putAnswer(change.key, change);
         return;
@@ -306,6 +367,7 @@ export class State {
     for (const schedule of this.schedules.values()) yield { kind: "put-schedule", schedule };
     for (const job of this.jobs.values()) yield { kind: "put-job", job };
     for (const event of this.events) yield { kind: "add-event", event };
+    for (const alert of this.alerts.values()) yield { kind: "put-alert", alert };
     for (const [key, { answer, atMs }] of this.answers) {
       yield { kind: "put-answer", key, answer, atMs };
     }

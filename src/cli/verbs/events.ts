@@ -1,9 +1,14 @@
-/** `parityd events`: the events so far, or with --follow those that come. */
+/**
+ * `parityd events`: the events so far, or with --follow those that come. `events test` sends an
+ * alert by each way that is configured, and says whether it arrived.
+ */
+import type { WayOutcome } from "../../appliance/alerts/alerts.ts";
 import { printable } from "../../base/printable.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
+import { renderTable } from "../table-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 interface EventLine {
@@ -15,18 +20,59 @@ interface EventLine {
   readonly message: string;
 }
 
-export const eventsCommand: CommandSpec = {
-  path: ["events"],
-  summary: "Print the events so far, or follow them",
-  operands: [],
-  options: {
-    since: { type: "string", value: "ID", help: "only events after this one" },
-    follow: { type: "boolean", short: "f", help: "go on with those that come" },
-    ...JSON_OUTPUT,
-    ...RUN_DIR,
+export const eventCommands: readonly CommandSpec[] = [
+  {
+    path: ["events"],
+    summary: "Print the events so far, or follow them",
+    operands: [],
+    options: {
+      since: { type: "string", value: "ID", help: "only events after this one" },
+      follow: { type: "boolean", short: "f", help: "go on with those that come" },
+      ...JSON_OUTPUT,
+      ...RUN_DIR,
+    },
+    run: events,
   },
-  run: events,
-};
+  {
+    path: ["events", "test"],
+    summary: "Send a test by each way of alerts; exit 1 where one does not arrive",
+    operands: [],
+    options: {
+      webhook: { type: "string", value: "N", help: "only by the Nth [[webhook]], from 1" },
+      ...JSON_OUTPUT,
+      ...RUN_DIR,
+    },
+    examples: ["parityd events test", "parityd events test --webhook 2"],
+    run: test,
+  },
+];
+
+async function test(invocation: Invocation, host: CliHost): Promise<number> {
+  const webhook = invocation.text("webhook");
+  if (webhook !== undefined && !/^[1-9]\d{0,2}$/.test(webhook)) {
+    return usageFailure(host, `"${webhook}" is not the number of a webhook`);
+  }
+  const client = new DaemonClient(host, invocation);
+  const body = webhook === undefined ? {} : { webhook: Number(webhook) };
+  const tested = await client.call<TestAnswer>("POST", "/v1/events/test", body);
+  if (!tested.ok) return fail(host, tested.error);
+  const { arrived, ways } = tested.value.value;
+  if (invocation.isSet("json")) host.print(JSON.stringify({ arrived, ways }));
+  else for (const line of wayTable(ways)) host.print(line);
+  return arrived ? Exit.ok : Exit.failed;
+}
+
+interface TestAnswer {
+  readonly arrived: boolean;
+  readonly ways: readonly WayOutcome[];
+}
+
+function wayTable(ways: readonly WayOutcome[]): string[] {
+  const rows = ways.map(({ via, target, arrived, detail }) => [
+    ...[via, arrived ? "arrived" : "failed", target, detail],
+  ]);
+  return renderTable(["way", "test", "to", "because"], rows);
+}
 
 async function events(invocation: Invocation, host: CliHost): Promise<number> {
   const since = invocation.text("since") ?? "0";

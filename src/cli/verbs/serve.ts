@@ -12,6 +12,8 @@ import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
 import { TokenFile } from "../../api/auth.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
+import { alertFiles } from "../../appliance/alerts/alert-config.ts";
+import { type OpenWays, openWays } from "../../appliance/alerts/open-ways.ts";
 import { Appliance } from "../../appliance/appliance.ts";
 import { type Config, isNbdExposed } from "../../appliance/config.ts";
 import { takeLock } from "../../appliance/host/linux-lock.ts";
@@ -58,12 +60,15 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const log = stderrLogger({ format: config.value.logFormat, level: config.value.logLevel });
   const tls = loadTlsFiles(config.value);
   if (!tls.ok) return fail(host, { exitCode: Exit.configuration, message: tls.error });
+  const alerts = openWays(config.value, { alarms: processAlarms, log });
+  if (!alerts.ok) return fail(host, { exitCode: Exit.configuration, message: alerts.error });
   const signals = watchSignals(host, "read-again", log);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
   const store = openState(config.value, log);
   const readConfig = (): Result<Config, string> => configOf(invocation);
-  const parts = { config: config.value, readConfig, log, store, host, tls: tls.value };
+  const secrets = { tls: tls.value, alerts: alerts.value };
+  const parts = { config: config.value, readConfig, log, store, host, ...secrets };
   const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
   const { appliance, client, systemd, apiPath, nbdPath } = daemon.value;
@@ -150,6 +155,7 @@ interface DaemonParts {
   readonly host: CliHost;
   /** Null: NBD over TCP is plain, or there is none. */
   readonly tls: TlsFiles | null;
+  readonly alerts: OpenWays;
 }
 
 async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError>> {
@@ -177,6 +183,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     log,
     newUuid: randomArrayUuid,
     allowFaultInjection: config.allowFaultInjection,
+    alertWays: parts.alerts.ways,
   });
   await appliance.announce();
   const nbdPath = join(config.runDir, "nbd.sock");
@@ -204,9 +211,10 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
 }
 
 /** None of these is ever a drive. */
-function protectedPaths({ stateDir, runDir, nbdTlsCert, nbdTlsKey, nbdTlsCa }: Config): string[] {
+function protectedPaths(config: Config): string[] {
+  const { stateDir, runDir, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
   const files = [nbdTlsCert, nbdTlsKey, nbdTlsCa].filter((path) => path !== undefined);
-  return [stateDir, runDir, ...files].map((path) => resolve(path));
+  return [stateDir, runDir, ...files, ...alertFiles(config)].map((path) => resolve(path));
 }
 
 interface NbdListeners {

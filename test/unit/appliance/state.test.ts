@@ -21,6 +21,7 @@ import { join } from "node:path";
 import { processAlarms } from "../../../src/appliance/state/alarms.ts";
 import type {
   StateChange,
+  StoredAlert,
   StoredArray,
   StoredDrive,
   StoredSchedule,
@@ -85,7 +86,12 @@ const ARRAY: StoredArray = {
   label: "a",
   standing: "known",
   settings: { readDeadlineMs: 5 },
+  trouble: { state: "degraded", sinceMs: 1_000, toldMs: 2_000 },
   seen: null,
+};
+const ALERT: StoredAlert = {
+  ...{ way: "webhook-0-1", event: { ...EVENT, id: 7 } },
+  ...{ queuedMs: 1_000, failures: 3, notBeforeMs: 2_000 },
 };
 const SPARE = { drive: "d1", arrays: [UUID], failure: null, readAt: "2026-01-01T00:00:00.000Z" };
 const SCHEDULE: StoredSchedule = {
@@ -119,6 +125,7 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-spare", spare: SPARE },
     { kind: "put-schedule", schedule: SCHEDULE },
     { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
+    { kind: "put-alert", alert: ALERT },
   ];
   expect(await store.commit(...changes)).toEqual(ok(null));
   store.putJob(JOB);
@@ -126,8 +133,9 @@ async function fill(store: StateStore): Promise<void> {
 }
 
 function contentOf({ state }: StateStore): unknown {
-  const { drives, arrays, exports, spares, schedules, jobs, events, answers } = state;
-  const kept = [drives, arrays, exports, spares, schedules, jobs, answers].map((rows) => [...rows]);
+  const { drives, arrays, exports, spares, schedules, jobs, events, answers, alerts } = state;
+  const tables = [drives, arrays, exports, spares, schedules, jobs, answers, alerts];
+  const kept = tables.map((rows) => [...rows]);
   return [...kept, events];
 }
 
@@ -145,11 +153,14 @@ test("state.db: everything written: there after it is opened again", async () =>
     { kind: "delete-export", name: "e" },
     { kind: "delete-spare", drive: "d1" },
     { kind: "forget-array", uuid: UUID },
+    { kind: "delete-alert", way: ALERT.way, eventId: 7 },
   );
   after.close();
   const last = open(folder);
-  const { drives, exports, spares, arrays } = last.state;
-  expect([drives, exports, spares, arrays].map(({ size }) => size)).toEqual([1, 0, 0, 0]);
+  const { drives, exports, spares, arrays, alerts } = last.state;
+  expect([drives, exports, spares, arrays, alerts].map(({ size }) => size)).toEqual([
+    1, 0, 0, 0, 0,
+  ]);
   last.close();
 });
 
@@ -168,6 +179,29 @@ test("state.db: of a version without spares: all of it is read, and one can be s
   after.close();
   const last = open(folder);
   expect([...last.state.spares.values()]).toEqual([SPARE]);
+  last.close();
+});
+
+test("state.db: of a version without alerts: all of it is read, and one can wait", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  before.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("DROP TABLE alerts");
+  raw.close();
+  const after = open(folder);
+  expect(after.health).toEqual({ reason: null, waiting: 0, problems: [] });
+  expect([after.state.drives.size, after.state.alerts.size]).toEqual([2, 0]);
+  after.note({ kind: "put-alert", alert: ALERT });
+  after.close();
+  const raw2 = new Database(pathIn(folder));
+  const hostile = { ...ALERT, event: { ...ALERT.event, id: 8, atMs: -1 } };
+  raw2.run("INSERT INTO alerts VALUES ('x/8', ?)", [JSON.stringify(hostile)]);
+  raw2.close();
+  const last = open(folder);
+  expect([...last.state.alerts.values()]).toEqual([ALERT]);
+  expect(last.health.problems).toEqual(["alerts: the row of x/8 cannot be used"]);
   last.close();
 });
 

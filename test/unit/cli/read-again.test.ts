@@ -22,6 +22,7 @@ function hangUp(
   before: Partial<ConfigInput>,
   after: Partial<ConfigInput> | string,
   tokens: Result<number, string> | null = null,
+  secrets: Result<number, string> = ok(0),
 ) {
   const lines: string[] = [];
   const taken: TlsFiles[] = [];
@@ -36,6 +37,7 @@ function hangUp(
     log,
     nbdTls: config.nbdTls === undefined ? null : { setFiles: (files) => void taken.push(files) },
     tokens: tokens === null ? null : { readAgain: () => tokens },
+    alerts: { readAgain: () => secrets },
   });
   return { lines, taken };
 }
@@ -63,6 +65,13 @@ test("SIGHUP: a broken configuration: an error line, and the rest is read all th
 test("SIGHUP: a broken token file is not called read", () => {
   const { lines } = hangUp({}, {}, err("line 1 is not a token"));
   expect(lines.join()).not.toContain("token file");
+});
+
+test("SIGHUP: secrets of alerts: counted, or what is wrong with one", () => {
+  expect(hangUp({}, {}, null, ok(2)).lines.join()).toContain("secrets of alerts (2)");
+  const { lines } = hangUp({}, {}, null, err("/etc/key: its first line is empty"));
+  expect(lines[0]).toMatch(/^<3>.*secrets of alerts cannot be used.*the former stay.*first line/);
+  expect(lines[1]).not.toContain("secrets");
 });
 
 test("SIGHUP: certificates: the new ones, or the former where they cannot be used", async () => {
