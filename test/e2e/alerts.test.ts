@@ -168,7 +168,7 @@ describe.skipIf(!needs("libaio", "direct-io"))("alerts", () => {
     const seen = join(folder, "seen");
     const script = `#!/bin/sh
       cat >> ${seen}
-      [ $PARITYD_EVENT_KIND = member.failed ] && sleep 1000
+      [ $PARITYD_EVENT_KIND = member.failed ] && sleep 60
       [ $PARITYD_EVENT_KIND = array.degraded ] && yes
       echo "cannot tell anybody"; exit 7
     `;
@@ -219,7 +219,7 @@ describe.skipIf(!needs("libaio", "direct-io"))("alerts", () => {
     const receiver = newReceiver();
     receiver.answer = () => "hang";
     const pidFile = join(folder, "pid");
-    const path = write(folder, "tell", `#!/bin/sh\necho $$ > ${pidFile}\nsleep 1000\n`, 0o700);
+    const path = write(folder, "tell", `#!/bin/sh\necho $$ > ${pidFile}\nsleep 60\n`, 0o700);
     const daemon = await start(
       folder,
       `
