@@ -50,7 +50,8 @@ export const runScript: RunScript = async ({ path, input, environment, signal })
   return isStuck ? { kind: "stuck" } : endOf(child, output.text);
 };
 
-function programProblem(path: string): string | null {
+/** Why a program is not run, or null. */
+export function programProblem(path: string): string | null {
   try {
     return trustProblem(statSync(path));
   } catch (error) {

@@ -2,7 +2,6 @@
  * The ways that a configuration asks for, with their secrets read; and those read again. A secret
  * that cannot be used is an error at the start: alerts that nobody takes are no alerts.
  */
-import { statSync } from "node:fs";
 import type { Log } from "../../base/log.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Alarms } from "../state/alarms.ts";
@@ -10,7 +9,7 @@ import { VERSION } from "../version.ts";
 import type { AlertWay } from "./alert.ts";
 import type { AlertConfig, WebhookConfig } from "./alert-config.ts";
 import { httpPost } from "./http-post.ts";
-import { runScript } from "./linux-script.ts";
+import { programProblem, runScript } from "./linux-script.ts";
 import { Script } from "./script.ts";
 import { SecretFile } from "./secret-file.ts";
 import { Webhook, webhookKey } from "./webhook.ts";
@@ -29,9 +28,9 @@ export function openWays(
   const secrets: SecretFile[] = [];
   if (config.onEvent !== undefined) {
     const { onEvent: path, onEventLeast: least, onEventTimeoutSeconds: timeoutSeconds } = config;
-    if (statSync(path, { throwIfNoEntry: false }) === undefined) {
-      log.write("warn", "the program of onEvent is not there", { path });
-    }
+    // It may be there, and good, by the time that it is run.
+    const why = programProblem(path);
+    if (why !== null) log.write("warn", "the program of onEvent cannot be run now", { path, why });
     const language = process.env["LANG"] ?? "C.UTF-8";
     ways.push(new Script({ path, least, timeoutSeconds, language, run: runScript, alarms }));
   }

@@ -239,6 +239,20 @@ describe("programs", () => {
     expect(existsSync(mark)).toBe(false);
   });
 
+  test("programs: one that cannot be run yet: a warning at the start, and no more", () => {
+    for (const [path, why] of [
+      [join(folder, "nobody"), "ENOENT"],
+      [join(program("true"), "below"), "ENOTDIR"],
+      [program("true", 0o777), "other users may write it"],
+    ] as const) {
+      const { opened, lines } = waysOf(`onEvent = "${path}"`);
+      expect(opened).toMatchObject({ ok: true, value: { ways: [{ via: "onEvent" }] } });
+      expect(lines).toEqual([
+        expect.stringMatching(new RegExp(`^warn the program of onEvent .*${why}`)),
+      ]);
+    }
+  });
+
   test("programs: what one leaves behind with its output open holds nobody up", async () => {
     const mark = join(folder, "left");
     const end = await run(program(`(sleep 0.4; touch ${mark}) & echo begun`));

@@ -49,6 +49,8 @@ test("SIGHUP: log settings at once; what needs a restart is named", () => {
     msg: "SIGHUP: read again: log (level debug, format json)",
     needsRestart: "memoryMib",
   });
+  const other = hangUp({}, { onEvent: "/bin/tell", webhook: [{ url: "http://h" }] });
+  expect(other.lines[0]).toContain("needsRestart=webhook,onEvent");
   expect(hangUp({}, {}).lines).toEqual([
     '<6>msg="SIGHUP: read again: log (level info, format logfmt)"',
   ]);
