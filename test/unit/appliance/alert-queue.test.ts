@@ -460,3 +460,46 @@ describe("lives", () => {
     });
   }
 });
+
+describe("bursts", () => {
+  for (let seed = 1; seed <= 12; seed += 1) {
+    test(`burst ${seed}: what has not arrived is counted, as failed or dropped; order is kept`, () => {
+      const random = new SeededRandom(seed);
+      const all = [receiver("info", "a"), receiver("warning", "b")];
+      const arrived = all.map((): number[] => []);
+      const daemon = new AlertModel(all, seed);
+      let isUp = true;
+      for (const [index, to] of all.entries()) {
+        to.answer = ({ id }) => {
+          const isGood = isUp && nextFraction(random) < 0.9;
+          const delivery = nextFraction(random) < 0.02 ? REFUSED : isGood ? ARRIVED : FAILED;
+          if (delivery === ARRIVED) arrived[index]!.push(id);
+          return { delivery, afterMs: nextBelow(random, 30) };
+        };
+      }
+      daemon.start();
+      const ofTrouble = ["none", "full", "locked"] as const;
+      for (let round = 0; round < 5; round += 1) {
+        isUp = nextFraction(random) < 0.4;
+        daemon.file.trouble = ofTrouble[nextBelow(random, 3)]!;
+        for (let left = nextBelow(random, 1_800); left > 0; left -= 1) {
+          daemon.emit(SEVERITIES[nextBelow(random, 3)]!);
+          if (nextBelow(random, 20) === 0) daemon.runFor(nextBelow(random, 200));
+        }
+        daemon.runFor(nextBelow(random, 600_000));
+      }
+      isUp = true;
+      daemon.file.trouble = "none";
+      daemon.runFor(8 * HOUR_MS);
+      const events = daemon.now.events.since(0, 10_000);
+      for (const [index, to] of all.entries()) {
+        const due = events.filter(({ severity }) => SEVERITIES.indexOf(severity) >= index);
+        const { sent, failed, dropped, pending } = daemon.counts(to.via);
+        expect(due.length).toBe(sent + failed + dropped);
+        expect([pending, sent]).toEqual([0, arrived[index]!.length]);
+        expect(arrived[index]).toEqual([...new Set(arrived[index])].sort((a, b) => a - b));
+      }
+      expect(daemon.now.store.state.alerts.size).toBe(0);
+    });
+  }
+});
