@@ -19,15 +19,15 @@ export function helpText(table: readonly CommandSpec[], topic: readonly string[]
   );
   if (exact === undefined) return listHelp(below.length === 0 ? shown : below);
   if (below.length === 0) return commandHelp(exact);
-  return `${commandHelp(exact)}\n\n${listHelp(below)}`;
+  return `${commandHelp(exact)}\n\n${listHelp(below, "also:")}`;
 }
 
-function listHelp(commands: readonly CommandSpec[]): string {
+function listHelp(commands: readonly CommandSpec[], title = "usage:"): string {
   const width = Math.max(...commands.map((command) => synopsis(command).length));
   const lines = commands.map(
     (command) => `  ${synopsis(command).padEnd(width)}  ${command.summary}`,
   );
-  return ["usage:", ...lines, "", "parityd VERB --help says more."].join("\n");
+  return [title, ...lines, "", "parityd VERB --help says more."].join("\n");
 }
 
 /** ` RATE`, or nothing. */
