@@ -20,7 +20,7 @@ import {
   punchHole,
   roomOf,
 } from "./appliance/helper/linux-drive.ts";
-import { listFilesIn, listUnclaimed, lookAt } from "./appliance/helper/linux-look.ts";
+import { listBlockDevices, listFilesIn, lookAt } from "./appliance/helper/linux-look.ts";
 import { reservationOf } from "./appliance/helper/linux-reservation.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
@@ -43,7 +43,7 @@ function answer(call: HelperCall): HelperResult {
     case "list-folder":
       return listFilesIn(call.folder, call.limit);
     case "list-block-devices":
-      return listUnclaimed(call.inUse, call.limit);
+      return listBlockDevices(call.inUse, call.limit);
     case "look":
       return lookAt(call);
     case "content":

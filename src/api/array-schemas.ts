@@ -34,6 +34,10 @@ const memberSchema = z.object({
   }),
 });
 
+const sharedDisksSchema = z
+  .array(z.object({ disk: z.string(), drives: z.array(z.string()).readonly() }))
+  .readonly();
+
 const arrayShape = z.object({
   name: z.string(),
   uuid: z.string(),
@@ -68,6 +72,9 @@ const arrayShape = z.object({
     .readonly()
     .exactOptional()
     .openapi({ description: "Shared ones that could take a role in it" }),
+  sharedDisks: sharedDisksSchema
+    .exactOptional()
+    .openapi({ description: "Physical disks that several of its drives lie on" }),
   sync: z.object({
     action: z.enum(["idle", ...JOB_KINDS]),
     doneBytes: bytes,
@@ -114,4 +121,4 @@ const arrayShape = z.object({
 }) satisfies z.ZodType<ArrayStatus>;
 export const arraySchema = arrayShape.openapi("Array");
 
-export const createPlanSchema = z.object({ sizeBytes: bytes });
+export const createPlanSchema = z.object({ sizeBytes: bytes, sharedDisks: sharedDisksSchema });

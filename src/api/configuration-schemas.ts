@@ -1,7 +1,7 @@
 /** The document of /v1/configuration, and what an import answers. */
 import { z } from "@hono/zod-openapi";
+import { addDriveBody } from "./drive-schemas.ts";
 import {
-  addDriveBody,
   checkSchedule,
   dryRunQuery,
   nameSchema,

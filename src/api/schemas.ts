@@ -11,7 +11,7 @@ import {
   type ScheduleView,
 } from "../appliance/schedules/schedule-view.ts";
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
-import type { DriveStatus, JobStatus } from "../array/protocol.ts";
+import type { JobStatus } from "../array/protocol.ts";
 import { errnoByName } from "../base/errno.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
@@ -72,15 +72,6 @@ export const idParams = z.object({
 });
 
 // Bodies ----------------------------------------------------------------------------------------
-
-export const addDriveBody = z.strictObject({
-  name: nameSchema,
-  path: z
-    .string()
-    .max(4_095)
-    .regex(/^\/[^\0]*$/, "must be an absolute path"),
-  direct: z.boolean().default(true),
-});
 
 const CHUNK_KIB_MIN = NEW_ARRAY_CHUNK_BYTES_MIN / KIB;
 const CHUNK_KIB_MAX = NEW_ARRAY_CHUNK_BYTES_MAX / KIB;
@@ -298,32 +289,6 @@ export const faultBody = z
   );
 
 // Answers ---------------------------------------------------------------------------------------
-
-const driveShape = z.object({
-  name: z.string(),
-  path: z.string(),
-  sizeBytes: bytes,
-  logicalBlockBytes: bytes,
-  state: z.enum(["available", "member", "spare", "stale", "foreign", "missing", "faulty"]),
-  member: z.object({ array: z.string(), role: count }).exactOptional(),
-  superblock: z
-    .object({
-      arrayUuid: z.string(),
-      deviceUuid: z.string(),
-      arrayName: z.string(),
-      role: count.nullable(),
-      eventCount: count,
-    })
-    .exactOptional(),
-  byId: z.string().nullable().exactOptional(),
-  wwn: z.string().nullable().exactOptional(),
-  serial: z.string().nullable().exactOptional(),
-  model: z.string().nullable().exactOptional(),
-  isSparse: z.boolean().exactOptional(),
-  needsForce: z.boolean().exactOptional(),
-  detail: z.string().exactOptional(),
-}) satisfies z.ZodType<DriveStatus>;
-export const driveSchema = driveShape.openapi("Drive");
 
 const jobShape = z.object({
   id: count,

@@ -27,7 +27,7 @@ import type { AlertWay } from "./alerts/alert.ts";
 import { Alerts } from "./alerts/alerts.ts";
 import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
 import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
-import { driveView } from "./drive-view.ts";
+import { DriveCare } from "./drives/drive-care.ts";
 import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
@@ -88,6 +88,7 @@ export class Appliance {
   readonly faults: FaultInjection;
   readonly growth: MemberGrowth;
   readonly alerts: Alerts;
+  readonly care: DriveCare;
   private readonly client: ReactorClient;
   private readonly alarms: Alarms;
   private readonly log: Log;
@@ -139,6 +140,7 @@ export class Appliance {
     this.spareKeeper = new SpareKeeper(services);
     this.growth = new MemberGrowth(services);
     this.alerts = new Alerts({ ...services, ways: parts.alertWays ?? [] });
+    this.care = new DriveCare({ ...services, opener, getArray: (uuid) => this.getArray(uuid) });
     this.holders = new FenceHolders({ drives, events });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
@@ -245,7 +247,7 @@ export class Appliance {
 
   async listDrives(): Answer<DriveStatus[]> {
     const drives = await this.drives.list();
-    return drives.ok ? ok(drives.value.map((drive) => driveView(drive, this))) : drives;
+    return drives.ok ? ok(drives.value.map((drive) => this.care.driveView(drive))) : drives;
   }
 
   async getDrive(name: string): Answer<DriveStatus> {
@@ -257,7 +259,7 @@ export class Appliance {
 
   async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
     const added = await this.drives.add(drive);
-    return added.ok ? ok(driveView(added.value, this)) : added;
+    return added.ok ? ok(this.care.driveView(added.value)) : added;
   }
 
   async removeDrive(name: string, force: boolean): Answer<null> {
@@ -273,7 +275,7 @@ export class Appliance {
   /** `allocate`: its files get all their space first. */
   createArray(request: CreateRequest, options = { allocate: false }): Answer<ArrayStatus> {
     const drives = [...request.drives, ...request.spares];
-    return this.spares.using(drives, () => this.standing.create(request, options));
+    return this.viewed(this.spares.using(drives, () => this.standing.create(request, options)));
   }
 
   /** What `createArray` would answer, without doing it. */
@@ -295,9 +297,8 @@ export class Appliance {
   async getArray(reference: string): Answer<ArrayStatus> {
     const uuid = this.arrays.resolve(reference);
     if (!uuid.ok) return uuid;
-    const found = await this.client.call({ kind: "get-array", array: uuid.value });
-    if (found.ok) return ok(this.arrayView(found.value));
-    if (found.error.kind !== "not-found") return found;
+    const found = await this.viewed(this.client.call({ kind: "get-array", array: uuid.value }));
+    if (found.ok || found.error.kind !== "not-found") return found;
     const absent = this.arrays.absent(new Set()).find((array) => array.uuid === uuid.value);
     return absent === undefined ? found : ok(absent);
   }
@@ -470,7 +471,12 @@ export class Appliance {
   /** With what the reactor does not know. */
   private arrayView(known: ArrayStatus): ArrayStatus {
     const status = { ...known, sharedSpares: this.spareKeeper.usableFor(known.uuid) };
-    return this.holders.view(this.growth.view(status));
+    return this.care.arrayView(this.holders.view(this.growth.view(status)));
+  }
+
+  private async viewed(answer: Answer<ArrayStatus>): Answer<ArrayStatus> {
+    const status = await answer;
+    return status.ok ? ok(this.arrayView(status.value)) : status;
   }
 
   /** Remembers how arrays stand after an event, and which disks their drives are. */

@@ -170,6 +170,11 @@ export class DriveKeeper {
     return drive === undefined ? null : this.parts.opener.reservation(drive.path);
   }
 
+  /** Of the drives that are known and not attached: why. */
+  get missingReasons(): ReadonlyMap<string, string> {
+    return new Map([...this.missing].map(([name, { detail }]) => [name, detail]));
+  }
+
   /** The physical disks that these drives lie on, as far as they are attached and it was seen. */
   disksOf(names: Iterable<string>): Set<string> {
     return new Set([...names].flatMap((name) => this.opened.get(name)?.disks ?? []));
@@ -253,7 +258,8 @@ export class DriveKeeper {
   private facts(name: string): Partial<DriveStatus> {
     const drive = this.opened.get(name);
     if (drive === undefined) return {};
-    return { ...drive.identity, ...(isSparse(drive) ? { isSparse: true } : {}) };
+    const { identity, isRotational } = drive;
+    return { ...identity, isRotational, ...(isSparse(drive) ? { isSparse: true } : {}) };
   }
 
   // Attaching -----------------------------------------------------------------------------------

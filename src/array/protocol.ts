@@ -318,6 +318,7 @@ export type EventKind =
   | "array.broken"
   | "array.read-only"
   | "array.fenced"
+  | "array.shared-disk"
   | "spare.failed"
   | "spare.taken"
   | "spares.missing"

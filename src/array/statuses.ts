@@ -90,6 +90,10 @@ export interface DriveStatus {
   readonly wwn?: string | null;
   readonly serial?: string | null;
   readonly model?: string | null;
+  /** It has a spindle, so far as its host knows; of a file, the disk below. Absent: not open. */
+  readonly isRotational?: boolean;
+  /** It has not answered for a while, or still owes what was given up for lost. */
+  readonly isSilent?: true;
   /** A file that has not all of its space: a full file system will refuse its writes. */
   readonly isSparse?: boolean;
   /** Stale, and it may hold what its array lacks: to take it back gives that up. */
@@ -288,6 +292,9 @@ export interface PausedScrub {
   readonly asideReason: string | null;
 }
 
+/** A physical disk ("sda"), and the drives of one array that lie on it. */
+export type SharedDisk = { readonly disk: string; readonly drives: readonly string[] };
+
 export interface ArrayStatus {
   readonly name: string;
   readonly uuid: string;
@@ -317,6 +324,8 @@ export interface ArrayStatus {
   readonly candidates: readonly string[];
   /** Drives that arrays share and that could take a role here. Absent: nobody has looked. */
   readonly sharedSpares?: readonly string[];
+  /** Physical disks that carry several of its drives: with one all of those are lost. */
+  readonly sharedDisks?: readonly SharedDisk[];
   readonly sync: SyncStatus;
   readonly mismatchBytes: number;
   readonly lostBytes: number;

@@ -140,6 +140,11 @@ export class RetryFilter extends Filter {
     return nowMs - oldestMs;
   }
 
+  /** Whether it owes answers to requests that were given up. */
+  get owesAbandoned(): boolean {
+    return this.state.includes(State.abandoned);
+  }
+
   /**
    * Gives up requests that have not answered for `ageMs`: their owners get `outcome` now. The
    * kernel

@@ -3,6 +3,7 @@
  * something is not clean, then the sync under way and the members with their error counters. Pure.
  */
 
+import { sharedDiskText } from "../appliance/drives/shared-disks.ts";
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
@@ -10,6 +11,7 @@ import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.t
 import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
+import { deviceName } from "./drive-text.ts";
 import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
 import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
@@ -350,6 +352,9 @@ export function renderArray(
     const names = sparse.map(({ name }) => name).join(", ");
     lines.push(`   note: sparse files, whose writes a full file system refuses: ${names}`);
   }
+  for (const shared of array.sharedDisks ?? []) {
+    lines.push(`   note: ${sharedDiskText(shared)}: with the disk all of them are lost`);
+  }
   lines.push(...avoidedLines(array));
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
@@ -382,11 +387,10 @@ function pausedLine(name: string, paused: NonNullable<ArrayStatus["pausedScrub"]
 
 function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
   const header = ["role", "drive", "device", "state", "read", "write", "fixed", "slow"];
-  const deviceOf = (drive: string | null): string =>
-    drives
-      .find(({ name }) => name === drive)
-      ?.path.split("/")
-      .at(-1) ?? "-";
+  const deviceOf = (drive: string | null): string => {
+    const known = drives.find(({ name }) => name === drive);
+    return known === undefined ? "-" : deviceName(known);
+  };
   const rows: (string | number)[][] = array.members.flatMap((member) => {
     const { errors, replacement } = member;
     const row = [

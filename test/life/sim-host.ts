@@ -400,15 +400,19 @@ export class SimHost {
         return ok(
           [...this.disks.values()]
             .filter((disk) => disk.isPlugged && disk.fileSystem === null)
-            .filter((disk) => !call.inUse.includes(identityOf(disk)))
-            .map(({ path }) => path),
+            .map((disk) => {
+              const { sizeBytes } = disk.device ?? disk.content;
+              const identity = identityOf(disk);
+              const claim = call.inUse.includes(identity) ? "open in parityd" : null;
+              return { path: disk.path, identity, sizeBytes, claim };
+            }),
         );
       case "look": {
         const disk = this.at(call.path);
         if (disk === null || call.inUse.includes(identityOf(disk))) return ok(null);
         const member = this.memberOn(disk);
         const { sizeBytes } = disk.device ?? disk.content;
-        const device = { ...identity(disk), path: call.path, sizeBytes, member };
+        const device = { ...identity(disk), path: call.path, sizeBytes, member, unusable: null };
         return ok({ identity: identityOf(disk), device });
       }
       case "content":

@@ -6,6 +6,7 @@
  */
 
 import { ALERT_MUTATIONS } from "./alert-mutations.ts";
+import { CARE_MUTATIONS } from "./care-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
@@ -1126,6 +1127,7 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(WRITES, "reconstruct-write"),
   },
   ...ALERT_MUTATIONS,
+  ...CARE_MUTATIONS,
   ...DRIVE_MUTATIONS,
   ...FORECAST_MUTATIONS,
   ...LIFE_MUTATIONS,

@@ -118,7 +118,12 @@ function addCollectionRoutes(app: ApiApp, appliance: Appliance): void {
       const { chunkKiB, sizeKiB, allocate, ...rest } = body;
       const size = sizeKiB === undefined ? {} : { memberSizeBytes: sizeKiB * KIB };
       const request = { ...rest, chunkBytes: chunkKiB * KIB, ...size };
-      if (query.dryRun) return answer(await appliance.checkCreate(request));
+      if (query.dryRun) {
+        const plan = await appliance.checkCreate(request);
+        if (!plan.ok) return problemResponse(plan.error);
+        const sharedDisks = appliance.care.sharedAmong([...rest.drives, ...rest.spares]);
+        return json({ ...plan.value, sharedDisks });
+      }
       const created = await appliance.createArray(request, { allocate });
       if (!created.ok) return problemResponse(created.error);
       const headers = { Location: `/v1/arrays/${body.name}`, ETag: etag(created.value) };

@@ -1,9 +1,10 @@
 /** /v1/drives: the devices that parityd was told about, members or not. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
+import { addDriveBody, driveSchema, scanBody, scanSchema } from "../drive-schemas.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
-import { addDriveBody, driveSchema, forceQuery, nameParams } from "../schemas.ts";
+import { forceQuery, nameParams } from "../schemas.ts";
 
 export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
   addRoute(
@@ -20,6 +21,17 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       if (!added.ok) return problemResponse(added.error);
       return json(added.value, { status: 201, headers: { Location: `/v1/drives/${body.name}` } });
     },
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/drives/scan",
+      summary: "Look for members that nobody has named yet, and add them (dryRun: only look)",
+      body: scanBody,
+      answers: { 200: { description: "What was found, by path", schema: scanSchema } },
+    },
+    async ({ body }) => answer(await appliance.care.scan(body)),
   );
   addRoute(
     app,

@@ -5,7 +5,7 @@
  * that open, never waits for a drive that has something else to do, and ends early where too many
  * paths do not answer: each of them keeps a thread.
  */
-import type { FoundDevice, LookRequest, LookResult } from "./drive-opener.ts";
+import type { FoundDevice, LookRequest, LookResult, TakenDevice } from "./drive-opener.ts";
 import type { HelperCallKind, HelperCallOf, HelperResult } from "./helper-protocol.ts";
 import type { HelperThreads } from "./helper-threads.ts";
 
@@ -15,23 +15,38 @@ const LOOK_DEADLINE_MS = 5_000;
 export const STUCK_LOOKS_MAX = 4;
 const BLOCK_CLASS = "/sys/class/block";
 
+/** A device that is open here or about to be, by all its names. */
+export interface DeviceClaim {
+  readonly drive: string;
+  readonly identities: readonly string[];
+}
+
 export class DriveLook {
   private readonly threads: HelperThreads;
-  private readonly claimedIdentities: () => readonly string[];
+  private readonly claims: () => readonly DeviceClaim[];
   /** Calls of looks that are past their deadline. */
   private stuckCount = 0;
 
   constructor(options: {
     threads: HelperThreads;
-    claimedIdentities: () => readonly string[];
+    claims: () => readonly DeviceClaim[];
   }) {
     this.threads = options.threads;
-    this.claimedIdentities = options.claimedIdentities;
+    this.claims = options.claims;
+  }
+
+  private claimedIdentities(): string[] {
+    return this.claims().flatMap(({ identities }) => identities);
+  }
+
+  private driveOf(identity: string): string | null {
+    return this.claims().find(({ identities }) => identities.includes(identity))?.drive ?? null;
   }
 
   async look(request: LookRequest): Promise<LookResult> {
     const unanswered = new Set<string>();
-    const paths = await this.listPaths(request, unanswered);
+    const taken: TakenDevice[] = [];
+    const paths = await this.listPaths(request, { unanswered, taken });
     const found = new Map<string, FoundDevice>();
     for (const path of paths.slice(0, LOOK_MAX)) {
       const inUse = this.claimedIdentities();
@@ -43,12 +58,16 @@ export class DriveLook {
     }
     return {
       found: [...found.values()],
+      taken,
       unanswered: [...unanswered],
       isCut: paths.length > LOOK_MAX,
     };
   }
 
-  private async listPaths(request: LookRequest, unanswered: Set<string>): Promise<string[]> {
+  private async listPaths(
+    request: LookRequest,
+    { unanswered, taken }: { unanswered: Set<string>; taken: TakenDevice[] },
+  ): Promise<string[]> {
     const paths = new Set(request.paths);
     const limit = LOOK_MAX + 1;
     for (const folder of new Set(request.folders)) {
@@ -61,7 +80,10 @@ export class DriveLook {
     const call = { kind: "list-block-devices", inUse, limit } as const;
     const listed = await this.ask<"list-block-devices">(call, BLOCK_CLASS);
     if (listed === null) unanswered.add(BLOCK_CLASS);
-    else if (listed.ok) for (const path of listed.value) paths.add(path);
+    for (const { identity, claim, ...device } of listed?.ok === true ? listed.value : []) {
+      if (claim === null) paths.add(device.path);
+      else taken.push({ ...device, claim, drive: this.driveOf(identity) });
+    }
     return [...paths];
   }
 

@@ -24,6 +24,8 @@ export interface LookRequest {
 export interface FoundMember {
   readonly arrayUuid: string;
   readonly deviceUuid: string;
+  /** RAID level, as md numbers it. */
+  readonly level: number;
   /** 65535 a spare, 65534 faulty, as md has it. */
   readonly role: number;
   readonly events: number;
@@ -35,6 +37,7 @@ export function foundMember(superblock: Superblock): FoundMember {
   return {
     arrayUuid: superblock.arrayUuid,
     deviceUuid: superblock.deviceUuid,
+    level: superblock.level,
     role: roleOf(superblock, superblock.devNumber),
     events: superblock.events,
     setName: setNameOf(superblock),
@@ -47,11 +50,25 @@ export interface FoundDevice extends DriveIdentity {
   readonly sizeBytes: number;
   /** Null: no superblock, or none that can be used. */
   readonly member: FoundMember | null;
+  /** Why the superblock that it carries cannot be used; null: it can, or there is none. */
+  readonly unusable: string | null;
+}
+
+/** A block device that somebody has: nobody has looked at it. */
+export interface TakenDevice {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** "mounted at /srv". */
+  readonly claim: string;
+  /** The drive that it is open as here, or about to be; null: others have it. */
+  readonly drive: string | null;
 }
 
 export interface LookResult {
   /** Each device and inode once, under the first of its paths; not what is open here already. */
   readonly found: readonly FoundDevice[];
+  /** Where block devices were asked for: those that were left alone because somebody has them. */
+  readonly taken: readonly TakenDevice[];
   /** Paths that did not answer in time, and those that were left out because too many did not. */
   readonly unanswered: readonly string[];
   /** There was more than a look goes through. */

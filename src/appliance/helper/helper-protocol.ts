@@ -10,6 +10,16 @@ export interface OpenedDevice {
   readonly lockFds: readonly number[];
 }
 
+/** A block device, as /sys knows it. */
+export interface ListedDevice {
+  readonly path: string;
+  /** "block:8:16". */
+  readonly identity: string;
+  readonly sizeBytes: number;
+  /** What it is in use for ("mounted at /srv"); null: nobody has it. */
+  readonly claim: string | null;
+}
+
 export interface HelperCallMap {
   /**
    * Tells what a path leads to, by names that are the same for all paths to one thing:
@@ -35,10 +45,10 @@ export interface HelperCallMap {
   };
   /** The paths of the files directly in a folder, `limit` at most. */
   "list-folder": { request: { folder: string; limit: number }; value: readonly string[] };
-  /** The paths of whole block devices and partitions that nobody has claimed. */
+  /** Whole block devices and partitions, `limit` at most, with who has them; none is opened. */
   "list-block-devices": {
     request: { inUse: readonly string[]; limit: number };
-    value: readonly string[];
+    value: readonly ListedDevice[];
   };
   /** What is on an open drive now: a noun for people, or null for nothing. */
   content: { request: { fd: number; blockBytes: number }; value: string | null };

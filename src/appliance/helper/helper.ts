@@ -13,7 +13,7 @@ import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { GIB } from "../../base/units.ts";
-import { DriveLook } from "./drive-look.ts";
+import { type DeviceClaim, DriveLook } from "./drive-look.ts";
 import type {
   DriveOpener,
   FileRoom,
@@ -29,10 +29,7 @@ export type { HelperThread } from "./helper-threads.ts";
 /** An ext4 extent is 128 MiB at most: a step is some hundred of them, far below the deadline. */
 const ALLOCATE_STEP_BYTES = 16 * GIB;
 
-/** A device that is open here or about to be, by all its names. */
-interface Claim {
-  readonly drive: string;
-  readonly identities: readonly string[];
+interface Claim extends DeviceClaim {
   phase: "opening" | "open" | "closing";
 }
 
@@ -59,7 +56,7 @@ export class Helper implements DriveOpener {
     this.protectedPaths = options.protectedPaths ?? [];
     this.looker = new DriveLook({
       threads: this.threads,
-      claimedIdentities: () => [...this.claims].flatMap(({ identities }) => identities),
+      claims: () => [...this.claims],
     });
   }
 

@@ -52,7 +52,11 @@ export interface BlockDevice {
   readonly deviceNumber: string;
   readonly path: string;
   readonly sizeBytes: number;
+  /** What it is in use for ("mounted at /srv"); null: nobody has it. */
+  readonly claim: string | null;
 }
+
+const OPEN_HERE = "open in parityd";
 
 export class DeviceTree {
   private readonly roots: HostRoots;
@@ -114,28 +118,46 @@ export class DeviceTree {
     return realPath(join(this.roots.sys, "class/block", name));
   }
 
-  /** All devices that nobody has claimed: mounted, swapped to, part of another, or in `inUse`. */
-  unclaimed(inUse: ReadonlySet<string>): BlockDevice[] {
-    const taken = new Set([...inUse, ...this.mountedNumbers()]);
+  /**
+   * All devices that could hold a member, each with what it is claimed for: mounted, swapped to,
+   * part of another, or in `inUse` (device numbers). A disk cannot be had while one of its
+   * partitions is, nor a partition of a disk that is. Nothing is opened.
+   */
+  devices(inUse: ReadonlySet<string>): BlockDevice[] {
+    const uses = this.usesByNumber(inUse);
     const names = listFolder(join(this.roots.sys, "class/block"));
-    const claimed = new Set(names.filter((name) => this.isClaimed(name, taken)));
-    // A disk cannot be had while one of its partitions is, nor a partition of a disk that is.
-    const disksInUse = new Set([...claimed].map((name) => this.diskOf(name)));
-    return names.flatMap((name) => {
+    const claims = new Map<string, string>();
+    const partsInUse = new Map<string, string>();
+    for (const name of names) {
+      const claim = this.claimOf(name, uses);
+      if (claim === null) continue;
+      claims.set(name, claim);
       const disk = this.diskOf(name);
-      const isFree = disk === name ? !disksInUse.has(name) : !claimed.has(disk);
-      if (!isFree || claimed.has(name) || PASSING.test(name)) return [];
+      if (disk !== name) partsInUse.set(disk, name);
+    }
+    return names.flatMap((name) => {
+      if (PASSING.test(name)) return [];
       const deviceNumber = this.attribute(name, "dev");
       const sizeBytes = Number(this.attribute(name, "size") ?? 0) * SECTOR_BYTES;
       if (deviceNumber === null || !(sizeBytes > 0)) return [];
-      return [{ deviceNumber, path: join(this.roots.dev, name.replaceAll("!", "/")), sizeBytes }];
+      const path = join(this.roots.dev, name.replaceAll("!", "/"));
+      const part = partsInUse.get(name);
+      const disk = this.diskOf(name);
+      const ofOthers =
+        part !== undefined
+          ? `its partition ${part} is in use: ${claims.get(part)}`
+          : disk !== name && claims.has(disk)
+            ? `its disk ${disk} is in use: ${claims.get(disk)}`
+            : null;
+      return [{ deviceNumber, path, sizeBytes, claim: claims.get(name) ?? ofOthers }];
     });
   }
 
-  private isClaimed(name: string, taken: ReadonlySet<string>): boolean {
-    const folder = join(this.roots.sys, "class/block", name);
-    if (listFolder(join(folder, "holders")).length > 0) return true;
-    return taken.has(this.attribute(name, "dev") ?? "");
+  /** Why nobody may open it, or null. */
+  private claimOf(name: string, uses: ReadonlyMap<string, string>): string | null {
+    const holders = listFolder(join(this.roots.sys, "class/block", name, "holders"));
+    if (holders.length > 0) return `part of ${holders.join(", ")}`;
+    return uses.get(this.attribute(name, "dev") ?? "") ?? null;
   }
 
   /** The disk that a partition is part of; a disk itself. */
@@ -145,20 +167,31 @@ export class DeviceTree {
     return folder === null ? name : basename(dirname(folder));
   }
 
-  /** Numbers of what is mounted or swapped to, and of all devices of a btrfs file system. */
-  private mountedNumbers(): string[] {
+  /** By device number: what is open here, mounted or swapped to; all devices of a btrfs. */
+  private usesByNumber(inUse: ReadonlySet<string>): Map<string, string> {
     const { sys, dev, proc } = this.roots;
-    const mounts = readMounts(proc);
-    const swaps = (readText(join(proc, "swaps")) ?? "")
-      .split("\n")
-      .map((line) => line.split(" ")[0]!);
-    const paths = [...mounts.map(({ source }) => source), ...swaps];
-    const sources = paths.filter((path) => path.startsWith("/dev/"));
-    const names = sources.map((path) => basename(realPath(join(dev, path.slice(5))) ?? path));
+    const uses = new Map<string, string>();
+    const numberAt = (path: string): string => {
+      const isDevice = path.startsWith("/dev/");
+      const name = isDevice ? basename(realPath(join(dev, path.slice(5))) ?? path) : "";
+      return (isDevice && this.attribute(name, "dev")) || "";
+    };
     const btrfs = join(sys, "fs/btrfs");
-    for (const id of listFolder(btrfs)) names.push(...listFolder(join(btrfs, id, "devices")));
-    const numbers = names.map((name) => this.attribute(name, "dev") ?? "");
-    return [...mounts.map(({ deviceNumber }) => deviceNumber), ...numbers];
+    for (const id of listFolder(btrfs)) {
+      for (const name of listFolder(join(btrfs, id, "devices"))) {
+        uses.set(this.attribute(name, "dev") ?? "", "of a btrfs file system that is mounted");
+      }
+    }
+    for (const line of (readText(join(proc, "swaps")) ?? "").split("\n")) {
+      uses.set(numberAt(line.split(" ")[0]!), "swapped to");
+    }
+    for (const { deviceNumber, source, place } of readMounts(proc)) {
+      for (const number of [deviceNumber, numberAt(source)])
+        uses.set(number, `mounted at ${place}`);
+    }
+    for (const number of inUse) uses.set(number, OPEN_HERE);
+    uses.delete("");
+    return uses;
   }
 
   private attribute(name: string, attribute: string): string | null {

@@ -8,7 +8,7 @@ import { Arena, cString } from "../../../ffi/arena.ts";
 import { libc } from "../../../ffi/libc.ts";
 import { Ioctl, OpenFlag } from "../../../ffi/structs.ts";
 import type { CommandError } from "../../array/protocol.ts";
-import { ok, type Result } from "../../base/result.ts";
+import { err, ok, type Result } from "../../base/result.ts";
 import {
   decodeSuperblock,
   SUPERBLOCK_BYTES,
@@ -16,7 +16,7 @@ import {
 } from "../../md/superblock.ts";
 import { listFolder } from "../host/linux-text.ts";
 import { type FoundMember, foundMember } from "./drive-opener.ts";
-import type { HelperCallOf, HelperResult } from "./helper-protocol.ts";
+import type { HelperCallOf, HelperResult, ListedDevice } from "./helper-protocol.ts";
 import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
 import { type FileStatus, loopOver, statFd, statPath } from "./linux-sysfs.ts";
 
@@ -33,13 +33,18 @@ export function listFilesIn(
   return ok(names.slice(0, limit).map((name) => join(folder, name)));
 }
 
-export function listUnclaimed(
+export function listBlockDevices(
   inUse: readonly string[],
   limit: number,
-): Result<readonly string[], CommandError> {
+): Result<readonly ListedDevice[], CommandError> {
   const numbers = inUse.map((identity) => /^block:(.*)/.exec(identity)?.[1] ?? "");
-  const devices = tree.unclaimed(new Set(numbers));
-  return ok(devices.slice(0, limit).map(({ path }) => path));
+  const devices = tree.devices(new Set(numbers)).slice(0, limit);
+  return ok(
+    devices.map(({ deviceNumber, ...device }) => ({
+      ...device,
+      identity: `block:${deviceNumber}`,
+    })),
+  );
 }
 
 export function lookAt({ path, inUse }: HelperCallOf<"look">): HelperResult<"look"> {
@@ -70,8 +75,9 @@ function describe(path: string, fd: number, status: FileStatus) {
   const sizeBytes = isFile ? status.sizeBytes : blockDeviceSize(fd);
   if (sizeBytes === 0) return null;
   const known = isFile ? NO_IDENTITY : tree.identityOf(status.deviceNumber);
-  const device = { ...known, path, sizeBytes, member: readMember(fd, sizeBytes) };
-  return { identity: status.identity, device };
+  const read = readSuperblock(fd, sizeBytes);
+  const carried = { member: read.ok ? read.value : null, unusable: read.ok ? null : read.error };
+  return { identity: status.identity, device: { ...known, path, sizeBytes, ...carried } };
 }
 
 function openForReading(path: string): number {
@@ -88,9 +94,16 @@ function blockDeviceSize(fd: number): number {
 
 /** Null: it carries no superblock that can be used. */
 export function readMember(fd: number, sizeBytes: number): FoundMember | null {
+  const read = readSuperblock(fd, sizeBytes);
+  return read.ok ? read.value : null;
+}
+
+/** The error says why a superblock cannot be used; null: there is none. */
+function readSuperblock(fd: number, sizeBytes: number): Result<FoundMember, string | null> {
   const count = libc.pread(fd, arena.baseAddress, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES);
-  if (Number(count) !== SUPERBLOCK_BYTES) return null;
+  if (Number(count) !== SUPERBLOCK_BYTES) return err(null);
   const decoded = decodeSuperblock(arena.bytes.slice(), { deviceBytes: sizeBytes });
-  if (!decoded.ok) return null;
-  return foundMember(decoded.value);
+  if (decoded.ok) return ok(foundMember(decoded.value));
+  const { kind, detail } = decoded.error;
+  return err(kind === "no-magic" || kind === "too-short" ? null : detail);
 }

@@ -47,11 +47,18 @@ const IDLE: SyncStatus = {
   etaSeconds: null,
 };
 
+/** A drive that answers is not so late, whatever it has to do. */
+const SILENT_MS = 1_000;
+
 export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { name, path, sizeBytes, logicalBlockBytes } = drive.info;
   const { superblock } = drive;
   const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
-  const common = { name, path, sizeBytes, logicalBlockBytes, ...told };
+  const isSilent = drive.io.owesAbandoned || drive.io.oldestAgeMs("any") > SILENT_MS;
+  const common = {
+    ...{ name, path, sizeBytes, logicalBlockBytes, ...told },
+    ...(isSilent ? { isSilent } : {}),
+  };
   const holder = registry.holderOf(drive);
   if (holder !== null) {
     try {

@@ -1,7 +1,7 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
-import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -19,6 +19,7 @@ import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
 import { followBegun } from "./begun-job.ts";
+import { warnOfNewDrives, warnOfSharedDisks } from "./shared-disk-warning.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
@@ -202,6 +203,7 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
   const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
   if (!created.ok) return fail(host, created.error);
   host.print(`${name} is there: ${formatBytes(created.value.value.sizeBytes)}, ready for use`);
+  warnOfSharedDisks(host, created.value.value.sharedDisks ?? []);
   return Exit.ok;
 }
 
@@ -274,6 +276,7 @@ async function growArray(invocation: Invocation, host: CliHost): Promise<number>
   const body = { drives, force: invocation.isSet("force") };
   const begun = await client.call<JobStatus>("POST", `${arrayPath(invocation)}/grow`, body);
   if (!begun.ok) return fail(host, begun.error);
+  await warnOfNewDrives(client, host, { arrayPath: arrayPath(invocation), drives });
   return followBegun(invocation, host, client, begun.value.value);
 }
 
@@ -291,7 +294,9 @@ async function printCreatePlan(
   host: CliHost,
   plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
-  const judged = await client.call<{ sizeBytes: number }>("POST", "/v1/arrays?dryRun=true", plan);
+  const path = "/v1/arrays?dryRun=true";
+  type Plan = { sizeBytes: number; sharedDisks: SharedDisk[] };
+  const judged = await client.call<Plan>("POST", path, plan);
   if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
@@ -304,6 +309,7 @@ async function printCreatePlan(
     const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
     host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
   }
+  warnOfSharedDisks(host, judged.value.value.sharedDisks);
   return Exit.ok;
 }
 

@@ -1,14 +1,13 @@
 /** `parityd drive add|list|remove`. */
 
 import { resolve } from "node:path";
+import type { ScanResult } from "../../appliance/drives/drive-scan.ts";
 import type { DriveStatus } from "../../array/protocol.ts";
-import { printable } from "../../base/printable.ts";
-import { formatBytes } from "../../base/units.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
+import { driveLine, driveTable, scanLines } from "../drive-text.ts";
 import { Exit } from "../exit.ts";
-import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 export const driveCommands: readonly CommandSpec[] = [
   {
@@ -41,18 +40,33 @@ export const driveCommands: readonly CommandSpec[] = [
       const answer = await client.get<DriveStatus[]>("/v1/drives");
       if (!answer.ok) return fail(host, answer.error);
       if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
-      else {
-        const rows = answer.value.value.map((drive) => [
-          drive.name,
-          drive.state,
-          drive.member === undefined ? "-" : `${drive.member.array}/${drive.member.role}`,
-          formatBytes(drive.sizeBytes),
-          drive.path,
-        ]);
-        for (const line of renderTable(["drive", "state", "member", "size", "path"], rows)) {
-          host.print(line);
-        }
-      }
+      else for (const line of driveTable(answer.value.value)) host.print(line);
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["drive", "scan"],
+    summary: "Look for members that nobody has named yet, and add them",
+    operands: [],
+    options: {
+      folder: {
+        type: "string",
+        multiple: true,
+        value: "DIR",
+        help: "look at the files in it too; may be repeated",
+      },
+      ...DRY_RUN,
+      ...JSON_OUTPUT,
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const folders = invocation.texts("folder").map((folder) => resolve(folder));
+      const body = { dryRun: invocation.isSet("dry-run"), folders };
+      const answer = await client.call<ScanResult>("POST", "/v1/drives/scan", body);
+      if (!answer.ok) return fail(host, answer.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
+      else for (const line of scanLines(answer.value.value)) host.print(line);
       return Exit.ok;
     },
   },
@@ -73,10 +87,3 @@ export const driveCommands: readonly CommandSpec[] = [
     },
   },
 ];
-
-export function driveLine(drive: DriveStatus): string {
-  const of =
-    drive.member === undefined ? "" : `, array ${drive.member.array} (role ${drive.member.role})`;
-  const why = drive.detail === undefined ? "" : `: ${drive.detail}`;
-  return printable(`${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`);
-}

@@ -7,6 +7,7 @@ import { Exit } from "../exit.ts";
 import { renderFailForecast } from "../forecast-text.ts";
 import type { CliHost } from "../host.ts";
 import { followBegun } from "./begun-job.ts";
+import { warnOfNewDrives } from "./shared-disk-warning.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const ARRAY = { name: "ARRAY", names: "arrays" } as const;
@@ -82,6 +83,7 @@ async function addMember(invocation: Invocation, host: CliHost): Promise<number>
   const added = await client.call<JobStatus | ArrayStatus>("POST", membersPath(invocation), body);
   if (!added.ok) return fail(host, added.error);
   const { value } = added.value;
+  await warnOfNewDrives(client, host, { arrayPath: arrayPath(invocation), drives: [drive] });
   if (!("id" in value)) {
     host.print(`${drive} is a spare of ${value.name}`);
     return Exit.ok;
@@ -95,9 +97,14 @@ async function replaceMember(invocation: Invocation, host: CliHost): Promise<num
   const body = { with: invocation.operand(2), force: invocation.isSet("force") };
   const started = await client.call<JobStatus>("POST", path, body);
   if (!started.ok) return fail(host, started.error);
+  await warnOfNewDrives(client, host, { arrayPath: arrayPath(invocation), drives: [body.with] });
   return followBegun(invocation, host, client, started.value.value);
 }
 
+function arrayPath(invocation: Invocation): string {
+  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
+}
+
 function membersPath(invocation: Invocation): string {
-  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}/members`;
+  return `${arrayPath(invocation)}/members`;
 }

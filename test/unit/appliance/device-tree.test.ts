@@ -250,7 +250,7 @@ test("identity: pages that are none, no /sys, no /dev/disk: nothing is known, an
   expect(tree.identityOf("8:77")).toEqual(NO_IDENTITY);
   const nowhere = new DeviceTree({ sys: "/nowhere", dev: "/nowhere", proc: "/nowhere" });
   expect(nowhere.identityOf("8:0")).toEqual(NO_IDENTITY);
-  expect(nowhere.unclaimed(new Set())).toEqual([]);
+  expect(nowhere.devices(new Set())).toEqual([]);
 });
 
 const disk = (name: string, dev: string, more: Partial<FakeDevice> = {}): FakeDevice => ({
@@ -263,7 +263,8 @@ const part = (of: string, number: number, dev: string, more: Partial<FakeDevice>
 
 function unclaimedNames(host: Parameters<typeof makeHost>[0], inUse: readonly string[] = []) {
   const { tree, roots } = makeHost(host);
-  return tree.unclaimed(new Set(inUse)).map(({ path }) => relative(roots.dev, path));
+  const free = tree.devices(new Set(inUse)).filter(({ claim }) => claim === null);
+  return free.map(({ path }) => relative(roots.dev, path));
 }
 
 test("unclaimed: disks and partitions, without what is empty, passing or hidden", () => {
@@ -299,6 +300,21 @@ test("unclaimed: mounted, swapped to, held, open here: left, with the disk and i
   ].join("\n");
   const swaps = "Filename Type Size Used Priority\n/dev/sdb1 partition 1 0 -2\n";
   expect(unclaimedNames({ devices, mounts, swaps }, ["8:64"])).toEqual(["sda2", "sdf"]);
+  const { tree } = makeHost({ devices, mounts, swaps });
+  const claims = tree.devices(new Set(["8:64"])).map(({ claim }) => claim);
+  expect(claims).toEqual([
+    "its partition sda1 is in use: mounted at /",
+    "mounted at /",
+    null,
+    "its partition sdb1 is in use: swapped to",
+    "swapped to",
+    "part of md0",
+    "its disk sdc is in use: part of md0",
+    "mounted at /srv",
+    "open in parityd",
+    "its disk sde is in use: open in parityd",
+    null,
+  ]);
 });
 
 test("mounts: the deepest one counts, the last of those at one place; names are read", () => {
@@ -325,7 +341,7 @@ test("mounts: the deepest one counts, the last of those at one place; names are 
 
 test("identity, unclaimed: this host's own tree: nothing throws, paths are whole", () => {
   const tree = new DeviceTree();
-  for (const { deviceNumber, path, sizeBytes } of tree.unclaimed(new Set())) {
+  for (const { deviceNumber, path, sizeBytes } of tree.devices(new Set())) {
     expect(path).toStartWith("/dev/");
     expect(sizeBytes).toBeGreaterThan(0);
     const { byId: link } = tree.identityOf(deviceNumber);

@@ -19,7 +19,7 @@ import { join } from "node:path";
 import { libc } from "../../../ffi/libc.ts";
 import { FlockOperation } from "../../../ffi/structs.ts";
 import { identifyDrive } from "../../../src/appliance/helper/linux-drive.ts";
-import { listFilesIn, listUnclaimed, lookAt } from "../../../src/appliance/helper/linux-look.ts";
+import { listBlockDevices, listFilesIn, lookAt } from "../../../src/appliance/helper/linux-look.ts";
 import { MIB } from "../../../src/base/units.ts";
 import { encodeSuperblock, Role } from "../../../src/md/superblock.ts";
 import {
@@ -69,10 +69,12 @@ test("look: a member, a spare: what the superblock says", () => {
       member: {
         arrayUuid: TEST_ARRAY_UUID,
         deviceUuid: "deadbeef:00000000:00000000:00000001",
+        level: 5,
         role: 1,
         events: 100,
         setName: "tower:tank",
       },
+      unusable: null,
     },
   });
   expect(seen(makeMember("spare", 3))?.device.member?.role).toBe(Role.spare);
@@ -83,14 +85,17 @@ test("look: no superblock, a damaged one, a file too short for one: no member", 
   writeFileSync(empty, "");
   expect(seen(empty)).toBe(null);
   truncateSync(empty, MIB);
-  expect(seen(empty)?.device).toMatchObject({ sizeBytes: MIB, member: null });
+  expect(seen(empty)?.device).toMatchObject({ sizeBytes: MIB, member: null, unusable: null });
   truncateSync(empty, 5000);
   expect(seen(empty)?.device).toMatchObject({ sizeBytes: 5000, member: null });
   const damaged = join(folder, "damaged");
   const block = encodeSuperblock(testSuperblock(0));
   block[40] = block[40]! ^ 1;
   writeMember(damaged, block, TEST_DEVICE_BYTES);
-  expect(seen(damaged)?.device.member).toBe(null);
+  expect(seen(damaged)?.device).toMatchObject({
+    member: null,
+    unusable: expect.stringContaining("torn or damaged"),
+  });
 });
 
 test("look: what is no drive, is not there, is open here: nothing, and no waiting", () => {
@@ -141,8 +146,9 @@ test.skipIf(!canMakeLoopDevices())(
     const path = makeMember("backing", 1);
     const loop = await makeLoopDevice(path);
     const listed = (inUse: readonly string[]) => {
-      const result = listUnclaimed(inUse, 1000);
-      return result.ok ? result.value : [];
+      const result = listBlockDevices(inUse, 1000);
+      const free = (result.ok ? result.value : []).filter(({ claim }) => claim === null);
+      return free.map(({ path: device }) => device);
     };
     expect(listed([])).toContain(loop);
     expect(listed(identitiesOf(loop))).not.toContain(loop);

@@ -25,6 +25,8 @@ import { GIB } from "../../../src/base/units.ts";
 
 const DEADLINE_MS = 30_000;
 
+const LISTED = { path: "/dev/sdx", identity: "block:/dev/sdx", sizeBytes: 4096, claim: null };
+
 class VirtualTime {
   nowMs = 0;
   private timers: { readonly atMs: number; readonly run: () => void }[] = [];
@@ -166,12 +168,12 @@ class PlayedHost {
       case "list-folder":
         return ok([`${call.folder}/a`, `${call.folder}/b`]);
       case "list-block-devices":
-        return ok(["/dev/sdx"]);
+        return ok([LISTED, { ...LISTED, path: "/dev/sdy", claim: "mounted at /" }]);
       case "look": {
         const identity = this.deviceOf(call.path);
         if (call.inUse.includes(identity)) return ok(null);
         const known = { byId: null, wwn: null, serial: null, model: null };
-        const device = { ...known, path: call.path, sizeBytes: 4096, member: null };
+        const device = { ...known, path: call.path, sizeBytes: 4096, member: null, unusable: null };
         return ok({ identity, device });
       }
       default:

@@ -29,7 +29,7 @@ test("drive: add, list, remove; a refusal is the API's own sentence", async () =
   expect(added).toMatchObject({ exitCode: 0, stdout: "d0 (3.0 MiB) is available" });
   expect(daemon.store.state.drives.get("d0")?.direct).toBe(false);
   const list = await runCli("drive list", { daemon });
-  expect(list.stdout.split("\n")[1]).toBe("d0     available  -       3.0 MiB  /dev/a");
+  expect(list.stdout.split("\n")[1]).toBe("d0     available  -       3.0 MiB  /dev/a  ssd");
   expect(JSON.parse((await runCli("drive list --json", { daemon })).stdout)).toHaveLength(1);
   const refused = await runCli("drive add d1 /dev/none", { daemon });
   expect(refused).toMatchObject({ exitCode: 1, stdout: "" });

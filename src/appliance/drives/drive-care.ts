@@ -1,0 +1,76 @@
+/**
+ * What is done about drives as such, whatever array has them: members that nobody has named are
+ * found, and disks seen that several drives of an array share. With that drives are shown.
+ */
+import type { ArrayStatus, CommandError, DriveStatus, SharedDisk } from "../../array/protocol.ts";
+import type { Result } from "../../base/result.ts";
+import type { DriveKeeper } from "../drive-keeper.ts";
+import type { DriveOpener } from "../helper/drive-opener.ts";
+import type { SharedSpares } from "../spares/shared-spares.ts";
+import type { ArrayBook } from "../state/array-book.ts";
+import type { CallOrder } from "../state/call-order.ts";
+import type { EventLog } from "../state/event-log.ts";
+import type { StateStore } from "../state/state-store.ts";
+import { DriveScan, type ScanRequest, type ScanResult } from "./drive-scan.ts";
+import { SharedDiskWatch } from "./shared-disks.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+
+export interface DriveCareParts {
+  readonly drives: DriveKeeper;
+  readonly opener: DriveOpener;
+  readonly arrays: ArrayBook;
+  readonly calls: CallOrder;
+  readonly spares: SharedSpares;
+  readonly store: StateStore;
+  readonly events: EventLog;
+  readonly getArray: (reference: string) => Answer<ArrayStatus>;
+}
+
+export class DriveCare {
+  private readonly parts: DriveCareParts;
+  private readonly scanner: DriveScan;
+  private readonly disks: SharedDiskWatch;
+
+  constructor(parts: DriveCareParts) {
+    this.parts = parts;
+    this.scanner = new DriveScan(parts);
+    const getArray = async (uuid: string): Promise<ArrayStatus | null> => {
+      const found = await parts.getArray(uuid);
+      return found.ok ? found.value : null;
+    };
+    this.disks = new SharedDiskWatch({ ...parts, getArray });
+  }
+
+  /** Members that nobody has named yet, on all block devices and in folders. */
+  scan(request: ScanRequest): Answer<ScanResult> {
+    return this.scanner.run(request);
+  }
+
+  /** Disks that several of these drives lie on. */
+  sharedAmong(drives: readonly string[]): SharedDisk[] {
+    return this.disks.among(drives);
+  }
+
+  arrayView(status: ArrayStatus): ArrayStatus {
+    return this.disks.view(status);
+  }
+
+  /** A drive of a deleted array says so, and a missing one where it belongs. */
+  driveView(drive: DriveStatus): DriveStatus {
+    const { arrays, spares, store } = this.parts;
+    const known = store.state.drives.get(drive.name);
+    const uuid = drive.superblock?.arrayUuid ?? known?.arrayUuid ?? null;
+    if (uuid === null) return spares.driveView(drive);
+    const label = arrays.labelOf(uuid);
+    if (drive.state === "missing") {
+      return { ...drive, detail: `of array ${label}: ${drive.detail ?? "not there"}` };
+    }
+    if (!arrays.isDeleted(uuid) || drive.superblock === undefined) return spares.driveView(drive);
+    const { member: _member, ...rest } = drive;
+    const detail =
+      `of the deleted array ${label} (${uuid}): start that to have it back, or say force where ` +
+      "you use the drive";
+    return { ...rest, state: "foreign", detail };
+  }
+}

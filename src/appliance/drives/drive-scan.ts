@@ -1,0 +1,84 @@
+/**
+ * Looks for members that nobody has named yet, on block devices that nobody uses and in folders,
+ * and adds them as drives. What is made of each is scan-judge.ts.
+ *
+ * The look opens for reading alone and holds nothing (helper/drive-look.ts): a device that hangs
+ * costs its deadline there, and what is added is opened side by side. One scan at a time.
+ */
+import type { CommandError } from "../../array/protocol.ts";
+import { ok, type Result } from "../../base/result.ts";
+import type { DriveKeeper } from "../drive-keeper.ts";
+import type { DriveOpener } from "../helper/drive-opener.ts";
+import type { ArrayBook } from "../state/array-book.ts";
+import type { CallOrder } from "../state/call-order.ts";
+import { judgeScan, type ScanEntry, type ScanScene } from "./scan-judge.ts";
+
+export type { ScanEntry } from "./scan-judge.ts";
+
+export interface ScanRequest {
+  /** Only says what it would do. */
+  readonly dryRun: boolean;
+  /** The files directly in each are looked at. */
+  readonly folders: readonly string[];
+}
+
+export interface ScanResult {
+  readonly dryRun: boolean;
+  /** By path. Files without a superblock are not among them. */
+  readonly found: readonly ScanEntry[];
+  /** There was more than a scan goes through. */
+  readonly isCut: boolean;
+}
+
+export interface DriveScanParts {
+  readonly drives: DriveKeeper;
+  readonly opener: DriveOpener;
+  readonly arrays: ArrayBook;
+  readonly calls: CallOrder;
+}
+
+export class DriveScan {
+  private readonly parts: DriveScanParts;
+
+  constructor(parts: DriveScanParts) {
+    this.parts = parts;
+  }
+
+  run(request: ScanRequest): Promise<Result<ScanResult, CommandError>> {
+    return this.parts.calls.holding(["drives:scan"], async () => {
+      const { drives, opener } = this.parts;
+      // What is missing goes to where it was known.
+      await drives.retryMissing();
+      const { folders, dryRun } = request;
+      const looked = await opener.look({ paths: [], folders, blockDevices: true });
+      const judged = judgeScan(looked, this.scene());
+      const found = dryRun ? judged : await Promise.all(judged.map((entry) => this.add(entry)));
+      return ok({ dryRun, found, isCut: looked.isCut });
+    });
+  }
+
+  private async add(entry: ScanEntry): Promise<ScanEntry> {
+    const { path, drive: name } = entry;
+    if (entry.outcome !== "would-be-added" || name === null) return entry;
+    const added = await this.parts.drives.add({ name, path, direct: true });
+    if (!added.ok) return { ...entry, drive: null, outcome: "left", reason: added.error.detail };
+    const { state, detail, superblock } = added.value;
+    const uuid = superblock?.arrayUuid ?? null;
+    const array = uuid === null ? entry.array : this.parts.arrays.labelOf(uuid);
+    return { ...entry, array, outcome: "added", state, reason: detail ?? null };
+  }
+
+  private scene(): ScanScene {
+    const { drives, arrays } = this.parts;
+    const known = drives.known;
+    return {
+      driveByUuid: new Map(
+        known.flatMap(({ name, deviceUuid }) => (deviceUuid === null ? [] : [[deviceUuid, name]])),
+      ),
+      missing: drives.missingReasons,
+      labels: new Map(arrays.all().map(({ uuid }) => [uuid, arrays.labelOf(uuid)])),
+      deleted: new Set(arrays.all().flatMap(({ uuid }) => (arrays.isDeleted(uuid) ? [uuid] : []))),
+      takenNames: new Set(known.map(({ name }) => name)),
+    };
+  }
+}

@@ -1,0 +1,83 @@
+/** What is printed of drives: the table, what a scan has found. Pure. */
+import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
+import type { DriveStatus } from "../array/protocol.ts";
+import { printable } from "../base/printable.ts";
+import { formatBytes } from "../base/units.ts";
+import { renderTable } from "./table-text.ts";
+
+export function driveLine(drive: DriveStatus): string {
+  const of =
+    drive.member === undefined ? "" : `, array ${drive.member.array} (role ${drive.member.role})`;
+  const why = drive.detail === undefined ? "" : `: ${drive.detail}`;
+  return printable(`${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`);
+}
+
+const ALWAYS = 5;
+
+/** Columns that no drive has anything for are left out: files have no serials. */
+export function driveTable(drives: readonly DriveStatus[]): string[] {
+  const header = ["drive", "state", "member", "size", "path", "kind", "model", "serial"];
+  const rows = drives.map((drive) => [
+    drive.name,
+    drive.state,
+    drive.member === undefined ? "-" : `${drive.member.array}/${drive.member.role}`,
+    formatBytes(drive.sizeBytes),
+    drive.path,
+    kindOf(drive),
+    drive.model ?? "-",
+    drive.serial ?? "-",
+    drive.wwn ?? "-",
+    baseName(drive.byId ?? "-"),
+  ]);
+  const all = [...header, "wwn", "by-id"];
+  const shown = all.flatMap((_, column) =>
+    column < ALWAYS || rows.some((row) => row[column] !== "-") ? [column] : [],
+  );
+  const pick = (row: readonly string[]): string[] => shown.map((column) => row[column]!);
+  return renderTable(pick(all), rows.map(pick));
+}
+
+/** Of a file nobody says what it is on. */
+function kindOf({ isRotational, path }: DriveStatus): string {
+  if (isRotational === undefined || !path.startsWith("/dev/")) return "-";
+  return isRotational ? "disk" : "ssd";
+}
+
+/** What a drive is shown as where there is little room: its lasting name, else its path's last. */
+export function deviceName({ byId, path }: Pick<DriveStatus, "byId" | "path">): string {
+  return baseName(byId ?? path);
+}
+
+function baseName(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/** A line for each, those that are to be used first; then what it comes to. */
+export function scanLines({ dryRun, found, isCut }: ScanResult): string[] {
+  const used = found.filter(({ outcome }) => outcome !== "left");
+  const left = found.filter(({ outcome }) => outcome === "left");
+  const rows = [...used, ...left].map((entry) => [
+    entry.path,
+    entry.sizeBytes === null ? "-" : formatBytes(entry.sizeBytes),
+    entry.array ?? "-",
+    entry.role === null ? "-" : String(entry.role),
+    outcomeText(entry),
+  ]);
+  const header = ["path", "size", "array", "role", "what"];
+  const verb = dryRun ? "would be added" : used.length === 1 ? "was added" : "were added";
+  const sum = `${used.length} ${used.length === 1 ? "member" : "members"} ${verb}`;
+  const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows), sum];
+  return isCut ? [...lines, "there is more: name fewer folders, and scan again"] : lines;
+}
+
+function outcomeText({ outcome, drive, reason, state }: ScanEntry): string {
+  const more = reason === null ? "" : `: ${reason}`;
+  switch (outcome) {
+    case "added":
+      return `added as ${drive}, ${state}${more}`;
+    case "would-be-added":
+      return `would be added as ${drive}`;
+    default:
+      return `left alone${more}`;
+  }
+}
