@@ -11,6 +11,8 @@ import type { Appliance } from "../appliance/appliance.ts";
 import type { ArrayEvent } from "../array/protocol.ts";
 
 const PATH_CHARACTERS_MAX = 200;
+/** udev says so of each device of a boot, and it changes nothing. */
+const HINT = "/v1/drives/appeared";
 /** Peers whose failures are counted; the longest forgotten one makes room. */
 const PEERS_MAX = 1_024;
 
@@ -30,7 +32,7 @@ export class CallEvents {
   }
 
   called(call: Call, status: number): void {
-    if (status >= 400 && status < 500) return;
+    if ((status >= 400 && status < 500) || call.path === HINT) return;
     const message = `${call.method} ${shortened(call.path)}: ${status} (${call.peer})`;
     this.append({ kind: "api.call", severity: "info", array: arrayOf(call.path), message });
   }

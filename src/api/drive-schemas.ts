@@ -1,6 +1,7 @@
 /** The shapes of calls about drives; `satisfies` keeps the answers in step with what is answered. */
 import { z } from "@hono/zod-openapi";
 import type { ScanResult } from "../appliance/drives/drive-scan.ts";
+import type { Located } from "../appliance/drives/locator.ts";
 import { SCAN_OUTCOMES } from "../appliance/drives/scan-judge.ts";
 import type { DriveStatus } from "../array/protocol.ts";
 import { bytes, count, nameSchema } from "./schemas.ts";
@@ -83,3 +84,15 @@ export const scanSchema = z.object({
   ),
   isCut: z.boolean().openapi({ description: "There was more than a scan goes through" }),
 }) satisfies z.ZodType<ScanResult>;
+
+export const appearedBody = z.strictObject({ path: wholePath });
+export const appearedSchema = z.object({
+  missing: count.openapi({ description: "Drives that are known and not there" }),
+});
+
+export const locateBody = z.strictObject({ on: z.boolean().default(true) });
+export const locatedSchema = z.object({
+  drive: z.string(),
+  disks: z.array(z.string()).readonly().openapi({ description: "The disks that it lies on" }),
+  on: z.boolean(),
+}) satisfies z.ZodType<Located>;

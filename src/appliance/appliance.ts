@@ -32,6 +32,7 @@ import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
+import type { ToolRunner } from "./host/linux-tool.ts";
 import { MemberGrowth } from "./member-growth.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ScheduleBook } from "./schedules/schedule-book.ts";
@@ -63,6 +64,7 @@ type ArrayCommandOf<K extends CommandKind> = CommandOf<K> & { readonly array: st
 export interface ApplianceParts {
   readonly client: ReactorClient;
   readonly opener: DriveOpener;
+  readonly tools: ToolRunner;
   readonly store: StateStore;
   readonly events: EventLog;
   readonly jobs: JobBook;
@@ -140,7 +142,8 @@ export class Appliance {
     this.spareKeeper = new SpareKeeper(services);
     this.growth = new MemberGrowth(services);
     this.alerts = new Alerts({ ...services, ways: parts.alertWays ?? [] });
-    this.care = new DriveCare({ ...services, opener, getArray: (uuid) => this.getArray(uuid) });
+    const getArray = (uuid: string): Answer<ArrayStatus> => this.getArray(uuid);
+    this.care = new DriveCare({ ...services, opener, tools: parts.tools, getArray });
     this.holders = new FenceHolders({ drives, events });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });

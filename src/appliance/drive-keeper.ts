@@ -11,11 +11,11 @@
  * under another name when the drive was first missed is only told of, and taken when it is named;
  * one that appears there later is the drive that comes back.
  */
-import { dirname } from "node:path";
 import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes } from "../base/units.ts";
+import { FilesBeside, foldersOf, isDevicePath, isItself, pathsOf } from "./drive-places.ts";
 import type { DriveOpener, FoundDevice } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
@@ -26,6 +26,8 @@ const LOOK_MS = 5_000;
 /** All block devices are read in the first looks, then now and then: it wakes sleeping disks. */
 const FIRST_LOOKS = 6;
 const DEEP_LOOK_EVERY = 10;
+/** What appears in so short a time (a disk, its partitions) is looked at together. */
+const APPEARED_MS = 50;
 
 type Answer<T> = Promise<Result<T, CommandError>>;
 
@@ -49,9 +51,8 @@ export class DriveKeeper {
   private readonly opened = new Map<string, OpenDrive>();
   /** Names between open and attach or between detach and close: nobody else may use them. */
   private readonly busy = new Set<string>();
-  /** Folders of missing drives, and the files that lay in them at the first look. */
-  private readonly foldersSeen = new Set<string>();
-  private readonly lyingAround = new Set<string>();
+  private readonly beside = new FilesBeside();
+  private readonly appearedPaths = new Set<string>();
   private looks = 0;
   /** All drives have been opened once: until then a look may miss a disk that another one tries. */
   private isSettled = false;
@@ -78,7 +79,7 @@ export class DriveKeeper {
 
   /** From now on missing drives are looked for. */
   watch(): void {
-    // Polls: a path or a disk that appears tells nobody here.
+    // Polls: a path or a disk that appears need not be told of here.
     this.parts.alarms.after(LOOK_MS, () => {
       if (this.isStopped) return;
       this.looks += 1;
@@ -147,6 +148,14 @@ export class DriveKeeper {
     } finally {
       this.busy.delete(name);
     }
+  }
+
+  /** Something has appeared at a path, or changed: it is looked at now, if a drive is missing. */
+  appeared(path: string): void {
+    if (this.appearedPaths.size === 0) {
+      this.parts.alarms.after(APPEARED_MS, () => void this.lookAtAppeared());
+    }
+    this.appearedPaths.add(path);
   }
 
   /** Looks for all missing drives now, on all devices. */
@@ -375,18 +384,41 @@ export class DriveKeeper {
 
   // Looking for what is missing -----------------------------------------------------------------
 
+  private get absent(): StoredDrive[] {
+    return this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
+  }
+
   private async lookForMissing(isDeep: boolean): Promise<void> {
-    const drives = this.known.filter(({ name }) => this.missing.has(name) && !this.busy.has(name));
+    const drives = this.absent;
     if (drives.length === 0) return;
     const found = await this.look(drives, isDeep);
-    this.noteLyingAround(drives, found);
+    this.beside.note(drives, found);
+    await this.takeBack(drives, found);
+  }
+
+  private async lookAtAppeared(): Promise<void> {
+    const paths = [...this.appearedPaths];
+    this.appearedPaths.clear();
+    const drives = this.absent;
+    if (drives.length === 0 || this.isStopped) return;
+    const { found } = await this.parts.opener.look({ paths, folders: [], blockDevices: false });
+    await this.takeBack(drives, found);
+  }
+
+  /** Attaches those of these drives that are among what was found. */
+  private async takeBack(
+    drives: readonly StoredDrive[],
+    found: readonly FoundDevice[],
+  ): Promise<void> {
     await Promise.all(
       drives.map(async (drive) => {
         const device =
           found.find((candidate) => isItself(drive, candidate)) ??
           found.find((candidate) => this.mayBeAt(drive, candidate));
-        if (device === undefined || !this.missing.has(drive.name) || this.isStopped) return;
-        if (this.isLyingAround(device)) {
+        // Another look may have found it meanwhile, and be opening it.
+        const isWanted = this.missing.has(drive.name) && !this.busy.has(drive.name);
+        if (device === undefined || !isWanted || this.isStopped) return;
+        if (this.isLyingAround(device.path)) {
           const detail =
             `its file has the name ${device.path} now: to take it back: parityd drive add ` +
             `${drive.name} ${device.path}`;
@@ -415,17 +447,8 @@ export class DriveKeeper {
     return found;
   }
 
-  /** What the first look in a folder finds lay there when the drive was missed. */
-  private noteLyingAround(drives: readonly StoredDrive[], found: readonly FoundDevice[]): void {
-    for (const folder of foldersOf(drives)) {
-      if (this.foldersSeen.has(folder)) continue;
-      this.foldersSeen.add(folder);
-      for (const { path } of found) if (dirname(path) === folder) this.lyingAround.add(path);
-    }
-  }
-
-  private isLyingAround({ path }: FoundDevice): boolean {
-    return this.lyingAround.has(path) && !this.known.some((known) => known.path === path);
+  private isLyingAround(path: string): boolean {
+    return this.beside.has(path) && !this.known.some((known) => known.path === path);
   }
 
   /** Its superblock may be new: of an array that was made just before the last run ended. */
@@ -447,25 +470,6 @@ export class DriveKeeper {
 
 function isSparse({ allocatedBytes, sizeBytes }: OpenDrive): boolean {
   return allocatedBytes !== undefined && allocatedBytes < sizeBytes;
-}
-
-function pathsOf({ path, byId }: StoredDrive): string[] {
-  return byId === null || byId === path ? [path] : [byId, path];
-}
-
-function isDevicePath(path: string): boolean {
-  return path.startsWith("/dev/");
-}
-
-/** Where the files among these drives were. */
-function foldersOf(drives: readonly StoredDrive[]): string[] {
-  const files = drives.filter(({ path }) => !isDevicePath(path));
-  return [...new Set(files.map(({ path }) => dirname(path)))];
-}
-
-/** Whether what was found carries the drive's own superblock. */
-function isItself(drive: StoredDrive, { member }: FoundDevice): boolean {
-  return member !== null && member.deviceUuid === drive.deviceUuid;
 }
 
 /** "another host holds the reservation of drive d1 (key 0xb2, initiator iqn.…)" */

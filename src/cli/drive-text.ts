@@ -1,4 +1,5 @@
 /** What is printed of drives: the table, what a scan has found. Pure. */
+import { isDevicePath } from "../appliance/drive-places.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
 import type { DriveStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
@@ -39,7 +40,7 @@ export function driveTable(drives: readonly DriveStatus[]): string[] {
 
 /** Of a file nobody says what it is on. */
 function kindOf({ isRotational, path }: DriveStatus): string {
-  if (isRotational === undefined || !path.startsWith("/dev/")) return "-";
+  if (isRotational === undefined || !isDevicePath(path)) return "-";
   return isRotational ? "disk" : "ssd";
 }
 

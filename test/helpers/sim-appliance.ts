@@ -7,6 +7,7 @@ import type { TcpGuard } from "../../src/api/auth.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import type { AlertWay } from "../../src/appliance/alerts/alert.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
+import { NO_TOOLS, type ToolRunner } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { processAlarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
@@ -40,6 +41,8 @@ export interface SimApplianceOptions {
   readonly store?: StateStore;
   /** What was there before is ended as by SIGKILL; default: a new one with DRIVE_PATHS. */
   readonly host?: SimHost;
+  /** Default: none is installed. */
+  readonly tools?: ToolRunner;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   readonly commentMs?: number;
@@ -78,6 +81,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
   const appliance = new Appliance({
     client,
     opener,
+    tools: options.tools ?? NO_TOOLS,
     store,
     events,
     jobs,

@@ -12,6 +12,7 @@ import { createApp } from "../../src/api/app.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
 import { Helper } from "../../src/appliance/helper/helper.ts";
+import { NO_TOOLS } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import type { Alarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
@@ -110,6 +111,7 @@ export class LifeProcess {
     this.appliance = new Appliance({
       ...{ client, opener, store: this.store, jobs, alarms, log, newUuid },
       events: new EventLog({ store: this.store, log }),
+      tools: NO_TOOLS,
       allowFaultInjection: false,
     });
     this.app = createApp({

@@ -2,6 +2,8 @@
 import type { Mutation } from "./mutations.ts";
 
 const JUDGE = ["./test/unit/appliance/scan-judge.test.ts"];
+const TOOLS = ["./test/unit/appliance/linux-tool.test.ts"];
+const CALLS = ["./test/unit/api/drive-tools.test.ts"];
 const SCAN = ["./test/unit/api/drive-scan.test.ts"];
 
 export const CARE_MUTATIONS: readonly Mutation[] = [
@@ -33,8 +35,48 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     name: "shared disks: file systems without a disk count as one",
     rule: null,
     file: "src/appliance/drives/shared-disks.ts",
-    find: "if (!NO_DISK.test(disk)) byDisk",
+    find: "if (isDisk(disk)) byDisk",
     replace: "byDisk",
     test: SCAN,
+  },
+  {
+    name: "appeared: waits for the next look",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    find: "const APPEARED_MS = 50;",
+    replace: "const APPEARED_MS = 60_000;",
+    test: [...CALLS, "-t", "before the next look"],
+  },
+  {
+    name: "tools: the deadline of a tool is not kept",
+    rule: null,
+    file: "src/appliance/host/linux-tool.ts",
+    find: 'setTimeout(() => late.resolve("late"), deadlineMs);',
+    replace: "setTimeout(() => {}, deadlineMs);",
+    test: TOOLS,
+  },
+  {
+    name: "tools: what a tool prints is taken without an end",
+    rule: null,
+    file: "src/appliance/host/linux-tool.ts",
+    find: "if (this.bytes > bytesMax) {",
+    replace: "if (this.bytes > bytesMax * 1e9) {",
+    test: TOOLS,
+  },
+  {
+    name: "tools: a tool that is still there is started again",
+    rule: null,
+    file: "src/appliance/host/linux-tool.ts",
+    find: "if (this.alive.has(key)) return",
+    replace: "if (this.alive.has(program)) return",
+    test: TOOLS,
+  },
+  {
+    name: "locate: the lights of all other disks go out",
+    rule: null,
+    file: "src/appliance/drives/locator.ts",
+    find: 'words: ["--listed-only", ',
+    replace: "words: [",
+    test: [...CALLS, "-t", "light alone"],
   },
 ];

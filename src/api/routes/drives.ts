@@ -1,7 +1,16 @@
 /** /v1/drives: the devices that parityd was told about, members or not. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
-import { addDriveBody, driveSchema, scanBody, scanSchema } from "../drive-schemas.ts";
+import {
+  addDriveBody,
+  appearedBody,
+  appearedSchema,
+  driveSchema,
+  locateBody,
+  locatedSchema,
+  scanBody,
+  scanSchema,
+} from "../drive-schemas.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { forceQuery, nameParams } from "../schemas.ts";
@@ -32,6 +41,29 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       answers: { 200: { description: "What was found, by path", schema: scanSchema } },
     },
     async ({ body }) => answer(await appliance.care.scan(body)),
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/drives/appeared",
+      summary: "Something has appeared at a path (for udev): a missing drive is looked for there",
+      body: appearedBody,
+      answers: { 202: { description: "It is looked at now", schema: appearedSchema } },
+    },
+    ({ body }) => json({ missing: appliance.care.appeared(body.path) }, { status: 202 }),
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/drives/{name}/locate",
+      summary: "Switch the light at a drive's slot on or off, by ledctl where it is installed",
+      params: nameParams,
+      body: locateBody,
+      answers: { 200: { description: "It is so", schema: locatedSchema } },
+    },
+    async ({ params, body }) => answer(await appliance.care.locate(params.name, body.on)),
   );
   addRoute(
     app,

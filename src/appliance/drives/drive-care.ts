@@ -6,12 +6,14 @@ import type { ArrayStatus, CommandError, DriveStatus, SharedDisk } from "../../a
 import type { Result } from "../../base/result.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
 import type { DriveOpener } from "../helper/drive-opener.ts";
+import type { ToolRunner } from "../host/linux-tool.ts";
 import type { SharedSpares } from "../spares/shared-spares.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
 import type { EventLog } from "../state/event-log.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { DriveScan, type ScanRequest, type ScanResult } from "./drive-scan.ts";
+import { type Located, Locator } from "./locator.ts";
 import { SharedDiskWatch } from "./shared-disks.ts";
 
 type Answer<T> = Promise<Result<T, CommandError>>;
@@ -24,6 +26,7 @@ export interface DriveCareParts {
   readonly spares: SharedSpares;
   readonly store: StateStore;
   readonly events: EventLog;
+  readonly tools: ToolRunner;
   readonly getArray: (reference: string) => Answer<ArrayStatus>;
 }
 
@@ -31,10 +34,12 @@ export class DriveCare {
   private readonly parts: DriveCareParts;
   private readonly scanner: DriveScan;
   private readonly disks: SharedDiskWatch;
+  private readonly locator: Locator;
 
   constructor(parts: DriveCareParts) {
     this.parts = parts;
     this.scanner = new DriveScan(parts);
+    this.locator = new Locator(parts);
     const getArray = async (uuid: string): Promise<ArrayStatus | null> => {
       const found = await parts.getArray(uuid);
       return found.ok ? found.value : null;
@@ -45,6 +50,18 @@ export class DriveCare {
   /** Members that nobody has named yet, on all block devices and in folders. */
   scan(request: ScanRequest): Answer<ScanResult> {
     return this.scanner.run(request);
+  }
+
+  /** How many drives are missing; what has appeared may be one of them, and is looked at. */
+  appeared(path: string): number {
+    const { drives } = this.parts;
+    drives.appeared(path);
+    return drives.missingReasons.size;
+  }
+
+  /** The light at its slot, on or off. */
+  locate(drive: string, on: boolean): Answer<Located> {
+    return this.locator.locate(drive, on);
   }
 
   /** Disks that several of these drives lie on. */

@@ -18,6 +18,7 @@
 import type { DriveIdentity, DriveState } from "../../array/protocol.ts";
 import { arrayNameOf } from "../../md/create.ts";
 import { Role } from "../../md/superblock.ts";
+import { isDevicePath } from "../drive-places.ts";
 import type { FoundDevice, FoundMember, LookResult } from "../helper/drive-opener.ts";
 
 export const SCAN_OUTCOMES = ["added", "would-be-added", "left"] as const;
@@ -158,8 +159,4 @@ function nameFor({ serial, path }: FoundDevice, taken: ReadonlySet<string>): str
     const name = `${base.slice(0, NAME_CHARACTERS_MAX - tail.length)}${tail}`;
     if (!taken.has(name)) return name;
   }
-}
-
-function isDevicePath(path: string): boolean {
-  return path.startsWith("/dev/");
 }

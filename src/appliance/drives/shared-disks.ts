@@ -5,9 +5,7 @@
 import type { ArrayEvent, ArrayStatus, EventKind, SharedDisk } from "../../array/protocol.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
 import type { EventLog } from "../state/event-log.ts";
-
-/** Where the host cannot tell the disk, the number of the file system stands for it: no disk. */
-const NO_DISK = /^\d+:\d+$/;
+import { isDisk } from "./drive-disks.ts";
 
 /** After one of these an array may have a drive more. */
 const JOINING: ReadonlySet<EventKind> = new Set<EventKind>([
@@ -27,7 +25,7 @@ export function sharedDisks(
   const byDisk = new Map<string, string[]>();
   for (const drive of new Set(drives)) {
     for (const disk of disksOf(drive)) {
-      if (!NO_DISK.test(disk)) byDisk.set(disk, [...(byDisk.get(disk) ?? []), drive]);
+      if (isDisk(disk)) byDisk.set(disk, [...(byDisk.get(disk) ?? []), drive]);
     }
   }
   return [...byDisk]

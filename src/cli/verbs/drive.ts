@@ -1,13 +1,18 @@
-/** `parityd drive add|list|remove`. */
+/** `parityd drive add|list|scan|appeared|locate|remove`. */
 
 import { resolve } from "node:path";
 import type { ScanResult } from "../../appliance/drives/drive-scan.ts";
+import type { Located } from "../../appliance/drives/locator.ts";
 import type { DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
 import { driveLine, driveTable, scanLines } from "../drive-text.ts";
 import { Exit } from "../exit.ts";
+import type { PatienceTimes } from "../patience.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+
+/** udev ends what takes long. */
+const UDEV_TIMES: PatienceTimes = { answerMs: 2_000, notReadyMax: 1 };
 
 export const driveCommands: readonly CommandSpec[] = [
   {
@@ -67,6 +72,40 @@ export const driveCommands: readonly CommandSpec[] = [
       if (!answer.ok) return fail(host, answer.error);
       if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
       else for (const line of scanLines(answer.value.value)) host.print(line);
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["drive", "appeared"],
+    summary: "For udev: a missing drive may be at PATH; at once, and 0 where no daemon runs",
+    operands: [{ name: "PATH" }],
+    options: RUN_DIR,
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation, UDEV_TIMES);
+      const told = await client.open("POST", "/v1/drives/appeared", {
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ path: resolve(invocation.operand(0)) }),
+      });
+      // A boot without the daemon is none of udev's troubles.
+      if (!told.ok) return told.error.exitCode === Exit.usage ? fail(host, told.error) : Exit.ok;
+      const { status } = told.value;
+      if (status < 400 || status === 503) return Exit.ok;
+      return fail(host, { exitCode: Exit.failed, message: `the daemon answers ${status}` });
+    },
+  },
+  {
+    path: ["drive", "locate"],
+    summary: "Light the lamp at a drive's slot (by ledctl), or switch it off",
+    operands: [{ name: "NAME" }],
+    options: { off: { type: "boolean", help: "switch it off" }, ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}/locate`;
+      const answer = await client.call<Located>("POST", path, { on: !invocation.isSet("off") });
+      if (!answer.ok) return fail(host, answer.error);
+      const { drive, disks, on } = answer.value.value;
+      if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
+      else host.print(`${drive} (${disks.join(", ")}): the light is ${on ? "on" : "off"}`);
       return Exit.ok;
     },
   },

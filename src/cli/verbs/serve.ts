@@ -17,6 +17,7 @@ import { type OpenWays, openWays } from "../../appliance/alerts/open-ways.ts";
 import { Appliance } from "../../appliance/appliance.ts";
 import { type Config, isNbdExposed } from "../../appliance/config.ts";
 import { takeLock } from "../../appliance/host/linux-lock.ts";
+import { ProcessTools } from "../../appliance/host/linux-tool.ts";
 import { type Logger, stderrLogger } from "../../appliance/host/logger.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
 import { listenNbdTls, type NbdTlsListener } from "../../appliance/nbd/nbd-tls.ts";
@@ -176,6 +177,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
   const appliance = new Appliance({
     client,
     opener: reactor.opener,
+    tools: new ProcessTools(),
     store,
     events: new EventLog({ store, log }),
     jobs,
