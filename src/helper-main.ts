@@ -20,7 +20,12 @@ import {
   punchHole,
   roomOf,
 } from "./appliance/helper/linux-drive.ts";
-import { listBlockDevices, listFilesIn, lookAt } from "./appliance/helper/linux-look.ts";
+import {
+  diskTrouble,
+  listBlockDevices,
+  listFilesIn,
+  lookAt,
+} from "./appliance/helper/linux-look.ts";
 import { reservationOf } from "./appliance/helper/linux-reservation.ts";
 import { assert, unreachable } from "./base/assert.ts";
 import { ok } from "./base/result.ts";
@@ -52,6 +57,8 @@ function answer(call: HelperCall): HelperResult {
       return roomOf(call.fd);
     case "reservation":
       return reservationOf(call.path);
+    case "disk-trouble":
+      return diskTrouble(call.disk);
     default:
       return unreachable(call);
   }

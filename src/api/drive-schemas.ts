@@ -1,9 +1,11 @@
 /** The shapes of calls about drives; `satisfies` keeps the answers in step with what is answered. */
 import { z } from "@hono/zod-openapi";
+import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanResult } from "../appliance/drives/drive-scan.ts";
 import type { Located } from "../appliance/drives/locator.ts";
 import { SCAN_OUTCOMES } from "../appliance/drives/scan-judge.ts";
-import type { DriveStatus } from "../array/protocol.ts";
+import type { DriveSmart } from "../appliance/drives/smart-watch.ts";
+import { SMART_HEALTHS, SMART_KINDS } from "../appliance/state/smart-row.ts";
 import { bytes, count, nameSchema } from "./schemas.ts";
 
 const SCAN_FOLDERS_MAX = 64;
@@ -32,6 +34,32 @@ const driveState = z.enum([
   ...(["available", "member", "spare", "stale", "foreign", "missing", "faulty"] as const),
 ]);
 
+const smartCount = count.nullable();
+
+const smartSchema = z
+  .object({
+    health: z.enum(SMART_HEALTHS),
+    failures: z
+      .array(z.string())
+      .readonly()
+      .openapi({ description: "Why it is failing by its own account" }),
+    kind: z.enum(SMART_KINDS).nullable(),
+    readAt: z.string().nullable().openapi({ description: "Null: it was never read" }),
+    reason: z
+      .string()
+      .nullable()
+      .openapi({ description: "Why there is no reading, or none since; null: nothing is wrong" }),
+    temperatureCelsius: z.number().nullable(),
+    powerOnHours: smartCount,
+    reallocatedSectors: smartCount.openapi({ description: "Of SCSI the grown defects" }),
+    pendingSectors: smartCount,
+    uncorrectableSectors: smartCount,
+    mediaErrors: smartCount,
+    percentageUsed: smartCount.openapi({ description: "Of its expected life; may pass 100" }),
+    availableSparePercent: smartCount,
+  })
+  .openapi({ description: "Of the disk below, by smartctl" }) satisfies z.ZodType<DriveSmart>;
+
 const driveShape = z.object({
   name: z.string(),
   path: z.string(),
@@ -57,10 +85,11 @@ const driveShape = z.object({
     .literal(true)
     .exactOptional()
     .openapi({ description: "It has not answered for a while, or still owes an answer" }),
+  smart: smartSchema,
   isSparse: z.boolean().exactOptional(),
   needsForce: z.boolean().exactOptional(),
   detail: z.string().exactOptional(),
-}) satisfies z.ZodType<DriveStatus>;
+}) satisfies z.ZodType<DriveView>;
 export const driveSchema = driveShape.openapi("Drive");
 
 const text = z.string().nullable();

@@ -4,6 +4,7 @@
  */
 
 import type { AlertCounts } from "../appliance/alerts/alert-queue.ts";
+import type { DriveView } from "../appliance/drives/drive-care.ts";
 import { LAST_RESULTS, type ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
@@ -25,6 +26,7 @@ export interface MetricsInput {
   readonly exports: readonly ExportView[];
   readonly spares: readonly SpareView[];
   readonly schedules: readonly ScheduleView[];
+  readonly drives: readonly DriveView[];
   readonly nbd: NbdStats;
   readonly latencies: LatencyReport;
   readonly recording: RecordingHealth;
@@ -43,7 +45,7 @@ const MEMBER_STATES: readonly MemberState[] = [
 ];
 
 export function renderMetrics(input: MetricsInput): string {
-  const { version, arrays, exports, spares, schedules, nbd } = input;
+  const { version, arrays, exports, spares, schedules, drives, nbd } = input;
   const { latencies, recording, alerts } = input;
   const perArray = (value: (array: ArrayStatus) => number): Sample[] =>
     arrays.map((array) => [{ array: array.name }, value(array)]);
@@ -136,6 +138,12 @@ export function renderMetrics(input: MetricsInput): string {
       "1 from a window that was missed until it has been made up for.",
       schedules.map(({ array, isMissed }) => [{ array }, isMissed ? 1 : 0]),
     ),
+    gauge(
+      "parityd_array_shared_disks",
+      "Physical disks that several drives of the array lie on.",
+      perArray(({ sharedDisks }) => sharedDisks?.length ?? 0),
+    ),
+    ...smartMetrics(drives),
     counter("parityd_member_io_total", "Requests to members.", perMember(arrays, ioCounts)),
     counter("parityd_member_io_bytes_total", "Bytes moved.", perMember(arrays, ioBytes)),
     counter(
@@ -208,6 +216,45 @@ export function renderMetrics(input: MetricsInput): string {
       [{ pool: "payload" }, nbd.payloadPoolFreeBytes],
     ]),
   ].join("");
+}
+
+/** What each says; what a drive does not say of is absent. */
+const SMART_GAUGES = [
+  ["drive_temperature_celsius", "Temperature of the disk.", "temperatureCelsius"],
+  ["drive_smart_power_on_hours", "Hours that the disk was on.", "powerOnHours"],
+  ["drive_smart_reallocated_sectors", "Sectors reallocated.", "reallocatedSectors"],
+  ["drive_smart_pending_sectors", "Sectors that wait to be reallocated.", "pendingSectors"],
+  ["drive_smart_uncorrectable_sectors", "Uncorrectable sectors.", "uncorrectableSectors"],
+  ["drive_smart_media_errors", "Errors of the media.", "mediaErrors"],
+  ["drive_smart_used_percent", "How much of its expected life is used.", "percentageUsed"],
+  ["drive_smart_spare_percent", "Spare blocks that are left.", "availableSparePercent"],
+] as const;
+
+function smartMetrics(drives: readonly DriveView[]): string[] {
+  const perDrive = (measure: (smart: DriveView["smart"]) => number | null): Sample[] =>
+    drives.flatMap(({ name: drive, smart }): Sample[] => {
+      const value = measure(smart);
+      return value === null ? [] : [[{ drive }, value]];
+    });
+  return [
+    gauge(
+      "parityd_drive_smart_failing",
+      "1 while the disk says that it is failing; absent: it does not say.",
+      perDrive(({ health }) => (health === "unknown" ? null : health === "failing" ? 1 : 0)),
+    ),
+    gauge(
+      "parityd_drive_smart_read_timestamp_seconds",
+      "When the disk was asked last.",
+      perDrive(({ readAt }) => (readAt === null ? null : Date.parse(readAt) / 1_000)),
+    ),
+    ...SMART_GAUGES.map(([name, help, key]) =>
+      gauge(
+        `parityd_${name}`,
+        help,
+        perDrive((smart) => smart[key]),
+      ),
+    ),
+  ];
 }
 
 function arrayStates(arrays: readonly ArrayStatus[]): Sample[] {

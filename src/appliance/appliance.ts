@@ -27,7 +27,7 @@ import type { AlertWay } from "./alerts/alert.ts";
 import { Alerts } from "./alerts/alerts.ts";
 import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
 import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
-import { DriveCare } from "./drives/drive-care.ts";
+import { DriveCare, type DriveView } from "./drives/drive-care.ts";
 import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
@@ -190,6 +190,7 @@ export class Appliance {
     this.drives.watch();
     this.spareKeeper.lookout.start();
     this.growth.lookout.start();
+    this.care.start();
     if (this.phase === "ready") this.scheduler.begin();
   }
 
@@ -237,6 +238,7 @@ export class Appliance {
     this.spareKeeper.lookout.stop();
     this.spareReader.stop();
     this.growth.lookout.stop();
+    this.care.stop();
     await this.scheduler.stop();
     // What has happened a moment ago is remembered, too.
     await this.observe();
@@ -248,19 +250,19 @@ export class Appliance {
 
   // Drives --------------------------------------------------------------------------------------
 
-  async listDrives(): Answer<DriveStatus[]> {
+  async listDrives(): Answer<DriveView[]> {
     const drives = await this.drives.list();
     return drives.ok ? ok(drives.value.map((drive) => this.care.driveView(drive))) : drives;
   }
 
-  async getDrive(name: string): Answer<DriveStatus> {
+  async getDrive(name: string): Answer<DriveView> {
     const drives = await this.listDrives();
     if (!drives.ok) return drives;
     const drive = drives.value.find((candidate) => candidate.name === name);
     return drive === undefined ? err(driveNotFound(name)) : ok(drive);
   }
 
-  async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
+  async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveView> {
     const added = await this.drives.add(drive);
     return added.ok ? ok(this.care.driveView(added.value)) : added;
   }

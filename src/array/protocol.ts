@@ -339,6 +339,8 @@ export type EventKind =
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"
+  | "drive.smart-failing"
+  | "drive.smart-worse"
   | "schedule.missed"
   | "sector.repaired"
   | "sector.lost"

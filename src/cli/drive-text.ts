@@ -1,9 +1,11 @@
 /** What is printed of drives: the table, what a scan has found. Pure. */
 import { isDevicePath } from "../appliance/drive-places.ts";
+import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
 import type { DriveStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
+import { smartLines } from "./smart-text.ts";
 import { renderTable } from "./table-text.ts";
 
 export function driveLine(drive: DriveStatus): string {
@@ -11,6 +13,22 @@ export function driveLine(drive: DriveStatus): string {
     drive.member === undefined ? "" : `, array ${drive.member.array} (role ${drive.member.role})`;
   const why = drive.detail === undefined ? "" : `: ${drive.detail}`;
   return printable(`${drive.name} (${formatBytes(drive.sizeBytes)}) is ${drive.state}${of}${why}`);
+}
+
+/** `parityd drive show`. */
+export function driveLines(drive: DriveView): string[] {
+  const { path, byId, model, serial, wwn, smart } = drive;
+  const facts = [
+    ["path", path],
+    ["by-id", byId],
+    ["kind", kindOf(drive)],
+    ["model", model],
+    ["serial", serial],
+    ["wwn", wwn],
+  ] as const;
+  const known = facts.filter(([, fact]) => fact !== undefined && fact !== null && fact !== "-");
+  const lines = known.map(([name, fact]) => `${name.padStart(7)}: ${fact}`);
+  return [driveLine(drive), ...[...lines, ...smartLines(smart)].map(printable)];
 }
 
 const ALWAYS = 5;

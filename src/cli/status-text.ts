@@ -7,7 +7,7 @@ import { sharedDiskText } from "../appliance/drives/shared-disks.ts";
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
-import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
+import type { ArrayStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
@@ -15,6 +15,7 @@ import { deviceName } from "./drive-text.ts";
 import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
 import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
+import { isFailing, type ShownDrive, smartFindings, whyOf } from "./smart-text.ts";
 import { avoidedLines, candidateOf, type Finding, suspectFindings } from "./suspect-text.ts";
 import { renderTable } from "./table-text.ts";
 
@@ -50,19 +51,20 @@ export function healthOf(array: ArrayStatus): Health {
 /** The exit code of `status --check` over everything that is known. */
 export function checkExit(
   arrays: readonly ArrayStatus[],
-  drives: readonly DriveStatus[],
+  drives: readonly ShownDrive[],
   recording: RecordingHealth = { reason: null, waiting: 0, problems: [] },
 ): number {
   const healths = arrays.map(healthOf);
   if (healths.includes("unusable")) return CheckExit.unusable;
-  const hasLostDrive = drives.some(({ state }) => state === "missing" || state === "faulty");
+  const isLost = ({ state }: ShownDrive): boolean => state === "missing" || state === "faulty";
+  const hasBadDrive = drives.some((drive) => isLost(drive) || isFailing(drive));
   const isUnrecorded = recording.reason !== null || recording.problems.length > 0;
-  const isBad = healths.includes("degraded") || hasLostDrive || isUnrecorded;
+  const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded;
   return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
 /** All that is wrong with an array, the weightiest first, each with what to do. */
-export function findingsOf(array: ArrayStatus, drives: readonly DriveStatus[] = []): Finding[] {
+export function findingsOf(array: ArrayStatus, drives: readonly ShownDrive[] = []): Finding[] {
   const { name } = array;
   const reason = array.reason === null ? "" : `: ${array.reason}`;
   const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
@@ -114,11 +116,12 @@ export function findingsOf(array: ArrayStatus, drives: readonly DriveStatus[] = 
   }
 }
 
-function lossFindings(array: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
+function lossFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
   const findings = [
     lostFinding(array),
     waitsFinding(array),
     memberFinding(array, drives),
+    ...smartFindings(array, drives),
     ...suspectFindings(array, drives),
     mismatchFinding(array),
     ...leftBehind(array, drives),
@@ -163,7 +166,7 @@ function waitsFinding({ name, sync: { action, waits } }: ArrayStatus): Finding |
   return { status: `the ${action} waits: ${waits}.`, action: `${wayOut}: it goes on by itself` };
 }
 
-function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Finding | null {
+function memberFinding(array: ArrayStatus, drives: readonly ShownDrive[]): Finding | null {
   const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
   if (lost !== undefined) {
     const who = lost.drive === null ? `role ${lost.role}` : `${lost.drive} (role ${lost.role})`;
@@ -191,7 +194,7 @@ function memberFinding(array: ArrayStatus, drives: readonly DriveStatus[]): Find
 /** With the drive that is at hand for it, where one is. */
 function replaceAction(
   { name, uuid, members, candidates }: ArrayStatus,
-  drives: readonly DriveStatus[],
+  drives: readonly ShownDrive[],
   role: number,
 ): string {
   const own = drives.filter(
@@ -226,7 +229,7 @@ function mismatchFinding(array: ArrayStatus): Finding | null {
 }
 
 /** Drives that failed here, and whose place another one has taken, or nobody needs any more. */
-function leftBehind({ name, uuid }: ArrayStatus, drives: readonly DriveStatus[]): Finding[] {
+function leftBehind({ name, uuid }: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
   return drives
     .filter(
       ({ state, member, superblock }) =>
@@ -327,7 +330,7 @@ const PASS_TEXT: Readonly<Record<ScheduleView["pass"], string>> = {
 
 export function renderArray(
   array: ArrayStatus,
-  drives: readonly DriveStatus[],
+  drives: readonly ShownDrive[],
   schedules: readonly ScheduleView[] = [],
 ): string[] {
   const present = array.members.length - array.degraded;
@@ -385,7 +388,7 @@ function pausedLine(name: string, paused: NonNullable<ArrayStatus["pausedScrub"]
     : `${mode.padStart(7)}: set aside ${place}, goes on by itself: ${asideReason}`;
 }
 
-function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): string[] {
+function renderMembers(array: ArrayStatus, drives: readonly ShownDrive[]): string[] {
   const header = ["role", "drive", "device", "state", "read", "write", "fixed", "slow"];
   const deviceOf = (drive: string | null): string => {
     const known = drives.find(({ name }) => name === drive);
@@ -410,8 +413,22 @@ function renderMembers(array: ArrayStatus, drives: readonly DriveStatus[]): stri
   return renderTable(header, rows).map((line) => `  ${line}`);
 }
 
+/** Drives of no array that are failing by their own account. */
+export function renderFailingDrives(drives: readonly ShownDrive[]): string[] {
+  return drives
+    .filter((drive) => isFailing(drive) && (drive.state === "available" || isShared(drive)))
+    .map((drive) =>
+      printable(`  drive: ${drive.name} (${drive.path}) is failing (SMART): ${whyOf(drive)}`),
+    );
+}
+
+/** A spare that carries nothing yet. */
+function isShared({ state, superblock }: ShownDrive): boolean {
+  return state === "spare" && superblock === undefined;
+}
+
 /** Drives that belong to no array but should: shown under the arrays. */
-export function renderLostDrives(drives: readonly DriveStatus[]): string[] {
+export function renderLostDrives(drives: readonly ShownDrive[]): string[] {
   return drives
     .filter(
       ({ state, superblock, detail }) =>

@@ -6,6 +6,7 @@ import type { ToolAnswer, ToolRequest, ToolRunner } from "../../src/appliance/ho
 /** Answers by a function, and keeps what was asked. */
 export class FakeTools implements ToolRunner {
   readonly asked: ToolRequest[] = [];
+  overdueCount = 0;
   answer: (request: ToolRequest) => ToolAnswer | Promise<ToolAnswer>;
 
   constructor(answer: (request: ToolRequest) => ToolAnswer | Promise<ToolAnswer>) {

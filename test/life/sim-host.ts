@@ -419,6 +419,8 @@ export class SimHost {
         return ok(machine.fds.get(call.fd)?.disk.holds ?? null);
       case "room":
         return ok(null);
+      case "disk-trouble":
+        return ok(null);
       case "reservation":
         return ok(this.at(call.path)?.isFenced === true ? "key 0xb2" : null);
       case "punch-hole":

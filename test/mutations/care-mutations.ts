@@ -2,6 +2,9 @@
 import type { Mutation } from "./mutations.ts";
 
 const JUDGE = ["./test/unit/appliance/scan-judge.test.ts"];
+const SMART = ["./test/unit/appliance/smart-watch.test.ts"];
+const NEWS = ["./test/unit/appliance/smart-judge.test.ts"];
+const REPORT = ["./test/unit/appliance/smart-report.test.ts"];
 const TOOLS = ["./test/unit/appliance/linux-tool.test.ts"];
 const CALLS = ["./test/unit/api/drive-tools.test.ts"];
 const SCAN = ["./test/unit/api/drive-scan.test.ts"];
@@ -78,5 +81,85 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     find: 'words: ["--listed-only", ',
     replace: "words: [",
     test: [...CALLS, "-t", "light alone"],
+  },
+  {
+    name: "smart: a disk is asked while a member hangs",
+    rule: null,
+    file: "src/appliance/drives/smart-watch.ts",
+    find: '(state === "member" || state === "spare" || names.includes(name))',
+    replace: "names.includes(name)",
+    test: SMART,
+  },
+  {
+    name: "smart: a disk is asked while its own drive hangs",
+    rule: null,
+    file: "src/appliance/drives/smart-watch.ts",
+    find: '(state === "member" || state === "spare" || names.includes(name))',
+    replace: '(state === "member" || state === "spare")',
+    test: SMART,
+  },
+  {
+    name: "smart: a drive that owes answers is not silent",
+    rule: null,
+    file: "src/array/commands/status.ts",
+    find: 'drive.io.owesAbandoned || drive.io.oldestAgeMs("any") > SILENT_MS',
+    replace: 'drive.io.oldestAgeMs("any") > SILENT_MS',
+    test: ["./test/unit/api/drive-smart.test.ts"],
+  },
+  {
+    name: "smart: a drive that is late is not silent",
+    rule: null,
+    file: "src/array/commands/status.ts",
+    find: 'drive.io.owesAbandoned || drive.io.oldestAgeMs("any") > SILENT_MS',
+    replace: "drive.io.owesAbandoned",
+    test: ["./test/unit/api/drive-smart.test.ts"],
+  },
+  {
+    name: "smart: a disk is asked while its controller is in error handling",
+    rule: null,
+    file: "src/appliance/drives/smart-watch.ts",
+    find: "if (trouble !== null) return",
+    replace: "if (trouble === disk) return",
+    test: SMART,
+  },
+  {
+    name: "smart: a restart tells all of it again",
+    rule: null,
+    file: "src/appliance/drives/smart-watch.ts",
+    find: "const before = store.state.smart.get(name);",
+    replace: "const before = this.askedMs.size > 1 ? store.state.smart.get(name) : undefined;",
+    test: [...SMART, "-t", "nothing twice"],
+  },
+  {
+    name: "smart: what is failing is told each hour",
+    rule: null,
+    file: "src/appliance/drives/smart-judge.ts",
+    find: "const failing = isFailing && !isTold",
+    replace: "const failing = isFailing",
+    test: NEWS,
+  },
+  {
+    name: "smart: each sector more is told",
+    rule: null,
+    file: "src/appliance/drives/smart-judge.ts",
+    find: "value > 0 && value >= 2 * last",
+    replace: "value > last",
+    test: NEWS,
+  },
+  {
+    name: "smart: a drive that is too hot is failing",
+    rule: null,
+    file: "src/appliance/drives/smart-report.ts",
+    find: "const failures = NVME_WARNINGS.flatMap",
+    replace: 'const failures = [[1, "heat"] as const, ...NVME_WARNINGS].flatMap',
+    test: REPORT,
+  },
+  {
+    name: "smart: a disk that sleeps counts as read",
+    rule: null,
+    file: "src/appliance/drives/smart-report.ts",
+    find: "if (exitCode === STANDBY_EXIT) return",
+    replace: "if (exitCode === 0 && stdout === '') return",
+    test: REPORT,
   },
 ];

@@ -33,6 +33,8 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     if (!spares.ok) return problemResponse(spares.error);
     const schedules = await appliance.schedules.list();
     if (!schedules.ok) return problemResponse(schedules.error);
+    const drives = await appliance.listDrives();
+    if (!drives.ok) return problemResponse(drives.error);
     const nbd = await appliance.nbdStats();
     if (!nbd.ok) return problemResponse(nbd.error);
     const latencies = await appliance.latencies();
@@ -43,6 +45,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       exports: exports.value,
       spares: spares.value,
       schedules: schedules.value,
+      drives: drives.value,
       nbd: nbd.value,
       latencies: latencies.value,
       recording: appliance.recording,

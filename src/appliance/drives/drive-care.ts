@@ -1,6 +1,7 @@
 /**
  * What is done about drives as such, whatever array has them: members that nobody has named are
- * found, and disks seen that several drives of an array share. With that drives are shown.
+ * found, disks seen that several drives of an array share, and asked for their health. With that
+ * drives are shown.
  */
 import type { ArrayStatus, CommandError, DriveStatus, SharedDisk } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
@@ -8,6 +9,7 @@ import type { DriveKeeper } from "../drive-keeper.ts";
 import type { DriveOpener } from "../helper/drive-opener.ts";
 import type { ToolRunner } from "../host/linux-tool.ts";
 import type { SharedSpares } from "../spares/shared-spares.ts";
+import type { Alarms } from "../state/alarms.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
 import type { EventLog } from "../state/event-log.ts";
@@ -15,8 +17,11 @@ import type { StateStore } from "../state/state-store.ts";
 import { DriveScan, type ScanRequest, type ScanResult } from "./drive-scan.ts";
 import { type Located, Locator } from "./locator.ts";
 import { SharedDiskWatch } from "./shared-disks.ts";
+import { type DriveSmart, SmartWatch } from "./smart-watch.ts";
 
 type Answer<T> = Promise<Result<T, CommandError>>;
+
+export type DriveView = DriveStatus & { readonly smart: DriveSmart };
 
 export interface DriveCareParts {
   readonly drives: DriveKeeper;
@@ -26,6 +31,7 @@ export interface DriveCareParts {
   readonly spares: SharedSpares;
   readonly store: StateStore;
   readonly events: EventLog;
+  readonly alarms: Alarms;
   readonly tools: ToolRunner;
   readonly getArray: (reference: string) => Answer<ArrayStatus>;
 }
@@ -35,6 +41,7 @@ export class DriveCare {
   private readonly scanner: DriveScan;
   private readonly disks: SharedDiskWatch;
   private readonly locator: Locator;
+  private readonly smart: SmartWatch;
 
   constructor(parts: DriveCareParts) {
     this.parts = parts;
@@ -45,6 +52,20 @@ export class DriveCare {
       return found.ok ? found.value : null;
     };
     this.disks = new SharedDiskWatch({ ...parts, getArray });
+    this.smart = new SmartWatch({
+      ...parts,
+      listDrives: () => parts.drives.list(),
+      labelOf: (uuid) => parts.arrays.labelOf(uuid),
+    });
+  }
+
+  /** All drives that answer are there: from now on their disks are asked. */
+  start(): void {
+    this.smart.start();
+  }
+
+  stop(): void {
+    this.smart.stop();
   }
 
   /** Members that nobody has named yet, on all block devices and in folders. */
@@ -73,8 +94,12 @@ export class DriveCare {
     return this.disks.view(status);
   }
 
+  driveView(drive: DriveStatus): DriveView {
+    return { ...this.standingView(drive), smart: this.smart.view(drive) };
+  }
+
   /** A drive of a deleted array says so, and a missing one where it belongs. */
-  driveView(drive: DriveStatus): DriveStatus {
+  private standingView(drive: DriveStatus): DriveStatus {
     const { arrays, spares, store } = this.parts;
     const known = store.state.drives.get(drive.name);
     const uuid = drive.superblock?.arrayUuid ?? known?.arrayUuid ?? null;

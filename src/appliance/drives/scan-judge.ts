@@ -2,18 +2,18 @@
  * What a scan makes of each thing that it has found: which are members that it may add, and why it
  * leaves the others alone. Pure.
  *
- * | found                                               | it is                                  |
- * |-----------------------------------------------------|----------------------------------------|
- * | a block device that somebody has (also parityd)     | left, with what it is used for         |
- * | nothing that could be a superblock                  | left; of a file nothing is said at all |
- * | a superblock that cannot be used, or no RAID5       | left, with the reason                  |
- * | a member of an array that was deleted here          | left: that starts only when asked      |
- * | the device UUID of a drive that is known            | left: that drive, or a copy of it      |
- * | one device UUID twice, on one disk (by its WWN)     | the first is taken: another way to it  |
- * | one device UUID twice otherwise                     | all are left: one is a copy            |
- * | a network block device                              | left: it may be an export of our own   |
- * | a path that did not answer                          | left                                   |
- * | any other member                                    | to be added, under a name made for it  |
+ * | found                                           | it is                                  |
+ * |-------------------------------------------------|----------------------------------------|
+ * | a block device that somebody has (also parityd) | left, with what it is used for         |
+ * | nothing that could be a superblock              | left; of a file nothing is said at all |
+ * | a superblock that cannot be used, or no RAID5   | left, with the reason                  |
+ * | a member of an array that was deleted here      | left: that starts only when asked      |
+ * | the device UUID of a drive that is known        | left: that drive, or a copy of it      |
+ * | one device UUID twice, on one disk (by its WWN) | the first is taken: another way to it  |
+ * | one device UUID twice otherwise                 | all are left: one is a copy            |
+ * | a network block device                          | left: it may be an export of our own   |
+ * | a path that did not answer                      | left                                   |
+ * | any other member                                | to be added, under a name made for it  |
  */
 import type { DriveIdentity, DriveState } from "../../array/protocol.ts";
 import { arrayNameOf } from "../../md/create.ts";

@@ -103,6 +103,11 @@ export interface DriveOpener {
   room(fd: number): Promise<FileRoom | null>;
   /** Which host holds the reservation of what is at the path; null where it cannot be told. */
   reservation(path: string): Promise<string | null>;
+  /**
+   * Why a physical disk ("sda") is not to be asked anything now: gone, blocked, its controller in
+   * error handling; null: nothing is known against it. It is not touched for that.
+   */
+  diskTrouble(disk: string): Promise<string | null>;
   /** What is where, found without opening anything for writing or for oneself alone. */
   look(request: LookRequest): Promise<LookResult>;
 }

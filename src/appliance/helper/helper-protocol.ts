@@ -56,6 +56,8 @@ export interface HelperCallMap {
   room: { request: { fd: number }; value: FileRoom | null };
   /** Which host holds the reservation of the disk at a path; null: none, or it cannot tell. */
   reservation: { request: { path: string }; value: string | null };
+  /** Why the kernel is not at ease with a disk ("sda") now; null: nothing is known against it. */
+  "disk-trouble": { request: { disk: string }; value: string | null };
   /** What is at a path; null: nothing that could be a drive, or somebody has it. */
   look: {
     request: { path: string; inUse: readonly string[] };

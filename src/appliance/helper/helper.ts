@@ -147,6 +147,12 @@ export class Helper implements DriveOpener {
     return asked.ok ? asked.value : null;
   }
 
+  async diskTrouble(disk: string): Promise<string | null> {
+    const options = { key: `disk ${disk}`, isImpatient: true };
+    const asked = await this.threads.call<"disk-trouble">({ kind: "disk-trouble", disk }, options);
+    return asked.ok ? asked.value : asked.error.detail;
+  }
+
   look(request: LookRequest): Promise<LookResult> {
     return this.looker.look(request);
   }

@@ -160,6 +160,23 @@ export class DeviceTree {
     return uses.get(this.attribute(name, "dev") ?? "") ?? null;
   }
 
+  /**
+   * What the kernel says of a disk ("sda") where it is not at ease with it: it is gone, its device is
+   * blocked or offline, its controller is in error handling or resets. Null: nothing of that.
+   */
+  troubleOf(disk: string): string | null {
+    const folder = this.classFolderOf(disk);
+    if (folder === null) return "it is gone";
+    const state = readText(join(folder, "device/state")) ?? "running";
+    if (state !== "running" && state !== "live") return `the kernel says that it is ${state}`;
+    const host = /\/(host\d+)\//.exec(folder)?.[1];
+    if (host === undefined) return null;
+    const hostState = readText(join(this.roots.sys, "class/scsi_host", host, "state"));
+    return hostState === null || hostState === "running"
+      ? null
+      : `its controller ${host} is in ${hostState}`;
+  }
+
   /** The disk that a partition is part of; a disk itself. */
   private diskOf(name: string): string {
     if (this.attribute(name, "partition") === null) return name;

@@ -47,6 +47,10 @@ export function listBlockDevices(
   );
 }
 
+export function diskTrouble(disk: string): Result<string | null, CommandError> {
+  return ok(tree.troubleOf(disk));
+}
+
 export function lookAt({ path, inUse }: HelperCallOf<"look">): HelperResult<"look"> {
   if (!isAbsolute(path)) return ok(null);
   const found = statPath(path);

@@ -42,6 +42,8 @@ export interface ToolRequest {
 }
 
 export interface ToolRunner {
+  /** Processes that are past their deadline, and still there. */
+  readonly overdueCount: number;
   run(request: ToolRequest): Promise<ToolAnswer>;
   /** Ends what runs. */
   stop(): void;
@@ -49,6 +51,7 @@ export interface ToolRunner {
 
 /** A host without any tool. */
 export const NO_TOOLS: ToolRunner = {
+  overdueCount: 0,
   run: () => Promise.resolve({ kind: "absent" }),
   stop: () => {},
 };
@@ -73,6 +76,7 @@ export class ProcessTools implements ToolRunner {
   private readonly path: string;
   /** By key. */
   private readonly alive = new Map<string, Bun.Subprocess>();
+  private readonly overdue = new Set<Bun.Subprocess>();
 
   constructor(path: string | undefined = process.env["PATH"]) {
     this.path = toolFolders(path);
@@ -91,11 +95,20 @@ export class ProcessTools implements ToolRunner {
         detached: true,
       } as const);
       this.alive.set(key, child);
-      void child.exited.then(() => this.alive.delete(key));
-      return await outcomeOf(child, request);
+      void child.exited.then(() => {
+        this.alive.delete(key);
+        this.overdue.delete(child);
+      });
+      const outcome = await outcomeOf(child, request);
+      if (outcome.kind === "late" && this.alive.get(key) === child) this.overdue.add(child);
+      return outcome;
     } catch (error) {
       return { kind: "failed", detail: error instanceof Error ? error.message : String(error) };
     }
+  }
+
+  get overdueCount(): number {
+    return this.overdue.size;
   }
 
   stop(): void {

@@ -2,7 +2,7 @@
  * The rows of state.db: its schema, how rows become changes and changes rows.
  *
  *   drives, arrays, exports, spares,         key, facts (JSON, checked when it is read)
- *   schedules, jobs, answers, alerts
+ *   smart, schedules, jobs, answers, alerts
  *   events                                   id, kind, severity, array, array_uuid, drive, job, ...
  *   counters                                 last_event_id, last_job_id: reserved, never reused
  */
@@ -27,7 +27,7 @@ import {
  */
 export const SCHEMA_VERSION = 2;
 const TABLES = [
-  ...(["drives", "arrays", "exports", "spares", "schedules"] as const),
+  ...(["drives", "arrays", "exports", "spares", "smart", "schedules"] as const),
   ...(["jobs", "answers", "alerts"] as const),
 ] as const;
 type Table = (typeof TABLES)[number];
@@ -36,6 +36,7 @@ const KEY_COLUMN: Readonly<Record<Table, string>> = {
   arrays: "uuid",
   exports: "name",
   spares: "drive",
+  smart: "drive",
   schedules: "uuid",
   jobs: "id",
   answers: "key",
@@ -47,6 +48,7 @@ export const SCHEMA = `
   CREATE TABLE IF NOT EXISTS arrays (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS exports (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS spares (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS smart (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS schedules (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
   CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
@@ -176,6 +178,8 @@ function changeOf(
       return { kind: "put-export", entry: ROW_SCHEMAS.exports.parse(parsed.data) };
     case "spares":
       return { kind: "put-spare", spare: ROW_SCHEMAS.spares.parse(parsed.data) };
+    case "smart":
+      return { kind: "put-smart", smart: ROW_SCHEMAS.smart.parse(parsed.data) };
     case "schedules":
       return { kind: "put-schedule", schedule: ROW_SCHEMAS.schedules.parse(parsed.data) };
     case "jobs":
@@ -233,6 +237,7 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "delete-drive":
       database.query("DELETE FROM drives WHERE name = ?").run(change.name);
+      database.query("DELETE FROM smart WHERE drive = ?").run(change.name);
       return;
     case "put-array":
       putRow(database, "arrays", change.array.uuid, change.array);
@@ -251,6 +256,9 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "delete-spare":
       database.query("DELETE FROM spares WHERE drive = ?").run(change.drive);
+      return;
+    case "put-smart":
+      putRow(database, "smart", change.smart.drive, change.smart);
       return;
     case "put-schedule":
       putRow(database, "schedules", change.schedule.arrayUuid, change.schedule);

@@ -8,6 +8,7 @@
  * | arrays    | UUID | the label here, how it stands, settings, what was last seen of it  |
  * | exports   | name | which array (by UUID) is offered                                   |
  * | spares    | drive| which arrays share it as a spare, and what was met about it        |
+ * | smart     | drive| what its disk said of its health, and what was told of that        |
  * | schedules | UUID | when its array is scrubbed, and how far that has got               |
  * | jobs      | id   | the job's last known status                                        |
  * | events    | id   | what happened; the latest are in memory, all of them in the file   |
@@ -21,6 +22,7 @@ import { z } from "zod";
 import { type ArrayEvent, JOB_KINDS, type JobStatus } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
 import { TIME_MS_MAX } from "../../base/time.ts";
+import { type StoredSmart, storedSmartSchema } from "./smart-row.ts";
 
 export const KEPT_EVENTS = 100_000;
 /** Of those the latest are answered from memory, whatever becomes of the file. */
@@ -256,6 +258,7 @@ export type StateChange =
   | { readonly kind: "delete-export"; readonly name: string }
   | { readonly kind: "put-spare"; readonly spare: StoredSpare }
   | { readonly kind: "delete-spare"; readonly drive: string }
+  | { readonly kind: "put-smart"; readonly smart: StoredSmart }
   | { readonly kind: "put-schedule"; readonly schedule: StoredSchedule }
   | { readonly kind: "delete-schedule"; readonly arrayUuid: string }
   | { readonly kind: "put-job"; readonly job: JobStatus }
@@ -277,6 +280,7 @@ export const ROW_SCHEMAS = {
   arrays: storedArraySchema,
   exports: storedExportSchema,
   spares: storedSpareSchema,
+  smart: storedSmartSchema,
   schedules: storedScheduleSchema,
   jobs: jobStatusSchema,
   answers: storedAnswerSchema,
@@ -289,6 +293,8 @@ export class State {
   readonly exports = new Map<string, StoredExport>();
   /** By drive. */
   readonly spares = new Map<string, StoredSpare>();
+  /** By drive; forgotten with it. */
+  readonly smart = new Map<string, StoredSmart>();
   /** By the UUID of the array. */
   readonly schedules = new Map<string, StoredSchedule>();
   readonly jobs = new Map<number, JobStatus>();
@@ -307,6 +313,7 @@ export class State {
         return;
       case "delete-drive":
         this.drives.delete(change.name);
+        this.smart.delete(change.name);
         return;
       case "put-array":
         this.arrays.set(change.array.uuid, change.array);
@@ -325,6 +332,9 @@ export class State {
         return;
       case "delete-spare":
         this.spares.delete(change.drive);
+        return;
+      case "put-smart":
+        this.smart.set(change.smart.drive, change.smart);
         return;
       case "put-schedule":
         this.schedules.set(change.schedule.arrayUuid, change.schedule);
@@ -364,6 +374,7 @@ export class State {
     for (const array of this.arrays.values()) yield { kind: "put-array", array };
     for (const entry of this.exports.values()) yield { kind: "put-export", entry };
     for (const spare of this.spares.values()) yield { kind: "put-spare", spare };
+    for (const smart of this.smart.values()) yield { kind: "put-smart", smart };
     for (const schedule of this.schedules.values()) yield { kind: "put-schedule", schedule };
     for (const job of this.jobs.values()) yield { kind: "put-job", job };
     for (const event of this.events) yield { kind: "add-event", event };

@@ -1,12 +1,13 @@
-/** `parityd drive add|list|scan|appeared|locate|remove`. */
+/** `parityd drive add|list|show|scan|appeared|locate|remove`. */
 
 import { resolve } from "node:path";
+import type { DriveView } from "../../appliance/drives/drive-care.ts";
 import type { ScanResult } from "../../appliance/drives/drive-scan.ts";
 import type { Located } from "../../appliance/drives/locator.ts";
 import type { DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
-import { driveLine, driveTable, scanLines } from "../drive-text.ts";
+import { driveLine, driveLines, driveTable, scanLines } from "../drive-text.ts";
 import { Exit } from "../exit.ts";
 import type { PatienceTimes } from "../patience.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
@@ -46,6 +47,21 @@ export const driveCommands: readonly CommandSpec[] = [
       if (!answer.ok) return fail(host, answer.error);
       if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
       else for (const line of driveTable(answer.value.value)) host.print(line);
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["drive", "show"],
+    summary: "Show one drive: what it is, and what its disk says of its health",
+    operands: [{ name: "NAME" }],
+    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    run: async (invocation, host) => {
+      const client = new DaemonClient(host, invocation);
+      const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}`;
+      const answer = await client.get<DriveView>(path);
+      if (!answer.ok) return fail(host, answer.error);
+      if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
+      else for (const line of driveLines(answer.value.value)) host.print(line);
       return Exit.ok;
     },
   },

@@ -3,15 +3,17 @@
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
-import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import type { ArrayStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CheckExit, Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
+import type { ShownDrive } from "../smart-text.ts";
 import {
   checkExit,
   findingsOf,
   renderArray,
+  renderFailingDrives,
   renderLostDrives,
   renderRecording,
   renderSpares,
@@ -38,7 +40,7 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const isCheck = invocation.isSet("check");
   const client = new DaemonClient(host, invocation);
   const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
-  const drives = arrays.ok ? await client.get<DriveStatus[]>("/v1/drives") : arrays;
+  const drives = arrays.ok ? await client.get<ShownDrive[]>("/v1/drives") : arrays;
   const spares = drives.ok ? await client.get<SpareView[]>("/v1/spares") : drives;
   const health = spares.ok
     ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
@@ -66,7 +68,14 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
     schedules: schedules.value.value,
   });
   if (!isCheck) return Exit.ok;
-  return name === undefined ? checkExit(wanted, judged, recording) : checkExit(wanted, judged);
+  if (name === undefined) return checkExit(wanted, judged, recording);
+  return checkExit(wanted, seatedIn(wanted, drives.value.value));
+}
+
+/** The drives that serve in these arrays. */
+function seatedIn(arrays: readonly ArrayStatus[], drives: readonly ShownDrive[]): ShownDrive[] {
+  const seated = new Set(arrays.flatMap(({ members }) => members.map(({ drive }) => drive)));
+  return drives.filter(({ name }) => seated.has(name));
 }
 
 function show(
@@ -74,16 +83,18 @@ function show(
   host: CliHost,
   known: {
     readonly wanted: readonly ArrayStatus[];
-    readonly drives: readonly DriveStatus[];
+    readonly drives: readonly ShownDrive[];
     readonly spares: readonly SpareView[];
-    readonly judged: readonly DriveStatus[];
+    readonly judged: readonly ShownDrive[];
     readonly recording: RecordingHealth;
     readonly schedules: readonly ScheduleView[];
   },
 ): void {
   const { drives, spares, recording, schedules } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
-  const shown = known.wanted.filter((array) => !isOnlyUnhealthy || findingsOf(array).length > 0);
+  const shown = known.wanted.filter(
+    (array) => !isOnlyUnhealthy || findingsOf(array, drives).length > 0,
+  );
   if (invocation.isSet("json")) {
     const document = {
       ...{ schema: "parityd.status/1", arrays: shown, drives, spares, recording, schedules },
@@ -97,7 +108,7 @@ function show(
   const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";
   const told = isOnlyUnhealthy ? spares.filter((spare) => !isUsable(spare)) : spares;
   if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
-  const lost = renderLostDrives(known.judged);
+  const lost = [...renderLostDrives(known.judged), ...renderFailingDrives(known.judged)];
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) host.print(blocks.join("\n\n"));
   else host.print(isOnlyUnhealthy ? "all arrays are healthy" : "no arrays: parityd array create");

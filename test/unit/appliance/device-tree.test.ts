@@ -348,3 +348,26 @@ test("identity, unclaimed: this host's own tree: nothing throws, paths are whole
     if (link !== null) expect(link).toStartWith("/dev/disk/by-id/");
   }
 });
+
+test("trouble: gone, blocked, its controller in recovery, resetting: said; else nothing", () => {
+  const states = (state: string) => ({ ...SATA.attributes, "device/state": `${state}\n` });
+  const made = (disk: FakeDevice, hostState: string | null) => {
+    const { tree, roots } = makeHost({ devices: [disk] });
+    if (hostState !== null) write(join(roots.sys, "class/scsi_host/host0/state"), hostState);
+    return tree.troubleOf(nameOf(disk));
+  };
+  const running = { ...SATA, attributes: states("running") };
+  expect(made(running, "running\n")).toBeNull();
+  expect(made(running, null)).toBeNull();
+  expect(made(SATA, "running\n")).toBeNull();
+  expect(made(running, "recovery\n")).toBe("its controller host0 is in recovery");
+  const blocked = { ...SATA, attributes: states("blocked") };
+  expect(made(blocked, "running\n")).toBe("the kernel says that it is blocked");
+  const nvme = (state: string) => ({
+    ...{ ...NVME, attributes: { ...NVME.attributes, "device/state": state } },
+  });
+  expect(made(nvme("live\n"), null)).toBeNull();
+  expect(made(nvme("resetting\n"), null)).toContain("resetting");
+  expect(made(VIRTIO, null)).toBeNull();
+  expect(makeHost({ devices: [] }).tree.troubleOf("sda")).toBe("it is gone");
+});

@@ -19,6 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { processAlarms } from "../../../src/appliance/state/alarms.ts";
+import type { StoredSmart } from "../../../src/appliance/state/smart-row.ts";
 import type {
   StateChange,
   StoredAlert,
@@ -103,6 +104,15 @@ const SCHEDULE: StoredSchedule = {
     last: { jobId: 1, endedAt: "2026-01-01T00:00:00.000Z", result: "clean", error: null },
   },
 };
+const SMART: StoredSmart = {
+  ...{ drive: "d1", readAt: "2026-01-01T00:00:00.000Z", told: { failing: 1, pendingSectors: 2 } },
+  reading: {
+    ...{ kind: "ata", serial: "S1", health: "failing", failures: ["it is old"] },
+    ...{ isOutsideTemperature: false, temperatureCelsius: -3, powerOnHours: 7 },
+    ...{ reallocatedSectors: null, pendingSectors: 2, uncorrectableSectors: null },
+    ...{ mediaErrors: null, percentageUsed: null, availableSparePercent: null },
+  },
+};
 const ANSWER = { fingerprint: "f", status: 202, location: "/x", contentType: null, body: "{}" };
 
 function drive(name: string): StoredDrive {
@@ -123,6 +133,7 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-array", array: ARRAY },
     { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
     { kind: "put-spare", spare: SPARE },
+    { kind: "put-smart", smart: SMART },
     { kind: "put-schedule", schedule: SCHEDULE },
     { kind: "put-answer", key: "k", answer: ANSWER, atMs: 1_000 },
     { kind: "put-alert", alert: ALERT },
@@ -133,8 +144,9 @@ async function fill(store: StateStore): Promise<void> {
 }
 
 function contentOf({ state }: StateStore): unknown {
-  const { drives, arrays, exports, spares, schedules, jobs, events, answers, alerts } = state;
-  const tables = [drives, arrays, exports, spares, schedules, jobs, answers, alerts];
+  const { drives, arrays, exports, spares, smart, schedules, jobs, events, answers, alerts } =
+    state;
+  const tables = [drives, arrays, exports, spares, smart, schedules, jobs, answers, alerts];
   const kept = tables.map((rows) => [...rows]);
   return [...kept, events];
 }
@@ -164,13 +176,25 @@ test("state.db: everything written: there after it is opened again", async () =>
   last.close();
 });
 
+test("state.db: a drive that is forgotten: what was told of its disk goes with it", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  await before.commit({ kind: "delete-drive", name: "d1" });
+  expect(before.state.smart.size).toBe(0);
+  before.close();
+  const after = open(folder);
+  expect([after.state.drives.size, after.state.smart.size]).toEqual([1, 0]);
+  after.close();
+});
+
 test("state.db: of a version without spares: all of it is read, and one can be shared", async () => {
   const folder = newFolder();
   const before = open(folder);
   await fill(before);
   before.close();
   const raw = new Database(pathIn(folder));
-  raw.run("DROP TABLE spares");
+  for (const table of ["spares", "smart"]) raw.run(`DROP TABLE ${table}`);
   raw.close();
   const after = open(folder);
   expect(after.health).toEqual({ reason: null, waiting: 0, problems: [] });
