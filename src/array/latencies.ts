@@ -1,4 +1,4 @@
-/** How long requests took, for whoever watches from outside: what a reactor answers at once. */
+/** What a reactor counts and times, for whoever watches from outside. */
 import type { LatencyCounts } from "../base/latency-histogram.ts";
 
 /** Of a member, since its drive was opened. */
@@ -24,4 +24,22 @@ export interface LatencyReport {
   readonly turns: LatencyCounts;
   /** Requests that drives have not answered. */
   readonly requestsToDrives: number;
+}
+
+/** Requests of NBD clients that were answered, since the export was made. */
+export interface NbdAnswerCount {
+  readonly export: string;
+  /** "read", "write", "write_zeroes", or "unknown". */
+  readonly op: string;
+  /** "none", or the name of the errno. */
+  readonly error: string;
+  readonly count: number;
+}
+
+export interface NbdStats {
+  /** Those without an export yet among them. */
+  readonly connections: number;
+  readonly answers: readonly NbdAnswerCount[];
+  readonly payloadPoolBytes: number;
+  readonly payloadPoolFreeBytes: number;
 }

@@ -8,7 +8,7 @@
 import type { LogFields, LogLevel } from "../base/log.ts";
 import type { Result } from "../base/result.ts";
 
-import type { LatencyReport } from "./latencies.ts";
+import type { LatencyReport, NbdStats } from "./latencies.ts";
 import type {
   ArrayStatus,
   ConsistencyPolicy,
@@ -20,7 +20,6 @@ import type {
   FaultStatus,
   JobStatus,
   NbdAddress,
-  NbdStats,
   OpenDrive,
   ScrubSummary,
   SyncRate,

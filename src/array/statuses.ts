@@ -456,24 +456,6 @@ export type NbdAddress =
       readonly isSecure?: true;
     };
 
-/** Requests of NBD clients that were answered, since the export was made. */
-export interface NbdAnswerCount {
-  readonly export: string;
-  /** "read", "write", "write_zeroes", or "unknown". */
-  readonly op: string;
-  /** "none", or the name of the errno. */
-  readonly error: string;
-  readonly count: number;
-}
-
-export interface NbdStats {
-  /** Those without an export yet among them. */
-  readonly connections: number;
-  readonly answers: readonly NbdAnswerCount[];
-  readonly payloadPoolBytes: number;
-  readonly payloadPoolFreeBytes: number;
-}
-
 // Faults ----------------------------------------------------------------------------------------
 
 export interface FaultSpec {

@@ -125,6 +125,26 @@ const PANELS: readonly Panel[] = [
     queries: [["parityd_pool_free_bytes", "{{instance}} {{pool}}"]],
   },
   {
+    ...{ title: "Disks: temperature", kind: "timeseries", unit: "celsius", columns: 12 },
+    queries: [["parityd_drive_temperature_celsius", "{{drive}}"]],
+  },
+  {
+    ...{ title: "Disks: sectors by SMART", kind: "timeseries", unit: "none", columns: 12 },
+    queries: [
+      ["parityd_drive_smart_reallocated_sectors", "{{drive}} reallocated"],
+      ["parityd_drive_smart_pending_sectors", "{{drive}} pending"],
+      ["parityd_drive_smart_uncorrectable_sectors", "{{drive}} uncorrectable"],
+      ["parityd_drive_smart_media_errors", "{{drive}} errors of the media"],
+    ],
+  },
+  {
+    ...{ title: "Disks: life", kind: "timeseries", unit: "percent", columns: 12 },
+    queries: [
+      ["parityd_drive_smart_used_percent", "{{drive}} used"],
+      ["parityd_drive_smart_spare_percent", "{{drive}} spare"],
+    ],
+  },
+  {
     ...{ title: "Alerts an hour", kind: "timeseries", unit: "none", columns: 12 },
     queries: [
       ["increase(parityd_alerts_sent_total[1h])", "{{via}} arrived"],

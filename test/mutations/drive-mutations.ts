@@ -181,8 +181,8 @@ export const DRIVE_MUTATIONS: readonly Mutation[] = [
     name: "drives: a disk is free while a partition of it is mounted",
     rule: 12,
     file: "src/appliance/helper/linux-device-tree.ts",
-    find: "disk === name ? !disksInUse.has(name) : !claimed.has(disk);",
-    replace: "disk === name || !claimed.has(disk);",
+    find: "if (disk !== name) partsInUse.set(disk, name);",
+    replace: "",
     test: TREE,
   },
   {

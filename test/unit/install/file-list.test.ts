@@ -226,6 +226,8 @@ test("alert rules and dashboard: only metrics and labels that there are", async 
     "parityd_array_members",
     "parityd_array_size_bytes",
     "parityd_schedule_next_timestamp_seconds",
+    "parityd_drive_smart_read_timestamp_seconds",
+    "parityd_drive_smart_power_on_hours",
     "parityd_state_waiting",
   ]);
 });
