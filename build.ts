@@ -12,7 +12,10 @@
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
+import type { BunPlugin } from "bun";
 import manifest from "./package.json" with { type: "json" };
+import { bundlePage } from "./src/api/page/page-bundle.ts";
+import { type PageFile, packPage } from "./src/api/page/page-file.ts";
 
 const { values } = parseArgs({
   options: { outfile: { type: "string" }, target: { type: "string" } },
@@ -22,6 +25,23 @@ const target = values.target as Bun.Build.CompileTarget | undefined;
 
 function entryPoint(name: string): string {
   return join(import.meta.dir, "src", name);
+}
+
+/** The page in place of the file that builds it at the start (its header says so). */
+function pageInside(page: readonly PageFile[]): BunPlugin {
+  return {
+    name: "page",
+    setup: (build) => {
+      build.onLoad({ filter: /\/src\/api\/page\/page-source\.ts$/ }, () => {
+        const packed = JSON.stringify(packPage(page));
+        const contents =
+          `import { unpackPage } from "./page-file.ts";\n` +
+          `const packed = ${packed};\n` +
+          "export async function loadPage() { return unpackPage(packed); }\n";
+        return { contents, loader: "js" };
+      });
+    },
+  };
 }
 
 function removeMaps(): void {
@@ -35,6 +55,8 @@ function removeMaps(): void {
 
 try {
   mkdirSync(dirname(outfile), { recursive: true });
+  // Before the other: a build within a build waits for itself, for ever.
+  const page = await bundlePage();
   const result = await Bun.build({
     entrypoints: ["main.ts", "reactor-main.ts", "helper-main.ts"].map(entryPoint),
     target: "bun",
@@ -42,6 +64,7 @@ try {
     bytecode: true,
     minify: true,
     sourcemap: "linked",
+    plugins: [pageInside(page)],
     define: { "process.env.APP_VERSION": JSON.stringify(manifest.version) },
     compile: {
       outfile,

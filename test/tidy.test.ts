@@ -13,6 +13,7 @@ import { checkCircles } from "./helpers/tidy/circles.ts";
 import { checkFile, checkLists } from "./helpers/tidy/file.ts";
 import {
   checkLayers,
+  checkPage,
   checkPurity,
   checkSets,
   checkWorkers,
@@ -243,6 +244,39 @@ describe("sets", () => {
   });
 });
 
+describe("page", () => {
+  const count = (path: string, source: string): number => checkPage(path, source).length;
+
+  test("page: types of the daemon, values of base and its own: allowed, others refused", () => {
+    for (const source of [
+      'import type { A } from "../array/statuses.ts";',
+      'import type {\n  A,\n  B,\n} from "../../appliance/findings.ts";',
+      'import { formatBytes } from "../base/units.ts";',
+      'import { x } from "./x.ts";',
+      'import { render } from "preact";',
+      'import uPlot from "uplot";',
+    ]) {
+      expect([source, count("src/page/x.tsx", source)]).toEqual([source, 0]);
+    }
+    for (const source of [
+      'import { A } from "../array/statuses.ts";',
+      'import type { B } from "../array/x.ts";\nimport { A, type B } from "../array/statuses.ts";',
+      'import "../api/app.ts";',
+      'import { z } from "zod";',
+      'import { readFileSync } from "node:fs";',
+      "Bun.sleep(1);",
+      "process.exit(1);",
+    ]) {
+      expect([source, count("src/page/x.tsx", source)]).toEqual([source, 1]);
+    }
+  });
+
+  test("page: its libraries elsewhere: refused", () => {
+    expect(count("src/cli/x.ts", 'import { h } from "preact";')).toBe(1);
+    expect(count("src/cli/x.ts", 'import { h } from "preact-render";')).toBe(0);
+  });
+});
+
 describe("workers", () => {
   test("workers: new Worker: allowed in main.ts only", () => {
     const source = 'const worker = new Worker(new URL("./x.ts", import.meta.url));';
@@ -365,7 +399,7 @@ describe("tree", () => {
     );
   const topEntries = readdirSync(TOP).filter((name) => !isIgnored(name));
   const isText =
-    /\.(?:ts|md|json|toml|service|timer|yml|yaml|sh|py|html|css)$|^\.ci\/|^\.gitignore$/;
+    /\.(?:tsx?|md|json|toml|service|timer|yml|yaml|sh|py|html|css)$|^\.ci\/|^\.gitignore$/;
   const filesBelow = (name: string): string[] => {
     if (!statSync(join(TOP, name)).isDirectory()) return [name];
     const glob = new Bun.Glob("**/*");

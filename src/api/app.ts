@@ -2,7 +2,7 @@
  * The HTTP API: what every request passes before its route, in this order.
  *
  *   0 can the URL be read                            400
- *   1 over TCP: token, scope, Host and Origin        401 403
+ *   1 over TCP: token, scope; Host and Origin        401 403
  *   2 is there such a path, with such a method       404 405
  *   3 the body: size, media type, JSON               413 415 400
  *   4 stopping: calls that change something          503
@@ -15,10 +15,12 @@ import type { Next } from "hono";
 import type { Appliance } from "../appliance/appliance.ts";
 import type { ConfigurableLog } from "../appliance/host/logger.ts";
 import { AssertionError } from "../base/assert.ts";
-import { refuseTcp, type TcpGuard } from "./auth.ts";
+import { refuseForeignPage, refuseTcp, type TcpGuard } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import { arrayOf, CallEvents } from "./call-events.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
+import type { PageFile } from "./page/page-file.ts";
+import { addPageRoutes, isPagePath } from "./page/page-routes.ts";
 import { problemResponse, type ValueIssue } from "./problem.ts";
 import type { ApiApp, ApiContext, ApiEnvironment } from "./route.ts";
 import { addArrayRoutes, etag } from "./routes/arrays.ts";
@@ -41,6 +43,8 @@ export interface ApiOptions {
   readonly log: ConfigurableLog;
   /** Absent: nothing is let in over TCP. */
   readonly tcpGuard?: TcpGuard;
+  /** The page at `/`; absent: there is none. */
+  readonly page?: readonly PageFile[];
   /** Silence after which an event stream sends a comment. */
   readonly commentMs?: number;
   /** A programmer error was met: the process cannot go on. */
@@ -73,7 +77,10 @@ export function createApp(options: ApiOptions): ApiApp {
       path: url.pathname,
       peer: context.env?.peer ?? context.env?.transport ?? "tcp",
     };
-    if (context.env?.transport !== "unix" && !OPEN_PATHS.has(path)) {
+    if (context.env?.transport === "unix") {
+      const foreign = MUTATING.has(method) ? refuseForeignPage(context.req.raw, []) : null;
+      if (foreign !== null) return problemResponse(foreign);
+    } else if (!OPEN_PATHS.has(path) && !isPagePath(path)) {
       const guard = options.tcpGuard ?? { scopeOf: () => null, hosts: [] };
       const refusal = refuseTcp(context.req.raw, guard);
       if (refusal !== null) {
@@ -107,6 +114,7 @@ export function createApp(options: ApiOptions): ApiApp {
   addFaultRoutes(app, appliance);
   addEventRoutes(app, appliance, options.commentMs ?? 15_000);
   addSystemRoutes(app, appliance);
+  addPageRoutes(app, options.page ?? []);
 
   app.onError((error) => {
     log.write("error", "a request met a defect", { error: error.stack ?? error.message });

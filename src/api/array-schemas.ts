@@ -21,6 +21,11 @@ const memberSchema = z.object({
     .literal(true)
     .exactOptional()
     .openapi({ description: "Reads go around it: it is far slower than its peers" }),
+  badBlocks: z
+    .array(z.object({ offset: z.int(), bytes }))
+    .readonly()
+    .exactOptional()
+    .openapi({ description: "Its bad-block log: bytes from the begin of its data" }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
   io: z.object({

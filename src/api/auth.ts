@@ -188,17 +188,34 @@ export function refuseTcp(request: Request, guard: TcpGuard): ApiError | null {
     const detail = "this token may only read: use one of the admin scope";
     return { kind: "forbidden", code: "read-only-token", detail };
   }
-  const host = hostName(`http://${request.headers.get("host") ?? ""}`);
-  if (host === null || !isKnownHost(host, guard.hosts)) {
-    const detail = "call it by IP address or localhost, or name this host in apiHosts";
-    return { kind: "forbidden", code: "unknown-host", detail };
-  }
+  const host = requestHost(request);
+  if (host === null || !isKnownHost(host, guard.hosts)) return UNKNOWN_HOST;
+  return refuseForeignPage(request, guard.hosts);
+}
+
+const UNKNOWN_HOST: ApiError = {
+  kind: "forbidden",
+  code: "unknown-host",
+  detail: "call it by IP address or localhost, or name this host in apiHosts",
+};
+
+/**
+ * Judges a call that a page in a browser may have made, which says where the page is from; null
+ * lets it pass. Also where a Unix socket is forwarded to a port, as `ssh -L` does.
+ */
+export function refuseForeignPage(request: Request, hosts: readonly string[]): ApiError | null {
   const origin = request.headers.get("origin");
-  if (origin !== null && hostName(origin) !== host) {
-    const detail = `calls from pages of ${origin} are not taken`;
-    return { kind: "forbidden", code: "foreign-origin", detail };
-  }
-  return null;
+  if (origin === null) return null;
+  const host = requestHost(request);
+  if (host === null || !isKnownHost(host, hosts)) return UNKNOWN_HOST;
+  // With the port: what else runs on this machine has pages too.
+  if (URL.canParse(origin) && new URL(origin).host === request.headers.get("host")) return null;
+  const detail = `calls from pages of ${origin} are not taken`;
+  return { kind: "forbidden", code: "foreign-origin", detail };
+}
+
+function requestHost(request: Request): string | null {
+  return hostName(`http://${request.headers.get("host") ?? ""}`);
 }
 
 function hostName(url: string): string | null {

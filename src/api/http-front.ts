@@ -39,6 +39,7 @@ const TIMES: FrontTimes = { requestMs: 10_000, idleMs: 15_000, sendMs: 30_000 };
 const KEEP_ALIVE_MS = 60_000;
 /** So much of a body is read to its end before it is refused. */
 const DISCARD_BYTES_MAX = 4 * 1024 * 1024;
+const BODILESS = new Set([204, 304]);
 /** The request line and the headers together. */
 const HEAD_BYTES_MAX = 16 * 1024;
 
@@ -188,7 +189,7 @@ export class HttpFront {
       await this.pump(answer.body, exchange);
     } else {
       const bytes = Buffer.from(await answer.arrayBuffer());
-      const hasBody = answer.status !== 204 && request.method !== "HEAD";
+      const hasBody = !BODILESS.has(answer.status) && request.method !== "HEAD";
       if (hasBody) headers["Content-Length"] = String(bytes.length);
       response.writeHead(answer.status, headers);
       response.end(hasBody ? bytes : undefined);

@@ -168,6 +168,8 @@ export interface MemberStatus {
   readonly suspect?: SuspectStatus;
   /** Reads go around it, because it does not answer or is far slower than its peers. */
   readonly isAvoided?: true;
+  /** Its bad-block log: bytes from the begin of its data. Absent: it is empty. */
+  readonly badBlocks?: readonly { readonly offset: number; readonly bytes: number }[];
   readonly errors: MemberErrors;
   /** Completions by errno name or kind ("short"), as judged by the retry filter. */
   readonly errorKinds: Readonly<Record<string, number>>;

@@ -6,8 +6,8 @@ import type { FailForecast } from "../appliance/fail-forecast.ts";
 import type { ArrayStatus, ForecastMeeting, RebuildTimes } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
 import { printable } from "../base/printable.ts";
+import { formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
-import { formatSeconds } from "./quantity.ts";
 
 /** How long a rebuild would take, and which members must not be lost now. */
 export function forecastLines({ forecast }: Pick<ArrayStatus, "forecast">): string[] {

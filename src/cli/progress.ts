@@ -5,10 +5,10 @@
 
 import type { JobStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
+import { formatProgress } from "../base/quantity.ts";
 import { ok, type Result } from "../base/result.ts";
 import type { CallError, DaemonClient } from "./client.ts";
 import type { CliHost } from "./host.ts";
-import { formatProgress } from "./quantity.ts";
 
 const BAR_WIDTH = 24;
 

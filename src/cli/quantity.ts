@@ -1,6 +1,6 @@
-/** Sizes, rates and times as people write and read them. */
+/** Sizes, rates and times as people write them (base/quantity.ts: as they read them). */
 import { err, ok, type Result } from "../base/result.ts";
-import { formatBytes, GIB, KIB, MIB, TIB } from "../base/units.ts";
+import { GIB, KIB, MIB, TIB } from "../base/units.ts";
 
 const FACTORS: Readonly<Record<string, number>> = {
   "": 1,
@@ -33,41 +33,4 @@ export function parseMinutes(text: string): Result<number, string> {
     return err(`"${text}" is no time in whole minutes: write it like 90min, 6h or 30d`);
   }
   return ok(minutes);
-}
-
-/** "2 h 21 min", "12 min", "45 s". */
-export function formatSeconds(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 48) return `${hours} h ${minutes % 60} min`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
-}
-
-export interface Progress {
-  readonly done: number;
-  readonly total: number;
-  readonly rateBytesPerSecond: number;
-  readonly etaSeconds: number | null;
-}
-
-/** "41.3 %  1.2 TiB of 2.9 TiB  212.0 MiB/s  2 h 21 min left". */
-export function formatProgress(progress: Progress): string {
-  const parts = [
-    `${formatPercent(progress)} %`,
-    `${formatBytes(progress.done)} of ${formatBytes(progress.total)}`,
-  ];
-  if (progress.rateBytesPerSecond > 0) {
-    parts.push(`${formatBytes(Math.round(progress.rateBytesPerSecond))}/s`);
-  }
-  if (progress.etaSeconds !== null) parts.push(`${formatSeconds(progress.etaSeconds)} left`);
-  return parts.join("  ");
-}
-
-/** Rounded down: 100.0 is said of nothing that is not done. */
-export function formatPercent({ done, total }: Pick<Progress, "done" | "total">): string {
-  if (total === 0) return "0.0";
-  return (Math.floor((done / total) * 1_000) / 10).toFixed(1);
 }

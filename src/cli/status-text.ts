@@ -1,52 +1,31 @@
 /**
  * What `parityd status` prints: two lines (`status:` what happened, `action:` what to do) whenever
- * something is not clean, then the sync under way and the members with their error counters. Pure.
+ * something is not clean (appliance/findings.ts), then the sync under way and the members with
+ * their error counters. Pure.
  */
 
-import { sharedDiskText } from "../appliance/drives/shared-disks.ts";
+import {
+  type Finding,
+  findingsOf,
+  healthOf,
+  isFailing,
+  notesOf,
+  recordingFindings,
+  type ShownDrive,
+  spareFindings,
+  whyOf,
+} from "../appliance/findings.ts";
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
-import type { ArrayStatus, MemberStatus } from "../array/protocol.ts";
-import { unreachable } from "../base/assert.ts";
+import type { ArrayStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
+import { formatPercent, formatProgress, formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
 import { deviceName } from "./drive-text.ts";
 import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
-import { formatPercent, formatProgress, formatSeconds } from "./quantity.ts";
-import { isFailing, type ShownDrive, smartFindings, whyOf } from "./smart-text.ts";
-import { avoidedLines, candidateOf, type Finding, suspectFindings } from "./suspect-text.ts";
 import { renderTable } from "./table-text.ts";
-
-export type Health = "fine" | "degraded" | "unusable";
-
-/**
- * As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine; nor with
- * one that is likely to fail.
- */
-export function healthOf(array: ArrayStatus): Health {
-  switch (array.state) {
-    case "absent":
-    case "inactive":
-    case "broken":
-    case "fenced":
-    case "failed":
-      return "unusable";
-    case "degraded":
-      return "degraded";
-    case "read-only":
-    case "active":
-    case "clean": {
-      const { degraded, lostBytes, mismatchBytes, members } = array;
-      const hasSuspect = members.some(({ suspect }) => suspect !== undefined);
-      const isFine = degraded === 0 && lostBytes === 0 && mismatchBytes === 0 && !hasSuspect;
-      return isFine ? "fine" : "degraded";
-    }
-    default:
-      return unreachable(array.state);
-  }
-}
 
 /** The exit code of `status --check` over everything that is known. */
 export function checkExit(
@@ -63,226 +42,22 @@ export function checkExit(
   return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
-/** All that is wrong with an array, the weightiest first, each with what to do. */
-export function findingsOf(array: ArrayStatus, drives: readonly ShownDrive[] = []): Finding[] {
-  const { name } = array;
-  const reason = array.reason === null ? "" : `: ${array.reason}`;
-  const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
-  switch (array.state) {
-    case "absent":
-      return [
-        {
-          status: `nothing of the array is present${reason}.`,
-          action: `connect its drives; to forget it: parityd array delete ${name} --yes ${name}`,
-        },
-      ];
-    case "broken":
-      return [
-        {
-          status: `a defect of parityd stopped the array${reason}.`,
-          action: "report it with the log; restart parityd to start the array again",
-        },
-      ];
-    case "fenced":
-      return [
-        {
-          status: `another host has taken the array over${reason}.`,
-          action: `when that has let go of it: ${restart}`,
-        },
-      ];
-    case "inactive":
-      return [inactiveFinding(array, reason)];
-    case "failed":
-      return [
-        {
-          status: `two or more members are missing${reason}; only what can be proved is served.`,
-          action: `connect the drives again, then: ${restart}`,
-        },
-      ];
-    case "read-only":
-      return [
-        {
-          status: `the array takes no writes${reason}.`,
-          action: `when the cause is gone: ${restart}`,
-        },
-        ...lossFindings(array, drives),
-      ];
-    case "degraded":
-    case "active":
-    case "clean":
-      return lossFindings(array, drives);
-    default:
-      return unreachable(array.state);
-  }
-}
-
-function lossFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
-  const findings = [
-    lostFinding(array),
-    waitsFinding(array),
-    memberFinding(array, drives),
-    ...smartFindings(array, drives),
-    ...suspectFindings(array, drives),
-    mismatchFinding(array),
-    ...leftBehind(array, drives),
-  ];
-  return findings.filter((finding) => finding !== null);
-}
-
-function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Finding {
-  const status = `the array is not running${reason}.`;
-  switch (startNeeds) {
-    case "drives":
-      return { status, action: `connect its other drives, then: parityd array start ${name}` };
-    case "fewer-drives": {
-      const action = `when that one is disconnected: parityd array start ${name}`;
-      return { status, action };
-    }
-    case "force": {
-      const action = `where that may be: parityd array start ${name} --force`;
-      return { status, action };
-    }
-    default:
-      return { status, action: `start it: parityd array start ${name}` };
-  }
-}
-
-function lostFinding(array: ArrayStatus): Finding | null {
-  if (array.lostBytes === 0) return null;
-  return {
-    status: `${formatBytes(array.lostBytes)} cannot be read from any member.`,
-    action:
-      `try the sectors again: parityd scrub start ${array.name} --wait; what stays, restore ` +
-      "from a backup: writing it anew cures it",
-  };
-}
-
-/** Of work that goes on by itself when there is what it waits for. */
-function waitsFinding({ name, sync: { action, waits } }: ArrayStatus): Finding | null {
-  if (waits === undefined) return null;
-  const wayOut = waits.startsWith("no space")
-    ? "make room on what its drives lie on"
-    : `look after its drives (parityd array show ${name})`;
-  return { status: `the ${action} waits: ${waits}.`, action: `${wayOut}: it goes on by itself` };
-}
-
-function memberFinding(array: ArrayStatus, drives: readonly ShownDrive[]): Finding | null {
-  const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
-  if (lost !== undefined) {
-    const who = lost.drive === null ? `role ${lost.role}` : `${lost.drive} (role ${lost.role})`;
-    const verb = lost.state === "faulty" ? "failed" : "is missing";
-    return {
-      status: `member ${who} ${verb}${errorText(lost)}.`,
-      action: replaceAction(array, drives, lost.role),
-    };
-  }
-  const replaced = array.members.find(({ replacement }) => replacement !== undefined);
-  if (replaced?.replacement !== undefined) {
-    return {
-      status: `member ${replaced.drive ?? "?"} is being replaced by ${replaced.replacement.drive}.`,
-      action: "wait for the replace: parityd job list",
-    };
-  }
-  const target = array.members.find(({ state }) => state === "rebuilding");
-  if (target === undefined) return null;
-  return {
-    status: `member ${target.drive ?? "?"} (role ${target.role}) is being rebuilt.`,
-    action: `wait for the rebuild: parityd job list`,
-  };
-}
-
-/** With the drive that is at hand for it, where one is. */
-function replaceAction(
-  { name, uuid, members, candidates }: ArrayStatus,
-  drives: readonly ShownDrive[],
-  role: number,
-): string {
-  const own = drives.filter(
-    ({ state, superblock }) =>
-      state === "stale" && superblock?.arrayUuid === uuid && superblock.role === role,
-  );
-  const back = own.find(({ needsForce }) => needsForce !== true);
-  if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
-  const free = candidateOf({ candidates }, drives);
-  const target = members.find(({ replacement }) => replacement !== undefined)?.replacement?.drive;
-  const add = `parityd member add ${name}`;
-  const replace =
-    free === undefined && target !== undefined
-      ? `use drive ${target}, which waits to replace another: parityd member remove ${name} ` +
-        `${target}, then ${add} ${target}`
-      : `replace it: ${add} ${free?.name ?? "NEW_DRIVE"}`;
-  const [other] = own;
-  if (other === undefined) return replace;
-  return (
-    `${replace}; or give up what ${other.name} alone may hold: parityd member add ${name} ` +
-    `${other.name} --force`
-  );
-}
-
-function mismatchFinding(array: ArrayStatus): Finding | null {
-  if (array.mismatchBytes === 0) return null;
-  const { name } = array;
-  return {
-    status: `the last scrub found ${formatBytes(array.mismatchBytes)} whose parity does not match.`,
-    action: `check the data; to make parity match it: parityd scrub start ${name} --mode repair`,
-  };
-}
-
-/** Drives that failed here, and whose place another one has taken, or nobody needs any more. */
-function leftBehind({ name, uuid }: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
-  return drives
-    .filter(
-      ({ state, member, superblock }) =>
-        state === "faulty" && member === undefined && superblock?.arrayUuid === uuid,
-    )
-    .map((drive) => ({
-      status: `drive ${drive.name} failed and has no role any more: ${drive.detail ?? "no reason"}.`,
-      action: `let go of it: parityd member remove ${name} ${drive.name}`,
-    }));
-}
-
 /** The shared spares; of each that no array could take, what to do. */
 export function renderSpares(spares: readonly SpareView[]): string[] {
   const lines = spares.map(({ drive, arrays, fits, state }) => {
     const fitting = fits.length === 0 ? "" : `; large enough for ${fits.join(", ")}`;
     return `  spare: ${drive} (shared, for ${forWhom(arrays)}) is ${state}${fitting}`;
   });
-  for (const { drive, state, detail } of spares) {
-    if (state === "ready" || state === "seating") continue;
-    const withdraw = `parityd spare remove ${drive}`;
-    const first = state === "missing" ? "connect it, or " : "";
-    lines.push(
-      ` status: no array can take the shared spare ${drive}: ${detail ?? state}.`,
-      ` action: ${first}share it no more: ${withdraw}`,
-    );
-  }
-  return lines.map(printable);
+  return [...lines, ...spareFindings(spares).flatMap(findingLines)].map(printable);
 }
 
 /** Why what happens is not written down, with the way out. */
-export function renderRecording({ reason, waiting, problems }: RecordingHealth): string[] {
-  const lines: string[] = [];
-  if (reason !== null) {
-    lines.push(
-      ` status: state.db is not written (${reason}); ${waiting} changes wait in memory.`,
-      " action: make room in the state directory, or give it back to parityd",
-    );
-  }
-  for (const problem of problems) lines.push(` status: state.db at the start: ${problem}.`);
-  if (problems.length > 0) {
-    lines.push(" action: add the drives, exports and schedules again that are missing, if any");
-  }
-  return lines;
+export function renderRecording(recording: RecordingHealth): string[] {
+  return recordingFindings(recording).flatMap(findingLines);
 }
 
-/** ": 3 write errors (EIO)". */
-function errorText(member: MemberStatus): string {
-  const { write, read } = member.errors;
-  const counted = write > 0 ? `${write} write` : read > 0 ? `${read} read` : null;
-  if (counted === null) return "";
-  const kinds = Object.keys(member.errorKinds);
-  const names = kinds.length === 0 ? "" : ` (${kinds.join(", ")})`;
-  return `: ${counted} error${counted.startsWith("1 ") ? "" : "s"}${names}`;
+function findingLines({ status, action }: Finding): string[] {
+  return [` status: ${status}`, ` action: ${action}`];
 }
 
 /** What a schedule says, its next window and how the last scrub went. */
@@ -345,20 +120,8 @@ export function renderArray(
     `policy: ${policyText(array)}`,
   ];
   const lines = [`  ${facts.join("   ")}`];
-  for (const { status, action } of findingsOf(array, drives)) {
-    lines.push(` status: ${status}`, ` action: ${action}`);
-  }
-  const sparse = drives.filter(
-    ({ isSparse, superblock }) => isSparse === true && superblock?.arrayUuid === array.uuid,
-  );
-  if (sparse.length > 0) {
-    const names = sparse.map(({ name }) => name).join(", ");
-    lines.push(`   note: sparse files, whose writes a full file system refuses: ${names}`);
-  }
-  for (const shared of array.sharedDisks ?? []) {
-    lines.push(`   note: ${sharedDiskText(shared)}: with the disk all of them are lost`);
-  }
-  lines.push(...avoidedLines(array));
+  lines.push(...findingsOf(array, drives).flatMap(findingLines));
+  lines.push(...notesOf(array, drives).map((note) => `   note: ${note}`));
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
     lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);

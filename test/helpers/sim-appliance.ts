@@ -4,6 +4,7 @@
  */
 import { createApp } from "../../src/api/app.ts";
 import type { TcpGuard } from "../../src/api/auth.ts";
+import type { PageFile } from "../../src/api/page/page-file.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import type { AlertWay } from "../../src/appliance/alerts/alert.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
@@ -46,6 +47,7 @@ export interface SimApplianceOptions {
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   readonly commentMs?: number;
+  readonly page?: readonly PageFile[];
   readonly onDefect?: (error: unknown) => void;
   readonly alertWays?: readonly AlertWay[];
 }
@@ -103,6 +105,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     }),
     onDefect: options.onDefect ?? (() => {}),
     ...(options.tcpGuard === undefined ? {} : { tcpGuard: options.tcpGuard }),
+    ...(options.page === undefined ? {} : { page: options.page }),
     ...(options.commentMs === undefined ? {} : { commentMs: options.commentMs }),
   });
   const call = async (

@@ -1,9 +1,11 @@
-/** /metrics, /openapi.json, /-/healthy and /-/ready. */
+/** /v1/status, /metrics, /openapi.json, /-/healthy and /-/ready. */
 import type { Appliance } from "../../appliance/appliance.ts";
+import { statusDocument } from "../../appliance/status-document.ts";
 import { VERSION } from "../../appliance/version.ts";
 import { renderMetrics } from "../metrics.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, json } from "../route.ts";
+import { type ApiApp, addRoute, answer, json } from "../route.ts";
+import { statusSchema } from "../status-schema.ts";
 
 const READY_TIMEOUT_MS = 5_000;
 
@@ -12,6 +14,16 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     type: "http",
     scheme: "bearer",
   });
+  addRoute(
+    app,
+    {
+      method: "get",
+      path: "/v1/status",
+      summary: "All that there is to see, with what is wrong and what to do about it",
+      answers: { 200: { description: "As parityd status, and more", schema: statusSchema } },
+    },
+    async () => answer(await statusDocument(appliance)),
+  );
   app.get("/-/healthy", () => json({ status: "ok", recording: appliance.recording }));
   app.get("/-/ready", async () => {
     const isAnswering = await appliance.isAnsweringWithin(READY_TIMEOUT_MS);

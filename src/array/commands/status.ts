@@ -224,7 +224,11 @@ export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
 }
 
 function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberStatus {
-  const base = { ...memberStatusOf(role, seat), ...standingOf(core, seat, role) };
+  const base = {
+    ...memberStatusOf(role, seat),
+    ...badBlocksOf(seat),
+    ...standingOf(core, seat, role),
+  };
   const target = targetOf(seat);
   if (target !== null) {
     const copied = (core.members.copy?.progress.cursor ?? 0) * core.geometry.chunkBytes;
@@ -234,6 +238,18 @@ function memberStatus(core: ArrayCore, seat: Seat<Drive>, role: number): MemberS
   const cursor = core.members.rebuild?.cursor ?? 0;
   assert(cursor <= core.geometry.stripeCount, "no more is rebuilt than there is");
   return { ...base, recoveredBytes: cursor * core.geometry.chunkBytes };
+}
+
+function badBlocksOf(seat: Seat<Drive>): Pick<MemberStatus, "badBlocks"> {
+  const drive = driveOf(seat);
+  if (drive === null || drive.superblock === null || drive.badBlocks.isEmpty) return {};
+  const { dataOffsetSectors } = drive.superblock;
+  return {
+    badBlocks: drive.badBlocks.ranges.map(({ sector, lengthSectors }) => ({
+      offset: (sector - dataOffsetSectors) * SECTOR_BYTES,
+      bytes: lengthSectors * SECTOR_BYTES,
+    })),
+  };
 }
 
 /** What is held against a member that serves. */

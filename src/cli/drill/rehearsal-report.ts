@@ -1,8 +1,8 @@
 /** What a rehearsal says: the verdict, and what is printed. Pure. */
 import type { JobStatus, PlaceList } from "../../array/protocol.ts";
 import { printableLines } from "../../base/printable.ts";
+import { formatSeconds } from "../../base/quantity.ts";
 import { formatBytes } from "../../base/units.ts";
-import { formatSeconds } from "../quantity.ts";
 
 export const REHEARSAL_SCHEMA = "parityd.rehearsal/1";
 /** So many places of each kind are printed; JSON has all that are listed. */

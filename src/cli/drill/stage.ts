@@ -1,12 +1,12 @@
 /** What both acts of the drill work with, and the steps that they share. */
 import { join } from "node:path";
 import type { ArrayStatus, JobStatus } from "../../array/protocol.ts";
+import { formatProgress } from "../../base/quantity.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import type { NbdClient } from "../../nbd/client/client.ts";
 import type { Ledger } from "../../nbd/client/load/ledger.ts";
 import type { Shadow } from "../../nbd/client/load/shadow.ts";
-import { formatProgress } from "../quantity.ts";
 import type { DrillDaemon } from "./daemon.ts";
 import type { DrillApi } from "./drill-api.ts";
 import { type FaultCounts, noFaults } from "./faults.ts";

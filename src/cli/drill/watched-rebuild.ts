@@ -3,9 +3,9 @@
  * and have hit, and the throttle, which is lifted when enough has been seen on both sides.
  */
 import type { JobStatus } from "../../array/protocol.ts";
+import { formatProgress } from "../../base/quantity.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { PhaseRecord } from "../../nbd/client/load/ledger.ts";
-import { formatProgress } from "../quantity.ts";
 import { CursorTally } from "./cursor-tally.ts";
 import {
   FAULT_KINDS,

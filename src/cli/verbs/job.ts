@@ -1,12 +1,12 @@
 /** `parityd job list|show|wait|cancel`. */
 import type { JobStatus } from "../../array/protocol.ts";
+import { formatProgress } from "../../base/quantity.ts";
 import { ok, type Result } from "../../base/result.ts";
 import { type CallError, DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
-import { formatProgress } from "../quantity.ts";
 import { rangeLines } from "../range-text.ts";
 import { renderTable } from "../table-text.ts";
 import { EXPLAIN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";

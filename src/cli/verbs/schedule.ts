@@ -1,10 +1,11 @@
 /** `parityd schedule set|show|remove`: the windows in which an array is scrubbed by itself. */
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
+import { formatSeconds } from "../../base/quantity.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { formatSeconds, parseBytes, parseMinutes } from "../quantity.ts";
+import { parseBytes, parseMinutes } from "../quantity.ts";
 import { scheduleLines } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";

@@ -11,6 +11,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
 import { TokenFile } from "../../api/auth.ts";
+import { loadPage } from "../../api/page/page-source.ts";
 import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
 import { alertFiles } from "../../appliance/alerts/alert-config.ts";
 import { type OpenWays, openWays } from "../../appliance/alerts/open-ways.ts";
@@ -272,6 +273,7 @@ async function listenApi(
   const app = createApp({
     appliance,
     log,
+    page: await loadPage(),
     ...(tokens === null ? {} : { tcpGuard: { scopeOf: (token) => tokens.scopeOf(token), hosts } }),
     onDefect: () => host.exit(Exit.internal),
   });

@@ -1,5 +1,7 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
 
+import type { ShownDrive } from "../../appliance/findings.ts";
+import { findingsOf } from "../../appliance/findings.ts";
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { RecordingHealth } from "../../appliance/state/state-store.ts";
@@ -8,10 +10,8 @@ import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CheckExit, Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import type { ShownDrive } from "../smart-text.ts";
 import {
   checkExit,
-  findingsOf,
   renderArray,
   renderFailingDrives,
   renderLostDrives,

@@ -9,7 +9,7 @@
  * Imports of types count: they tie two files together for the reader just as well.
  */
 import { posix } from "node:path";
-import { blank, importsOf, type Violation } from "./source.ts";
+import { blank, importsOf, isSource, type Violation } from "./source.ts";
 
 /** Layers that have circles still. A layer whose last one is gone has to leave the list. */
 export const KNOWN_CIRCLES: readonly string[] = [];
@@ -49,7 +49,7 @@ export function checkCircles(
 function arrowsOf(sources: ReadonlyMap<string, string>): Map<string, Set<string>> {
   const arrows = new Map<string, Set<string>>();
   for (const [path, source] of sources) {
-    if (!path.startsWith("src/") || !path.endsWith(".ts")) continue;
+    if (!path.startsWith("src/") || !isSource(path)) continue;
     const targets = new Set<string>();
     for (const { specifier } of importsOf(blank(source))) {
       if (!specifier.startsWith(".")) continue;

@@ -1,5 +1,5 @@
 /** Every rule that looks at one file of the tree, and the lists of files that break one still. */
-import { checkLayers, checkPurity, checkSets, checkWorkers } from "./layers.ts";
+import { checkLayers, checkPage, checkPurity, checkSets, checkWorkers } from "./layers.ts";
 import { checkPolls, KNOWN_POLLS } from "./polls.ts";
 import { checkLeftovers, checkShape, LONG_FILES } from "./shape.ts";
 import type { Violation } from "./source.ts";
@@ -10,6 +10,7 @@ export function checkFile(path: string, source: string): Violation[] {
     ...checkPurity(path, source),
     ...checkWorkers(path, source),
     ...checkSets(path, source),
+    ...checkPage(path, source),
     ...checkShape(path, source),
     ...checkPolls(path, source),
     ...checkLeftovers(path, source),

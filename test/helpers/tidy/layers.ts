@@ -1,12 +1,12 @@
 /**
- * Who may use what: layers, purity, workers, sets.
+ * Who may use what: layers, purity, workers, sets, the page.
  *
  *   src/<layer>/…   imports its own layer and lower ones (LAYERS, lowest first)
  *   src/*.ts        the composition roots: any layer, and ffi/
  *   ffi/…           only ffi/; imported by the roots and the adapters of FFI_USERS
  */
 import { posix } from "node:path";
-import { blank, importsOf, lineOf, type Violation } from "./source.ts";
+import { blank, importsOf, isSource, lineOf, type Violation } from "./source.ts";
 
 /** Lowest first. */
 export const LAYERS = [
@@ -22,6 +22,7 @@ export const LAYERS = [
   "appliance",
   "api",
   "cli",
+  "page",
   "install",
 ] as const;
 
@@ -65,7 +66,7 @@ function importViolation(path: string, specifier: string): string | undefined {
 
 /** The layer rule: imports point down, ffi/ only from its users, every file in a layer. */
 export function checkLayers(path: string, source: string): Violation[] {
-  if (!path.endsWith(".ts")) return [];
+  if (!isSource(path)) return [];
   if (!path.startsWith("src/") && !path.startsWith("ffi/")) return [];
   const violations: Violation[] = [];
   if (path.startsWith("src/") && rankOf(path) === undefined) {
@@ -125,7 +126,7 @@ export function checkPurity(path: string, source: string): Violation[] {
 
 /** Compiled code finds a Worker only from the entry file. */
 export function checkWorkers(path: string, source: string): Violation[] {
-  if (!path.endsWith(".ts") || path === "src/main.ts") return [];
+  if (!isSource(path) || path === "src/main.ts") return [];
   if (!path.startsWith("src/") && !path.startsWith("ffi/")) return [];
   const { code } = blank(source);
   const message = "a Worker is made in src/main.ts only";
@@ -143,4 +144,32 @@ export function checkSets(path: string, source: string): Violation[] {
   const message = "a set is made and asked by base/bit-set.ts";
   const uses = code.matchAll(/\b1\s*<<(?!\s*\([^()]*& 31\))|\bMath\s*\.\s*clz32\b/g);
   return [...uses].map((match) => ({ path, line: lineOf(code, match.index), message }));
+}
+
+/**
+ * The page runs in a browser: of the daemon it has types, and values of base/ alone; the libraries
+ * of the page are nobody else's.
+ */
+export function checkPage(path: string, source: string): Violation[] {
+  if (!isSource(path) || !path.startsWith("src/")) return [];
+  const isPage = path.startsWith("src/page/");
+  const blanked = blank(source);
+  const violations: Violation[] = [];
+  for (const { specifier, line, isType } of importsOf(blanked)) {
+    const target = posix.normalize(posix.join(posix.dirname(path), specifier));
+    const isOwn = specifier.startsWith(".") && /^src\/(?:page|base)\//.test(target);
+    const isLibrary = /^(?:preact|uplot)(?:\/|$)/.test(specifier);
+    if (isPage && !isOwn && !isLibrary && !isType) {
+      violations.push({ path, line, message: `the page takes only types of ${specifier}` });
+    }
+    if (!isPage && isLibrary) {
+      violations.push({ path, line, message: `${specifier} is for the page alone` });
+    }
+  }
+  if (!isPage) return violations;
+  for (const match of blanked.code.matchAll(globalName("Bun|process(?=\\s*\\??[.[])"))) {
+    const message = `a browser has no ${match[0]}`;
+    violations.push({ path, line: lineOf(blanked.code, match.index), message });
+  }
+  return violations;
 }

@@ -6,7 +6,7 @@
  * waits have nobody to tell them (a file system with room again, a drive that answers again): those
  * say so in a comment on their line or right above it, which begins with `Polls:`.
  */
-import { blank, lineOf, type Violation } from "./source.ts";
+import { blank, isSource, lineOf, type Violation } from "./source.ts";
 
 /** Files that poll without a reason still. One whose last poll is gone has to leave the list. */
 export const KNOWN_POLLS: ReadonlySet<string> = new Set();
@@ -34,7 +34,7 @@ export function checkPolls(
   source: string,
   known: ReadonlySet<string> = KNOWN_POLLS,
 ): Violation[] {
-  if (!path.startsWith("src/") || !path.endsWith(".ts")) return [];
+  if (!path.startsWith("src/") || !isSource(path)) return [];
   const found = pollsIn(source);
   if (!known.has(path)) return found.map((line) => ({ path, line, message: MESSAGE }));
   if (found.length > 0) return [];

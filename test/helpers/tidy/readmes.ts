@@ -1,8 +1,8 @@
 /**
  * A README is a map: it names every file of its folder, and no file that is not there.
  *
- * A README has the .ts files of its folder and of the folders below, down to those that have a
- * README of their own. A name is in backquotes, and leads from the README's folder:
+ * A README has the .ts and .tsx files of its folder and of the folders below, down to those that
+ * have a README of their own. A name is in backquotes, and leads from the README's folder:
  *
  *   src/raid5/README.md   has src/raid5/members/flusher.ts as   `members/flusher.ts`
  *   test/README.md        has test/unit/base/time.test.ts as    `unit/base/`
@@ -12,7 +12,7 @@
  */
 import { posix } from "node:path";
 import { LAYERS } from "./layers.ts";
-import { lineOf, type Violation } from "./source.ts";
+import { isSource, lineOf, type Violation } from "./source.ts";
 
 /** `wiring` is two files: they are told of in src/README.md. */
 export const README_FOLDERS: readonly string[] = [
@@ -24,7 +24,7 @@ export const README_FOLDERS: readonly string[] = [
 ];
 
 const README = "README.md";
-const SOURCE_NAME = /(?<![\w./*-])[\w./-]*\w\.ts\b(?!\.\w)/g;
+const SOURCE_NAME = /(?<![\w./*-])[\w./-]*\w\.tsx?\b(?!\.\w)/g;
 const FOLDER_NAME = /`([\w.-][\w./-]*\/)`/g;
 
 /** `readmes`: their texts by path. `paths`: all files of src/, test/ and ffi/. */
@@ -43,7 +43,7 @@ export function checkReadmes(
     const home = posix.dirname(path);
     const named = new Set([...text.matchAll(/`([^`\n]+)`/g)].map((match) => match[1]!));
     for (const file of paths) {
-      if (!file.endsWith(".ts") || homeOf(file, homes) !== home) continue;
+      if (!isSource(file) || homeOf(file, homes) !== home) continue;
       const name = posix.relative(home, file);
       const folder = `${posix.dirname(name)}/`;
       const isInFolder = home.startsWith("test") && folder !== "./" && named.has(folder);

@@ -2,7 +2,7 @@
  * How a file looks: its length, its columns, its header, tests that are switched off, what is left
  * over from the work on it; and what may lie at the top of the repository.
  */
-import { blank, lineOf, type Violation } from "./source.ts";
+import { blank, isSource, lineOf, type Violation } from "./source.ts";
 
 /** `test.only`, `describe.concurrent.skip`, and the short forms with an x before. */
 const SWITCHED_OFF = new RegExp(
@@ -44,7 +44,7 @@ export function checkShape(
   source: string,
   longFiles: ReadonlySet<string> = LONG_FILES,
 ): Violation[] {
-  if (!path.endsWith(".ts")) return [];
+  if (!isSource(path)) return [];
   const violations: Violation[] = [];
   const lines = source.replace(/\n$/, "").split("\n");
   const most = longFiles.has(path) ? LISTED_FILE_LINES_MAX : FILE_LINES_MAX;

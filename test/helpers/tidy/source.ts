@@ -142,9 +142,16 @@ export function lineOf(text: string, index: number): number {
   return text.slice(0, index).split("\n").length;
 }
 
+/** A file that the rules read as TypeScript. */
+export function isSource(path: string): boolean {
+  return /\.tsx?$/.test(path);
+}
+
 interface Import {
   readonly specifier: string;
   readonly line: number;
+  /** Nothing of it is there when the program runs. */
+  readonly isType: boolean;
 }
 
 /** Every module that a file names: static, type-only, re-exported, dynamic. */
@@ -153,7 +160,9 @@ export function importsOf({ code, strings }: Blanked): Import[] {
   for (const { start, text } of strings) {
     const before = code.slice(Math.max(0, start - 200), start).trimEnd();
     if (/(?:^|[^\w$.])(?:from|import|(?:import|require)\s*\()$/.test(before)) {
-      imports.push({ specifier: text, line: lineOf(code, start) });
+      const statement = before.slice(before.lastIndexOf(";") + 1);
+      const isType = /(?:^|\n)\s*(?:import|export)\s+type\b[^;]*$/.test(statement);
+      imports.push({ specifier: text, line: lineOf(code, start), isType });
     }
   }
   return imports;

@@ -4,8 +4,9 @@
  * Method: each state of an array with the findings that go with it; the whole text of one example.
  */
 import { expect, test } from "bun:test";
+import { findingsOf, healthOf } from "../../../src/appliance/findings.ts";
 import type { ArrayState, ArrayStatus, DriveStatus } from "../../../src/array/protocol.ts";
-import { checkExit, findingsOf, healthOf, renderArray } from "../../../src/cli/status-text.ts";
+import { checkExit, renderArray } from "../../../src/cli/status-text.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
 import { exampleArray } from "../../helpers/sim-reactor.ts";

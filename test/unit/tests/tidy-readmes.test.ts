@@ -23,7 +23,7 @@ const READMES: Readonly<Record<string, string>> = {
   "src/README.md": "`main.ts` and `wiring/x.ts`; see `raid5/rows/row.ts` and ffi/libc.ts.",
   "src/raid5/README.md": "| `engine.ts` | x |\n| `rows/row.ts`, `md/` | y, main.ts |",
   "test/README.md": "`run.ts`\n`unit/raid5/`: `bun test ./test/sim/sim.test.ts`",
-  "test/sim/README.md": "`sim.test.ts`, `unit/raid5/row.test.ts`, `linux-*.ts`, x.tsx",
+  "test/sim/README.md": "`sim.test.ts`, `unit/raid5/row.test.ts`, `linux-*.ts`, x.tsb",
 };
 const FOLDERS = ["src", "src/raid5", "test", "test/sim"];
 

@@ -1,0 +1,344 @@
+/**
+ * What is wrong with what parityd keeps, and what to do: a sentence each (`status:` what happened,
+ * `action:` what to do, as a command line) for whoever tells it, the command line and the page. Pure.
+ */
+import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
+import { unreachable } from "../base/assert.ts";
+import { formatBytes } from "../base/units.ts";
+import type { DriveView } from "./drives/drive-care.ts";
+import { sharedDiskText } from "./drives/shared-disks.ts";
+import type { SpareView } from "./spares/shared-spares.ts";
+import type { RecordingHealth } from "./state/state-store.ts";
+
+export interface Finding {
+  readonly status: string;
+  readonly action: string;
+}
+
+/** A drive as it is shown, by a daemon that asks disks or by one that does not. */
+export type ShownDrive = DriveStatus & Partial<Pick<DriveView, "smart">>;
+
+export type Health = "fine" | "degraded" | "unusable";
+
+/**
+ * As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine; nor with
+ * one that is likely to fail.
+ */
+export function healthOf(array: ArrayStatus): Health {
+  switch (array.state) {
+    case "absent":
+    case "inactive":
+    case "broken":
+    case "fenced":
+    case "failed":
+      return "unusable";
+    case "degraded":
+      return "degraded";
+    case "read-only":
+    case "active":
+    case "clean": {
+      const { degraded, lostBytes, mismatchBytes, members } = array;
+      const hasSuspect = members.some(({ suspect }) => suspect !== undefined);
+      const isFine = degraded === 0 && lostBytes === 0 && mismatchBytes === 0 && !hasSuspect;
+      return isFine ? "fine" : "degraded";
+    }
+    default:
+      return unreachable(array.state);
+  }
+}
+
+/** All that is wrong with an array, the weightiest first, each with what to do. */
+export function findingsOf(array: ArrayStatus, drives: readonly ShownDrive[] = []): Finding[] {
+  const { name } = array;
+  const reason = array.reason === null ? "" : `: ${array.reason}`;
+  const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
+  switch (array.state) {
+    case "absent":
+      return [
+        {
+          status: `nothing of the array is present${reason}.`,
+          action: `connect its drives; to forget it: parityd array delete ${name} --yes ${name}`,
+        },
+      ];
+    case "broken":
+      return [
+        {
+          status: `a defect of parityd stopped the array${reason}.`,
+          action: "report it with the log; restart parityd to start the array again",
+        },
+      ];
+    case "fenced":
+      return [
+        {
+          status: `another host has taken the array over${reason}.`,
+          action: `when that has let go of it: ${restart}`,
+        },
+      ];
+    case "inactive":
+      return [inactiveFinding(array, reason)];
+    case "failed":
+      return [
+        {
+          status: `two or more members are missing${reason}; only what can be proved is served.`,
+          action: `connect the drives again, then: ${restart}`,
+        },
+      ];
+    case "read-only":
+      return [
+        {
+          status: `the array takes no writes${reason}.`,
+          action: `when the cause is gone: ${restart}`,
+        },
+        ...lossFindings(array, drives),
+      ];
+    case "degraded":
+    case "active":
+    case "clean":
+      return lossFindings(array, drives);
+    default:
+      return unreachable(array.state);
+  }
+}
+
+function lossFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+  const findings = [
+    lostFinding(array),
+    waitsFinding(array),
+    memberFinding(array, drives),
+    ...smartFindings(array, drives),
+    ...suspectFindings(array, drives),
+    mismatchFinding(array),
+    ...leftBehind(array, drives),
+  ];
+  return findings.filter((finding) => finding !== null);
+}
+
+function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Finding {
+  const status = `the array is not running${reason}.`;
+  switch (startNeeds) {
+    case "drives":
+      return { status, action: `connect its other drives, then: parityd array start ${name}` };
+    case "fewer-drives": {
+      const action = `when that one is disconnected: parityd array start ${name}`;
+      return { status, action };
+    }
+    case "force": {
+      const action = `where that may be: parityd array start ${name} --force`;
+      return { status, action };
+    }
+    default:
+      return { status, action: `start it: parityd array start ${name}` };
+  }
+}
+
+function lostFinding(array: ArrayStatus): Finding | null {
+  if (array.lostBytes === 0) return null;
+  return {
+    status: `${formatBytes(array.lostBytes)} cannot be read from any member.`,
+    action:
+      `try the sectors again: parityd scrub start ${array.name} --wait; what stays, restore ` +
+      "from a backup: writing it anew cures it",
+  };
+}
+
+/** Of work that goes on by itself when there is what it waits for. */
+function waitsFinding({ name, sync: { action, waits } }: ArrayStatus): Finding | null {
+  if (waits === undefined) return null;
+  const wayOut = waits.startsWith("no space")
+    ? "make room on what its drives lie on"
+    : `look after its drives (parityd array show ${name})`;
+  return { status: `the ${action} waits: ${waits}.`, action: `${wayOut}: it goes on by itself` };
+}
+
+function memberFinding(array: ArrayStatus, drives: readonly ShownDrive[]): Finding | null {
+  const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
+  if (lost !== undefined) {
+    const who = lost.drive === null ? `role ${lost.role}` : `${lost.drive} (role ${lost.role})`;
+    const verb = lost.state === "faulty" ? "failed" : "is missing";
+    return {
+      status: `member ${who} ${verb}${errorText(lost)}.`,
+      action: replaceAction(array, drives, lost.role),
+    };
+  }
+  const replaced = array.members.find(({ replacement }) => replacement !== undefined);
+  if (replaced?.replacement !== undefined) {
+    return {
+      status: `member ${replaced.drive ?? "?"} is being replaced by ${replaced.replacement.drive}.`,
+      action: "wait for the replace: parityd job list",
+    };
+  }
+  const target = array.members.find(({ state }) => state === "rebuilding");
+  if (target === undefined) return null;
+  return {
+    status: `member ${target.drive ?? "?"} (role ${target.role}) is being rebuilt.`,
+    action: `wait for the rebuild: parityd job list`,
+  };
+}
+
+/** With the drive that is at hand for it, where one is. */
+function replaceAction(
+  { name, uuid, members, candidates }: ArrayStatus,
+  drives: readonly ShownDrive[],
+  role: number,
+): string {
+  const own = drives.filter(
+    ({ state, superblock }) =>
+      state === "stale" && superblock?.arrayUuid === uuid && superblock.role === role,
+  );
+  const back = own.find(({ needsForce }) => needsForce !== true);
+  if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
+  const free = candidateOf({ candidates }, drives);
+  const target = members.find(({ replacement }) => replacement !== undefined)?.replacement?.drive;
+  const add = `parityd member add ${name}`;
+  const replace =
+    free === undefined && target !== undefined
+      ? `use drive ${target}, which waits to replace another: parityd member remove ${name} ` +
+        `${target}, then ${add} ${target}`
+      : `replace it: ${add} ${free?.name ?? "NEW_DRIVE"}`;
+  const [other] = own;
+  if (other === undefined) return replace;
+  return (
+    `${replace}; or give up what ${other.name} alone may hold: parityd member add ${name} ` +
+    `${other.name} --force`
+  );
+}
+
+function mismatchFinding(array: ArrayStatus): Finding | null {
+  if (array.mismatchBytes === 0) return null;
+  const { name } = array;
+  return {
+    status: `the last scrub found ${formatBytes(array.mismatchBytes)} whose parity does not match.`,
+    action: `check the data; to make parity match it: parityd scrub start ${name} --mode repair`,
+  };
+}
+
+/** Drives that failed here, and whose place another one has taken, or nobody needs any more. */
+function leftBehind({ name, uuid }: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+  return drives
+    .filter(
+      ({ state, member, superblock }) =>
+        state === "faulty" && member === undefined && superblock?.arrayUuid === uuid,
+    )
+    .map((drive) => ({
+      status: `drive ${drive.name} failed and has no role any more: ${drive.detail ?? "no reason"}.`,
+      action: `let go of it: parityd member remove ${name} ${drive.name}`,
+    }));
+}
+
+/** A free drive that would be taken, or none. */
+function candidateOf(
+  { candidates }: Pick<ArrayStatus, "candidates">,
+  drives: readonly ShownDrive[],
+): ShownDrive | undefined {
+  return drives.find(({ name, state }) => state === "available" && candidates.includes(name));
+}
+
+export function isFailing({ state, smart }: ShownDrive): boolean {
+  return state !== "missing" && smart?.health === "failing";
+}
+
+/** One for each member that is not being replaced, and each spare, whose disk is failing. */
+export function smartFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+  const failingOf = (name: string): ShownDrive | undefined =>
+    drives.find((drive) => drive.name === name && isFailing(drive));
+  const members = array.members.flatMap(({ drive, role, replacement }): Finding[] => {
+    const failing = drive === null ? undefined : failingOf(drive);
+    if (failing === undefined || replacement !== undefined) return [];
+    const free = drives.find((other) => other.state === "available" && !isFailing(other));
+    const other = array.spares.find((spare) => failingOf(spare) === undefined) ?? free?.name;
+    return [
+      {
+        status: `member ${drive} (role ${role}) is failing by its own account: ${whyOf(failing)}.`,
+        action:
+          `replace it while it serves: parityd member replace ${array.name} ${drive} ` +
+          `${other ?? "NEW_DRIVE"}`,
+      },
+    ];
+  });
+  const spares = array.spares.flatMap((spare): Finding[] => {
+    const failing = failingOf(spare);
+    if (failing === undefined) return [];
+    return [
+      {
+        status: `spare ${spare} is failing by its own account: ${whyOf(failing)}.`,
+        action: `let go of it, and add another: parityd member remove ${array.name} ${spare}`,
+      },
+    ];
+  });
+  return [...members, ...spares];
+}
+
+export function whyOf({ smart }: ShownDrive): string {
+  return smart?.failures.join("; ") || "it gives no reason";
+}
+
+/** One for each that is not being replaced. */
+function suspectFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+  return array.members.flatMap(({ drive, role, suspect, replacement }) => {
+    if (suspect === undefined || drive === null || replacement !== undefined) return [];
+    const status = `member ${drive} (role ${role}) is suspect since ${suspect.since}: ${suspect.detail}.`;
+    const free = candidateOf(array, drives);
+    const other = array.spares[0] ?? array.sharedSpares?.[0] ?? free?.name ?? "NEW_DRIVE";
+    const byHand = `parityd member replace ${array.name} ${drive} ${other}`;
+    const action = array.replaceSuspects
+      ? `a spare replaces it, where one is at hand and it was not tried today; by hand: ${byHand}`
+      : `replace it while it serves: ${byHand}`;
+    return [{ status, action }];
+  });
+}
+
+/** What is worth knowing of an array that is no fault of it. */
+export function notesOf(array: ArrayStatus, drives: readonly ShownDrive[]): string[] {
+  const notes: string[] = [];
+  const sparse = drives.filter(
+    ({ isSparse, superblock }) => isSparse === true && superblock?.arrayUuid === array.uuid,
+  );
+  if (sparse.length > 0) {
+    const names = sparse.map(({ name }) => name).join(", ");
+    notes.push(`sparse files, whose writes a full file system refuses: ${names}`);
+  }
+  for (const shared of array.sharedDisks ?? []) {
+    notes.push(`${sharedDiskText(shared)}: with the disk all of them are lost`);
+  }
+  const avoided = array.members.find(({ isAvoided }) => isAvoided === true);
+  if (avoided === undefined) return notes;
+  const who = `${avoided.drive ?? "?"} (role ${avoided.role})`;
+  return [...notes, `member ${who} is too slow: reads are answered by the others`];
+}
+
+/** Shared spares that no array could take. */
+export function spareFindings(spares: readonly SpareView[]): Finding[] {
+  const useless = spares.filter(({ state }) => state !== "ready" && state !== "seating");
+  return useless.map(({ drive, state, detail }) => {
+    const first = state === "missing" ? "connect it, or " : "";
+    return {
+      status: `no array can take the shared spare ${drive}: ${detail ?? state}.`,
+      action: `${first}share it no more: parityd spare remove ${drive}`,
+    };
+  });
+}
+
+/** Why what happens is not written down. */
+export function recordingFindings({ reason, waiting, problems }: RecordingHealth): Finding[] {
+  const findings: Finding[] = [];
+  if (reason !== null) {
+    findings.push({
+      status: `state.db is not written (${reason}); ${waiting} changes wait in memory.`,
+      action: "make room in the state directory, or give it back to parityd",
+    });
+  }
+  if (problems.length === 0) return findings;
+  const status = problems.map((problem) => `state.db at the start: ${problem}.`).join(" ");
+  const action = "add the drives, exports and schedules again that are missing, if any";
+  return [...findings, { status, action }];
+}
+
+/** ": 3 write errors (EIO)". */
+function errorText(member: MemberStatus): string {
+  const { write, read } = member.errors;
+  const counted = write > 0 ? `${write} write` : read > 0 ? `${read} read` : null;
+  if (counted === null) return "";
+  const kinds = Object.keys(member.errorKinds);
+  const names = kinds.length === 0 ? "" : ` (${kinds.join(", ")})`;
+  return `: ${counted} error${counted.startsWith("1 ") ? "" : "s"}${names}`;
+}

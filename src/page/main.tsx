@@ -1,0 +1,4 @@
+/** The page. */
+import { render } from "preact";
+
+render(<main>hello</main>, document.getElementById("page")!);
