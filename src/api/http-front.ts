@@ -23,7 +23,7 @@ import type { Log } from "../base/log.ts";
 import { BODY_LIMIT_BYTES } from "./body.ts";
 import { type BudgetLimits, ConnectionBudget, type Place } from "./connection-budget.ts";
 import { problemResponse } from "./problem.ts";
-import type { ApiApp } from "./route.ts";
+import type { ApiEnvironment } from "./route.ts";
 
 export interface FrontTimes {
   /** For the first whole request of a connection. */
@@ -43,8 +43,13 @@ const BODILESS = new Set([204, 304]);
 /** The request line and the headers together. */
 const HEAD_BYTES_MAX = 16 * 1024;
 
+/** What answers requests: the API, or what stands before it (`parityd ui`). */
+export interface HttpApp {
+  fetch(request: Request, bindings: ApiEnvironment["Bindings"]): Response | Promise<Response>;
+}
+
 export interface HttpFrontOptions {
-  readonly app: ApiApp;
+  readonly app: HttpApp;
   readonly transport: "unix" | "tcp";
   readonly limits: BudgetLimits;
   readonly log: Log;
@@ -71,10 +76,11 @@ class Connection implements Place {
     this.socket.destroy();
   }
 
-  /** Null: no limit. */
+  /** Null: no limit. A connection that has ended has none: a timer would keep the process. */
   limit(milliseconds: number | null): void {
     if (this.timer !== null) clearTimeout(this.timer);
-    this.timer = milliseconds === null ? null : setTimeout(() => this.drop(), milliseconds);
+    const isOver = milliseconds === null || this.socket.destroyed;
+    this.timer = isOver ? null : setTimeout(() => this.drop(), milliseconds);
   }
 }
 

@@ -14,8 +14,7 @@ import type { TcpAddress } from "../appliance/config.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { limitsFor } from "./connection-budget.ts";
-import { HttpFront } from "./http-front.ts";
-import type { ApiApp } from "./route.ts";
+import { type HttpApp, HttpFront } from "./http-front.ts";
 import { occupantOf, publish, type SocketFile } from "./socket-file.ts";
 
 const SOCKET_UMASK = 0o117;
@@ -36,7 +35,7 @@ export interface UnixOptions {
 }
 
 export async function listenUnix(
-  app: ApiApp,
+  app: HttpApp,
   { path, log, claimDirectory, lookMs = LOOK_MS }: UnixOptions,
 ): Promise<Result<ApiServer, string>> {
   const front = new HttpFront({ app, transport: "unix", limits: ownLimits(), log });
@@ -105,7 +104,7 @@ export interface TcpServer extends ApiServer {
 }
 
 export async function listenTcp(
-  app: ApiApp,
+  app: HttpApp,
   { host, port, log }: TcpAddress & { readonly log: Log },
 ): Promise<Result<TcpServer, string>> {
   const front = new HttpFront({ app, transport: "tcp", limits: ownLimits(), log });

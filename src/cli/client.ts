@@ -29,7 +29,7 @@ export interface Answered<T> {
 
 export class DaemonClient {
   private readonly host: CliHost;
-  private readonly socketPath: string;
+  readonly socketPath: string;
   private readonly times: PatienceTimes;
   /** What --timeout says, for the whole of the verb; null: nothing. */
   private readonly timeout: string | null;

@@ -1,8 +1,8 @@
 /**
- * What a signal means to a program that serves (`serve`, `attach`, `drill`).
+ * What a signal means to a program that serves (`serve`, `attach`, `drill`, `ui`).
  *
  *   SIGTERM, SIGINT        stop; again within a second: the same key press; later: leave at once
- *   SIGHUP                 serve: read files again; attach: nothing; drill: stop
+ *   SIGHUP                 serve: read files again; attach: nothing; drill, ui: stop
  *   SIGUSR1, SIGUSR2, ...  nothing, with one line each: they would end the process dirty
  *
  * A terminal sends Ctrl-C to its whole process group, and npm, sudo and the like relay it to their

@@ -21,6 +21,7 @@ import { scrubCommands } from "./verbs/scrub.ts";
 import { serveCommand } from "./verbs/serve.ts";
 import { spareCommands } from "./verbs/spare.ts";
 import { statusCommand } from "./verbs/status.ts";
+import { uiCommand } from "./verbs/ui.ts";
 
 const versionCommand: CommandSpec = {
   path: ["version"],
@@ -36,6 +37,7 @@ const versionCommand: CommandSpec = {
 export const COMMANDS: readonly CommandSpec[] = [
   serveCommand,
   statusCommand,
+  uiCommand,
   ...driveCommands,
   ...arrayCommands,
   ...memberCommands,
