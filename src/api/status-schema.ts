@@ -46,4 +46,5 @@ export const statusSchema = z.object({
     waiting: count,
     problems: z.array(z.string()).readonly(),
   }),
+  lastEventId: count,
 }) satisfies z.ZodType<StatusDocument>;

@@ -46,6 +46,8 @@ export interface StatusDocument {
   readonly jobs: readonly JobStatus[];
   readonly nbd: NbdStats;
   readonly recording: RecordingHealth;
+  /** Events up to it are there to be read. */
+  readonly lastEventId: number;
 }
 
 export async function statusDocument(
@@ -83,6 +85,7 @@ export async function statusDocument(
     jobs: jobsToShow(jobs.value),
     nbd: nbd.value,
     recording,
+    lastEventId: appliance.events.lastId,
   });
 }
 

@@ -6,21 +6,10 @@
  * the # of its link, which is good once: it is exchanged for a token before anything else.
  */
 import type { StatusDocument } from "../appliance/status-document.ts";
+import type { Answer, Problem } from "./answer.ts";
 
 const TOKEN_KEY = "parityd-token";
 const TICKET = /^#ticket=([\w-]+)$/;
-
-export interface Problem {
-  /** 0: nobody answered. */
-  readonly status: number;
-  /** The tail of the problem's type: "drive-has-data". */
-  readonly code: string;
-  readonly detail: string;
-}
-
-export type Answer<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly problem: Problem };
 
 export function setToken(token: string | null): void {
   if (token === null) sessionStorage.removeItem(TOKEN_KEY);
@@ -30,6 +19,13 @@ export function setToken(token: string | null): void {
 function authorization(): Record<string, string> {
   const token = sessionStorage.getItem(TOKEN_KEY);
   return token === null ? {} : { Authorization: `Bearer ${token}` };
+}
+
+/** Another link was opened in a tab that has the page already: the page begins anew. */
+export function followTickets(): void {
+  addEventListener("hashchange", () => {
+    if (TICKET.test(location.hash)) location.reload();
+  });
 }
 
 /** Whether this tab may begin to call; false: a token is to be asked for first. */

@@ -1,4 +1,9 @@
-/** The page. */
+/** The page begins: one store, one tree of components. */
 import { render } from "preact";
+import { App } from "./app.tsx";
+import { Store } from "./store.ts";
 
-render(<main>hello</main>, document.getElementById("page")!);
+const store = new Store();
+const root = document.getElementById("page");
+if (root !== null) render(<App store={store} />, root);
+void store.start();

@@ -76,6 +76,7 @@ const NEEDS = {
   nbdkit: { debianPackage: "nbdkit", isPresent: hasTools("nbdkit") },
   strace: { debianPackage: "strace", isPresent: hasTools("strace") },
   "sg3-utils": { debianPackage: "sg3-utils", isPresent: hasTools("sg_persist") },
+  chromium: { debianPackage: "chromium", isPresent: hasTools("chromium") },
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   setpriv: { debianPackage: "util-linux", isPresent: hasTools("setpriv") },
   root: { isPresent: () => process.getuid?.() === 0 },
