@@ -9,6 +9,8 @@ import type { StatusDocument } from "../appliance/status-document.ts";
 import type { Answer, Problem } from "./answer.ts";
 
 const TOKEN_KEY = "parityd-token";
+/** A daemon that takes longer is as good as away. */
+const STATUS_LIMIT_MS = 5_000;
 const TICKET = /^#ticket=([\w-]+)$/;
 
 export function setToken(token: string | null): void {
@@ -46,7 +48,12 @@ export async function mayCall(): Promise<boolean> {
   }
 }
 
-export async function call<T>(method: string, path: string, body?: unknown): Promise<Answer<T>> {
+export async function call<T>(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+): Promise<Answer<T>> {
   let response: Response;
   let text: string;
   try {
@@ -58,6 +65,7 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(signal === undefined ? {} : { signal }),
     });
     text = await response.text();
   } catch {
@@ -73,7 +81,8 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
 }
 
 export function getStatus(): Promise<Answer<StatusDocument>> {
-  return call<StatusDocument>("GET", "/v1/status");
+  const signal = AbortSignal.timeout(STATUS_LIMIT_MS);
+  return call<StatusDocument>("GET", "/v1/status", undefined, signal);
 }
 
 /** The text of an event stream as it comes; null: there is none now. */

@@ -232,6 +232,21 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
     await picture(page, "readme-array");
   });
 
+  test(`page: a sector takes no write: on its own member's strip ${NEEDS}`, async () => {
+    const place = MEMBER_BYTES / 4;
+    const fault = { drive: "drive2", op: "write", errno: "EIO", offset: place, bytes: 4096 };
+    await daemon.must("POST", "/v1/faults", fault);
+    const client = await daemon.connect("tank");
+    await mustWrite(client, 2 * place - 4 * MIB, randomBytes(3, 4 * MIB));
+    void client.disconnect();
+    await until("one strip has the mark", async () => {
+      const marked = (await strips()).filter((label) => /bad sectors at 2\d %/.test(label));
+      return marked.length === 1 && /^role 2, drive2:/.test(marked[0] ?? "");
+    });
+    await picture(page, "bad-sectors");
+    await daemon.must("DELETE", "/v1/faults");
+  });
+
   test(`page: events: live, and found by a filter ${NEEDS}`, async () => {
     await page.goto(`${url}#/events`);
     await page.setViewportSize(SIZES.desktop);
@@ -262,6 +277,14 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
     await page.getByLabel("Days a scrub is good for").fill("7");
     await confirmDialog(null, "Set");
     await page.getByRole("row", { name: /7 d/ }).waitFor();
+  });
+
+  test(`page: the daemon does not answer: it is said, and taken back ${NEEDS}`, async () => {
+    daemon.child.kill("SIGSTOP");
+    await page.getByRole("alert").filter({ hasText: "What is shown is old" }).waitFor();
+    daemon.child.kill("SIGCONT");
+    await page.getByRole("alert").waitFor({ state: "detached" });
+    await page.getByText("live").waitFor();
     expect(watched.faults).toEqual([]);
   });
 
@@ -316,6 +339,13 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
           );
           expect([view, overflow]).toEqual([view, 0]);
         }
+        await other.page.goto(`${url}#/arrays/tank`);
+        await other.page.getByRole("button", { name: "More members: tank" }).click();
+        await other.page.getByRole("dialog").getByLabel(/^Type/).waitFor();
+        await picture(other.page, `${theme}-${size}-dialog`);
+        expect(await violationsOf(other.page)).toEqual([]);
+        await other.page.keyboard.press("Escape");
+        await other.page.getByRole("dialog").waitFor({ state: "detached" });
         expect(other.faults).toEqual([]);
         await other.page.context().close();
       });

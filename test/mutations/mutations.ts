@@ -16,6 +16,7 @@ import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { MEMBER_GROWTH_MUTATIONS } from "./member-growth-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
 import { PACE_MUTATIONS } from "./pace-mutations.ts";
+import { PAGE_MUTATIONS } from "./page-mutations.ts";
 import { REHEARSAL_MUTATIONS } from "./rehearsal-mutations.ts";
 import { REPLACE_MUTATIONS } from "./replace-mutations.ts";
 import { RESHAPE_MUTATIONS } from "./reshape-mutations.ts";
@@ -1143,6 +1144,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
   ...SPARE_MUTATIONS,
+  ...PAGE_MUTATIONS,
   ...SUSPECT_MUTATIONS,
   ...FENCE_MUTATIONS,
   ...DEFECT_MUTATIONS,

@@ -209,6 +209,10 @@ test("dry run: bad blocks of others: exactly what cannot be read once the member
       const meets = (["b", "new"] as const)
         .filter((name) => name !== drive)
         .map((name) => ({ drive: name, bytes: (to - from) * ROW_BYTES }));
+      const badBlocks = [{ offset: from * ROW_BYTES, bytes: (to - from) * ROW_BYTES }];
+      const told = world.status().members.filter((member) => member.badBlocks !== undefined);
+      expect(told.map((member) => member.drive).sort()).toEqual(["b", "new"]);
+      for (const member of told) expect(member.badBlocks).toEqual(badBlocks);
       expect(planned.meets).toMatchObject(meets.map((met) => ({ kind: "bad-blocks", ...met })));
       const own = members.find((member) => member.drive === drive)!;
       expect([own.unreadableBytes, own.meets]).toEqual([planned.unreadable.bytes, planned.meets]);
