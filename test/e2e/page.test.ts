@@ -31,6 +31,19 @@ const MEMBER_BYTES = 96 * MIB;
 const SLOW = 4 * MIB;
 const FAST = 2 ** 30;
 
+/** Each view, and what stands in it once all of it has been asked for and drawn. */
+const SHOWN: Readonly<Record<string, RegExp>> = {
+  arrays: /^188\.0 MiB, 3 members, ppl$/,
+  "arrays/tank": /^scrub\.finished$/,
+  drives: /^tank, role 2$/,
+  clients: /^nbd\+unix:/,
+  jobs: /mismatchBytes 4\.0 KiB/,
+  events: /^member\.failed$/,
+  schedules: /^tank is scrubbed when somebody asks for it/,
+  create: /^drive4/,
+  "arrays/none": /^There is no such array/,
+};
+
 let daemon: Daemon;
 let url = "";
 let token = "";
@@ -230,6 +243,13 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
     expect(await page.locator("rect.mark.mismatch").count()).toBeGreaterThanOrEqual(3);
     await page.setViewportSize({ width: 800, height: 405 });
     await picture(page, "readme-array");
+    await page.goto(`${url}#/arrays`);
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.setViewportSize({ width: 390, height: 560 });
+    await page.getByRole("heading", { level: 1, name: "Arrays" }).waitFor();
+    await picture(page, "readme-phone");
+    await page.emulateMedia({ colorScheme: "light" });
+    await page.goto(`${url}#/arrays/tank`);
   });
 
   test(`page: a sector takes no write: on its own member's strip ${NEEDS}`, async () => {
@@ -325,13 +345,10 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
         const other = await openPage(theme, size);
         await other.page.goto(url);
         await enterToken(other.page);
-        for (const view of [
-          ...["arrays", "arrays/tank", "drives", "clients", "jobs", "events", "schedules"],
-          ...["create", "arrays/none"],
-        ]) {
+        for (const [view, shown] of Object.entries(SHOWN)) {
           await other.page.goto(`${url}#/${view}`);
           await other.page.locator("main h1").waitFor();
-          await Bun.sleep(300); // For what is asked for by itself to be drawn too.
+          await other.page.locator("main").getByText(shown).first().waitFor();
           await picture(other.page, `${theme}-${size}-${view.replace("/", "-")}`);
           expect([view, await violationsOf(other.page)]).toEqual([view, []]);
           const overflow = await other.page.evaluate(

@@ -12,6 +12,7 @@ export function SyncLine({ array: { name, sync, pausedScrub } }: { readonly arra
           label={`${sync.action} of ${name}`}
           progress={{ done, total, rateBytesPerSecond, etaSeconds }}
         />
+        <a href="#/jobs">all jobs</a>
       </div>
     );
   }
@@ -24,6 +25,7 @@ export function SyncLine({ array: { name, sync, pausedScrub } }: { readonly arra
         label={`paused ${mode} of ${name}`}
         progress={{ done, total, rateBytesPerSecond: 0, etaSeconds: null }}
       />
+      <a href="#/jobs">all jobs</a>
     </div>
   );
 }
