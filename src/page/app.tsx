@@ -21,6 +21,7 @@ export function App({ store }: { readonly store: Store }) {
   const route = useRoute();
   const [action, act] = useState<ActionSpec | null>(null);
   const { status, events, contact } = known;
+  useTitle(known);
   if (contact === "asking") {
     return <TokenView refusal={known.refusal} onToken={(token) => store.enter(token)} />;
   }
@@ -28,6 +29,8 @@ export function App({ store }: { readonly store: Store }) {
     act(null);
     store.say(notice);
     store.look();
+    // The button that began it may be gone with what it did: the focus is to be somewhere.
+    goToContent();
   };
   return (
     <>
@@ -137,6 +140,17 @@ function useKnown(store: Store): Known {
     return store.subscribe(() => setKnown(store.known));
   }, [store]);
   return known;
+}
+
+/** What is wrong is seen in the list of tabs as well. */
+function useTitle({ status, contact }: Known): void {
+  const ill = status?.judgements.findIndex(({ health }) => health !== "fine") ?? -1;
+  const first = status?.arrays[ill];
+  const sign = first === undefined ? "" : `${first.name}: ${status?.judgements[ill]?.health} – `;
+  const title = contact === "silent" ? "no answer – parityd" : `${sign}parityd`;
+  useEffect(() => {
+    document.title = title;
+  }, [title]);
 }
 
 function useRoute(): Route {

@@ -91,8 +91,7 @@ export class Store {
       if (!this.isReading) void this.readEvents(answer.value.lastEventId);
     } else if (answer.problem.status === 401) {
       setToken(null);
-      const refusal = this.known.contact === "asking" ? null : answer.problem.detail;
-      this.set({ contact: "asking", refusal });
+      this.set({ contact: "asking", refusal: "This token is not known, or not any more." });
       return;
     } else {
       this.set({ contact: "silent" });

@@ -44,6 +44,8 @@ const SHOWN: Readonly<Record<string, RegExp>> = {
   "arrays/none": /^There is no such array/,
 };
 
+const TITLE = "tank: degraded – parityd";
+
 let daemon: Daemon;
 let url = "";
 let token = "";
@@ -182,6 +184,8 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
     await picture(page, "fail");
     await confirmDialog("tank", "Fail");
     await page.locator(".badge", { hasText: "degraded" }).waitFor();
+    await until("the tab says so too", async () => (await page.title()) === TITLE);
+    expect(await page.evaluate("document.activeElement.outerHTML")).toMatch(/^<h1.*>tank<\/h1>$/);
     const said = await page.locator(".findings dd").allTextContents();
     const { stdout } = await runVerb(["status", "--run-dir", join(daemon.folder, "run")]);
     const lines = [...stdout.matchAll(/^ (?:status|action): (.*)$/gm)].map((match) => match[1]!);

@@ -1,7 +1,7 @@
 /** The buttons of an array, of each member and of the spares. */
 import type { ArrayStatus, MemberStatus } from "../../array/statuses.ts";
 import type { ActionSpec } from "../action-spec.ts";
-import { useScene } from "../context.ts";
+import { type Scene, useScene } from "../context.ts";
 import {
   addMemberAction,
   deleteAction,
@@ -18,27 +18,30 @@ import {
 import { isThere } from "./array-words.ts";
 import { scheduleAction } from "./host-specs.ts";
 
-const RUNNING = new Set<ArrayStatus["state"]>(["clean", "active", "degraded", "read-only"]);
+export type Labelled = readonly [label: string, action: ActionSpec];
+
+/** States in which an array serves; in others that are no rest it can only be stopped. */
+const SERVING = new Set<ArrayStatus["state"]>(["clean", "active", "degraded", "read-only"]);
 
 export function ArrayActions({ array }: { readonly array: ArrayStatus }) {
   const { status } = useScene();
-  const { drives, schedules } = status;
+  return <ActionButtons actions={actionsOf(array, status)} of={array.name} />;
+}
+
+function actionsOf(array: ArrayStatus, { drives, schedules }: Scene["status"]): Labelled[] {
+  const destroying: Labelled[] = [["Delete", deleteAction(array)]];
+  if (array.startNeeds !== null) return [["Start", startAction(array)], ...destroying];
+  destroying.unshift(["Stop", stopAction(array)]);
+  if (!SERVING.has(array.state)) return destroying;
   const schedule = schedules.find(({ arrayUuid }) => arrayUuid === array.uuid);
-  const actions: [string, ActionSpec][] = RUNNING.has(array.state)
-    ? [
-        [array.pausedScrub === null ? "Scrub" : "Resume scrub", scrubAction(array)],
-        ["Export", exportAction(array)],
-        ["Add a drive", addMemberAction(array, drives)],
-        ["More members", growAction(array, drives)],
-        ["Schedule", scheduleAction(array, schedule)],
-        ["Stop", stopAction(array)],
-        ["Delete", deleteAction(array)],
-      ]
-    : [
-        ["Start", startAction(array)],
-        ["Delete", deleteAction(array)],
-      ];
-  return <ActionButtons actions={actions} of={array.name} />;
+  return [
+    [array.pausedScrub === null ? "Scrub" : "Resume scrub", scrubAction(array)],
+    ["Export", exportAction(array)],
+    ["Add a drive", addMemberAction(array, drives)],
+    ["More members", growAction(array, drives)],
+    ["Schedule", scheduleAction(array, schedule)],
+    ...destroying,
+  ];
 }
 
 interface MemberProps {
@@ -50,7 +53,7 @@ export function MemberActions({ array, member }: MemberProps) {
   const { status } = useScene();
   const { drive } = member;
   if (drive === null) return null;
-  const actions: [string, ActionSpec][] = isThere(member)
+  const actions: Labelled[] = isThere(member)
     ? [
         ["Fail", failAction(array, drive)],
         ["Replace", replaceAction(array, drive, status.drives)],
@@ -75,7 +78,7 @@ export function SpareActions({ array }: { readonly array: ArrayStatus }) {
 }
 
 interface ButtonsProps {
-  readonly actions: readonly (readonly [label: string, action: ActionSpec])[];
+  readonly actions: readonly Labelled[];
   /** Of what, for who hears the buttons alone. */
   readonly of: string;
 }

@@ -42,8 +42,12 @@ export function ActionDialog({ action, onClose, onDone }: Props) {
     setProblem(null);
     const answer = await run(values);
     setBusy(false);
-    if (answer.ok) onDone(`${title}: ${endOf(answer.value)}`);
-    else setProblem(answer.problem);
+    if (!answer.ok) {
+      setProblem(answer.problem);
+      return;
+    }
+    dialog.current?.close();
+    onDone(`${title}: ${endOf(answer.value)}`);
   };
 
   const isTyped = typed === undefined || typedText === typed;

@@ -14,6 +14,7 @@ interface Props {
 
 export function Members({ array, actions }: Props) {
   const { status } = useScene();
+  if (array.members.length === 0) return null;
   const scrub = scrubOf(array, status.jobs);
   const isWhole = actions !== undefined;
   return (

@@ -1,8 +1,7 @@
 /** The drives that parityd was told about, and those that arrays share as spares. */
 import type { DriveStatus } from "../../array/statuses.ts";
 import { formatBytes } from "../../base/units.ts";
-import type { ActionSpec } from "../action-spec.ts";
-import { ActionButtons } from "../actions/array-actions.tsx";
+import { ActionButtons, type Labelled } from "../actions/array-actions.tsx";
 import {
   addDriveAction,
   removeDriveAction,
@@ -15,9 +14,9 @@ import { Table } from "../parts/table.tsx";
 export function DrivesView() {
   const { status } = useScene();
   const spareOf = (drive: DriveStatus) => status.spares.find((spare) => spare.drive === drive.name);
-  const actionsOf = (drive: DriveStatus): [string, ActionSpec][] => {
+  const actionsOf = (drive: DriveStatus): Labelled[] => {
     const spare = spareOf(drive);
-    const sharing: [string, ActionSpec][] =
+    const sharing: Labelled[] =
       spare !== undefined
         ? [["Withdraw", withdrawSpareAction(spare)]]
         : drive.state === "available"
