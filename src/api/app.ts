@@ -2,7 +2,7 @@
  * The HTTP API: what every request passes before its route, in this order.
  *
  *   0 can the URL be read                            400
- *   1 over TCP: token, scope; Host and Origin        401 403
+ *   1 over TCP: token, scope; Host and Origin        401 403 429
  *   2 is there such a path, with such a method       404 405
  *   3 the body: size, media type, JSON               413 415 400
  *   4 stopping: calls that change something          503
@@ -15,10 +15,11 @@ import type { Next } from "hono";
 import type { Appliance } from "../appliance/appliance.ts";
 import type { ConfigurableLog } from "../appliance/host/logger.ts";
 import { AssertionError } from "../base/assert.ts";
-import { refuseForeignPage, refuseTcp, type TcpGuard } from "./auth.ts";
+import { judgeTcp, refuseForeignPage, type TcpGuard } from "./auth.ts";
 import { readJsonBody } from "./body.ts";
 import { arrayOf, CallEvents } from "./call-events.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
+import { LoginLimit } from "./login-limit.ts";
 import type { PageFile } from "./page/page-file.ts";
 import { addPageRoutes, isPagePath } from "./page/page-routes.ts";
 import { problemResponse, type ValueIssue } from "./problem.ts";
@@ -45,6 +46,8 @@ export interface ApiOptions {
   readonly tcpGuard?: TcpGuard;
   /** The page at `/`; absent: there is none. */
   readonly page?: readonly PageFile[];
+  /** A clock for the limit of wrong tokens. */
+  readonly nowMs?: () => number;
   /** Silence after which an event stream sends a comment. */
   readonly commentMs?: number;
   /** A programmer error was met: the process cannot go on. */
@@ -67,26 +70,26 @@ export function createApp(options: ApiOptions): ApiApp {
   const keys = new IdempotencyKeys(appliance.store);
   const routes = new RouteIndex(app);
   const callEvents = new CallEvents(appliance.events);
+  const guard = options.tcpGuard ?? { grantOf: () => null, hosts: [] };
+  const limit = new LoginLimit(options.nowMs);
 
   app.use(async (context, next) => {
     const { path, method } = context.req;
     const url = new URL(context.req.url);
     if (!canDecode(url)) return problemResponse(BAD_ESCAPE);
-    const call = {
-      method,
-      path: url.pathname,
-      peer: context.env?.peer ?? context.env?.transport ?? "tcp",
-    };
+    const address = context.env?.peer ?? context.env?.transport ?? "tcp";
+    let caller = address;
     if (context.env?.transport === "unix") {
       const foreign = MUTATING.has(method) ? refuseForeignPage(context.req.raw, []) : null;
       if (foreign !== null) return problemResponse(foreign);
     } else if (!OPEN_PATHS.has(path) && !isPagePath(path)) {
-      const guard = options.tcpGuard ?? { scopeOf: () => null, hosts: [] };
-      const refusal = refuseTcp(context.req.raw, guard);
-      if (refusal !== null) {
-        callEvents.loginFailed(call, "code" in refusal ? refusal.code : refusal.kind);
-        return problemResponse(refusal);
+      const login = judgeTcp(context.req.raw, { guard, limit, address });
+      if (!login.ok) {
+        const { error } = login;
+        callEvents.loginFailed(address, "code" in error ? error.code : error.kind);
+        return problemResponse(error);
       }
+      caller = `${address}, token ${login.value.name}`;
       context.env.onKnown?.();
     }
     const methods = routes.methodsOf(path);
@@ -96,7 +99,8 @@ export function createApp(options: ApiOptions): ApiApp {
     }
     if (!MUTATING.has(method)) return next();
     const refusal = await changeSomething(context, next, { appliance, keys });
-    callEvents.called(call, (refusal ?? context.res).status);
+    const { status } = refusal ?? context.res;
+    callEvents.called({ method, path: url.pathname, caller, status });
     return refusal;
   });
 

@@ -1,9 +1,10 @@
 /**
  * Who may call over TCP. The Unix socket needs nothing of this: its mode decides.
  *
- * The token file (0400, in the state directory) holds one `SCOPE TOKEN` a line, scope `admin` or
- * `read`; two lines of one scope are both good, so that a token can be rotated without a gap. It is
- * read again when it has changed, and holds no token while others may write it or a line is broken.
+ * The token file (0400, in the state directory) holds one `SCOPE TOKEN [NAME]` a line, scope
+ * `admin` or `read`; two lines of one scope are both good, so that a token can be rotated without
+ * a gap. The name is what the trail of calls says. The file is read again when it has changed, and
+ * holds no token while others may write it or a line is broken.
  *
  * `Host` and `Origin` are checked on calls that change something, so that a page in a browser
  * cannot make them, not even by a name that it has pointed at this address.
@@ -22,42 +23,54 @@ import { isIP } from "node:net";
 import { isReadableByOthers, trustProblem } from "../appliance/host/trusted-file.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import type { LoginLimit } from "./login-limit.ts";
 import type { ApiError } from "./problem.ts";
 
 export type Scope = "read" | "admin";
 
-export interface Token {
+/** What a token opens, and what it is called where it must not be shown itself. */
+export interface Grant {
   readonly scope: Scope;
+  readonly name: string;
+}
+
+export interface Token extends Grant {
   readonly token: string;
 }
 
 export interface TcpGuard {
-  /** The scope of a bearer token, or null for one that is not known. */
-  scopeOf(token: string): Scope | null;
+  /** What a bearer token opens, or null for one that is not known. */
+  grantOf(token: string): Grant | null;
   /** Names besides IP addresses and localhost under which this API is called. */
   readonly hosts: readonly string[];
 }
+
+const TOKEN_LINE = /^(read|admin)\s+(\S{16,})(?:\s+([A-Za-z0-9._-]{1,64}))?$/;
 
 /** Lines of the token file; anything else in it is an error, not a token. */
 export function parseTokens(text: string): Result<Token[], string> {
   const tokens: Token[] = [];
   for (const [index, line] of text.split("\n").entries()) {
     if (line.trim() === "" || line.startsWith("#")) continue;
-    const match = /^(read|admin)\s+(\S{16,})$/.exec(line.trim());
+    const match = TOKEN_LINE.exec(line.trim());
     if (match === null) {
-      return err(`line ${index + 1} is not "read TOKEN" or "admin TOKEN" (16 characters or more)`);
+      return err(
+        `line ${index + 1} is not "read TOKEN [NAME]" or "admin TOKEN [NAME]" ` +
+          "(16 characters or more; a name of letters, digits, dots, - and _)",
+      );
     }
-    tokens.push({ scope: match[1] as Scope, token: match[2] ?? "" });
+    const [, scope, token = "", name = `line-${index + 1}`] = match;
+    tokens.push({ scope: scope as Scope, token, name });
   }
   return ok(tokens);
 }
 
 /** Compares with every token in constant time: neither which nor how far it matched is told. */
-export function findScope(tokens: readonly Token[], given: string): Scope | null {
+export function findGrant(tokens: readonly Token[], given: string): Grant | null {
   const digest = sha256(given);
-  let found: Scope | null = null;
-  for (const { scope, token } of tokens) {
-    if (timingSafeEqual(sha256(token), digest) && found !== "admin") found = scope;
+  let found: Grant | null = null;
+  for (const { scope, name, token } of tokens) {
+    if (timingSafeEqual(sha256(token), digest) && found?.scope !== "admin") found = { scope, name };
   }
   return found;
 }
@@ -103,10 +116,10 @@ export class TokenFile {
     return first.ok ? ok(file) : err(`${path}: ${first.error}`);
   }
 
-  /** The scope of a token of the file as it is now. */
-  scopeOf(token: string): Scope | null {
+  /** What a token opens by the file as it is now. */
+  grantOf(token: string): Grant | null {
     this.refresh();
-    return findScope(this.tokens, token);
+    return findGrant(this.tokens, token);
   }
 
   /** Reads it also where it has not changed; the answer is how many tokens it holds. */
@@ -178,11 +191,28 @@ function createTokenFile(path: string): void {
   closeSync(fd);
 }
 
-/** Judges a request that came over TCP; null lets it pass. */
-export function refuseTcp(request: Request, guard: TcpGuard): ApiError | null {
+/** Judges a request that came over TCP: by whose token it passes, or why it does not. */
+export function judgeTcp(
+  request: Request,
+  { guard, limit, address }: { guard: TcpGuard; limit: LoginLimit; address: string },
+): Result<Grant, ApiError> {
+  const waitSeconds = limit.waitSeconds(address);
+  // Before the token is looked at: who guesses learns nothing more.
+  if (waitSeconds > 0) return err({ kind: "too-many-logins", waitSeconds });
   const token = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-  const scope = token === undefined ? null : guard.scopeOf(token);
-  if (scope === null) return { kind: "unauthorized" };
+  // Without a token nothing was guessed.
+  if (token === undefined) return err({ kind: "unauthorized" });
+  const grant = guard.grantOf(token);
+  if (grant === null) {
+    limit.failed(address);
+    return err({ kind: "unauthorized" });
+  }
+  const refusal = refuseChange(request, grant, guard);
+  return refusal === null ? ok(grant) : err(refusal);
+}
+
+/** Why a call that changes something is not taken from the holder of a good token, or null. */
+function refuseChange(request: Request, { scope }: Grant, guard: TcpGuard): ApiError | null {
   if (request.method === "GET" || request.method === "HEAD") return null;
   if (scope !== "admin") {
     const detail = "this token may only read: use one of the admin scope";

@@ -1,8 +1,8 @@
 /**
  * The trail of the API: every call that changed something, and every login that failed.
  *
- *   api.call          after the answer, with method, path, status and where it came from; a refused
- *                     call changed nothing and leaves none
+ *   api.call          after the answer, with method, path, status and who called; a refused call
+ *                     changed nothing and leaves none
  *   api.login-failed  over TCP; per peer at the first and at each power of two
  *
  * Never the token, the query or the body.
@@ -20,7 +20,9 @@ export interface Call {
   readonly method: string;
   /** As it was sent, escapes and all. */
   readonly path: string;
-  readonly peer: string;
+  /** "process PID of user UID", or "ADDRESS, token NAME". */
+  readonly caller: string;
+  readonly status: number;
 }
 
 export class CallEvents {
@@ -31,21 +33,21 @@ export class CallEvents {
     this.events = events;
   }
 
-  called(call: Call, status: number): void {
-    if ((status >= 400 && status < 500) || call.path === HINT) return;
-    const message = `${call.method} ${shortened(call.path)}: ${status} (${call.peer})`;
-    this.append({ kind: "api.call", severity: "info", array: arrayOf(call.path), message });
+  called({ method, path, caller, status }: Call): void {
+    if ((status >= 400 && status < 500) || path === HINT) return;
+    const message = `${method} ${shortened(path)}: ${status} (${caller})`;
+    this.append({ kind: "api.call", severity: "info", array: arrayOf(path), message });
   }
 
-  loginFailed(call: Call, reason: string): void {
-    const count = (this.failures.get(call.peer) ?? 0) + 1;
-    this.failures.delete(call.peer);
-    this.failures.set(call.peer, count);
+  loginFailed(peer: string, reason: string): void {
+    const count = (this.failures.get(peer) ?? 0) + 1;
+    this.failures.delete(peer);
+    this.failures.set(peer, count);
     const oldest = this.failures.keys().next().value;
     if (this.failures.size > PEERS_MAX && oldest !== undefined) this.failures.delete(oldest);
     if ((count & (count - 1)) !== 0) return;
     const times = count === 1 ? "" : `, ${count} times so far`;
-    const message = `login failed from ${call.peer}: ${reason}${times}`;
+    const message = `login failed from ${peer}: ${reason}${times}`;
     this.append({ kind: "api.login-failed", severity: "warning", array: "", message });
   }
 

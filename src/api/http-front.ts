@@ -24,6 +24,7 @@ import { BODY_LIMIT_BYTES } from "./body.ts";
 import { type BudgetLimits, ConnectionBudget, type Place } from "./connection-budget.ts";
 import { problemResponse } from "./problem.ts";
 import type { ApiEnvironment } from "./route.ts";
+import { unixCallerOf } from "./unix-caller.ts";
 
 export interface FrontTimes {
   /** For the first whole request of a connection. */
@@ -117,7 +118,7 @@ export class HttpFront {
 
   accept(socket: Socket): void {
     const isKnown = this.options.transport === "unix";
-    const peer = isKnown ? "unix" : (socket.remoteAddress ?? "");
+    const peer = isKnown ? unixCallerOf(socket) : (socket.remoteAddress ?? "");
     const connection = new Connection(socket, { peer, isKnown });
     socket.on("error", () => {}); // "close" follows.
     if (!this.budget.admit(connection)) {

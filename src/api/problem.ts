@@ -30,6 +30,7 @@ export type HttpError =
   | { readonly kind: "head-too-large"; readonly limitBytes: number }
   | { readonly kind: "bad-values"; readonly issues: readonly ValueIssue[] }
   | { readonly kind: "unauthorized" }
+  | { readonly kind: "too-many-logins"; readonly waitSeconds: number }
   | { readonly kind: "forbidden"; readonly code: string; readonly detail: string }
   | { readonly kind: "key-reused" }
   | { readonly kind: "key-in-use" }
@@ -57,6 +58,7 @@ const TITLES: Readonly<Record<number, string>> = {
   415: "Unsupported media type",
   422: "Bad values",
   423: "Busy",
+  429: "Too many requests",
   431: "Headers too large",
   500: "Failed",
   503: "Not available now",
@@ -153,6 +155,14 @@ function httpProblem(error: Exclude<HttpError, { kind: "forbidden" }>): Problem 
       const detail = "send the token of the state directory: -H 'Authorization: Bearer TOKEN'";
       const headers = { "WWW-Authenticate": 'Bearer realm="parityd"' };
       return { status: 401, code: "unauthorized", detail, headers };
+    }
+    case "too-many-logins": {
+      const { waitSeconds } = error;
+      const detail =
+        `too many wrong tokens came from this address: try again in ${waitSeconds} seconds, ` +
+        "or call over the Unix socket";
+      const headers = { "Retry-After": String(waitSeconds) };
+      return { status: 429, code: "too-many-logins", detail, headers };
     }
     case "key-reused": {
       const detail = "this Idempotency-Key was used for another request: take a new one";

@@ -19,7 +19,7 @@ import { problemSchema } from "./schemas.ts";
 export interface ApiEnvironment {
   Bindings: {
     readonly transport: "unix" | "tcp";
-    /** The address of the caller, or "unix". */
+    /** The address of the caller; over the Unix socket its process and user. */
     readonly peer?: string;
     /** Called once the caller has shown a good token. */
     readonly onKnown?: () => void;

@@ -26,6 +26,7 @@ import type { Carver, SharedMemory } from "../base/memory.ts";
 import { MIB } from "../base/units.ts";
 import { Ready, type SocketKernel } from "./kernel.ts";
 import { raiseDescriptorLimit } from "./linux-descriptors.ts";
+import { unixPeerOf } from "./linux-peer.ts";
 
 const { Socket, Epoll } = Linux;
 const EVENTS_MAX = 256;
@@ -137,13 +138,7 @@ export class LinuxSockets implements SocketKernel {
     if (libc.getpeername(fd, address, length) !== 0) return "";
     if (address[0] === Socket.inet) return address.subarray(4, 8).join(".");
     if (address[0] === Socket.inet6) return networkOf(address.subarray(8, 16));
-    const peer = new Uint8Array(Linux.Credentials.bytes);
-    length[0] = peer.length;
-    const option = Socket.peerCredentials;
-    if (libc.getsockopt(fd, Socket.levelSocket, option, peer, length) !== 0) return "";
-    const view = new DataView(peer.buffer);
-    const pid = view.getInt32(Linux.Credentials.pid, true);
-    return `process ${pid} of user ${view.getUint32(Linux.Credentials.uid, true)}`;
+    return unixPeerOf(fd);
   }
 
   recv(fd: number, address: number, bytes: number): number {

@@ -46,6 +46,8 @@ export interface SimApplianceOptions {
   readonly tools?: ToolRunner;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
+  /** The clock of the limit of wrong tokens. */
+  readonly nowMs?: () => number;
   readonly commentMs?: number;
   readonly page?: readonly PageFile[];
   readonly onDefect?: (error: unknown) => void;
@@ -106,6 +108,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     onDefect: options.onDefect ?? (() => {}),
     ...(options.tcpGuard === undefined ? {} : { tcpGuard: options.tcpGuard }),
     ...(options.page === undefined ? {} : { page: options.page }),
+    ...(options.nowMs === undefined ? {} : { nowMs: options.nowMs }),
     ...(options.commentMs === undefined ? {} : { commentMs: options.commentMs }),
   });
   const call = async (

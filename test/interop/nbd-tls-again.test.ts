@@ -8,6 +8,7 @@ import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OptionCode } from "../../src/nbd/wire-format.ts";
 import { Daemon, mustRun } from "../helpers/daemon.ts";
+import { listeningPortOf } from "../helpers/listening-port.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd } from "../helpers/raw-nbd.ts";
 import { makeTempDir } from "../helpers/temp.ts";
@@ -50,7 +51,7 @@ test.skipIf(!CAN_RUN)(
     const daemon = await Daemon.start(makeTempDir("again"), { flags });
     const listed = await daemon.must("GET", "/v1/exports");
     expect(listed).toEqual([]);
-    const port = portOf(daemon.child.pid);
+    const port = listeningPortOf(daemon.child.pid);
     const pem = (name: string): string => readFileSync(join(pki, `${name}.pem`), "utf8");
 
     /** Whether a client of this CA gets through, and its connection. */
@@ -76,14 +77,3 @@ test.skipIf(!CAN_RUN)(
     expect(await daemon.stop()).toBe(0);
   },
 );
-
-/** The one TCP port that the process listens on. */
-function portOf(pid: number): number {
-  const ports = readFileSync(`/proc/${pid}/net/tcp`, "utf8")
-    .split("\n")
-    .map((line) => line.trim().split(/\s+/))
-    .filter((fields) => fields[3] === "0A");
-  const listed = Bun.spawnSync(["ls", "-l", `/proc/${pid}/fd`]).stdout.toString();
-  const own = ports.find((fields) => listed.includes(`socket:[${fields[9]}]`));
-  return Number.parseInt(own?.[1]?.split(":")[1] ?? "0", 16);
-}

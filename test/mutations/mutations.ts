@@ -23,6 +23,7 @@ import { RESHAPE_MUTATIONS } from "./reshape-mutations.ts";
 import { ROSTER_MUTATIONS } from "./roster-mutations.ts";
 import { SCHEDULE_MUTATIONS } from "./schedule-mutations.ts";
 import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
+import { SECURITY_MUTATIONS } from "./security-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
 import { SUSPECT_MUTATIONS } from "./suspect-mutations.ts";
@@ -1143,6 +1144,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SCHEDULE_MUTATIONS,
   ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...SECURITY_MUTATIONS,
   ...SPARE_MUTATIONS,
   ...PAGE_MUTATIONS,
   ...SUSPECT_MUTATIONS,

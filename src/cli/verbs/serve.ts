@@ -274,7 +274,7 @@ async function listenApi(
     appliance,
     log,
     page: await loadPage(),
-    ...(tokens === null ? {} : { tcpGuard: { scopeOf: (token) => tokens.scopeOf(token), hosts } }),
+    ...(tokens === null ? {} : { tcpGuard: { grantOf: (token) => tokens.grantOf(token), hosts } }),
     onDefect: () => host.exit(Exit.internal),
   });
   const claim = (): Result<undefined, string> => claimAgain(config.runDir);

@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findScope, parseTokens, TokenFile } from "../../../src/api/auth.ts";
+import { findGrant, parseTokens, TokenFile } from "../../../src/api/auth.ts";
 import type { Log } from "../../../src/base/log.ts";
 import { startSimAppliance } from "../../helpers/sim-appliance.ts";
 
@@ -26,7 +26,10 @@ const READ = "read-token-0123456789a";
 async function overTcp(method: string, path: string, headers: Record<string, string>) {
   const { app } = await startSimAppliance({
     tcpGuard: {
-      scopeOf: (token) => (token === ADMIN ? "admin" : token === READ ? "read" : null),
+      grantOf: (token) => {
+        if (token === ADMIN) return { scope: "admin", name: "ops" };
+        return token === READ ? { scope: "read", name: "watcher" } : null;
+      },
       hosts: ["nas.example"],
     },
   });
@@ -81,16 +84,17 @@ test("auth: no transport told: treated as TCP", async () => {
 });
 
 test("auth: the token file: lines, comments, two live tokens, and errors by line", () => {
-  const text = `# rotation\nadmin ${ADMIN}\nadmin ${ADMIN}2\n\nread ${READ}\n`;
+  const text = `# rotation\nadmin ${ADMIN}\nadmin ${ADMIN}2\t ops.2_b-c \n\nread ${READ}\n`;
   const tokens = parseTokens(text);
   if (!tokens.ok) throw new Error(tokens.error);
-  expect(findScope(tokens.value, ADMIN)).toBe("admin");
-  expect(findScope(tokens.value, `${ADMIN}2`)).toBe("admin");
-  expect(findScope(tokens.value, READ)).toBe("read");
+  expect(findGrant(tokens.value, ADMIN)).toEqual({ scope: "admin", name: "line-2" });
+  expect(findGrant(tokens.value, `${ADMIN}2`)).toEqual({ scope: "admin", name: "ops.2_b-c" });
+  expect(findGrant(tokens.value, READ)).toEqual({ scope: "read", name: "line-5" });
   for (const wrong of ["", ADMIN.slice(0, -1), `${ADMIN}3`, ` ${ADMIN}`]) {
-    expect(findScope(tokens.value, wrong)).toBeNull();
+    expect(findGrant(tokens.value, wrong)).toBeNull();
   }
-  for (const line of ["admin short", "root 0123456789abcdef0", ADMIN]) {
+  const names = ["two words", "a/b", "ü", "n".repeat(65)].map((name) => `admin ${ADMIN} ${name}`);
+  for (const line of ["admin short", "root 0123456789abcdef0", ADMIN, ...names]) {
     expect(parseTokens(`# x\n${line}`)).toMatchObject({ ok: false });
   }
 });
@@ -137,11 +141,14 @@ test("auth: the token file: made with mode 0400, and read again when it changes"
     const file = mustOpen();
     expect(statSync(path).mode & 0o777).toBe(0o400);
     const token = /^admin (\S+)\n$/.exec(readFileSync(path, "utf8"))?.[1] ?? "";
-    expect(file.scopeOf(token)).toBe("admin");
+    expect(file.grantOf(token)?.scope ?? null).toBe("admin");
     expect(open()).toMatchObject({ ok: true });
     chmodSync(path, 0o600);
     writeFileSync(path, `read ${READ}\n`);
-    expect([file.scopeOf(READ), file.scopeOf(token)]).toEqual(["read", null]);
+    expect([file.grantOf(READ)?.scope ?? null, file.grantOf(token)?.scope ?? null]).toEqual([
+      "read",
+      null,
+    ]);
     expect(lines).toEqual([]);
   });
 });
@@ -165,11 +172,13 @@ test("auth: a token file that cannot be trusted: no token is good, said once, me
   for (const [reason, change] of spoil) {
     withTokenFile(`read ${READ}\n`, ({ path, lines, open, mustOpen }) => {
       const file = mustOpen();
-      expect(file.scopeOf(READ)).toBe("read");
+      expect(file.grantOf(READ)?.scope ?? null).toBe("read");
       change(path);
-      expect([file.scopeOf(READ), file.scopeOf(READ), file.scopeOf(ADMIN)]).toEqual([
-        ...[null, null, null],
-      ]);
+      expect([
+        file.grantOf(READ)?.scope ?? null,
+        file.grantOf(READ)?.scope ?? null,
+        file.grantOf(ADMIN)?.scope ?? null,
+      ]).toEqual([...[null, null, null]]);
       expect(lines).toEqual([
         { level: "error", message: expect.any(String), problem: expect.stringMatching(reason) },
       ]);
@@ -180,8 +189,8 @@ test("auth: a token file that cannot be trusted: no token is good, said once, me
       }
       rmSync(path, { recursive: true, force: true });
       writeFileSync(path, `admin ${ADMIN}\n`, { mode: 0o600 });
-      expect(file.scopeOf(ADMIN)).toBe("admin");
-      expect(file.scopeOf(READ)).toBeNull();
+      expect(file.grantOf(ADMIN)?.scope ?? null).toBe("admin");
+      expect(file.grantOf(READ)?.scope ?? null).toBeNull();
       expect(lines.map(({ level }) => level)).toEqual(["error", "info"]);
       expect(file.readAgain()).toEqual({ ok: true, value: 1 });
     });
@@ -192,7 +201,10 @@ test("auth: a token file that other users may read: a warning, once", () => {
   withTokenFile(`read ${READ}\n`, ({ path, lines, mustOpen }) => {
     chmodSync(path, 0o644);
     const file = mustOpen();
-    expect([file.scopeOf(READ), file.scopeOf(READ)]).toEqual(["read", "read"]);
+    expect([file.grantOf(READ)?.scope ?? null, file.grantOf(READ)?.scope ?? null]).toEqual([
+      "read",
+      "read",
+    ]);
     expect(lines.map(({ level }) => level)).toEqual(["warn"]);
   });
 });
@@ -200,10 +212,10 @@ test("auth: a token file that other users may read: a warning, once", () => {
 test("auth: a change that leaves size and time as they were is seen", () => {
   withTokenFile(`read ${READ}\n`, ({ path, mustOpen }) => {
     const file = mustOpen();
-    expect(file.scopeOf(READ)).toBe("read");
+    expect(file.grantOf(READ)?.scope ?? null).toBe("read");
     const { atime, mtime } = statSync(path);
     writeFileSync(path, `read ${READ.replace("a", "b")}\n`);
     utimesSync(path, atime, mtime);
-    expect(file.scopeOf(READ)).toBeNull();
+    expect(file.grantOf(READ)?.scope ?? null).toBeNull();
   });
 });

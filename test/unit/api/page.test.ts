@@ -20,7 +20,7 @@ beforeAll(async () => {
 type Transport = "unix" | "tcp";
 
 async function served() {
-  const { app } = await startSimAppliance({ page, tcpGuard: { scopeOf: () => null, hosts: [] } });
+  const { app } = await startSimAppliance({ page, tcpGuard: { grantOf: () => null, hosts: [] } });
   return (path: string, headers: Record<string, string> = {}, transport: Transport = "unix") =>
     app.request(path, { headers }, { transport });
 }

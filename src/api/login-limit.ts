@@ -1,0 +1,42 @@
+/**
+ * How often one address may try tokens: after FAILURES_MAX that were wrong within a minute its next
+ * ones are not looked at, until the first of those is a minute old. What is turned away counts for
+ * nothing, so the wait does end. Pure: the clock is handed in.
+ *
+ * An address is what one customer has: an IPv4 address, or an IPv6 network of 64 bits. So many are
+ * remembered; the one that failed longest ago makes room.
+ */
+import { peerOfAddress } from "../appliance/nbd-address.ts";
+import { assert } from "../base/assert.ts";
+
+export const FAILURES_MAX = 10;
+export const WINDOW_MS = 60_000;
+export const ADDRESSES_MAX = 1_024;
+
+export class LoginLimit {
+  private readonly nowMs: () => number;
+  /** The times of the last failures of each, oldest first. */
+  private readonly failures = new Map<string, number[]>();
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.nowMs = nowMs;
+  }
+
+  /** Seconds until a token of this address is looked at again; 0: now. */
+  waitSeconds(address: string): number {
+    const times = this.failures.get(peerOfAddress(address)) ?? [];
+    const [oldest] = times;
+    if (oldest === undefined || times.length < FAILURES_MAX) return 0;
+    return Math.max(0, Math.ceil((oldest + WINDOW_MS - this.nowMs()) / 1_000));
+  }
+
+  failed(address: string): void {
+    const key = peerOfAddress(address);
+    const times = [...(this.failures.get(key) ?? []), this.nowMs()].slice(-FAILURES_MAX);
+    this.failures.delete(key);
+    this.failures.set(key, times);
+    const longestAgo = this.failures.keys().next().value;
+    assert(longestAgo !== undefined, "there is the one that was just put there");
+    if (this.failures.size > ADDRESSES_MAX) this.failures.delete(longestAgo);
+  }
+}
