@@ -8,6 +8,9 @@
  *   accept ──► idle ──whole request──► serving ──answer taken──► idle ──► ...
  *               └─ requestMs, idleMs: dropped      └─ sendMs without taking it: dropped
  *
+ * TLS, where it is on, is the first part of the first idle: who dribbles its handshake in has the
+ * one deadline for that and the request, and counts as any other connection meanwhile.
+ *
  * A request is whole with its body: who dribbles it in has one deadline for all of it. Answers are
  * sent whole, event streams as the client takes them.
  */
@@ -18,8 +21,10 @@ import {
   type ServerResponse,
 } from "node:http";
 import type { Socket } from "node:net";
+import { beginTls, type TlsFiles } from "../appliance/tls-files.ts";
 import { assert } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
+import { isPowerOfTwo } from "../base/units.ts";
 import { BODY_LIMIT_BYTES } from "./body.ts";
 import { type BudgetLimits, ConnectionBudget, type Place } from "./connection-budget.ts";
 import { problemResponse } from "./problem.ts";
@@ -55,19 +60,24 @@ export interface HttpFrontOptions {
   readonly limits: BudgetLimits;
   readonly log: Log;
   readonly times?: FrontTimes;
+  /** Null or absent: in the clear. */
+  readonly tls?: TlsFiles | null;
 }
 
 class Connection implements Place {
   readonly peer: string;
-  readonly socket: Socket;
+  /** Where HTTP is spoken: the socket that was accepted, later the TLS socket over it. */
+  socket: Socket;
   isKnown: boolean;
   isIdle = true;
   isLong = false;
   /** Requests of one connection are answered one after another. */
   turn: Promise<void> = Promise.resolve();
+  private readonly accepted: Socket;
   private timer: ReturnType<typeof setTimeout> | null = null;
 
   constructor(socket: Socket, { peer, isKnown }: { peer: string; isKnown: boolean }) {
+    this.accepted = socket;
     this.socket = socket;
     this.peer = peer;
     this.isKnown = isKnown;
@@ -75,6 +85,7 @@ class Connection implements Place {
 
   drop(): void {
     this.socket.destroy();
+    this.accepted.destroy();
   }
 
   /** Null: no limit. A connection that has ended has none: a timer would keep the process. */
@@ -97,11 +108,14 @@ export class HttpFront {
   private readonly http: NodeServer;
   private readonly budget: ConnectionBudget;
   private readonly connections = new WeakMap<object, Connection>();
+  private tls: TlsFiles | null;
   private refusedCount = 0;
+  private failedCount = 0;
 
   constructor(options: HttpFrontOptions) {
     this.options = options;
     this.times = options.times ?? TIMES;
+    this.tls = options.tls ?? null;
     this.budget = new ConnectionBudget(options.limits);
     this.http = createServer({ maxHeaderSize: HEAD_BYTES_MAX }, (request, response) => {
       const connection = this.connections.get(request.socket);
@@ -123,17 +137,53 @@ export class HttpFront {
     socket.on("error", () => {}); // "close" follows.
     if (!this.budget.admit(connection)) {
       this.sayRefused(peer);
-      void endWith(socket, TOO_MANY);
+      // In the clear a client that waits for TLS would read nonsense.
+      if (this.tls === null) void endWith(socket, TOO_MANY);
+      else socket.destroy();
       return;
     }
-    socket.once("close", () => {
-      connection.limit(null);
-      this.budget.release(connection);
-    });
+    socket.once("close", () => this.forget(connection));
     if (!isKnown) socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    this.connections.set(socket, connection);
     connection.limit(this.times.requestMs);
-    this.http.emit("connection", socket);
+    if (this.tls === null) this.speak(connection);
+    else this.secure(connection, this.tls);
+  }
+
+  /** For a front with TLS: clients that come from now on get these files. */
+  setFiles(files: TlsFiles): void {
+    assert(this.tls !== null, "whether there is TLS is settled at the start");
+    this.tls = files;
+  }
+
+  private forget(connection: Connection): void {
+    connection.limit(null);
+    this.budget.release(connection);
+  }
+
+  private speak(connection: Connection): void {
+    this.connections.set(connection.socket, connection);
+    this.http.emit("connection", connection.socket);
+  }
+
+  private secure(connection: Connection, files: TlsFiles): void {
+    const fail = (reason: string): void => {
+      this.sayFailed(connection.peer, reason);
+      connection.drop();
+    };
+    let isThrough = false;
+    const secure = beginTls(connection.socket, files, {
+      onRefused: fail,
+      onSecure: () => {
+        isThrough = true;
+        this.speak(connection);
+      },
+    });
+    connection.socket = secure;
+    secure.on("error", (error) => (isThrough ? connection.drop() : fail(error.message)));
+    secure.once("close", () => {
+      connection.drop();
+      this.forget(connection);
+    });
   }
 
   /** Ends all connections, also those with a request under way. */
@@ -144,9 +194,16 @@ export class HttpFront {
   private sayRefused(peer: string): void {
     this.refusedCount += 1;
     // At the first and at each power of two: a flood of clients must not be one of lines.
-    if ((this.refusedCount & (this.refusedCount - 1)) !== 0) return;
+    if (!isPowerOfTwo(this.refusedCount)) return;
     const fields = { transport: this.options.transport, peer, refused: this.refusedCount };
     this.options.log.write("warn", "api connection refused: too many at one time", fields);
+  }
+
+  private sayFailed(peer: string, reason: string): void {
+    this.failedCount += 1;
+    if (!isPowerOfTwo(this.failedCount)) return;
+    const fields = { peer, reason, failed: this.failedCount };
+    this.options.log.write("warn", "api connection dropped: no TLS came about", fields);
   }
 
   private async serve(exchange: Exchange): Promise<void> {

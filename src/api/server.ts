@@ -11,6 +11,7 @@ import { readFileSync, unlinkSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import type { TcpAddress } from "../appliance/config.ts";
+import type { TlsFiles } from "../appliance/tls-files.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { limitsFor } from "./connection-budget.ts";
@@ -101,13 +102,21 @@ async function openSocket(path: string, front: HttpFront): Promise<Result<OpenSo
 
 export interface TcpServer extends ApiServer {
   readonly port: number;
+  /** New clients get these files; those that are here go on with theirs. Only where TLS is on. */
+  setFiles(files: TlsFiles): void;
+}
+
+export interface TcpOptions extends TcpAddress {
+  readonly log: Log;
+  /** Null: in the clear. */
+  readonly tls?: TlsFiles | null;
 }
 
 export async function listenTcp(
   app: HttpApp,
-  { host, port, log }: TcpAddress & { readonly log: Log },
+  { host, port, log, tls = null }: TcpOptions,
 ): Promise<Result<TcpServer, string>> {
-  const front = new HttpFront({ app, transport: "tcp", limits: ownLimits(), log });
+  const front = new HttpFront({ app, transport: "tcp", limits: ownLimits(), log, tls });
   const accept = (socket: Socket): void => front.accept(socket);
   const server = createServer({ noDelay: true }, accept);
   const why = await listen(server, (done) => server.listen(port, host, done));
@@ -115,6 +124,7 @@ export async function listenTcp(
   const bound = server.address();
   return ok({
     port: typeof bound === "object" && bound !== null ? bound.port : port,
+    setFiles: (files) => front.setFiles(files),
     close: async () => {
       server.close();
       front.close();

@@ -58,6 +58,14 @@ const settings = z.strictObject({
   apiTcp: addressBy(parseTcpAddress).optional(),
   /** Names besides IP addresses and localhost under which the API may be called over TCP. */
   apiHosts: z.array(z.string().min(1)).default([]),
+  /** Clients over TCP need TLS. Then with certificate and key. */
+  apiTls: z.enum(["required"]).optional(),
+  apiTlsCert: z.string().min(1).optional(),
+  apiTlsKey: z.string().min(1).optional(),
+  /** Clients need a certificate of this CA, besides their token. */
+  apiTlsCa: z.string().min(1).optional(),
+  /** Other hosts may send their tokens in the clear. */
+  apiInsecure: z.boolean().default(false),
   nbdTcp: addressBy(parseNbdAddress).optional(),
   /** Whether clients over TCP must, or may, negotiate TLS. Then with certificate and key. */
   nbdTls: z.enum(["required", "optional"]).optional(),
@@ -74,22 +82,38 @@ const settings = z.strictObject({
 });
 
 const configSchema = settings.superRefine((config, context) => {
-  const message = tlsProblem(config);
-  if (message !== null) context.addIssue({ code: "custom", path: ["nbdTls"], message });
+  const { nbdTcp, nbdTls, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
+  const { apiTcp, apiTls, apiTlsCert, apiTlsKey, apiTlsCa } = config;
+  const nbd = [nbdTcp, nbdTlsCert, nbdTlsKey, nbdTlsCa] as const;
+  const api = [apiTcp, apiTlsCert, apiTlsKey, apiTlsCa] as const;
+  for (const [face, mode, set, ask] of [
+    ["nbd", nbdTls, nbd, 'say whether TLS is "required" or "optional"'],
+    ["api", apiTls, api, 'say that TLS is "required"'],
+  ] as const) {
+    const message = mode === undefined ? unasked(set, ask) : missing(set, face);
+    if (message !== null) context.addIssue({ code: "custom", path: [`${face}Tls`], message });
+  }
+  if (!isApiExposed(config) || config.apiInsecure) return;
+  const message =
+    "other hosts reach that address, and tokens would cross the network in the clear: " +
+    'set apiTls = "required" with apiTlsCert and apiTlsKey, listen on 127.0.0.1, or say ' +
+    "apiInsecure = true (--api-insecure)";
+  context.addIssue({ code: "custom", path: ["apiTcp"], message });
 });
 
-/** Half of a TLS set-up would leave clients without what the other half promises. */
-function tlsProblem(config: z.output<typeof settings>): string | null {
-  const { nbdTls, nbdTcp, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
-  if (nbdTls === undefined) {
-    const isSet = [nbdTlsCert, nbdTlsKey, nbdTlsCa].some((path) => path !== undefined);
-    return isSet ? 'say whether TLS is "required" or "optional"' : null;
-  }
-  if (nbdTcp === undefined) return "TLS is for nbdTcp: give an address";
-  if (nbdTlsCert === undefined || nbdTlsKey === undefined) {
-    return "TLS needs nbdTlsCert and nbdTlsKey";
-  }
-  return null;
+/** An address, and the paths of certificate, key and CA: each as far as it is set. */
+type TlsSettings = readonly [TcpAddress | undefined, ...(string | undefined)[]];
+
+// Half of a TLS set-up would leave clients without what the other half promises.
+
+function unasked([, ...paths]: TlsSettings, ask: string): string | null {
+  return paths.some((path) => path !== undefined) ? ask : null;
+}
+
+function missing([address, cert, key]: TlsSettings, face: "nbd" | "api"): string | null {
+  if (address === undefined) return `TLS is for ${face}Tcp: give an address`;
+  if (cert !== undefined && key !== undefined) return null;
+  return `TLS needs ${face}TlsCert and ${face}TlsKey`;
 }
 
 export type Config = z.infer<typeof configSchema>;
@@ -146,6 +170,36 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     flagValue: null,
     help: "names under which the API may be called over TCP",
     more: "Besides IP addresses and localhost. A call for any other name is refused.",
+  },
+  apiTls: {
+    flagValue: "MODE",
+    help: "TLS for the API over TCP",
+    more: "That listener then speaks nothing else; it needs a certificate and a key.",
+    choices: ["required"],
+    example: "required",
+  },
+  apiTlsCert: {
+    flagValue: "FILE",
+    help: "the API's certificate",
+    more: TLS_FILE,
+    example: "/etc/parityd/api.crt",
+  },
+  apiTlsKey: {
+    flagValue: "FILE",
+    help: "the key of the API's certificate",
+    more: TLS_FILE,
+    example: "/etc/parityd/api.key",
+  },
+  apiTlsCa: {
+    flagValue: "FILE",
+    help: "callers need a certificate of this CA, besides a token",
+    more: TLS_FILE,
+    example: "/etc/parityd/api-ca.crt",
+  },
+  apiInsecure: {
+    flagValue: "",
+    help: "tokens of other hosts may come in the clear",
+    more: "Without TLS an address that other hosts reach is refused, unless this is set.",
   },
   nbdTcp: {
     flagValue: "ADDR[:PORT]",
@@ -237,7 +291,16 @@ export function defaultConfig(): Config {
 /** Whether other hosts may read and write the arrays in the clear, or anybody who can reach us. */
 export function isNbdExposed({ nbdTcp, nbdTls }: Pick<Config, "nbdTcp" | "nbdTls">): boolean {
   if (nbdTcp === undefined || nbdTls === "required") return false;
-  return !/^(127\.[\d.]+|::1|localhost)$/.test(nbdTcp.host);
+  return !isLoopback(nbdTcp.host);
+}
+
+/** Whether other hosts may read and use the tokens of whoever calls the API. */
+export function isApiExposed({ apiTcp, apiTls }: Pick<Config, "apiTcp" | "apiTls">): boolean {
+  return apiTcp !== undefined && apiTls === undefined && !isLoopback(apiTcp.host);
+}
+
+function isLoopback(host: string): boolean {
+  return /^(127\.[\d.]+|::1|localhost)$/.test(host);
 }
 
 /** `ADDR:PORT`, with an IPv6 address in brackets. */

@@ -7,7 +7,8 @@ import { expect, test } from "bun:test";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OptionCode } from "../../src/nbd/wire-format.ts";
-import { Daemon, mustRun } from "../helpers/daemon.ts";
+import { makeTwoAuthorities } from "../helpers/certificates.ts";
+import { Daemon } from "../helpers/daemon.ts";
 import { listeningPortOf } from "../helpers/listening-port.ts";
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd } from "../helpers/raw-nbd.ts";
@@ -15,30 +16,11 @@ import { makeTempDir } from "../helpers/temp.ts";
 
 const CAN_RUN = needs("libaio", "direct-io") && toolPath("openssl") !== undefined;
 
-/** Two CAs, each with a server's and a client's certificate. */
-async function makeCertificates(folder: string): Promise<void> {
-  const openssl = toolPath("openssl")!;
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-  for (const ca of ["old", "new"]) {
-    for (const name of [ca, `${ca}-server`, `${ca}-client`]) {
-      const files = ["-keyout", `${name}-key.pem`, "-out", `${name}-cert.pem`];
-      const signer = ["-CA", `${ca}-cert.pem`, "-CAkey", `${ca}-key.pem`];
-      const noCa = ["-addext", "basicConstraints=critical,CA:FALSE"];
-      const names = ["-addext", "subjectAltName=DNS:localhost"];
-      const isCa = ["-addext", "keyUsage=keyCertSign,cRLSign"];
-      const words = name === ca ? isCa : [...signer, ...noCa, ...names];
-      await mustRun([openssl, "req", "-x509", "-subj", `/CN=${name}`, ...key, ...files, ...words], {
-        cwd: folder,
-      });
-    }
-  }
-}
-
 test.skipIf(!CAN_RUN)(
   "tls: SIGHUP: new files for new clients, broken ones for nobody [needs libaio, direct-io, openssl]",
   async () => {
     const pki = makeTempDir("pki2");
-    await makeCertificates(pki);
+    await makeTwoAuthorities(pki);
     const inUse = (part: string): string => join(pki, `${part}.pem`);
     const use = (ca: string): void => {
       copyFileSync(join(pki, `${ca}-server-cert.pem`), inUse("cert"));

@@ -31,7 +31,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     name: "SIGHUP leaves new NBD clients the old certificates",
     rule: null,
     file: "src/appliance/nbd/nbd-tls.ts",
-    find: "this.tls = { ...files, mode: this.options.tls.mode };",
+    find: "this.tls = files;",
     replace: "void files;",
     test: ["./test/interop/nbd-tls-again.test.ts"],
   },
@@ -39,9 +39,9 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     name: "a certificate that cannot be used is taken",
     rule: null,
     file: "src/cli/read-again.ts",
-    find: "if (files.ok && files.value !== null) {\n      nbdTls.setFiles(files.value);",
+    find: "if (files.ok && files.value !== null) {\n      listener.setFiles(files.value);",
     replace:
-      "if (files.ok ? files.value !== null : true) {\n      nbdTls.setFiles(files.ok ? files.value! : ({} as never));",
+      "if (files.ok ? files.value !== null : true) {\n      listener.setFiles(files.ok ? files.value! : ({} as never));",
     test: ["./test/unit/cli/read-again.test.ts"],
   },
   {

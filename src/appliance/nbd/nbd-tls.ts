@@ -12,7 +12,6 @@
  * and what waits in memory: a side that does not take its bytes stops the reading of the other.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { TLSSocket } from "node:tls";
 import type { CommandError, NbdAddress } from "../../array/protocol.ts";
 import { errnoByName } from "../../base/errno.ts";
 import type { Log } from "../../base/log.ts";
@@ -21,19 +20,21 @@ import { Signal } from "../../base/signal.ts";
 import { Admission, type Place } from "../../nbd/admission.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "../../nbd/limits.ts";
 import { listenError } from "../../nbd/listen-problem.ts";
-import { TlsFront } from "../../nbd/tls-front.ts";
+import { TlsFront, type TlsMode } from "../../nbd/tls-front.ts";
 import { encodeGreeting } from "../../nbd/wire-format.ts";
 import { raiseDescriptorLimit } from "../../reactor/linux-descriptors.ts";
 import { createSocketPair } from "../host/linux-socket-pair.ts";
 import { listenEverywhere, peerOfAddress } from "../nbd-address.ts";
 import type { ReactorClient } from "../reactor-client.ts";
-import { contextOptions, type TlsFiles } from "./tls-files.ts";
+import { beginTls, type TlsFiles } from "../tls-files.ts";
 
 /** A client that has vanished without a word is noticed. */
 const KEEP_IDLE_MS = 60_000;
 
 export interface NbdTlsOptions {
   readonly address: { readonly host: string; readonly port: number };
+  /** Whether clients need TLS stays as it is at the start, with the addresses. */
+  readonly mode: TlsMode;
   readonly tls: TlsFiles;
   readonly client: ReactorClient;
   readonly log: Log;
@@ -43,7 +44,7 @@ export interface NbdTlsOptions {
 export interface NbdTlsListener {
   /** With the real port; twice where clients may come with TLS and without. */
   readonly addresses: readonly NbdAddress[];
-  /** New clients get these files; those that are here go on with theirs. The mode stays. */
+  /** New clients get these files; those that are here go on with theirs. */
   setFiles(files: TlsFiles): void;
   /** No more clients; those that are here go on. */
   stopListening(): void;
@@ -71,7 +72,7 @@ export async function listenNbdTls(
     return bound;
   }
   const secure = bound.value.map((address) => ({ ...address, isSecure: true }) as NbdAddress);
-  const addresses = options.tls.mode === "required" ? secure : [...secure, ...bound.value];
+  const addresses = options.mode === "required" ? secure : [...secure, ...bound.value];
   const setFiles = (files: TlsFiles): void => front.setFiles(files);
   return ok({ addresses, setFiles, stopListening, close: () => front.close() });
 }
@@ -119,9 +120,8 @@ class ConnectionSet {
     });
   }
 
-  /** Whether clients need TLS stays. */
   setFiles(files: TlsFiles): void {
-    this.tls = { ...files, mode: this.options.tls.mode };
+    this.tls = files;
   }
 
   take(socket: Socket): void {
@@ -198,7 +198,7 @@ class TlsConnection implements Place {
     this.onClosed = onClosed;
     this.client = options.socket;
     this.front = new TlsFront({
-      mode: options.tls.mode,
+      mode: options.mode,
       limits: options.limits,
       actions: {
         answer: (bytes) => this.send(bytes),
@@ -324,25 +324,18 @@ class TlsConnection implements Place {
     clearTimeout(this.timer);
     this.timer = this.limitHandshake();
     socket.off("data", this.onPlain);
-    const isVerified = tls.ca !== undefined;
-    const secure = new TLSSocket(socket, {
-      isServer: true,
-      ...contextOptions(tls),
-      requestCert: isVerified,
-      rejectUnauthorized: isVerified,
+    const secure = beginTls(socket, tls, {
+      onRefused: (reason) => this.close(reason),
+      onSecure: () => this.passOn(secure),
     });
     this.client = secure;
     this.watchClient(secure);
-    secure.on("secure", () => {
-      // Asked twice on purpose: a client that was not verified must never get through.
-      if (isVerified && !secure.authorized) {
-        this.close("the client's certificate is not good");
-        return;
-      }
-      this.session = this.openSession(true);
-      secure.on("data", (chunk: Buffer) => {
-        if (this.session !== null && !this.session.write(chunk)) secure.pause();
-      });
+  }
+
+  private passOn(secure: Socket): void {
+    this.session = this.openSession(true);
+    secure.on("data", (chunk: Buffer) => {
+      if (this.session !== null && !this.session.write(chunk)) secure.pause();
     });
   }
 }

@@ -1,7 +1,7 @@
 /** `parityd config [check|show]`: the configuration, without a daemon. */
 import { type Config, defaultConfig } from "../../appliance/config.ts";
 import { configText, defaultConfigText } from "../../appliance/config-text.ts";
-import { loadTlsFiles } from "../../appliance/nbd/tls-files.ts";
+import { loadApiTls, loadNbdTls } from "../../appliance/tls-files.ts";
 import type { Result } from "../../base/result.ts";
 import { fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -19,8 +19,10 @@ export const configCommands: readonly CommandSpec[] = [
     run: (invocation, host) => {
       const path = invocation.operands[0] ?? invocation.text("config");
       return withConfig(configOf(invocation, path), host, (config) => {
-        const tls = loadTlsFiles(config);
-        if (!tls.ok) return fail(host, { exitCode: Exit.configuration, message: tls.error });
+        for (const files of [loadNbdTls(config), loadApiTls(config)]) {
+          if (files.ok) continue;
+          return fail(host, { exitCode: Exit.configuration, message: files.error });
+        }
         host.print("the configuration can be used");
         return Exit.ok;
       });

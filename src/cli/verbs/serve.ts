@@ -12,17 +12,16 @@ import { join, resolve } from "node:path";
 import { createApp } from "../../api/app.ts";
 import { TokenFile } from "../../api/auth.ts";
 import { loadPage } from "../../api/page/page-source.ts";
-import { type ApiServer, listenTcp, listenUnix } from "../../api/server.ts";
+import { type ApiServer, listenTcp, listenUnix, type TcpServer } from "../../api/server.ts";
 import { alertFiles } from "../../appliance/alerts/alert-config.ts";
 import { type OpenWays, openWays } from "../../appliance/alerts/open-ways.ts";
 import { Appliance } from "../../appliance/appliance.ts";
-import { type Config, isNbdExposed } from "../../appliance/config.ts";
+import { type Config, isApiExposed, isNbdExposed } from "../../appliance/config.ts";
 import { takeLock } from "../../appliance/host/linux-lock.ts";
 import { ProcessTools } from "../../appliance/host/linux-tool.ts";
 import { type Logger, stderrLogger } from "../../appliance/host/logger.ts";
 import { createNotifySend } from "../../appliance/linux-notify.ts";
 import { listenNbdTls, type NbdTlsListener } from "../../appliance/nbd/nbd-tls.ts";
-import { loadTlsFiles, type TlsFiles } from "../../appliance/nbd/tls-files.ts";
 import { listenEverywhere } from "../../appliance/nbd-address.ts";
 import { ReactorClient } from "../../appliance/reactor-client.ts";
 import type { StartedReactor } from "../../appliance/start-reactor.ts";
@@ -33,6 +32,7 @@ import { randomArrayUuid } from "../../appliance/state/labels.ts";
 import { SqliteStateFile } from "../../appliance/state/state-file.ts";
 import { StateStore } from "../../appliance/state/state-store.ts";
 import { Systemd } from "../../appliance/systemd.ts";
+import { loadApiTls, loadNbdTls, type TlsFiles } from "../../appliance/tls-files.ts";
 import type { CommandError, NbdAddress } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type CallError, fail } from "../client.ts";
@@ -60,8 +60,10 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const config = configOf(invocation);
   if (!config.ok) return fail(host, { exitCode: Exit.configuration, message: config.error });
   const log = stderrLogger({ format: config.value.logFormat, level: config.value.logLevel });
-  const tls = loadTlsFiles(config.value);
-  if (!tls.ok) return fail(host, { exitCode: Exit.configuration, message: tls.error });
+  const nbdFiles = loadNbdTls(config.value);
+  if (!nbdFiles.ok) return fail(host, { exitCode: Exit.configuration, message: nbdFiles.error });
+  const apiFiles = loadApiTls(config.value);
+  if (!apiFiles.ok) return fail(host, { exitCode: Exit.configuration, message: apiFiles.error });
   const alerts = openWays(config.value, { alarms: processAlarms, log });
   if (!alerts.ok) return fail(host, { exitCode: Exit.configuration, message: alerts.error });
   const signals = watchSignals(host, "read-again", log);
@@ -69,7 +71,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   if (!opened.ok) return fail(host, opened.error);
   const store = openState(config.value, log);
   const readConfig = (): Result<Config, string> => configOf(invocation);
-  const secrets = { tls: tls.value, alerts: alerts.value };
+  const secrets = { nbdFiles: nbdFiles.value, apiFiles: apiFiles.value, alerts: alerts.value };
   const parts = { config: config.value, readConfig, log, store, host, ...secrets };
   const daemon = await startDaemon(parts);
   if (!daemon.ok) return fail(host, daemon.error);
@@ -155,8 +157,9 @@ interface DaemonParts {
   readonly log: Logger;
   readonly store: StateStore;
   readonly host: CliHost;
-  /** Null: NBD over TCP is plain, or there is none. */
-  readonly tls: TlsFiles | null;
+  /** Null: what comes over TCP is plain, or nothing does. */
+  readonly nbdFiles: TlsFiles | null;
+  readonly apiFiles: TlsFiles | null;
   readonly alerts: OpenWays;
 }
 
@@ -206,18 +209,22 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     watchdogMicroseconds: watchdog === undefined ? undefined : Number(watchdog),
   });
   const { nbdTls } = nbd.value;
+  const { tokens, tcp } = servers.value;
+  const apiTls = parts.apiFiles === null ? null : tcp;
   return ok({
     ...{ appliance, client, reactor, systemd, apiPath, nbdPath, nbdTls },
     servers: servers.value.servers,
-    readAgain: () => readAgain({ ...parts, nbdTls, tokens: servers.value.tokens }),
+    readAgain: () => readAgain({ ...parts, nbdTls, apiTls, tokens }),
   });
 }
 
 /** None of these is ever a drive. */
 function protectedPaths(config: Config): string[] {
   const { stateDir, runDir, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
-  const files = [nbdTlsCert, nbdTlsKey, nbdTlsCa].filter((path) => path !== undefined);
-  return [stateDir, runDir, ...files, ...alertFiles(config)].map((path) => resolve(path));
+  const { apiTlsCert, apiTlsKey, apiTlsCa } = config;
+  const files = [nbdTlsCert, nbdTlsKey, nbdTlsCa, apiTlsCert, apiTlsKey, apiTlsCa];
+  const given = files.filter((path) => path !== undefined);
+  return [stateDir, runDir, ...given, ...alertFiles(config)].map((path) => resolve(path));
 }
 
 interface NbdListeners {
@@ -226,7 +233,7 @@ interface NbdListeners {
 }
 
 async function listenNbd(
-  { config, tls, log }: DaemonParts,
+  { config, nbdFiles, log }: DaemonParts,
   client: ReactorClient,
   path: string,
 ): Promise<Result<NbdListeners, CallError>> {
@@ -242,12 +249,13 @@ async function listenNbd(
   if (!local.ok) return unavailable(local.error.detail);
   const addresses = [local.value];
   if (config.nbdTcp === undefined) return ok({ addresses, nbdTls: null });
-  if (tls === null) {
+  if (nbdFiles === null || config.nbdTls === undefined) {
     const plain = await listenEverywhere(config.nbdTcp, listen);
     if (!plain.ok) return unavailable(plain.error);
     return ok({ addresses: [...addresses, ...plain.value], nbdTls: null });
   }
-  const secure = await listenNbdTls({ address: config.nbdTcp, tls, client, log });
+  const { nbdTcp: address, nbdTls: mode } = config;
+  const secure = await listenNbdTls({ address, mode, tls: nbdFiles, client, log });
   if (!secure.ok) return unavailable(secure.error);
   return ok({ addresses: [...addresses, ...secure.value.addresses], nbdTls: secure.value });
 }
@@ -256,10 +264,11 @@ interface ApiListeners {
   readonly servers: readonly ApiServer[];
   /** Null: nothing is let in over TCP. */
   readonly tokens: TokenFile | null;
+  readonly tcp: TcpServer | null;
 }
 
 async function listenApi(
-  { config, log, host }: DaemonParts,
+  { config, log, host, apiFiles }: DaemonParts,
   appliance: Appliance,
   apiPath: string,
 ): Promise<Result<ApiListeners, CallError>> {
@@ -280,9 +289,13 @@ async function listenApi(
   const claim = (): Result<undefined, string> => claimAgain(config.runDir);
   const unix = await listenUnix(app, { path: apiPath, log, claimDirectory: claim });
   if (!unix.ok) return unavailable(unix.error);
-  if (config.apiTcp === undefined) return ok({ servers: [unix.value], tokens });
-  const tcp = await listenTcp(app, { ...config.apiTcp, log });
-  if (tcp.ok) return ok({ servers: [unix.value, tcp.value], tokens });
+  if (config.apiTcp === undefined) return ok({ servers: [unix.value], tokens, tcp: null });
+  if (isApiExposed(config)) {
+    const { host: address } = config.apiTcp;
+    log.write("warn", "the API without TLS: tokens cross the network in the clear", { address });
+  }
+  const tcp = await listenTcp(app, { ...config.apiTcp, log, tls: apiFiles });
+  if (tcp.ok) return ok({ servers: [unix.value, tcp.value], tokens, tcp: tcp.value });
   await unix.value.close();
   return unavailable(tcp.error);
 }

@@ -16,7 +16,8 @@ async function listenWith(shutdownTimeoutMs: number): Promise<NbdTlsListener> {
   const listening = await listenNbdTls({
     address: { host: "127.0.0.1", port: 0 },
     // Nobody gets as far as a certificate.
-    tls: { mode: "required", cert: "", key: "" },
+    mode: "required",
+    tls: { cert: "", key: "" },
     client: new ReactorClient({ channel: new SimReactor(hostWithDisks([])), log: silentLog }),
     log: silentLog,
     limits: { shutdownTimeoutMs },

@@ -3,12 +3,12 @@
  * Method: the configuration, the certificates and the tokens one by one, good and broken.
  */
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConfigInput, parseConfig } from "../../../src/appliance/config.ts";
 import { Logger } from "../../../src/appliance/host/logger.ts";
-import type { TlsFiles } from "../../../src/appliance/nbd/tls-files.ts";
+import type { TlsFiles } from "../../../src/appliance/tls-files.ts";
 import { err, ok, type Result } from "../../../src/base/result.ts";
 import { readAgain } from "../../../src/cli/read-again.ts";
 
@@ -36,6 +36,7 @@ function hangUp(
     readConfig: () => (typeof after === "string" ? err(after) : ok(configOf(after))),
     log,
     nbdTls: config.nbdTls === undefined ? null : { setFiles: (files) => void taken.push(files) },
+    apiTls: config.apiTls === undefined ? null : { setFiles: (files) => void taken.push(files) },
     tokens: tokens === null ? null : { readAgain: () => tokens },
     alerts: { readAgain: () => secrets },
   });
@@ -85,15 +86,29 @@ test("SIGHUP: certificates: the new ones, or the former where they cannot be use
       ...["-nodes", "-keyout", key, "-out", cert, "-subj", "/CN=a", "-days", "1"],
     ]);
     expect(made.success).toBe(true);
-    const nbd = { nbdTcp: "127.0.0.1:0", nbdTls: "required", nbdTlsKey: key } as const;
-    const good = hangUp({ ...nbd, nbdTlsCert: "/old" }, { ...nbd, nbdTlsCert: cert });
-    expect(good.lines.join()).toContain("certificates of NBD");
-    expect(good.lines.join()).not.toContain("needsRestart");
-    expect(good.taken).toMatchObject([{ mode: "required" }]);
-    writeFileSync(cert, "-----BEGIN CERTIFICATE-----\nhalf\n");
-    const broken = hangUp({ ...nbd, nbdTlsCert: cert }, { ...nbd, nbdTlsCert: cert });
-    expect(broken.taken).toEqual([]);
-    expect(broken.lines[0]).toMatch(/^<3>.*certificates of NBD cannot be used/);
+    const pem = readFileSync(cert, "utf8");
+    for (const [what, on, withCert] of [
+      [
+        "NBD",
+        { nbdTcp: "127.0.0.1:0", nbdTls: "required", nbdTlsKey: key },
+        (nbdTlsCert: string) => ({ nbdTlsCert }),
+      ],
+      [
+        "the API",
+        { apiTcp: "127.0.0.1:0", apiTls: "required", apiTlsKey: key },
+        (apiTlsCert: string) => ({ apiTlsCert }),
+      ],
+    ] as const) {
+      writeFileSync(cert, pem);
+      const good = hangUp({ ...on, ...withCert("/old") }, { ...on, ...withCert(cert) });
+      expect(good.lines.join()).toContain(`certificates of ${what}`);
+      expect(good.lines.join()).not.toContain("needsRestart");
+      expect(good.taken).toMatchObject([{ cert: pem }]);
+      writeFileSync(cert, "-----BEGIN CERTIFICATE-----\nhalf\n");
+      const broken = hangUp({ ...on, ...withCert(cert) }, { ...on, ...withCert(cert) });
+      expect(broken.taken).toEqual([]);
+      expect(broken.lines[0]).toMatch(new RegExp(`^<3>.*certificates of ${what} cannot be used`));
+    }
   } finally {
     rmSync(folder, { recursive: true });
   }
