@@ -13,6 +13,7 @@ import {
 import { SPARE_STATES, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { JobStatus } from "../array/protocol.ts";
 import { errnoByName } from "../base/errno.ts";
+import { parseIpNetwork } from "../base/ip-network.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -250,9 +251,36 @@ export const putScheduleBody = z
   })
   .superRefine(checkSchedule);
 
+const networkSchema = z
+  .string()
+  .max(64)
+  .superRefine((text, context) => {
+    const network = parseIpNetwork(text);
+    if (!network.ok) context.addIssue({ code: "custom", message: network.error });
+  })
+  .openapi({ description: "An IP address or network", example: "10.0.0.0/8" });
+
+const allowSchema = z
+  .strictObject({
+    addresses: z.array(networkSchema).max(256).optional(),
+    certificates: z
+      .array(z.string().regex(/^[\x20-\x7e]{1,255}$/, "1 to 255 characters that can be printed"))
+      .max(256)
+      .optional()
+      .openapi({ description: "A common name or a DNS name of the client's certificate" }),
+  })
+  .refine(
+    ({ addresses, certificates }) => addresses !== undefined || certificates !== undefined,
+    "name addresses or certificates, or leave it out for everybody",
+  )
+  .nullable();
+
 export const putExportBody = z.strictObject({
   array: arrayReferenceSchema,
   readOnly: z.boolean().default(false),
+  allow: allowSchema.default(null).openapi({
+    description: "Which clients over TCP may open it: those that are in each list. Null: all",
+  }),
 });
 
 export const putSpareBody = z.strictObject({
@@ -317,6 +345,7 @@ const exportShape = z.object({
   arrayUuid: z.string().nullable(),
   isServed: z.boolean().openapi({ description: "False: its array is not there, or not running" }),
   readOnly: z.boolean(),
+  allow: allowSchema,
   uris: z.array(z.string()),
   connections: count,
 });

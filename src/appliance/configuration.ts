@@ -6,7 +6,7 @@
  * |-----------|----------------|---------------------------------------------------------|
  * | drives    | name           | where it is found: by-id where there is one, else path  |
  * | arrays    | UUID           | its label here, and settings                            |
- * | exports   | name           | which array, and whether it may be written              |
+ * | exports   | name           | which array, whether it may be written, by whom opened  |
  * | spares    | drive          | for which arrays; null: all                             |
  * | schedules | array          | the windows                                             |
  *
@@ -15,7 +15,8 @@
  * told, and the rest is done. What an array is stands on its drives: one of which nothing is here
  * is refused until they are.
  */
-import type { CommandError } from "../array/protocol.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { CommandError, ExportAllow } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import type { Result } from "../base/result.ts";
 import type { Appliance } from "./appliance.ts";
@@ -39,6 +40,7 @@ export interface ConfigurationExport {
   /** UUID. */
   readonly array: string;
   readonly readOnly: boolean;
+  readonly allow: ExportAllow | null;
 }
 
 export interface ConfigurationSpare {
@@ -90,8 +92,8 @@ export function currentConfiguration({ store, arrays }: Appliance): Configuratio
       known.map(({ uuid, settings }) => ({ uuid, name: arrays.labelOf(uuid), settings })),
     ),
     exports: byName(
-      [...state.exports.values()].flatMap(({ name, arrayUuid, readOnly }) =>
-        isKnown(arrayUuid) ? [{ name, array: arrayUuid, readOnly }] : [],
+      [...state.exports.values()].flatMap(({ name, arrayUuid, readOnly, allow }) =>
+        isKnown(arrayUuid) ? [{ name, array: arrayUuid, readOnly, allow }] : [],
       ),
     ),
     spares: [...state.spares.values()].map((spare) => ({
@@ -159,12 +161,13 @@ function arraySteps(appliance: Appliance, { arrays }: Configuration): Step[] {
 
 function exportSteps(appliance: Appliance, { exports }: Configuration): Step[] {
   return exports.flatMap((entry): Step[] => {
-    const { name, array, readOnly } = entry;
+    const { name, array, readOnly, allow } = entry;
     const here = appliance.store.state.exports.get(name);
-    if (here?.arrayUuid === array && here.readOnly === readOnly) return [];
+    const isSame = here?.arrayUuid === array && here.readOnly === readOnly;
+    if (isSame && isDeepStrictEqual(here.allow, allow)) return [];
     const action = here === undefined ? "add" : "change";
     const change = { kind: "export", name, action } as const;
-    return [{ change, run: () => appliance.exports.put({ name, array, readOnly }) }];
+    return [{ change, run: () => appliance.exports.put({ name, array, readOnly, allow }) }];
   });
 }
 

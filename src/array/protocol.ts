@@ -108,6 +108,22 @@ export interface ScrubMemory {
   readonly paused: JobStatus | null;
 }
 
+/** Who may open an export over TCP: each list that is there must have the client in it. */
+export interface ExportAllow {
+  /** Networks and addresses as text: `parseIpNetwork`. */
+  readonly addresses?: readonly string[] | undefined;
+  /** Names that a client's certificate may have. */
+  readonly certificates?: readonly string[] | undefined;
+}
+
+/** A client of NBD over TCP. */
+export interface NbdCaller {
+  /** The whole address; "" where nobody knows it. */
+  readonly address: string;
+  /** The names of its certificate; none where none was verified. */
+  readonly certificates: readonly string[];
+}
+
 /**
  * Each command with what it takes and what it answers. `array` is a UUID; the reactor takes its
  * label as well.
@@ -242,18 +258,24 @@ export interface CommandMap {
   /**
    * Serves an NBD client that control has greeted, and perhaps put behind TLS. `fd` is one end of a
    * socket pair. It is the reactor's with the command, even where the command is refused. `peer` is
-   * who the client is, as it counts for the places that one may have.
+   * who the client is, as it counts for the places that one may have; `caller` as exports judge it.
    */
   "adopt-nbd": {
-    request: { fd: number; isSecure: boolean; isWithoutZeroes: boolean; peer: string };
+    request: {
+      fd: number;
+      isSecure: boolean;
+      isWithoutZeroes: boolean;
+      peer: string;
+      caller: NbdCaller;
+    };
     value: null;
   };
   /**
    * `array` is a uuid, of an array that need not be here yet, or the name of one that is. The
-   * export serves that array or nothing.
+   * export serves that array or nothing. `allow` null or absent: everybody may open it.
    */
   "put-export": {
-    request: { name: string; array: string; readOnly: boolean };
+    request: { name: string; array: string; readOnly: boolean; allow?: ExportAllow | null };
     value: { created: boolean; export: ExportStatus };
   };
   "delete-export": { request: { name: string; force: boolean }; value: null };

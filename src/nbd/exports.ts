@@ -10,6 +10,7 @@
 import type { ArrayFront, FrontCompletion } from "../array/front.ts";
 import type {
   CommandError,
+  ExportAllow,
   ExportLatency,
   ExportStatus,
   NbdAnswerCount,
@@ -18,6 +19,7 @@ import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
 import { AnswerCounts } from "./answer-counts.ts";
+import { ExportAccess } from "./export-access.ts";
 import { type ExportOffer, equalBytes } from "./handshake.ts";
 import { STRING_BYTES_MAX } from "./wire-format.ts";
 
@@ -34,6 +36,8 @@ export interface NbdExport {
   /** The array's uuid. */
   array: string;
   isReadOnly: boolean;
+  /** Which clients may open it. */
+  access: ExportAccess;
   attachment: Attachment | null;
   /** Replaced fronts with requests under way. */
   retiring: number;
@@ -48,6 +52,8 @@ export interface ExportSettings {
   /** Null while the array is stopped. */
   readonly front: ArrayFront | null;
   readonly readOnly: boolean;
+  /** Null or absent: everybody may open it. */
+  readonly allow?: ExportAllow | null;
 }
 
 interface Retired {
@@ -70,12 +76,19 @@ export class ExportTable {
     return this.retired.length === 0;
   }
 
-  set({ name, array, front, readOnly }: ExportSettings): Result<NbdExport, CommandError> {
+  set({
+    name,
+    array,
+    front,
+    readOnly,
+    allow = null,
+  }: ExportSettings): Result<NbdExport, CommandError> {
     const nameBytes = new TextEncoder().encode(name);
     if (nameBytes.length === 0 || nameBytes.length > STRING_BYTES_MAX) {
       const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
       return err({ kind: "invalid", code: "bad-export-name", detail });
     }
+    const access = new ExportAccess(allow);
     let entry = this.byName.get(name);
     if (entry === undefined) {
       entry = {
@@ -83,6 +96,7 @@ export class ExportTable {
         nameBytes,
         array,
         isReadOnly: readOnly,
+        access,
         attachment: null,
         retiring: 0,
         connections: 0,
@@ -98,6 +112,7 @@ export class ExportTable {
     }
     entry.array = array;
     entry.isReadOnly = readOnly;
+    entry.access = access;
     this.replaceFront(entry, front);
     return ok(entry);
   }
@@ -128,9 +143,11 @@ export class ExportTable {
     return this.byName.values();
   }
 
-  find(name: Uint8Array): ExportOffer | undefined {
-    const entry = this.resolve(name);
-    return entry === undefined ? undefined : this.offerOf(entry);
+  /** All exports of the array are served through this front, null while it is stopped. */
+  serve(array: string, front: ArrayFront | null): void {
+    for (const entry of this.byName.values()) {
+      if (entry.array === array) this.replaceFront(entry, front);
+    }
   }
 
   /** Detaches replaced fronts that have nothing under way. True where that ended a wait. */
@@ -164,7 +181,8 @@ export class ExportTable {
     return undefined;
   }
 
-  private offerOf(entry: NbdExport): ExportOffer | undefined {
+  /** Undefined while its array is stopped. */
+  offerOf(entry: NbdExport): ExportOffer | undefined {
     if (entry.attachment === null) return undefined;
     const front = entry.attachment.front;
     assert(isPowerOfTwo(front.preferredBytes), "the preferred size is a power of two");

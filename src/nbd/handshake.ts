@@ -5,6 +5,7 @@
  * what does not fit exactly is answered ERR_INVALID. An option without a handler is answered
  * ERR_UNSUP, so a later option (extended headers) is one more row of HANDLERS.
  */
+import type { NbdCaller } from "../array/protocol.ts";
 import type { NbdLimits } from "./limits.ts";
 import {
   concatenate,
@@ -32,22 +33,24 @@ export interface ExportOffer {
   readonly preferredBytes: number;
 }
 
-/** What negotiation sees of the server. */
+/** What negotiation sees of the server, each for the client that asks (null: of a Unix socket). */
 export interface Catalog {
   readonly isStopping: boolean;
   readonly maxRequestBytes: number;
-  /** The names of the exports that can be opened now, or as soon as their array is there. */
-  names(): readonly Uint8Array[];
+  /** The names of the exports that it can open now, or as soon as their array is there. */
+  names(caller: NbdCaller | null): readonly Uint8Array[];
   /** The export of that name; the empty name is the only export there is. */
-  find(name: Uint8Array): ExportOffer | undefined;
-  /** What keeps the export of that name from being opened now; null: there is none. */
-  obstacle(name: Uint8Array): ExportObstacle | null;
+  find(name: Uint8Array, caller: NbdCaller | null): ExportOffer | undefined;
+  /** What keeps it from opening the export of that name now; null: there is none. */
+  obstacle(name: Uint8Array, caller: NbdCaller | null): ExportObstacle | null;
 }
 
 /** Why a known export is not served. */
 export interface ExportObstacle {
   /** Its array is on its way: that passes by itself. */
   readonly isPassing: boolean;
+  /** This client may not open it. Absent: it may. */
+  readonly isForbidden?: true;
   /** A sentence for the client. */
   readonly reason: string;
 }
@@ -57,6 +60,8 @@ export interface Negotiation {
   isWithoutZeroes: boolean;
   /** What the client says comes through TLS, which ends before it gets here. */
   isSecure: boolean;
+  /** Who the client is, for exports that are not for everybody; null: one of a Unix socket. */
+  caller: NbdCaller | null;
   isStructured: boolean;
   /** The client has waited for an array for as long as it may. */
   hasWaited: boolean;
@@ -95,6 +100,7 @@ export function createNegotiation(): Negotiation {
   return {
     isWithoutZeroes: false,
     isSecure: false,
+    caller: null,
     isStructured: false,
     hasWaited: false,
     contextExport: null,
@@ -213,11 +219,12 @@ function refuseExport(
   name: Uint8Array,
   catalog: Catalog,
 ): OptionOutcome {
-  const obstacle = catalog.obstacle(name);
+  const obstacle = catalog.obstacle(name, negotiation.caller);
   const isPassing = obstacle?.isPassing === true;
   if (isPassing && !negotiation.hasWaited) return { kind: "await-array", reply: NOTHING };
   // EXPORT_NAME has no way to say no but to hang up.
   if (option === OptionCode.exportName) return { kind: "close", reply: NOTHING };
+  if (obstacle?.isForbidden) return refuse(option, OptionReply.errorPolicy, obstacle.reason);
   const type = isPassing ? OptionReply.errorShutdown : OptionReply.errorUnknown;
   return refuse(option, type, obstacle?.reason ?? "there is no export of that name");
 }
@@ -232,7 +239,7 @@ function answerExportName(
   data: Uint8Array,
   catalog: Catalog,
 ): OptionOutcome {
-  const offer = catalog.find(data);
+  const offer = catalog.find(data, negotiation.caller);
   if (offer === undefined) return refuseExport(negotiation, option, data, catalog);
   const padding = negotiation.isWithoutZeroes ? 0 : EXPORT_NAME_PADDING_BYTES;
   const reply = new Uint8Array(10 + padding);
@@ -252,14 +259,14 @@ function answerAbort(_negotiation: Negotiation, option: number): OptionAnswer {
 }
 
 function answerList(
-  _negotiation: Negotiation,
+  negotiation: Negotiation,
   option: number,
   data: Uint8Array,
   catalog: Catalog,
 ): OptionOutcome {
   if (data.length !== 0) return refuse(option, OptionReply.errorInvalid, "LIST takes no data");
   const parts: Uint8Array[] = [];
-  for (const name of catalog.names()) {
+  for (const name of catalog.names(negotiation.caller)) {
     parts.push(encodeOptionReply(option, OptionReply.server, prefixLength(name)));
   }
   parts.push(encodeOptionReply(option, OptionReply.ack, NOTHING));
@@ -342,7 +349,7 @@ function answerInfoOrGo(
     if (reader.u16() === InfoType.name) wantsName = true;
   }
   if (!reader.isAtEnd) return refuse(option, OptionReply.errorInvalid, "malformed option data");
-  const offer = catalog.find(name);
+  const offer = catalog.find(name, negotiation.caller);
   if (offer === undefined) return refuseExport(negotiation, option, name, catalog);
 
   const parts: Uint8Array[] = [];
@@ -402,7 +409,7 @@ function answerMetaContext(
     if (!isSet && equalBytes(query, BASE_NAMESPACE_BYTES)) isWanted = true;
   }
   if (!reader.isAtEnd) return refuse(option, OptionReply.errorInvalid, "malformed option data");
-  const offer = catalog.find(name);
+  const offer = catalog.find(name, negotiation.caller);
   if (offer === undefined) return refuseExport(negotiation, option, name, catalog);
   if (!isWanted) return acknowledge(option);
   if (isSet) negotiation.contextExport = offer.name;

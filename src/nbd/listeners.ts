@@ -11,9 +11,10 @@ import { errnoName } from "../base/errno.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo } from "../base/units.ts";
-import { Ready } from "../reactor/kernel.ts";
+import { Ready, type SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { listenError, listenProblem } from "./listen-problem.ts";
+import type { Newcomer } from "./negotiator.ts";
 
 export interface Listener {
   fd: number;
@@ -27,6 +28,14 @@ export interface Listener {
   /** What was said last of why the file is not there. */
   trouble: string;
   isResting: boolean;
+}
+
+/** Who has connected there; `fd` is the client's socket. */
+export function newcomerOf({ address }: Listener, sockets: SocketKernel, fd: number): Newcomer {
+  const peer = sockets.peerOf(fd);
+  // By the listener: a socket of TCP that tells no address must not count as one of a Unix socket.
+  if (address.kind === "unix") return { peer, caller: null };
+  return { peer, caller: { address: sockets.addressOf(fd), certificates: [] } };
 }
 
 /** How long a listener rests when the process is out of file descriptors. */

@@ -5,6 +5,7 @@
  * Nothing is remembered of an option that must wait: its data stay in the buffer, and the same step
  * is taken again when what it waits for has come.
  */
+import type { NbdCaller } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
 import type { SharedMemory } from "../base/memory.ts";
 import {
@@ -27,13 +28,19 @@ import {
   OPTION_MAGIC_LOW,
 } from "./wire-format.ts";
 
+/** Who has connected. */
+export interface Newcomer {
+  /** As `SocketKernel.peerOf` says it, of the client: the socket may be our own. */
+  readonly peer: string;
+  /** As exports judge it; null: a client of a Unix socket. */
+  readonly caller: NbdCaller | null;
+}
+
 /** What a client and the part of the server that greeted it have agreed on. */
-export interface Greeted {
+export interface Greeted extends Newcomer {
   /** The client's side of the socket is behind TLS. */
   readonly isSecure: boolean;
   readonly isWithoutZeroes: boolean;
-  /** Who the client is, as `SocketKernel.peerOf` says it: the socket itself is our own. */
-  readonly peer?: string;
 }
 
 export type NegotiationStep =
@@ -74,8 +81,8 @@ export class Negotiator {
     this.catalog = options.catalog;
   }
 
-  begin({ isSecure, isWithoutZeroes }: Greeted): void {
-    this.negotiation = { ...createNegotiation(), isSecure, isWithoutZeroes };
+  begin({ isSecure, isWithoutZeroes, caller }: Greeted): void {
+    this.negotiation = { ...createNegotiation(), isSecure, isWithoutZeroes, caller };
     this.leftBytes = 0;
   }
 

@@ -8,6 +8,7 @@
  * was reported for its old socket cannot hit the new one.
  */
 
+import type { ArrayFront } from "../array/front.ts";
 import type {
   CommandError,
   ExportLatency,
@@ -27,11 +28,12 @@ import type { SlabPool } from "../block/pool.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
+import { ExportCatalog } from "./catalog.ts";
 import { ClientRequests } from "./client-requests.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
-import type { Catalog, ExportObstacle, ExportOffer } from "./handshake.ts";
+import type { ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
-import { type Listener, Listeners } from "./listeners.ts";
+import { type Listener, Listeners, newcomerOf } from "./listeners.ts";
 import type { Greeted } from "./negotiator.ts";
 import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
@@ -57,7 +59,7 @@ const STOPPED: ExportObstacle = { isPassing: false, reason: "its array is stoppe
 /** New connections per listener and turn. */
 const ACCEPTS_PER_TURN = 16;
 
-export class NbdServer implements SessionHost, Catalog {
+export class NbdServer implements SessionHost {
   readonly kernel: SocketKernel;
   readonly clock: Clock;
   readonly memory: SharedMemory;
@@ -68,11 +70,10 @@ export class NbdServer implements SessionHost, Catalog {
   readonly log: Log;
   readonly outboxTools: OutboxTools;
   readonly maxRequestBytes: number;
-  isStopping = false;
+  readonly catalog: ExportCatalog;
 
   private readonly loop: EventLoop;
   private readonly table: ExportTable;
-  private readonly obstacleOf: (array: string) => ExportObstacle;
   private readonly buffersAddress: number;
   private readonly listeners: Listeners;
   private readonly admission: Admission<Session>;
@@ -104,7 +105,6 @@ export class NbdServer implements SessionHost, Catalog {
     this.admission = new Admission({ limits, descriptorLimit, clock: loop.timers.clock, log });
     this.limits = { ...limits, maxConnections: this.admission.maxConnections };
     this.listeners = new Listeners({ loop, log, onReady: (listener) => this.accept(listener) });
-    this.obstacleOf = options.obstacleOf ?? (() => STOPPED);
     this.door = new SessionDoor({ kernel: this.kernel, log });
     const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
     assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
@@ -137,11 +137,16 @@ export class NbdServer implements SessionHost, Catalog {
       onComplete: (tag, status, address) => this.onCompleted(tag, status, address),
       maxRequestBytes: this.maxRequestBytes,
     });
+    this.catalog = new ExportCatalog({
+      table: this.table,
+      maxRequestBytes: this.maxRequestBytes,
+      obstacleOf: options.obstacleOf ?? (() => STOPPED),
+    });
     loop.onTurn(() => this.onTurn());
   }
 
-  get catalog(): Catalog {
-    return this;
+  get isStopping(): boolean {
+    return this.catalog.isStopping;
   }
 
   // For the appliance ---------------------------------------------------------------------------
@@ -154,7 +159,7 @@ export class NbdServer implements SessionHost, Catalog {
 
   /** Serves a client that was greeted elsewhere. The socket is the server's from now on. */
   adopt(fd: number, greeted: Greeted): Result<undefined, CommandError> {
-    const session = this.admit(fd, greeted.peer ?? "");
+    const session = this.admit(fd, greeted.peer);
     if (session === undefined) {
       if (this.isStopping) return err(stopping());
       return err({ kind: "busy", code: "too-many-connections", detail: "all are taken" });
@@ -165,16 +170,31 @@ export class NbdServer implements SessionHost, Catalog {
   }
 
   /**
-   * Adds an export, or changes it: another front after its array was started again, none while it
-   * is stopped, another `readOnly`. Refused where clients would see another array's data.
+   * Adds an export, or changes it; clients that may not open it any more are disconnected. Refused
+   * where clients would see another array's data.
    */
   setExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
     if (this.isStopping) return err(stopping());
     const result = this.table.set(settings);
     if (!result.ok) return result;
+    const entry = result.value;
+    for (const session of this.sessions) {
+      if (session.nbdExport === entry && !entry.access.admits(session.caller)) {
+        session.close("it may not open this export any more");
+      }
+    }
     this.settleExports();
     this.reviewWaits();
-    return ok(statusOf(result.value));
+    return ok(statusOf(entry));
+  }
+
+  /** Another front for an array that was started again, none (null) while it is stopped. */
+  serveArray(array: string, front: ArrayFront | null): void {
+    // From the stop on no export gets another front: those that there are go as it ends.
+    if (this.isStopping) return;
+    this.table.serve(array, front);
+    this.settleExports();
+    this.reviewWaits();
   }
 
   /** Forgets an export. While clients are connected only with `force`, which drops them. */
@@ -251,7 +271,7 @@ export class NbdServer implements SessionHost, Catalog {
     return new Promise((resolve) => {
       this.onStopped.push(resolve);
       if (this.isStopping) return;
-      this.isStopping = true;
+      this.catalog.isStopping = true;
       this.listeners.close();
       // Requests that wait for anything are now refused, which takes neither memory nor a front.
       for (const session of this.sessions) this.markRunnable(session);
@@ -263,22 +283,7 @@ export class NbdServer implements SessionHost, Catalog {
     });
   }
 
-  // For sessions: Catalog and SessionHost -------------------------------------------------------
-
-  names(): Uint8Array[] {
-    return [...this.table.all()]
-      .filter((entry) => entry.attachment !== null || this.obstacleOf(entry.array).isPassing)
-      .map(({ nameBytes }) => nameBytes);
-  }
-
-  obstacle(name: Uint8Array): ExportObstacle | null {
-    const entry = this.table.resolve(name);
-    return entry === undefined ? null : this.obstacleOf(entry.array);
-  }
-
-  find(name: Uint8Array): ExportOffer | undefined {
-    return this.table.find(name);
-  }
+  // For sessions --------------------------------------------------------------------------------
 
   openExport(offer: ExportOffer): NbdExport {
     const entry = this.table.get(offer.name);
@@ -328,10 +333,10 @@ export class NbdServer implements SessionHost, Catalog {
         this.listeners.rest(listener, -fd);
         return;
       }
-      const peer = this.kernel.peerOf(fd);
-      const session = this.admit(fd, peer);
+      const newcomer = newcomerOf(listener, this.kernel, fd);
+      const session = this.admit(fd, newcomer.peer);
       if (session === undefined) continue;
-      this.door.begin(session, fd, peer);
+      this.door.begin(session, fd, newcomer);
       this.limitHandshake(session);
       if (this.admission.hasTooManySilent(this.sessions)) this.makeRoom();
     }

@@ -6,7 +6,7 @@
 import { SharedAssertionError } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
-import type { Greeted } from "./negotiator.ts";
+import type { Greeted, Newcomer } from "./negotiator.ts";
 import type { Session } from "./session.ts";
 
 export class SessionDoor {
@@ -24,9 +24,9 @@ export class SessionDoor {
     return this.defective.has(session);
   }
 
-  begin(session: Session, fd: number, peer: string): void {
+  begin(session: Session, fd: number, newcomer: Newcomer): void {
     try {
-      session.begin(fd, peer);
+      session.begin(fd, newcomer);
     } catch (error) {
       this.letGo(session, fd);
       this.contain(session, error);

@@ -10,6 +10,7 @@
  * Readiness is level-triggered: what is left in the socket is reported again.
  */
 
+import type { NbdCaller } from "../array/protocol.ts";
 import { assert, unreachable } from "../base/assert.ts";
 import { EAGAIN, EINTR } from "../base/errno.ts";
 import type { Log } from "../base/log.ts";
@@ -17,7 +18,7 @@ import { KIB } from "../base/units.ts";
 import { Ready, type SocketKernel } from "../reactor/kernel.ts";
 import type { NbdExport } from "./exports.ts";
 import type { ExportOffer, OptionAnswer } from "./handshake.ts";
-import { type Greeted, Negotiator } from "./negotiator.ts";
+import { type Greeted, Negotiator, type Newcomer } from "./negotiator.ts";
 import { Outbox, type OutboxTools } from "./outbox.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
 import {
@@ -55,7 +56,7 @@ export type Waiting = "nothing" | "own-limit" | "payload" | "export" | "array" |
 
 /** Below this a payload takes the way through the buffer: one recv then brings several requests. */
 const MIN_DIRECT_BYTES = 8 * KIB;
-const NEWCOMER: Greeted = { isSecure: false, isWithoutZeroes: false };
+const NEWCOMER = { isSecure: false, isWithoutZeroes: false } as const;
 
 export class Session {
   readonly index: number;
@@ -108,9 +109,9 @@ export class Session {
   // Life ----------------------------------------------------------------------------------------
 
   /** Takes over a connected socket and greets the client. */
-  begin(fd: number, peer: string): void {
+  begin(fd: number, newcomer: Newcomer): void {
     this.enter("accepted");
-    this.takeOver(fd, { ...NEWCOMER, peer });
+    this.takeOver(fd, { ...NEWCOMER, ...newcomer });
     this.outbox.pushHandshake(encodeGreeting());
     this.host.markDirty(this);
   }
@@ -123,7 +124,7 @@ export class Session {
 
   private takeOver(fd: number, greeted: Greeted): void {
     this.fd = fd;
-    this.peer = greeted.peer ?? "";
+    this.peer = greeted.peer;
     this.negotiator.begin(greeted);
     this.interest = Ready.read;
     this.host.kernel.watch(fd, this.token, this.interest);
@@ -181,6 +182,11 @@ export class Session {
 
   get nbdExport(): NbdExport | null {
     return this.transmission.nbdExport;
+  }
+
+  /** As exports judge the client; null: one of a Unix socket. */
+  get caller(): NbdCaller | null {
+    return this.negotiator.negotiation.caller;
   }
 
   /** Neither requests in the array nor bytes to send. */

@@ -59,6 +59,8 @@ export interface SocketKernel {
    * has), or the user and process of a Unix socket. "" where that cannot be told.
    */
   peerOf(fd: number): string;
+  /** The whole address of the host at the other end of a TCP socket; "" where there is none. */
+  addressOf(fd: number): string;
   /** Bytes received to `address`; 0 at the end of the stream; -EAGAIN when there is nothing. */
   recv(fd: number, address: number, bytes: number): number;
   /**

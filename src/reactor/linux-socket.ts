@@ -133,12 +133,17 @@ export class LinuxSockets implements SocketKernel {
   }
 
   peerOf(fd: number): string {
-    const address = new Uint8Array(Linux.SOCKADDR_UNIX_BYTES);
-    const length = new Uint8Array([address.length, 0, 0, 0]);
-    if (libc.getpeername(fd, address, length) !== 0) return "";
+    const address = peerAddressOf(fd);
+    if (address === null) return "";
     if (address[0] === Socket.inet) return address.subarray(4, 8).join(".");
-    if (address[0] === Socket.inet6) return networkOf(address.subarray(8, 16));
+    if (address[0] === Socket.inet6) return `${groupsOf(address.subarray(8, 16))}::/64`;
     return unixPeerOf(fd);
+  }
+
+  addressOf(fd: number): string {
+    const address = peerAddressOf(fd);
+    if (address?.[0] === Socket.inet) return address.subarray(4, 8).join(".");
+    return address?.[0] === Socket.inet6 ? groupsOf(address.subarray(8, 24)) : "";
   }
 
   recv(fd: number, address: number, bytes: number): number {
@@ -278,11 +283,20 @@ function identityOf(status: DataView): string {
   return `${major}:${minor}:${status.getBigUint64(Statx.inode, true)}`;
 }
 
-/** The upper half of an IPv6 address, as text. */
-function networkOf(bytes: Uint8Array): string {
+/** The sockaddr of the other end; null where that is gone or was never there. */
+function peerAddressOf(fd: number): Uint8Array | null {
+  const address = new Uint8Array(Linux.SOCKADDR_UNIX_BYTES);
+  const length = new Uint8Array([address.length, 0, 0, 0]);
+  return libc.getpeername(fd, address, length) === 0 ? address : null;
+}
+
+/** Groups of an IPv6 address, as text. */
+function groupsOf(bytes: Uint8Array): string {
   const groups: string[] = [];
-  for (let at = 0; at < 8; at += 2) groups.push((bytes[at]! * 256 + bytes[at + 1]!).toString(16));
-  return `${groups.join(":")}::/64`;
+  for (let at = 0; at < bytes.length; at += 2) {
+    groups.push((bytes[at]! * 256 + bytes[at + 1]!).toString(16));
+  }
+  return groups.join(":");
 }
 
 /** A sockaddr_in or sockaddr_in6 for a literal address or "localhost"; null for anything else. */

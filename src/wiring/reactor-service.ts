@@ -40,16 +40,13 @@ export function createService(context: ReactorContext): ReactorService & { serve
     obstacleOf,
   });
   arrays.registry.onRunningChanged = ({ uuid, running }) => {
-    for (const { name, array, readOnly } of server.exports()) {
-      if (array === uuid)
-        server.setExport({ name, array, front: running?.front ?? null, readOnly });
-    }
+    server.serveArray(uuid, running?.front ?? null);
   };
 
   function putExport(
     request: CommandMap["put-export"]["request"],
   ): Result<CommandMap["put-export"]["value"], CommandError> {
-    const { name, readOnly } = request;
+    const { name, readOnly, allow = null } = request;
     const array = arrays.registry.find(request.array)?.uuid ?? request.array;
     // A name that nobody has is no identity: which array would it be that comes later?
     if (!isUuid(array)) {
@@ -57,7 +54,7 @@ export function createService(context: ReactorContext): ReactorService & { serve
       return err({ kind: "not-found", code: "unknown-array", detail });
     }
     const created = server.exports().every((entry) => entry.name !== name);
-    const set = server.setExport({ name, array, front: arrays.frontOf(array), readOnly });
+    const set = server.setExport({ name, array, front: arrays.frontOf(array), readOnly, allow });
     return set.ok ? ok({ created, export: set.value }) : set;
   }
 

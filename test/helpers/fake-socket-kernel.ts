@@ -24,6 +24,8 @@ export class FakePeer {
   readonly fd: number;
   /** As `peerOf` tells it. */
   name: string;
+  /** As `addressOf` tells it. */
+  address = "";
   /** At most so many bytes per recv of the server. */
   fragmentBytes = Number.POSITIVE_INFINITY;
   /** At most so many bytes per send of the server. */
@@ -195,6 +197,10 @@ export class FakeSocketKernel implements SocketKernel {
 
   peerOf(fd: number): string {
     return this.peer(fd).name;
+  }
+
+  addressOf(fd: number): string {
+    return this.peer(fd).address;
   }
 
   listenTcp(_options: { host: string; port: number }): number {

@@ -30,9 +30,8 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     name: "life: exports go by name",
     rule: null,
     file: "src/appliance/state/export-book.ts",
-    find: "const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };",
-    replace:
-      "const entry = { name, arrayUuid: null, array: this.arrays.labelOf(arrayUuid), readOnly };",
+    find: "const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid),",
+    replace: "const entry = { name, arrayUuid: null, array: this.arrays.labelOf(arrayUuid),",
     test: story("a deleted array whose drives stay"),
   },
   {

@@ -6,9 +6,9 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
   {
     name: "an export serves whichever array starts",
     rule: null,
-    file: "src/wiring/reactor-service.ts",
-    find: "if (array === uuid)",
-    replace: 'if (array !== "")',
+    file: "src/nbd/exports.ts",
+    find: "if (entry.array === array) this.replaceFront(entry, front);",
+    replace: 'if (entry.array !== "") this.replaceFront(entry, front);',
     test: ["./test/sim/nbd/exports.test.ts"],
   },
   {

@@ -27,6 +27,7 @@ import { createSocketPair } from "../host/linux-socket-pair.ts";
 import { listenEverywhere, peerOfAddress } from "../nbd-address.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import { beginTls, type TlsFiles } from "../tls-files.ts";
+import { certificateNames } from "./certificate-names.ts";
 
 /** A client that has vanished without a word is noticed. */
 const KEEP_IDLE_MS = 60_000;
@@ -139,7 +140,8 @@ class ConnectionSet {
     }
     this.count += 1;
     const { tls, limits, count: serial } = this;
-    const parts = { ...this.options, tls, limits, socket, peer, serial };
+    const remoteAddress = (socket.remoteAddress ?? "").replace(/%.*$/, "");
+    const parts = { ...this.options, tls, limits, socket, peer, remoteAddress, serial };
     const connection = new TlsConnection(parts, () => {
       this.connections.delete(connection);
       this.left.raise();
@@ -170,6 +172,8 @@ interface ConnectionOptions extends NbdTlsOptions {
   readonly limits: NbdLimits;
   readonly socket: Socket;
   readonly peer: string;
+  /** Without the zone that a link-local one has. */
+  readonly remoteAddress: string;
   readonly serial: number;
 }
 
@@ -183,6 +187,8 @@ class TlsConnection implements Place {
   private client: Socket;
   /** Our end of the pair; null while no session of the reactor stands behind. */
   private session: Socket | null = null;
+  /** Of the client's certificate, once that was found good. */
+  private certificates: readonly string[] = [];
   private timer: ReturnType<typeof setTimeout>;
   private isFinishing = false;
   private isClosed = false;
@@ -308,8 +314,10 @@ class TlsConnection implements Place {
 
   private async adopt(session: Socket, fd: number, isSecure: boolean): Promise<void> {
     const { isWithoutZeroes } = this.front;
-    const { client, peer } = this.options;
-    const adopted = await client.call({ kind: "adopt-nbd", fd, isSecure, isWithoutZeroes, peer });
+    const { client, peer, remoteAddress: address } = this.options;
+    const caller = { address, certificates: this.certificates };
+    const greeted = { isSecure, isWithoutZeroes, peer, caller };
+    const adopted = await client.call({ kind: "adopt-nbd", fd, ...greeted });
     if (session !== this.session || this.isFinishing) return;
     // From here the reactor's own limit counts.
     if (adopted.ok) clearTimeout(this.timer);
@@ -326,7 +334,11 @@ class TlsConnection implements Place {
     socket.off("data", this.onPlain);
     const secure = beginTls(socket, tls, {
       onRefused: (reason) => this.close(reason),
-      onSecure: () => this.passOn(secure),
+      onSecure: () => {
+        // Without a CA nobody has looked whose certificate it is.
+        if (tls.ca !== undefined) this.certificates = certificateNames(secure);
+        this.passOn(secure);
+      },
     });
     this.client = secure;
     this.watchClient(secure);

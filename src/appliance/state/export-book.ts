@@ -5,7 +5,7 @@
  * called and whether it is there. The reactor is told of every export before any drive is attached,
  * so that a client that comes early waits instead of being refused.
  */
-import type { CommandError, ExportStatus, NbdAddress } from "../../array/protocol.ts";
+import type { CommandError, ExportAllow, ExportStatus, NbdAddress } from "../../array/protocol.ts";
 import type { Log } from "../../base/log.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { ReactorClient } from "../reactor-client.ts";
@@ -20,6 +20,8 @@ export interface ExportView extends Omit<ExportStatus, "array"> {
   /** The label of its array. */
   readonly array: string;
   readonly arrayUuid: string | null;
+  /** Null: everybody. */
+  readonly allow: ExportAllow | null;
   /** Empty while the array is not there. */
   readonly uris: readonly string[];
 }
@@ -69,14 +71,15 @@ export class ExportBook {
     name: string;
     array: string;
     readOnly: boolean;
+    allow: ExportAllow | null;
   }): Answer<{ created: boolean; view: ExportView }> {
-    const { name, readOnly } = wanted;
+    const { name, readOnly, allow } = wanted;
     return this.calls.withArray(wanted.array, (arrayUuid) =>
       this.calls.holding([`export:${name}`], async () => {
         if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
         if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));
         const before = this.store.state.exports.get(name);
-        const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly };
+        const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly, allow };
         const recorded = await this.store.commit({ kind: "put-export", entry });
         if (!recorded.ok) return recorded;
         const put = await this.client.call({
@@ -84,6 +87,7 @@ export class ExportBook {
           name,
           array: arrayUuid,
           readOnly,
+          allow,
         });
         if (put.ok) {
           const view = this.viewOf(entry, put.value.export);
@@ -129,9 +133,10 @@ export class ExportBook {
     return [...this.store.state.exports.values()].filter((entry) => entry.arrayUuid === arrayUuid);
   }
 
-  private async offer({ name, arrayUuid, readOnly }: StoredExport): Promise<void> {
+  private async offer({ name, arrayUuid, readOnly, allow }: StoredExport): Promise<void> {
     if (arrayUuid === null) return;
-    const put = await this.client.call({ kind: "put-export", name, array: arrayUuid, readOnly });
+    const request = { name, array: arrayUuid, readOnly, allow };
+    const put = await this.client.call({ kind: "put-export", ...request });
     if (!put.ok) this.log.write("warn", "export not offered", { export: name, ...put.error });
   }
 
@@ -154,12 +159,13 @@ export class ExportBook {
   }
 
   private viewOf(entry: StoredExport, offered: ExportStatus | undefined): ExportView {
-    const { name, arrayUuid, readOnly } = entry;
+    const { name, arrayUuid, readOnly, allow } = entry;
     const isServed = offered?.isServed ?? false;
     return {
       name,
       arrayUuid,
       readOnly,
+      allow,
       isServed,
       array: arrayUuid === null ? entry.array : this.arrays.labelOf(arrayUuid),
       connections: offered?.connections ?? 0,

@@ -19,7 +19,12 @@
  * What an array *is* stands in the superblocks of its members alone, never here.
  */
 import { z } from "zod";
-import { type ArrayEvent, JOB_KINDS, type JobStatus } from "../../array/protocol.ts";
+import {
+  type ArrayEvent,
+  type ExportAllow,
+  JOB_KINDS,
+  type JobStatus,
+} from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
 import { TIME_MS_MAX } from "../../base/time.ts";
 import { type StoredSmart, storedSmartSchema } from "./smart-row.ts";
@@ -46,6 +51,11 @@ const storedDriveSchema = z.object({
 });
 export type StoredDrive = z.output<typeof storedDriveSchema>;
 
+const allowSchema: z.ZodType<ExportAllow> = z.object({
+  addresses: z.array(z.string()).optional(),
+  certificates: z.array(z.string()).optional(),
+});
+
 const storedExportSchema = z.object({
   name: z.string(),
   /** Null: written by a version that went by names, and not bound yet. */
@@ -53,6 +63,8 @@ const storedExportSchema = z.object({
   /** The label that the array had when the export was put. */
   array: z.string(),
   readOnly: z.boolean(),
+  /** Which clients over TCP may open it; null: all, as in rows of versions without it. */
+  allow: allowSchema.nullable().default(null),
 });
 export type StoredExport = z.output<typeof storedExportSchema>;
 

@@ -1,7 +1,9 @@
 /** `parityd export add|list|remove`. */
+
 import type { ExportView } from "../../appliance/state/export-book.ts";
+import type { ExportAllow } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
-import type { CommandSpec } from "../command.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
@@ -16,13 +18,25 @@ export const exportCommands: readonly CommandSpec[] = [
     ],
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
+      "allow-address": {
+        ...{ type: "string", value: "CIDR", multiple: true },
+        help: "over TCP only for clients of this network; again for more",
+      },
+      "allow-certificate": {
+        ...{ type: "string", value: "NAME", multiple: true },
+        help: "over TCP only with a certificate of this name; again for more",
+      },
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
       const array = invocation.operand(0);
       const name = invocation.operands[1] ?? array;
       const path = `/v1/exports/${encodeURIComponent(name)}`;
-      const body = { array, readOnly: invocation.isSet("read-only") };
+      const body = {
+        array,
+        readOnly: invocation.isSet("read-only"),
+        allow: allowOf(invocation),
+      };
       const put = await new DaemonClient(host, invocation).call<ExportView>("PUT", path, body);
       if (!put.ok) return fail(host, put.error);
       for (const uri of put.value.value.uris) host.print(uri);
@@ -44,9 +58,10 @@ export const exportCommands: readonly CommandSpec[] = [
           entry.array,
           entry.readOnly ? "read-only" : "read-write",
           entry.connections,
+          allowText(entry.allow),
           entry.uris.join(" ") || "(waits for its array)",
         ]);
-        const header = ["export", "array", "access", "clients", "uri"];
+        const header = ["export", "array", "access", "clients", "allowed", "uri"];
         for (const line of renderTable(header, rows)) host.print(line);
       }
       return Exit.ok;
@@ -68,3 +83,21 @@ export const exportCommands: readonly CommandSpec[] = [
     },
   },
 ];
+
+/** Null: everybody. */
+function allowOf(invocation: Invocation): ExportAllow | null {
+  const addresses = invocation.texts("allow-address");
+  const certificates = invocation.texts("allow-certificate");
+  if (addresses.length === 0 && certificates.length === 0) return null;
+  return {
+    ...(addresses.length === 0 ? {} : { addresses }),
+    ...(certificates.length === 0 ? {} : { certificates }),
+  };
+}
+
+function allowText(allow: ExportAllow | null): string {
+  if (allow === null) return "all";
+  const { addresses, certificates } = allow;
+  const parts = [addresses?.join(" ") ?? "all", ...(certificates === undefined ? [] : ["with"])];
+  return [...parts, ...(certificates ?? [])].join(" ").trim() || "nobody over TCP";
+}

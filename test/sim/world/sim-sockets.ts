@@ -111,6 +111,10 @@ export class SimSocketKernel implements SocketKernel {
     return `client ${fd}`;
   }
 
+  addressOf(_fd: number): string {
+    return "192.0.2.1";
+  }
+
   listenTcp(_options: { host: string; port: number }): number {
     return this.listen();
   }

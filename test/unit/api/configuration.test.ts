@@ -18,6 +18,7 @@ import { TEST_ARRAY } from "../../helpers/sim-reactor.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 
 const PATH = "/v1/configuration";
+const ALLOW = { addresses: ["10.0.0.0/8"], certificates: ["backup"] };
 
 interface Document {
   readonly schema: string;
@@ -57,7 +58,10 @@ async function furnished(): Promise<SimAppliance> {
   const settings = { name: "tank", syncSpeedMin: 1_000_000, replaceSuspects: true };
   await read(call("PATCH", `/v1/arrays/${TEST_ARRAY}`, settings));
   await read(call("PUT", "/v1/exports/disk", { array: "tank" }), 201);
-  await read(call("PUT", "/v1/exports/looks", { array: "tank", readOnly: true }), 201);
+  await read(
+    call("PUT", "/v1/exports/looks", { array: "tank", readOnly: true, allow: ALLOW }),
+    201,
+  );
   await read(call("PUT", "/v1/spares/d", { arrays: ["tank"] }), 201);
   await read(call("PUT", "/v1/schedules/tank", { cron: "0 1 * * *", windowMinutes: 60 }), 201);
   return daemon;
@@ -73,7 +77,7 @@ test("configuration: what is exported is as it was put, by UUID", async () => {
     arrays: [{ uuid, name: "tank", settings: { syncSpeedMin: 1_000_000, replaceSuspects: true } }],
     exports: [
       { name: "disk", array: uuid, readOnly: false },
-      { name: "looks", array: uuid, readOnly: true },
+      { name: "looks", array: uuid, readOnly: true, allow: ALLOW },
     ],
     spares: [{ drive: "d", arrays: [uuid] }],
     schedules: [{ array: uuid, cron: "0 1 * * *", timezone: "UTC", windowMinutes: 60 }],
@@ -106,6 +110,14 @@ test("configuration: a host without its state.db has all of it again; a second t
   after.reactor.world.settle({ array: "tank" });
   const array = await read(after.call("GET", "/v1/arrays/tank"));
   expect(array).toMatchObject({ state: "clean", degraded: 0, syncSpeedMin: 1_000_000 });
+});
+
+test("configuration: an export that is for others here than the document says: is changed", async () => {
+  const daemon = await furnished();
+  const document = await read<Document>(daemon.call("GET", PATH));
+  await read(daemon.call("PUT", "/v1/exports/looks", { array: "tank", readOnly: true }));
+  expect(await changes(daemon, document)).toEqual(["change export looks: done"]);
+  expect(await read<Document>(daemon.call("GET", PATH))).toEqual(document);
 });
 
 test("configuration: what cannot be is a problem that says all of it; the rest is done", async () => {

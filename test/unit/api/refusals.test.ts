@@ -190,6 +190,26 @@ const BAD_VALUES: readonly (readonly [
   ["POST", "/v1/arrays/x/scrub", { mode: "fix" }, "#/mode"],
   ["POST", "/v1/arrays/x/scrub", { limitBytesPerSecond: 0 }, "#/limitBytesPerSecond"],
   ["PUT", "/v1/exports/e", {}, "#/array"],
+  ["PUT", "/v1/exports/e", { array: "x", allow: {} }, "#/allow"],
+  ["PUT", "/v1/exports/e", { array: "x", allow: [] }, "#/allow"],
+  ["PUT", "/v1/exports/e", { array: "x", allow: { hosts: [] } }, "#/allow/hosts"],
+  ["PUT", "/v1/exports/e", { array: "x", allow: { addresses: "::1" } }, "#/allow/addresses"],
+  ...["10.0.0.0/33", "10.0.0.1/8", "nas", "", "fe80::1%eth0", "::/129"].map(
+    (bad) =>
+      [
+        ...["PUT", "/v1/exports/e"],
+        { array: "x", allow: { addresses: ["::1", bad] } },
+        "#/allow/addresses/1",
+      ] as [string, string, object, string],
+  ),
+  ...["", "a\nb", "ü", "n".repeat(256)].map(
+    (bad) =>
+      [
+        ...["PUT", "/v1/exports/e"],
+        { array: "x", allow: { certificates: [bad] } },
+        "#/allow/certificates/0",
+      ] as [string, string, object, string],
+  ),
   ["POST", "/v1/faults", { drive: "a", op: "read", errno: "EWHAT" }, "#/errno"],
   ["POST", "/v1/faults", { drive: "a", op: "scan", errno: "EIO" }, "#/op"],
   ["POST", "/v1/faults", { drive: "a", op: "read" }, "#"],

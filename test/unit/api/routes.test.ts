@@ -105,6 +105,24 @@ test("api: patching speeds and deadlines: 200, and only what was named is sent",
   expect(introduced).toMatchObject({ name: "raid_test", tuning: { readDeadlineMs: 900 } });
 });
 
+test("api: exports: for whom they are is kept, shown, and gone with a PUT that does not say it", async () => {
+  const { call, store } = await withArray();
+  for (const allow of [
+    { addresses: ["10.0.0.0/8", "::1"] },
+    { certificates: ["backup", "b.example"] },
+    { addresses: [], certificates: ["backup"] },
+  ]) {
+    const put = await call("PUT", "/v1/exports/e", { array: "raid_test", allow });
+    expect((await body(put))["allow"]).toEqual(allow);
+    expect(store.state.exports.get("e")?.allow).toEqual(allow);
+    expect(await (await call("GET", "/v1/exports")).json()).toMatchObject([{ allow }]);
+  }
+  for (const rest of [{ allow: null }, {}]) {
+    const put = await call("PUT", "/v1/exports/e", { array: "raid_test", ...rest });
+    expect((await body(put))["allow"]).toBeNull();
+  }
+});
+
 test("api: deleting an array: 204, its exports go with it", async () => {
   const { call, store, reactor } = await withArray();
   await call("PUT", "/v1/exports/e", { array: "raid_test" });
@@ -165,6 +183,7 @@ test("api: exports: 201 then 200, listed with their URI, withdrawn", async () =>
     name: "e1",
     array: "raid_test",
     readOnly: false,
+    allow: null,
     connections: 0,
     isServed: true,
     arrayUuid: testUuid("raid_test"),

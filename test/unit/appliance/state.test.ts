@@ -131,7 +131,10 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-drive", drive: drive("d0") },
     { kind: "put-drive", drive: drive("d1") },
     { kind: "put-array", array: ARRAY },
-    { kind: "put-export", entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true } },
+    {
+      kind: "put-export",
+      entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true, allow: null },
+    },
     { kind: "put-spare", spare: SPARE },
     { kind: "put-smart", smart: SMART },
     { kind: "put-schedule", schedule: SCHEDULE },
@@ -185,6 +188,30 @@ test("state.db: a drive that is forgotten: what was told of its disk goes with i
   before.close();
   const after = open(folder);
   expect([after.state.drives.size, after.state.smart.size]).toEqual([1, 0]);
+  after.close();
+});
+
+test("state.db: an export of a version without allow is for all; one with a broken one for nobody", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  const allow = { addresses: ["10.0.0.0/8"], certificates: ["backup"] };
+  const entry = { name: "f", arrayUuid: UUID, array: "a", readOnly: true, allow };
+  await before.commit(
+    { kind: "put-export", entry },
+    { kind: "put-export", entry: { ...entry, name: "g" } },
+  );
+  before.close();
+  const raw = new Database(pathIn(folder));
+  raw.run("UPDATE exports SET facts = json_remove(facts, '$.allow') WHERE name = 'e'");
+  raw.run("UPDATE exports SET facts = json_set(facts, '$.allow', 'nobody') WHERE name = 'g'");
+  raw.close();
+  const after = open(folder);
+  expect([...after.state.exports.values()].map((kept) => [kept.name, kept.allow])).toEqual([
+    ["e", null],
+    ["f", allow],
+  ]);
+  expect(after.health.problems).toEqual([expect.stringContaining("the row of g cannot be used")]);
   after.close();
 });
 

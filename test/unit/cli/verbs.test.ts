@@ -102,6 +102,8 @@ test("export: add by the array's name, list, remove", async () => {
     "ro         raid_test  read-only",
   );
   expect((await runCli("export remove ro", { daemon })).exitCode).toBe(0);
+  await runCli("export add raid_test far --allow-address ::1 --allow-certificate b", { daemon });
+  expect((await runCli("export list", { daemon })).stdout).toMatch(/far .* ::1 with b +nbd/);
 });
 
 test("scrub: start, pause, resume, stop; with --wait the outcome is the exit code", async () => {

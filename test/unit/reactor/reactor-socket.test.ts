@@ -131,7 +131,7 @@ test("sockets: who is at the other end: the process of a Unix socket, the addres
   const client = connectUnix(path);
   const server = accepted(listener);
   const self = `process ${process.pid} of user ${process.getuid!()}`;
-  expect(sockets.peerOf(server)).toBe(self);
+  expect([sockets.peerOf(server), sockets.addressOf(server)]).toEqual([self, ""]);
   for (const fd of [client, server, listener]) sockets.close(fd);
   expect(sockets.peerOf(server)).toBe("");
 });
@@ -196,6 +196,7 @@ for (const host of ["127.0.0.1", "localhost", "::1", "[::1]"]) {
     sockets.watch(client, 1, Ready.read);
     while (sockets.poll(100, () => {}) === 0);
     expect(sockets.peerOf(server)).toBe(isIpv6 ? "0:0:0:0::/64" : "127.0.0.1");
+    expect(sockets.addressOf(server)).toBe(isIpv6 ? "0:0:0:0:0:0:0:1" : "127.0.0.1");
     expect(receive(client)).toBe("ping");
     expect(sockets.listenTcp({ host, port })).toBe(-EADDRINUSE);
     for (const fd of [client, server, listener]) sockets.close(fd);
