@@ -62,18 +62,24 @@ function expectProblem(answer: Answer, status: number, type: string, detail: Reg
   expect(answer.status).toBe(status);
 }
 
+/** Without what their disks say, which comes by itself. */
+async function listDrives(): Promise<object[]> {
+  const drives = await daemon.must("GET", "/v1/drives");
+  return drives.map(({ smart: _smart, ...drive }: { smart: object }) => drive);
+}
+
 /** Asks for something that must be refused without a trace. */
 async function expectRefused(
   ask: () => Promise<Answer>,
   wanted: { status: number; type: string; detail: RegExp; pointer?: string },
 ): Promise<void> {
   const before = sums(files);
-  const drives = await daemon.must("GET", "/v1/drives");
+  const drives = await listDrives();
   const answer = await ask();
   expectProblem(answer, wanted.status, wanted.type, wanted.detail);
   if (wanted.pointer !== undefined) expect(answer.body.errors[0].pointer).toBe(wanted.pointer);
   expect(sums(files)).toEqual(before);
-  expect(await daemon.must("GET", "/v1/drives")).toEqual(drives);
+  expect(await listDrives()).toEqual(drives);
   expect((await daemon.must("GET", "/v1/arrays")).length).toBe(1);
 }
 

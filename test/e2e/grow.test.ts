@@ -66,7 +66,9 @@ describe.skipIf(!needs("libaio", "direct-io"))("grow", () => {
       files.push(path);
       await daemon.must("POST", "/v1/drives", { name: `large-${name}`, path });
       const done = await verb(`member replace tank ${name} large-${name} --wait`);
-      expect([done.exitCode, done.stderr]).toEqual([0, ""]);
+      expect(done.exitCode).toBe(0);
+      // All files of the test lie on one disk, where the host can name it.
+      expect(done.stderr).toMatch(/^(parityd: drives .* lie on one disk .*\n)?$/);
       // Its superblock tells what the drive has room for, whatever the array uses of it.
       const { dataOffsetSectors, dataSizeSectors } = superblockIn(path, LARGE);
       expect(dataOffsetSectors + dataSizeSectors).toBe(LARGE / SECTOR_BYTES);

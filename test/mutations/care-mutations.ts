@@ -56,7 +56,7 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     file: "src/appliance/host/linux-tool.ts",
     find: 'setTimeout(() => late.resolve("late"), deadlineMs);',
     replace: "setTimeout(() => {}, deadlineMs);",
-    test: TOOLS,
+    test: [...TOOLS, "-t", "it hangs"],
   },
   {
     name: "tools: what a tool prints is taken without an end",

@@ -17,6 +17,8 @@ import { until } from "../../helpers/until.ts";
 
 const folder = makeTempDir("tools");
 const SHORT_MS = 200;
+/** Far more than anything here takes. */
+const LONG_MS = 20_000;
 
 function request(more: Partial<ToolRequest>): ToolRequest {
   const limits = { deadlineMs: TEST_LIMIT_MS, outputBytesMax: 1_000 };
@@ -58,7 +60,7 @@ test("tool: it hangs: late at the deadline, and it is gone with its children", a
   const tools = new ProcessTools(folder);
   const running = tools.run(request({ program: "hangs", deadlineMs: SHORT_MS }));
   const pid = await pidIn(pidFile);
-  expect(await running).toEqual({ kind: "late" });
+  expect(await Promise.race([running, Bun.sleep(LONG_MS)])).toEqual({ kind: "late" });
   await until("its child is gone", () => !isAlive(pid));
 });
 
@@ -76,7 +78,8 @@ test("tool: it floods: told at the bound, and it is gone", async () => {
   const pidFile = join(folder, "flooder");
   writeTool(folder, "floods", `echo $$ > ${pidFile}; while :; do echo 0123456789; done`);
   const tools = new ProcessTools(folder);
-  expect(await tools.run(request({ program: "floods" }))).toEqual({ kind: "flooded" });
+  const flooding = request({ program: "floods", deadlineMs: LONG_MS });
+  expect(await tools.run(flooding)).toEqual({ kind: "flooded" });
   const pid = await pidIn(pidFile);
   await until("it is gone", () => !isAlive(pid));
   writeTool(folder, "complains", "while :; do echo 0123456789 >&2; done");
