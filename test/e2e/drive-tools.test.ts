@@ -53,8 +53,8 @@ describe.skipIf(!CAN_RUN)("tools of the host", () => {
     expect((await verb(daemon, "drive locate drive0")).stdout).toBe(`${line}: the light is on\n`);
     await verb(daemon, "drive locate drive0 --off");
     expect(readFileSync(join(tools, "asked"), "utf8").trim().split("\n")).toEqual([
-      `--listed-only locate=${disks.lower[0]}`,
-      `--listed-only locate_off=${disks.lower[0]}`,
+      `--listed-only --log=/dev/null locate=${disks.lower[0]}`,
+      `--listed-only --log=/dev/null locate_off=${disks.lower[0]}`,
     ]);
     writeTool(tools, "ledctl", "echo no such controller >&2; exit 5");
     const refused = await verb(daemon, "drive locate drive0");

@@ -78,8 +78,8 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     name: "locate: the lights of all other disks go out",
     rule: null,
     file: "src/appliance/drives/locator.ts",
-    find: 'words: ["--listed-only", ',
-    replace: "words: [",
+    find: 'const WORDS = ["--listed-only", ',
+    replace: "const WORDS = [",
     test: [...CALLS, "-t", "light alone"],
   },
   {

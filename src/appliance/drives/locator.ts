@@ -17,6 +17,11 @@ export interface Located {
   readonly on: boolean;
 }
 
+/**
+ * Without the first the lights of all other disks are switched off; without the second it ends in
+ * silence (status 40) where /var/log is read-only, as it is for a service that is shut in.
+ */
+const WORDS = ["--listed-only", "--log=/dev/null"] as const;
 const DEADLINE_MS = 10_000;
 const OUTPUT_BYTES_MAX = 65_536;
 
@@ -40,8 +45,7 @@ export class Locator {
     }
     const answer = await this.tools.run({
       program: "ledctl",
-      // Without it the lights of all other disks are switched off.
-      words: ["--listed-only", `${on ? "locate" : "locate_off"}=${disks.join(",")}`],
+      words: [...WORDS, `${on ? "locate" : "locate_off"}=${disks.join(",")}`],
       key: `ledctl ${disks.join(",")}`,
       deadlineMs: DEADLINE_MS,
       outputBytesMax: OUTPUT_BYTES_MAX,

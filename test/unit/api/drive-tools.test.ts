@@ -84,8 +84,8 @@ test("locate: the disk's light alone, on and off", async () => {
   const off = await runCli("drive locate a --off --json", { daemon });
   expect(JSON.parse(off.stdout)).toEqual({ drive: "a", disks: [`/dev/${disk}`], on: false });
   expect(tools.asked.map(({ program, words }) => [program, ...words])).toEqual([
-    ["ledctl", "--listed-only", `locate=/dev/${disk}`],
-    ["ledctl", "--listed-only", `locate_off=/dev/${disk}`],
+    ["ledctl", "--listed-only", "--log=/dev/null", `locate=/dev/${disk}`],
+    ["ledctl", "--listed-only", "--log=/dev/null", `locate_off=/dev/${disk}`],
   ]);
 });
 
