@@ -1,5 +1,4 @@
 /** `parityd install-files`: what the package holds, without a package manager. */
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { VERSION } from "../appliance/version.ts";
 import { fail, usageFailure } from "../cli/client.ts";
@@ -9,9 +8,6 @@ import { Exit } from "../cli/exit.ts";
 import type { CliHost } from "../cli/host.ts";
 import { DEFAULT_PREFIX, fileList, type InstalledFile, isHostPrefix } from "./file-list.ts";
 import { type Done, install, type Place, remove } from "./installation.ts";
-
-/** What dpkg writes down of ours. */
-const DEBIAN_PACKAGE = "/var/lib/dpkg/info/parityd.list";
 
 export const installFilesCommand: CommandSpec = {
   path: ["install-files"],
@@ -37,7 +33,7 @@ export const installFilesCommand: CommandSpec = {
         "this is no compiled executable: npm run build makes one that installs itself";
       return fail(host, { exitCode: Exit.failed, message });
     }
-    if (place.prefix === "/usr" && existsSync(place.root + DEBIAN_PACKAGE)) {
+    if (place.root === "" && place.prefix === "/usr" && isPackageInstalled()) {
       const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
       return fail(host, { exitCode: Exit.failed, message });
     }
@@ -49,6 +45,13 @@ export const installFilesCommand: CommandSpec = {
     return Exit.ok;
   },
 };
+
+/** The files of a package belong to its manager. */
+function isPackageInstalled(): boolean {
+  if (Bun.which("dpkg-query") === null) return false;
+  const asked = Bun.spawnSync(["dpkg-query", "--status", "parityd"], { stderr: "ignore" });
+  return asked.stdout.toString().includes("\nStatus: install ok installed\n");
+}
 
 function placeOf(invocation: Invocation): Place {
   const root = resolve(invocation.text("root") ?? "/");

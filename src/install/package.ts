@@ -198,7 +198,7 @@ function run(words: readonly string[], environment: Readonly<Record<string, stri
   const { success, exitCode } = Bun.spawnSync([...words], {
     cwd: TOP,
     stdin: "ignore",
-    stdout: "inherit",
+    stdout: "ignore",
     stderr: "inherit",
     env: { ...process.env, ...environment },
   });

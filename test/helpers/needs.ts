@@ -48,6 +48,23 @@ function hasPythonLibnbd(): boolean {
   return Bun.spawnSync([SYSTEM_PYTHON, "-c", "import nbd"]).exitCode === 0;
 }
 
+export const DEBIAN_MIRROR = "http://deb.debian.org/debian";
+
+/** Whether packages of Debian can be fetched, for a root of a test's own. */
+function answersDebian(): boolean {
+  const curl = toolPath("curl");
+  if (curl === undefined) return false;
+  const url = `${DEBIAN_MIRROR}/dists/bookworm/InRelease`;
+  return Bun.spawnSync([curl, "-sfI", "-m", "10", "-o", "/dev/null", url]).exitCode === 0;
+}
+
+/** Whether a command may have mounts and processes of its own: not in every container. */
+function canUnshare(): boolean {
+  const unshare = toolPath("unshare");
+  if (unshare === undefined) return false;
+  return Bun.spawnSync([unshare, "--mount", "--pid", "--fork", "true"]).exitCode === 0;
+}
+
 /** The folder of the kernel lab (a virtual machine with md); see DESIGN.md. */
 export function labPath(): string {
   const standard = join(import.meta.dir, "../../../shared/lab/linux-vm");
@@ -79,6 +96,14 @@ const NEEDS = {
   chromium: { debianPackage: "chromium", isPresent: hasTools("chromium") },
   curl: { debianPackage: "curl", isPresent: hasTools("curl") },
   setpriv: { debianPackage: "util-linux", isPresent: hasTools("setpriv") },
+  lintian: { debianPackage: "lintian", isPresent: hasTools("lintian", "dpkg-deb") },
+  man: { debianPackage: "man-db", isPresent: hasTools("man") },
+  mmdebstrap: { debianPackage: "mmdebstrap", isPresent: hasTools("mmdebstrap", "unshare") },
+  promtool: { debianPackage: "prometheus", isPresent: hasTools("promtool") },
+  "systemd-analyze": { debianPackage: "systemd", isPresent: hasTools("systemd-analyze") },
+  nspawn: { debianPackage: "systemd-container", isPresent: hasTools("systemd-nspawn", "nsenter") },
+  "debian-mirror": { isPresent: answersDebian },
+  namespaces: { isPresent: canUnshare },
   root: { isPresent: () => process.getuid?.() === 0 },
   fuse: { isPresent: () => existsSync("/dev/fuse") },
   "direct-io": { isPresent: directIoTempExists },

@@ -12,6 +12,7 @@ import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
+import { INSTALL_MUTATIONS } from "./install-mutations.ts";
 import { LIFE_MUTATIONS } from "./life-mutations.ts";
 import { MEMBER_GROWTH_MUTATIONS } from "./member-growth-mutations.ts";
 import { NBD_MUTATIONS } from "./nbd-mutations.ts";
@@ -1132,6 +1133,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...CARE_MUTATIONS,
   ...DRIVE_MUTATIONS,
   ...FORECAST_MUTATIONS,
+  ...INSTALL_MUTATIONS,
   ...LIFE_MUTATIONS,
   ...NBD_MUTATIONS,
   ...GROW_MUTATIONS,

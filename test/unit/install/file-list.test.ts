@@ -77,7 +77,7 @@ test("service: what it must not lack, by the manners of the host", () => {
     "MemoryDenyWriteExecute=no",
     "RuntimeDirectory=parityd",
     "StateDirectory=parityd",
-    "ExecReload=/bin/kill -HUP $MAINPID",
+    'ExecReload=/bin/sh -c "kill -HUP $MAINPID"',
   ]) {
     expect(lines).toContain(line);
   }

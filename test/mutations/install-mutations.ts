@@ -1,0 +1,81 @@
+/** Mutations of the installation: what is overwritten, removed, found and told to a shell. */
+import type { Mutation } from "./mutations.ts";
+
+const INSTALLATION = ["./test/unit/install/installation.test.ts"] as const;
+const CONFIG = ["./test/unit/cli/config.test.ts"] as const;
+const COMPLETE = ["./test/unit/cli/complete.test.ts"] as const;
+
+export const INSTALL_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "an installation overwrites what is somebody's",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "if (record.files[file.path]?.includes(found) === true) return",
+    replace: "if (found !== file.path) return",
+    test: INSTALLATION,
+  },
+  {
+    name: "a removal takes the configuration",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "if (isConfiguration && !isPurge) kept[path] = sums;",
+    replace: "if (isConfiguration && path === sums[0] && !isPurge) kept[path] = sums;",
+    test: INSTALLATION,
+  },
+  {
+    name: "a removal takes what was changed",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "if (!isWhateverItIs && !sums.includes(found))",
+    replace: "if (!isWhateverItIs && sums.length === 0)",
+    test: INSTALLATION,
+  },
+  {
+    name: "a removal takes folders that were there",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "if (!existsSync(place.root + folder)) missing.add(folder);",
+    replace: "missing.add(folder);",
+    test: INSTALLATION,
+  },
+  {
+    name: "an installation that is cut short cannot be repeated",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "writeRecord(place, { files: { ...old, ...Object.fromEntries(both) }, folders, configuration });",
+    replace: "void both;",
+    test: INSTALLATION,
+  },
+  {
+    name: "udev is told of arrays that were deleted",
+    rule: null,
+    file: "src/appliance/state/kept-array.ts",
+    find: 'standing !== "deleted" && ',
+    replace: "standing !== null && ",
+    test: CONFIG,
+  },
+  {
+    name: "the environment wins over --run-dir",
+    rule: null,
+    file: "src/cli/run-dir.ts",
+    find: "flag ?? environment[RUN_DIR_VARIABLE]",
+    replace: "environment[RUN_DIR_VARIABLE] ?? flag",
+    test: CONFIG,
+  },
+  {
+    name: "config check does not look at the certificates",
+    rule: null,
+    file: "src/cli/verbs/config.ts",
+    find: "if (!tls.ok) return",
+    replace: "if (!tls.ok && path === null) return",
+    test: CONFIG,
+  },
+  {
+    name: "what is a value of a flag is completed as an operand",
+    rule: null,
+    file: "src/cli/complete.ts",
+    find: 'if (option?.type === "string" && value === undefined) open',
+    replace: 'if (option?.type === "string" && value === name) open',
+    test: COMPLETE,
+  },
+];
