@@ -66,8 +66,8 @@ export const INSTALL_MUTATIONS: readonly Mutation[] = [
     name: "config check does not look at the certificates",
     rule: null,
     file: "src/cli/verbs/config.ts",
-    find: "if (!tls.ok) return",
-    replace: "if (!tls.ok && path === null) return",
+    find: "if (files.ok) continue;",
+    replace: "if (files.ok || path !== null) continue;",
     test: CONFIG,
   },
   {

@@ -152,7 +152,7 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     name: "a call that changed something leaves no trail",
     rule: null,
     file: "src/api/call-events.ts",
-    find: "if ((status >= 400 && status < 500) || call.path === HINT) return;",
+    find: "if ((status >= 400 && status < 500) || path === HINT) return;",
     replace: "if (status >= 200) return;",
     test: ["./test/unit/api/call-events.test.ts"],
   },
