@@ -1,6 +1,6 @@
 /**
  * Runs crash scenarios as tests, each with seeds until there are enough images. A day judges its
- * share of them: twelve days in a row judge, and recover, all that a run without shares does.
+ * share of them: 24 days in a row judge, and recover, all that a run without shares does.
  */
 import { afterAll, expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
@@ -9,7 +9,7 @@ import { Share, TAKES_ALL, withShare } from "../helpers/share.ts";
 import { Counts, Matrix, type Sampling, type Scenario } from "./matrix.ts";
 
 const SEEDS_MAX = 8;
-const DAYS = 12;
+const DAYS = 24;
 /** CRASH_FACTOR=100 for a long run: so many times the images. A fraction for a quick look. */
 const FACTOR = Number(process.env["CRASH_FACTOR"] ?? 1);
 const SAMPLING: Sampling = { realEvery: 12, againEvery: 400, againBoundaryEvery: 9 };

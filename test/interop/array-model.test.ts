@@ -42,7 +42,7 @@ const CASES = [3, 4, 5].flatMap((members) =>
   ),
 );
 
-for (const { members, chunkBytes, policy } of new Share("array model", 5).of(CASES)) {
+for (const { members, chunkBytes, policy } of new Share("array model", 9).of(CASES)) {
   test(`array: ${policy}, ${members} members, ${chunkBytes / KIB} KiB chunks, whole to rebuilt: same bytes`, () => {
     withShare(() => live(members, chunkBytes, policy));
   });

@@ -49,7 +49,7 @@ const CASES = (["resync", "bitmap", "ppl"] as const).flatMap((policy) =>
   ),
 );
 
-test.each(new Share("degraded write errors", 6).of(CASES))(
+test.each(new Share("degraded write errors", 12).of(CASES))(
   "degraded write errors: $policy, $count errors, unreadable $isUnreadable, drive$victim: the rest stays",
   (chosen) => withShare(() => runCase(chosen)),
 );

@@ -171,7 +171,7 @@ function isPossible({ name, way, situation }: Due): boolean {
   return way !== "killed" || (/dirty|half/.test(name) && "sum" in situation.outcome);
 }
 
-const TODAY = new Share("take-overs", 6).of(
+const TODAY = new Share("take-overs", 12).of(
   FIXTURES.flatMap(([name, situations]) =>
     situations.flatMap((situation) => WAYS.map((way) => ({ name, way, situation }))),
   ).filter(isPossible),

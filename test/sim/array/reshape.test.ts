@@ -174,7 +174,7 @@ for (const victim of ["d0", "d2", ADDED]) {
   test(`reshape: ${victim} is lost at any of its requests: nothing is lost`, () => {
     const all = Array.from({ length: lose(victim, NEVER) }, (_, index) => index + 1);
     expect(all.length).toBeGreaterThan(60);
-    const share = new Share(`reshape ${victim}`, 6);
+    const share = new Share(`reshape ${victim}`, 12);
     withShare(() => {
       for (const nth of share.of(all)) lose(victim, nth);
     });

@@ -3,7 +3,7 @@
  * Method: the life of a small array (small-life.ts) is lived without a fault, which counts the
  * requests of each drive. Then it is lived again for each member, each kind of error and each N:
  * once with the Nth request of that member failing, once with all from the Nth on. A day takes its
- * share of the Ns of every sweep; twelve days in a row take them all.
+ * share of the Ns of every sweep; 24 days in a row take them all.
  */
 import { afterAll, expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
@@ -33,7 +33,7 @@ const FAULTS: readonly (readonly [string, SimFault])[] = [
   ["slow", { kind: "slow", delayMs: 2000 }],
 ];
 
-const DAYS = 12;
+const DAYS = 24;
 const baseline = new Map<string, number>();
 let lives = 0;
 
