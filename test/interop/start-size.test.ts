@@ -92,6 +92,7 @@ interface Sizes {
 const WINDOWS: readonly (readonly [RegExp, number])[] = [
   [/\.health\.looks$/, 30],
   [/\.health\.hours$/, 24],
+  [/\.suspicions\.seen$/, 1],
 ];
 
 function sizesOf({ reactor, service }: ArrayHarness): Sizes {

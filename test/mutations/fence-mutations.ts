@@ -166,4 +166,12 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     replace: "this.host.activeWrites() > 0",
     test: ["./test/sim/raid5/no-space.test.ts", "-t", "fenced while parity waits"],
   },
+  {
+    name: "who lost its role in a swap that is taken back misses two updates",
+    rule: 13,
+    file: "src/array/running/superblock-writer.ts",
+    find: "const writes = [...refused, ...leftOut];",
+    replace: "const writes = [...refused];",
+    test: ["./test/sim/array/replace.test.ts", "-t", "swap without room is cancelled"],
+  },
 ];

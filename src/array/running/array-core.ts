@@ -140,6 +140,7 @@ export class ArrayCore {
           assert(!this.isFailed, "nothing is recorded once two members are gone");
           return state.next({ roster, sync: this.syncFacts, wallMs: context.clock.wallMs() });
         },
+        leftOut: () => state.leftOut(roster),
         isMember: (drive) => {
           const role = roster.roleOf(drive);
           if (role >= 0) return members.isPresent(role);

@@ -53,6 +53,8 @@ export class SuperblockState {
   private ownIdentity: Superblock;
   /** No data has been written since this event; null: some may just be. */
   private unchangedSince: number | null;
+  /** What the last update said, to one of those that it went to; null: there was none. */
+  private last: Superblock | null = null;
 
   constructor(superblock: Superblock, { isMarkedDirty }: { isMarkedDirty: boolean }) {
     this.ownIdentity = superblock;
@@ -120,6 +122,19 @@ export class SuperblockState {
     return writes;
   }
 
+  /**
+   * Members that serve and did not get the last update, with what it said: it was to take their
+   * role from them, did not become durable, and is taken back. Without it they would be two events
+   * behind where the next one is cut short.
+   */
+  leftOut(roster: Roster): { drive: Drive; superblock: Superblock }[] {
+    if (this.last === null) return [];
+    const serving = new Set(
+      roster.seats.filter((seat) => claimIn(seat) === "in-sync").map((seat) => driveOf(seat)),
+    );
+    return this.lagging(this.last, roster).filter(({ drive }) => serving.has(drive));
+  }
+
   /** The superblocks of the next update, with one event more. Only working drives get one. */
   next(options: {
     roster: Roster;
@@ -167,6 +182,7 @@ export class SuperblockState {
       const superblock = { ...own, ...common, recoveryOffsetSectors: null };
       writes.push({ drive, superblock: inReshape(superblock, reshape) });
     }
+    this.last = writes[0]?.superblock ?? null;
     return writes;
   }
 

@@ -35,6 +35,8 @@ export interface SuperblockHost {
   beforeUpdate(): Promise<boolean>;
   /** The drives that get the update, and what to write on each. Raises the event count by one. */
   nextSuperblocks(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
+  /** Drives that get the next update and did not get the last one, with what that said. */
+  leftOut(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
   /** Whether the drive is still one of those that get updates. */
   isMember(drive: Drive): boolean;
   /** True once too few members are left to write anything. */
@@ -218,9 +220,14 @@ export class SuperblockWriter {
     this.lastEvents = events;
   }
 
-  /** Writes what earlier updates had no room for; false where there is none yet. */
+  /**
+   * Writes what earlier updates had no room for, or were not for then; false where there is no room
+   * yet.
+   */
   private async bringUp(): Promise<boolean> {
-    const writes = this.refused.filter(({ drive }) => this.host.isMember(drive));
+    const refused = this.refused.filter(({ drive }) => this.host.isMember(drive));
+    const leftOut = this.host.leftOut().filter(({ drive }) => !this.lacks(drive));
+    const writes = [...refused, ...leftOut];
     this.refused = [];
     for (let first = 0; first < writes.length; first += BATCH_MAX) {
       const address = await this.pool.take(SLAB_BYTES);

@@ -272,8 +272,10 @@ async function readAgain(registry: Registry, record: ArrayRecord): Promise<strin
   const failures = await Promise.all(
     drives.map((drive, index) => {
       if (haveAnswered[index] === true) return readOneAgain(registry, drive);
-      // It would not answer; and what it owes must not land on what is written from now on.
+      // It would not answer; and what it owes must not land on what is written from now on. What
+      // it told of a fence is of before: whether that still stands the others say.
       drive.isUnreadable = true;
+      drive.hasToldFence = false;
       return `Requests of before are still outstanding on drive ${drive.name}.`;
     }),
   );

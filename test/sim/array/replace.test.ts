@@ -497,6 +497,39 @@ test("replace: superblocks have no room at the swap: it waits, as one job, and e
   life.judge();
 });
 
+test("replace: a swap without room is cancelled: at each moment nobody is two events behind", () => {
+  const noRoom = { kind: "result", result: -ENOSPC } as const;
+  const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES };
+  let cancelled = 0;
+  // One of the updates is the swap, in which the old drive has no part.
+  for (let skip = 0; skip < 4; skip += 1) {
+    const life = new Life("bitmap", { areFiles: true });
+    const { world } = life;
+    const job = world.run(life.replace(ALWAYS));
+    if (!job.ok) throw new Error(job.error.detail);
+    const eventsOf = (name: string): number => {
+      const superblock = superblockOf(world.images().find((image) => image.name === name)!);
+      if (typeof superblock === "string") throw new Error(superblock);
+      return superblock.events;
+    };
+    world.device("a").faults.plan({ ...place, fault: noRoom, count: ALWAYS, skip });
+    world.simulation.runFor(2_000);
+    const isSwapping = eventsOf(NEW) > eventsOf(OLD) && life.drives().includes(OLD);
+    if (!isSwapping) continue;
+    world.must({ kind: "cancel-job", id: job.value.id });
+    world.device("a").faults.quiet();
+    for (let look = 0; look < 20_000; look += 1) {
+      world.simulation.runFor(0.05);
+      const events = MEMBERS.map(eventsOf);
+      expect(Math.max(...events) - Math.min(...events)).toBeLessThan(2);
+    }
+    cancelled += 1;
+    expect(life.drives()).toEqual(MEMBERS);
+    life.judge();
+  }
+  expect(cancelled).toBeGreaterThan(0);
+});
+
 test("replace: another member is missing: who is replaced cannot be taken out", () => {
   const life = new Life("resync");
   const { world } = life;

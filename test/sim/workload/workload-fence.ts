@@ -154,18 +154,18 @@ function checkMembers(run: Run): void {
     return typeof superblock === "string" ? [] : [{ name: image.name, superblock }];
   });
   const newest = Math.max(...known.map(({ superblock }) => superblock.events));
-  for (const { role, drive, state, replacement } of status.members) {
+  for (const { role, drive, state } of status.members) {
     if (state !== "in-sync" && state !== "rebuilding") continue;
     const own = known.find(({ name }) => name === drive)?.superblock;
     if (own === undefined) run.fail(`member ${drive} has no superblock`);
     if (own.events < newest - 1) run.fail(`member ${drive} is at ${own.events} of ${newest}`);
-    const target = known.find(({ name }) => name === replacement?.drive)?.superblock;
     for (const { name, superblock } of known) {
-      // The swap that ends a replace had got that far: the target has the role there.
-      if (target !== undefined && roleOf(superblock, target.devNumber) === role) {
-        if (roleOf(superblock, own.devNumber) !== role) continue;
-      }
       const listed = roleOf(superblock, own.devNumber);
+      // The swap of a replace has got that far, or is being taken back: the target has it there.
+      const isSwap = known.some(({ superblock: { devNumber, recoveryOffsetSectors } }) => {
+        return recoveryOffsetSectors === null && roleOf(superblock, devNumber) === role;
+      });
+      if (listed !== role && isSwap) continue;
       const isCurrent = superblock.events >= newest - 1;
       if (isCurrent && listed === Role.faulty) run.fail(`${name} says that ${drive} is faulty`);
       if (superblock.events !== newest || listed === role || state !== "in-sync") continue;
