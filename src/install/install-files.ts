@@ -23,6 +23,9 @@ export const installFilesCommand: CommandSpec = {
   },
   run: (invocation, host, table) => {
     const place = placeOf(invocation);
+    if (invocation.isSet("remove") && invocation.isSet("print")) {
+      return usageFailure(host, "--print says what would be written: it does not go with --remove");
+    }
     if (invocation.isSet("remove")) return removeFiles(place, invocation, host);
     if (invocation.isSet("purge")) return usageFailure(host, "--purge goes with --remove");
     const [executable = "", script] = ownCommand();

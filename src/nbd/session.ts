@@ -433,7 +433,6 @@ export class Session {
       case "payload-refused":
         this.buffer.consume(REQUEST_BYTES);
         this.leftBytes = this.transmission.payloadBytes;
-        this.host.markDirty(this);
         this.enter("write-refused");
         return true;
       case "disconnect":
@@ -473,6 +472,8 @@ export class Session {
 
   private skipPayload(): boolean {
     if (!this.dropLeft()) return false;
+    this.transmission.finishRefused();
+    this.host.markDirty(this);
     this.enter("payload-ended");
     return true;
   }

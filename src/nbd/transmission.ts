@@ -86,6 +86,8 @@ export class Transmission implements Negotiated {
   private readonly attachments: (Attachment | null)[];
   /** The write whose payload is being received. */
   private payloadSlot = NO_SLOT;
+  /** Its error, where it was refused and its payload is passed over. */
+  private refusedWith = 0;
 
   constructor(options: {
     tools: TransmissionTools;
@@ -180,8 +182,24 @@ export class Transmission implements Negotiated {
     const { command, bytes } = this.header;
     const isWrite = command === Command.write && bytes > 0;
     if (isWrite && bytes > this.tools.limits.maxSkippedPayloadBytes) return "payload-too-large";
-    this.queueReply(this.takeSlot(address), error);
-    return isWrite ? "payload-refused" : "started";
+    const slot = this.takeSlot(address);
+    if (!isWrite) {
+      this.queueReply(slot, error);
+      return "started";
+    }
+    // Clients take no reply for what they are still sending: libnbd ends the connection upon one.
+    this.payloadSlot = slot;
+    this.refusedWith = error;
+    return "payload-refused";
+  }
+
+  /** The payload of a write that was refused has been passed over. */
+  finishRefused(): void {
+    const slot = this.payloadSlot;
+    assert(slot !== NO_SLOT && this.refusedWith !== 0, "a write was refused, and is answered once");
+    this.payloadSlot = NO_SLOT;
+    this.queueReply(slot, this.refusedWith);
+    this.refusedWith = 0;
   }
 
   /** Gives the request at `address` a slot. */
@@ -291,6 +309,7 @@ export class Transmission implements Negotiated {
   dropPayload(): void {
     const slot = this.payloadSlot;
     this.payloadSlot = NO_SLOT;
+    this.refusedWith = 0;
     if (slot !== NO_SLOT) this.release(slot);
   }
 

@@ -283,9 +283,9 @@ async function growArray(invocation: Invocation, host: CliHost): Promise<number>
 function parseKib(text: string): Result<number, string> {
   const bytes = parseBytes(text);
   if (!bytes.ok) return bytes;
-  return bytes.value % KIB === 0
-    ? ok(bytes.value / KIB)
-    : err(`${text} is not a whole number of KiB`);
+  if (bytes.value % KIB === 0) return ok(bytes.value / KIB);
+  const meant = /^\d+$/.test(text) ? `: it is bytes; ${text}KiB?` : "";
+  return err(`${text} is not a whole number of KiB${meant}`);
 }
 
 /** What the call itself would answer, and what it would overwrite. */

@@ -1,7 +1,10 @@
 /** `parityd config [check|show]`: the configuration, without a daemon. */
+import { openWays } from "../../appliance/alerts/open-ways.ts";
 import { type Config, defaultConfig } from "../../appliance/config.ts";
 import { configText, defaultConfigText } from "../../appliance/config-text.ts";
+import { processAlarms } from "../../appliance/state/alarms.ts";
 import { loadApiTls, loadNbdTls } from "../../appliance/tls-files.ts";
+import type { Log } from "../../base/log.ts";
 import type { Result } from "../../base/result.ts";
 import { fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -13,7 +16,7 @@ import { JSON_OUTPUT } from "./shared-options.ts";
 export const configCommands: readonly CommandSpec[] = [
   {
     path: ["config", "check"],
-    summary: "Check the configuration as serve would, certificates included",
+    summary: "Check the configuration as serve would, with certificates and secrets",
     operands: [{ name: "FILE", optional: true, names: "files" }],
     options: CONFIG_OPTIONS,
     run: (invocation, host) => {
@@ -23,6 +26,11 @@ export const configCommands: readonly CommandSpec[] = [
           if (files.ok) continue;
           return fail(host, { exitCode: Exit.configuration, message: files.error });
         }
+        const log: Log = {
+          write: (_level, message, { why = "" } = {}) => host.warn(`${message}: ${why}`),
+        };
+        const alerts = openWays(config, { alarms: processAlarms, log });
+        if (!alerts.ok) return fail(host, { exitCode: Exit.configuration, message: alerts.error });
         host.print("the configuration can be used");
         return Exit.ok;
       });

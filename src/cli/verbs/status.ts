@@ -111,5 +111,6 @@ function show(
   const lost = [...renderLostDrives(known.judged), ...renderFailingDrives(known.judged)];
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) host.print(blocks.join("\n\n"));
-  else host.print(isOnlyUnhealthy ? "all arrays are healthy" : "no arrays: parityd array create");
+  else if (known.wanted.length > 0) host.print("all arrays are healthy");
+  else host.print("no arrays: parityd drive scan finds members, parityd array create makes one");
 }

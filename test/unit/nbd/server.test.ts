@@ -222,6 +222,27 @@ test("server: refused writes: their payload is not taken for requests", () => {
   bench.finish(peer);
 });
 
+test("server: a refused write is answered when its payload has come, not before", () => {
+  const bench = new NbdBench({ readOnly: true });
+  const peer = bench.opened();
+  const payload = new Uint8Array(40_000);
+  peer.send(request({ command: Command.write, bytes: payload.length }), payload.subarray(0, 4096));
+  bench.loop.turns(20);
+  expect(errorsOf(peer)).toEqual([]);
+  peer.send(payload.subarray(4096, 39_999));
+  bench.loop.turns(20);
+  expect(errorsOf(peer)).toEqual([]);
+  peer.send(payload.subarray(39_999));
+  bench.loop.turns(2);
+  expect(errorsOf(peer)).toEqual([EPERM]);
+  // One that goes in the middle leaves nothing behind.
+  peer.send(request({ command: Command.write, bytes: payload.length }), payload.subarray(0, 4096));
+  bench.loop.turns(2);
+  peer.end();
+  bench.loop.turns(5);
+  bench.checkNoLeak();
+});
+
 test("server: bad requests: each its error, and the connection goes on", () => {
   const bench = new NbdBench({ limits: { maxRequestBytes: 128 * KIB } });
   const peer = bench.opened();
