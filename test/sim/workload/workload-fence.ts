@@ -36,8 +36,8 @@ export function beFenced(run: Run): void {
     if (run.mayCrash() && run.world.status().state !== "read-only") oneRound(run);
     else run.drain();
     run.heal();
+    run.verify();
   }
-  run.verify();
 }
 
 function oneRound(run: Run): void {

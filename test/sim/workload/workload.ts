@@ -444,7 +444,6 @@ export class Run {
     }
     this.faults.quiet(world);
     this.space.giveRoom();
-    this.faults.forgetLatent();
     const endMs = world.nowMs + HEAL_MS;
     for (;;) {
       const status = this.look();
@@ -478,6 +477,8 @@ export class Run {
     this.readAll();
     const mismatchBytes = world.check();
     if (mismatchBytes > 0) this.fail(`the check finds ${mismatchBytes} bytes that do not match`);
+    // It has written anew what could not be read.
+    this.faults.forgetLatent();
     this.world.settle();
     this.verifyMembers();
     for (const device of world.devices.values()) device.checkBuffers();
