@@ -5,7 +5,6 @@
 import type { Alert, AlertWay, Delivery } from "../../src/appliance/alerts/alert.ts";
 import { Alerts } from "../../src/appliance/alerts/alerts.ts";
 import type { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import type { Alarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
 import type { StoredEvent } from "../../src/appliance/state/state.ts";
 import type { StateFile } from "../../src/appliance/state/state-file.ts";
@@ -16,6 +15,7 @@ import { SeededRandom } from "../../src/base/random.ts";
 import { err, ok } from "../../src/base/result.ts";
 import { SimStateFile } from "../life/sim-state-file.ts";
 import { Simulation } from "../sim/world/simulation.ts";
+import { simAlarms } from "./sim-alarms.ts";
 import { testUuid } from "./sim-reactor.ts";
 
 /** Somebody who hears of alerts, over all runs of the daemon. */
@@ -67,19 +67,7 @@ export class AlertModel {
     this.runs += 1;
     const number = this.runs;
     const isAlive = (): boolean => this.run !== null && this.runs === number;
-    const alarms: Alarms = {
-      nowMs: () => this.simulation.nowMs(),
-      wallMs: () => this.simulation.wallMs(),
-      after: (delayMs, run) => {
-        let isCancelled = false;
-        this.simulation.scheduleAfter(delayMs, () => {
-          if (!isCancelled && isAlive()) run();
-        });
-        return () => {
-          isCancelled = true;
-        };
-      },
-    };
+    const alarms = simAlarms(this.simulation, isAlive);
     const log: Log = {
       write: (level, message, fields = {}) => void this.logged.push({ level, message, fields }),
     };

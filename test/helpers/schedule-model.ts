@@ -11,7 +11,6 @@ import type { Schedule } from "../../src/appliance/schedules/schedule.ts";
 import { ScheduleBook } from "../../src/appliance/schedules/schedule-book.ts";
 import type { ScheduleView } from "../../src/appliance/schedules/schedule-view.ts";
 import { Scheduler } from "../../src/appliance/schedules/scheduler.ts";
-import type { Alarms } from "../../src/appliance/state/alarms.ts";
 import { ArrayBook } from "../../src/appliance/state/array-book.ts";
 import { CallOrder } from "../../src/appliance/state/call-order.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
@@ -27,6 +26,7 @@ import {
 import { silentLog } from "../../src/base/log.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import { Simulation, WALL_START_MS } from "../sim/world/simulation.ts";
+import { simAlarms } from "./sim-alarms.ts";
 import { memoryStore } from "./sim-appliance.ts";
 import { testUuid } from "./sim-reactor.ts";
 
@@ -89,19 +89,7 @@ export class ScheduleModel {
 
   start(): void {
     const { simulation, store, events } = this;
-    const alarms: Alarms = {
-      nowMs: () => simulation.nowMs(),
-      wallMs: () => simulation.wallMs(),
-      after: (delayMs, run) => {
-        let isCancelled = false;
-        simulation.scheduleAfter(delayMs, () => {
-          if (!isCancelled && this.daemon?.book === book) run();
-        });
-        return () => {
-          isCancelled = true;
-        };
-      },
-    };
+    const alarms = simAlarms(simulation, () => this.daemon?.book === book);
     const client = this.client();
     const jobs = new JobBook({ store, client, alarms });
     jobs.closeFormerRun(new Date(this.wallMs).toISOString());

@@ -14,7 +14,6 @@ import { Appliance } from "../../src/appliance/appliance.ts";
 import { Helper } from "../../src/appliance/helper/helper.ts";
 import { NO_TOOLS } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import type { Alarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
 import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { StateStore } from "../../src/appliance/state/state-store.ts";
@@ -23,6 +22,7 @@ import { inBackground } from "../../src/base/background.ts";
 import type { Log } from "../../src/base/log.ts";
 import { nextFraction, type SeededRandom } from "../../src/base/random.ts";
 import { type CommandOutcome, runCli } from "../helpers/fake-host.ts";
+import { simAlarms } from "../helpers/sim-alarms.ts";
 import type { SimAppliance } from "../helpers/sim-appliance.ts";
 import { TestLog } from "../helpers/test-log.ts";
 import { SimWorld } from "../sim/world/sim-world.ts";
@@ -78,7 +78,7 @@ export class LifeProcess {
     });
     host.begin(this.world);
     const { simulation } = this.world;
-    const alarms = alarmsOf(simulation);
+    const alarms = simAlarms(simulation);
     const log: Log = {
       write: (level, message, fields) => {
         simulation.note(`log ${level} ${message} ${JSON.stringify(fields ?? {})}`);
@@ -195,20 +195,4 @@ export class LifeProcess {
       simulation.scheduleAt(lastAtMs, deliver);
     };
   }
-}
-
-function alarmsOf(simulation: Simulation): Alarms {
-  return {
-    nowMs: () => simulation.nowMs(),
-    wallMs: () => simulation.wallMs(),
-    after: (delayMs, callback) => {
-      let isCancelled = false;
-      simulation.scheduleAfter(delayMs, () => {
-        if (!isCancelled) callback();
-      });
-      return () => {
-        isCancelled = true;
-      };
-    },
-  };
 }

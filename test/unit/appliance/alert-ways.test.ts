@@ -24,6 +24,7 @@ import {
 import { parseConfig } from "../../../src/appliance/config.ts";
 import { processAlarms } from "../../../src/appliance/state/alarms.ts";
 import type { Log } from "../../../src/base/log.ts";
+import { simAlarms } from "../../helpers/sim-alarms.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 import { until } from "../../helpers/until.ts";
 import { Simulation } from "../../sim/world/simulation.ts";
@@ -79,14 +80,7 @@ describe("webhooks", () => {
         requests.push(request);
         return answer(request);
       },
-      alarms: {
-        nowMs: () => simulation.nowMs(),
-        wallMs: () => simulation.wallMs(),
-        after: (delayMs, run) => {
-          simulation.scheduleAfter(delayMs, run);
-          return () => {};
-        },
-      },
+      alarms: simAlarms(simulation),
     });
     return { simulation, webhook, requests };
   }
