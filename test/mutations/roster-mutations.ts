@@ -9,6 +9,14 @@ const ROSTER = "src/array/running/roster.ts";
 
 export const ROSTER_MUTATIONS: readonly Mutation[] = [
   {
+    name: "roster: a number is given again by the update that takes it",
+    rule: null,
+    file: "src/array/running/device-roles.ts",
+    find: " && !this.givenUp.has(devNumber)",
+    replace: "",
+    test: ["./test/sim/array/replace.test.ts", "-t", "a number of its own"],
+  },
+  {
     name: "roster: a member that fails stays in the engine's set",
     rule: null,
     file: ROSTER,

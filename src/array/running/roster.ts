@@ -26,6 +26,7 @@ import { assert } from "../../base/assert.ts";
 import { Role, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import type { MemberState } from "../protocol.ts";
+import { DeviceRoles } from "./device-roles.ts";
 
 /** D is a drive; a name in the test of `next`. */
 export type Seat<D> =
@@ -296,8 +297,7 @@ export class Roster {
   arriving: Drive | null = null;
   private readonly roles: Seat<Drive>[];
   private spareSeats: Seat<Drive>[];
-  /** dev_roles: by device number. Also of drives that are not here. */
-  private readonly deviceRoles: number[];
+  private readonly deviceRoles: DeviceRoles;
 
   constructor(options: { superblock: Superblock; spares: readonly Drive[] }) {
     const { memberCount, devRoles, arrayUuid } = options.superblock;
@@ -305,7 +305,7 @@ export class Roster {
     this.arrayUuid = arrayUuid;
     this.roles = new Array<Seat<Drive>>(memberCount).fill({ kind: "missing" });
     this.spareSeats = options.spares.map((drive) => ({ kind: "spare", drive }));
-    this.deviceRoles = [...devRoles];
+    this.deviceRoles = new DeviceRoles(devRoles);
   }
 
   /** Whom the start of the array has found in a role. */
@@ -455,8 +455,8 @@ export class Roster {
   // dev_roles --------------------------------------------------------------------------------
 
   /** For the superblocks of an update. */
-  get deviceRolesNow(): number[] {
-    return [...this.deviceRoles];
+  tellDeviceRoles(): number[] {
+    return this.deviceRoles.tell();
   }
 
   /** `memberCount`: of the array that comes next, where that gets more. */
@@ -464,30 +464,20 @@ export class Roster {
     const isRole = role >= 0 && role < memberCount;
     assert(isRole || role >= Role.limit, "a device has a role of the array, or none");
     assert(drive.superblock !== null, "a device has its number from its superblock");
-    const { devNumber } = drive.superblock;
-    while (this.deviceRoles.length <= devNumber) this.deviceRoles.push(Role.spare);
-    this.deviceRoles[devNumber] = role;
+    this.deviceRoles.set(drive.superblock.devNumber, role);
   }
 
   /** A number that none of the array's drives uses, or -1. */
   get freeDeviceNumber(): number {
-    const used = new Set<number>();
+    const inUse = new Set<number>();
     for (const { superblock } of this.drives())
-      if (superblock !== null) used.add(superblock.devNumber);
-    for (const wanted of [Role.spare, Role.faulty]) {
-      const found = this.deviceRoles.findIndex(
-        (role, devNumber) => role === wanted && !used.has(devNumber),
-      );
-      if (found >= 0) return found;
-    }
-    return -1;
+      if (superblock !== null) inUse.add(superblock.devNumber);
+    return this.deviceRoles.firstFree(inUse);
   }
 
   /** Takes roles that no drive fills out of dev_roles, and gives each seated drive its role. */
   dropMissingRoles(): void {
-    for (const [devNumber, role] of this.deviceRoles.entries()) {
-      if (role < Role.limit) this.deviceRoles[devNumber] = Role.spare;
-    }
+    this.deviceRoles.clear();
     for (const [role, seat] of this.roles.entries()) {
       const drive = driveOf(seat);
       if (drive !== null && seat.kind !== "faulty") this.setDeviceRole(drive, role);

@@ -151,7 +151,7 @@ export class SuperblockState {
     const common = {
       events: this.events,
       updatedAt: mdTimeOf(options.wallMs),
-      devRoles: roster.deviceRolesNow,
+      devRoles: roster.tellDeviceRoles(),
       sizeSectors: this.ownIdentity.sizeSectors,
       memberCount: this.ownIdentity.memberCount,
       resyncOffsetSectors,

@@ -15,6 +15,7 @@ import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { Share, TAKES_ALL } from "../../helpers/share.ts";
+import type { DeviceImage } from "../world/media.ts";
 import { parityMismatches, superblockOf, viewMembers } from "../world/member-oracle.ts";
 import { SectorOracle } from "../world/oracle.ts";
 import { OracleClient } from "../world/oracle-client.ts";
@@ -528,6 +529,49 @@ test("replace: a swap without room is cancelled: at each moment nobody is two ev
     life.judge();
   }
   expect(cancelled).toBeGreaterThan(0);
+});
+
+test("replace: cancelled without room: at each moment the next target has a number of its own", () => {
+  const NEXT = "next";
+  const life = new Life("bitmap", { areFiles: true });
+  const { world } = life;
+  world.addDrive({ name: NEXT, sizeBytes: 3 * MIB });
+  const job = world.run(life.replace(2 * 1024));
+  if (!job.ok) throw new Error(job.error.detail);
+  const noRoom = { kind: "result", result: -ENOSPC } as const;
+  const place = { op: Op.write, offset: SUPERBLOCK_OFFSET_BYTES, bytes: ROW_BYTES };
+  world.device("a").faults.plan({ ...place, fault: noRoom, count: ALWAYS });
+  const eventsOf = (): string =>
+    world
+      .images()
+      .map((image) => Object(superblockOf(image)).events ?? "none")
+      .join(" ");
+  const before = eventsOf();
+  for (let look = 0; eventsOf() === before; look += 1) {
+    expect(look).toBeLessThan(1_000);
+    world.simulation.runFor(50);
+  }
+  // The update that is to tell of it cannot begin: "a" is one event behind.
+  world.must<"cancel-job">({ kind: "cancel-job", id: job.value.id });
+  world.simulation.runFor(50);
+  world.device("a").faults.quiet();
+  const other = { array: ARRAY_NAME, drive: "c", with: NEXT, force: false };
+  const next = world.command<"replace-member">({ kind: "replace-member", ...other });
+  const cuts: DeviceImage[][] = [];
+  let seen = eventsOf();
+  for (let look = 0; look < 4_000; look += 1) {
+    world.simulation.runFor(0.05);
+    if (eventsOf() === seen) continue;
+    seen = eventsOf();
+    cuts.push(world.images().filter((image) => typeof superblockOf(image) !== "string"));
+  }
+  expect(cuts.length).toBeGreaterThan(2);
+  expect(world.run(next).ok).toBe(true);
+  life.judge();
+  for (const images of cuts) {
+    const again = SimWorld.restart(images, { seed: 1 });
+    if (again.status().state === "inactive") expect(again.startArrays()).toEqual([]);
+  }
 });
 
 test("replace: another member is missing: who is replaced cannot be taken out", () => {
