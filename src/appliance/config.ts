@@ -75,6 +75,8 @@ const settings = z.strictObject({
   nbdTlsCa: z.string().min(1).optional(),
   /** After so long an array whose drive has not come is started without it. */
   degradedStartSeconds: z.int().min(0).max(86_400).default(30),
+  /** After so long a stop waits no longer for drives that do not answer. */
+  stopSeconds: z.int().min(1).max(86_400).default(300),
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
   logLevel: z.enum(LOG_LEVELS).default("info"),
@@ -236,6 +238,13 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     flagValue: "N",
     help: "start an array without a drive that has not come by then",
     more: "In seconds from the start of the daemon, 0 to 86400. Until then its clients wait.",
+  },
+  stopSeconds: {
+    flagValue: "N",
+    help: "leave at a stop though a drive has not answered by then",
+    more:
+      "In seconds, 1 to 86400. A member that hangs is failed after its writeDeadlineMs, and the stop " +
+      "ends by itself. What waits longer cannot do without its drive: it is left as at a power cut.",
   },
   allowFaultInjection: {
     flagValue: "",

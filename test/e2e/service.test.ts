@@ -114,6 +114,27 @@ describe.skipIf(!CAN_RUN)("service", () => {
     expect(await daemon.stop()).toBe(0);
   });
 
+  test(`stop: a rebuild reads a drive that hangs: it is left in time, and goes on ${NEEDS}`, async () => {
+    const folder = makeTempDir("hang");
+    const flags = ["--allow-fault-injection", "--stop-seconds", "2"];
+    const first = await Daemon.start(folder, { flags });
+    const names = await first.addDrives(makeFiles(folder, 4, 16 * MIB));
+    const [one, two, three, spare] = names;
+    await first.must("POST", "/v1/arrays", { name: "tank", drives: [one, two, three] });
+    await first.settle("tank");
+    await first.must("POST", `/v1/arrays/tank/members/${three}/fail`);
+    await first.must("POST", "/v1/faults", {
+      ...{ drive: one, op: "read", at: "submit", delayMs: 600_000 },
+    });
+    const job = await first.must("POST", "/v1/arrays/tank/members", { drive: spare });
+    expect(job).toMatchObject({ kind: "rebuild", state: "running" });
+    expect(await first.stop()).toBe(1);
+    expect(first.stderr).toContain("left though drives do not answer");
+    const again = await Daemon.start(folder);
+    expect((await again.settle("tank")).degraded).toBe(0);
+    expect(await again.stop()).toBe(0);
+  });
+
   test(`api.sock: gone with its directory: made again; another's is left at the stop ${NEEDS}`, async () => {
     const folder = makeTempDir("sock");
     const daemon = await Daemon.start(folder);

@@ -91,13 +91,24 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   systemd.stopping();
   daemon.value.reactor.expectEnd();
   daemon.value.nbdTls?.stopListening();
-  await appliance.shutdown();
+  if (!(await hasEnded(appliance.shutdown(), config.value.stopSeconds))) {
+    log.write("error", "left though drives do not answer: their arrays stay dirty, which is safe", {
+      seconds: config.value.stopSeconds,
+    });
+    host.exit(Exit.failed);
+  }
   await daemon.value.nbdTls?.close();
   for (const server of daemon.value.servers) await server.close();
   store.close();
   systemd.stopped();
   log.write("info", "stopped");
   return Exit.ok;
+}
+
+/** Whether it has ended within so many seconds. */
+function hasEnded(work: Promise<void>, seconds: number): Promise<boolean> {
+  const isInTime = work.then(() => true);
+  return Promise.race([isInTime, sleep(processAlarms, seconds * 1_000).then(() => false)]);
 }
 
 /** Directories and locks. */
