@@ -111,8 +111,8 @@ export const ALERT_MUTATIONS: readonly Mutation[] = [
     name: "alerts: the queue has no end",
     rule: null,
     file: QUEUE,
-    find: "this.waiting.length > WAITING_MAX ? this.drop() : null",
-    replace: "this.waiting.length > 10 * WAITING_MAX ? this.drop() : null",
+    find: "this.waiting.length > ALERTS_WAITING_MAX ? this.drop() : null",
+    replace: "this.waiting.length > 10 * ALERTS_WAITING_MAX ? this.drop() : null",
     test: [QUEUE_TEST, "-t", "overflow"],
   },
   {
