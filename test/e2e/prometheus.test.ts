@@ -185,6 +185,10 @@ describe.skipIf(!CAN_RUN)("prometheus", () => {
     await mustWrite(client, 0, data);
     const fault = { drive: "drive0", op: "read", errno: "EIO", untilWritten: true };
     await daemon.must("POST", "/v1/faults", { ...fault, offset: 2 * MIB, bytes: 4 * KIB });
+    // Between two looks, so that the first sample of these errors is the last.
+    const lookedAt = () => prometheus.value('timestamp(up{job="parityd"})');
+    const before = await lookedAt();
+    await until("it has just looked", async () => (await lookedAt()) !== before);
     const scrub = await daemon.must("POST", "/v1/arrays/tank/scrub?wait=300", { mode: "check" });
     expect(scrub.state).toBe("done");
     await prometheus.reaches("sum(parityd_sectors_repaired_total)", 8);

@@ -113,6 +113,14 @@ export const INSTALL_MUTATIONS: readonly Mutation[] = [
     test: RULES_TEST,
   },
   {
+    name: "dashboard: the first error of a kind is not shown",
+    rule: null,
+    file: "src/install/dashboard.ts",
+    find: "offset 1h)",
+    replace: "offset 0s)",
+    test: ["./test/e2e/prometheus.test.ts"],
+  },
+  {
     name: "metrics: errors of members lose their operation",
     rule: null,
     file: "src/api/metrics.ts",
