@@ -28,6 +28,9 @@ const memberSchema = z.object({
     .openapi({ description: "Its bad-block log: bytes from the begin of its data" }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
+  errorsByOp: z
+    .record(z.string(), z.record(z.string(), count))
+    .openapi({ description: "errorKinds by operation (read, write, flush, ...)" }),
   io: z.object({
     reads: count,
     writes: count,

@@ -284,8 +284,9 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     flagValue: null,
     help: "where events are posted",
     more:
-      "A table each ([[webhook]]): url, least, secretFile (the key of the signature), template (a " +
-      "text with {{fields}}), headers, timeoutSeconds. Tries go on for a day, over restarts.",
+      "A table each ([[webhook]]): url, least, caFile (certificates of its authority), secretFile " +
+      "(the key of the signature), template (a text with {{fields}}), headers, timeoutSeconds. " +
+      "Tries go on for a day, over restarts.",
   },
 };
 

@@ -173,6 +173,8 @@ export interface MemberStatus {
   readonly errors: MemberErrors;
   /** Completions by errno name or kind ("short"), as judged by the retry filter. */
   readonly errorKinds: Readonly<Record<string, number>>;
+  /** The same by operation ("read"); one without is absent. */
+  readonly errorsByOp: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly io: {
     readonly reads: number;
     readonly writes: number;

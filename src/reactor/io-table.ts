@@ -18,6 +18,7 @@ export type OpCode = (typeof Op)[keyof typeof Op];
 export const REQUEST_BYTES_MAX = 2 ** 31 - ROW_BYTES;
 
 export const OP_NAMES = ["read", "write", "flush", "discard", "writeZeroes"] as const;
+export type OpName = (typeof OP_NAMES)[number];
 
 export class IoTable {
   readonly capacity: number;

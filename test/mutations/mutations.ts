@@ -27,6 +27,7 @@ import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
 import { SECURITY_MUTATIONS } from "./security-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
+import { STATE_MUTATIONS } from "./state-mutations.ts";
 import { SUSPECT_MUTATIONS } from "./suspect-mutations.ts";
 
 export interface Mutation {
@@ -1148,6 +1149,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SERVICE_MUTATIONS,
   ...SECURITY_MUTATIONS,
   ...SPARE_MUTATIONS,
+  ...STATE_MUTATIONS,
   ...PAGE_MUTATIONS,
   ...SUSPECT_MUTATIONS,
   ...FENCE_MUTATIONS,

@@ -14,6 +14,7 @@
  * only says how old an alert of an earlier run is, which is tried once in any case.
  */
 import { assert } from "../../base/assert.ts";
+import { ALERTS_WAITING_MAX } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { Alarms } from "../state/alarms.ts";
 import type { StateChange, StoredAlert, StoredEvent } from "../state/state.ts";
@@ -27,8 +28,6 @@ import {
   type Teller,
 } from "./alert.ts";
 import { backOffMs, DAY_MS, victimOf } from "./verdict.ts";
-
-export const WAITING_MAX = 1_000;
 
 export interface AlertCounts {
   readonly via: string;
@@ -103,7 +102,7 @@ export class AlertQueue {
     const queuedMs = alarms.wallMs();
     const stored = { way: this.way.key, event, queuedMs, failures: 0, notBeforeMs: 0 };
     this.waiting.push({ stored, bornMs: alarms.nowMs() });
-    const victim = this.waiting.length > WAITING_MAX ? this.drop() : null;
+    const victim = this.waiting.length > ALERTS_WAITING_MAX ? this.drop() : null;
     if (victim === null) return [{ kind: "put-alert", alert: stored }];
     if (victim === stored) return [];
     return [
@@ -213,7 +212,7 @@ export class AlertQueue {
   private forgetFirst(): void {
     const { stored } = this.waiting.shift()!;
     this.parts.store.note({ kind: "delete-alert", way: stored.way, eventId: stored.event.id });
-    if (!this.isOverflowing || this.waiting.length > WAITING_MAX / 2) return;
+    if (!this.isOverflowing || this.waiting.length > ALERTS_WAITING_MAX / 2) return;
     this.isOverflowing = false;
     this.tell("warn", "alerts are not dropped any more", { dropped: this.dropped });
   }
@@ -227,7 +226,7 @@ export class AlertQueue {
     if (!this.isOverflowing) {
       this.isOverflowing = true;
       this.isOverflowUntold = true;
-      this.tell("error", "alerts are dropped: too many wait", { waiting: WAITING_MAX });
+      this.tell("error", "alerts are dropped: too many wait", { waiting: ALERTS_WAITING_MAX });
     }
     return victim.stored;
   }

@@ -61,6 +61,9 @@ export class StateStore {
     this.problems = loaded.problems;
     this.failure = loaded.readOnlyReason;
     for (const problem of loaded.problems) this.log.write("error", "state.db", { problem });
+    if (this.failure !== null) {
+      this.log.write("error", "state.db is not written", { cause: this.failure });
+    }
     this.reservedEventId = this.state.lastEventId;
     this.reservedJobId = this.state.lastJobId;
     this.reserveIds();

@@ -269,14 +269,24 @@ function standingOf(
 
 function memberStatusOf(role: number, seat: Seat<Drive>): MemberStatus {
   const drive = driveOf(seat);
+  const errorsByOp = structuredClone(drive?.io.counters.kinds ?? {});
   return {
     role,
     drive: drive?.name ?? null,
     state: memberStateOf(seat),
     errors: drive?.errors() ?? NO_ERRORS,
-    errorKinds: { ...drive?.io.counters.kinds },
+    errorKinds: sumOf(Object.values(errorsByOp)),
+    errorsByOp,
     io: drive?.ioCounts() ?? NO_IO,
   };
+}
+
+function sumOf(counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const each of counts) {
+    for (const [kind, count] of Object.entries(each)) sum[kind] = (sum[kind] ?? 0) + count;
+  }
+  return sum;
 }
 
 function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
@@ -370,6 +380,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
       state: drive === undefined ? "missing" : restingState(drive),
       errors: NO_ERRORS,
       errorKinds: {},
+      errorsByOp: {},
       io: NO_IO,
     });
   }

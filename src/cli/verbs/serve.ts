@@ -69,6 +69,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const signals = watchSignals(host, "read-again", log);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
+  alerts.value.endLeft();
   const store = openState(config.value, log);
   const readConfig = (): Result<Config, string> => configOf(invocation);
   const secrets = { nbdFiles: nbdFiles.value, apiFiles: apiFiles.value, alerts: alerts.value };

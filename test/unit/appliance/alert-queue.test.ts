@@ -6,8 +6,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { type Delivery, SEVERITIES } from "../../../src/appliance/alerts/alert.ts";
-import { WAITING_MAX } from "../../../src/appliance/alerts/alert-queue.ts";
 import { DAY_MS } from "../../../src/appliance/alerts/verdict.ts";
+import { ALERTS_WAITING_MAX } from "../../../src/base/limits.ts";
 import { nextBelow, nextFraction, SeededRandom } from "../../../src/base/random.ts";
 import {
   AlertModel,
@@ -281,13 +281,13 @@ describe("overflow", () => {
     const daemon = model(to, other);
     to.answer = () => ({ delivery: FAILED, afterMs: 100 * DAY_MS });
     const critical = daemon.emit("critical").id;
-    const infos = Array.from({ length: WAITING_MAX - 1 }, () => daemon.emit("info").id);
+    const infos = Array.from({ length: ALERTS_WAITING_MAX - 1 }, () => daemon.emit("info").id);
     daemon.runFor(1_000);
-    expect(daemon.counts()).toMatchObject({ dropped: 0, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 0, pending: ALERTS_WAITING_MAX });
     const late = daemon.emit("critical").id;
     daemon.runFor(1_000);
     // The event that tells of it takes a place as well.
-    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: ALERTS_WAITING_MAX });
     const last = daemon.emit("info").id;
     const waiting = [...daemon.now.store.state.alerts.values()].map(({ event }) => event);
     const told = waiting.filter(({ kind }) => kind === "alerts.dropped");
@@ -306,9 +306,9 @@ describe("overflow", () => {
     const to = receiver("info");
     const daemon = model(to);
     failing(to);
-    for (let count = 0; count < WAITING_MAX; count += 1) daemon.emit("critical");
+    for (let count = 0; count < ALERTS_WAITING_MAX; count += 1) daemon.emit("critical");
     daemon.emit("info");
-    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: ALERTS_WAITING_MAX });
     const severities = [...daemon.now.store.state.alerts.values()].map(
       ({ event }) => event.severity,
     );
@@ -323,7 +323,7 @@ describe("overflow", () => {
       daemon.now.events.since(0, 10_000).filter(({ kind }) => kind === "alerts.dropped").length;
     for (const round of [1, 2]) {
       how.delivery = FAILED;
-      for (let count = 0; count < WAITING_MAX + 10; count += 1) daemon.emit("info");
+      for (let count = 0; count < ALERTS_WAITING_MAX + 10; count += 1) daemon.emit("info");
       expect(told()).toBe(round);
       how.delivery = ARRIVED;
       daemon.runFor(2 * HOUR_MS);
@@ -359,7 +359,7 @@ describe("state.db", () => {
       daemon.runFor(MINUTE_MS);
     }
     expect(daemon.now.store.health.waiting).toBeLessThanOrEqual(20_000);
-    expect(daemon.counts().pending).toBeLessThanOrEqual(WAITING_MAX);
+    expect(daemon.counts().pending).toBeLessThanOrEqual(ALERTS_WAITING_MAX);
     daemon.file.trouble = "none";
     daemon.runFor(MINUTE_MS);
     expect(daemon.now.store.health).toMatchObject({ reason: null, waiting: 0 });

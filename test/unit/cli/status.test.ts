@@ -21,6 +21,7 @@ function withFailedMember(): ArrayStatus {
           state: "faulty" as const,
           errors: { read: 0, write: 3, fixed: 0, slow: 2, retried: 0 },
           errorKinds: { EIO: 3 },
+          errorsByOp: { write: { EIO: 3 } },
         }
       : member,
   );
