@@ -177,13 +177,6 @@ export class BadBlockLog {
     return start < sector + lengthSectors ? start : -1;
   }
 
-  /** The first good sector at or after this one. Allocates nothing. */
-  firstGood(sector: number): number {
-    const index = firstAtOrAbove(this.ends, sector + 1);
-    const isBad = index < this.starts.length && this.starts[index]! <= sector;
-    return isBad ? this.ends[index]! : sector;
-  }
-
   private covers(sector: number, lengthSectors: number): boolean {
     const index = firstAtOrAbove(this.ends, sector + 1);
     if (index === this.starts.length) return false;

@@ -117,7 +117,7 @@ function readArray(facts: FixtureFacts, sources: readonly (Source | undefined)[]
   const array = new Uint8Array(geometry.sizeBytes);
   const bytes = geometry.chunkBytes;
   for (let stripe = 0; stripe < geometry.stripeCount; stripe += 1) {
-    const offset = geometry.memberOffsetOf(stripe);
+    const offset = stripe * geometry.chunkBytes;
     for (let dataIndex = 0; dataIndex < geometry.dataCount; dataIndex += 1) {
       const role = geometry.dataRole(stripe, dataIndex);
       const source = sources[role];
