@@ -10,7 +10,7 @@
  */
 import { assert } from "../base/assert.ts";
 import { NEW_ARRAY_MEMBERS_MAX } from "../base/limits.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { KIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { SUPERBLOCK_RANGES } from "./field-ranges.ts";
 import type { GrowthCandidate } from "./growth.ts";
@@ -43,11 +43,7 @@ export interface ReshapeStart {
   readonly hasRoomForLog: boolean;
 }
 
-export interface ReshapeRefusal {
-  readonly kind: "no-room" | "too-many" | "too-large";
-  /** A sentence with the way out. */
-  readonly detail: string;
-}
+export type ReshapeRefusal = ErrorOf<"no-room" | "too-many" | "too-large">;
 
 /** Of an array that is whole, has no log (policy `resync`) and does not reshape. */
 export function judgeReshape(request: ReshapeRequest): Result<ReshapeStart, ReshapeRefusal> {

@@ -111,6 +111,6 @@ export function createLinuxReactor(options: {
 
 function openDevice(queue: AioQueue, drive: OpenDrive): AioDevice {
   const maxInFlight = drive.isRotational ? ROTATIONAL_IN_FLIGHT_MAX : IN_FLIGHT_MAX;
-  const { name, fd, sizeBytes, logicalBlockBytes, isDirect } = drive;
-  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, isDirect, queue, maxInFlight });
+  const { name, fd, sizeBytes, logicalBlockBytes } = drive;
+  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, queue, maxInFlight });
 }

@@ -215,7 +215,7 @@ function candidatesFor(registry: Registry, { core, seating }: RaidArray): string
   return fitting.map(({ name }) => name);
 }
 
-export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
+function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
   if (core.fencedBy !== null) return "fenced";
   if (core.isFailed) return "failed";
   if (core.readOnlyReason !== null) return "read-only";

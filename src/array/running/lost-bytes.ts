@@ -14,7 +14,7 @@ import type { FailPlan } from "../protocol.ts";
 import type { ArrayCore } from "./array-core.ts";
 
 /** Ranges of the array that are listed at most; the first ones by place. */
-export const UNREADABLE_RANGES_MAX = 64;
+const UNREADABLE_RANGES_MAX = 64;
 
 interface BadRow {
   readonly stripe: number;

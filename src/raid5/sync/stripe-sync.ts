@@ -25,7 +25,7 @@ import type { MismatchRanges } from "./mismatch-ranges.ts";
 import { PieceIo } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
-export const SYNC_PIECE_BYTES = 128 * 1024;
+const SYNC_PIECE_BYTES = 128 * 1024;
 /** The same beside clients: one of their requests waits behind a piece that has been begun. */
 export const SMALL_PIECE_BYTES = 64 * 1024;
 
