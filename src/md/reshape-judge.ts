@@ -16,7 +16,12 @@ import { SUPERBLOCK_RANGES } from "./field-ranges.ts";
 import type { GrowthCandidate } from "./growth.ts";
 import { placeLog, type WantedLog } from "./log-place.ts";
 import { arraySectors, begunReshape, finishedReshape, reshapeFieldsOf } from "./reshape.ts";
-import { Feature, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
+import {
+  Feature,
+  isReplacement,
+  SUPERBLOCK_OFFSET_SECTORS,
+  type Superblock,
+} from "./superblock.ts";
 import { areAreasApart, badBlockLogArea } from "./superblock-areas.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
@@ -151,7 +156,7 @@ export function judgeRunningReshape(superblock: Superblock): RunningReshapeRefus
   }
   // A bitmap is left (array/start/consistency.ts); with a partial parity log no kernel reshapes.
   if (log.kind === "ppl") return unsupported("runs with a ppl");
-  if ((otherFeatures & Feature.replacement) !== 0) return unsupported("meets a replacement");
+  if (isReplacement(superblock)) return unsupported("meets a replacement");
   const oldCount = memberCount - deltaMembers;
   if (oldCount < SUPERBLOCK_RANGES.members.runs.min) {
     return { kind: "damaged", what: `comes from ${oldCount} members` };

@@ -25,7 +25,7 @@ import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { reshapeOf } from "../reshape.ts";
-import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
+import { Feature, isReplacement, Role, roleOf, type Superblock } from "../superblock.ts";
 import { areAreasApart } from "../superblock-areas.ts";
 import {
   type AssemblyPlan,
@@ -204,7 +204,7 @@ function sortByRole(
       continue;
     }
     if (claimed < Role.limit && claimed !== role) return err(conflict(candidate, freshest, role));
-    const places = isReplacement(candidate) ? sorted.replacements : sorted.members;
+    const places = isReplacement(candidate.superblock) ? sorted.replacements : sorted.members;
     const holder = places.get(role);
     if (holder !== undefined) return err(duplicate(candidate, holder));
     places.set(role, candidate);
@@ -263,10 +263,6 @@ function plan(
     resyncFromSector,
     isForced: forced.length > 0 || (isDirtyAndDegraded && !canReplay),
   });
-}
-
-function isReplacement({ superblock }: Candidate): boolean {
-  return (superblock.otherFeatures & Feature.replacement) !== 0;
 }
 
 /** All chunks that the array uses of it are there. */
@@ -359,7 +355,7 @@ function canForce(candidate: Candidate, freshest: Candidate): boolean {
   return (
     ownRole(candidate) < freshest.superblock.memberCount &&
     candidate.superblock.recoveryOffsetSectors === null &&
-    !isReplacement(candidate) &&
+    !isReplacement(candidate.superblock) &&
     findDifference([candidate], freshest, { includeStale: true }) === null
   );
 }
