@@ -23,24 +23,23 @@ import { FreeList } from "../base/free-list.ts";
 import type { Log } from "../base/log.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { ROW_BYTES } from "../base/units.ts";
 import type { SlabPool } from "../block/pool.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
 import { ExportCatalog } from "./catalog.ts";
-import { ClientRequests } from "./client-requests.ts";
+import type { ClientRequests } from "./client-requests.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
 import type { ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
 import { type Listener, Listeners, newcomerOf } from "./listeners.ts";
 import type { Greeted } from "./negotiator.ts";
-import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
+import type { OutboxTools } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
+import { carveServerMemory, fittingRequestBytes } from "./server-memory.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { SessionDoor } from "./session-door.ts";
 import { StallWatch } from "./stall-watch.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -106,28 +105,11 @@ export class NbdServer implements SessionHost {
     this.limits = { ...limits, maxConnections: this.admission.maxConnections };
     this.listeners = new Listeners({ loop, log, onReady: (listener) => this.accept(listener) });
     this.door = new SessionDoor({ kernel: this.kernel, log });
-    const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
-    assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
-    this.buffersAddress = carver.carve({
-      bytes: maxConnections * receiveBufferBytes,
-      alignment: ROW_BYTES,
-    });
-    const slots = maxConnections * maxRequestsPerConnection;
-    this.requests = new ClientRequests({
-      connections: maxConnections,
-      perConnection: maxRequestsPerConnection,
-      headersAddress: carver.carve({
-        bytes: slots * REPLY_HEADER_BYTES_MAX,
-        alignment: REPLY_HEADER_BYTES_MAX,
-      }),
-    });
-    this.outboxTools = {
-      kernel: this.kernel,
-      memory,
-      requests: this.requests,
-      iovecsAddress: carver.carve({ bytes: IOVEC_COUNT * IOVEC_BYTES, alignment: IOVEC_BYTES }),
-      stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
-    };
+    const { maxConnections } = this.limits;
+    const { buffersAddress, requests, ...addresses } = carveServerMemory(carver, this.limits);
+    this.buffersAddress = buffersAddress;
+    this.requests = requests;
+    this.outboxTools = { kernel: this.kernel, memory, requests, ...addresses };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
     const { gate, sessions } = this;
     this.stalls = new StallWatch({ gate, sessions, timers: loop.timers, limits: this.limits });
@@ -484,12 +466,6 @@ export class NbdServer implements SessionHost {
     for (const resolve of this.onStopped) resolve();
     this.onStopped.length = 0;
   }
-}
-
-/** The largest power of two up to `wanted` whose run fits, wherever in a row it begins. */
-function fittingRequestBytes(wanted: number, pool: SlabPool): number {
-  const room = Math.min(wanted, pool.largestRunBytes - ROW_BYTES);
-  return 2 ** Math.floor(Math.log2(room));
 }
 
 function stopping(): CommandError {

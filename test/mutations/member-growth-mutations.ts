@@ -85,8 +85,8 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
   {
     name: "growth: a scrub keeps the policy from being changed",
     rule: null,
-    file: "src/array/commands/policy.ts",
-    find: "if (job === null || array.synchronizer.isYielding) return null;",
+    file: "src/array/commands/refusals.ts",
+    find: "if (job === null || synchronizer.isYielding) return null;",
     replace: "if (job === null) return null;",
     test: call("a scrub that runs gives way"),
   },

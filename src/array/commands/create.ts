@@ -40,6 +40,7 @@ import { policyOf } from "../running/array-core.ts";
 import type { StartPlan } from "../running/start-plan.ts";
 import { runPlan, stopArray } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
+import { driveInUse, unknownDrive } from "./refusals.ts";
 import { driveStatus } from "./status.ts";
 
 const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;
@@ -95,10 +96,7 @@ function check(registry: Registry, request: CreateArrayRequest): Result<Chosen, 
   const drives: Drive[] = [];
   for (const name of [...request.drives, ...request.spares]) {
     const drive = registry.drives.get(name);
-    if (drive === undefined) {
-      const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
-      return err(commandError("not-found", "unknown-drive", detail));
-    }
+    if (drive === undefined) return err(unknownDrive(name));
     const unusable = checkDrive(registry, drive, request);
     if (unusable !== null) return err(unusable);
     drives.push(drive);
@@ -147,10 +145,7 @@ function checkDrive(
   request: CreateArrayRequest,
 ): CommandError | null {
   const holder = registry.holderOf(drive);
-  if (holder !== null) {
-    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
-    return commandError("conflict", "drive-in-use", detail);
-  }
+  if (holder !== null) return driveInUse(drive, holder);
   if (drive.info.isReadOnly) {
     const detail = `drive ${drive.name} was opened read-only`;
     return commandError("conflict", "drive-read-only", detail);

@@ -13,6 +13,7 @@ import type { Registry } from "../registry.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { canRebuildPartially, staleObstacle } from "../start/stale-drive.ts";
+import { driveInUse, notRunning } from "./refusals.ts";
 import { removalObstacle } from "./removal.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
@@ -178,10 +179,7 @@ export function checkNewMember(
       "the array first, then add it";
     return commandError("conflict", "drive-in-use", detail);
   }
-  if (holder !== null && !isOwnFaulty) {
-    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
-    return commandError("conflict", "drive-in-use", detail);
-  }
+  if (holder !== null && !isOwnFaulty) return driveInUse(drive, holder);
   const { state, detail: why } = driveStatus(registry, drive);
   const isOwn = registry.recordOf(drive) === record;
   const isOwnStale = isOwn && (state === "stale" || drive.isLetGo);
@@ -306,9 +304,4 @@ export async function removeMember(
   if (hasSeat) await array.seating.remove(drive, "removed by request");
   drive.letGo();
   return ok(null);
-}
-
-export function notRunning({ name }: ArrayRecord): CommandError {
-  const detail = `array ${name} does not run: start it with POST /v1/arrays/${name}/start`;
-  return commandError("conflict", "not-running", detail);
 }

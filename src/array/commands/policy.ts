@@ -9,7 +9,7 @@ import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { fenceObstacle } from "../running/fence.ts";
-import { notRunning } from "./members.ts";
+import { notRunning, workInTheWay } from "./refusals.ts";
 
 export async function changePolicy(
   record: ArrayRecord,
@@ -51,19 +51,10 @@ async function changeAtRest(
 function obstacleTo(array: RaidArray): string | null {
   const fenced = fenceObstacle(array.core);
   if (fenced !== null) return fenced.detail;
-  const { name, members, readOnlyReason } = array.core;
+  const { name, readOnlyReason } = array.core;
   if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
   if (array.core.geometry.isReshaping) {
     return `array ${name} gets more members: wait for the end of that`;
   }
-  if (members.degradedCount > 0) {
-    return `array ${name} is degraded: add a drive and let it rebuild first`;
-  }
-  if (array.core.roster.target !== null) {
-    return `a member of array ${name} is being replaced: wait for the end of that`;
-  }
-  if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
-  const job = array.synchronizer.currentJob;
-  if (job === null || array.synchronizer.isYielding) return null;
-  return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
+  return workInTheWay(array);
 }

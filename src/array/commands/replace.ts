@@ -7,7 +7,8 @@ import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import { fenceObstacle } from "../running/fence.ts";
-import { checkNewMember, layOutNewMember, notRunning, notWritten, untilBegun } from "./members.ts";
+import { checkNewMember, layOutNewMember, notWritten, untilBegun } from "./members.ts";
+import { notRunning } from "./refusals.ts";
 
 export async function replaceMember(
   registry: Registry,

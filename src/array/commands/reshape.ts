@@ -28,7 +28,8 @@ import { startAnew } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import { growthCandidates } from "../sync/grow.ts";
 import { growthObstacle } from "./grow.ts";
-import { addMember, checkMember, notRunning } from "./members.ts";
+import { addMember, checkMember } from "./members.ts";
+import { notRunning } from "./refusals.ts";
 import { isBegun, joiningOf, takeBack } from "./reshape-refused.ts";
 
 interface ReshapeWish {

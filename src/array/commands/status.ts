@@ -4,7 +4,7 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
 import { reshapeOf } from "../../md/reshape.ts";
-import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
+import { isReplacement, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { suspectOf } from "../drives/suspicion.ts";
 
@@ -215,7 +215,7 @@ function candidatesFor(registry: Registry, { core, seating }: RaidArray): string
   return fitting.map(({ name }) => name);
 }
 
-export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
+function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
   if (core.fencedBy !== null) return "fenced";
   if (core.isFailed) return "failed";
   if (core.readOnlyReason !== null) return "read-only";
@@ -321,29 +321,7 @@ function dueAction(array: RaidArray): SyncAction {
   return members.copy === null ? "idle" : "replace";
 }
 
-function geometryStatus(
-  record: ArrayRecord,
-  superblock: Superblock,
-): Pick<
-  ArrayStatus,
-  | "name"
-  | "uuid"
-  | "nameOnDisk"
-  | "level"
-  | "layout"
-  | "chunkBytes"
-  | "sizeBytes"
-  | "consistencyPolicy"
-  | "syncSpeedMin"
-  | "syncSpeedMax"
-  | "readDeadlineMs"
-  | "writeDeadlineMs"
-  | "suspectWriteErrors"
-  | "suspectFixedSectors"
-  | "suspectLateReads"
-  | "suspectLatencyFactor"
-  | "replaceSuspects"
-> {
+function geometryStatus(record: ArrayRecord, superblock: Superblock) {
   const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
   // Until a reshape is through there is as much as before it.
   const usedMembers = superblock.memberCount - (reshapeOf(superblock)?.deltaMembers ?? 0);
@@ -353,7 +331,7 @@ function geometryStatus(
     name: record.name,
     uuid: record.uuid,
     nameOnDisk: nameOnDisk === record.name ? null : nameOnDisk,
-    level: "raid5",
+    level: "raid5" as const,
     layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
     chunkBytes,
     sizeBytes: chunkCount * chunkBytes * (usedMembers - 1),
@@ -421,8 +399,4 @@ function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: numbe
   });
   // Who is being replaced serves until the end of that.
   return seated.find(({ superblock }) => !isReplacement(superblock!)) ?? seated[0];
-}
-
-function isReplacement({ otherFeatures }: Superblock): boolean {
-  return (otherFeatures & Feature.replacement) !== 0;
 }

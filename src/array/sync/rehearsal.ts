@@ -21,7 +21,8 @@ import type { Job, JobTable } from "../jobs.ts";
 import { RehearsalReport } from "./rehearsal-report.ts";
 import { RehearsalStage } from "./rehearsal-stage.ts";
 import { isLate } from "./scrub-report.ts";
-import type { StripeWork, SyncRun } from "./sync-run.ts";
+import type { StripeWork } from "./sweep.ts";
+import type { SyncRun } from "./sync-run.ts";
 
 /** More than other work has: its overlay lies there too. */
 const WINDOW_BYTES_MAX = 16 * MIB;
@@ -142,11 +143,9 @@ export class Rehearsals {
     const fromStripe = rehearsal.stripe;
     const about = { core, report, failedRole, layout, spareName, fromStripe };
     const stage = new RehearsalStage(about);
-    const retriedBefore = this.retriedCount;
+    const retriedBefore = run.retriedCount;
     const begunMs = clock.nowMs();
     let rehearsedStripes = 0;
-    let isComplete = false;
-    let wasLate = false;
     const { progress } = stage;
     const work: StripeWork = async (stripe, buffer) => {
       if (progress.isDone(stripe)) return true;
@@ -154,25 +153,20 @@ export class Rehearsals {
       if (met === "failed") return false;
       if (met === "done") rehearsedStripes += 1;
       else report.uncheckedBytes += core.geometry.chunkBytes;
-      if (met === "late") wasLate = true;
       progress.markDone(stripe);
       rehearsal.stripe = progress.cursor;
       run.advance(progress.cursor);
       Object.assign(job.result, report.result);
-      return met !== "late";
+      return met === "late" ? "late" : true;
     };
-    // A read that was given up may still write into its buffer: the sweep goes on with others.
-    do {
-      wasLate = false;
-      isComplete = await run.sweep(progress, {
-        toStripe: Number.POSITIVE_INFINITY,
-        bufferBytes: stage.bufferBytes,
-        windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
-        work,
-      });
-    } while (!isComplete && wasLate && !run.shouldStop);
+    const isComplete = await run.sweep(progress, {
+      toStripe: Number.POSITIVE_INFINITY,
+      bufferBytes: stage.bufferBytes,
+      windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
+      work,
+    });
     stage.close();
-    report.retries += this.retriedCount - retriedBefore;
+    report.retries += run.retriedCount - retriedBefore;
     report.noteRun(clock.nowMs() - begunMs, rehearsedStripes * core.geometry.chunkBytes);
     this.end(rehearsal, isComplete && (await this.hasAskedSpare(rehearsal)));
   }
@@ -335,12 +329,6 @@ export class Rehearsals {
     if (outcome === Outcome.mediaError) return "bad";
     this.run.abort(`a read of drive ${device.name} failed`);
     return "failed";
-  }
-
-  private get retriedCount(): number {
-    let count = 0;
-    for (const drive of this.run.core.roster.drives()) count += drive.io.counters.retried;
-    return count;
   }
 }
 

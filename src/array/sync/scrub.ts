@@ -22,7 +22,8 @@ import { SyncProgress } from "../../raid5/members/sync-progress.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import { isSetAside, type JobStatus, type ScrubMemory, type ScrubSummary } from "../protocol.ts";
 import { isLate, ScrubReport, uncheckedText } from "./scrub-report.ts";
-import type { StripeWork, SyncRun } from "./sync-run.ts";
+import type { StripeWork } from "./sweep.ts";
+import type { SyncRun } from "./sync-run.ts";
 
 export class Scrubs {
   mismatchBytes: number;
@@ -182,27 +183,19 @@ export class Scrubs {
     const mode = job.kind === "repair" ? "repair" : "check";
     /** Stripes above the place, with what was found in them. */
     const finished = new Map<number, ScrubReport | null>();
-    let isComplete = false;
-    let wasLate = false;
+    const progress = new SyncProgress(this.stripe);
     const work: StripeWork = async (stripe, buffer) => {
       if (finished.has(stripe)) return true;
       const met = await this.scrubStripe(job, mode, stripe, buffer);
       if (typeof met !== "object") return met;
-      if (met.isLate) wasLate = true;
       if (run.abortReason !== null) return false;
       finished.set(stripe, met.found);
+      progress.markDone(stripe);
       this.passFinished(job, mode, finished);
-      return !met.isLate;
+      return met.isLate ? "late" : true;
     };
-    // A read that was given up may still write into its buffer: the sweep goes on with others.
-    do {
-      wasLate = false;
-      isComplete = await run.sweep(new SyncProgress(this.stripe), {
-        toStripe: Number.POSITIVE_INFINITY,
-        speedMax,
-        work,
-      });
-    } while (!isComplete && wasLate && !run.shouldStop);
+    const toStripe = Number.POSITIVE_INFINITY;
+    const isComplete = await run.sweep(progress, { toStripe, speedMax, work });
     await this.end(job, mode, isComplete);
   }
 

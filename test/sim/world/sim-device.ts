@@ -358,7 +358,7 @@ export class SimDevice implements BlockDevice {
     assert(offset + bytes <= this.sizeBytes, "requests lie on the drive");
     if (op === Op.read || op === Op.write) {
       assert(address > 0 && address % ROW_BYTES === 0, "buffers begin on a row");
-      assert(address + bytes <= this.memory.totalBytes, "buffers lie in the memory");
+      assert(address + bytes <= this.memory.bytes.length, "buffers lie in the memory");
     }
     return { op, offset, bytes, address };
   }
