@@ -10,6 +10,7 @@ import { MessageChannel, Worker as NodeWorker } from "node:worker_threads";
 import type { ReactorConfig, ReactorMessage } from "../../../src/array/protocol.ts";
 import { createMemory } from "../../../src/base/memory.ts";
 import { MIB, ROW_BYTES } from "../../../src/base/units.ts";
+import { assembleParityCode } from "../../../src/parity/kernels.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { Ready } from "../../../src/reactor/kernel.ts";
 import type { Defect } from "../../../src/reactor/linux-defect.ts";
@@ -201,7 +202,10 @@ for (const mode of ["rejection", "throw", "background"]) {
   });
 }
 
-test("reactor: a defect in the product's worker: main is told what it was", async () => {
+/** Starts the product's worker, and gives it a command that it does not know once it is ready. */
+async function defectOfWorker(
+  parts: { parityModule?: WebAssembly.Module } = {},
+): Promise<{ readonly defect: Defect; readonly wasReady: boolean }> {
   const { port1: port, port2: reactorPort } = new MessageChannel();
   const poolBytes = 16 * MIB;
   // The worker carves its own.
@@ -210,21 +214,43 @@ test("reactor: a defect in the product's worker: main is told what it was", asyn
   const numbers = { poolBytes, wakeFd, firstJobId: 1 };
   const config: ReactorConfig = { memory, ...numbers, allowFaultInjection: false };
   const thread = new NodeWorker(new URL("../../../src/reactor-main.ts", import.meta.url), {
-    workerData: { config, port: reactorPort },
+    workerData: { config, port: reactorPort, ...parts },
     transferList: [reactorPort],
   });
   thread.on("error", () => {});
-  const told = await new Promise<ReactorMessage>((resolve) => {
+  let wasReady = false;
+  const defect = await new Promise<Defect>((resolve) => {
     port.on("message", (message: ReactorMessage) => {
       if (message.kind === "defect") resolve(message);
       if (message.kind !== "ready") return;
-      // A command that the protocol does not know.
+      wasReady = true;
       port.postMessage({ id: 1, command: { kind: "nonsense" } });
       ringEventFd(wakeFd);
     });
   });
-  expect(told).toMatchObject({ kind: "defect" });
-  expect((told as Defect).stack).toContain("service.ts");
   await thread.terminate();
   closeSync(wakeFd);
+  return { defect, wasReady };
+}
+
+test("reactor: a defect in the product's worker: main is told what it was", async () => {
+  const { defect, wasReady } = await defectOfWorker();
+  expect(wasReady).toBe(true);
+  expect(defect.stack).toContain("service.ts");
+});
+
+test("reactor: a processor that computes parity wrong: the worker does not begin", async () => {
+  const code = assembleParityCode(createMemory(16 * MIB));
+  // v128.or in place of each v128.xor.
+  let changed = 0;
+  for (let index = 1; index < code.length; index += 1) {
+    if (code[index - 1] !== 0xfd || code[index] !== 0x51) continue;
+    code[index] = 0x50;
+    changed += 1;
+  }
+  expect(changed).toBeGreaterThan(100);
+  const parityModule = new WebAssembly.Module(code);
+  const { defect, wasReady } = await defectOfWorker({ parityModule });
+  expect(wasReady).toBe(false);
+  expect(defect.message).toContain("this machine computes xor of 2 wrong: no array is touched");
 });
