@@ -1,6 +1,7 @@
 /** Ways to break what the API takes, and what it serves many clients with. */
 import type { Mutation } from "./mutations.ts";
 
+const SHARED = ["./test/unit/api/shared-answer.test.ts"];
 const REFUSALS = ["./test/unit/api/every-refusal.test.ts"];
 
 export const API_MUTATIONS: readonly Mutation[] = [
@@ -43,5 +44,38 @@ export const API_MUTATIONS: readonly Mutation[] = [
     find: "MUTATING.has(method) ? refuseForeignPage(context.req.raw, []) : null",
     replace: 'method === "POST" ? refuseForeignPage(context.req.raw, []) : null',
     test: REFUSALS,
+  },
+  {
+    name: "api: who asks for the status beside one that is made gets that one",
+    rule: null,
+    file: "src/api/shared-answer.ts",
+    find: "    this.next = null;\n    const beganMs = this.nowMs();\n    const made = this.make();\n",
+    replace:
+      "    const beganMs = this.nowMs();\n    const made = this.make().finally(() => {\n      this.next = null;\n    });\n",
+    test: SHARED,
+  },
+  {
+    name: "api: a status is made for each who asks",
+    rule: null,
+    file: "src/api/shared-answer.ts",
+    find: "    this.next ??= this.begin();\n",
+    replace: "    this.next = this.begin();\n",
+    test: SHARED,
+  },
+  {
+    name: "api: nothing rests between two statuses",
+    rule: null,
+    file: "src/api/shared-answer.ts",
+    find: "if (leftMs > 0) await this.sleep(leftMs);",
+    replace: "void leftMs;",
+    test: SHARED,
+  },
+  {
+    name: "api: a thousand clients have no places",
+    rule: null,
+    file: "src/api/connection-budget.ts",
+    find: "short: 2_048, long: 512,",
+    replace: "short: 48, long: 48,",
+    test: ["./test/unit/api/connection-budget.test.ts"],
   },
 ];
