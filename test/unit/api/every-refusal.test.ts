@@ -711,8 +711,9 @@ const WAYS: Readonly<Record<ApiError["kind"], readonly Way[]>> = {
     }),
   ],
   internal: [
-    byCall([500, "internal"], { method: "GET", path: "/v1/arrays" }, ({ appliance }) => {
-      appliance.listArrays = () => {
+    byCall([500, "internal"], { method: "GET", path: "/v1/status" }, ({ appliance }) => {
+      // What nothing in the background asks for.
+      appliance.nbdStats = () => {
         throw new AssertionError("an invariant");
       };
     }),
