@@ -115,12 +115,23 @@ function documentedAnswers(answers: RouteSpec<z.ZodType, z.ZodObject, z.ZodType>
   return responses as Record<string, { description: string }>;
 }
 
+interface AnswerOptions {
+  readonly status?: number;
+  readonly headers?: Record<string, string>;
+}
+
+export function json(value: unknown, options: AnswerOptions = {}): Response {
+  return jsonOf(jsonText(value), options);
+}
+
 /** A value as JSON, with a final newline for terminals. */
-export function json(
-  value: unknown,
-  { status = 200, headers = {} }: { status?: number; headers?: Record<string, string> } = {},
-): Response {
-  return new Response(`${JSON.stringify(value)}\n`, {
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value)}\n`;
+}
+
+/** A text that is JSON already. */
+export function jsonOf(text: string, { status = 200, headers = {} }: AnswerOptions = {}): Response {
+  return new Response(text, {
     status,
     headers: { "Content-Type": "application/json", ...headers },
   });

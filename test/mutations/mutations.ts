@@ -6,6 +6,7 @@
  */
 
 import { ALERT_MUTATIONS } from "./alert-mutations.ts";
+import { API_MUTATIONS } from "./api-mutations.ts";
 import { CARE_MUTATIONS } from "./care-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
@@ -1147,6 +1148,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SCHEDULE_MUTATIONS,
   ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...API_MUTATIONS,
   ...SECURITY_MUTATIONS,
   ...SPARE_MUTATIONS,
   ...STATE_MUTATIONS,
