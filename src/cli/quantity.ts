@@ -22,15 +22,20 @@ export function parseBytes(text: string): Result<number, string> {
   return ok(bytes);
 }
 
-const MINUTES_OF: Readonly<Record<string, number>> = { "": 1, min: 1, h: 60, d: 1_440, w: 10_080 };
+const MINUTES_OF: Readonly<Record<string, number>> = {
+  ...{ m: 1, min: 1, h: 60, d: 1_440, w: 10_080 },
+};
 
-/** `90min`, `6h`, `30d`, `2w`, in whole minutes; a bare number is one of minutes. */
+/** `360m` (or min), `6h`, `30d`, `2w`, in whole minutes; a bare number is refused, not guessed. */
 export function parseMinutes(text: string): Result<number, string> {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/.exec(text);
   const factor = MINUTES_OF[match?.[2] ?? "none"];
+  if (match?.[2] === "") {
+    return err(`"${text}" has no unit: write ${text}h for hours, or ${text}m for minutes`);
+  }
   const minutes = Number(match?.[1]) * (factor ?? Number.NaN);
   if (!Number.isSafeInteger(minutes) || minutes <= 0) {
-    return err(`"${text}" is no time in whole minutes: write it like 90min, 6h or 30d`);
+    return err(`"${text}" is no time in whole minutes: write it like 360m, 6h or 30d`);
   }
   return ok(minutes);
 }

@@ -88,7 +88,10 @@ export const driveCommands: readonly CommandSpec[] = [
       if (!answer.ok) return fail(host, answer.error);
       if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
       else for (const line of scanLines(answer.value.value)) host.print(line);
-      return Exit.ok;
+      // A folder stands among what was left alone only where it could not be looked into.
+      const unread = answer.value.value.found.filter(({ path }) => folders.includes(path));
+      for (const { path, reason } of unread) host.warn(`parityd: ${path}: ${reason}`);
+      return unread.length === 0 ? Exit.ok : Exit.failed;
     },
   },
   {

@@ -91,6 +91,7 @@ async function events(invocation: Invocation, host: CliHost): Promise<number> {
   }
 }
 
+/** Until the daemon ends the stream, or for as long as --timeout says. */
 async function follow(
   client: DaemonClient,
   host: CliHost,
@@ -100,9 +101,17 @@ async function follow(
   const stream = await client.open("GET", `/v1/events?since=${since}`, { headers });
   if (!stream.ok) return fail(host, stream.error);
   const decoder = new TextDecoder();
+  const reader = stream.value.body?.getReader();
+  const { timeIsUp } = client;
   let rest = "";
-  for await (const chunk of stream.value.body ?? []) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+  while (reader !== undefined) {
+    const step = await Promise.race([reader.read(), timeIsUp]);
+    if (step === "time is up") {
+      await reader.cancel();
+      return Exit.ok;
+    }
+    if (step.done) break;
+    const lines = (rest + decoder.decode(step.value, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
       if (line.startsWith("data: ")) show(JSON.parse(line.slice(6)) as EventLine);

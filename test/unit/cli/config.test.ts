@@ -123,3 +123,18 @@ test("keeps: an array that is known here, one that was deleted, one that nobody 
   writeFileSync(path, "no database");
   expect(keptArrayLabel(path, known)).toBeNull();
 });
+
+test("config check: a runDir that no socket fits in: refused with its length, wherever it is said", async () => {
+  const runDir = `/${"r".repeat(99)}`;
+  const says = `a socket path holds at most 107 bytes, and ${runDir}/api.sock has 109: take another`;
+  const file = fileOf(`runDir = "${runDir}"\n`);
+  for (const [words, where] of [
+    [file, `${file}: `],
+    [`--config ${file}`, `${file}: `],
+    [`--run-dir ${runDir}`, ""],
+  ] as const) {
+    const ran = await runCli(`config check ${words}`);
+    expect(ran).toMatchObject({ exitCode: 78, stdout: "" });
+    expect(ran.stderr).toBe(`parityd: ${where}runDir: ${says}`);
+  }
+});

@@ -233,6 +233,15 @@ test("events: page by page to the end, and followed", async () => {
   );
 });
 
+test("events: followed with --timeout: ends by itself then, with exit 0", async () => {
+  const daemon = await testDaemon();
+  const begunMs = performance.now();
+  const followed = await runCli("events --follow --timeout 0.3", { daemon });
+  expect([followed.exitCode, followed.stderr]).toEqual([0, ""]);
+  expect(followed.stdout).toContain("array.created");
+  expect(performance.now() - begunMs).toBeGreaterThan(290);
+});
+
 test("config: flags over the file, printed; errors exit 78", async () => {
   const directory = mkdtempSync(join(tmpdir(), "parityd-cli-"));
   const file = join(directory, "c.toml");
