@@ -8,7 +8,9 @@ import type {
 } from "../array/protocol.ts";
 import { ok, type Result } from "../base/result.ts";
 import type { Appliance } from "./appliance.ts";
+import { offerDrives } from "./drive-offers.ts";
 import {
+  alertFindings,
   type Finding,
   findingsOf,
   type Health,
@@ -36,7 +38,7 @@ export interface StatusDocument {
   readonly arrays: readonly ArrayStatus[];
   /** One for each array, in their order. */
   readonly judgements: readonly Judgement[];
-  /** Of the shared spares and of state.db. */
+  /** Of the shared spares, of state.db and of alerts that do not arrive. */
   readonly findings: readonly Finding[];
   readonly drives: readonly DriveStatus[];
   readonly spares: readonly SpareView[];
@@ -68,16 +70,21 @@ export async function statusDocument(
   const nbd = await appliance.nbdStats();
   if (!nbd.ok) return nbd;
   const { recording } = appliance;
+  const offers = offerDrives(arrays.value, drives.value);
   return ok({
     version: VERSION,
     arrays: arrays.value,
     judgements: arrays.value.map((array) => ({
       arrayUuid: array.uuid,
       health: healthOf(array),
-      findings: findingsOf(array, drives.value),
+      findings: findingsOf(array, drives.value, offers),
       notes: notesOf(array, drives.value),
     })),
-    findings: [...recordingFindings(recording), ...spareFindings(spares.value)],
+    findings: [
+      ...recordingFindings(recording),
+      ...alertFindings(appliance.alerts.stuck),
+      ...spareFindings(spares.value),
+    ],
     drives: drives.value,
     spares: spares.value,
     exports: exports.value,

@@ -4,16 +4,17 @@
  * their error counters. Pure.
  */
 
+import type { StuckAlerts } from "../appliance/alerts/alert-queue.ts";
+import type { DriveOffers } from "../appliance/drive-offers.ts";
+import { isFailing, type ShownDrive, whyOf } from "../appliance/drives/shown-drive.ts";
 import {
+  alertFindings,
   type Finding,
   findingsOf,
   healthOf,
-  isFailing,
   notesOf,
   recordingFindings,
-  type ShownDrive,
   spareFindings,
-  whyOf,
 } from "../appliance/findings.ts";
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
@@ -32,13 +33,15 @@ export function checkExit(
   arrays: readonly ArrayStatus[],
   drives: readonly ShownDrive[],
   recording: RecordingHealth = { reason: null, waiting: 0, problems: [] },
+  alerts: readonly StuckAlerts[] = [],
 ): number {
   const healths = arrays.map(healthOf);
   if (healths.includes("unusable")) return CheckExit.unusable;
   const isLost = ({ state }: ShownDrive): boolean => state === "missing" || state === "faulty";
   const hasBadDrive = drives.some((drive) => isLost(drive) || isFailing(drive));
   const isUnrecorded = recording.reason !== null || recording.problems.length > 0;
-  const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded;
+  const isUntold = alerts.length > 0;
+  const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded || isUntold;
   return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
@@ -51,9 +54,12 @@ export function renderSpares(spares: readonly SpareView[]): string[] {
   return [...lines, ...spareFindings(spares).flatMap(findingLines)].map(printable);
 }
 
-/** Why what happens is not written down, with the way out. */
-export function renderRecording(recording: RecordingHealth): string[] {
-  return recordingFindings(recording).flatMap(findingLines);
+/** Why what happens is not written down, or not told to anybody, with the way out. */
+export function renderDaemonTroubles(
+  recording: RecordingHealth,
+  alerts: readonly StuckAlerts[],
+): string[] {
+  return [...recordingFindings(recording), ...alertFindings(alerts)].flatMap(findingLines);
 }
 
 function findingLines({ status, action }: Finding): string[] {
@@ -107,6 +113,7 @@ export function renderArray(
   array: ArrayStatus,
   drives: readonly ShownDrive[],
   schedules: readonly ScheduleView[] = [],
+  offers?: DriveOffers,
 ): string[] {
   const present = array.members.length - array.degraded;
   const members =
@@ -120,7 +127,7 @@ export function renderArray(
     `policy: ${policyText(array)}`,
   ];
   const lines = [`  ${facts.join("   ")}`];
-  lines.push(...findingsOf(array, drives).flatMap(findingLines));
+  lines.push(...findingsOf(array, drives, offers).flatMap(findingLines));
   lines.push(...notesOf(array, drives).map((note) => `   note: ${note}`));
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {

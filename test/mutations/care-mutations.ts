@@ -8,6 +8,7 @@ const REPORT = ["./test/unit/appliance/smart-report.test.ts"];
 const TOOLS = ["./test/unit/appliance/linux-tool.test.ts"];
 const CALLS = ["./test/unit/api/drive-tools.test.ts"];
 const SCAN = ["./test/unit/api/drive-scan.test.ts"];
+const OFFERS = ["./test/unit/appliance/drive-offers.test.ts"];
 
 export const CARE_MUTATIONS: readonly Mutation[] = [
   {
@@ -161,5 +162,37 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     find: "if (exitCode === STANDBY_EXIT) return",
     replace: "if (exitCode === 0 && stdout === '') return",
     test: REPORT,
+  },
+  {
+    name: "offers: one drive is offered to every array",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "    taken.add(drive);\n",
+    replace: "",
+    test: OFFERS,
+  },
+  {
+    name: "offers: arrays are served as they come",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "other.array.degraded - one.array.degraded,",
+    replace: "0,",
+    test: OFFERS,
+  },
+  {
+    name: "offers: the largest drive first",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "one.sizeBytes - other.sizeBytes",
+    replace: "other.sizeBytes - one.sizeBytes",
+    test: OFFERS,
+  },
+  {
+    name: "scan: a folder that cannot be read is passed over",
+    rule: null,
+    file: "src/appliance/helper/drive-look.ts",
+    find: "else if (!listed.ok) unreadable.push({ path: folder, reason: listed.error.detail });",
+    replace: "else if (!listed.ok) continue;",
+    test: SCAN,
   },
 ];

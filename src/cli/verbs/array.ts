@@ -1,4 +1,6 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
+
+import { offerDrives } from "../../appliance/drive-offers.ts";
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
@@ -226,8 +228,8 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = parseBytes(text);
-    if (!bytes.ok) return usageFailure(host, bytes.error);
+    const bytes = text === "0" ? ok(0) : parseBytes(text);
+    if (!bytes.ok) return usageFailure(host, `--${option} ${bytes.error}`);
     body[key] = bytes.value;
   }
   for (const [option, key] of [
@@ -284,8 +286,7 @@ function parseKib(text: string): Result<number, string> {
   const bytes = parseBytes(text);
   if (!bytes.ok) return bytes;
   if (bytes.value % KIB === 0) return ok(bytes.value / KIB);
-  const meant = /^\d+$/.test(text) ? `: it is bytes; ${text}KiB?` : "";
-  return err(`${text} is not a whole number of KiB${meant}`);
+  return err(`${text} is not a whole number of KiB`);
 }
 
 /** What the call itself would answer, and what it would overwrite. */
@@ -325,7 +326,11 @@ async function showArray(invocation: Invocation, host: CliHost): Promise<number>
   if (!drives.ok) return fail(host, drives.error);
   const schedules = await client.get<ScheduleView[]>("/v1/schedules");
   if (!schedules.ok) return fail(host, schedules.error);
-  const lines = renderArray(array.value.value, drives.value.value, schedules.value.value);
+  // What is offered for its members depends on what is offered for those of others.
+  const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
+  if (!arrays.ok) return fail(host, arrays.error);
+  const offers = offerDrives(arrays.value.value, drives.value.value);
+  const lines = renderArray(array.value.value, drives.value.value, schedules.value.value, offers);
   for (const line of [...lines, ` ${suspectSettings(array.value.value)}`]) host.print(line);
   return Exit.ok;
 }

@@ -1,6 +1,8 @@
 /** `parityd status`: the table, the exit code of a health check, or JSON. */
 
-import type { ShownDrive } from "../../appliance/findings.ts";
+import type { StuckAlerts } from "../../appliance/alerts/alert-queue.ts";
+import { type DriveOffers, offerDrives } from "../../appliance/drive-offers.ts";
+import type { ShownDrive } from "../../appliance/drives/shown-drive.ts";
 import { findingsOf } from "../../appliance/findings.ts";
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
@@ -13,9 +15,9 @@ import type { CliHost } from "../host.ts";
 import {
   checkExit,
   renderArray,
+  renderDaemonTroubles,
   renderFailingDrives,
   renderLostDrives,
-  renderRecording,
   renderSpares,
 } from "../status-text.ts";
 import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
@@ -43,7 +45,7 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const drives = arrays.ok ? await client.get<ShownDrive[]>("/v1/drives") : arrays;
   const spares = drives.ok ? await client.get<SpareView[]>("/v1/spares") : drives;
   const health = spares.ok
-    ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
+    ? await client.get<{ recording: RecordingHealth; alerts: StuckAlerts[] }>("/-/healthy")
     : spares;
   const schedules = health.ok ? await client.get<ScheduleView[]>("/v1/schedules") : health;
   if (!arrays.ok || !drives.ok || !spares.ok || !health.ok || !schedules.ok) {
@@ -52,7 +54,7 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
     return isCheck ? CheckExit.cannotTell : exitCode;
   }
   const name = invocation.operands[0];
-  const { recording } = health.value.value;
+  const { recording, alerts } = health.value.value;
   const wanted = arrays.value.value.filter(
     (array) => name === undefined || array.name === name || array.uuid === name,
   );
@@ -63,12 +65,13 @@ async function status(invocation: Invocation, host: CliHost): Promise<number> {
   // The drives of other arrays are no concern of a question about one.
   const judged = name === undefined ? drives.value.value : [];
   show(invocation, host, {
-    ...{ wanted, drives: drives.value.value, judged, recording },
+    ...{ wanted, drives: drives.value.value, judged, recording, alerts },
     spares: name === undefined ? spares.value.value : [],
     schedules: schedules.value.value,
+    offers: offerDrives(arrays.value.value, drives.value.value),
   });
   if (!isCheck) return Exit.ok;
-  if (name === undefined) return checkExit(wanted, judged, recording);
+  if (name === undefined) return checkExit(wanted, judged, recording, alerts);
   return checkExit(wanted, seatedIn(wanted, drives.value.value));
 }
 
@@ -87,24 +90,34 @@ function show(
     readonly spares: readonly SpareView[];
     readonly judged: readonly ShownDrive[];
     readonly recording: RecordingHealth;
+    readonly alerts: readonly StuckAlerts[];
     readonly schedules: readonly ScheduleView[];
+    readonly offers: DriveOffers;
   },
 ): void {
-  const { drives, spares, recording, schedules } = known;
+  const { drives, spares, recording, alerts, schedules, offers } = known;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
   const shown = known.wanted.filter(
-    (array) => !isOnlyUnhealthy || findingsOf(array, drives).length > 0,
+    (array) => !isOnlyUnhealthy || findingsOf(array, drives, offers).length > 0,
   );
   if (invocation.isSet("json")) {
     const document = {
-      ...{ schema: "parityd.status/1", arrays: shown, drives, spares, recording, schedules },
+      ...{
+        schema: "parityd.status/1",
+        arrays: shown,
+        drives,
+        spares,
+        recording,
+        alerts,
+        schedules,
+      },
     };
     host.print(JSON.stringify(document));
     return;
   }
-  const blocks = shown.map((array) => renderArray(array, drives, schedules).join("\n"));
-  const notWritten = renderRecording(recording);
-  if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
+  const blocks = shown.map((array) => renderArray(array, drives, schedules, offers).join("\n"));
+  const troubles = renderDaemonTroubles(recording, alerts);
+  if (troubles.length > 0) blocks.unshift(troubles.join("\n"));
   const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";
   const told = isOnlyUnhealthy ? spares.filter((spare) => !isUsable(spare)) : spares;
   if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
