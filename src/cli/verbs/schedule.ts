@@ -9,7 +9,8 @@ import type { CliHost } from "../host.ts";
 import { parseBytes, parseMinutes } from "../quantity.ts";
 import { scheduleLines } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell, tellDone } from "../tell.ts";
+import { RUN_DIR } from "./shared-options.ts";
 
 const MINUTES_A_DAY = 24 * 60;
 
@@ -17,6 +18,11 @@ export const scheduleCommands: readonly CommandSpec[] = [
   {
     path: ["schedule", "set"],
     summary: "Scrub an array in windows that open by a cron expression; what is not named stays",
+    examples: [
+      'parityd schedule set tank --cron "0 1 * * *" --timezone Europe/Berlin',
+      "parityd schedule set tank --window 4h --limit none",
+    ],
+    answers: ["parityd.schedule/1"],
     operands: [{ name: "ARRAY", names: "arrays" }],
     options: {
       cron: {
@@ -44,19 +50,25 @@ export const scheduleCommands: readonly CommandSpec[] = [
   {
     path: ["schedule", "show"],
     summary: "Show the schedules: the next window, and how the last scrub went",
+    examples: ["parityd schedule show"],
+    answers: ["parityd.schedules/1", "parityd.schedule/1"],
     operands: [{ name: "ARRAY", optional: true, names: "schedules" }],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: showSchedules,
   },
   {
     path: ["schedule", "remove"],
     summary: "Scrub an array no more by itself; a scrub that runs goes on",
+    examples: ["parityd schedule remove tank"],
+    answers: ["parityd.done/1"],
     operands: [{ name: "ARRAY", names: "schedules" }],
     options: RUN_DIR,
     run: async (invocation, host) => {
       const path = schedulePath(invocation.operand(0));
       const removed = await new DaemonClient(host, invocation).call("DELETE", path);
-      return removed.ok ? Exit.ok : fail(host, removed.error);
+      if (!removed.ok) return fail(host, removed.error);
+      tellDone(invocation, host, { did: "schedule remove", of: invocation.operand(0) });
+      return Exit.ok;
     },
   },
 ];
@@ -75,7 +87,7 @@ async function setSchedule(invocation: Invocation, host: CliHost): Promise<numbe
   const force = invocation.isSet("force") ? "?force=true" : "";
   const put = await client.call<ScheduleView>("PUT", `${schedulePath(array)}${force}`, body);
   if (!put.ok) return fail(host, put.error);
-  for (const line of scheduleLines(put.value.value)) host.print(line);
+  tellSchedule(invocation, host, put.value.value);
   return Exit.ok;
 }
 
@@ -128,18 +140,23 @@ async function showSchedules(invocation: Invocation, host: CliHost): Promise<num
   if (array === undefined) {
     const all = await client.get<ScheduleView[]>("/v1/schedules");
     if (!all.ok) return fail(host, all.error);
-    if (invocation.isSet("json")) host.print(JSON.stringify(all.value.value));
-    else for (const line of tableOf(all.value.value)) host.print(line);
+    const value = { schedules: all.value.value };
+    const lines = (columns: number) => tableOf(value.schedules, columns);
+    tell(invocation, host, { schema: "parityd.schedules/1", value, lines });
     return Exit.ok;
   }
   const one = await client.get<ScheduleView>(schedulePath(array));
   if (!one.ok) return fail(host, one.error);
-  if (invocation.isSet("json")) host.print(JSON.stringify(one.value.value));
-  else for (const line of scheduleLines(one.value.value)) host.print(line);
+  tellSchedule(invocation, host, one.value.value);
   return Exit.ok;
 }
 
-function tableOf(schedules: readonly ScheduleView[]): string[] {
+function tellSchedule(invocation: Invocation, host: CliHost, value: ScheduleView): void {
+  const lines = (): readonly string[] => scheduleLines(value);
+  tell(invocation, host, { schema: "parityd.schedule/1", value, lines });
+}
+
+function tableOf(schedules: readonly ScheduleView[], columns: number): string[] {
   if (schedules.length === 0)
     return ['no schedules: parityd schedule set ARRAY --cron "0 1 * * *"'];
   const header = ["array", "cron", "timezone", "window", "max age", "next", "last", "result"];
@@ -153,7 +170,7 @@ function tableOf(schedules: readonly ScheduleView[]): string[] {
     schedule.last ?? "never",
     schedule.lastResult ?? "-",
   ]);
-  return renderTable(header, rows);
+  return renderTable(header, rows, columns);
 }
 
 function schedulePath(array: string): string {

@@ -42,15 +42,18 @@ test("config check: a file that can be used, one that cannot, certificates that 
 test("config show: TOML that can be read again, JSON, the defaults", async () => {
   const words = `--config ${fileOf('runDir = "/run/x"\n')} --nbd-tcp [::1]:1 --memory-mib 99`;
   const { stdout } = await runCli(`config show ${words}`);
-  const json = JSON.parse((await runCli(`config show --json ${words}`)).stdout);
+  const answer = JSON.parse((await runCli(`config show --json ${words}`)).stdout);
+  const { schema, ...json } = answer;
+  expect(schema).toBe("parityd.config/1");
   expect(json).toMatchObject({ runDir: "/run/x", memoryMib: 99, nbdTcp: { host: "::1", port: 1 } });
   expect(parseConfig(stdout, {})).toEqual({ ok: true, value: json });
   const defaults = await runCli("config show --defaults");
   expect(parseConfig(defaults.stdout, {})).toEqual({ ok: true, value: defaultConfig() });
   expect(defaults.stdout).toContain("#memoryMib = 256");
-  expect(JSON.parse((await runCli("config show --defaults --json")).stdout)).toEqual(
-    defaultConfig(),
-  );
+  expect(JSON.parse((await runCli("config show --defaults --json")).stdout)).toEqual({
+    schema,
+    ...defaultConfig(),
+  });
   expect((await runCli(`config show --defaults ${words}`)).exitCode).toBe(64);
 });
 

@@ -26,13 +26,14 @@ for (const command of COMMANDS) {
       value: { kind: "run", command: { path: command.path } },
     });
     for (const [option, spec] of Object.entries(command.options)) {
-      const flag = spec.type === "string" ? [`--${option}`, "v"] : [`--${option}`];
+      const value = spec.fallback === undefined ? "v" : "7";
+      const flag = spec.type === "string" ? [`--${option}`, value] : [`--${option}`];
       const parsed = parseCommandLine(COMMANDS, [...words, ...flag]);
       if (!parsed.ok || parsed.value.kind !== "run") throw new Error(`${name} ${flag.join(" ")}`);
       const { invocation } = parsed.value;
       if (spec.type === "boolean") expect(invocation.isSet(option)).toBe(true);
-      else if (spec.multiple === true) expect(invocation.texts(option)).toEqual(["v"]);
-      else expect(invocation.text(option)).toBe("v");
+      else if (spec.multiple === true) expect(invocation.texts(option)).toEqual([value]);
+      else expect(invocation.text(option)).toBe(value);
       expect(invocation.operands).toEqual(words.slice(command.path.length));
     }
   });

@@ -43,7 +43,8 @@ test("schedule: set with every flag, show, list, remove", async () => {
   );
   const json = JSON.parse((await runCli("schedule show raid_test --json", { daemon })).stdout);
   expect(json).toMatchObject({ array: "raid_test", cron: CRON });
-  expect(JSON.parse((await runCli("schedule show --json", { daemon })).stdout)).toHaveLength(1);
+  const { schedules } = JSON.parse((await runCli("schedule show --json", { daemon })).stdout);
+  expect(schedules).toHaveLength(1);
   expect((await runCli("schedule remove raid_test", { daemon })).exitCode).toBe(0);
   const none = await runCli("schedule show raid_test", { daemon });
   expect(none).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("has no schedule") });
