@@ -65,29 +65,34 @@ function paint(text: string, code: number): string {
 export function wrapLine(line: string, columns: number): string {
   if (line.length <= columns) return line;
   const indent = " ".repeat(indentOf(line, columns));
-  const room = columns - indent.length;
-  const head = line.slice(0, indent.length);
   const lines: string[] = [];
-  let open = head;
+  let open = line.slice(0, indent.length);
   let isFresh = true;
-  for (const part of partsOf(line.slice(indent.length), room)) {
-    if (!isFresh && open.length + 1 + part.length > columns) {
+  for (const { gap, word } of partsOf(line.slice(indent.length), columns - indent.length)) {
+    if (!isFresh && open.length + gap.length + word.length > columns) {
       lines.push(open);
       open = indent;
       isFresh = true;
     }
-    open += isFresh ? part : ` ${part}`;
+    open += isFresh ? word : gap + word;
     isFresh = false;
   }
   return [...lines, open].join("\n");
 }
 
+interface Part {
+  /** The blanks before it. */
+  readonly gap: string;
+  readonly word: string;
+}
+
 /** Words, and commands that fit as they are. */
-function partsOf(text: string, room: number): string[] {
-  const parts = text.match(/parityd [^;]*;?|\S+/g) ?? [];
-  return parts.flatMap((part) => {
-    const whole = part.trimEnd();
-    return whole.length <= room ? [whole] : whole.split(" ").filter((word) => word !== "");
+function partsOf(text: string, room: number): Part[] {
+  const found = text.matchAll(/( *)(parityd [^;]*[^; ];?|[^ ]+)/g);
+  return [...found].flatMap(([, gap = "", word = ""]) => {
+    if (word.length <= room) return [{ gap, word }];
+    const words = word.split(/ +/);
+    return words.map((each, index) => ({ gap: index === 0 ? gap : " ", word: each }));
   });
 }
 

@@ -195,4 +195,46 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "else if (!listed.ok) continue;",
     test: SCAN,
   },
+  {
+    name: "json: a list leaves a key out of what its schema names",
+    rule: null,
+    file: "src/cli/verbs/array.ts",
+    find: "const value = { arrays: arrays.value.value };",
+    replace:
+      "const value = { arrays: arrays.value.value.map(({ uuid: _, ...rest }) => rest) } as any;",
+    test: ["./test/unit/cli/json.test.ts"],
+  },
+  {
+    name: "terminal: documents get colours",
+    rule: null,
+    file: "src/cli/run.ts",
+    find: 'invocation.isSet("json");',
+    replace: "false;",
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
+  {
+    name: "terminal: a page that was watched stays on the terminal",
+    rule: null,
+    file: "src/cli/watch.ts",
+    find: "if (isDrawn) host.draw(null);",
+    replace: "",
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
+  {
+    name: "schedule: what is not named falls back to its default",
+    rule: null,
+    file: "src/cli/verbs/schedule.ts",
+    find: "...(before === undefined ? {} : settingsOf(before))",
+    replace: "...(before === undefined ? {} : { cron: before.cron })",
+    test: ["./test/unit/cli/schedule.test.ts"],
+  },
+  {
+    name: "sizes: a bare number is one of bytes",
+    rule: null,
+    file: "src/cli/quantity.ts",
+    find: 'const factor = FACTORS[match?.[2] ?? "none"];\n  if (match?.[2] === "") {',
+    replace:
+      'const factor = match?.[2] === "" ? 1 : FACTORS[match?.[2] ?? "none"];\n  if (text === "none") {',
+    test: ["./test/unit/cli/parse.test.ts"],
+  },
 ];

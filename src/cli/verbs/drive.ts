@@ -62,7 +62,7 @@ export const driveCommands: readonly CommandSpec[] = [
     summary: "Show one drive: what it is, and what its disk says of its health",
     examples: ["parityd drive show d0"],
     answers: ["parityd.drive/1"],
-    operands: [{ name: "NAME" }],
+    operands: [{ name: "NAME", names: "drives" }],
     options: { ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
@@ -85,6 +85,7 @@ export const driveCommands: readonly CommandSpec[] = [
         type: "string",
         multiple: true,
         value: "DIR",
+        names: "files",
         help: "look at the files in it too; may be repeated",
       },
       ...DRY_RUN,
@@ -110,7 +111,7 @@ export const driveCommands: readonly CommandSpec[] = [
     summary: "For udev: a missing drive may be at PATH; at once, and 0 where no daemon runs",
     examples: ["parityd drive appeared /dev/sdb"],
     answers: ["parityd.done/1"],
-    operands: [{ name: "PATH" }],
+    operands: [{ name: "PATH", names: "files" }],
     options: RUN_DIR,
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation, UDEV_TIMES);
@@ -133,7 +134,7 @@ export const driveCommands: readonly CommandSpec[] = [
     summary: "Light the lamp at a drive's slot (by ledctl), or switch it off",
     examples: ["parityd drive locate d0", "parityd drive locate d0 --off"],
     answers: ["parityd.drive-light/1"],
-    operands: [{ name: "NAME" }],
+    operands: [{ name: "NAME", names: "drives" }],
     options: { off: { type: "boolean", help: "switch it off" }, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);

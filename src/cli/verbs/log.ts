@@ -15,7 +15,10 @@ export const logCommand: CommandSpec = {
   answers: ["parityd.log/1"],
   operands: [],
   options: {
-    level: { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
+    level: {
+      ...{ type: "string", value: "LEVEL", choices: LOG_LEVELS },
+      help: "error, warn, info or debug",
+    },
     ...RUN_DIR,
   },
   run: showOrChange,
