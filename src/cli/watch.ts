@@ -2,6 +2,7 @@
  * A page that is drawn again and again: over itself on a terminal, one below the other in a pipe,
  * with a line between them. Ends at a signal that stops, or when the time is up.
  */
+import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
 import { SignalCourse } from "./signals.ts";
 
@@ -28,7 +29,10 @@ export async function watchPages(
       resolve();
     };
     host.onSignal((signal) => {
-      if (course.next(signal, performance.now()) === "stop") end();
+      const step = course.next(signal, performance.now());
+      if (step === "stop") end();
+      // A daemon that hangs owes an answer still.
+      else if (step === "leave") host.exit(Exit.ok);
     });
     void options.timeIsUp.then(end);
   });
@@ -39,9 +43,20 @@ export async function watchPages(
       if (isText && count > 0) host.print(BETWEEN);
       for (const line of page()) host.print(line);
     }
-    // Polls: rates and progress are no events.
-    await Promise.race([over, Bun.sleep(everyMs)]);
+    // Rates and progress are no events: they are asked for.
+    await waited(everyMs, over);
     if (!isOver.value) await Promise.race([over, options.look()]);
   }
   if (isDrawn) host.draw(null);
+}
+
+/** Until then, or until it is over: then no timer is left that would keep the process. */
+async function waited(forMs: number, over: Promise<void>): Promise<void> {
+  const timer = { stop: (): void => {} };
+  const time = new Promise<void>((resolve) => {
+    const handle = setTimeout(resolve, forMs);
+    timer.stop = () => clearTimeout(handle);
+  });
+  await Promise.race([over, time]);
+  timer.stop();
 }

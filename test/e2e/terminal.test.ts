@@ -141,6 +141,11 @@ test("terminal: a job: a bar drawn over itself in one line; in a pipe a line eve
 
 test("terminal: status --watch: on the alternate screen, and Ctrl-C gives the terminal back: exit 0", async () => {
   const { daemon, at } = await degraded();
+  // One that looks seldom ends as soon.
+  const seldom = onTerminal(["status", "--watch", "3600", ...at]);
+  await until("its page", () => seldom.text().includes("raid_test"));
+  seldom.type("\u0003");
+  expect(await seldom.exited).toBe(0);
   const session = onTerminal(["status", "--watch", "0.2", ...at]);
   await until("a page", () => session.text().includes("raid_test"));
   expect(session.text()).toStartWith("\u001b[?1049h\u001b[?25l\u001b[H");
