@@ -33,7 +33,8 @@ function addressBy(parse: (text: string) => Result<TcpAddress, string>) {
 const directory = z
   .string()
   .min(1)
-  .transform((path) => resolve(path));
+  .transform((path) => resolve(path))
+  .pipe(z.string());
 
 /** sun_path of a socket address, less its final zero. */
 export const SOCKET_PATH_BYTES_MAX = 107;
@@ -83,7 +84,7 @@ const settings = z.strictObject({
   ...alertSettings,
 });
 
-const configSchema = settings.superRefine((config, context) => {
+export const configSchema = settings.superRefine((config, context) => {
   const { nbdTcp, nbdTls, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
   const { apiTcp, apiTls, apiTlsCert, apiTlsKey, apiTlsCa } = config;
   const nbd = [nbdTcp, nbdTlsCert, nbdTlsKey, nbdTlsCa] as const;

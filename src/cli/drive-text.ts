@@ -34,7 +34,7 @@ export function driveLines(drive: DriveView): string[] {
 const ALWAYS = 5;
 
 /** Columns that no drive has anything for are left out: files have no serials. */
-export function driveTable(drives: readonly DriveStatus[]): string[] {
+export function driveTable(drives: readonly DriveStatus[], columns?: number): string[] {
   const header = ["drive", "state", "member", "size", "path", "kind", "model", "serial"];
   const rows = drives.map((drive) => [
     drive.name,
@@ -53,7 +53,7 @@ export function driveTable(drives: readonly DriveStatus[]): string[] {
     column < ALWAYS || rows.some((row) => row[column] !== "-") ? [column] : [],
   );
   const pick = (row: readonly string[]): string[] => shown.map((column) => row[column]!);
-  return renderTable(pick(all), rows.map(pick));
+  return renderTable(pick(all), rows.map(pick), columns);
 }
 
 /** Of a file nobody says what it is on. */
@@ -72,7 +72,7 @@ function baseName(path: string): string {
 }
 
 /** A line for each, those that are to be used first; then what it comes to. */
-export function scanLines({ dryRun, found, isCut }: ScanResult): string[] {
+export function scanLines({ dryRun, found, isCut }: ScanResult, columns: number): string[] {
   const used = found.filter(({ outcome }) => outcome !== "left");
   const left = found.filter(({ outcome }) => outcome === "left");
   const rows = [...used, ...left].map((entry) => [
@@ -85,7 +85,7 @@ export function scanLines({ dryRun, found, isCut }: ScanResult): string[] {
   const header = ["path", "size", "array", "role", "what"];
   const verb = dryRun ? "would be added" : used.length === 1 ? "was added" : "were added";
   const sum = `${used.length} ${used.length === 1 ? "member" : "members"} ${verb}`;
-  const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows), sum];
+  const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows, columns), sum];
   return isCut ? [...lines, "there is more: name fewer folders, and scan again"] : lines;
 }
 

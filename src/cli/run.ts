@@ -2,6 +2,7 @@
 import { type CommandSpec, parseCommandLine } from "./command.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
+import { dress } from "./terminal-text.ts";
 import { helpText } from "./usage.ts";
 
 export async function runCommandLine(
@@ -16,9 +17,23 @@ export async function runCommandLine(
     return Exit.usage;
   }
   if (parsed.value.kind === "help") {
-    host.print(helpText(table, parsed.value.topic));
+    forTerminal(host).print(helpText(table, parsed.value.topic));
     return Exit.ok;
   }
   const { command, invocation } = parsed.value;
-  return command.run(invocation, host, table);
+  const isDocument = command.isVerbatim === true || invocation.isSet("json");
+  return command.run(invocation, isDocument ? host : forTerminal(host), table);
+}
+
+/** Lines that fit the terminal, in colours; documents are no affair of it. */
+function forTerminal(host: CliHost): CliHost {
+  const { terminal } = host;
+  if (terminal === null) return host;
+  return {
+    ...host,
+    get terminal() {
+      return host.terminal;
+    },
+    print: (line) => host.print(line, (clean) => dress(clean, host.terminal ?? terminal)),
+  };
 }

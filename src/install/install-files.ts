@@ -6,12 +6,15 @@ import type { CommandSpec, Invocation } from "../cli/command.ts";
 import { ownCommand } from "../cli/drill/daemon.ts";
 import { Exit } from "../cli/exit.ts";
 import type { CliHost } from "../cli/host.ts";
+import { tell } from "../cli/tell.ts";
 import { DEFAULT_PREFIX, fileList, type InstalledFile, isHostPrefix } from "./file-list.ts";
 import { type Done, install, type Place, remove } from "./installation.ts";
 
 export const installFilesCommand: CommandSpec = {
   path: ["install-files"],
   summary: "Write what the package holds without a package manager, or remove it",
+  examples: ["parityd install-files --print", "parityd install-files --prefix /usr/local"],
+  answers: ["parityd.files/1", "parityd.installed/1"],
   operands: [],
   options: {
     print: { type: "boolean", help: "print what would be written, change nothing" },
@@ -30,7 +33,7 @@ export const installFilesCommand: CommandSpec = {
     if (invocation.isSet("purge")) return usageFailure(host, "--purge goes with --remove");
     const [executable = "", script] = ownCommand();
     const files = fileList({ prefix: place.prefix, executable, table, version: VERSION });
-    if (invocation.isSet("print")) return print(files, host);
+    if (invocation.isSet("print")) return print(files, invocation, host);
     if (script !== undefined) {
       const message =
         "this is no compiled executable: npm run build makes one that installs itself";
@@ -42,9 +45,8 @@ export const installFilesCommand: CommandSpec = {
     }
     const done = install(files, place, { isForced: invocation.isSet("force") });
     if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
-    tell(done.value, host);
-    if (place.root !== "") return Exit.ok;
-    host.print(`next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`);
+    const next = `next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`;
+    tellDeeds(done.value, invocation, { host, more: place.root === "" ? [next] : [] });
     return Exit.ok;
   },
 };
@@ -70,18 +72,26 @@ function unitOf({ prefix }: Place): string {
 function removeFiles(place: Place, invocation: Invocation, host: CliHost): number {
   const done = remove(place, { isPurge: invocation.isSet("purge") });
   if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
-  tell(done.value, host);
+  tellDeeds(done.value, invocation, { host, more: [] });
   return Exit.ok;
 }
 
-function print(files: readonly InstalledFile[], host: CliHost): number {
-  for (const { path, mode, isConfiguration } of files) {
+function print(files: readonly InstalledFile[], invocation: Invocation, host: CliHost): number {
+  const listed = files.map(({ path, mode, isConfiguration }) => ({ path, mode, isConfiguration }));
+  const lines = listed.map(({ path, mode, isConfiguration }) => {
     const remark = isConfiguration ? "  (configuration)" : "";
-    host.print(`${mode.toString(8).padStart(4, "0")} ${path}${remark}`);
-  }
+    return `${mode.toString(8).padStart(4, "0")} ${path}${remark}`;
+  });
+  const value = { files: listed };
+  tell(invocation, host, { schema: "parityd.files/1", value, lines: () => lines });
   return Exit.ok;
 }
 
-function tell(done: readonly Done[], host: CliHost): void {
-  for (const { path, deed } of done) host.print(`${deed}: ${path}`);
+function tellDeeds(
+  done: readonly Done[],
+  invocation: Invocation,
+  { host, more }: { host: CliHost; more: readonly string[] },
+): void {
+  const lines = [...done.map(({ path, deed }) => `${deed}: ${path}`), ...more];
+  tell(invocation, host, { schema: "parityd.installed/1", value: { done }, lines: () => lines });
 }

@@ -351,6 +351,7 @@ describe.skipIf(!needs("libaio", "direct-io"))("alerts", () => {
     expect([both.exitCode, JSON.parse(both.stdout)]).toEqual([
       1,
       {
+        schema: "parityd.alerts-test/1",
         arrived: false,
         ways: [
           { via: "webhook1", target: receiver.url, arrived: true, detail: "status 204" },

@@ -362,7 +362,8 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
         }
         await must("parityd", "array", "create", "tank", "d0", "d1", "d2");
         // Rules of udev run fenced in as systemd-udevd.service is: without executable memory, too.
-        const [{ uuid }] = JSON.parse(await must("parityd", "array", "list", "--json"));
+        const { arrays } = JSON.parse(await must("parityd", "array", "list", "--json"));
+        const [{ uuid }] = arrays;
         const fence = "MemoryDenyWriteExecute=yes\nSystemCallFilter=@system-service\n";
         const service = `[Service]\nType=oneshot\n${fence}ExecStart=/usr/bin/parityd keeps ${uuid}\n`;
         writeFileSync(at("run-of-udev.service"), service);

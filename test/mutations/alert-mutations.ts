@@ -299,4 +299,12 @@ export const ALERT_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: [WAYS_TEST, "-t", "caFile"],
   },
+  {
+    name: "alerts: that wait for ever are not told of",
+    rule: null,
+    file: QUEUE,
+    find: "if (waitedMs < STUCK_MS) return null;",
+    replace: "if (waitedMs < STUCK_MS * 1_000) return null;",
+    test: [QUEUE_TEST, "-t", "stuck"],
+  },
 ];

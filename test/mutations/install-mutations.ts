@@ -76,8 +76,8 @@ export const INSTALL_MUTATIONS: readonly Mutation[] = [
     name: "what is a value of a flag is completed as an operand",
     rule: null,
     file: "src/cli/complete.ts",
-    find: 'if (option?.type === "string" && value === undefined) open',
-    replace: 'if (option?.type === "string" && value === name) open',
+    find: "if (takesNext && value === undefined) open",
+    replace: "if (takesNext && value === name) open",
     test: COMPLETE,
   },
   {

@@ -37,6 +37,20 @@ export interface AlertCounts {
   readonly pending: number;
 }
 
+/** A way on which nothing has moved for a while. */
+export interface StuckAlerts {
+  readonly via: string;
+  readonly target: string;
+  readonly waiting: number;
+  /** How long the first of them has waited. */
+  readonly seconds: number;
+  /** What came of the last try; null: it has not answered yet. */
+  readonly why: string | null;
+}
+
+/** An alert that has waited for so long is worth telling of. */
+export const STUCK_MS = 120_000;
+
 export interface AlertQueueParts {
   readonly way: AlertWay;
   readonly store: StateStore;
@@ -62,6 +76,7 @@ export class AlertQueue {
   private failed = 0;
   private dropped = 0;
   private failuresInARow = 0;
+  private lastFailure: string | null = null;
   private phase: "before" | "running" | "stopped" = "before";
   /** The first is on its way. */
   private isSending = false;
@@ -89,6 +104,17 @@ export class AlertQueue {
   get counts(): AlertCounts {
     const { sent, failed, dropped } = this;
     return { via: this.way.via, sent, failed, dropped, pending: this.waiting.length };
+  }
+
+  /** Null: nothing waits, or not for long. */
+  get stuck(): StuckAlerts | null {
+    const [first] = this.waiting;
+    if (first === undefined) return null;
+    const { via, target } = this.way;
+    const waitedMs = this.parts.alarms.nowMs() - first.bornMs;
+    if (waitedMs < STUCK_MS) return null;
+    const seconds = Math.floor(waitedMs / 1_000);
+    return { via, target, waiting: this.waiting.length, seconds, why: this.lastFailure };
   }
 
   get isBusy(): boolean {
@@ -162,6 +188,7 @@ export class AlertQueue {
         this.sent += 1;
         if (this.failuresInARow > 0) this.tell("info", "alerts arrive again");
         this.failuresInARow = 0;
+        this.lastFailure = null;
         this.forgetFirst();
         return;
       case "refused":
@@ -184,6 +211,7 @@ export class AlertQueue {
     const failures = this.failuresInARow;
     const waitMs = Math.max(backOffMs(failures, chance()), delivery.retryAfterMs ?? 0);
     const why = delivery.detail;
+    this.lastFailure = why;
     if (alarms.nowMs() - bornMs >= DAY_MS) {
       this.failed += 1;
       const { kind, id } = stored.event;

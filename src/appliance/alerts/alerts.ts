@@ -14,7 +14,7 @@ import { sleep } from "../state/alarms.ts";
 import type { StateChange, StoredEvent } from "../state/state.ts";
 import { VERSION } from "../version.ts";
 import { type AlertWay, alertOf, type Delivery } from "./alert.ts";
-import { type AlertCounts, AlertQueue } from "./alert-queue.ts";
+import { type AlertCounts, AlertQueue, type StuckAlerts } from "./alert-queue.ts";
 import { type ReminderParts, Reminders } from "./reminders.ts";
 
 /** What is under way when the daemon stops has so long. */
@@ -53,6 +53,11 @@ export class Alerts {
 
   get counts(): AlertCounts[] {
     return this.queues.map(({ counts }) => counts);
+  }
+
+  /** The ways by which nothing has arrived for a while. */
+  get stuck(): StuckAlerts[] {
+    return this.queues.flatMap(({ stuck }) => stuck ?? []);
   }
 
   /** From now on alerts are sent, those of former runs first. */

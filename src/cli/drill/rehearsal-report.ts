@@ -4,7 +4,7 @@ import { printableLines } from "../../base/printable.ts";
 import { formatSeconds } from "../../base/quantity.ts";
 import { formatBytes } from "../../base/units.ts";
 
-const REHEARSAL_SCHEMA = "parityd.rehearsal/1";
+export const REHEARSAL_SCHEMA = "parityd.rehearsal/1";
 /** So many places of each kind are printed; JSON has all that are listed. */
 const PRINTED_PLACES_MAX = 16;
 

@@ -9,7 +9,8 @@ import type { Invocation } from "../command.ts";
 import { Exit, RehearsalExit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
-import { judgeRehearsal, renderRehearsal } from "./rehearsal-report.ts";
+import { tell } from "../tell.ts";
+import { judgeRehearsal, REHEARSAL_SCHEMA, renderRehearsal } from "./rehearsal-report.ts";
 
 /** Of what `GET /v1/exports` says of one. */
 interface ExportEntry {
@@ -37,7 +38,8 @@ export async function runRehearsal(invocation: Invocation, host: CliHost): Promi
     .filter(({ arrayUuid }) => arrayUuid === job.value.arrayUuid)
     .map(({ name }) => name);
   const report = judgeRehearsal(job.value, names);
-  host.print(invocation.isSet("json") ? JSON.stringify(report) : renderRehearsal(report));
+  const lines = (): readonly string[] => [renderRehearsal(report)];
+  tell(invocation, host, { schema: REHEARSAL_SCHEMA, value: report, lines });
   return report.verdict === "PASS" ? RehearsalExit.passed : RehearsalExit.failed;
 }
 

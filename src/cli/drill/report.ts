@@ -4,7 +4,7 @@ import type { PhaseRecord } from "../../nbd/client/load/ledger.ts";
 import { renderTable } from "../table-text.ts";
 import { FAULT_KINDS, type FaultCounts } from "./faults.ts";
 
-const DRILL_SCHEMA = "parityd.drill/1";
+export const DRILL_SCHEMA = "parityd.drill/1";
 
 /** Phases in which clients must have written. */
 export const WRITTEN_PHASES = [

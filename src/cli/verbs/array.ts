@@ -1,6 +1,8 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
-import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
+
+import { offerDrives } from "../../appliance/drive-offers.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
+import type { StatusDocument } from "../../appliance/status-document.ts";
 import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
@@ -18,9 +20,10 @@ import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
+import { tell, tellDone } from "../tell.ts";
 import { followBegun } from "./begun-job.ts";
 import { warnOfNewDrives, warnOfSharedDisks } from "./shared-disk-warning.ts";
-import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
 
@@ -38,6 +41,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "create"],
     summary: `Create a RAID5 array of ${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`,
+    examples: [
+      "parityd array create tank d0 d1 d2 --spare d3",
+      "parityd array create tank d0 d1 d2 --dry-run",
+    ],
+    answers: ["parityd.array/1", "parityd.array-plan/1"],
     operands: [{ name: "NAME" }, { name: "DRIVE", many: true, names: "drives" }],
     options: {
       spare: {
@@ -61,36 +69,41 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "list"],
     summary: "List the arrays",
+    examples: ["parityd array list"],
+    answers: ["parityd.arrays/1"],
     operands: [],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: async (invocation, host) => {
       const arrays = await new DaemonClient(host, invocation).get<ArrayStatus[]>("/v1/arrays");
       if (!arrays.ok) return fail(host, arrays.error);
-      if (invocation.isSet("json")) host.print(JSON.stringify(arrays.value.value));
-      else {
-        const rows = arrays.value.value.map((array) => [
-          array.name,
-          array.state,
-          formatBytes(array.sizeBytes),
-          array.members.length,
-          array.uuid,
-        ]);
-        const header = ["array", "state", "size", "members", "uuid"];
-        for (const line of renderTable(header, rows)) host.print(line);
-      }
+      const value = { arrays: arrays.value.value };
+      const rows = value.arrays.map((array) => [
+        array.name,
+        array.state,
+        formatBytes(array.sizeBytes),
+        array.members.length,
+        array.uuid,
+      ]);
+      const header = ["array", "state", "size", "members", "uuid"];
+      const lines = (columns: number) => renderTable(header, rows, columns);
+      tell(invocation, host, { schema: "parityd.arrays/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["array", "show"],
     summary: "Show one array and its members",
+    examples: ["parityd array show tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: showArray,
   },
   {
     path: ["array", "start"],
     summary: "Assemble an array from the drives present",
+    examples: ["parityd array start tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
     options: {
       force: { type: "boolean", help: "start also where that may show stale data" },
@@ -106,6 +119,8 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "stop"],
     summary: "Stop an array; its members are marked clean",
+    examples: ["parityd array stop tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
     options: { ...FORCE_CLIENTS, ...RUN_DIR },
     run: (invocation, host) =>
@@ -117,6 +132,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "set"],
     summary: "Change an array's name, policy, size, speeds, deadlines, what makes a member suspect",
+    examples: [
+      "parityd array set tank --policy bitmap --sync-max 200MiB",
+      "parityd array set tank --size max",
+    ],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
     options: {
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
@@ -148,6 +168,8 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "grow"],
     summary: "Lay an array out over more drives while it serves; there is no way back",
+    examples: ["parityd array grow tank d4 --wait"],
+    answers: ["parityd.job/1"],
     operands: [
       { name: "ARRAY", names: "arrays" },
       { name: "DRIVE", many: true, names: "drives" },
@@ -162,6 +184,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "delete"],
     summary: "Stop an array and forget it",
+    examples: [
+      "parityd array delete tank --dry-run",
+      "parityd array delete tank --yes tank --zero-superblocks",
+    ],
+    answers: ["parityd.done/1", "parityd.plan/1"],
     operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
@@ -199,12 +226,23 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
     ...(invocation.isSet("sparse") ? { allocate: false } : {}),
     force: invocation.isSet("force"),
   };
-  if (invocation.isSet("dry-run")) return printCreatePlan(client, host, body);
+  if (invocation.isSet("dry-run")) return printCreatePlan(invocation, host, { client, plan: body });
   const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
   if (!created.ok) return fail(host, created.error);
-  host.print(`${name} is there: ${formatBytes(created.value.value.sizeBytes)}, ready for use`);
-  warnOfSharedDisks(host, created.value.value.sharedDisks ?? []);
+  const { value } = created.value;
+  const size = formatBytes(value.sizeBytes);
+  tellArray(invocation, host, { array: value, line: `${name} is there: ${size}, ready for use` });
+  warnOfSharedDisks(host, value.sharedDisks ?? []);
   return Exit.ok;
+}
+
+/** The array as it is now, or a line of what came of it. */
+function tellArray(
+  invocation: Invocation,
+  host: CliHost,
+  { array, line }: { array: ArrayStatus; line: string },
+): void {
+  tell(invocation, host, { schema: "parityd.array/1", value: array, lines: () => [line] });
 }
 
 async function setArray(invocation: Invocation, host: CliHost): Promise<number> {
@@ -226,8 +264,8 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = parseBytes(text);
-    if (!bytes.ok) return usageFailure(host, bytes.error);
+    const bytes = text === "0" ? ok(0) : parseBytes(text);
+    if (!bytes.ok) return usageFailure(host, `--${option} ${bytes.error}`);
     body[key] = bytes.value;
   }
   for (const [option, key] of [
@@ -262,11 +300,14 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
-  host.print(`${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`);
-  if (size === undefined) return Exit.ok;
+  const settings = `${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`;
   const reached = formatBytes(array.sizeBytes);
-  if (array.sync.action !== "grow") host.print(`${array.name}: ${reached}`);
-  else host.print(`${array.name}: grows from ${reached}; status shows how far it is`);
+  const growth =
+    array.sync.action === "grow"
+      ? `${array.name}: grows from ${reached}; status shows how far it is`
+      : `${array.name}: ${reached}`;
+  const lines = (): readonly string[] => (size === undefined ? [settings] : [settings, growth]);
+  tell(invocation, host, { schema: "parityd.array/1", value: array, lines });
   return Exit.ok;
 }
 
@@ -284,15 +325,20 @@ function parseKib(text: string): Result<number, string> {
   const bytes = parseBytes(text);
   if (!bytes.ok) return bytes;
   if (bytes.value % KIB === 0) return ok(bytes.value / KIB);
-  const meant = /^\d+$/.test(text) ? `: it is bytes; ${text}KiB?` : "";
-  return err(`${text} is not a whole number of KiB${meant}`);
+  return err(`${text} is not a whole number of KiB`);
 }
 
 /** What the call itself would answer, and what it would overwrite. */
 async function printCreatePlan(
-  client: DaemonClient,
+  invocation: Invocation,
   host: CliHost,
-  plan: { name: string; drives: readonly string[]; spares: readonly string[] },
+  {
+    client,
+    plan,
+  }: {
+    client: DaemonClient;
+    plan: { name: string; drives: readonly string[]; spares: readonly string[] };
+  },
 ): Promise<number> {
   const path = "/v1/arrays?dryRun=true";
   type Plan = { sizeBytes: number; sharedDisks: SharedDisk[] };
@@ -301,14 +347,18 @@ async function printCreatePlan(
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
   const size = formatBytes(judged.value.value.sizeBytes);
-  host.print(`would create ${plan.name}, ${size}, RAID5 of ${plan.drives.length} drives:`);
-  for (const name of [...plan.drives, ...plan.spares]) {
+  const rows = [...plan.drives, ...plan.spares].flatMap((name) => {
     const drive = known.value.value.find((candidate) => candidate.name === name);
     const role = plan.spares.includes(name) ? "spare" : `role ${plan.drives.indexOf(name)}`;
-    if (drive === undefined) continue;
+    if (drive === undefined) return [];
     const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
-    host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
-  }
+    return [`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`];
+  });
+  const head = `would create ${plan.name}, ${size}, RAID5 of ${plan.drives.length} drives:`;
+  const { value } = judged.value;
+  tell(invocation, host, {
+    ...{ schema: "parityd.array-plan/1", value, lines: () => [head, ...rows] },
+  });
   warnOfSharedDisks(host, judged.value.value.sharedDisks);
   return Exit.ok;
 }
@@ -317,16 +367,17 @@ async function showArray(invocation: Invocation, host: CliHost): Promise<number>
   const client = new DaemonClient(host, invocation);
   const array = await client.get<ArrayStatus>(arrayPath(invocation));
   if (!array.ok) return fail(host, array.error);
-  if (invocation.isSet("json")) {
-    host.print(JSON.stringify(array.value.value));
-    return Exit.ok;
-  }
-  const drives = await client.get<DriveStatus[]>("/v1/drives");
-  if (!drives.ok) return fail(host, drives.error);
-  const schedules = await client.get<ScheduleView[]>("/v1/schedules");
-  if (!schedules.ok) return fail(host, schedules.error);
-  const lines = renderArray(array.value.value, drives.value.value, schedules.value.value);
-  for (const line of [...lines, ` ${suspectSettings(array.value.value)}`]) host.print(line);
+  const status = await client.get<StatusDocument>("/v1/status");
+  if (!status.ok) return fail(host, status.error);
+  const around = status.value.value;
+  // What is offered for its members depends on what is offered for those of others.
+  const offers = offerDrives(around.arrays, around.drives);
+  const { value } = array.value;
+  const lines = (columns: number) => [
+    ...renderArray(value, { ...around, offers, columns }),
+    ` ${suspectSettings(value)}`,
+  ];
+  tell(invocation, host, { schema: "parityd.array/1", value, lines });
   return Exit.ok;
 }
 
@@ -339,7 +390,8 @@ async function changeArray(
   const path = `${arrayPath(invocation)}/${action}`;
   const changed = await client.call<ArrayStatus>("POST", path, body);
   if (!changed.ok) return fail(host, changed.error);
-  host.print(`${changed.value.value.name} is ${changed.value.value.state}`);
+  const array = changed.value.value;
+  tellArray(invocation, host, { array, line: `${array.name} is ${array.state}` });
   return Exit.ok;
 }
 
@@ -359,7 +411,8 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
       const message = `it would be refused: ${clients} clients are connected (--force drops them)`;
       return fail(host, { exitCode: Exit.failed, message });
     }
-    host.print(`would ${plan}`);
+    const lines = (): readonly string[] => [`would ${plan}`];
+    tell(invocation, host, { schema: "parityd.plan/1", value: { plan }, lines });
     return Exit.ok;
   }
   const question = `This will ${plan}.\nType the array's name to go on: `;
@@ -370,7 +423,9 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   }
   const query = `?zeroSuperblocks=${doesZero}&force=${isForced}`;
   const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
-  return deleted.ok ? Exit.ok : fail(host, deleted.error);
+  if (!deleted.ok) return fail(host, deleted.error);
+  tellDone(invocation, host, { did: "array delete", of: name });
+  return Exit.ok;
 }
 
 function arrayPath(invocation: Invocation): string {

@@ -8,7 +8,7 @@ import { runDrill } from "../drill/drill.ts";
 import { readDrillOptions } from "../drill/options.ts";
 import { runRehearsal } from "../drill/rehearsal.ts";
 import type { CliHost } from "../host.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { RUN_DIR } from "./shared-options.ts";
 
 /** By where the drill plays. */
 const OF_FILES = ["members", "size", "dir"];
@@ -17,6 +17,8 @@ const OF_AN_ARRAY = ["fail", "run-dir", "timeout"];
 export const drillCommand: CommandSpec = {
   path: ["drill"],
   summary: "Lose, rebuild, verify: on files of its own under load, or with --on one that serves",
+  examples: ["parityd drill --members 4 --size 1GiB", "parityd drill --on tank --fail d1"],
+  answers: ["parityd.drill/1", "parityd.rehearsal/1"],
   operands: [],
   options: {
     members: { type: "string", value: "N", help: "members of the array (3)" },
@@ -37,7 +39,6 @@ export const drillCommand: CommandSpec = {
       names: "drives",
       help: "with --on: who is lost (the member with the most errors)",
     },
-    ...JSON_OUTPUT,
     ...RUN_DIR,
   },
   run: drill,

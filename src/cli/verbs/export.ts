@@ -6,12 +6,18 @@ import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell, tellDone } from "../tell.ts";
+import { RUN_DIR } from "./shared-options.ts";
 
 export const exportCommands: readonly CommandSpec[] = [
   {
     path: ["export", "add"],
     summary: "Offer an array as a network block device",
+    examples: [
+      "parityd export add tank",
+      "parityd export add tank tank-ro --read-only --allow-address 10.0.0.0/8",
+    ],
+    answers: ["parityd.export/1"],
     operands: [
       { name: "ARRAY", names: "arrays" },
       { name: "NAME", optional: true },
@@ -39,37 +45,41 @@ export const exportCommands: readonly CommandSpec[] = [
       };
       const put = await new DaemonClient(host, invocation).call<ExportView>("PUT", path, body);
       if (!put.ok) return fail(host, put.error);
-      for (const uri of put.value.value.uris) host.print(uri);
+      const { value } = put.value;
+      tell(invocation, host, { schema: "parityd.export/1", value, lines: () => value.uris });
       return Exit.ok;
     },
   },
   {
     path: ["export", "list"],
     summary: "List the exports",
+    examples: ["parityd export list"],
+    answers: ["parityd.exports/1"],
     operands: [],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: async (invocation, host) => {
       const exports = await new DaemonClient(host, invocation).get<ExportView[]>("/v1/exports");
       if (!exports.ok) return fail(host, exports.error);
-      if (invocation.isSet("json")) host.print(JSON.stringify(exports.value.value));
-      else {
-        const rows = exports.value.value.map((entry) => [
-          entry.name,
-          entry.array,
-          entry.readOnly ? "read-only" : "read-write",
-          entry.connections,
-          allowText(entry.allow),
-          entry.uris.join(" ") || "(waits for its array)",
-        ]);
-        const header = ["export", "array", "access", "clients", "allowed", "uri"];
-        for (const line of renderTable(header, rows)) host.print(line);
-      }
+      const value = { exports: exports.value.value };
+      const rows = value.exports.map((entry) => [
+        entry.name,
+        entry.array,
+        entry.readOnly ? "read-only" : "read-write",
+        entry.connections,
+        allowText(entry.allow),
+        entry.uris.join(" ") || "(waits for its array)",
+      ]);
+      const header = ["export", "array", "access", "clients", "allowed", "uri"];
+      const lines = (columns: number) => renderTable(header, rows, columns);
+      tell(invocation, host, { schema: "parityd.exports/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["export", "remove"],
     summary: "Withdraw an export",
+    examples: ["parityd export remove tank-ro"],
+    answers: ["parityd.done/1"],
     operands: [{ name: "NAME", names: "exports" }],
     options: {
       force: { type: "boolean", help: "also while clients are connected" },
@@ -79,7 +89,9 @@ export const exportCommands: readonly CommandSpec[] = [
       const force = invocation.isSet("force") ? "?force=true" : "";
       const path = `/v1/exports/${encodeURIComponent(invocation.operand(0))}${force}`;
       const removed = await new DaemonClient(host, invocation).call("DELETE", path);
-      return removed.ok ? Exit.ok : fail(host, removed.error);
+      if (!removed.ok) return fail(host, removed.error);
+      tellDone(invocation, host, { did: "export remove", of: invocation.operand(0) });
+      return Exit.ok;
     },
   },
 ];

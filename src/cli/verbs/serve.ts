@@ -51,6 +51,7 @@ const LOCK_NAME = "parityd.lock";
 export const serveCommand: CommandSpec = {
   path: ["serve"],
   summary: "Run the daemon: arrays, NBD server, HTTP API",
+  examples: ["parityd serve", "parityd serve --config parityd.toml --memory-mib 512"],
   operands: [],
   options: CONFIG_OPTIONS,
   run: serve,

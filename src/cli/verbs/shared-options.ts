@@ -17,9 +17,6 @@ export const RUN_DIR: Options = {
     help: "give up after so long (10 for what only reads)",
   },
 };
-export const JSON_OUTPUT: Options = {
-  json: { type: "boolean", help: "print JSON, exact and with every field" },
-};
 export const DRY_RUN: Options = {
   "dry-run": { type: "boolean", help: "print the plan, change nothing" },
 };

@@ -107,6 +107,19 @@ test("scan: files of a folder: those that carry a superblock, and no other", asy
   expect(await body(daemon.call("GET", "/v1/arrays/files"))).toMatchObject({ degraded: 0 });
 });
 
+test("scan: a folder that cannot be read: named with the reason, exit 1; the others are scanned", async () => {
+  const host = hostWithDisks([]);
+  const [fileSystem] = host.fileSystems;
+  const daemon = await startSimAppliance({ host });
+  const line = `drive scan --folder /nope --folder ${fileSystem!.folder}`;
+  const scan = await runCli(line, { daemon });
+  expect(scan.exitCode).toBe(1);
+  expect(scan.stderr).toBe("parityd: /nope: the folder cannot be read: ENOENT");
+  expect(scan.stdout).toContain("/nope  -     -      -     left alone: the folder cannot be read");
+  const json = await runCli(`${line} --json`, { daemon });
+  expect(JSON.parse(json.stdout).found).toMatchObject([{ path: "/nope", outcome: "left" }]);
+});
+
 test("scan: bad values: 422 that points at them", async () => {
   const { call } = await startSimAppliance();
   for (const [wrong, pointer] of [

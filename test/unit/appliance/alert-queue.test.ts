@@ -7,6 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Delivery, SEVERITIES } from "../../../src/appliance/alerts/alert.ts";
 import { DAY_MS } from "../../../src/appliance/alerts/verdict.ts";
+import { alertFindings } from "../../../src/appliance/findings.ts";
 import { ALERTS_WAITING_MAX } from "../../../src/base/limits.ts";
 import { nextBelow, nextFraction, SeededRandom } from "../../../src/base/random.ts";
 import {
@@ -82,6 +83,36 @@ test("alerts: one that fails is tried again, those behind it wait: order is kept
     ...["warn alerts do not arrive", "warn alerts do not arrive", "warn alerts do not arrive"],
     "info alerts arrive again",
   ]);
+});
+
+test("alerts: stuck: told once the first has waited for two minutes, until it has arrived", () => {
+  const [dead, alive] = [receiver("info", "webhook1"), receiver("info", "webhook2")];
+  const daemon = model(dead, alive);
+  const how = { delivery: FAILED as Delivery };
+  dead.answer = () => ({ delivery: how.delivery, afterMs: 30_000 });
+  daemon.emit("info");
+  daemon.runFor(29_000);
+  daemon.emit("info");
+  daemon.runFor(90_000);
+  expect(daemon.now.alerts.stuck).toEqual([]);
+  daemon.runFor(2_000);
+  const [stuck, ...others] = daemon.now.alerts.stuck;
+  expect(others).toEqual([]);
+  const known = { via: "webhook1", target: "webhook1", why: "status 500" };
+  expect(stuck).toEqual({ ...known, waiting: 2, seconds: 121 });
+  expect(alertFindings([stuck!, { ...stuck!, via: "onEvent", waiting: 1, why: null }])).toEqual([
+    {
+      status: "2 alerts wait for webhook1 (webhook1), for 2 min now (status 500).",
+      action: "look after what should take it, then try it: parityd events test --webhook 1",
+    },
+    {
+      status: "an alert waits for onEvent (webhook1), for 2 min now (it has not answered yet).",
+      action: "look after what should take it, then try it: parityd events test",
+    },
+  ]);
+  how.delivery = ARRIVED;
+  daemon.runFor(10 * MINUTE_MS);
+  expect(daemon.now.alerts.stuck).toEqual([]);
 });
 
 test("alerts: one way that fails holds no other up", () => {
