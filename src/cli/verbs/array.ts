@@ -1,7 +1,7 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
-import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -295,8 +295,7 @@ async function printCreatePlan(
   plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
   const path = "/v1/arrays?dryRun=true";
-  type Plan = { sizeBytes: number; sharedDisks: SharedDisk[] };
-  const judged = await client.call<Plan>("POST", path, plan);
+  const judged = await client.call<ArrayStatus>("POST", path, plan);
   if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
@@ -309,7 +308,7 @@ async function printCreatePlan(
     const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
     host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
   }
-  warnOfSharedDisks(host, judged.value.value.sharedDisks);
+  warnOfSharedDisks(host, judged.value.value.sharedDisks ?? []);
   return Exit.ok;
 }
 
