@@ -1,8 +1,10 @@
 /** Runs one command line; the answer is the exit code. */
 import { type CommandSpec, parseCommandLine } from "./command.ts";
+import { DryHost } from "./dry-run.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
 import { helpText } from "./usage.ts";
+import { DRY_RUN } from "./verbs/shared-options.ts";
 
 export async function runCommandLine(
   table: readonly CommandSpec[],
@@ -20,5 +22,13 @@ export async function runCommandLine(
     return Exit.ok;
   }
   const { command, invocation } = parsed.value;
-  return command.run(invocation, host, table);
+  if (!invocation.isSet("dry-run")) {
+    if (!invocation.isSet("json") || command.options["json"] !== DRY_RUN["json"]) {
+      return command.run(invocation, host, table);
+    }
+    host.warn("parityd: --json goes with --dry-run here");
+    return Exit.usage;
+  }
+  const dry = new DryHost(host, { isJson: invocation.isSet("json") });
+  return dry.end(await command.run(invocation, dry.host, table));
 }

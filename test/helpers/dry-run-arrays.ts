@@ -11,6 +11,7 @@ import {
   does,
   exported,
   full,
+  killed,
   lacking,
   other,
   readOnly,
@@ -28,6 +29,7 @@ import {
   unknown,
   withArray,
   withDrives,
+  withFiles,
 } from "./dry-run-steps.ts";
 import { TEST_ARRAY } from "./sim-reactor.ts";
 
@@ -44,6 +46,7 @@ export const ARRAY_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = 
     taken("clean", withDrives(), {
       body: { ...CREATE, assumeClean: true, spares: ["d"], consistencyPolicy: "bitmap" },
     }),
+    taken("of files", withFiles(), { body: CREATE }),
     refused("its name is taken", "name-in-use", withArray(), {
       body: { ...CREATE, name: TEST_ARRAY },
     }),
@@ -70,6 +73,11 @@ export const ARRAY_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = 
     taken("it runs", withArray()),
     refused("it runs, read-only", "already-running", withArray(), { body: { readOnly: true } }),
     taken("without a drive", withArray(lacking)),
+    taken("killed, with a log", killed("ppl")),
+    refused("killed, with a bitmap", "dirty-and-degraded", killed("bitmap")),
+    refused("killed, without", "dirty-and-degraded", killed("resync")),
+    taken("killed, without, forced", killed("resync"), { body: { force: true } }),
+    taken("killed, with a log, read-only", killed("ppl"), { body: { readOnly: true } }),
     refused("too few", "too-few-members", withArray(twoGone)),
     taken("deleted", withArray(deleted)),
     refused("absent", "unknown-array", absent),

@@ -1,7 +1,7 @@
 /** How the situations of dry-run-situations.ts are made. */
 import { expect } from "bun:test";
 import { addTestArray, type SimAppliance, startSimAppliance } from "./sim-appliance.ts";
-import { TEST_ARRAY, unplug } from "./sim-reactor.ts";
+import { hostWithDisks, TEST_ARRAY, unplug } from "./sim-reactor.ts";
 
 export interface Situation {
   readonly name: string;
@@ -42,6 +42,8 @@ export function refused(name: string, code: string, make: Situation["make"], mor
 
 export const ARRAY = `/v1/arrays/${TEST_ARRAY}`;
 
+const LIMIT = { limitMs: 60_000 };
+
 type Step = (daemon: SimAppliance) => Promise<unknown> | unknown;
 
 /** Drives a to d, the array raid_test of the first three, and then these steps. */
@@ -59,6 +61,20 @@ export function withDrives(...steps: Step[]): () => Promise<SimAppliance> {
     const daemon = await startSimAppliance();
     for (const name of ["a", "b", "c", "d"]) await added(name)(daemon);
     for (const step of steps) await step(daemon);
+    return daemon;
+  };
+}
+
+/** Drives a to c are sparse files of one file system. */
+export function withFiles(): () => Promise<SimAppliance> {
+  return async () => {
+    const host = hostWithDisks([]);
+    const [fileSystem] = host.fileSystems;
+    const daemon = await startSimAppliance({ host });
+    for (const name of ["a", "b", "c"]) {
+      const { path } = host.addDisk({ fileSystem });
+      await does("POST", "/v1/drives", { name, path })(daemon);
+    }
     return daemon;
   };
 }
@@ -91,7 +107,7 @@ export const scheduled = does("PUT", `/v1/schedules/${TEST_ARRAY}`, { cron: "0 1
 /** A client has the export open. */
 export const client: Step = async ({ reactor }) => {
   const { world } = reactor;
-  const dialled = world.simulation.settle(world.dial("disk"), { limitMs: 60_000 });
+  const dialled = world.simulation.settle(world.dial("disk"), LIMIT);
   expect(dialled.ok).toBe(true);
 };
 export const smallDrive: Step = async (daemon) => {
@@ -132,6 +148,19 @@ export async function almostTakenOver(): Promise<SimAppliance> {
   const daemon = await takenOver();
   for (const name of ["a", "b"]) await added(name)(daemon);
   return daemon;
+}
+/** The daemon was killed while clients wrote, and a member is gone since. */
+export function killed(policy: "ppl" | "bitmap" | "resync"): () => Promise<SimAppliance> {
+  return async () => {
+    const policyIs = does("PATCH", ARRAY, { consistencyPolicy: policy });
+    const before = await withArray(policyIs, exported)();
+    const { world } = before.reactor;
+    const dialled = world.simulation.settle(world.dial("disk"), LIMIT);
+    const written = dialled.ok ? dialled.value.write(0, new Uint8Array(4096)) : Promise.resolve(-1);
+    expect(world.simulation.settle(written, LIMIT)).toBe(0);
+    unplug(before.host, "/dev/b");
+    return startSimAppliance({ host: before.host, store: before.store });
+  };
 }
 /** state.db is full. */
 export function full(make: () => Promise<SimAppliance>): () => Promise<SimAppliance> {

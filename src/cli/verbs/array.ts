@@ -1,6 +1,5 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
-import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
@@ -95,6 +94,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "start also where that may show stale data" },
       "read-only": { type: "boolean", help: "write not one byte to any member" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: (invocation, host) =>
@@ -107,7 +107,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     path: ["array", "stop"],
     summary: "Stop an array; its members are marked clean",
     operands: [ARRAY],
-    options: { ...FORCE_CLIENTS, ...RUN_DIR },
+    options: { ...FORCE_CLIENTS, ...DRY_RUN, ...RUN_DIR },
     run: (invocation, host) =>
       changeArray(invocation, host, {
         action: "stop",
@@ -141,6 +141,7 @@ export const arrayCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "yes|no", choices: ["yes", "no"] },
         help: "by a spare, by themselves",
       },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: setArray,
@@ -155,6 +156,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite known signatures on the drives" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: growArray,
@@ -294,7 +296,7 @@ async function printCreatePlan(
   host: CliHost,
   plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
-  const path = "/v1/arrays?dryRun=true";
+  const path = "/v1/arrays";
   const judged = await client.call<ArrayStatus>("POST", path, plan);
   if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
@@ -351,13 +353,11 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
   const erase = doesZero ? " and erase the superblocks of its members" : "";
   const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
-  const isForced = invocation.isSet("force");
+  const query = `?zeroSuperblocks=${doesZero}&force=${invocation.isSet("force")}`;
+  const remove = () => client.call("DELETE", `${arrayPath(invocation)}${query}`);
   if (invocation.isSet("dry-run")) {
-    const clients = isForced ? 0 : await clientsOf(client, array.value.value.uuid);
-    if (clients > 0) {
-      const message = `it would be refused: ${clients} clients are connected (--force drops them)`;
-      return fail(host, { exitCode: Exit.failed, message });
-    }
+    const judged = await remove();
+    if (!judged.ok) return fail(host, judged.error);
     host.print(`would ${plan}`);
     return Exit.ok;
   }
@@ -367,18 +367,10 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   if (confirmed !== name) {
     return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
   }
-  const query = `?zeroSuperblocks=${doesZero}&force=${isForced}`;
-  const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
+  const deleted = await remove();
   return deleted.ok ? Exit.ok : fail(host, deleted.error);
 }
 
 function arrayPath(invocation: Invocation): string {
   return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
-}
-
-async function clientsOf(client: DaemonClient, arrayUuid: string): Promise<number> {
-  const exports = await client.get<ExportView[]>("/v1/exports");
-  if (!exports.ok) return 0;
-  const own = exports.value.value.filter((entry) => entry.arrayUuid === arrayUuid);
-  return own.reduce((count, { connections }) => count + connections, 0);
 }

@@ -13,6 +13,10 @@ export async function followBegun(
   client: DaemonClient,
   { kind, id, ...rest }: JobStatus,
 ): Promise<number> {
+  if (invocation.isSet("dry-run")) {
+    host.print(`a ${kind} job would begin`);
+    return Exit.ok;
+  }
   if (!invocation.isSet("wait")) {
     host.print(`${kind} job ${id} has begun: parityd job wait ${id}`);
     return Exit.ok;

@@ -4,11 +4,12 @@ import { resolve } from "node:path";
 import type { DriveView } from "../../appliance/drives/drive-care.ts";
 import type { ScanResult } from "../../appliance/drives/drive-scan.ts";
 import type { Located } from "../../appliance/drives/locator.ts";
-import type { DriveStatus } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
-import type { CommandSpec } from "../command.ts";
-import { driveLine, driveLines, driveTable, scanLines } from "../drive-text.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { driveLine, driveLines, driveTable, removedLines, scanLines } from "../drive-text.ts";
 import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
 import type { PatienceTimes } from "../patience.ts";
 import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
@@ -22,6 +23,7 @@ export const driveCommands: readonly CommandSpec[] = [
     operands: [{ name: "NAME" }, { name: "PATH", names: "files" }],
     options: {
       "no-direct": { type: "boolean", help: "without O_DIRECT: for file systems that refuse it" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
@@ -95,7 +97,7 @@ export const driveCommands: readonly CommandSpec[] = [
     path: ["drive", "appeared"],
     summary: "For udev: a missing drive may be at PATH; at once, and 0 where no daemon runs",
     operands: [{ name: "PATH" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation, UDEV_TIMES);
       const told = await client.open("POST", "/v1/drives/appeared", {
@@ -113,7 +115,12 @@ export const driveCommands: readonly CommandSpec[] = [
     path: ["drive", "locate"],
     summary: "Light the lamp at a drive's slot (by ledctl), or switch it off",
     operands: [{ name: "NAME" }],
-    options: { off: { type: "boolean", help: "switch it off" }, ...JSON_OUTPUT, ...RUN_DIR },
+    options: {
+      off: { type: "boolean", help: "switch it off" },
+      ...DRY_RUN,
+      ...JSON_OUTPUT,
+      ...RUN_DIR,
+    },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}/locate`;
@@ -131,14 +138,31 @@ export const driveCommands: readonly CommandSpec[] = [
     operands: [{ name: "NAME", names: "drives" }],
     options: {
       force: { type: "boolean", help: "also where the array cannot spare it" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
-    run: async (invocation, host) => {
-      const client = new DaemonClient(host, invocation);
-      const force = invocation.isSet("force") ? "?force=true" : "";
-      const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}${force}`;
-      const answer = await client.call("DELETE", path);
-      return answer.ok ? Exit.ok : fail(host, answer.error);
-    },
+    run: removeDrive,
   },
 ];
+
+/** Says what has become of the array of a member that is taken out, and the way on. */
+async function removeDrive(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const name = invocation.operand(0);
+  const path = `/v1/drives/${encodeURIComponent(name)}`;
+  const before = await client.get<DriveStatus>(path);
+  const force = invocation.isSet("force") ? "?force=true" : "";
+  const removed = await client.call("DELETE", `${path}${force}`);
+  if (!removed.ok) return fail(host, removed.error);
+  const drive = before.ok ? before.value.value : null;
+  const array = drive?.state === "member" ? (drive.member?.array ?? null) : null;
+  const now =
+    array === null
+      ? null
+      : await client.get<ArrayStatus>(`/v1/arrays/${encodeURIComponent(array)}`);
+  const isDry = invocation.isSet("dry-run");
+  if (now === null || !now.ok)
+    host.print(isDry ? `${name} would be removed` : `${name} is removed`);
+  else for (const line of removedLines(name, now.value.value, { isDry })) host.print(line);
+  return Exit.ok;
+}

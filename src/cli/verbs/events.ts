@@ -9,7 +9,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 interface EventLine {
   readonly id: number;
@@ -39,6 +39,7 @@ export const eventCommands: readonly CommandSpec[] = [
     operands: [],
     options: {
       webhook: { type: "string", value: "N", help: "only by the Nth [[webhook]], from 1" },
+      ...DRY_RUN,
       ...JSON_OUTPUT,
       ...RUN_DIR,
     },
@@ -59,17 +60,19 @@ async function test(invocation: Invocation, host: CliHost): Promise<number> {
   const { arrived, ways } = tested.value.value;
   if (invocation.isSet("json")) host.print(JSON.stringify({ arrived, ways }));
   else for (const line of wayTable(ways)) host.print(line);
-  return arrived ? Exit.ok : Exit.failed;
+  // A dry run does not know.
+  return arrived !== false ? Exit.ok : Exit.failed;
 }
 
 interface TestAnswer {
-  readonly arrived: boolean;
+  /** Absent in a dry run. */
+  readonly arrived?: boolean;
   readonly ways: readonly WayOutcome[];
 }
 
 function wayTable(ways: readonly WayOutcome[]): string[] {
   const rows = ways.map(({ via, target, arrived, detail }) => [
-    ...[via, arrived ? "arrived" : "failed", target, detail],
+    ...[via, arrived === undefined ? "-" : arrived ? "arrived" : "failed", target, detail],
   ]);
   return renderTable(["way", "test", "to", "because"], rows);
 }

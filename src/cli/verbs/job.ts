@@ -9,7 +9,7 @@ import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
 import { rangeLines } from "../range-text.ts";
 import { renderTable } from "../table-text.ts";
-import { EXPLAIN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, EXPLAIN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ID", names: "jobs" }] as const;
 
@@ -70,7 +70,7 @@ export const jobCommands: readonly CommandSpec[] = [
     path: ["job", "cancel"],
     summary: "Cancel a job",
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: (invocation, host) =>
       withJob(invocation, host, async ({ id }, client) => {
         const cancelled = await client.call<JobStatus>("DELETE", `/v1/jobs/${id}`);

@@ -5,7 +5,7 @@ import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 export const logCommand: CommandSpec = {
   path: ["log"],
@@ -13,6 +13,7 @@ export const logCommand: CommandSpec = {
   operands: [],
   options: {
     level: { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
+    ...DRY_RUN,
     ...JSON_OUTPUT,
     ...RUN_DIR,
   },

@@ -21,6 +21,7 @@ export const memberCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite a known signature on the drive" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: addMember,
@@ -32,6 +33,7 @@ export const memberCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite a known signature on the new drive" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: replaceMember,
@@ -40,7 +42,7 @@ export const memberCommands: readonly CommandSpec[] = [
     path: ["member", "remove"],
     summary: "Release a faulty member or a spare from its array",
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const removed = await new DaemonClient(host, invocation).call(
         "DELETE",
@@ -63,7 +65,7 @@ async function failMember(invocation: Invocation, host: CliHost): Promise<number
   const path = `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/fail`;
   const isJson = invocation.isSet("json");
   if (invocation.isSet("dry-run")) {
-    const plan = await client.call<FailForecast>("POST", `${path}?dryRun=true`, {});
+    const plan = await client.call<FailForecast>("POST", path, {});
     if (!plan.ok) return fail(host, plan.error);
     if (isJson) host.print(JSON.stringify(plan.value.value));
     else for (const line of renderFailForecast(plan.value.value)) host.print(line);
@@ -84,7 +86,7 @@ async function addMember(invocation: Invocation, host: CliHost): Promise<number>
   if (!added.ok) return fail(host, added.error);
   const { value } = added.value;
   await warnOfNewDrives(client, host, { arrayPath: arrayPath(invocation), drives: [drive] });
-  if (!("id" in value)) {
+  if (!("kind" in value)) {
     host.print(`${drive} is a spare of ${value.name}`);
     return Exit.ok;
   }

@@ -8,7 +8,7 @@ import type { CliHost } from "../host.ts";
 import { parseBytes, parseMinutes } from "../quantity.ts";
 import { scheduleLines } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 const MINUTES_A_DAY = 24 * 60;
 
@@ -28,6 +28,7 @@ export const scheduleCommands: readonly CommandSpec[] = [
       },
       limit: { type: "string", value: "RATE", help: "at most so much a second (200MiB/s)" },
       force: { type: "boolean", help: "also where another array on its disks has that time" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: setSchedule,
@@ -43,7 +44,7 @@ export const scheduleCommands: readonly CommandSpec[] = [
     path: ["schedule", "remove"],
     summary: "Scrub an array no more by itself; a scrub that runs goes on",
     operands: [{ name: "ARRAY", names: "schedules" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const path = schedulePath(invocation.operand(0));
       const removed = await new DaemonClient(host, invocation).call("DELETE", path);

@@ -11,7 +11,7 @@ import { followJob, jobSummary } from "../progress.ts";
 import { parseBytes } from "../quantity.ts";
 import { rangeLines } from "../range-text.ts";
 import { explainedJob } from "./job.ts";
-import { EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY", names: "arrays" }] as const;
 const LIMIT = {
@@ -37,6 +37,7 @@ export const scrubCommands: readonly CommandSpec[] = [
       restart: { type: "boolean", help: "from the beginning, where one is paused" },
       ...WAIT,
       ...EXPLAIN,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: startScrub,
@@ -45,14 +46,14 @@ export const scrubCommands: readonly CommandSpec[] = [
     path: ["scrub", "resume"],
     summary: "Go on with a paused scrub",
     operands: OPERANDS,
-    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...RUN_DIR },
+    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...DRY_RUN, ...RUN_DIR },
     run: startScrub,
   },
   {
     path: ["scrub", "pause"],
     summary: "Pause a scrub",
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const paused = await client.call<JobStatus>("POST", `${scrubPath(invocation)}/pause`, {});
@@ -65,7 +66,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     path: ["scrub", "stop"],
     summary: "End a scrub, running or paused",
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const stopped = await new DaemonClient(host, invocation).call(
         "DELETE",
@@ -94,6 +95,13 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     restart: invocation.isSet("restart"),
     limitBytesPerSecond: rate === null ? null : rate.value,
   });
+  if (started.ok && invocation.isSet("dry-run")) {
+    const { resumedFrom } = started.value.value.result;
+    const how =
+      resumedFrom === undefined ? "begin" : `go on from byte ${resumedFrom} of each member`;
+    host.print(`a ${mode} job would ${how}`);
+    return Exit.ok;
+  }
   if (!invocation.isSet("wait")) {
     if (!started.ok) return fail(host, started.error);
     const { id } = started.value.value;

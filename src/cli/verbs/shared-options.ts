@@ -20,8 +20,10 @@ export const RUN_DIR: Options = {
 export const JSON_OUTPUT: Options = {
   json: { type: "boolean", help: "print JSON, exact and with every field" },
 };
+/** What every verb takes that changes something (dry-run.ts); JSON_OUTPUT may follow it. */
 export const DRY_RUN: Options = {
-  "dry-run": { type: "boolean", help: "print the plan, change nothing" },
+  "dry-run": { type: "boolean", help: "only say what would come of it; nothing is changed" },
+  json: { type: "boolean", help: "with --dry-run: what would be answered, as JSON" },
 };
 export const EXPLAIN: Options = {
   explain: { type: "boolean", help: "of a scrub: which bytes of the export its ranges concern" },

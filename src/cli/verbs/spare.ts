@@ -5,7 +5,7 @@ import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
 
 export const spareCommands: readonly CommandSpec[] = [
   {
@@ -21,6 +21,7 @@ export const spareCommands: readonly CommandSpec[] = [
         help: "an array that may take it; may be repeated",
       },
       sparse: { type: "boolean", help: "leave a file sparse" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
@@ -57,7 +58,7 @@ export const spareCommands: readonly CommandSpec[] = [
     path: ["spare", "remove"],
     summary: "Share a drive no more",
     operands: [{ name: "DRIVE", names: "spares" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const removed = await client.call("DELETE", sparePath(invocation.operand(0)));

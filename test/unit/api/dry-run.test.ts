@@ -10,7 +10,7 @@ import { expect, test } from "bun:test";
 import { ARRAY_SITUATIONS } from "../../helpers/dry-run-arrays.ts";
 import { atRest, carriedOut, sameBody, snapshot } from "../../helpers/dry-run-ground.ts";
 import { OTHER_SITUATIONS } from "../../helpers/dry-run-situations.ts";
-import type { Situation } from "../../helpers/dry-run-steps.ts";
+import { ARRAY, type Situation, withArray } from "../../helpers/dry-run-steps.ts";
 import { startSimAppliance } from "../../helpers/sim-appliance.ts";
 
 const SITUATIONS = { ...ARRAY_SITUATIONS, ...OTHER_SITUATIONS };
@@ -47,6 +47,41 @@ for (const [operation, situations] of Object.entries(SITUATIONS)) {
     test(`dry run: ${operation}: ${situation.name}`, () => judge(operation, situation));
   }
 }
+
+test("dry run: an Idempotency-Key is not looked at, and not kept", async () => {
+  const daemon = await withArray()();
+  const stop = (query: string) => {
+    return daemon.call("POST", `${ARRAY}/stop${query}`, {}, { "Idempotency-Key": "one" });
+  };
+  for (const query of ["?dryRun=true", "?dryRun=true"])
+    expect((await stop(query)).status).toBe(200);
+  expect(daemon.store.state.answers.size).toBe(0);
+  expect((await stop("")).status).toBe(200);
+  expect(daemon.reactor.arrays()).toMatchObject([{ state: "inactive" }]);
+  // The call itself would be answered from what was kept; this one is judged.
+  expect((await stop("?dryRun=true")).status).toBe(409);
+});
+
+test("dry run: said in the body of a scan: the same, and no event", async () => {
+  const daemon = await withArray()();
+  const events = daemon.store.state.lastEventId;
+  const scan = await daemon.call("POST", "/v1/drives/scan", { dryRun: true });
+  expect(scan.headers.get("parityd-dry-run")).toBe("true");
+  expect(daemon.store.state.lastEventId).toBe(events);
+});
+
+test("dry run: a value that is none, and one of a call that reads: 422, and nothing is done", async () => {
+  const daemon = await withArray()();
+  for (const [method, path] of [
+    ["POST", `${ARRAY}/stop?dryRun=yes`],
+    ["POST", `${ARRAY}/stop?dryRun=true&dryRun=false`],
+    ["DELETE", `${ARRAY}?dryrun=true`],
+    ["GET", `${ARRAY}?dryRun=true`],
+  ] as const) {
+    expect([path, (await daemon.call(method, path)).status]).toEqual([path, 422]);
+  }
+  expect(daemon.reactor.arrays()).toMatchObject([{ state: "clean" }]);
+});
 
 async function judge(operation: string, situation: Situation): Promise<void> {
   const daemon = await situation.make();

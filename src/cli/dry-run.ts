@@ -1,0 +1,51 @@
+/**
+ * `--dry-run`: a verb runs as it is, and what it asks the daemon to change is only asked for
+ * (`?dryRun=true`). So it says on stdout what it would say, and ends as it would end; that nothing
+ * was changed stands on stderr.
+ */
+import { Exit } from "./exit.ts";
+import type { CliHost } from "./host.ts";
+
+export class DryHost {
+  readonly host: CliHost;
+  private readonly real: CliHost;
+  private readonly isJson: boolean;
+  private hasPrinted = false;
+  /** To the last call that would change something, as it came. */
+  private answer = "null";
+
+  constructor(host: CliHost, { isJson }: { isJson: boolean }) {
+    this.real = host;
+    this.isJson = isJson;
+    this.host = {
+      ...host,
+      print: (line) => this.print(line),
+      warn: (line) => host.warn(line),
+      redraw: (text) => host.redraw(text),
+      send: (socketPath, request) => this.send(socketPath, request),
+    };
+  }
+
+  private print(line: string): void {
+    this.hasPrinted = true;
+    if (!this.isJson) this.real.print(line);
+  }
+
+  private async send(...[socketPath, request]: Parameters<CliHost["send"]>): Promise<Response> {
+    if (request.method === "GET") return this.real.send(socketPath, request);
+    const mark = request.path.includes("?") ? "&" : "?";
+    const path = `${request.path}${mark}dryRun=true`;
+    const response = await this.real.send(socketPath, { ...request, path });
+    if (response.ok) this.answer = (await response.clone().text()).trimEnd() || "null";
+    return response;
+  }
+
+  /** After the verb, with its exit code. */
+  end(exitCode: number): number {
+    if (exitCode === Exit.usage) return exitCode;
+    if (this.isJson && exitCode === Exit.ok) this.real.print(this.answer);
+    else if (!this.hasPrinted && exitCode === Exit.ok) this.real.print("it would be done");
+    this.real.warn("dry run: nothing was changed");
+    return exitCode;
+  }
+}
