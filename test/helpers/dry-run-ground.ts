@@ -54,11 +54,13 @@ export async function snapshot({ store, host, call }: SimAppliance): Promise<Sna
       sum.update(`${page}`).update(bytes);
     }
     const { id, path, isAllocated } = disk;
+    const changes = disk.device?.changeCount ?? 0;
     return JSON.stringify({
       id,
       path,
       isAllocated,
       isOpen: host.isOpen(disk),
+      changes,
       sum: sum.digest("hex"),
     });
   });
