@@ -1,10 +1,13 @@
 /**
  * `--dry-run`: a verb runs as it is, and what it asks the daemon to change is only asked for
- * (`?dryRun=true`). So it says on stdout what it would say, and ends as it would end; that nothing
- * was changed stands on stderr.
+ * (`?dryRun=true`). So it says what it would say, and ends as it would end; that nothing is changed
+ * stands before it, on stderr.
  */
 import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
+
+/** Before anything else, so that nobody takes what follows for done. */
+const NOTE = "dry run: nothing is changed; this is what it would say";
 
 export class DryHost {
   readonly host: CliHost;
@@ -17,6 +20,7 @@ export class DryHost {
   constructor(host: CliHost, { isJson }: { isJson: boolean }) {
     this.real = host;
     this.isJson = isJson;
+    host.warn(NOTE);
     this.host = {
       ...host,
       print: (line) => this.print(line),
@@ -42,10 +46,8 @@ export class DryHost {
 
   /** After the verb, with its exit code. */
   end(exitCode: number): number {
-    if (exitCode === Exit.usage) return exitCode;
     if (this.isJson && exitCode === Exit.ok) this.real.print(this.answer);
     else if (!this.hasPrinted && exitCode === Exit.ok) this.real.print("it would be done");
-    this.real.warn("dry run: nothing was changed");
     return exitCode;
   }
 }

@@ -85,8 +85,7 @@ export const driveCommands: readonly CommandSpec[] = [
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const folders = invocation.texts("folder").map((folder) => resolve(folder));
-      const body = { dryRun: invocation.isSet("dry-run"), folders };
-      const answer = await client.call<ScanResult>("POST", "/v1/drives/scan", body);
+      const answer = await client.call<ScanResult>("POST", "/v1/drives/scan", { folders });
       if (!answer.ok) return fail(host, answer.error);
       if (invocation.isSet("json")) host.print(JSON.stringify(answer.value.value));
       else for (const line of scanLines(answer.value.value)) host.print(line);

@@ -24,6 +24,8 @@ const READING = new Set([
   ],
 ]);
 
+const NOTE = "dry run: nothing is changed; this is what it would say";
+
 async function withArray(): Promise<SimAppliance> {
   const daemon = await startSimAppliance();
   await addTestArray(daemon);
@@ -73,7 +75,7 @@ test.each(LINES)("dry run: %s: says it, and changes nothing", async (line, said)
   const before = await rowsOf(daemon);
   const arrays = daemon.reactor.arrays().map(({ state, degraded }) => [state, degraded]);
   const dry = await runCli(`${line} --dry-run`, { daemon });
-  expect([dry.exitCode, dry.stderr]).toEqual([0, "dry run: nothing was changed"]);
+  expect([dry.exitCode, dry.stderr]).toEqual([0, NOTE]);
   if (typeof said === "string") expect(dry.stdout).toBe(said);
   else expect(dry.stdout).toMatch(said);
   const json = await runCli(`${line} --dry-run --json`, { daemon });
@@ -100,7 +102,8 @@ test.each(REFUSED)("dry run: %s: refused as the verb is", async (line, exitCode)
   const daemon = await withArray();
   const dry = await runCli(`${line} --dry-run`, { daemon });
   const real = await runCli(line, { daemon });
-  const [said] = dry.stderr.split("\n");
+  const [note, said] = dry.stderr.split("\n");
+  expect(note).toBe(NOTE);
   expect([dry.exitCode, said, dry.stdout]).toEqual([exitCode, real.stderr, ""]);
   expect(real.exitCode).toBe(exitCode);
 });
