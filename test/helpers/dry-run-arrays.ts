@@ -29,6 +29,7 @@ import {
   unknown,
   withArray,
   withDrives,
+  withFence,
   withFiles,
 } from "./dry-run-steps.ts";
 import { TEST_ARRAY } from "./sim-reactor.ts";
@@ -78,6 +79,7 @@ export const ARRAY_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = 
     refused("killed, without", "dirty-and-degraded", killed("resync")),
     taken("killed, without, forced", killed("resync"), { body: { force: true } }),
     taken("killed, with a log, read-only", killed("ppl"), { body: { readOnly: true } }),
+    refused("another host has a drive", "fenced", withFence(withArray(stopped()), "/dev/b")),
     refused("too few", "too-few-members", withArray(twoGone)),
     taken("deleted", withArray(deleted)),
     refused("absent", "unknown-array", absent),

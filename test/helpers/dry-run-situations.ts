@@ -35,6 +35,7 @@ import {
   unknown,
   withArray,
   withDrives,
+  withFence,
 } from "./dry-run-steps.ts";
 import { exited, FakeTools } from "./fake-tools.ts";
 import { addTestArray, startSimAppliance } from "./sim-appliance.ts";
@@ -76,6 +77,14 @@ export const OTHER_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = 
       body: { name: "a", path: "/dev/a" },
     }),
     taken("a member of a new array", takenOver, { body: { name: "x", path: "/dev/a" } }),
+    refused(
+      "another host has it",
+      "fenced",
+      withFence(() => startSimAppliance(), "/dev/a"),
+      {
+        body: { name: "x", path: "/dev/a" },
+      },
+    ),
     refused("its name is taken", "drive-exists", withDrives(), {
       body: { name: "a", path: "/dev/z" },
     }),

@@ -1,7 +1,7 @@
 /** How the situations of dry-run-situations.ts are made. */
 import { expect } from "bun:test";
 import { addTestArray, type SimAppliance, startSimAppliance } from "./sim-appliance.ts";
-import { hostWithDisks, TEST_ARRAY, unplug } from "./sim-reactor.ts";
+import { diskAt, hostWithDisks, TEST_ARRAY, unplug } from "./sim-reactor.ts";
 
 export interface Situation {
   readonly name: string;
@@ -160,6 +160,14 @@ export function killed(policy: "ppl" | "bitmap" | "resync"): () => Promise<SimAp
     expect(world.simulation.settle(written, LIMIT)).toBe(0);
     unplug(before.host, "/dev/b");
     return startSimAppliance({ host: before.host, store: before.store });
+  };
+}
+/** Another host holds the reservation of the disk there. */
+export function withFence(make: Situation["make"], path: string): Situation["make"] {
+  return async () => {
+    const daemon = await make();
+    diskAt(daemon.host, path).isFenced = true;
+    return daemon;
   };
 }
 /** state.db is full. */

@@ -70,11 +70,14 @@ export class DriveCommands {
     const { registry } = this;
     return this.leases.holding(`looking at ${info.name}`, [driveKey(info.name)], async () => {
       const drive = new Drive(registry.context, registry.router, info);
+      // What it says of itself concerns no array: it is no drive here.
+      drive.io.onFenced = () => drive.tellFence();
       registry.passing.add(drive);
       const probed = await registry.probe(drive);
       const { isShut, holderText } = drive;
       const status = probed.ok ? foretoldDriveStatus(registry, drive) : null;
-      await this.letGo(drive);
+      // A drive that hangs is not waited for.
+      inBackground(this.letGo(drive), null);
       if (status !== null) return ok(status);
       if (isShut) return err(commandError("conflict", "fenced", holderText));
       return err(commandError("io", "drive-unreadable", probed.ok ? "" : probed.error.detail));
