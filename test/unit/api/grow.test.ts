@@ -15,6 +15,7 @@ import type {
 import { ENXIO } from "../../../src/base/errno.ts";
 import { err, ok } from "../../../src/base/result.ts";
 import { MIB } from "../../../src/base/units.ts";
+import { atRest } from "../../helpers/dry-run-ground.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 import {
   addTestArray,
@@ -323,6 +324,8 @@ test.each(STEPS)("grow: refused at %s: nothing changed", async (kind) => {
     expect((await daemon.call("PUT", "/v1/spares/d", {})).status).toBe(201);
     const drives = await driveStates(daemon);
     const before = await statusOf(daemon);
+    // What is asked by itself is not to meet the refusal.
+    await atRest(daemon);
     daemon.reactor.refusals.set(kind, { kind: "io", code: "io", detail: "not now" });
     const refused = await ask(daemon.call("POST", PATH, { drives: ["d"] }));
     expect([policy, refused]).toMatchObject([policy, { status: 500, body: { detail: "not now" } }]);
