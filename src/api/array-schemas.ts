@@ -128,5 +128,3 @@ const arrayShape = z.object({
   replaceSuspects: z.boolean(),
 }) satisfies z.ZodType<ArrayStatus>;
 export const arraySchema = arrayShape.openapi("Array");
-
-export const createPlanSchema = z.object({ sizeBytes: bytes, sharedDisks: sharedDisksSchema });

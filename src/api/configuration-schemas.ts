@@ -3,14 +3,11 @@ import { z } from "@hono/zod-openapi";
 import { addDriveBody } from "./drive-schemas.ts";
 import {
   checkSchedule,
-  dryRunQuery,
   nameSchema,
   patchArrayBody,
   putExportBody,
   putScheduleBody,
 } from "./schemas.ts";
-
-export { dryRunQuery };
 
 export const CONFIGURATION_SCHEMA = "parityd.configuration/1";
 

@@ -52,7 +52,13 @@ const flag = z
   .transform((text) => text === "true");
 
 export const forceQuery = z.strictObject({ force: flag });
-export const dryRunQuery = z.strictObject({ dryRun: flag });
+export const dryRunQuery = z.strictObject({
+  dryRun: flag.openapi({
+    description:
+      "Nothing is changed. The answer is what the call would give, without what only the doing " +
+      "gives (ids, times, event counts); the header Parityd-Dry-Run says so",
+  }),
+});
 export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag, force: flag });
 /** As it stands in a URL: digits and nothing else, of which an empty value has none. */
 function wholeNumber(schema: z.ZodInt): z.ZodType<number> {

@@ -4,10 +4,9 @@
  * does not, so an answer is held to the schema of the version that gave it.
  */
 import { z } from "zod";
-import { arraySchema, createPlanSchema } from "../api/array-schemas.ts";
+import { arraySchema } from "../api/array-schemas.ts";
 import { configurationChangesSchema, configurationSchema } from "../api/configuration-schemas.ts";
 import { driveSchema, locatedSchema, scanSchema } from "../api/drive-schemas.ts";
-import { failForecastSchema } from "../api/forecast-schemas.ts";
 import {
   alertsTestSchema,
   count,
@@ -39,9 +38,6 @@ export const ANSWERS = {
   }),
   "parityd.arrays/1": z.object({ arrays: z.array(arraySchema) }),
   "parityd.array/1": arraySchema,
-  "parityd.array-plan/1": createPlanSchema,
-  "parityd.plan/1": z.object({ plan: text }),
-  "parityd.fail-forecast/1": failForecastSchema,
   "parityd.drives/1": z.object({ drives: z.array(driveSchema) }),
   "parityd.drive/1": driveSchema,
   "parityd.drive-scan/1": scanSchema,
@@ -71,6 +67,8 @@ export const ANSWERS = {
     files: z.array(z.object({ path: text, mode: count, isConfiguration: z.boolean() })),
   }),
   "parityd.installed/1": z.object({ done: z.array(z.object({ path: text, deed: text })) }),
+  /** What the daemon would answer, less what there is not yet; null: it would have no body. */
+  "parityd.dry-run/1": z.object({ answer: z.unknown() }),
   "parityd.done/1": z.object({ did: text, of: text }),
 } as const satisfies Readonly<Record<string, z.ZodObject>>;
 

@@ -2,7 +2,7 @@
 import { isDevicePath } from "../appliance/drive-places.ts";
 import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
-import type { DriveStatus } from "../array/protocol.ts";
+import type { ArrayStatus, DriveStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { smartLines } from "./smart-text.ts";
@@ -69,6 +69,36 @@ export function deviceName({ byId, path }: Pick<DriveStatus, "byId" | "path">): 
 
 function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
+}
+
+/**
+ * Of a member that was taken out: what has become of its array, and the way on. In a dry run the
+ * array is as it was before.
+ */
+export function removedLines(
+  drive: string,
+  array: ArrayStatus,
+  { isDry }: { isDry: boolean },
+): string[] {
+  const { name, members, state, spares, sharedSpares = [] } = array;
+  const first = `${drive} ${isDry ? "would be" : "is"} removed`;
+  if (state === "inactive" || state === "absent") return [`${first}: array ${name} does not run`];
+  const isCounted = members.some((member) => member.drive === drive && member.state === "in-sync");
+  const missing = array.degraded + (isDry && isCounted ? 1 : 0);
+  const count = `${missing} of ${members.length} members ${missing === 1 ? "is" : "are"} missing`;
+  if (missing > 1) {
+    const standing = isDry ? "would fail" : "has failed";
+    const back = `parityd drive add ${drive} PATH; parityd array start ${name}`;
+    return [`${first}: array ${name} ${standing}: ${count}`, `to have it back: ${back}`];
+  }
+  const way = `parityd drive add NAME PATH; parityd member add ${name} NAME`;
+  const [spare] = [...spares, ...sharedSpares];
+  return [
+    `${first}: array ${name} ${isDry ? "would run" : "runs"} on degraded: ${count}`,
+    spare === undefined
+      ? `to make it whole: ${way}`
+      : `drive ${spare} takes its role; for another spare: ${way}`,
+  ];
 }
 
 /** A line for each, those that are to be used first; then what it comes to. */

@@ -1,5 +1,6 @@
 /** Runs one command line; the answer is the exit code. */
 import { type CommandSpec, parseCommandLine } from "./command.ts";
+import { DryHost } from "./dry-run.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
 import { dress } from "./terminal-text.ts";
@@ -21,8 +22,11 @@ export async function runCommandLine(
     return Exit.ok;
   }
   const { command, invocation } = parsed.value;
-  const isDocument = command.isVerbatim === true || invocation.isSet("json");
-  return command.run(invocation, isDocument ? host : forTerminal(host), table);
+  const isJson = invocation.isSet("json");
+  const shown = command.isVerbatim === true || isJson ? host : forTerminal(host);
+  if (!invocation.isSet("dry-run")) return command.run(invocation, shown, table);
+  const dry = new DryHost(shown, { isJson });
+  return dry.end(await command.run(invocation, dry.host, table));
 }
 
 /** Lines that fit the terminal, in colours; documents are no affair of it. */

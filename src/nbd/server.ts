@@ -9,13 +9,7 @@
  */
 
 import type { ArrayFront } from "../array/front.ts";
-import type {
-  CommandError,
-  ExportLatency,
-  ExportStatus,
-  NbdAddress,
-  NbdStats,
-} from "../array/protocol.ts";
+import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
 import { assert, assertShared } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { EAGAIN } from "../base/errno.ts";
@@ -29,6 +23,7 @@ import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
 import { ExportCatalog } from "./catalog.ts";
 import type { ClientRequests } from "./client-requests.ts";
+import { countStaying, dropClients } from "./export-clients.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
 import type { ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
@@ -72,7 +67,7 @@ export class NbdServer implements SessionHost {
   readonly catalog: ExportCatalog;
 
   private readonly loop: EventLoop;
-  private readonly table: ExportTable;
+  readonly table: ExportTable;
   private readonly buffersAddress: number;
   private readonly listeners: Listeners;
   private readonly admission: Admission<Session>;
@@ -153,21 +148,34 @@ export class NbdServer implements SessionHost {
 
   /**
    * Adds an export, or changes it; clients that may not open it any more are disconnected. Refused
-   * where clients would see another array's data.
+   * where clients have opened something else; with `force` those of another array go.
    */
   setExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
-    if (this.isStopping) return err(stopping());
+    const told = this.foretellExport(settings);
+    if (!told.ok) return told;
+    const before = this.table.get(settings.name);
+    if (before !== undefined && before.array !== settings.array) {
+      dropClients(this.sessions, before, "the export is another array's now");
+    }
     const result = this.table.set(settings);
     if (!result.ok) return result;
     const entry = result.value;
-    for (const session of this.sessions) {
-      if (session.nbdExport === entry && !entry.access.admits(session.caller)) {
-        session.close("it may not open this export any more");
-      }
-    }
+    dropClients(this.sessions, entry, "it may not open this export any more", ({ caller }) => {
+      return !entry.access.admits(caller);
+    });
     this.settleExports();
     this.reviewWaits();
     return ok(statusOf(entry));
+  }
+
+  /** What `setExport` would answer, without doing it. */
+  foretellExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
+    if (this.isStopping) return err(stopping());
+    const obstacle = this.table.obstacleTo(settings);
+    if (obstacle !== null) return err(obstacle);
+    const { name, array, front, readOnly } = settings;
+    const connections = countStaying(this.sessions, this.table.get(name), settings);
+    return ok({ name, array, readOnly, connections, isServed: front !== null });
   }
 
   /** Another front for an array that was started again, none (null) while it is stopped. */
@@ -181,18 +189,10 @@ export class NbdServer implements SessionHost {
 
   /** Forgets an export. While clients are connected only with `force`, which drops them. */
   removeExport(name: string, { force }: { force: boolean }): Result<undefined, CommandError> {
-    const entry = this.table.get(name);
-    if (entry === undefined) {
-      const detail = `there is no export ${name}`;
-      return err({ kind: "not-found", code: "export-not-found", detail });
-    }
-    if (entry.connections > 0 && !force) {
-      const detail = `${entry.connections} connections are open; disconnect them, or use force`;
-      return err({ kind: "conflict", code: "export-in-use", detail });
-    }
-    for (const session of this.sessions) {
-      if (session.nbdExport === entry) session.close("the export was removed");
-    }
+    const obstacle = this.table.obstacleToRemove(name, { force });
+    if (obstacle !== null) return err(obstacle);
+    const entry = this.table.get(name)!;
+    dropClients(this.sessions, entry, "the export was removed");
     this.table.remove(entry);
     this.settleExports();
     this.reviewWaits();
@@ -209,17 +209,6 @@ export class NbdServer implements SessionHost {
 
   exports(): ExportStatus[] {
     return this.table.status();
-  }
-
-  /** Clients of an array, over all its exports. */
-  connectionsOf(array: string): number {
-    let count = 0;
-    for (const entry of this.table.status()) if (entry.array === array) count += entry.connections;
-    return count;
-  }
-
-  latencies(): ExportLatency[] {
-    return this.table.latencies();
   }
 
   stats(): NbdStats {

@@ -31,8 +31,8 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     name: "scan: a dry run adds",
     rule: null,
     file: "src/appliance/drives/drive-scan.ts",
-    find: "const found = dryRun ? judged :",
-    replace: "const found = judged.length === 0 ? judged :",
+    find: "const dryRun = effects.isDry;",
+    replace: "const dryRun = false;",
     test: SCAN,
   },
   {

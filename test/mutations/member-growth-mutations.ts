@@ -14,7 +14,7 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     name: "growth: the policy is changed before it is on record",
     rule: null,
     file: GROWTH,
-    find: 'const recorded = await store.commit({ kind: "put-array", array });',
+    find: 'const recorded = await effects.commit({ kind: "put-array", array });',
     replace: "const recorded = ok(null);",
     test: call("the daemon ends in the middle"),
   },

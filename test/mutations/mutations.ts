@@ -10,6 +10,7 @@ import { API_MUTATIONS } from "./api-mutations.ts";
 import { CARE_MUTATIONS } from "./care-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
+import { DRY_RUN_MUTATIONS } from "./dry-run-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
@@ -1133,6 +1134,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   ...ALERT_MUTATIONS,
   ...CARE_MUTATIONS,
+  ...DRY_RUN_MUTATIONS,
   ...DRIVE_MUTATIONS,
   ...FORECAST_MUTATIONS,
   ...INSTALL_MUTATIONS,

@@ -2,25 +2,31 @@
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { exportSchema, forceQuery, nameParams, putExportBody } from "../schemas.ts";
 
 export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
       path: "/v1/exports/{name}",
-      summary: "Offer an array under this name",
+      summary:
+        "Offer an array under this name; with force also another one, or one that is read-only, " +
+        "under clients that are connected",
       params: nameParams,
+      query: forceQuery,
       body: putExportBody,
       answers: {
         200: { description: "The export was there", schema: exportSchema },
         201: { description: "The export is new", schema: exportSchema },
       },
     },
-    async ({ params, body }) => {
-      const put = await appliance.exports.put({ name: params.name, ...body });
+    async ({ params, query, body, effects }) => {
+      const put = await appliance.exports.put(
+        { name: params.name, ...body, force: query.force },
+        effects,
+      );
       if (!put.ok) return problemResponse(put.error);
       if (!put.value.created) return json(put.value.view);
       const headers = { Location: `/v1/exports/${params.name}` };
@@ -37,7 +43,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async () => answer(await appliance.exports.list()),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -47,7 +53,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       query: forceQuery,
       answers: { 204: { description: "The export is gone" } },
     },
-    async ({ params, query }) =>
-      emptyAnswer(await appliance.exports.remove(params.name, query.force)),
+    async ({ params, query, effects }) =>
+      emptyAnswer(await appliance.exports.remove(params.name, query.force, effects)),
   );
 }

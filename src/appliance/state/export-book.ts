@@ -11,6 +11,7 @@ import { err, ok, type Result } from "../../base/result.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { ArrayBook } from "./array-book.ts";
 import type { CallOrder } from "./call-order.ts";
+import type { Effects } from "./effects.ts";
 import type { StoredExport } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
@@ -67,33 +68,34 @@ export class ExportBook {
     return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
-  async put(wanted: {
-    name: string;
-    array: string;
-    readOnly: boolean;
-    allow: ExportAllow | null;
-  }): Answer<{ created: boolean; view: ExportView }> {
-    const { name, readOnly, allow } = wanted;
+  /** With force also where clients have opened another array, or may write until now. */
+  async put(
+    wanted: {
+      name: string;
+      array: string;
+      readOnly: boolean;
+      allow: ExportAllow | null;
+      force: boolean;
+    },
+    effects: Effects,
+  ): Answer<{ created: boolean; view: ExportView }> {
+    const { name, readOnly, allow, force } = wanted;
     return this.calls.withArray(wanted.array, (arrayUuid) =>
       this.calls.holding([`export:${name}`], async () => {
         if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
         if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));
         const before = this.store.state.exports.get(name);
         const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly, allow };
-        const recorded = await this.store.commit({ kind: "put-export", entry });
+        const recorded = await effects.commit({ kind: "put-export", entry });
         if (!recorded.ok) return recorded;
-        const put = await this.client.call({
-          kind: "put-export",
-          name,
-          array: arrayUuid,
-          readOnly,
-          allow,
+        const put = await effects.command({
+          ...{ kind: "put-export", name, array: arrayUuid, readOnly, allow, force },
         });
         if (put.ok) {
           const view = this.viewOf(entry, put.value.export);
           return ok({ created: before === undefined, view });
         }
-        this.store.note(
+        effects.note(
           before === undefined
             ? { kind: "delete-export", name }
             : { kind: "put-export", entry: before },
@@ -104,24 +106,25 @@ export class ExportBook {
   }
 
   /** Holds its array, too: whoever deletes that takes its exports away as they are. */
-  async remove(name: string, force: boolean): Answer<null> {
+  async remove(name: string, force: boolean, effects: Effects): Answer<null> {
     const arrayUuid = this.arrayOf(name);
-    const work = () => this.calls.holding([`export:${name}`], () => this.removeHeld(name, force));
+    const work = () =>
+      this.calls.holding([`export:${name}`], () => this.removeHeld(name, force, effects));
     if (arrayUuid === null) return work();
     return this.calls.holding([`array:${arrayUuid}`], work);
   }
 
-  private async removeHeld(name: string, force: boolean): Answer<null> {
+  private async removeHeld(name: string, force: boolean, effects: Effects): Answer<null> {
     const before = this.store.state.exports.get(name);
     if (before !== undefined) {
-      const recorded = await this.store.commit({ kind: "delete-export", name });
+      const recorded = await effects.commit({ kind: "delete-export", name });
       if (!recorded.ok) return recorded;
     }
-    const deleted = await this.client.call({ kind: "delete-export", name, force });
+    const deleted = await effects.command({ kind: "delete-export", name, force });
     if (deleted.ok || before === undefined) return deleted;
     // One that was never offered is known here alone.
     if (deleted.error.kind === "not-found") return ok(null);
-    this.store.note({ kind: "put-export", entry: before });
+    effects.note({ kind: "put-export", entry: before });
     return deleted;
   }
 

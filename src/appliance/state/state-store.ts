@@ -94,6 +94,15 @@ export class StateStore {
     }
   }
 
+  /** Whether a commit of these would be taken, as far as that can be known without a write. */
+  foretell(...changes: readonly StateChange[]): Result<null, CommandError> {
+    const isObligation = changes.some(({ kind }) => kind.startsWith("put-"));
+    const room = isObligation ? this.file.hasRoom() : ok(null);
+    if (!room.ok) return err(notRecorded(room.error));
+    if (this.failure === null || changes.length === 0) return ok(null);
+    return err(notRecorded({ detail: this.failure }));
+  }
+
   /** Makes the changes in memory now, and in the file when it takes them. */
   note(...changes: readonly StateChange[]): void {
     for (const change of changes) this.state.apply(change);
@@ -216,7 +225,7 @@ function isOfEvent({ kind }: StateChange): boolean {
   return kind === "add-event" || kind === "put-alert" || kind === "delete-alert";
 }
 
-function notRecorded({ detail }: StateFileError): CommandError {
+function notRecorded({ detail }: Pick<StateFileError, "detail">): CommandError {
   return {
     kind: "unrecorded",
     code: "not-recorded",

@@ -14,11 +14,10 @@ export async function growArray(
   record: ArrayRecord,
   wanted: number | "max",
 ): Promise<Result<undefined, CommandError>> {
-  const array = record.running;
-  if (array === null) return err(notRunning(record));
-  const judged = judge(array, wanted);
+  const judged = judgeGrowthOf(record, wanted);
   if (!judged.ok) return judged;
-  if (judged.value === array.core.identity.sizeSectors) return ok();
+  const { array, isSo } = judged.value;
+  if (isSo) return ok();
   const { core, synchronizer } = array;
   return synchronizer.givingWay("the array grows", async () => {
     await core.changed.until(() => core.roster.arriving === null);
@@ -28,6 +27,18 @@ export async function growArray(
     if (since.value !== core.identity.sizeSectors) synchronizer.startGrowth(since.value);
     return ok();
   });
+}
+
+/** Whether it can be of this size, and whether it has it already. */
+export function judgeGrowthOf(
+  record: ArrayRecord,
+  wanted: number | "max",
+): Result<{ readonly array: RaidArray; readonly isSo: boolean }, CommandError> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const judged = judge(array, wanted);
+  if (!judged.ok) return judged;
+  return ok({ array, isSo: judged.value === array.core.identity.sizeSectors });
 }
 
 function judge(array: RaidArray, wanted: number | "max"): Result<number, CommandError> {

@@ -15,14 +15,26 @@ export async function changePolicy(
   record: ArrayRecord,
   policy: ConsistencyPolicy,
 ): Promise<Result<undefined, CommandError>> {
-  const array = record.running;
-  if (array === null) return err(notRunning(record));
-  if (array.core.policyKind === policy) return ok();
-  const obstacle = obstacleTo(array);
-  if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
+  const judged = judgePolicy(record, policy);
+  if (!judged.ok) return judged;
+  const { array, isSo } = judged.value;
+  if (isSo) return ok();
   return array.synchronizer.givingWay("the policy changes", () =>
     changeAtRest(record, array, policy),
   );
+}
+
+/** Whether the policy can be changed to this now, and whether the array has it already. */
+export function judgePolicy(
+  record: ArrayRecord,
+  policy: ConsistencyPolicy,
+): Result<{ readonly array: RaidArray; readonly isSo: boolean }, CommandError> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const isSo = array.core.policyKind === policy;
+  const obstacle = isSo ? null : obstacleTo(array);
+  if (obstacle === null) return ok({ array, isSo });
+  return err(commandError("conflict", "policy-not-now", obstacle));
 }
 
 async function changeAtRest(

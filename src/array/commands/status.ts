@@ -29,8 +29,8 @@ import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
 import { forecastOf } from "./forecast.ts";
 
-const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
-const NO_IO: MemberStatus["io"] = {
+export const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
+export const NO_IO: MemberStatus["io"] = {
   reads: 0,
   writes: 0,
   flushes: 0,
@@ -39,7 +39,7 @@ const NO_IO: MemberStatus["io"] = {
   readMs: 0,
   writeMs: 0,
 };
-const IDLE: SyncStatus = {
+export const IDLE: SyncStatus = {
   action: "idle",
   doneBytes: 0,
   totalBytes: 0,
@@ -289,7 +289,7 @@ function sumOf(counts: readonly Readonly<Record<string, number>>[]): Record<stri
   return sum;
 }
 
-function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
+export function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
   if (job === null) return null;
   const { id, kind, done, total, error } = job;
   const mode = kind === "repair" ? "repair" : "check";
@@ -341,7 +341,7 @@ function geometryStatus(record: ArrayRecord, superblock: Superblock) {
 }
 
 /** An array that does not run: what the freshest of its superblocks says. */
-function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+export function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   const drives = registry.drivesOf(record.uuid);
   const superblocks = drives.map((drive) => drive.superblock!);
   // The last of its drives may just have left: then what was known of it stands.

@@ -17,7 +17,8 @@ import { Outcome } from "../../block/io-error.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import type { StripeResult } from "../../raid5/sync/stripe-sync.ts";
-import type { Job, JobTable } from "../jobs.ts";
+import { type Job, type JobTable, newJobStatus } from "../jobs.ts";
+import type { JobStatus } from "../protocol.ts";
 import { RehearsalReport } from "./rehearsal-report.ts";
 import { RehearsalStage } from "./rehearsal-stage.ts";
 import { isLate } from "./scrub-report.ts";
@@ -80,8 +81,7 @@ export class Rehearsals {
     const { core } = run;
     const { degradedCount, resync } = core.members;
     assert(degradedCount === 0 && resync === null, "what is rehearsed is the first loss");
-    const before = paused?.plan;
-    const isSame = before?.failedRole === plan.failedRole && before.spare === plan.spare;
+    const isSame = this.goesOn(plan);
     if (!isSame) this.endPaused("cancelled", "another rehearsal was started");
     this.paused = null;
     const rehearsal = paused !== null && isSame ? paused : this.begin(plan);
@@ -99,18 +99,39 @@ export class Rehearsals {
     return job;
   }
 
-  private begin(plan: RehearsalPlan): Rehearsal {
+  /** The job that `start` would answer with. */
+  foretell(plan: Omit<RehearsalPlan, "isSpareReadable">): JobStatus {
     const { core } = this.run;
-    const { geometry, roster, members } = core;
-    const { failedRole, spare, obstacle } = plan;
+    const { paused } = this;
+    if (paused !== null && this.goesOn(plan)) {
+      return { ...paused.job.status(), state: "running", error: null };
+    }
+    return newJobStatus(core, "rehearsal", this.reportOf(plan).result);
+  }
+
+  /** A rehearsal of the same is paused. */
+  private goesOn({ failedRole, spare }: Pick<RehearsalPlan, "failedRole" | "spare">): boolean {
+    const before = this.paused?.plan;
+    return before?.failedRole === failedRole && before.spare === spare;
+  }
+
+  private begin(plan: RehearsalPlan): Rehearsal {
+    const report = this.reportOf(plan);
+    return { job: this.run.begin("rehearsal", 0), plan, report, stripe: 0 };
+  }
+
+  private reportOf({
+    failedRole,
+    spare,
+    obstacle,
+  }: Omit<RehearsalPlan, "isSpareReadable">): RehearsalReport {
+    const { geometry, roster, members } = this.run.core;
     const rehearsed = Array.from({ length: geometry.memberCount }, (_, role) => {
       const drive = roster.driveAt(role);
       assert(drive !== null, "all members are there when a loss is rehearsed");
       return { drive: drive.name, dataOffset: members.dataOffset[role]! };
     });
-    const job = this.run.begin("rehearsal", 0);
-    const about = { geometry, members: rehearsed, failedRole, spare, obstacle };
-    return { job, plan, report: new RehearsalReport(about), stripe: 0 };
+    return new RehearsalReport({ geometry, members: rehearsed, failedRole, spare, obstacle });
   }
 
   /** The one that runs, or null. */

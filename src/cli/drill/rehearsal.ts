@@ -24,6 +24,12 @@ export async function runRehearsal(invocation: Invocation, host: CliHost): Promi
   const drive = invocation.text("fail") ?? null;
   const started = await client.call<JobStatus>("POST", path, { drive });
   if (!started.ok) return notDone(host, started.error);
+  if (invocation.isSet("dry-run")) {
+    const { fails, spare } = started.value.value.result;
+    const onto = spare === "" ? "no spare takes its role" : `its rebuild onto drive ${spare}`;
+    host.print(`would rehearse the loss of drive ${fails}: ${onto}`);
+    return RehearsalExit.passed;
+  }
   const { id } = started.value.value;
   host.warn(`rehearsal job ${id} runs: parityd job cancel ${id} ends it`);
   const job = await followJob(host, client, started.value.value);

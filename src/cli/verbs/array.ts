@@ -1,9 +1,8 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
 
 import { offerDrives } from "../../appliance/drive-offers.ts";
-import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { StatusDocument } from "../../appliance/status-document.ts";
-import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -45,7 +44,7 @@ export const arrayCommands: readonly CommandSpec[] = [
       "parityd array create tank d0 d1 d2 --spare d3",
       "parityd array create tank d0 d1 d2 --dry-run",
     ],
-    answers: ["parityd.array/1", "parityd.array-plan/1"],
+    answers: ["parityd.array/1"],
     operands: [{ name: "NAME" }, { name: "DRIVE", many: true, names: "drives" }],
     options: {
       spare: {
@@ -108,6 +107,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "start also where that may show stale data" },
       "read-only": { type: "boolean", help: "write not one byte to any member" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: (invocation, host) =>
@@ -122,7 +122,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     examples: ["parityd array stop tank"],
     answers: ["parityd.array/1"],
     operands: [ARRAY],
-    options: { ...FORCE_CLIENTS, ...RUN_DIR },
+    options: { ...FORCE_CLIENTS, ...DRY_RUN, ...RUN_DIR },
     run: (invocation, host) =>
       changeArray(invocation, host, {
         action: "stop",
@@ -161,6 +161,7 @@ export const arrayCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "yes|no", choices: ["yes", "no"] },
         help: "by a spare, by themselves",
       },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: setArray,
@@ -177,6 +178,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite known signatures on the drives" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: growArray,
@@ -188,7 +190,7 @@ export const arrayCommands: readonly CommandSpec[] = [
       "parityd array delete tank --dry-run",
       "parityd array delete tank --yes tank --zero-superblocks",
     ],
-    answers: ["parityd.done/1", "parityd.plan/1"],
+    answers: ["parityd.done/1"],
     operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
@@ -226,7 +228,7 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
     ...(invocation.isSet("sparse") ? { allocate: false } : {}),
     force: invocation.isSet("force"),
   };
-  if (invocation.isSet("dry-run")) return printCreatePlan(invocation, host, { client, plan: body });
+  if (invocation.isSet("dry-run")) return printCreatePlan(client, host, body);
   const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
   if (!created.ok) return fail(host, created.error);
   const { value } = created.value;
@@ -330,36 +332,24 @@ function parseKib(text: string): Result<number, string> {
 
 /** What the call itself would answer, and what it would overwrite. */
 async function printCreatePlan(
-  invocation: Invocation,
+  client: DaemonClient,
   host: CliHost,
-  {
-    client,
-    plan,
-  }: {
-    client: DaemonClient;
-    plan: { name: string; drives: readonly string[]; spares: readonly string[] };
-  },
+  plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
-  const path = "/v1/arrays?dryRun=true";
-  type Plan = { sizeBytes: number; sharedDisks: SharedDisk[] };
-  const judged = await client.call<Plan>("POST", path, plan);
+  const judged = await client.call<ArrayStatus>("POST", "/v1/arrays", plan);
   if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
   const size = formatBytes(judged.value.value.sizeBytes);
-  const rows = [...plan.drives, ...plan.spares].flatMap((name) => {
+  host.print(`would create ${plan.name}, ${size}, RAID5 of ${plan.drives.length} drives:`);
+  for (const name of [...plan.drives, ...plan.spares]) {
     const drive = known.value.value.find((candidate) => candidate.name === name);
     const role = plan.spares.includes(name) ? "spare" : `role ${plan.drives.indexOf(name)}`;
-    if (drive === undefined) return [];
+    if (drive === undefined) continue;
     const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
-    return [`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`];
-  });
-  const head = `would create ${plan.name}, ${size}, RAID5 of ${plan.drives.length} drives:`;
-  const { value } = judged.value;
-  tell(invocation, host, {
-    ...{ schema: "parityd.array-plan/1", value, lines: () => [head, ...rows] },
-  });
-  warnOfSharedDisks(host, judged.value.value.sharedDisks);
+    host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
+  }
+  warnOfSharedDisks(host, judged.value.value.sharedDisks ?? []);
   return Exit.ok;
 }
 
@@ -404,15 +394,12 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
   const erase = doesZero ? " and erase the superblocks of its members" : "";
   const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
-  const isForced = invocation.isSet("force");
+  const query = `?zeroSuperblocks=${doesZero}&force=${invocation.isSet("force")}`;
+  const remove = () => client.call("DELETE", `${arrayPath(invocation)}${query}`);
   if (invocation.isSet("dry-run")) {
-    const clients = isForced ? 0 : await clientsOf(client, array.value.value.uuid);
-    if (clients > 0) {
-      const message = `it would be refused: ${clients} clients are connected (--force drops them)`;
-      return fail(host, { exitCode: Exit.failed, message });
-    }
-    const lines = (): readonly string[] => [`would ${plan}`];
-    tell(invocation, host, { schema: "parityd.plan/1", value: { plan }, lines });
+    const judged = await remove();
+    if (!judged.ok) return fail(host, judged.error);
+    host.print(`would ${plan}`);
     return Exit.ok;
   }
   const question = `This will ${plan}.\nType the array's name to go on: `;
@@ -421,8 +408,7 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   if (confirmed !== name) {
     return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
   }
-  const query = `?zeroSuperblocks=${doesZero}&force=${isForced}`;
-  const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
+  const deleted = await remove();
   if (!deleted.ok) return fail(host, deleted.error);
   tellDone(invocation, host, { did: "array delete", of: name });
   return Exit.ok;
@@ -430,11 +416,4 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
 
 function arrayPath(invocation: Invocation): string {
   return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
-}
-
-async function clientsOf(client: DaemonClient, arrayUuid: string): Promise<number> {
-  const exports = await client.get<ExportView[]>("/v1/exports");
-  if (!exports.ok) return 0;
-  const own = exports.value.value.filter((entry) => entry.arrayUuid === arrayUuid);
-  return own.reduce((count, { connections }) => count + connections, 0);
 }

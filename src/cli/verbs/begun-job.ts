@@ -27,6 +27,10 @@ export async function followBegun(
   client: DaemonClient,
   begun: JobStatus,
 ): Promise<number> {
+  if (invocation.isSet("dry-run")) {
+    host.print(`a ${begun.kind} job would begin`);
+    return Exit.ok;
+  }
   if (!invocation.isSet("wait")) {
     tellBegun(invocation, host, begun);
     return Exit.ok;

@@ -49,10 +49,9 @@ async function importFile(invocation: Invocation, host: CliHost): Promise<number
     return usageFailure(host, `${path} is no document of config export: ${why}`);
   }
   const client = new DaemonClient(host, invocation);
-  const query = invocation.isSet("dry-run") ? "?dryRun=true" : "";
   const answer = await client.call<{ changes: ConfigurationChange[] }>(
     "PUT",
-    PATH + query,
+    PATH,
     document as object,
   );
   if (!answer.ok) return fail(host, answer.error);

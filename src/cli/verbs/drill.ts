@@ -8,11 +8,11 @@ import { runDrill } from "../drill/drill.ts";
 import { readDrillOptions } from "../drill/options.ts";
 import { runRehearsal } from "../drill/rehearsal.ts";
 import type { CliHost } from "../host.ts";
-import { RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 /** By where the drill plays. */
 const OF_FILES = ["members", "size", "dir"];
-const OF_AN_ARRAY = ["fail", "run-dir", "timeout"];
+const OF_AN_ARRAY = ["fail", "dry-run", "run-dir", "timeout"];
 
 export const drillCommand: CommandSpec = {
   path: ["drill"],
@@ -39,6 +39,7 @@ export const drillCommand: CommandSpec = {
       names: "drives",
       help: "with --on: who is lost (the member with the most errors)",
     },
+    ...DRY_RUN,
     ...RUN_DIR,
   },
   run: drill,
@@ -46,9 +47,9 @@ export const drillCommand: CommandSpec = {
 
 function drill(invocation: Invocation, host: CliHost): Promise<number> | number {
   const isOn = invocation.text("on") !== undefined;
-  const strange = (isOn ? OF_FILES : OF_AN_ARRAY).find(
-    (option) => invocation.text(option) !== undefined,
-  );
+  const isGiven = (option: string) =>
+    invocation.text(option) !== undefined || invocation.isSet(option);
+  const strange = (isOn ? OF_FILES : OF_AN_ARRAY).find(isGiven);
   if (strange !== undefined) {
     const where = isOn ? "is of a drill on files" : "needs --on ARRAY";
     return usageFailure(host, `--${strange} ${where}`);

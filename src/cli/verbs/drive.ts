@@ -4,11 +4,12 @@ import { resolve } from "node:path";
 import type { DriveView } from "../../appliance/drives/drive-care.ts";
 import type { ScanResult } from "../../appliance/drives/drive-scan.ts";
 import type { Located } from "../../appliance/drives/locator.ts";
-import type { DriveStatus } from "../../array/protocol.ts";
+import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
-import type { CommandSpec } from "../command.ts";
-import { driveLine, driveLines, driveTable, scanLines } from "../drive-text.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { driveLine, driveLines, driveTable, removedLines, scanLines } from "../drive-text.ts";
 import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
 import type { PatienceTimes } from "../patience.ts";
 import { tell, tellDone } from "../tell.ts";
 import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
@@ -25,6 +26,7 @@ export const driveCommands: readonly CommandSpec[] = [
     operands: [{ name: "NAME" }, { name: "PATH", names: "files" }],
     options: {
       "no-direct": { type: "boolean", help: "without O_DIRECT: for file systems that refuse it" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
@@ -94,8 +96,7 @@ export const driveCommands: readonly CommandSpec[] = [
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const folders = invocation.texts("folder").map((folder) => resolve(folder));
-      const body = { dryRun: invocation.isSet("dry-run"), folders };
-      const answer = await client.call<ScanResult>("POST", "/v1/drives/scan", body);
+      const answer = await client.call<ScanResult>("POST", "/v1/drives/scan", { folders });
       if (!answer.ok) return fail(host, answer.error);
       const { value } = answer.value;
       const lines = (columns: number) => scanLines(value, columns);
@@ -112,7 +113,7 @@ export const driveCommands: readonly CommandSpec[] = [
     examples: ["parityd drive appeared /dev/sdb"],
     answers: ["parityd.done/1"],
     operands: [{ name: "PATH", names: "files" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation, UDEV_TIMES);
       const told = await client.open("POST", "/v1/drives/appeared", {
@@ -135,7 +136,7 @@ export const driveCommands: readonly CommandSpec[] = [
     examples: ["parityd drive locate d0", "parityd drive locate d0 --off"],
     answers: ["parityd.drive-light/1"],
     operands: [{ name: "NAME", names: "drives" }],
-    options: { off: { type: "boolean", help: "switch it off" }, ...RUN_DIR },
+    options: { off: { type: "boolean", help: "switch it off" }, ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}/locate`;
@@ -158,16 +159,37 @@ export const driveCommands: readonly CommandSpec[] = [
     operands: [{ name: "NAME", names: "drives" }],
     options: {
       force: { type: "boolean", help: "also where the array cannot spare it" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
-    run: async (invocation, host) => {
-      const client = new DaemonClient(host, invocation);
-      const force = invocation.isSet("force") ? "?force=true" : "";
-      const path = `/v1/drives/${encodeURIComponent(invocation.operand(0))}${force}`;
-      const answer = await client.call("DELETE", path);
-      if (!answer.ok) return fail(host, answer.error);
-      tellDone(invocation, host, { did: "drive remove", of: invocation.operand(0) });
-      return Exit.ok;
-    },
+    run: removeDrive,
   },
 ];
+
+/** Says what has become of the array of a member that is taken out, and the way on. */
+async function removeDrive(invocation: Invocation, host: CliHost): Promise<number> {
+  const client = new DaemonClient(host, invocation);
+  const name = invocation.operand(0);
+  const path = `/v1/drives/${encodeURIComponent(name)}`;
+  const before = await client.get<DriveStatus>(path);
+  const force = invocation.isSet("force") ? "?force=true" : "";
+  const removed = await client.call("DELETE", `${path}${force}`);
+  if (!removed.ok) return fail(host, removed.error);
+  const drive = before.ok ? before.value.value : null;
+  const array = drive?.state === "member" ? (drive.member?.array ?? null) : null;
+  const now =
+    array === null
+      ? null
+      : await client.get<ArrayStatus>(`/v1/arrays/${encodeURIComponent(array)}`);
+  const isDry = invocation.isSet("dry-run");
+  const lines = (): readonly string[] => {
+    if (now?.ok === true) return removedLines(name, now.value.value, { isDry });
+    return [isDry ? `${name} would be removed` : `${name} is removed`];
+  };
+  tell(invocation, host, {
+    schema: "parityd.done/1",
+    value: { did: "drive remove", of: name },
+    lines,
+  });
+  return Exit.ok;
+}

@@ -7,7 +7,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
 import { tell, tellDone } from "../tell.ts";
-import { RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 export const exportCommands: readonly CommandSpec[] = [
   {
@@ -24,6 +24,7 @@ export const exportCommands: readonly CommandSpec[] = [
     ],
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
+      force: { type: "boolean", help: "also under clients that may write, or have another array" },
       "allow-address": {
         ...{ type: "string", value: "CIDR", multiple: true },
         help: "over TCP only for clients of this network; again for more",
@@ -32,12 +33,14 @@ export const exportCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "NAME", multiple: true },
         help: "over TCP only with a certificate of this name; again for more",
       },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
       const array = invocation.operand(0);
       const name = invocation.operands[1] ?? array;
-      const path = `/v1/exports/${encodeURIComponent(name)}`;
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `/v1/exports/${encodeURIComponent(name)}${force}`;
       const body = {
         array,
         readOnly: invocation.isSet("read-only"),
@@ -83,6 +86,7 @@ export const exportCommands: readonly CommandSpec[] = [
     operands: [{ name: "NAME", names: "exports" }],
     options: {
       force: { type: "boolean", help: "also while clients are connected" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {

@@ -10,7 +10,7 @@ import { followJob, jobSummary } from "../progress.ts";
 import { renderTable } from "../table-text.ts";
 import { tell } from "../tell.ts";
 import { tellJob } from "./begun-job.ts";
-import { EXPLAIN, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, EXPLAIN, RUN_DIR } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ID", names: "jobs" }] as const;
 
@@ -79,7 +79,7 @@ export const jobCommands: readonly CommandSpec[] = [
     examples: ["parityd job cancel 7"],
     answers: ["parityd.job/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: (invocation, host) =>
       withJob(invocation, host, async ({ id }, client) => {
         const cancelled = await client.call<JobStatus>("DELETE", `/v1/jobs/${id}`);

@@ -6,7 +6,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { tell } from "../tell.ts";
-import { RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 export const logCommand: CommandSpec = {
   path: ["log"],
@@ -19,6 +19,7 @@ export const logCommand: CommandSpec = {
       ...{ type: "string", value: "LEVEL", choices: LOG_LEVELS },
       help: "error, warn, info or debug",
     },
+    ...DRY_RUN,
     ...RUN_DIR,
   },
   run: showOrChange,

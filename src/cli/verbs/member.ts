@@ -24,6 +24,7 @@ export const memberCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite a known signature on the drive" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: addMember,
@@ -37,6 +38,7 @@ export const memberCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite a known signature on the new drive" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: replaceMember,
@@ -47,7 +49,7 @@ export const memberCommands: readonly CommandSpec[] = [
     examples: ["parityd member remove tank d1"],
     answers: ["parityd.done/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const removed = await new DaemonClient(host, invocation).call(
         "DELETE",
@@ -62,7 +64,7 @@ export const memberCommands: readonly CommandSpec[] = [
     path: ["member", "fail"],
     summary: "Take a member for faulty; with --dry-run only say what would follow",
     examples: ["parityd member fail tank d1 --dry-run"],
-    answers: ["parityd.array/1", "parityd.fail-forecast/1"],
+    answers: ["parityd.array/1"],
     operands: OPERANDS,
     options: { ...DRY_RUN, ...RUN_DIR },
     run: failMember,
@@ -73,11 +75,9 @@ async function failMember(invocation: Invocation, host: CliHost): Promise<number
   const client = new DaemonClient(host, invocation);
   const path = `${membersPath(invocation)}/${encodeURIComponent(invocation.operand(1))}/fail`;
   if (invocation.isSet("dry-run")) {
-    const plan = await client.call<FailForecast>("POST", `${path}?dryRun=true`, {});
+    const plan = await client.call<FailForecast>("POST", path, {});
     if (!plan.ok) return fail(host, plan.error);
-    const { value } = plan.value;
-    const lines = (): readonly string[] => renderFailForecast(value);
-    tell(invocation, host, { schema: "parityd.fail-forecast/1", value, lines });
+    for (const line of renderFailForecast(plan.value.value)) host.print(line);
     return Exit.ok;
   }
   const failed = await client.call<ArrayStatus>("POST", path, {});
@@ -96,7 +96,7 @@ async function addMember(invocation: Invocation, host: CliHost): Promise<number>
   if (!added.ok) return fail(host, added.error);
   const { value } = added.value;
   await warnOfNewDrives(client, host, { arrayPath: arrayPath(invocation), drives: [drive] });
-  if (!("id" in value)) {
+  if (!("kind" in value)) {
     const lines = (): readonly string[] => [`${drive} is a spare of ${value.name}`];
     tell(invocation, host, { schema: "parityd.array/1", value, lines });
     return Exit.ok;

@@ -10,7 +10,7 @@ import { parseBytes, parseMinutes } from "../quantity.ts";
 import { scheduleLines } from "../status-text.ts";
 import { renderTable } from "../table-text.ts";
 import { tell, tellDone } from "../tell.ts";
-import { RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 const MINUTES_A_DAY = 24 * 60;
 
@@ -43,6 +43,7 @@ export const scheduleCommands: readonly CommandSpec[] = [
         help: "at most so much a second: 200MiB/s, or none (none)",
       },
       force: { type: "boolean", help: "also where another array on its disks has that time" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: setSchedule,
@@ -62,7 +63,7 @@ export const scheduleCommands: readonly CommandSpec[] = [
     examples: ["parityd schedule remove tank"],
     answers: ["parityd.done/1"],
     operands: [{ name: "ARRAY", names: "schedules" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const path = schedulePath(invocation.operand(0));
       const removed = await new DaemonClient(host, invocation).call("DELETE", path);

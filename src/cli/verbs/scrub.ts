@@ -12,7 +12,7 @@ import { parseBytes } from "../quantity.ts";
 import { tellDone } from "../tell.ts";
 import { tellBegun, tellJob } from "./begun-job.ts";
 import { explainedJob } from "./job.ts";
-import { EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY", names: "arrays" }] as const;
 const LIMIT = {
@@ -43,6 +43,7 @@ export const scrubCommands: readonly CommandSpec[] = [
       restart: { type: "boolean", help: "from the beginning, where one is paused" },
       ...WAIT,
       ...EXPLAIN,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: startScrub,
@@ -53,7 +54,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     examples: ["parityd scrub resume tank"],
     answers: ["parityd.job/1"],
     operands: OPERANDS,
-    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...RUN_DIR },
+    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...DRY_RUN, ...RUN_DIR },
     run: startScrub,
   },
   {
@@ -62,7 +63,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     examples: ["parityd scrub pause tank"],
     answers: ["parityd.job/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const paused = await client.call<JobStatus>("POST", `${scrubPath(invocation)}/pause`, {});
@@ -77,7 +78,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     examples: ["parityd scrub stop tank"],
     answers: ["parityd.done/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const stopped = await new DaemonClient(host, invocation).call(
         "DELETE",
@@ -108,6 +109,13 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     restart: invocation.isSet("restart"),
     limitBytesPerSecond: rate === null ? null : rate.value,
   });
+  if (started.ok && invocation.isSet("dry-run")) {
+    const { resumedFrom } = started.value.value.result;
+    const how =
+      resumedFrom === undefined ? "begin" : `go on from byte ${resumedFrom} of each member`;
+    host.print(`a ${mode} job would ${how}`);
+    return Exit.ok;
+  }
   if (!invocation.isSet("wait")) {
     if (!started.ok) return fail(host, started.error);
     tellBegun(invocation, host, started.value.value);

@@ -6,7 +6,7 @@ import type { CommandSpec } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
 import { tell, tellDone } from "../tell.ts";
-import { RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 export const spareCommands: readonly CommandSpec[] = [
   {
@@ -24,6 +24,7 @@ export const spareCommands: readonly CommandSpec[] = [
         help: "an array that may take it; may be repeated",
       },
       sparse: { type: "boolean", help: "leave a file sparse" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
@@ -67,7 +68,7 @@ export const spareCommands: readonly CommandSpec[] = [
     examples: ["parityd spare remove d5"],
     answers: ["parityd.done/1"],
     operands: [{ name: "DRIVE", names: "spares" }],
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const removed = await client.call("DELETE", sparePath(invocation.operand(0)));

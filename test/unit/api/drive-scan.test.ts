@@ -160,7 +160,8 @@ test("shared disks: told at create and add, shown while it is so, once as an eve
   const line = "array create tank a b c --assume-clean --force";
   const disk = diskAt(host, "/dev/b").spindle;
   const warning = `parityd: drives b, c lie on one disk (${disk}): with the disk all of them are lost`;
-  expect((await runCli(`${line} --dry-run`, { daemon })).stderr).toBe(warning);
+  const dry = await runCli(`${line} --dry-run`, { daemon });
+  expect(dry.stderr).toBe(`dry run: nothing is changed; this is what it would say\n${warning}`);
   expect((await runCli(line, { daemon })).stderr).toBe(warning);
   const told = () => store.state.events.filter(({ kind }) => kind === "array.shared-disk");
   await until("it is told", () => told().length === 1);

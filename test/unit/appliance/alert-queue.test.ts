@@ -397,6 +397,8 @@ describe("state.db", () => {
   });
 });
 
+const REALLY = { isDry: false };
+
 describe("tests of ways", () => {
   test("a test goes past what waits, to each way or to one; neither log nor queue has it", async () => {
     const [dead, alive] = [receiver("critical", "webhook1"), receiver("info", "webhook2")];
@@ -405,7 +407,7 @@ describe("tests of ways", () => {
     daemon.emit("critical");
     daemon.runFor(10);
     const { alerts } = daemon.now;
-    const both = daemon.simulation.settle(alerts.test(null), { limitMs: MINUTE_MS });
+    const both = daemon.simulation.settle(alerts.test(null, REALLY), { limitMs: MINUTE_MS });
     expect(both).toEqual({
       ok: true,
       value: [
@@ -413,11 +415,11 @@ describe("tests of ways", () => {
         { via: "webhook2", target: "webhook2", arrived: true, detail: "status 204" },
       ],
     });
-    const one = daemon.simulation.settle(alerts.test(2), { limitMs: MINUTE_MS });
+    const one = daemon.simulation.settle(alerts.test(2, REALLY), { limitMs: MINUTE_MS });
     expect(one).toMatchObject({ ok: true, value: [{ via: "webhook2" }] });
     expect(ids(alive)).toEqual([1, 0, 0]);
     expect(daemon.counts()).toMatchObject({ sent: 0, pending: 1 });
-    const none = daemon.simulation.settle(alerts.test(3), { limitMs: MINUTE_MS });
+    const none = daemon.simulation.settle(alerts.test(3, REALLY), { limitMs: MINUTE_MS });
     expect(none).toMatchObject({
       ok: false,
       error: { kind: "not-found", code: "unknown-webhook" },
@@ -428,14 +430,18 @@ describe("tests of ways", () => {
     const to = receiver("info");
     const daemon = model(to);
     to.answer = () => ({ delivery: ARRIVED, afterMs: HOUR_MS });
-    const tested = daemon.simulation.settle(daemon.now.alerts.test(null), { limitMs: HOUR_MS });
+    const tested = daemon.simulation.settle(daemon.now.alerts.test(null, REALLY), {
+      limitMs: HOUR_MS,
+    });
     expect(tested).toMatchObject({ value: [{ arrived: false, detail: "no answer within 60 s" }] });
     expect(daemon.simulation.nowMs()).toBeLessThan(61_000);
   });
 
   test("no way is configured: refused, with the way out", () => {
     const daemon = model();
-    const tested = daemon.simulation.settle(daemon.now.alerts.test(null), { limitMs: 1_000 });
+    const tested = daemon.simulation.settle(daemon.now.alerts.test(null, REALLY), {
+      limitMs: 1_000,
+    });
     expect(tested).toMatchObject({ ok: false, error: { kind: "conflict", code: "no-alerts" } });
   });
 });

@@ -95,6 +95,8 @@ test("json: each verb that says something has the flag; servers have none", () =
   }
 });
 
+const DRY = "parityd.dry-run/1";
+
 /** A daemon with an array, and what it answers to each line, held to the schema of its word. */
 class Held {
   readonly daemon: SimAppliance;
@@ -118,7 +120,9 @@ class Held {
     const { command } = parsed.value;
     this.verbs.add(nameOf(command));
     this.words.add(word);
-    expect([words, command.answers]).toEqual([words, expect.arrayContaining([word])]);
+    const dry = "dry-run" in command.options ? [DRY] : [];
+    const answerable: readonly string[] = [...(command.answers ?? []), ...dry];
+    expect([words, answerable]).toEqual([words, expect.arrayContaining([word])]);
     const { daemon } = this;
     const ran = await runCli([...words, "--json"], { daemon, ...options });
     if (ran.stdout === "") throw new Error(`${words.join(" ")}: ${ran.exitCode} ${ran.stderr}`);
@@ -158,7 +162,7 @@ test("json: every verb, run: its answer is as its schema says", async () => {
   await held.run("parityd.drive/1", "drive add f /dev/f");
   await held.run("parityd.drive/1", "drive show e");
   await held.run("parityd.drives/1", "drive list");
-  await held.run("parityd.drive-scan/1", "drive scan --dry-run --folder /nope");
+  await held.run("parityd.drive-scan/1", "drive scan --folder /nope");
   await held.run("parityd.done/1", "drive appeared /dev/x");
 
   await held.run("parityd.spare/1", "spare add e");
@@ -190,7 +194,8 @@ test("json: every verb, run: its answer is as its schema says", async () => {
   await held.run("parityd.job/1", `job show ${id} --explain`);
   await held.run("parityd.jobs/1", "job list");
 
-  await held.run("parityd.fail-forecast/1", "member fail raid_test b --dry-run");
+  await held.run(DRY, "drive scan --dry-run --folder /nope");
+  await held.run(DRY, "member fail raid_test b --dry-run");
   const rehearsed = held.run("parityd.rehearsal/1", "drill --on raid_test --fail b");
   await until("it is rehearsed", () => daemon.reactor.jobs().length === 3);
   world.waitJob(3);
@@ -216,17 +221,18 @@ test("json: every verb, run: its answer is as its schema says", async () => {
   const document = await held.run("parityd.configuration/1", "config export");
   const file = join(folder, "host.json");
   writeFileSync(file, JSON.stringify(document));
-  await held.run("parityd.configuration-changes/1", `config import ${file} --dry-run`);
+  await held.run(DRY, `config import ${file} --dry-run`);
+  await held.run("parityd.configuration-changes/1", `config import ${file}`);
   await held.run("parityd.config/1", "config --nbd-tcp [::1]:1");
   await held.run("parityd.config/1", "config show --defaults");
   await held.run("parityd.config-check/1", "config check");
 
   await held.run("parityd.array/1", "array stop raid_test");
   await held.run("parityd.array/1", "array start raid_test");
-  await held.run("parityd.plan/1", "array delete raid_test --dry-run");
+  await held.run(DRY, "array delete raid_test --dry-run");
   await held.run("parityd.done/1", "array delete raid_test --yes raid_test --force");
   const again = "array create again a c d --force";
-  await held.run("parityd.array-plan/1", `${again} --dry-run`);
+  await held.run(DRY, `${again} --dry-run`);
   await held.run("parityd.array/1", again);
   await held.run("parityd.done/1", "drive remove b");
 
