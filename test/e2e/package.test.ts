@@ -276,6 +276,10 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
     const remove = "/usr/local/bin/parityd install-files --remove";
     expect(await install(standIn("97.1"))).toContain(`  ${remove} && `);
     expect((await inRoot(...remove.split(" "))).exitCode).toBe(0);
+    // The record of the configuration, which stays.
+    for (const name of ["parityd", "doc/parityd"]) {
+      rmSync(at(`usr/local/share/${name}`), { recursive: true, force: true });
+    }
     expect(await install(real)).not.toContain("/usr/local");
     await inRoot(
       "/opt/p/bin/parityd",
