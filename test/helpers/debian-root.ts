@@ -80,8 +80,8 @@ export async function boot(
   const leaderOf = async (): Promise<string> => {
     for (;;) {
       const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8");
-      const leader = children.trim().split(" ")[0] ?? "";
-      if (leader !== "") return leader;
+      const leader = children.trim().split(" ").find(isInit);
+      if (leader !== undefined) return leader;
       if (child.exitCode !== null) throw new Error(`systemd-nspawn ended (${child.exitCode})`);
       await Bun.sleep(50);
     }
@@ -104,4 +104,14 @@ export async function boot(
     await child.exited;
   };
   return { inside, within, end };
+}
+
+/** Its first process. systemd-nspawn has another child for a moment, which makes this one. */
+function isInit(pid: string): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return /^Name:\tsystemd$/m.test(status) && /^NSpid:.*\t1$/m.test(status);
+  } catch {
+    return false; // It has ended.
+  }
 }
