@@ -20,7 +20,10 @@ export const installFilesCommand: CommandSpec = {
     print: { type: "boolean", help: "print what would be written, change nothing" },
     prefix: { type: "string", value: "DIR", names: "files", help: `below it (${DEFAULT_PREFIX})` },
     root: { type: "string", value: "DIR", names: "files", help: "as if DIR were /: for packagers" },
-    force: { type: "boolean", help: "overwrite files that are not from here, or were changed" },
+    force: {
+      type: "boolean",
+      help: "overwrite files that are not from here, or were changed; install beside the package",
+    },
     remove: { type: "boolean", help: "remove what was written and nobody has changed" },
     purge: { type: "boolean", help: "with --remove: the configuration too" },
   },
@@ -39,11 +42,10 @@ export const installFilesCommand: CommandSpec = {
         "this is no compiled executable: npm run build makes one that installs itself";
       return fail(host, { exitCode: Exit.failed, message });
     }
-    if (place.root === "" && place.prefix === "/usr" && isPackageInstalled()) {
-      const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
-      return fail(host, { exitCode: Exit.failed, message });
-    }
-    const done = install(files, place, { isForced: invocation.isSet("force") });
+    const isForced = invocation.isSet("force");
+    const refusal = packageInTheWay(place, { isForced, isPackageInstalled });
+    if (refusal !== null) return fail(host, { exitCode: Exit.failed, message: refusal });
+    const done = install(files, place, { isForced });
     if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
     const next = `next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`;
     tellDeeds(done.value, invocation, { host, more: place.root === "" ? [next] : [] });
@@ -51,7 +53,23 @@ export const installFilesCommand: CommandSpec = {
   },
 };
 
-/** The files of a package belong to its manager. */
+/**
+ * The files of a package belong to its manager. A second parityd in /usr/local comes before it, in
+ * PATH and for systemd, with the same configuration and state: an upgrade of the package would then
+ * change nothing. Any other prefix has a configuration of its own. Null: nothing is in the way.
+ */
+export function packageInTheWay(
+  place: Place,
+  { isForced, isPackageInstalled }: { isForced: boolean; isPackageInstalled: () => boolean },
+): string | null {
+  if (place.root !== "" || !isHostPrefix(place.prefix)) return null;
+  if (place.prefix !== "/usr" && isForced) return null;
+  if (!isPackageInstalled()) return null;
+  const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
+  if (place.prefix === "/usr") return message;
+  return `${message}, and what lies in ${place.prefix} would run in its place (--force: so be it)`;
+}
+
 function isPackageInstalled(): boolean {
   if (Bun.which("dpkg-query") === null) return false;
   const asked = Bun.spawnSync(["dpkg-query", "--status", "parityd"], { stderr: "ignore" });

@@ -128,4 +128,12 @@ export const INSTALL_MUTATIONS: readonly Mutation[] = [
     replace: "[{ kind }, value]",
     test: ["./test/unit/api/metrics.test.ts"],
   },
+  {
+    name: "a second copy is installed where it runs in place of the package",
+    rule: null,
+    file: "src/install/install-files.ts",
+    find: 'if (place.prefix !== "/usr" && isForced) return null;',
+    replace: 'if (place.prefix !== "/usr") return null;',
+    test: INSTALLATION,
+  },
 ];
