@@ -10,27 +10,21 @@
  * 1 + RESTS of the thread, however many ask. Who asks alone never waits.
  */
 
+import { type Alarms, sleep } from "../appliance/state/alarms.ts";
+
 const RESTS = 4;
 const REST_MS_MAX = 500;
 
 export class SharedAnswer<T> {
   private readonly make: () => Promise<T>;
-  private readonly sleep: (ms: number) => Promise<unknown>;
-  private readonly nowMs: () => number;
+  private readonly alarms: Alarms;
   private underWay: Promise<unknown> = Promise.resolve();
   private next: Promise<T> | null = null;
   private restedMs = 0;
 
-  constructor(
-    make: () => Promise<T>,
-    {
-      sleep = Bun.sleep,
-      nowMs = () => performance.now(),
-    }: { sleep?: (ms: number) => Promise<unknown>; nowMs?: () => number } = {},
-  ) {
+  constructor(make: () => Promise<T>, alarms: Alarms) {
     this.make = make;
-    this.sleep = sleep;
-    this.nowMs = nowMs;
+    this.alarms = alarms;
   }
 
   ask(): Promise<T> {
@@ -40,11 +34,11 @@ export class SharedAnswer<T> {
 
   private async begin(): Promise<T> {
     await this.underWay;
-    const leftMs = this.restedMs - this.nowMs();
-    if (leftMs > 0) await this.sleep(leftMs);
+    const leftMs = this.restedMs - this.alarms.nowMs();
+    if (leftMs > 0) await sleep(this.alarms, leftMs);
     // From here on who asks is not in time for this one.
     this.next = null;
-    const beganMs = this.nowMs();
+    const beganMs = this.alarms.nowMs();
     const made = this.make();
     this.underWay = made.then(
       () => this.rest(beganMs),
@@ -54,7 +48,7 @@ export class SharedAnswer<T> {
   }
 
   private rest(beganMs: number): void {
-    const endedMs = this.nowMs();
+    const endedMs = this.alarms.nowMs();
     this.restedMs = endedMs + Math.min(RESTS * (endedMs - beganMs), REST_MS_MAX);
   }
 }

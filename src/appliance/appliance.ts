@@ -97,7 +97,7 @@ export class Appliance {
   /** For calls that only tell what they would answer. */
   readonly dry: Effects;
   private readonly client: ReactorClient;
-  private readonly alarms: Alarms;
+  readonly alarms: Alarms;
   private readonly log: Log;
   private readonly calls: CallOrder;
   private readonly standing: ArrayStanding;

@@ -20,7 +20,7 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
   const status = new SharedAnswer(async () => {
     const document = await statusDocument(appliance);
     return document.ok ? ok(jsonText(document.value)) : document;
-  });
+  }, appliance.alarms);
   addRoute(
     app,
     {

@@ -20,7 +20,11 @@ function bench() {
       }),
     {
       nowMs: () => clock.nowMs,
-      sleep: (ms) => new Promise<void>((end) => rests.push({ ms, end })),
+      wallMs: () => clock.nowMs,
+      after: (ms, end) => {
+        rests.push({ ms, end });
+        return () => {};
+      },
     },
   );
   return { clock, rests, made, shared };

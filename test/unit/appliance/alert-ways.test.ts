@@ -302,7 +302,9 @@ describe("programs", () => {
   }
 
   test("programs: one that runs is written down, one that has ended is not", async () => {
-    const path = program(`cat ${recordPath}; echo $$`);
+    const path = program(
+      `until [ -s ${recordPath} ]; do sleep 0.01; done; cat ${recordPath}; echo $$`,
+    );
     const end = await run(path);
     const [record, pid] = (end as { output: string }).output.trim().split("\n");
     expect(record).toMatch(new RegExp(`^${pid} \\d+ [0-9a-f-]{36}$`));
