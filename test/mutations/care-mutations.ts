@@ -237,4 +237,20 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
       'const factor = match?.[2] === "" ? 1 : FACTORS[match?.[2] ?? "none"];\n  if (text === "none") {',
     test: ["./test/unit/cli/parse.test.ts"],
   },
+  {
+    name: "array delete: former members are erased and not named",
+    rule: null,
+    file: "src/cli/verbs/array-delete.ts",
+    find: "superblock?.arrayUuid === array.uuid)",
+    replace: 'superblock?.arrayUuid === array.uuid && state !== "foreign")',
+    test: ["./test/unit/cli/array-delete.test.ts"],
+  },
+  {
+    name: "array delete: a dry run passes over a wrong name",
+    rule: null,
+    file: "src/cli/verbs/array-delete.ts",
+    find: "const confirmed = given ?? (isDry ? name : await host.ask(question));",
+    replace: "const confirmed = isDry ? name : (given ?? (await host.ask(question)));",
+    test: ["./test/unit/cli/dry-run.test.ts", "-t", "--yes other"],
+  },
 ];
