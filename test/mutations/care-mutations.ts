@@ -253,4 +253,20 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "const confirmed = isDry ? name : (given ?? (await host.ask(question)));",
     test: ["./test/unit/cli/dry-run.test.ts", "-t", "--yes other"],
   },
+  {
+    name: "export add: who may open it is forgotten by the next line",
+    rule: null,
+    file: "src/cli/verbs/export.ts",
+    find: "allow: allowOf(invocation, before?.allow ?? null),",
+    replace: "allow: allowOf(invocation, null),",
+    test: ["./test/unit/cli/export.test.ts"],
+  },
+  {
+    name: "export add: read-only is forgotten by the next line",
+    rule: null,
+    file: "src/cli/verbs/export.ts",
+    find: "readOnly: isReadOnly || stays,",
+    replace: "readOnly: isReadOnly,",
+    test: ["./test/unit/cli/export.test.ts"],
+  },
 ];
