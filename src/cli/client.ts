@@ -95,6 +95,17 @@ export class DaemonClient {
     return this.within({ method, path, ...rest }, "brief", async (response) => response);
   }
 
+  /** Of an answer of `open`: why it is none that was asked for, or null. */
+  async refusalOf(response: Response): Promise<CallError | null> {
+    if (response.ok) return null;
+    const text = await response.text().catch(() => "");
+    try {
+      return refusal(response.status, JSON.parse(text));
+    } catch {
+      return refusal(response.status, null);
+    }
+  }
+
   job(id: number, waitSeconds: number): Promise<Result<Answered<JobStatus>, CallError>> {
     const path = `/v1/jobs/${id}?wait=${waitSeconds}`;
     return this.ask<JobStatus>({ method: "GET", path, patience: "patient" });

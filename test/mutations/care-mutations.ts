@@ -269,4 +269,20 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "readOnly: isReadOnly,",
     test: ["./test/unit/cli/export.test.ts"],
   },
+  {
+    name: "events: the reset of a daemon that stops is a defect",
+    rule: null,
+    file: "src/cli/verbs/events.ts",
+    find: "reader.read().catch(() => ENDED)",
+    replace: "reader.read()",
+    test: ["./test/unit/cli/follow.test.ts"],
+  },
+  {
+    name: "events: followed over a restart: all are shown again",
+    rule: null,
+    file: "src/cli/verbs/events.ts",
+    find: "    lastId = event.id;\n",
+    replace: "",
+    test: ["./test/unit/cli/follow.test.ts"],
+  },
 ];
