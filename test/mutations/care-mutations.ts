@@ -285,4 +285,20 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: ["./test/unit/cli/follow.test.ts"],
   },
+  {
+    name: "job wait: a job that goes on is a daemon that hangs",
+    rule: null,
+    file: "src/cli/progress.ts",
+    find: "client.isTimeUp && performance.now()",
+    replace: "performance.now() < 0 && performance.now()",
+    test: ["./test/unit/cli/follow-job.test.ts"],
+  },
+  {
+    name: "job wait: Ctrl-C says nothing",
+    rule: null,
+    file: "src/cli/progress.ts",
+    find: "if (!isOver) say();",
+    replace: "",
+    test: ["./test/unit/cli/follow-job.test.ts", "-t", "Ctrl-C"],
+  },
 ];
