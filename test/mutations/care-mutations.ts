@@ -301,4 +301,12 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: ["./test/unit/cli/follow-job.test.ts", "-t", "Ctrl-C"],
   },
+  {
+    name: "scrub: a paused one is thrown away in silence",
+    rule: null,
+    file: "src/cli/verbs/scrub.ts",
+    find: "(restart || paused.mode !== mode)",
+    replace: "restart",
+    test: ["./test/unit/cli/scrub-given-up.test.ts"],
+  },
 ];
