@@ -86,6 +86,13 @@ export class DaemonClient {
     });
   }
 
+  /** Whether the time of --timeout is over. */
+  get isTimeUp(): boolean {
+    if (this.timeout === null) return false;
+    // A timer may fire a little early.
+    return performance.now() - this.begunMs >= Number(this.timeout) * 1_000 - TIMER_SLACK_MS;
+  }
+
   /** A call whose answer is read by the caller, such as a stream of events. */
   open(
     method: string,
@@ -93,6 +100,17 @@ export class DaemonClient {
     rest: { headers: Record<string, string>; body?: string },
   ): Promise<Result<Response, CallError>> {
     return this.within({ method, path, ...rest }, "brief", async (response) => response);
+  }
+
+  /** Of an answer of `open`: why it is none that was asked for, or null. */
+  async refusalOf(response: Response): Promise<CallError | null> {
+    if (response.ok) return null;
+    const text = await response.text().catch(() => "");
+    try {
+      return refusal(response.status, JSON.parse(text));
+    } catch {
+      return refusal(response.status, null);
+    }
   }
 
   job(id: number, waitSeconds: number): Promise<Result<Answered<JobStatus>, CallError>> {
@@ -147,6 +165,7 @@ export class DaemonClient {
   }
 }
 
+const TIMER_SLACK_MS = 20;
 /** The longest that a timer of the runtime takes. */
 const LIMIT_MS_MAX = 0x7fffffff;
 

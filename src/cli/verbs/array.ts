@@ -19,7 +19,8 @@ import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
-import { tell, tellDone } from "../tell.ts";
+import { tell } from "../tell.ts";
+import { deleteArray } from "./array-delete.ts";
 import { followBegun } from "./begun-job.ts";
 import { warnOfNewDrives, warnOfSharedDisks } from "./shared-disk-warning.ts";
 import { DRY_RUN, RUN_DIR, WAIT } from "./shared-options.ts";
@@ -194,7 +195,10 @@ export const arrayCommands: readonly CommandSpec[] = [
     operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
-      "zero-superblocks": { type: "boolean", help: "erase what makes the drives members" },
+      "zero-superblocks": {
+        type: "boolean",
+        help: "erase what makes the drives members, former ones too",
+      },
       ...FORCE_CLIENTS,
       ...DRY_RUN,
       ...RUN_DIR,
@@ -382,35 +386,6 @@ async function changeArray(
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
   tellArray(invocation, host, { array, line: `${array.name} is ${array.state}` });
-  return Exit.ok;
-}
-
-async function deleteArray(invocation: Invocation, host: CliHost): Promise<number> {
-  const client = new DaemonClient(host, invocation);
-  const name = invocation.operand(0);
-  const doesZero = invocation.isSet("zero-superblocks");
-  const array = await client.get<ArrayStatus>(arrayPath(invocation));
-  if (!array.ok) return fail(host, array.error);
-  const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
-  const erase = doesZero ? " and erase the superblocks of its members" : "";
-  const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
-  const query = `?zeroSuperblocks=${doesZero}&force=${invocation.isSet("force")}`;
-  const remove = () => client.call("DELETE", `${arrayPath(invocation)}${query}`);
-  if (invocation.isSet("dry-run")) {
-    const judged = await remove();
-    if (!judged.ok) return fail(host, judged.error);
-    host.print(`would ${plan}`);
-    return Exit.ok;
-  }
-  const question = `This will ${plan}.\nType the array's name to go on: `;
-  const confirmed = invocation.text("yes") ?? (await host.ask(question));
-  if (confirmed === null) return usageFailure(host, `to ${plan}, add --yes ${name}`);
-  if (confirmed !== name) {
-    return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
-  }
-  const deleted = await remove();
-  if (!deleted.ok) return fail(host, deleted.error);
-  tellDone(invocation, host, { did: "array delete", of: name });
   return Exit.ok;
 }
 
