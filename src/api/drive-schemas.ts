@@ -88,6 +88,10 @@ const driveShape = z.object({
     .literal(true)
     .exactOptional()
     .openapi({ description: "It has not answered for a while, or still owes an answer" }),
+  silence: z
+    .object({ seconds: count, waits: z.enum(["read", "write"]), follows: z.string() })
+    .exactOptional()
+    .openapi({ description: "What it has not answered for some seconds, and what follows" }),
   smart: smartSchema,
   isSparse: z.boolean().exactOptional(),
   needsForce: z.boolean().exactOptional(),
