@@ -11,6 +11,7 @@ import { socketPathProblem } from "../appliance/config.ts";
 import type { JobStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { inWordsOfFlags } from "./api-words.ts";
 import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost, HttpRequest } from "./host.ts";
@@ -184,7 +185,7 @@ function refusal(status: number, body: unknown): CallError {
   const problem = typeof body === "object" && body !== null ? body : {};
   const detail = "detail" in problem ? String(problem.detail) : `status ${status}`;
   const exitCode = status === 503 ? Exit.unavailable : Exit.failed;
-  return { exitCode, message: printable(detail.replaceAll("\n", " ")) };
+  return { exitCode, message: printable(inWordsOfFlags(detail.replaceAll("\n", " "))) };
 }
 
 function messageOf(error: unknown): string {

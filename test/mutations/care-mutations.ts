@@ -309,4 +309,12 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     replace: "restart",
     test: ["./test/unit/cli/scrub-given-up.test.ts"],
   },
+  {
+    name: "array set: no limit is one of zero",
+    rule: null,
+    file: "src/cli/verbs/array.ts",
+    find: "const least = isUnlimited ? Number.MAX_SAFE_INTEGER : 0;",
+    replace: "const least = 0;",
+    test: ["./test/unit/cli/words.test.ts"],
+  },
 ];

@@ -16,6 +16,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { parseBytes } from "../quantity.ts";
+import { settingsText } from "../setting-text.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
@@ -151,7 +152,10 @@ export const arrayCommands: readonly CommandSpec[] = [
         value: "SIZE",
         help: "sync speed a second beside clients (0: it waits)",
       },
-      "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
+      "sync-max": {
+        ...{ type: "string", value: "SIZE" },
+        help: "sync speed a second at most, or none (also max): no limit",
+      },
       "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
       "write-deadline": { type: "string", value: "MS", help: "fail a member that does not write" },
       "suspect-write-errors": { type: "string", value: "N", help: `${SUSPECT} write errors` },
@@ -270,7 +274,9 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = text === "0" ? ok(0) : parseBytes(text);
+    const isUnlimited = option === "sync-max" && ["none", "max"].includes(text);
+    const least = isUnlimited ? Number.MAX_SAFE_INTEGER : 0;
+    const bytes = isUnlimited || text === "0" ? ok(least) : parseBytes(text);
     if (!bytes.ok) return usageFailure(host, `--${option} ${bytes.error}`);
     body[key] = bytes.value;
   }
@@ -306,13 +312,16 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
-  const settings = `${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`;
+  const settings = settingsText(array, Object.keys(body));
   const reached = formatBytes(array.sizeBytes);
   const growth =
     array.sync.action === "grow"
       ? `${array.name}: grows from ${reached}; status shows how far it is`
       : `${array.name}: ${reached}`;
-  const lines = (): readonly string[] => (size === undefined ? [settings] : [settings, growth]);
+  const lines = (): readonly string[] => [
+    ...(settings === "" ? [] : [`${array.name}: ${settings}`]),
+    ...(size === undefined ? [] : [growth]),
+  ];
   tell(invocation, host, { schema: "parityd.array/1", value: array, lines });
   return Exit.ok;
 }

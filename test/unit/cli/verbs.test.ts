@@ -62,7 +62,7 @@ test("array: create with its sizes, dry run, list, show, stop, start", async () 
   expect((await runCli("array stop x", { daemon })).stdout).toBe("x is inactive");
   expect((await runCli("array start x --read-only", { daemon })).stdout).toBe("x is read-only");
   const bad = await runCli("array create y a b", { daemon });
-  expect(bad).toMatchObject({ exitCode: 1, stderr: "parityd: #/drives: 3 to 16 drives" });
+  expect(bad).toMatchObject({ exitCode: 1, stderr: "parityd: the drives: 3 to 16 drives" });
 });
 
 test("array delete: only with the name, typed or given", async () => {
