@@ -118,6 +118,12 @@ const NOT_YET_BY_KEY: Readonly<Record<string, unknown>> = {
   ...{ startedAt: NOT_YET.time, finishedAt: NOT_YET.time, eventCount: NOT_YET.eventCount },
 };
 
+/** What answers of dry runs may lack: also whether an alert arrives, and what a disk says. */
+export const NOT_YET_KEYS: ReadonlySet<string> = new Set([
+  ...Object.keys(NOT_YET_BY_KEY),
+  ...["arrived", "smart"],
+]);
+
 /** Without what only the doing would give, and where that would be found. */
 async function foretold(response: Response): Promise<Response> {
   const headers = new Headers(response.headers);

@@ -19,6 +19,7 @@ import { StateStore } from "../../src/appliance/state/state-store.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
+import { judgeAnswer } from "./openapi-answers.ts";
 import { hostWithDisks, SimReactor, TEST_ARRAY, testUuid } from "./sim-reactor.ts";
 import { TestLog } from "./test-log.ts";
 
@@ -29,7 +30,10 @@ export interface SimAppliance {
   readonly appliance: Appliance;
   readonly client: ReactorClient;
   readonly app: ApiApp;
-  /** A call over the Unix socket; an object becomes a JSON body. */
+  /**
+   * A call over the Unix socket; an object becomes a JSON body. Throws where the answer is not what
+   * /openapi.json says.
+   */
   call(
     method: string,
     path: string,
@@ -124,7 +128,9 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
       headers: { ...type, ...headers } as Record<string, string>,
       ...(hasBody ? { body: typeof body === "string" ? body : JSON.stringify(body) } : {}),
     };
-    return app.request(path, init, { transport: "unix" });
+    const answer = await app.request(path, init, { transport: "unix" });
+    await judgeAnswer(app, { method, path, answer });
+    return answer;
   };
   return { reactor, host, store, appliance, client, app, call };
 }
