@@ -200,8 +200,9 @@ describe.skipIf(!needs(...NEEDS) || !canMakeLoopDevices())("the README's story",
       async () => (await machine.inside("mountpoint", "-q", "/mnt")).exitCode === 0,
     );
     expect(await sumFiles()).toBe(sums);
-    const array = await get("/v1/arrays/raid_test");
-    expect(array).toMatchObject({ degraded: 0, state: "clean" });
+    const { degraded, state, sync } = await get("/v1/arrays/raid_test");
+    // ext4 may be writing by itself.
+    expect([degraded, ["clean", "active"].includes(state), sync.action]).toEqual([0, true, "idle"]);
     await shell("parityd status --check; parityd events test");
     await page.reload();
     await untilStrip(/^role 2, drive3: in sync$/);
