@@ -84,7 +84,7 @@ export function addRoute<
 
 /**
  * A call that changes something. Each takes `?dryRun=true`, and hands on the effects that it is
- * given (appliance/effects.ts); nothing else changes anything.
+ * given (appliance/state/effects.ts); nothing else changes anything.
  */
 export function addChange<
   Params extends z.ZodObject = typeof none,
