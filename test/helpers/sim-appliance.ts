@@ -158,3 +158,16 @@ async function expectStatus(answer: Promise<Response>, status: number): Promise<
 export function farHour(): number {
   return (new Date().getUTCHours() + 12) % 24;
 }
+
+/** One of which every metric has something to tell. */
+export async function startMeasuredAppliance(): Promise<SimAppliance> {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  await daemon.call("PUT", "/v1/exports/raid_test", { array: "raid_test" });
+  await daemon.call("PUT", "/v1/schedules/raid_test", { cron: "0 1 * * *" });
+  await daemon.call("POST", "/v1/faults", { drive: "a", op: "read", errno: "EIO", count: 1 });
+  await daemon.call("POST", "/v1/arrays/raid_test/scrub");
+  daemon.reactor.world.waitJob(1);
+  daemon.reactor.world.settle({ array: "raid_test" });
+  return daemon;
+}
