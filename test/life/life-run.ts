@@ -498,13 +498,14 @@ export class LifeRun {
     const isRunning = !["inactive", "failed", "read-only"].includes(status.state);
     const disks = status.members.map(({ drive }) => (drive && host.diskOfDrive(drive)) || null);
     for (const disk of disks) if (disk !== null) this.noteStamp(disk.id, truth);
-    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven.
-    // A spare may have taken the role since.
+    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven,
+    // and it is read-only where that resync followed a crash. A spare may have taken the role since.
     const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
     const hasLostOne =
       status.degraded > 0 ||
       before?.members.some(({ drive }, role) => drive !== status.members[role]?.drive) === true;
-    if (isEarly && isRunning && hasLostOne) truth.worsen("may-fail");
+    const isServed = isRunning || status.state === "read-only";
+    if (isEarly && isServed && hasLostOne) truth.worsen("may-fail");
     const isWhole =
       isRunning &&
       status.degraded === 0 &&
