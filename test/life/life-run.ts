@@ -499,7 +499,7 @@ export class LifeRun {
     const disks = status.members.map(({ drive }) => (drive && host.diskOfDrive(drive)) || null);
     for (const disk of disks) if (disk !== null) this.noteStamp(disk.id, truth);
     // It lost a member before its (first) resync was through: rows that nobody wrote are unproven,
-    // and it is read-only where that resync followed a crash. A spare may have taken the role since.
+    // and it is read-only if that followed a crash. A spare may have taken the role since.
     const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
     const hasLostOne =
       status.degraded > 0 ||
