@@ -68,7 +68,7 @@ export class ExportBook {
     return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
-  /** With force also where clients have opened another array, or may write until now. */
+  /** With force also where clients that have it open lose it, or may not write any more. */
   async put(
     wanted: {
       name: string;
