@@ -149,6 +149,14 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     test: ["./test/unit/api/call-events.test.ts"],
   },
   {
+    name: "the trail of calls has no array of an export that is withdrawn",
+    rule: null,
+    file: "src/api/call-events.ts",
+    find: 'const subject = after.array === "" ? before : after;',
+    replace: "const subject = after;",
+    test: ["./test/unit/api/call-events.test.ts"],
+  },
+  {
     name: "a call that changed something leaves no trail",
     rule: null,
     file: "src/api/call-events.ts",

@@ -114,6 +114,17 @@ export class ExportBook {
     return this.calls.holding([`array:${arrayUuid}`], work);
   }
 
+  /** The label and the UUID of its array; null: there is no such export. */
+  arrayBehind(name: string): { array: string; arrayUuid: string | null } | null {
+    const entry = this.store.state.exports.get(name);
+    if (entry === undefined) return null;
+    return { array: this.labelBehind(entry), arrayUuid: entry.arrayUuid };
+  }
+
+  private labelBehind({ array, arrayUuid }: StoredExport): string {
+    return arrayUuid === null ? array : this.arrays.labelOf(arrayUuid);
+  }
+
   private async removeHeld(name: string, force: boolean, effects: Effects): Answer<null> {
     const before = this.store.state.exports.get(name);
     if (before !== undefined) {
@@ -170,7 +181,7 @@ export class ExportBook {
       readOnly,
       allow,
       isServed,
-      array: arrayUuid === null ? entry.array : this.arrays.labelOf(arrayUuid),
+      array: this.labelBehind(entry),
       connections: offered?.connections ?? 0,
       uris: isServed ? this.nbdAddresses.map((address) => nbdUri(address, name)) : [],
     };
