@@ -129,8 +129,16 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const job = await first.must("POST", "/v1/arrays/tank/members", { drive: spare });
     expect(job).toMatchObject({ kind: "rebuild", state: "running" });
     expect(await first.stop()).toBe(1);
-    expect(first.stderr).toContain("left though drives do not answer");
+    const left = first.stderr.split("\n").find((line) => line.includes("left though drives"));
+    expect(left).toContain(` seconds=2 arrays=tank drives=${one}`);
     const again = await Daemon.start(folder);
+    const events: { kind: string }[] = await again.must("GET", "/v1/events?since=0");
+    expect(events.filter(({ kind }) => kind === "array.left")).toEqual([
+      expect.objectContaining({
+        ...{ array: "tank", drive: one, severity: "warning" },
+        message: expect.stringContaining(`after 2 s of its stop, which is safe: drive ${one} does`),
+      }),
+    ]);
     expect((await again.settle("tank")).degraded).toBe(0);
     expect(await again.stop()).toBe(0);
   });

@@ -157,6 +157,22 @@ export const SERVICE_MUTATIONS: readonly Mutation[] = [
     test: ["./test/unit/api/call-events.test.ts"],
   },
   {
+    name: "a stop that leaves drives behind does not ask which",
+    rule: null,
+    file: "src/array/commands/service.ts",
+    find: 'new Set(["hole-punched", "list-unstopped"])',
+    replace: 'new Set(["hole-punched"])',
+    test: ["./test/e2e/service.test.ts", "-t", "a rebuild reads a drive that hangs"],
+  },
+  {
+    name: "a stop that leaves drives behind is not recorded",
+    rule: null,
+    file: "src/appliance/forced-leave.ts",
+    find: "for (const array of arrays ?? [NO_ANSWER]) {",
+    replace: "for (const array of arrays ?? []) {",
+    test: ["./test/unit/appliance/forced-leave.test.ts"],
+  },
+  {
     name: "a call that changed something leaves no trail",
     rule: null,
     file: "src/api/call-events.ts",
