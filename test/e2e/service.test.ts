@@ -37,8 +37,8 @@ const CAN_RUN = needs("libaio", "direct-io");
 const USER_NEEDS = "[needs root, libaio, direct-io, curl, setpriv]";
 const HAS_USERS = needs("root", "curl", "setpriv");
 
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await Bun.sleep(5);
+async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isTrue())) await Bun.sleep(5);
 }
 
 function listenersOf(pid: number): string[] {
@@ -128,6 +128,8 @@ describe.skipIf(!CAN_RUN)("service", () => {
     });
     const job = await first.must("POST", "/v1/arrays/tank/members", { drive: spare });
     expect(job).toMatchObject({ kind: "rebuild", state: "running" });
+    // A rebuild that has not read yet has nothing to wait for.
+    await until(async () => (await first.must("GET", "/v1/faults"))[0].injected > 0);
     expect(await first.stop()).toBe(1);
     const left = first.stderr.split("\n").find((line) => line.includes("left though drives"));
     expect(left).toContain(` seconds=2 arrays=tank drives=${one}`);
