@@ -31,6 +31,7 @@ import { driveNotFound } from "./drive-refusals.ts";
 import { DriveCare, type DriveView } from "./drives/drive-care.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
+import { tellForcedLeave } from "./forced-leave.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ToolRunner } from "./host/linux-tool.ts";
 import { MemberGrowth } from "./member-growth.ts";
@@ -256,6 +257,13 @@ export class Appliance {
     if (!answer.ok)
       this.log.write("error", "the reactor did not stop cleanly", { ...answer.error });
     await this.alerts.stop();
+  }
+
+  /** After so long a stop, before the process leaves without its end. */
+  async leave(seconds: number): Promise<void> {
+    const { client, events, alarms, log, store } = this;
+    await tellForcedLeave({ client, events, alarms, log, seconds });
+    store.close();
   }
 
   // Drives --------------------------------------------------------------------------------------
