@@ -364,8 +364,13 @@ export class LifeRun {
     // A command that is under way comes to its end, or is refused: nobody hears of it here.
     if (!this.process.stop()) {
       // Two members that hang are waited for: their controller may be stalled (write-rules 14). So
-      // is one that its array cannot do without. A process would leave after its stopSeconds.
-      const isNeeded = hung.some((disk) => this.truthsOf(disk).some((truth) => truth.out.size > 1));
+      // is one that its array cannot do without, as any is in a resync. A process would leave after
+      // its stopSeconds.
+      const isNeeded = hung.some((disk) =>
+        this.truthsOf(disk).some(({ uuid, out }) => {
+          return out.size > 1 || this.statuses.get(uuid)?.sync.action === "resync";
+        }),
+      );
       if (hung.length < 2 && !isNeeded) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
       this.bump("end: killed after SIGTERM");
       return false;
