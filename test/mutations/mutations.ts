@@ -193,7 +193,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "nobody judges a spare",
     rule: null,
     file: "src/md/assemble/assemble.ts",
-    find: "const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;",
+    find: "const unfit = isEmpty ? findUnfit(candidate, freshest.superblock) : null;",
     replace: "const unfit = null as ReturnType<typeof findUnfit>;",
     test: named("./test/sim/array/hostile-fields.test.ts", "ppl.size = 8 on spare"),
   },
@@ -1139,6 +1139,14 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "if (ownRole(candidate) < Role.limit) return isReplacement(superblock);",
     replace: "if (devRoles.length >= 0) return isReplacement(superblock);",
     test: [UPDATES],
+  },
+  {
+    name: "a row waits for room of a member that has left",
+    rule: 20,
+    file: "src/raid5/rows/parked-rows.ts",
+    find: "if (!this.parts.members.isPresent(role)) return;",
+    replace: "",
+    test: named("./test/sim/raid5/no-space.test.ts", "has no room, and is lost"),
   },
   {
     name: "dirty and degraded is started",

@@ -72,8 +72,12 @@ export class ParkedRows {
     return !this.isEmpty && this.count >= PARKED_ROWS_MAX;
   }
 
-  /** Keeps the row that lies at `address`: the role's member is read as if it held it. */
+  /**
+   * Keeps the row that lies at `address`: the role's member is read as if it held it. One that has
+   * left since it refused the row has nothing parked, as one that leaves now.
+   */
   park(place: RowPlace, role: number, address: number): void {
+    if (!this.parts.members.isPresent(role)) return;
     const device = this.parts.members.devices[role]!;
     const overlay = device.overlay ?? new ReadOverlay(this.parts.environment.memory);
     device.overlay = overlay;

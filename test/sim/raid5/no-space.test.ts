@@ -10,7 +10,7 @@
  */
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
-import { EIO, ENOSPC, errnoName } from "../../../src/base/errno.ts";
+import { EIO, ENOSPC, ENXIO, errnoName } from "../../../src/base/errno.ts";
 import { SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
@@ -440,8 +440,11 @@ for (const policy of POLICIES) {
 
 // Parity that waits --------------------------------------------------------------------------
 
-/** Both chunks of stripe 0 are written, and its parity has no room. */
-function parkOne(policy: ConsistencyPolicy): { world: SimWorld; client: SimClient } {
+/** Both chunks of stripe 0 are written, and its parity has no room; `isLostThen`: nor a member. */
+function parkOne(
+  policy: ConsistencyPolicy,
+  { isLostThen = false } = {},
+): { world: SimWorld; client: SimClient } {
   const world = new SimWorld({ seed: 3 });
   for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
   world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
@@ -456,6 +459,8 @@ function parkOne(policy: ConsistencyPolicy): { world: SimWorld; client: SimClien
   const fault = { kind: "dead", errno: ENOSPC } as const;
   const place = { op: Op.write, offset: data.offset, bytes: ROW_BYTES };
   next.device("c").faults.plan({ fault, ...place, count: Number.POSITIVE_INFINITY });
+  const lost = { kind: "dead", errno: ENXIO } as const;
+  if (isLostThen) next.device("c").faults.plan({ ...place, op: Op.read, fault: lost });
   const nextClient = next.client();
   const both = new Uint8Array(2 * ROW_BYTES).fill(2, 0, ROW_BYTES).fill(3, ROW_BYTES);
   expect(next.run(nextClient.write(0, both))).toBe(ENOSPC);
@@ -488,6 +493,16 @@ for (const policy of POLICIES) {
       const again = world.run(world.client().read(0, 2 * ROW_BYTES));
       expect([again.status, again.data[0], again.data[ROW_BYTES]]).toEqual([0, 2, 3]);
     }
+  });
+
+  test(`rule 20: ${policy}: a member has no room, and is lost: nothing waits for it (seed 801932950)`, () => {
+    const { world } = parkOne(policy, { isLostThen: true });
+    world.simulation.runFor(5000);
+    expect(world.status()).toMatchObject({ state: "degraded", degraded: 1 });
+    world.must({ kind: "stop-array", array: ARRAY_NAME });
+    expect(world.startArray()).toMatchObject({ ok: true });
+    const { status, data } = world.run(world.client().read(0, 2 * ROW_BYTES));
+    expect([status, data[0], data[ROW_BYTES]]).toEqual([0, 2, 3]);
   });
 
   test(`rule 21: ${policy}: fenced while parity waits for room: what waits for that ends (seed 731234346)`, () => {
