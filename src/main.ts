@@ -71,12 +71,12 @@ async function startReactor(options: ReactorOptions): Promise<Result<StartedReac
       else listener(message);
       if (message.kind !== "ready") return;
       isReady = true;
+      const { protectedPaths = [] } = options;
+      const helper = new Helper({ startThread: startHelperThread, protectedPaths });
       resolve(
         ok({
-          opener: new Helper({
-            startThread: startHelperThread,
-            protectedPaths: options.protectedPaths ?? [],
-          }),
+          opener: helper,
+          nbdDriver: helper,
           expectEnd: () => {
             isExpected = true;
           },

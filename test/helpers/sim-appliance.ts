@@ -8,6 +8,7 @@ import type { PageFile } from "../../src/api/page/page-file.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import type { AlertWay } from "../../src/appliance/alerts/alert.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
+import { type NbdDriver, NO_NBD_DRIVER } from "../../src/appliance/attach/nbd-driver.ts";
 import { NO_TOOLS, type ToolRunner } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { processAlarms } from "../../src/appliance/state/alarms.ts";
@@ -44,6 +45,8 @@ export interface SimApplianceOptions {
   readonly host?: SimHost;
   /** Default: none is installed. */
   readonly tools?: ToolRunner;
+  /** Default: the host has none. */
+  readonly nbdDriver?: NbdDriver;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   /** The clock of the limit of wrong tokens. */
@@ -86,6 +89,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     client,
     opener,
     tools: options.tools ?? NO_TOOLS,
+    nbdDriver: options.nbdDriver ?? NO_NBD_DRIVER,
     store,
     events,
     jobs,

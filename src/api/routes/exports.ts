@@ -3,7 +3,13 @@ import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
-import { exportSchema, forceQuery, nameParams, putExportBody } from "../schemas.ts";
+import {
+  attachExportBody,
+  exportSchema,
+  forceQuery,
+  nameParams,
+  putExportBody,
+} from "../schemas.ts";
 
 export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
   addRoute(
@@ -49,5 +55,31 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params, query }) =>
       emptyAnswer(await appliance.exports.remove(params.name, query.force)),
+  );
+  addRoute(
+    app,
+    {
+      method: "post",
+      path: "/v1/exports/{name}/attach",
+      summary: "Make an export a block device of this host's kernel",
+      params: nameParams,
+      body: attachExportBody,
+      answers: { 200: { description: "The export, with its device", schema: exportSchema } },
+    },
+    async ({ params, body: { device = null, atStart } }) =>
+      answer(await appliance.attachments.attach(params.name, { device, atStart })),
+  );
+  addRoute(
+    app,
+    {
+      method: "delete",
+      path: "/v1/exports/{name}/attach",
+      summary: "Take the block device away; with force also while it is mounted",
+      params: nameParams,
+      query: forceQuery,
+      answers: { 204: { description: "The device is free" } },
+    },
+    async ({ params, query }) =>
+      emptyAnswer(await appliance.attachments.detach(params.name, { force: query.force })),
   );
 }

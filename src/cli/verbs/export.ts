@@ -1,6 +1,6 @@
-/** `parityd export add|list|remove`. */
+/** `parityd export add|list|attach|detach|remove`. */
 
-import type { ExportView } from "../../appliance/state/export-book.ts";
+import type { Attachment, ExportView } from "../../appliance/state/export-book.ts";
 import type { ExportAllow } from "../../array/protocol.ts";
 import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -58,13 +58,54 @@ export const exportCommands: readonly CommandSpec[] = [
           entry.array,
           entry.readOnly ? "read-only" : "read-write",
           entry.connections,
+          attachmentText(entry.attachment),
           allowText(entry.allow),
           entry.uris.join(" ") || "(waits for its array)",
         ]);
-        const header = ["export", "array", "access", "clients", "allowed", "uri"];
+        const header = ["export", "array", "access", "clients", "device", "allowed", "uri"];
         for (const line of renderTable(header, rows)) host.print(line);
       }
       return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "attach"],
+    summary: "Make an export a block device of this host: /dev/nbd0",
+    operands: [
+      { name: "NAME", names: "exports" },
+      { name: "DEVICE", optional: true },
+    ],
+    options: {
+      "at-start": { type: "boolean", help: "also at each start of the daemon" },
+      ...JSON_OUTPUT,
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const device = invocation.operands[1];
+      const atStart = invocation.isSet("at-start");
+      const body = { atStart, ...(device === undefined ? {} : { device }) };
+      const client = new DaemonClient(host, invocation);
+      const attached = await client.call<ExportView>("POST", attachPath(invocation), body);
+      if (!attached.ok) return fail(host, attached.error);
+      const view = attached.value.value;
+      if (invocation.isSet("json")) host.print(JSON.stringify(view));
+      else host.print(view.attachment?.device ?? "");
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "detach"],
+    summary: "Take the block device of an export away",
+    operands: [{ name: "NAME", names: "exports" }],
+    options: {
+      force: { type: "boolean", help: "also while it is mounted: what was not written is lost" },
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `${attachPath(invocation)}${force}`;
+      const detached = await new DaemonClient(host, invocation).call("DELETE", path);
+      return detached.ok ? Exit.ok : fail(host, detached.error);
     },
   },
   {
@@ -83,6 +124,17 @@ export const exportCommands: readonly CommandSpec[] = [
     },
   },
 ];
+
+function attachPath(invocation: Invocation): string {
+  return `/v1/exports/${encodeURIComponent(invocation.operand(0))}/attach`;
+}
+
+function attachmentText(attachment: Attachment | null): string {
+  if (attachment === null) return "-";
+  const { device, isAttached, atStart } = attachment;
+  if (!isAttached) return `(${device})`;
+  return atStart ? `${device} at each start` : device;
+}
 
 /** Null: everybody. */
 function allowOf(invocation: Invocation): ExportAllow | null {

@@ -72,6 +72,9 @@ test("service: what it must not lack, by the manners of the host", () => {
     "LimitMEMLOCK=infinity",
     "DevicePolicy=closed",
     "DeviceAllow=block-* rw",
+    // What an attached export needs: the driver's netlink, and leave to use it.
+    "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_RAWIO CAP_NET_BIND_SERVICE CAP_SYS_ADMIN",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "MemoryDenyWriteExecute=no",

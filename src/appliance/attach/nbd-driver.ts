@@ -1,0 +1,57 @@
+/** What the appliance needs of the kernel's own NBD client, and how a device says whose it is. */
+import type { CommandError } from "../../array/protocol.ts";
+import { err, type Result } from "../../base/result.ts";
+
+/** One of the kernel's, as /sys shows it. */
+export interface NbdDevice {
+  readonly index: number;
+  /** "/dev/nbd0" */
+  readonly path: string;
+  /** Nobody has attached anything to it, and nobody keeps one open that was. */
+  readonly isFree: boolean;
+  /** What whoever attached it said; null: nothing, or nothing is attached. */
+  readonly backend: string | null;
+}
+
+export interface NbdConnection {
+  readonly index: number;
+  /** The Unix socket of the NBD server. */
+  readonly socketPath: string;
+  readonly exportName: string;
+  readonly backend: string;
+  readonly count: number;
+  /** False: `count` connections more, for a device that is attached and has lost some. */
+  readonly isNew: boolean;
+}
+
+export interface NbdDriver {
+  /** In the order of their numbers; none: the host has no driver. */
+  nbdDevices(): readonly NbdDevice[];
+  connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>>;
+  /** `device-in-use` where somebody has it, unless `force`. */
+  disconnectNbd(request: { index: number; force: boolean }): Promise<Result<null, CommandError>>;
+}
+
+/** A host without one. */
+export const NO_NBD_DRIVER: NbdDriver = {
+  nbdDevices: () => [],
+  connectNbd: () => Promise.resolve(err(NO_DRIVER)),
+  disconnectNbd: () => Promise.resolve(err(NO_DRIVER)),
+};
+
+export const NO_DRIVER: CommandError = {
+  kind: "unimplemented",
+  code: "no-nbd-driver",
+  detail:
+    "this host has no driver for network block devices (there is no /dev/nbd0): load it with " +
+    "`modprobe nbd` and try again, or open the export by its URI",
+};
+
+export function deviceInUse(path: string, why: string): CommandError {
+  return { kind: "conflict", code: "device-in-use", detail: `${path} is in use: ${why}` };
+}
+
+/** By the array's UUID: under the same name there may be another array's export tomorrow. */
+export function backendOf({ name, arrayUuid }: { name: string; arrayUuid: string }): string {
+  return `parityd ${arrayUuid} ${name}`;
+}

@@ -1,0 +1,322 @@
+/**
+ * Exports as block devices of the host's own kernel (/dev/nbd0): attached when asked for, at each
+ * start where that is remembered, and kept in touch while the daemon comes and goes.
+ *
+ * | its array    | the device                  | then                                         |
+ * |--------------|-----------------------------|----------------------------------------------|
+ * | does not run |                             | nothing: requests wait in the kernel         |
+ * | runs         | attached, since before us   | it gets all its connections anew             |
+ * |              | attached, some are missing  | it gets those                                |
+ * |              | remembered, not attached    | it is attached; told once where that fails   |
+ * | has no export by that name any more | attached here | it is detached: nobody would answer |
+ *
+ * What is attached to what only the kernel knows (`backend`), across every crash of ours. state.db
+ * has the wish alone. Nobody tells that a connection has ended, so it is looked at now and then, by
+ * the number of the export's clients: others among them may hide one that is missing, but not all,
+ * since an array that begins to run gives its device all of them.
+ */
+import type { ArrayEvent, CommandError } from "../array/protocol.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import {
+  backendOf,
+  deviceInUse,
+  type NbdDevice,
+  type NbdDriver,
+  NO_DRIVER,
+} from "./attach/nbd-driver.ts";
+import { Lookout } from "./lookout.ts";
+import type { Alarms } from "./state/alarms.ts";
+import type { ArrayBook } from "./state/array-book.ts";
+import type { CallOrder } from "./state/call-order.ts";
+import type { EventLog } from "./state/event-log.ts";
+import { type ExportBook, type ExportView, exportNotFound } from "./state/export-book.ts";
+import type { StoredExport } from "./state/state.ts";
+import type { StateStore } from "./state/state-store.ts";
+
+type Answer<T> = Promise<Result<T, CommandError>>;
+type BoundExport = StoredExport & { readonly arrayUuid: string };
+
+/** Of one device: as many as its requests are spread over. */
+export const NBD_CONNECTIONS = 4;
+/** A free device is looked for and taken by one call at a time. */
+const DEVICES = "nbd-devices";
+
+export class Attachments {
+  readonly lookout: Lookout;
+  private readonly parts: {
+    readonly driver: NbdDriver;
+    readonly exports: ExportBook;
+    readonly arrays: ArrayBook;
+    readonly store: StateStore;
+    readonly calls: CallOrder;
+    readonly events: EventLog;
+    readonly alarms: Alarms;
+  };
+  /** Devices that have their connections since the array began to run, by `backend`. */
+  private readonly joined = new Map<string, number>();
+  /** What was told last of an export that could not be attached. */
+  private readonly told = new Map<string, string>();
+
+  constructor(parts: Attachments["parts"]) {
+    this.parts = parts;
+    this.lookout = new Lookout(parts.alarms, () => this.lookOnce());
+  }
+
+  onEvent({ kind, arrayUuid }: ArrayEvent): void {
+    // With its connections the kernel gets the size.
+    if (kind === "array.grown" && arrayUuid !== null) this.leave(arrayUuid);
+    this.lookout.soon();
+  }
+
+  /** `device` null: the first that is free. It is there already: nothing is done to it. */
+  async attach(
+    name: string,
+    { device, atStart }: { readonly device: string | null; readonly atStart: boolean },
+  ): Answer<ExportView> {
+    const attached = await this.holding(name, async () => {
+      const entry = this.boundExport(name);
+      if (entry === null) return err(exportNotFound(name));
+      const found = this.choose(entry, device);
+      if (!found.ok) return found;
+      const { path } = found.value;
+      return this.remembering(entry, atStart ? path : null, () => this.connect(entry, found.value));
+    });
+    if (!attached.ok) return attached;
+    this.lookout.soon();
+    return this.parts.exports.get(name);
+  }
+
+  /** Also takes back that it is attached at each start. */
+  async detach(name: string, { force }: { readonly force: boolean }): Answer<null> {
+    return this.holding(name, async () => {
+      const entry = this.boundExport(name);
+      if (entry === null) return err(exportNotFound(name));
+      const device = this.deviceOf(entry);
+      if (device === null && entry.attachAtStart === null) return err(notAttached(name));
+      return this.remembering(entry, null, async () => {
+        if (device === null) return ok(null);
+        const { index } = device;
+        const done = await this.parts.driver.disconnectNbd({ index, force });
+        if (done.ok) this.joined.delete(backendOf(entry));
+        return done;
+      });
+    });
+  }
+
+  /** As a document of the configuration wants it: it is attached when its array runs. */
+  async remember(name: string, attachAtStart: string | null): Answer<null> {
+    const recorded = await this.holding(name, async () => {
+      const entry = this.boundExport(name);
+      if (entry === null) return err(exportNotFound(name));
+      return this.remembering(entry, attachAtStart, () => Promise.resolve(ok(null)));
+    });
+    this.lookout.soon();
+    return recorded;
+  }
+
+  private async lookOnce(): Promise<void> {
+    await this.letGo();
+    const entries = [...this.parts.store.state.exports.values()];
+    const kept = entries.filter(
+      (entry) => isBound(entry) && (entry.attachAtStart !== null || this.deviceOf(entry) !== null),
+    );
+    for (const { name } of kept) await this.holding(name, () => this.keep(name));
+    if (kept.length > 0) this.lookout.later();
+  }
+
+  /** Detaches what has no export any more. */
+  private async letGo(): Promise<void> {
+    const { store, driver } = this.parts;
+    const wanted = new Set([...store.state.exports.values()].filter(isBound).map(backendOf));
+    for (const [backend, index] of this.joined) {
+      if (wanted.has(backend)) continue;
+      this.joined.delete(backend);
+      const isOurs = driver
+        .nbdDevices()
+        .some((one) => one.index === index && one.backend === backend);
+      if (isOurs) await driver.disconnectNbd({ index, force: true });
+    }
+  }
+
+  private async keep(name: string): Answer<null> {
+    const entry = this.boundExport(name);
+    const view = await this.parts.exports.get(name);
+    if (entry === null || !view.ok) return ok(null);
+    const backend = backendOf(entry);
+    if (!view.value.isServed) {
+      this.joined.delete(backend);
+      return ok(null);
+    }
+    const device = this.deviceOf(entry);
+    const missing = NBD_CONNECTIONS - (this.joined.has(backend) ? view.value.connections : 0);
+    if (device !== null && missing <= 0) return ok(null);
+    if (device === null && entry.attachAtStart === null) return ok(null);
+    const kept =
+      device === null
+        ? await this.attachAgain(entry, entry.attachAtStart!)
+        : await this.join(entry, device, { count: missing, isNew: false });
+    this.tell(entry, kept);
+    return kept;
+  }
+
+  private async attachAgain(entry: BoundExport, path: string): Answer<null> {
+    const found = this.choose(entry, path);
+    return found.ok ? this.connect(entry, found.value) : found;
+  }
+
+  private async connect(entry: BoundExport, device: NbdDevice): Answer<null> {
+    if (device.backend === backendOf(entry)) return ok(null);
+    const view = await this.parts.exports.get(entry.name);
+    if (!view.ok) return view;
+    if (!view.value.isServed) return err(notServed(view.value));
+    const joined = await this.join(entry, device, { count: NBD_CONNECTIONS, isNew: true });
+    if (!joined.ok || this.deviceOf(entry) !== null) return joined;
+    // It would be nobody's after a restart.
+    this.joined.delete(backendOf(entry));
+    await this.parts.driver.disconnectNbd({ index: device.index, force: true });
+    return err(withUri(TOO_OLD, this.parts.exports.localUri(entry.name)));
+  }
+
+  private async join(
+    entry: BoundExport,
+    { index }: NbdDevice,
+    { count, isNew }: { readonly count: number; readonly isNew: boolean },
+  ): Answer<null> {
+    const backend = backendOf(entry);
+    const exportName = entry.name;
+    const { socketPath } = this.parts.exports;
+    const request = { index, socketPath, exportName, backend, count, isNew };
+    const joined = await this.parts.driver.connectNbd(request);
+    if (joined.ok) this.joined.set(backend, index);
+    return joined;
+  }
+
+  /** What is remembered is changed before the kernel is asked, and taken back where it refuses. */
+  private async remembering(
+    before: BoundExport,
+    attachAtStart: string | null,
+    work: () => Answer<null>,
+  ): Answer<null> {
+    const { store } = this.parts;
+    if (before.attachAtStart === attachAtStart) return work();
+    const entry = { ...before, attachAtStart };
+    const recorded = await store.commit({ kind: "put-export", entry });
+    if (!recorded.ok) return recorded;
+    const done = await work();
+    if (!done.ok) store.note({ kind: "put-export", entry: before });
+    return done;
+  }
+
+  /** The device that it is attached to, that was named, or that is free. */
+  private choose(entry: BoundExport, path: string | null): Result<NbdDevice, CommandError> {
+    const { driver, exports } = this.parts;
+    const devices = driver.nbdDevices();
+    if (devices.length === 0) return err(withUri(NO_DRIVER, exports.localUri(entry.name)));
+    const own = this.deviceOf(entry);
+    if (own !== null) {
+      return path === null || path === own.path ? ok(own) : err(attachedTo(entry.name, own.path));
+    }
+    const others = this.reservedPaths(entry);
+    if (path === null) {
+      const free = devices.find((one) => one.isFree && !others.has(one.path));
+      return free === undefined ? err(noFreeDevice(devices.length)) : ok(free);
+    }
+    const named = devices.find((one) => one.path === path);
+    if (named === undefined) return err(noSuchDevice(path, devices.length));
+    const other = others.get(path);
+    if (other !== undefined) {
+      return err(deviceInUse(path, `export ${other} is attached to it at each start`));
+    }
+    if (named.isFree) return ok(named);
+    return err(deviceInUse(path, "something is attached to it; name none for one that is free"));
+  }
+
+  /** Devices that other exports are attached to at each start: which by its path. */
+  private reservedPaths({ name }: StoredExport): Map<string, string> {
+    const others = [...this.parts.store.state.exports.values()].flatMap(
+      (entry): [string, string][] =>
+        entry.name === name || entry.attachAtStart === null
+          ? []
+          : [[entry.attachAtStart, entry.name]],
+    );
+    return new Map(others);
+  }
+
+  private deviceOf(entry: BoundExport): NbdDevice | null {
+    const backend = backendOf(entry);
+    return this.parts.driver.nbdDevices().find((device) => device.backend === backend) ?? null;
+  }
+
+  private boundExport(name: string): BoundExport | null {
+    const entry = this.parts.store.state.exports.get(name);
+    return entry !== undefined && isBound(entry) ? entry : null;
+  }
+
+  private holding<T>(name: string, work: () => Answer<T>): Answer<T> {
+    return this.parts.calls.holding([`export:${name}`, DEVICES], work);
+  }
+
+  private leave(arrayUuid: string): void {
+    for (const entry of this.parts.store.state.exports.values()) {
+      if (isBound(entry) && entry.arrayUuid === arrayUuid) this.joined.delete(backendOf(entry));
+    }
+  }
+
+  /** Once for each reason. */
+  private tell({ name, arrayUuid }: BoundExport, kept: Result<null, CommandError>): void {
+    const { events, arrays, alarms } = this.parts;
+    if (kept.ok) this.told.delete(name);
+    if (kept.ok || this.told.get(name) === kept.error.detail) return;
+    this.told.set(name, kept.error.detail);
+    events.append({
+      ...{ kind: "export.not-attached", severity: "warning", drive: null, job: null },
+      ...{ array: arrays.labelOf(arrayUuid), arrayUuid, atMs: alarms.wallMs() },
+      message: `export ${name} is not attached to its device: ${kept.error.detail}`,
+    });
+  }
+}
+
+/** Both for programs and for people. */
+function withUri(error: CommandError, uri: string): CommandError {
+  return { ...error, uri, detail: `${error.detail} (${uri})` };
+}
+
+const TOO_OLD: CommandError = {
+  kind: "unimplemented",
+  code: "nbd-driver-too-old",
+  detail:
+    "this kernel does not keep whose a device is (Linux 5.14 does): open the export by its URI",
+};
+
+function isBound(entry: StoredExport): entry is BoundExport {
+  return entry.arrayUuid !== null;
+}
+
+function notAttached(name: string): CommandError {
+  const detail = `export ${name} is attached to no device of this host`;
+  return { kind: "not-found", code: "not-attached", detail };
+}
+
+function notServed({ name, array }: ExportView): CommandError {
+  const detail = `array ${array} of export ${name} does not run: start it first`;
+  return { kind: "conflict", code: "export-not-served", detail };
+}
+
+function attachedTo(name: string, path: string): CommandError {
+  const detail = `export ${name} is attached to ${path} already: detach it first`;
+  return { kind: "conflict", code: "already-attached", detail };
+}
+
+function noFreeDevice(count: number): CommandError {
+  const detail =
+    `something is attached to each of the ${count} devices: detach one, or load the driver with ` +
+    "more of them (`modprobe nbd nbds_max=N`)";
+  return { kind: "conflict", code: "no-free-device", detail };
+}
+
+function noSuchDevice(path: string, count: number): CommandError {
+  const detail =
+    `there is no ${path}: the driver has /dev/nbd0 to /dev/nbd${count - 1}; name one of these, or ` +
+    "none for the first that is free";
+  return { kind: "not-found", code: "device-not-found", detail };
+}

@@ -1,0 +1,130 @@
+/**
+ * Runs inside the kernel lab's guest, started by ../lab-attach.test.ts, which says what it is for.
+ *
+ * The daemon is in the guest, over the guest's disks; its calls are made by curl, as a person would.
+ */
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { Daemon, mustRun, runProgram } from "../../helpers/daemon.ts";
+import { FileLoad } from "../../helpers/file-load.ts";
+import { guestDisks } from "../../helpers/lab.ts";
+import { toolPath } from "../../helpers/needs.ts";
+import { makeTempDir } from "../../helpers/temp.ts";
+import { until } from "../../helpers/until.ts";
+
+const DEVICE = "/dev/nbd0";
+const SYS = "/sys/block/nbd0";
+const MOUNT_POINT = "/mnt/attached";
+/** Less than the members have, so that there is something to grow into. */
+const FIRST_KIB = 36 * 1024;
+
+/** A test that failed leaves a file system without a daemon; the guest would wait for it. */
+afterAll(async () => {
+  await runProgram([toolPath("nbd-client")!, "-d", DEVICE]);
+  await runProgram([toolPath("umount")!, "-l", MOUNT_POINT]);
+});
+
+async function run(tool: string, ...words: readonly string[]): Promise<string> {
+  return mustRun([toolPath(tool)!, ...words]);
+}
+
+/** By curl; the status, and the body where there is one. */
+async function curl(daemon: Daemon, method: string, path: string, body?: unknown) {
+  const words = ["-sS", "--unix-socket", daemon.apiSocket, "-X", method, "-w", "\n%{http_code}"];
+  const type = ["-H", "Content-Type: application/json"];
+  const data = body === undefined ? [] : ["-d", JSON.stringify(body)];
+  const output = await run("curl", ...words, ...type, ...data, `http://parityd${path}`);
+  const [status = "", ...rest] = output.trimEnd().split("\n").reverse();
+  const text = rest.reverse().join("\n");
+  return { status: Number(status), body: text === "" ? null : JSON.parse(text) };
+}
+
+async function problem(daemon: Daemon, method: string, path: string, body?: unknown) {
+  const answer = await curl(daemon, method, path, body);
+  return [answer.status, answer.body?.type?.split(":").at(-1), answer.body?.detail];
+}
+
+async function exportOf(daemon: Daemon) {
+  return (await daemon.must("GET", "/v1/exports"))[0];
+}
+
+async function mount(): Promise<void> {
+  await run("mount", "-t", "ext4", DEVICE, MOUNT_POINT);
+}
+
+/** Fails on the least thing that is not as it should be. */
+async function unmountAndCheck(): Promise<void> {
+  await run("umount", MOUNT_POINT);
+  await run("fsck.ext4", "-fn", DEVICE);
+}
+
+async function startWithArray(folder: string): Promise<Daemon> {
+  const daemon = await Daemon.start(folder);
+  const drives = await daemon.addDrives(guestDisks());
+  await daemon.must("POST", "/v1/arrays", { name: "tank", drives, sizeKiB: FIRST_KIB });
+  await daemon.must("PUT", "/v1/exports/disk", { array: "tank" });
+  return daemon;
+}
+
+test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", async () => {
+  const folder = makeTempDir("attach");
+  let daemon = await startWithArray(folder);
+  const attach = "/v1/exports/disk/attach";
+  const attached = await curl(daemon, "POST", attach, { device: DEVICE });
+  expect(attached).toMatchObject({ status: 200, body: { attachment: { device: DEVICE } } });
+  expect((await exportOf(daemon)).connections).toBe(4);
+  await daemon.must("PUT", "/v1/exports/other", { array: "tank" });
+  const taken = await problem(daemon, "POST", "/v1/exports/other/attach", { device: DEVICE });
+  expect(taken).toMatchObject([409, "device-in-use", expect.any(String)]);
+  await daemon.must("DELETE", "/v1/exports/other");
+
+  await run("mkfs.ext4", "-F", "-q", DEVICE);
+  mkdirSync(MOUNT_POINT, { recursive: true });
+  await mount();
+  const load = new FileLoad({ folder: MOUNT_POINT, seed: 7 });
+  await load.writeRound();
+  const mounted = await problem(daemon, "DELETE", attach);
+  expect(mounted).toMatchObject([409, "device-in-use", expect.stringContaining("mounted")]);
+  const connected = await problem(daemon, "DELETE", "/v1/exports/disk");
+  expect(connected).toMatchObject([409, "export-in-use", expect.stringContaining("4 conn")]);
+
+  // Killed while files are written, and stopped while files are written.
+  for (const end of ["kill", "stop"] as const) {
+    const writing = load.writeRound();
+    await daemon[end]();
+    const waiting = load.writeRound();
+    daemon = await Daemon.start(folder);
+    await Promise.all([writing, waiting]);
+    if (end === "kill") await load.runFio();
+    const view = await exportOf(daemon);
+    expect([view.connections, view.attachment.isAttached]).toEqual([4, true]);
+  }
+  await unmountAndCheck();
+  await mount();
+  await load.expectFiles();
+
+  // Online: the array grows, the device with it, and the file system.
+  const sectors = () => Number(readFileSync(`${SYS}/size`, "utf8"));
+  const before = sectors();
+  await daemon.must("PATCH", "/v1/arrays/tank", { sizeKiB: "max" });
+  await until("the device has grown", () => sectors() > before);
+  const { sizeBytes } = await daemon.must("GET", "/v1/arrays/tank");
+  expect(sectors() * 512).toBe(sizeBytes);
+  await run("resize2fs", DEVICE);
+  await load.writeRound();
+  await unmountAndCheck();
+
+  // As after a boot: nothing is attached, and the daemon starts.
+  expect((await curl(daemon, "POST", attach, { atStart: true })).status).toBe(200);
+  expect(await daemon.stop()).toBe(0);
+  await run("nbd-client", "-d", DEVICE);
+  await until("the kernel has let go", () => !existsSync(`${SYS}/pid`));
+  daemon = await Daemon.start(folder);
+  await until("it is attached", async () => (await exportOf(daemon)).attachment.isAttached);
+  await mount();
+  await load.expectFiles();
+  await run("umount", MOUNT_POINT);
+  expect((await curl(daemon, "DELETE", attach)).status).toBe(204);
+  expect([existsSync(`${SYS}/pid`), (await exportOf(daemon)).attachment]).toEqual([false, null]);
+  expect(await daemon.stop()).toBe(0);
+});
