@@ -103,7 +103,7 @@ export function decodeNetlink(bytes: Uint8Array): NetlinkPart[] {
     const messageBytes = view.getUint32(at, true);
     if (messageBytes < ATTRIBUTES_AT || at + messageBytes > bytes.length) break;
     if (view.getUint16(at + 4, true) === TYPE_END) {
-      parts.push({ kind: "end", errno: -view.getInt32(at + HEADER_BYTES, true) });
+      parts.push({ kind: "end", errno: 0 - view.getInt32(at + HEADER_BYTES, true) });
     } else {
       const content = bytes.subarray(at + ATTRIBUTES_AT, at + messageBytes);
       parts.push({ kind: "answer", attributes: decodeAttributes(content) });

@@ -114,6 +114,9 @@ test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", a
   await load.writeRound();
   await unmountAndCheck();
 
+  // The connections ended twice, with the daemon, and never by themselves.
+  expect((await run("dmesg")).match(/reconnected socket/g)).toHaveLength(8);
+
   // As after a boot: nothing is attached, and the daemon starts.
   expect((await curl(daemon, "POST", attach, { atStart: true })).status).toBe(200);
   expect(await daemon.stop()).toBe(0);

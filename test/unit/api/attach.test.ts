@@ -7,6 +7,7 @@
 import { expect, test } from "bun:test";
 import { backendOf } from "../../../src/appliance/attach/nbd-driver.ts";
 import type { ExportView } from "../../../src/appliance/state/export-book.ts";
+import type { ExportStatus } from "../../../src/array/protocol.ts";
 import { ok } from "../../../src/base/result.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 import { FakeNbdDriver } from "../../helpers/fake-nbd-driver.ts";
@@ -217,6 +218,35 @@ test("attach: a new run gives a device that it finds all connections; a remember
     atStart: true,
   });
   expect(await attachmentOf(second, "e")).toMatchObject({ device: "/dev/nbd2", atStart: false });
+});
+
+test("attach: connections that were lost are given anew, those that are there are left alone", async () => {
+  const driver = new FakeNbdDriver(1);
+  const daemon = await start(driver);
+  const { client, appliance } = daemon;
+  await ask(daemon, "POST", "e/attach", {});
+  let connections = 4;
+  const call = client.call.bind(client);
+  client.call = (async (command: Parameters<typeof call>[0]) => {
+    const answer = await call(command);
+    if (command.kind !== "list-exports" || !answer.ok) return answer;
+    const listed = answer.value as ExportStatus[];
+    return ok(listed.map((entry) => ({ ...entry, connections })));
+  }) as typeof client.call;
+  await appliance.attachments.lookout.now();
+  driver.asked.length = 0;
+  await appliance.attachments.lookout.now();
+  expect(driver.asked).toEqual([]);
+  connections = 1;
+  await appliance.attachments.lookout.now();
+  expect(driver.asked).toEqual([`join nbd0 e x3 ${SOCKET}`]);
+  // Other clients may hide that the kernel has none: it gets all when the array runs again.
+  connections = 9;
+  await daemon.call("POST", "/v1/arrays/raid_test/stop", { force: true });
+  await appliance.attachments.lookout.now();
+  await daemon.call("POST", "/v1/arrays/raid_test/start");
+  await appliance.attachments.lookout.now();
+  expect(driver.asked.slice(1)).toEqual([`join nbd0 e x4 ${SOCKET}`]);
 });
 
 test("attach: at a start that cannot attach: told once, shown, and tried again until it can", async () => {
