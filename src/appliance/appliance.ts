@@ -229,9 +229,9 @@ export class Appliance {
     this.spareKeeper.lookout.stop();
     this.spareReader.stop();
     this.growth.lookout.stop();
-    this.attachments.lookout.stop();
     this.care.stop();
     await this.scheduler.stop();
+    await this.attachments.endConnections();
     // What has happened a moment ago is remembered, too.
     await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });

@@ -25,6 +25,7 @@ import {
   NO_DRIVER,
 } from "./attach/nbd-driver.ts";
 import { Lookout } from "./lookout.ts";
+import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
 import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
@@ -44,6 +45,7 @@ const DEVICES = "nbd-devices";
 export class Attachments {
   readonly lookout: Lookout;
   private readonly parts: {
+    readonly client: ReactorClient;
     readonly driver: NbdDriver;
     readonly exports: ExportBook;
     readonly arrays: ArrayBook;
@@ -66,6 +68,20 @@ export class Attachments {
     // With its connections the kernel gets the size.
     if (kind === "array.grown" && arrayUuid !== null) this.leave(arrayUuid);
     this.lookout.soon();
+  }
+
+  /**
+   * Before the reactor stops. What a server answers that stops (ESHUTDOWN) is an error of the disk
+   * to the kernel, and to the file system on it: its connections end without an answer. What they
+   * still wanted waits, and is sent again to the next run.
+   */
+  async endConnections(): Promise<void> {
+    this.lookout.stop();
+    await this.lookout.now();
+    for (const entry of this.parts.store.state.exports.values()) {
+      if (!isBound(entry) || this.deviceOf(entry) === null) continue;
+      await this.parts.client.call({ kind: "delete-export", name: entry.name, force: true });
+    }
   }
 
   /** `device` null: the first that is free. It is there already: nothing is done to it. */

@@ -88,6 +88,14 @@ export const ATTACH_MUTATIONS: readonly Mutation[] = [
     test: ATTACH,
   },
   {
+    name: "attach: a stop is an error of the disk",
+    rule: null,
+    file: "src/appliance/appliance.ts",
+    find: "    await this.attachments.endConnections();\n",
+    replace: "",
+    test: ATTACH,
+  },
+  {
     name: "attach: any path is a device",
     rule: null,
     file: "src/api/schemas.ts",

@@ -249,6 +249,23 @@ test("attach: connections that were lost are given anew, those that are there ar
   expect(driver.asked.slice(1)).toEqual([`join nbd0 e x4 ${SOCKET}`]);
 });
 
+test("attach: a stop ends the kernel's connections before the server answers that it stops", async () => {
+  const driver = new FakeNbdDriver(1);
+  const { client, appliance, ...daemon } = await start(driver);
+  await ask({ client, appliance, ...daemon }, "POST", "e/attach", {});
+  const called: string[] = [];
+  const call = client.call.bind(client);
+  client.call = ((command: Parameters<typeof call>[0]) => {
+    called.push("name" in command ? `${command.kind} ${command.name}` : command.kind);
+    return call(command);
+  }) as typeof client.call;
+  await appliance.shutdown();
+  const ends = called.filter((kind) => /^(delete-export|shutdown)/.test(kind));
+  expect(ends).toEqual(["delete-export e", "shutdown"]);
+  expect([...daemon.store.state.exports.keys()]).toEqual(["e", "f"]);
+  expect(driver.backends).toEqual([OURS]);
+});
+
 test("attach: at a start that cannot attach: told once, shown, and tried again until it can", async () => {
   const driver = new FakeNbdDriver(1);
   const first = await start(driver);
