@@ -19,9 +19,10 @@ import { createMemory } from "./base/memory.ts";
 import { printable, printableLines } from "./base/printable.ts";
 import { err, ok, type Result } from "./base/result.ts";
 import { Exit } from "./cli/exit.ts";
-import type { CliHost, HttpRequest } from "./cli/host.ts";
+import type { CliHost, HttpRequest, Terminal } from "./cli/host.ts";
 import { runCommandLine } from "./cli/run.ts";
 import { SERVED_SIGNALS } from "./cli/signals.ts";
+import { pageLines } from "./cli/terminal-text.ts";
 import { ALL_COMMANDS } from "./install/table.ts";
 import type { Defect } from "./reactor/linux-defect.ts";
 
@@ -169,12 +170,48 @@ function send(socketPath: string, request: HttpRequest): Promise<Response> {
   } as BunFetchRequestInit);
 }
 
+/** Of a terminal that does not say. */
+const COLUMNS = 80;
+const ROWS = 24;
+
+function terminalOf({ isTTY, columns, rows }: typeof process.stdout): Terminal | null {
+  if (isTTY !== true) return null;
+  const { NO_COLOR = "", TERM } = process.env;
+  const hasColours = NO_COLOR === "" && TERM !== "dumb";
+  return { columns: columns || COLUMNS, rows: rows || ROWS, hasColours };
+}
+
+let isDrawing = false;
+
+/** On the alternate screen: what was there before is there again when the last page is gone. */
+function drawPage(page: readonly string[] | null): void {
+  const terminal = terminalOf(process.stdout);
+  if (terminal === null) return;
+  const begin = page === null || isDrawing ? "" : "\u001b[?1049h\u001b[?25l";
+  const end = page === null && isDrawing ? "\u001b[?25h\u001b[?1049l" : "";
+  isDrawing = page !== null;
+  const lines = page === null ? [] : pageLines(page.map(printable), terminal);
+  // Each line over the former one: nothing is blank in between.
+  const body = page === null ? "" : `\u001b[H${lines.join("\u001b[K\r\n")}\u001b[K\u001b[J`;
+  process.stdout.write(`${begin}${body}${end}`);
+}
+
 const host: CliHost = {
   // What names and paths hold never reaches a terminal as it is, whoever has put it together.
-  print: (line) => void process.stdout.write(`${printableLines(line)}\n`),
+  print: (line, dressed = (clean) => clean) =>
+    void process.stdout.write(`${dressed(printableLines(line))}\n`),
+  get terminal() {
+    return terminalOf(process.stdout);
+  },
   warn: (line) => void process.stderr.write(`${printableLines(line)}\n`),
-  redraw: (text) => void process.stderr.write(`\r\u001b[2K${printable(text)}`),
+  // A line that began a second one could not be drawn over.
+  redraw: (text) => {
+    const line = printable(text).slice(0, (process.stderr.columns || COLUMNS) - 1);
+    process.stderr.write(`\r\u001b[2K${line}`);
+  },
   isTerminal: process.stderr.isTTY === true,
+  progressColumns: process.stderr.columns || COLUMNS,
+  draw: drawPage,
   ask,
   send,
   startReactor,

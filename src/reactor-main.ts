@@ -9,9 +9,11 @@
 import { readFileSync } from "node:fs";
 import { type MessagePort, workerData } from "node:worker_threads";
 import type { Envelope, ReactorConfig, ReactorMessage } from "./array/protocol.ts";
-import type { ReactorService } from "./array/reactor-context.ts";
+import type { ReactorContext, ReactorService } from "./array/reactor-context.ts";
+import { assert } from "./base/assert.ts";
 import { watchBackground } from "./base/background.ts";
 import type { Log } from "./base/log.ts";
+import { PARITY_SCRATCH_BYTES, verifyParityKernels } from "./parity/self-test.ts";
 import { type AioCounts, aioRefusal } from "./reactor/aio-refusal.ts";
 import { tellDefects } from "./reactor/linux-defect.ts";
 import { PortMailbox } from "./reactor/linux-mailbox.ts";
@@ -44,6 +46,7 @@ async function main(): Promise<void> {
   });
   if (!built.ok) throw new Error(aioRefusal(built.error, aioCounts()));
   const { context, reactor } = built.value;
+  testKernels(context);
   const service: ReactorService = createService(context);
 
   async function answer({ id, command }: Envelope): Promise<void> {
@@ -65,6 +68,17 @@ async function main(): Promise<void> {
   takeCommands();
   await reactor.run();
   port.close();
+}
+
+/** Throws where this processor or engine computes parity wrong: then no array may be touched. */
+function testKernels({ kernels, memory, enginePool }: ReactorContext): void {
+  const scratch = enginePool.allocate(PARITY_SCRATCH_BYTES);
+  assert(scratch !== 0, "a pool that nobody uses yet has room");
+  const tested = verifyParityKernels(kernels, memory, scratch);
+  enginePool.free(scratch, PARITY_SCRATCH_BYTES);
+  if (tested.ok) return;
+  const { kernel, sourceCount } = tested.error;
+  throw new Error(`this machine computes ${kernel} of ${sourceCount} wrong: no array is touched`);
 }
 
 function aioCounts(): AioCounts {

@@ -3,8 +3,10 @@
  * kernel lab, where there is one, do the same for itself.
  *
  * It installs only as root and with apt-get, and never asks anything. Where it cannot install, it
- * says what is missing and why; the tests that need it are then skipped by name.
+ * says what is missing and why; the tests that need it are then skipped by name. A package whose
+ * service would run on the host from then on is only unpacked.
  */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import {
   hasLab,
@@ -13,6 +15,7 @@ import {
   type MissingPackage,
   missingPackages,
   toolPath,
+  UNPACKED_PATH,
 } from "./helpers/needs.ts";
 
 const COMMAND_LIMIT_MS = 5 * 60_000;
@@ -38,6 +41,8 @@ export interface Host {
   missing(): readonly MissingPackage[];
   /** Runs apt-get with `words`; whether it went well. */
   aptGet(words: readonly string[]): boolean;
+  /** Takes the files of a package, and installs nothing; whether it went well. */
+  unpack(name: string): boolean;
   say(line: string): void;
 }
 
@@ -47,6 +52,16 @@ export function canInstall(host: Pick<Host, "isRoot" | "hasAptGet">): boolean {
 
 function packageNames(missing: readonly MissingPackage[]): string[] {
   return missing.map(({ debianPackage }) => debianPackage);
+}
+
+/** Those that are installed together, the others each by itself. */
+function bringIn(host: Host, missing: readonly MissingPackage[]): boolean {
+  const installed = packageNames(missing.filter(({ isUnpacked }) => !isUnpacked));
+  const isInstalled = installed.length === 0 || install(host, installed);
+  const unpacked = missing.filter(({ isUnpacked }) => isUnpacked);
+  return (
+    unpacked.map(({ debianPackage }) => host.unpack(debianPackage)).every(Boolean) && isInstalled
+  );
 }
 
 function install(host: Host, names: readonly string[]): boolean {
@@ -65,11 +80,11 @@ export function installMissing(host: Host): readonly MissingPackage[] {
   }
   host.say(`set-up: installing ${names}`);
   // The package lists of a fresh container are absent or old: fetch them once that shows.
-  if (!install(host, packageNames(missing))) {
+  if (!bringIn(host, missing)) {
     host.aptGet(["update"]);
-    if (!install(host, packageNames(missing))) {
+    if (!bringIn(host, host.missing())) {
       // One package that does not exist here must not keep the others away.
-      for (const name of packageNames(host.missing())) install(host, [name]);
+      for (const one of host.missing()) bringIn(host, [one]);
     }
   }
   const left = host.missing();
@@ -79,21 +94,44 @@ export function installMissing(host: Host): readonly MissingPackage[] {
   return left;
 }
 
+function runQuietly(words: string[], cwd?: string): boolean {
+  const { success } = Bun.spawnSync(words, {
+    stdin: "ignore",
+    stdout: "ignore", // The progress of dpkg; errors come on stderr.
+    stderr: "inherit",
+    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+    timeout: COMMAND_LIMIT_MS,
+    ...(cwd === undefined ? {} : { cwd }),
+  });
+  return success;
+}
+
+function unpack(name: string): boolean {
+  mkdirSync(UNPACKED_PATH, { recursive: true, mode: 0o755 });
+  const folder = mkdtempSync(join(UNPACKED_PATH, "download-"));
+  try {
+    if (
+      !runQuietly(
+        ["apt-get", ...APT_OPTIONS, "-o", "APT::Sandbox::User=root", "download", name],
+        folder,
+      )
+    )
+      return false;
+    return readdirSync(folder).every((file) =>
+      runQuietly(["dpkg-deb", "-x", join(folder, file), UNPACKED_PATH]),
+    );
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 export function realHost(): Host {
   return {
     isRoot: process.getuid?.() === 0,
     hasAptGet: toolPath("apt-get") !== undefined,
     missing: missingPackages,
-    aptGet(words) {
-      const { success } = Bun.spawnSync(["apt-get", ...APT_OPTIONS, ...words], {
-        stdin: "ignore",
-        stdout: "ignore", // The progress of dpkg; errors come on stderr.
-        stderr: "inherit",
-        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
-        timeout: COMMAND_LIMIT_MS,
-      });
-      return success;
-    },
+    aptGet: (words) => runQuietly(["apt-get", ...APT_OPTIONS, ...words]),
+    unpack,
     say(line) {
       console.error(line);
     },

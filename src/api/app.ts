@@ -23,7 +23,7 @@ import { LoginLimit } from "./login-limit.ts";
 import type { PageFile } from "./page/page-file.ts";
 import { addPageRoutes, isPagePath } from "./page/page-routes.ts";
 import { problemResponse, type ValueIssue } from "./problem.ts";
-import type { ApiApp, ApiContext, ApiEnvironment } from "./route.ts";
+import { type ApiApp, type ApiContext, type ApiEnvironment, DRY_RUN_HEADER } from "./route.ts";
 import { addArrayRoutes, etag } from "./routes/arrays.ts";
 import { addConfigurationRoutes } from "./routes/configuration.ts";
 import { addDriveRoutes } from "./routes/drives.ts";
@@ -98,9 +98,14 @@ export function createApp(options: ApiOptions): ApiApp {
       return problemResponse({ kind: "method-not-allowed", method, allow: methods.join(", ") });
     }
     if (!MUTATING.has(method)) return next();
+    const isDry = url.searchParams.get("dryRun") === "true";
+    context.set("effects", isDry ? appliance.dry : appliance.really);
     const refusal = await changeSomething(context, next, { appliance, keys });
-    const { status } = refusal ?? context.res;
-    callEvents.called({ method, path: url.pathname, caller, status });
+    const answer = refusal ?? context.res;
+    const { status } = answer;
+    // The route may have been told so by its body.
+    if (context.get("effects").isDry) answer.headers.set(DRY_RUN_HEADER, "true");
+    else callEvents.called({ method, path: url.pathname, caller, status });
     return refusal;
   });
 
@@ -143,7 +148,7 @@ async function changeSomething(
   const stale = await staleMatch(context, appliance);
   if (stale !== null) return stale;
   const key = context.req.header("idempotency-key");
-  if (key === undefined || context.req.method !== "POST") {
+  if (key === undefined || context.req.method !== "POST" || context.get("effects").isDry) {
     await next();
     return undefined;
   }
@@ -152,7 +157,7 @@ async function changeSomething(
   const keyed = { key, method: context.req.method, target, body: body.value };
   const answer = await keys.answerOnce(keyed, async () => {
     await next();
-    return context.res;
+    return { response: context.res, isKept: !context.get("effects").isDry };
   });
   if (!context.finalized) return answer;
   // The body of the route's own answer has been read: the copy takes its place.

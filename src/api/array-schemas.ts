@@ -28,6 +28,9 @@ const memberSchema = z.object({
     .openapi({ description: "Its bad-block log: bytes from the begin of its data" }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
+  errorsByOp: z
+    .record(z.string(), z.record(z.string(), count))
+    .openapi({ description: "errorKinds by operation (read, write, flush, ...)" }),
   io: z.object({
     reads: count,
     writes: count,
@@ -125,5 +128,3 @@ const arrayShape = z.object({
   replaceSuspects: z.boolean(),
 }) satisfies z.ZodType<ArrayStatus>;
 export const arraySchema = arrayShape.openapi("Array");
-
-export const createPlanSchema = z.object({ sizeBytes: bytes, sharedDisks: sharedDisksSchema });

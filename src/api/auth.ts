@@ -196,14 +196,14 @@ export function judgeTcp(
   request: Request,
   { guard, limit, address }: { guard: TcpGuard; limit: LoginLimit; address: string },
 ): Result<Grant, ApiError> {
-  const waitSeconds = limit.waitSeconds(address);
-  // Before the token is looked at: who guesses learns nothing more.
-  if (waitSeconds > 0) return err({ kind: "too-many-logins", waitSeconds });
   const token = /^Bearer (\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
   // Without a token nothing was guessed.
   if (token === undefined) return err({ kind: "unauthorized" });
+  // A good one passes whatever others tried from there: behind one address are many people.
   const grant = guard.grantOf(token);
   if (grant === null) {
+    const waitSeconds = limit.waitSeconds(address);
+    if (waitSeconds > 0) return err({ kind: "too-many-logins", waitSeconds });
     limit.failed(address);
     return err({ kind: "unauthorized" });
   }

@@ -3,15 +3,12 @@ import { z } from "@hono/zod-openapi";
 import { addDriveBody } from "./drive-schemas.ts";
 import {
   checkSchedule,
-  dryRunQuery,
   nameSchema,
   nbdDevicePath,
   patchArrayBody,
   putExportBody,
   putScheduleBody,
 } from "./schemas.ts";
-
-export { dryRunQuery };
 
 export const CONFIGURATION_SCHEMA = "parityd.configuration/1";
 

@@ -19,13 +19,19 @@ export interface BudgetLimits {
   readonly anonymous: number;
 }
 
-const PLACES_MAX = 48;
+/** A thousand clients and 300 open pages, of which each has a stream of events. */
+const LIMITS_MAX: BudgetLimits = { short: 2_048, long: 512, anonymous: 128 };
 const PLACES_MIN = 8;
 
-/** An eighth of what the process may open goes to a listener, half of it to the long ones. */
+/** An eighth of what the process may open goes to a listener, and half as much to its long ones. */
 export function limitsFor(openFilesMax: number): BudgetLimits {
-  const places = Math.min(PLACES_MAX, Math.max(PLACES_MIN, Math.floor(openFilesMax / 16)));
-  return { short: places, long: places, anonymous: Math.floor((places * 2) / 3) };
+  const short = Math.max(PLACES_MIN, Math.floor(openFilesMax / 8));
+  const long = Math.max(PLACES_MIN, Math.floor(openFilesMax / 16));
+  return {
+    short: Math.min(short, LIMITS_MAX.short),
+    long: Math.min(long, LIMITS_MAX.long),
+    anonymous: Math.min(Math.floor((short * 2) / 3), LIMITS_MAX.anonymous),
+  };
 }
 
 /** One connection. */

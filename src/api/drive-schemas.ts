@@ -22,7 +22,10 @@ export const addDriveBody = z.strictObject({
 });
 
 export const scanBody = z.strictObject({
-  dryRun: z.boolean().default(false).openapi({ description: "Only says what it would add" }),
+  dryRun: z
+    .boolean()
+    .default(false)
+    .openapi({ description: "As ?dryRun=true, from before there was that" }),
   folders: z
     .array(wholePath)
     .max(SCAN_FOLDERS_MAX)

@@ -25,7 +25,10 @@ export class IdempotencyKeys {
     this.store = store;
   }
 
-  async answerOnce(request: KeyedRequest, carryOut: () => Promise<Response>): Promise<Response> {
+  async answerOnce(
+    request: KeyedRequest,
+    carryOut: () => Promise<{ readonly response: Response; readonly isKept: boolean }>,
+  ): Promise<Response> {
     const { key } = request;
     if (this.underWay.has(key)) return problemResponse({ kind: "key-in-use" });
     const fingerprint = fingerprintOf(request);
@@ -36,8 +39,8 @@ export class IdempotencyKeys {
     }
     this.underWay.add(key);
     try {
-      const response = await carryOut();
-      if (!response.ok) return response;
+      const { response, isKept } = await carryOut();
+      if (!response.ok || !isKept) return response;
       const answer: StoredAnswer = {
         fingerprint,
         status: response.status,

@@ -1,7 +1,12 @@
 /**
- * How often one address may try tokens: after FAILURES_MAX that were wrong within a minute its next
- * ones are not looked at, until the first of those is a minute old. What is turned away counts for
- * nothing, so the wait does end. Pure: the clock is handed in.
+ * How often one address may be wrong: after FAILURES_MAX wrong tokens within a minute its next
+ * wrong ones are told to wait (429), until the first of those is a minute old. What is told to wait
+ * counts for nothing, so the wait does end. Pure: the clock is handed in.
+ *
+ * A good token passes all the while: behind one address may be a whole office, of which one is
+ * wrong. So this is no defence against guesses, which is the length of the tokens alone (the one
+ * that is made has 256 bits, and none is shorter than 16 characters); it tells a client with an old
+ * token to slow down.
  *
  * An address is what one customer has: an IPv4 address, or an IPv6 network of 64 bits. So many are
  * remembered; the one that failed longest ago makes room.
@@ -22,7 +27,7 @@ export class LoginLimit {
     this.nowMs = nowMs;
   }
 
-  /** Seconds until a token of this address is looked at again; 0: now. */
+  /** Seconds until a wrong token of this address is a 401 again; 0: the next one is. */
   waitSeconds(address: string): number {
     const times = this.failures.get(peerOfAddress(address)) ?? [];
     const [oldest] = times;

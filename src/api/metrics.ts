@@ -149,8 +149,12 @@ export function renderMetrics(input: MetricsInput): string {
     counter(
       "parityd_member_errors_total",
       "Completions of members that were judged errors.",
-      perMember(arrays, (member) =>
-        Object.entries(member.errorKinds).map(([kind, value]) => [{ kind }, value]),
+      perMember(arrays, ({ errorsByOp }) =>
+        Object.entries(errorsByOp).flatMap(([op, kinds]) =>
+          Object.entries(kinds).map(
+            ([kind, value]): Sample => [{ op: snakeCase(op), kind }, value],
+          ),
+        ),
       ),
     ),
     gauge(
@@ -316,6 +320,11 @@ function perMember(
 
 function perWay(alerts: readonly AlertCounts[], what: Exclude<keyof AlertCounts, "via">): Sample[] {
   return alerts.map(({ via, [what]: value }) => [{ via }, value]);
+}
+
+/** write_zeroes, as the requests of clients are called. */
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 function ioCounts({ io }: MemberStatus): Sample[] {

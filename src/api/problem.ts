@@ -168,8 +168,8 @@ function httpProblem(error: Exclude<HttpError, { kind: "forbidden" }>): Problem 
     case "too-many-logins": {
       const { waitSeconds } = error;
       const detail =
-        `too many wrong tokens came from this address: try again in ${waitSeconds} seconds, ` +
-        "or call over the Unix socket";
+        `this token is wrong, as many from this address were: a good one passes at once, ` +
+        `another wrong one is looked into in ${waitSeconds} seconds`;
       const headers = { "Retry-After": String(waitSeconds) };
       return { status: 429, code: "too-many-logins", detail, headers };
     }

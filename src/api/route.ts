@@ -10,13 +10,18 @@
  */
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
-import type { CommandError } from "../array/protocol.ts";
+import type { Effects } from "../appliance/state/effects.ts";
+import { type CommandError, NOT_YET } from "../array/protocol.ts";
 import type { Result } from "../base/result.ts";
 import { problemResponse } from "./problem.ts";
-import { problemSchema } from "./schemas.ts";
+import { dryRunQuery, problemSchema } from "./schemas.ts";
 
 /** Who called: decided by the listener that took the connection. */
 export interface ApiEnvironment {
+  Variables: {
+    /** Of calls that change something. */
+    readonly effects: Effects;
+  };
   Bindings: {
     readonly transport: "unix" | "tcp";
     /** The address of the caller; over the Unix socket its process and user. */
@@ -31,12 +36,15 @@ export type ApiContext = Context<ApiEnvironment>;
 
 const none = z.object({});
 
+type ReadingMethod = "get";
+type ChangingMethod = "post" | "put" | "patch" | "delete";
+
 export interface RouteSpec<
   Params extends z.ZodType,
   Query extends z.ZodObject,
   Body extends z.ZodType,
 > {
-  readonly method: "get" | "post" | "put" | "patch" | "delete";
+  readonly method: ReadingMethod | ChangingMethod;
   readonly path: string;
   readonly summary: string;
   readonly params?: Params;
@@ -47,6 +55,11 @@ export interface RouteSpec<
   >;
 }
 
+/** Of a call that changes something: `effects` are none in a dry run. */
+export interface ChangeInput<Params, Query, Body> extends RouteInput<Params, Query, Body> {
+  readonly effects: Effects;
+}
+
 export interface RouteInput<Params, Query, Body> {
   readonly params: Params;
   readonly query: Query;
@@ -54,11 +67,72 @@ export interface RouteInput<Params, Query, Body> {
   readonly context: ApiContext;
 }
 
+/** A call that only reads. */
 export function addRoute<
   Params extends z.ZodObject = typeof none,
   Query extends z.ZodObject = typeof none,
   Body extends z.ZodType = typeof none,
 >(
+  app: ApiApp,
+  spec: RouteSpec<Params, Query, Body> & { readonly method: ReadingMethod },
+  handler: (
+    input: RouteInput<z.output<Params>, z.output<Query>, z.output<Body>>,
+  ) => Response | Promise<Response>,
+): void {
+  register(app, spec, handler);
+}
+
+/**
+ * A call that changes something. Each takes `?dryRun=true`, and hands on the effects that it is
+ * given (appliance/effects.ts); nothing else changes anything.
+ */
+export function addChange<
+  Params extends z.ZodObject = typeof none,
+  Query extends z.ZodObject = typeof none,
+  Body extends z.ZodType = typeof none,
+>(
+  app: ApiApp,
+  spec: RouteSpec<Params, Query, Body> & { readonly method: ChangingMethod },
+  handler: (
+    input: ChangeInput<z.output<Params>, z.output<Query>, z.output<Body>>,
+  ) => Response | Promise<Response>,
+): void {
+  const query = z.strictObject({ ...spec.query?.shape, ...dryRunQuery.shape });
+  const summary = `${spec.summary}; ?dryRun=true: only says what it would answer`;
+  register(app, { ...spec, summary, query }, async (input) => {
+    const effects = input.context.get("effects");
+    const response = await handler({
+      ...(input as typeof input & { query: z.output<Query> }),
+      effects,
+    });
+    return effects.isDry ? foretold(response) : response;
+  });
+}
+
+/** Said of the answer of a dry run, and of its refusal. */
+export const DRY_RUN_HEADER = "Parityd-Dry-Run";
+
+/** What stands for what only the doing gives (array/protocol.ts), by where it stands. */
+const NOT_YET_BY_KEY: Readonly<Record<string, unknown>> = {
+  ...{ id: NOT_YET.id, uuid: NOT_YET.uuid, arrayUuid: NOT_YET.uuid },
+  ...{ startedAt: NOT_YET.time, finishedAt: NOT_YET.time, eventCount: NOT_YET.eventCount },
+};
+
+/** Without what only the doing would give, and where that would be found. */
+async function foretold(response: Response): Promise<Response> {
+  const headers = new Headers(response.headers);
+  headers.delete("ETag");
+  if (headers.get("Location")?.endsWith(`/${NOT_YET.id}`)) headers.delete("Location");
+  const text = await response.text();
+  if (!response.ok || text === "")
+    return new Response(text || null, { status: response.status, headers });
+  const known = JSON.parse(text, function (this: unknown, key, value: unknown) {
+    return key in NOT_YET_BY_KEY && NOT_YET_BY_KEY[key] === value ? undefined : value;
+  });
+  return new Response(`${JSON.stringify(known)}\n`, { status: response.status, headers });
+}
+
+function register<Params extends z.ZodObject, Query extends z.ZodObject, Body extends z.ZodType>(
   app: ApiApp,
   spec: RouteSpec<Params, Query, Body>,
   handler: (
@@ -115,12 +189,23 @@ function documentedAnswers(answers: RouteSpec<z.ZodType, z.ZodObject, z.ZodType>
   return responses as Record<string, { description: string }>;
 }
 
+interface AnswerOptions {
+  readonly status?: number;
+  readonly headers?: Record<string, string>;
+}
+
+export function json(value: unknown, options: AnswerOptions = {}): Response {
+  return jsonOf(jsonText(value), options);
+}
+
 /** A value as JSON, with a final newline for terminals. */
-export function json(
-  value: unknown,
-  { status = 200, headers = {} }: { status?: number; headers?: Record<string, string> } = {},
-): Response {
-  return new Response(`${JSON.stringify(value)}\n`, {
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value)}\n`;
+}
+
+/** A text that is JSON already. */
+export function jsonOf(text: string, { status = 200, headers = {} }: AnswerOptions = {}): Response {
+  return new Response(text, {
     status,
     headers: { "Content-Type": "application/json", ...headers },
   });

@@ -52,15 +52,28 @@ const flag = z
   .transform((text) => text === "true");
 
 export const forceQuery = z.strictObject({ force: flag });
-export const dryRunQuery = z.strictObject({ dryRun: flag });
+export const dryRunQuery = z.strictObject({
+  dryRun: flag.openapi({
+    description:
+      "Nothing is changed. The answer is what the call would give, without what only the doing " +
+      "gives (ids, times, event counts); the header Parityd-Dry-Run says so",
+  }),
+});
 export const deleteArrayQuery = z.strictObject({ zeroSuperblocks: flag, force: flag });
-const waitSeconds = z.coerce.number("must be a number of seconds").int().min(0).max(86_400);
+/** As it stands in a URL: digits and nothing else, of which an empty value has none. */
+function wholeNumber(schema: z.ZodInt): z.ZodType<number> {
+  return z.preprocess((text) => (/^\d{1,16}$/.test(String(text)) ? Number(text) : text), schema);
+}
+
+const waitSeconds = wholeNumber(
+  z.int("must be a number of seconds, up to 86400").min(0).max(86_400),
+);
 export const waitQuery = z.strictObject({ wait: waitSeconds.default(0) });
 export const jobQuery = z.strictObject({ wait: waitSeconds.default(0), explain: flag });
 export const scrubQuery = z.strictObject({ ...jobQuery.shape, strict: flag });
 export const eventsQuery = z.strictObject({
-  since: z.coerce.number("must be the id of an event").int().min(0).optional(),
-  limit: z.coerce.number("must be a number").int().min(1).max(1_000).default(1_000),
+  since: wholeNumber(z.int("must be the id of an event").min(0)).optional(),
+  limit: wholeNumber(z.int("must be a number, 1 to 1000").min(1).max(1_000)).default(1_000),
 });
 
 export const driveParams = z.object({ drive: nameSchema });
@@ -69,7 +82,7 @@ export const arrayParams = z.object({ name: arrayReferenceSchema });
 export const scheduleParams = z.object({ array: arrayReferenceSchema });
 export const memberParams = z.object({ name: arrayReferenceSchema, drive: nameSchema });
 export const idParams = z.object({
-  id: z.coerce.number("must be an id, a whole number").int().min(1),
+  id: wholeNumber(z.int("must be an id, a whole number").min(1)),
 });
 
 // Bodies ----------------------------------------------------------------------------------------
@@ -453,6 +466,7 @@ const problemShape = z.object({
   title: z.string(),
   status: z.int(),
   detail: z.string(),
+  uri: z.string().optional().openapi({ description: "Where the same can be had in another way" }),
   errors: z
     .array(
       z.object({

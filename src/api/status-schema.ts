@@ -1,6 +1,7 @@
 /** The shape of GET /v1/status. */
 
 import { z } from "@hono/zod-openapi";
+import type { StuckAlerts } from "../appliance/alerts/alert-queue.ts";
 import type { StatusDocument } from "../appliance/status-document.ts";
 import { arraySchema } from "./array-schemas.ts";
 import { driveSchema } from "./drive-schemas.ts";
@@ -10,6 +11,20 @@ const findingsSchema = z
   .array(z.object({ status: z.string(), action: z.string() }))
   .readonly()
   .openapi({ description: "What is wrong, the weightiest first, and what to do" });
+
+export const recordingSchema = z.object({
+  reason: z.string().nullable(),
+  waiting: count,
+  problems: z.array(z.string()).readonly(),
+});
+
+export const stuckAlertsSchema = z.object({
+  via: z.string(),
+  target: z.string(),
+  waiting: count,
+  seconds: count.openapi({ description: "How long the first of them has waited" }),
+  why: z.string().nullable(),
+}) satisfies z.ZodType<StuckAlerts>;
 
 export const statusSchema = z.object({
   version: z.string(),
@@ -41,10 +56,10 @@ export const statusSchema = z.object({
     payloadPoolBytes: bytes,
     payloadPoolFreeBytes: bytes,
   }),
-  recording: z.object({
-    reason: z.string().nullable(),
-    waiting: count,
-    problems: z.array(z.string()).readonly(),
-  }),
+  recording: recordingSchema,
+  alerts: z
+    .array(stuckAlertsSchema)
+    .readonly()
+    .openapi({ description: "Ways by which alerts have not arrived for minutes" }),
   lastEventId: count,
 }) satisfies z.ZodType<StatusDocument>;

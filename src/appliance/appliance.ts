@@ -10,26 +10,25 @@
  * where the reactor refuses (array-standing.ts, export-book.ts); so a change that cannot be
  * recorded (507) has changed nothing.
  */
-import type {
-  ArrayEvent,
-  ArrayStatus,
-  CommandError,
-  CommandKind,
-  CommandMap,
-  CommandOf,
-  CommandResult,
-  DriveStatus,
-  JobStatus,
+import {
+  type ArrayEvent,
+  type ArrayStatus,
+  type CommandError,
+  type CommandMap,
+  type CommandResult,
+  type DriveStatus,
+  NOT_YET,
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { Alerts } from "./alerts/alerts.ts";
 import type { ApplianceParts } from "./appliance-parts.ts";
-import { ArrayStanding, type CreateRequest } from "./array-standing.ts";
+import { ArrayStanding, type CreateRequest, calledHere } from "./array-standing.ts";
+import { ArrayWork } from "./array-work.ts";
 import { Attachments } from "./attachments.ts";
-import { DriveKeeper, driveNotFound } from "./drive-keeper.ts";
+import { DriveKeeper } from "./drive-keeper.ts";
+import { driveNotFound } from "./drive-refusals.ts";
 import { DriveCare, type DriveView } from "./drives/drive-care.ts";
-import { type FailForecast, failForecast, needsShared } from "./fail-forecast.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
 import { MemberGrowth } from "./member-growth.ts";
@@ -42,6 +41,7 @@ import { SpareReader } from "./spares/spare-reader.ts";
 import type { Alarms } from "./state/alarms.ts";
 import { ArrayBook } from "./state/array-book.ts";
 import { CallOrder } from "./state/call-order.ts";
+import { Effects } from "./state/effects.ts";
 import type { EventLog } from "./state/event-log.ts";
 import { ExportBook } from "./state/export-book.ts";
 import type { JobBook } from "./state/job-book.ts";
@@ -50,15 +50,15 @@ import type { RecordingHealth, StateStore } from "./state/state-store.ts";
 
 export type Answer<T> = Promise<Result<T, CommandError>>;
 
-/** What a PATCH may change: the label, settings that are remembered, what the superblocks say. */
-export interface ArrayPatch extends ArraySettings {
+interface ArrayRemembered extends ArraySettings {
   readonly name?: string;
+}
+
+/** What a PATCH may change: the label, settings that are remembered, what the superblocks say. */
+export interface ArrayPatch extends ArrayRemembered {
   readonly consistencyPolicy?: CommandMap["set-array"]["request"]["consistencyPolicy"];
   readonly memberSizeBytes?: number | "max";
 }
-
-/** Commands about one array, which calls name by label or UUID. */
-type ArrayCommandOf<K extends CommandKind> = CommandOf<K> & { readonly array: string };
 
 /** What happens to an array is looked at once for all events of so long. */
 const OBSERVE_MS = 50;
@@ -77,8 +77,13 @@ export class Appliance {
   readonly growth: MemberGrowth;
   readonly alerts: Alerts;
   readonly care: DriveCare;
+  readonly work: ArrayWork;
+  /** For calls that do what they say. */
+  readonly really: Effects;
+  /** For calls that only tell what they would answer. */
+  readonly dry: Effects;
   private readonly client: ReactorClient;
-  private readonly alarms: Alarms;
+  readonly alarms: Alarms;
   private readonly log: Log;
   private readonly calls: CallOrder;
   private readonly standing: ArrayStanding;
@@ -100,6 +105,8 @@ export class Appliance {
     this.store = store;
     this.alarms = alarms;
     this.log = log;
+    this.really = new Effects({ client, store, isDry: false });
+    this.dry = new Effects({ client, store, isDry: true });
     this.faults = new FaultInjection({ client, isAllowed: parts.allowFaultInjection });
     const isClaimed = (label: string): boolean => this.calls.isHeld(`label:${label}`);
     this.arrays = new ArrayBook({ store, client, log, isClaimed });
@@ -136,6 +143,8 @@ export class Appliance {
     this.holders = new FenceHolders({ drives, events });
     const keeper = this.spareKeeper;
     this.spareReader = new SpareReader({ client, store, events, keeper, alarms, log });
+    const { spareReader: reader, dry } = this;
+    this.work = new ArrayWork({ ...services, keeper, reader, dry, getArray });
     const scene = {
       ...{ arrays: this.arrays, drives: this.drives, jobs: this.jobs, alarms },
       listArrays: () => this.listArrays(),
@@ -143,8 +152,8 @@ export class Appliance {
     this.schedules = new ScheduleBook({ scene, store, calls: this.calls });
     this.scheduler = new Scheduler({
       ...{ book: this.schedules, scene, store, events: this.events, log },
-      startScrub: (request) => this.startScrub(request),
-      pauseScrub: (array) => this.pauseScrub(array),
+      startScrub: (request) => this.work.startScrub(request, this.really),
+      pauseScrub: (array) => this.work.pauseScrub(array, this.really),
     });
     client.onEvent((event) => this.onEvent(event));
   }
@@ -254,14 +263,20 @@ export class Appliance {
     return drive === undefined ? err(driveNotFound(name)) : ok(drive);
   }
 
-  async addDrive(drive: { name: string; path: string; direct: boolean }): Answer<DriveView> {
-    const added = await this.drives.add(drive);
-    return added.ok ? ok(this.care.driveView(added.value)) : added;
+  async addDrive(
+    drive: { name: string; path: string; direct: boolean },
+    effects: Effects,
+  ): Answer<DriveStatus & Partial<DriveView>> {
+    const added = await this.drives.add(drive, effects);
+    if (!added.ok) return added;
+    // Of a disk that is only looked at, nobody asks for its health.
+    if (effects.isDry) return ok(this.care.standingView(added.value));
+    return ok(this.care.driveView(added.value));
   }
 
-  async removeDrive(name: string, force: boolean): Answer<null> {
-    const removed = await this.drives.remove(name, force);
-    if (!removed.ok) return removed;
+  async removeDrive(name: string, force: boolean, effects: Effects): Answer<null> {
+    const removed = await this.drives.remove(name, force, effects);
+    if (!removed.ok || effects.isDry) return removed;
     this.spares.forget(name);
     this.spareKeeper.driveChanged(name);
     return removed;
@@ -270,14 +285,14 @@ export class Appliance {
   // Arrays --------------------------------------------------------------------------------------
 
   /** `allocate`: its files get all their space first. */
-  createArray(request: CreateRequest, options = { allocate: false }): Answer<ArrayStatus> {
+  createArray(
+    request: CreateRequest,
+    options: { allocate: boolean },
+    effects: Effects,
+  ): Answer<ArrayStatus> {
     const drives = [...request.drives, ...request.spares];
-    return this.viewed(this.spares.using(drives, () => this.standing.create(request, options)));
-  }
-
-  /** What `createArray` would answer, without doing it. */
-  checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
-    return this.standing.checkCreate(request);
+    const create = () => this.standing.create(request, options, effects);
+    return this.viewed(this.spares.using(drives, effects, create));
   }
 
   /** Those that are here, and those that ought to be. */
@@ -300,137 +315,53 @@ export class Appliance {
     return absent === undefined ? found : ok(absent);
   }
 
-  startArray(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
-    return this.standing.start(request);
+  startArray(request: CommandMap["start-array"]["request"], effects: Effects): Answer<ArrayStatus> {
+    return this.standing.start(request, effects);
   }
 
   /** Policy, size and the name on disk stand in the superblocks; the rest is remembered here. */
-  async patchArray(reference: string, wanted: ArrayPatch): Answer<ArrayStatus> {
+  async patchArray(reference: string, wanted: ArrayPatch, effects: Effects): Answer<ArrayStatus> {
     const { consistencyPolicy, memberSizeBytes, ...remembered } = wanted;
     const onDisk = {
       ...(consistencyPolicy === undefined ? {} : { consistencyPolicy }),
       ...(memberSizeBytes === undefined ? {} : { memberSizeBytes }),
     };
     return this.calls.withArray(reference, async (array) => {
-      const recorded = await this.standing.change(array, remembered);
+      const recorded = await this.standing.change(array, remembered, effects);
       if (!recorded.ok) return recorded;
       // There may be suspects that are to be replaced from now on.
-      this.spareKeeper.lookout.soon();
-      if (Object.keys(onDisk).length === 0) return this.getArray(array);
-      const changed = await this.client.call({ kind: "set-array", array, ...onDisk });
+      effects.have(() => this.spareKeeper.lookout.soon());
+      if (Object.keys(onDisk).length === 0) {
+        const status = await this.getArray(array);
+        return status.ok && effects.isDry ? ok(withPatch(status.value, remembered)) : status;
+      }
+      const changed = await effects.command({ kind: "set-array", array, ...onDisk });
       if (!changed.ok) return changed;
-      if (consistencyPolicy !== undefined) this.growth.policyChosen(array, consistencyPolicy);
-      return ok(this.arrayView(changed.value));
+      if (!effects.isDry) {
+        if (consistencyPolicy !== undefined) this.growth.policyChosen(array, consistencyPolicy);
+        return ok(this.arrayView(changed.value));
+      }
+      const { policyAfterGrowth: _past, ...chosen } = this.arrayView(changed.value);
+      const shown = consistencyPolicy === undefined ? this.arrayView(changed.value) : chosen;
+      return ok(withPatch(shown, remembered));
     });
   }
 
-  stopArray(request: CommandMap["stop-array"]["request"]): Answer<ArrayStatus> {
+  stopArray(request: CommandMap["stop-array"]["request"], effects: Effects): Answer<ArrayStatus> {
     return this.calls.withArray(request.array, (uuid) =>
-      this.client.call({ kind: "stop-array", ...request, array: uuid }),
+      effects.command({ kind: "stop-array", ...request, array: uuid }),
     );
   }
 
   /** Of an array of which nothing is here: it is forgotten. */
-  async deleteArray(request: CommandMap["delete-array"]["request"]): Answer<null> {
+  async deleteArray(
+    request: CommandMap["delete-array"]["request"],
+    effects: Effects,
+  ): Answer<null> {
     const uuid = this.arrays.resolve(request.array);
-    const deleted = await this.standing.delete(request);
-    if (deleted.ok && uuid.ok) this.jobs.endRestingScrubs(uuid.value);
+    const deleted = await this.standing.delete(request, effects);
+    if (deleted.ok && uuid.ok) effects.have(() => this.jobs.endRestingScrubs(uuid.value));
     return deleted;
-  }
-
-  async addMember(
-    request: CommandMap["add-member"]["request"],
-    { allocate }: { allocate: boolean } = { allocate: false },
-  ): Promise<CommandResult<"add-member">> {
-    const added = await this.spares.using([request.drive], () =>
-      this.addUnshared(request, allocate),
-    );
-    this.spareKeeper.lookout.soon();
-    return added;
-  }
-
-  private async addUnshared(
-    request: CommandMap["add-member"]["request"],
-    allocate: boolean,
-  ): Promise<CommandResult<"add-member">> {
-    const looked = await this.drives.readContents([request.drive]);
-    if (!looked.ok) return looked;
-    if (allocate) {
-      const judged = await this.arrayCommand<"check-member">({ kind: "check-member", ...request });
-      if (!judged.ok) return judged;
-      const given = await this.drives.giveSpace([request.drive]);
-      if (!given.ok) return given;
-    }
-    const added = await this.arrayCommand<"add-member">({ kind: "add-member", ...request });
-    if (added.ok && added.value.role === "rebuild") this.jobs.record(added.value.job);
-    return added;
-  }
-
-  async replaceMember(request: CommandMap["replace-member"]["request"]): Answer<JobStatus> {
-    const looked = await this.drives.readContents([request.with]);
-    if (!looked.ok) return looked;
-    const job = await this.arrayCommand<"replace-member">({ kind: "replace-member", ...request });
-    if (job.ok) this.jobs.record(job.value);
-    return job;
-  }
-
-  /** What `fail-member` would lead to: asked before a drive is pulled, and changes nothing. */
-  async checkFail(request: CommandMap["check-fail"]["request"]): Answer<FailForecast> {
-    const array = this.arrays.resolve(request.array);
-    if (!array.ok) return array;
-    const plan = await this.arrayCommand<"check-fail">({ kind: "check-fail", ...request });
-    if (!plan.ok) return plan;
-    const isAsked = needsShared(plan.value);
-    const shared = isAsked ? await this.spareKeeper.nextFor(array.value) : null;
-    return ok(failForecast(plan.value, shared));
-  }
-
-  async startScrub(request: CommandMap["start-scrub"]["request"]): Answer<JobStatus> {
-    const job = await this.arrayCommand<"start-scrub">({ kind: "start-scrub", ...request });
-    if (!job.ok) return job;
-    this.jobs.record(job.value);
-    void this.readSpares(job.value, request.limitBytesPerSecond);
-    return job;
-  }
-
-  /** Beside a scrub that has begun, or goes on. */
-  private async readSpares(job: JobStatus, limitBytesPerSecond: number | null): Promise<void> {
-    const array = await this.getArray(job.arrayUuid);
-    if (array.ok) this.spareReader.begin(array.value, job, limitBytesPerSecond);
-  }
-
-  /** `drive` null: the member with the most errors. */
-  async startRehearsal(array: string, drive: string | null): Answer<JobStatus> {
-    const uuid = this.arrays.resolve(array);
-    if (!uuid.ok) return uuid;
-    const spare = await this.spareKeeper.nextFor(uuid.value);
-    const request = { array: uuid.value, drive, spare };
-    return this.recorded(await this.client.call({ kind: "start-rehearsal", ...request }));
-  }
-
-  async pauseRehearsal(array: string): Answer<JobStatus> {
-    const paused = await this.arrayCommand<"pause-rehearsal">({ kind: "pause-rehearsal", array });
-    return this.recorded(paused);
-  }
-
-  private recorded(job: Result<JobStatus, CommandError>): Result<JobStatus, CommandError> {
-    if (job.ok) this.jobs.record(job.value);
-    return job;
-  }
-
-  async pauseScrub(array: string): Answer<JobStatus> {
-    const paused = await this.arrayCommand<"pause-scrub">({ kind: "pause-scrub", array });
-    return this.recorded(paused);
-  }
-
-  /** A command about one array that changes nothing which is remembered here. */
-  async arrayCommand<K extends CommandKind>(command: ArrayCommandOf<K>): Promise<CommandResult<K>> {
-    const uuid = this.arrays.resolve(command.array);
-    if (!uuid.ok) return uuid as CommandResult<K>;
-    const answer = await this.client.call<K>({ ...command, array: uuid.value });
-    // A spare that was taken away is no event.
-    if (command.kind === "remove-member") this.spareKeeper.lookout.soon();
-    return answer;
   }
 
   nbdStats(): Promise<CommandResult<"nbd-stats">> {
@@ -488,4 +419,13 @@ export class Appliance {
     const drives = await this.client.call({ kind: "list-drives" });
     if (drives.ok) for (const drive of drives.value) this.drives.observe(drive);
   }
+}
+
+/** As an array would be shown that has these settings. */
+function withPatch(status: ArrayStatus, { name, ...settings }: ArrayRemembered): ArrayStatus {
+  const patched = { ...status, ...settings } as ArrayStatus;
+  if (name === undefined || name === status.name) return patched;
+  // One that does not run has its new name here alone.
+  if (status.startNeeds !== null) return calledHere(patched, name);
+  return { ...patched, name, nameOnDisk: null, eventCount: NOT_YET.eventCount };
 }

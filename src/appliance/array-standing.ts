@@ -14,6 +14,7 @@ import type { DriveKeeper } from "./drive-keeper.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
+import type { Effects } from "./state/effects.ts";
 import type { ExportBook } from "./state/export-book.ts";
 import { isLabel } from "./state/labels.ts";
 import type { ArraySettings, StateChange, StoredArray } from "./state/state.ts";
@@ -62,7 +63,8 @@ export class ArrayStanding {
   /** `allocate`: its files get all their space first. */
   async create(
     request: CreateRequest,
-    { allocate }: { allocate: boolean } = { allocate: false },
+    { allocate }: { allocate: boolean },
+    effects: Effects,
   ): Answer<ArrayStatus> {
     const { name } = request;
     if (!isLabel(name)) return err(badLabel(name));
@@ -75,20 +77,21 @@ export class ArrayStanding {
       const all = [...request.drives, ...request.spares];
       const looked = await this.drives.readContents(all);
       if (!looked.ok) return looked;
-      const judged = await this.client.call({ kind: "check-create", ...request });
+      const command: CommandOf<"create-array"> = { kind: "create-array", ...request, uuid };
+      const judged = await this.client.call({ ...command, dryRun: true });
       if (!judged.ok) return judged;
       const drives = allocate ? all : [];
-      const given = await this.drives.giveSpace(drives);
+      const given = await this.drives.giveSpace(drives, effects);
       if (!given.ok) return given;
       const array: StoredArray = {
         ...{ uuid, label: name, standing: "creating", settings: {}, seen: null },
       };
       const offered = holder === null ? [] : this.offeredOf(holder);
       const givenUp = holder === null ? [] : this.givingUp(holder);
-      const recorded = await this.store.commit({ kind: "put-array", array }, ...givenUp);
-      if (!recorded.ok) return recorded;
+      const recorded = await effects.commit({ kind: "put-array", array }, ...givenUp);
+      if (!recorded.ok || effects.isDry) return recorded.ok ? judged : recorded;
       if (holder !== null) await this.arrays.introduceAnew(holder.uuid);
-      const created = await this.client.call({ kind: "create-array", ...request, uuid });
+      const created = await this.client.call(command);
       if (!created.ok) {
         this.store.note({ kind: "forget-array", uuid });
         if (holder !== null) await this.takeBack(holder, offered);
@@ -98,16 +101,6 @@ export class ArrayStanding {
       await this.arrays.introduceAnew(uuid);
       return created;
     });
-  }
-
-  /** What `create` would answer, without doing it. */
-  async checkCreate(request: CreateRequest): Answer<{ sizeBytes: number }> {
-    const { name } = request;
-    if (!isLabel(name)) return err(badLabel(name));
-    const obstacle = await this.nameObstacle(this.arrays.holderOf(name), request.force);
-    if (obstacle !== null) return err(obstacle);
-    const looked = await this.drives.readContents([...request.drives, ...request.spares]);
-    return looked.ok ? this.client.call({ kind: "check-create", ...request }) : looked;
   }
 
   /** Why a new array may not take this label; with force it takes that of an absent one. */
@@ -151,33 +144,38 @@ export class ArrayStanding {
     ];
   }
 
-  async start(request: CommandMap["start-array"]["request"]): Answer<ArrayStatus> {
-    await this.drives.retryMissing();
+  async start(
+    request: CommandMap["start-array"]["request"],
+    effects: Effects,
+  ): Answer<ArrayStatus> {
+    if (!effects.isDry) await this.drives.retryMissing();
     return this.calls.withArray(request.array, async (uuid) => {
       const before = this.arrays.get(uuid)!;
+      const name = this.arrays.labelOf(uuid);
       if (this.drives.isFenced(uuid)) return err(isFenced(before));
       if (before.standing === "deleted") {
         const revived = await this.calls.holding([`label:${before.label ?? ""}`], () =>
-          this.revive(before),
+          this.revive(before, effects),
         );
         if (!revived.ok) return revived;
       }
       const command: CommandOf<"start-array"> = { kind: "start-array", ...request, array: uuid };
-      const started = await this.client.call(command);
+      const started = await effects.command(command);
+      if (effects.isDry) return started.ok ? ok(calledHere(started.value, name)) : started;
       if (!started.ok && before.standing === "deleted") await this.restand(before);
       return started;
     });
   }
 
   /** A deleted array is known again, under its old label where that is free. */
-  private async revive(array: StoredArray): Answer<null> {
+  private async revive(array: StoredArray, effects: Effects): Answer<null> {
     const holder = array.label === null ? null : this.arrays.holderOf(array.label);
     if (holder !== null) return err(nameInUse(holder, "rename that one first"));
-    const recorded = await this.store.commit({
+    const recorded = await effects.commit({
       kind: "put-array",
       array: { ...array, standing: "known" },
     });
-    if (recorded.ok) await this.arrays.introduceAnew(array.uuid);
+    if (recorded.ok && !effects.isDry) await this.arrays.introduceAnew(array.uuid);
     return recorded;
   }
 
@@ -187,29 +185,35 @@ export class ArrayStanding {
   }
 
   /** The name, which goes to the disks too where it can, and settings that are only remembered. */
-  async change(uuid: string, wanted: ArraySettings & { readonly name?: string }): Answer<null> {
+  async change(
+    uuid: string,
+    wanted: ArraySettings & { readonly name?: string },
+    effects: Effects,
+  ): Answer<null> {
     const { name, ...settings } = wanted;
     const known = this.arrays.get(uuid)!;
     if (name !== undefined && name !== known.label) {
-      const renamed = await this.calls.holding([`label:${name}`], () => this.rename(known, name));
+      const renamed = await this.calls.holding([`label:${name}`], () =>
+        this.rename(known, name, effects),
+      );
       if (!renamed.ok) return renamed;
     }
     if (Object.keys(settings).length === 0) return ok(null);
     const now = this.arrays.get(uuid)!;
     const array = { ...now, settings: { ...now.settings, ...settings } };
-    const recorded = await this.store.commit({ kind: "put-array", array });
-    if (recorded.ok) await this.arrays.introduceAnew(uuid);
+    const recorded = await effects.commit({ kind: "put-array", array });
+    if (recorded.ok && !effects.isDry) await this.arrays.introduceAnew(uuid);
     return recorded;
   }
 
-  private async rename(known: StoredArray, name: string): Answer<null> {
+  private async rename(known: StoredArray, name: string, effects: Effects): Answer<null> {
     const { uuid } = known;
     if (!isLabel(name)) return err(badLabel(name));
     const holder = this.arrays.holderOf(name);
     if (holder !== null && holder.uuid !== uuid) return err(nameInUse(holder, "take another"));
     const array: StoredArray = { ...known, label: name };
-    const recorded = await this.store.commit({ kind: "put-array", array });
-    if (!recorded.ok) return recorded;
+    const recorded = await effects.commit({ kind: "put-array", array });
+    if (!recorded.ok || effects.isDry) return recorded;
     await this.arrays.introduceAnew(uuid);
     const written = await this.client.call({ kind: "write-name", array: uuid, name });
     // An array that does not run, or takes no writes, has its new name here alone.
@@ -220,13 +224,13 @@ export class ArrayStanding {
   }
 
   /** Of an array of which nothing is here: it is forgotten. */
-  async delete(request: CommandMap["delete-array"]["request"]): Answer<null> {
+  async delete(request: CommandMap["delete-array"]["request"], effects: Effects): Answer<null> {
     return this.calls.withArray(request.array, (uuid) => {
       // Its label and exports are nobody else's before it is certain that it goes.
       const { label } = this.arrays.get(uuid)!;
       const exports = this.exports.of(uuid).map(({ name }) => `export:${name}`);
       return this.calls.holding([`label:${label ?? ""}`, ...exports], () =>
-        this.deleteHeld(request, uuid),
+        this.deleteHeld(request, uuid, effects),
       );
     });
   }
@@ -234,15 +238,17 @@ export class ArrayStanding {
   private async deleteHeld(
     request: CommandMap["delete-array"]["request"],
     uuid: string,
+    effects: Effects,
   ): Answer<null> {
     const known = this.arrays.get(uuid)!;
     const exports = this.exports.of(uuid);
     const offered = this.offeredOf(known);
-    const recorded = await this.store.commit(...this.givingUp(known));
+    const recorded = await effects.commit(...this.givingUp(known));
     if (!recorded.ok) return recorded;
     const command: CommandOf<"delete-array"> = { kind: "delete-array", ...request, array: uuid };
-    const deleted = await this.client.call(command);
+    const deleted = await effects.command(command);
     const isGone = deleted.ok || deleted.error.kind === "not-found";
+    if (effects.isDry) return isGone ? ok(null) : deleted;
     if (!isGone) {
       await this.takeBack(known, offered);
       return deleted;
@@ -253,6 +259,12 @@ export class ArrayStanding {
     await this.arrays.introduceAnew(uuid);
     return ok(null);
   }
+}
+
+/** As an array would be shown that has this label, whatever its members say. */
+export function calledHere(status: ArrayStatus, name: string): ArrayStatus {
+  const onDisk = status.nameOnDisk ?? status.name;
+  return { ...status, name, nameOnDisk: onDisk === name ? null : onDisk };
 }
 
 function nameInUse({ label, uuid }: StoredArray, wayOut: string): CommandError {

@@ -23,12 +23,14 @@ import {
   type NbdDevice,
   type NbdDriver,
   NO_DRIVER,
+  NO_PERMISSION,
 } from "./attach/nbd-driver.ts";
 import { Lookout } from "./lookout.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
 import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
+import type { Effects } from "./state/effects.ts";
 import type { EventLog } from "./state/event-log.ts";
 import { type ExportBook, type ExportView, exportNotFound } from "./state/export-book.ts";
 import type { StoredExport } from "./state/state.ts";
@@ -88,6 +90,7 @@ export class Attachments {
   async attach(
     name: string,
     { device, atStart }: { readonly device: string | null; readonly atStart: boolean },
+    effects: Effects,
   ): Answer<ExportView> {
     const attached = await this.holding(name, async () => {
       const entry = this.boundExport(name);
@@ -95,38 +98,45 @@ export class Attachments {
       const found = this.choose(entry, device);
       if (!found.ok) return found;
       const { path } = found.value;
-      return this.remembering(entry, atStart ? path : null, () => this.connect(entry, found.value));
+      const work = () => this.connect(entry, found.value, effects.isDry);
+      const done = await this.remembering({ entry, atStart: atStart ? path : null, effects }, work);
+      return done.ok ? ok(path) : done;
     });
     if (!attached.ok) return attached;
-    this.lookout.soon();
-    return this.parts.exports.get(name);
+    effects.have(() => this.lookout.soon());
+    const view = await this.parts.exports.get(name);
+    if (!view.ok || !effects.isDry) return view;
+    return ok({ ...view.value, attachment: { device: attached.value, isAttached: true, atStart } });
   }
 
   /** Also takes back that it is attached at each start. */
-  async detach(name: string, { force }: { readonly force: boolean }): Answer<null> {
+  async detach(name: string, force: boolean, effects: Effects): Answer<null> {
     return this.holding(name, async () => {
       const entry = this.boundExport(name);
       if (entry === null) return err(exportNotFound(name));
       const device = this.deviceOf(entry);
       if (device === null && entry.attachAtStart === null) return err(notAttached(name));
-      return this.remembering(entry, null, async () => {
+      return this.remembering({ entry, atStart: null, effects }, async () => {
         if (device === null) return ok(null);
+        if (!this.parts.driver.isNbdPermitted()) return err(NO_PERMISSION);
         const { index } = device;
-        const done = await this.parts.driver.disconnectNbd({ index, force });
-        if (done.ok) this.joined.delete(backendOf(entry));
+        const { isDry } = effects;
+        const done = await this.parts.driver.disconnectNbd({ index, force, isDry });
+        if (done.ok) effects.have(() => this.joined.delete(backendOf(entry)));
         return done;
       });
     });
   }
 
   /** As a document of the configuration wants it: it is attached when its array runs. */
-  async remember(name: string, attachAtStart: string | null): Answer<null> {
+  async remember(name: string, atStart: string | null, effects: Effects): Answer<null> {
     const recorded = await this.holding(name, async () => {
       const entry = this.boundExport(name);
-      if (entry === null) return err(exportNotFound(name));
-      return this.remembering(entry, attachAtStart, () => Promise.resolve(ok(null)));
+      // A dry run has not made it.
+      if (entry === null) return effects.isDry ? ok(null) : err(exportNotFound(name));
+      return this.remembering({ entry, atStart, effects }, () => Promise.resolve(ok(null)));
     });
-    this.lookout.soon();
+    effects.have(() => this.lookout.soon());
     return recorded;
   }
 
@@ -150,7 +160,7 @@ export class Attachments {
       const isOurs = driver
         .nbdDevices()
         .some((one) => one.index === index && one.backend === backend);
-      if (isOurs) await driver.disconnectNbd({ index, force: true });
+      if (isOurs) await driver.disconnectNbd({ index, force: true, isDry: false });
     }
   }
 
@@ -177,19 +187,24 @@ export class Attachments {
 
   private async attachAgain(entry: BoundExport, path: string): Answer<null> {
     const found = this.choose(entry, path);
-    return found.ok ? this.connect(entry, found.value) : found;
+    return found.ok ? this.connect(entry, found.value, false) : found;
   }
 
-  private async connect(entry: BoundExport, device: NbdDevice): Answer<null> {
+  private async connect(entry: BoundExport, device: NbdDevice, isDry: boolean): Answer<null> {
     if (device.backend === backendOf(entry)) return ok(null);
     const view = await this.parts.exports.get(entry.name);
     if (!view.ok) return view;
     if (!view.value.isServed) return err(notServed(view.value));
+    if (!this.parts.driver.isNbdPermitted()) {
+      return err(withUri(NO_PERMISSION, this.parts.exports.localUri(entry.name)));
+    }
+    if (isDry) return ok(null);
     const joined = await this.join(entry, device, { count: NBD_CONNECTIONS, isNew: true });
     if (!joined.ok || this.deviceOf(entry) !== null) return joined;
     // It would be nobody's after a restart.
     this.joined.delete(backendOf(entry));
-    await this.parts.driver.disconnectNbd({ index: device.index, force: true });
+    const { index } = device;
+    await this.parts.driver.disconnectNbd({ index, force: true, isDry: false });
     return err(withUri(TOO_OLD, this.parts.exports.localUri(entry.name)));
   }
 
@@ -209,17 +224,20 @@ export class Attachments {
 
   /** What is remembered is changed before the kernel is asked, and taken back where it refuses. */
   private async remembering(
-    before: BoundExport,
-    attachAtStart: string | null,
+    wish: {
+      readonly entry: BoundExport;
+      readonly atStart: string | null;
+      readonly effects: Effects;
+    },
     work: () => Answer<null>,
   ): Answer<null> {
-    const { store } = this.parts;
+    const { entry: before, atStart: attachAtStart, effects } = wish;
     if (before.attachAtStart === attachAtStart) return work();
     const entry = { ...before, attachAtStart };
-    const recorded = await store.commit({ kind: "put-export", entry });
+    const recorded = await effects.commit({ kind: "put-export", entry });
     if (!recorded.ok) return recorded;
     const done = await work();
-    if (!done.ok) store.note({ kind: "put-export", entry: before });
+    if (!done.ok) effects.note({ kind: "put-export", entry: before });
     return done;
   }
 

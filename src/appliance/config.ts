@@ -33,7 +33,8 @@ function addressBy(parse: (text: string) => Result<TcpAddress, string>) {
 const directory = z
   .string()
   .min(1)
-  .transform((path) => resolve(path));
+  .transform((path) => resolve(path))
+  .pipe(z.string());
 
 /** sun_path of a socket address, less its final zero. */
 export const SOCKET_PATH_BYTES_MAX = 107;
@@ -75,13 +76,15 @@ const settings = z.strictObject({
   nbdTlsCa: z.string().min(1).optional(),
   /** After so long an array whose drive has not come is started without it. */
   degradedStartSeconds: z.int().min(0).max(86_400).default(30),
+  /** After so long a stop waits no longer for drives that do not answer. */
+  stopSeconds: z.int().min(1).max(86_400).default(300),
   allowFaultInjection: z.boolean().default(false),
   logFormat: z.enum(["logfmt", "json"]).default("logfmt"),
   logLevel: z.enum(LOG_LEVELS).default("info"),
   ...alertSettings,
 });
 
-const configSchema = settings.superRefine((config, context) => {
+export const configSchema = settings.superRefine((config, context) => {
   const { nbdTcp, nbdTls, nbdTlsCert, nbdTlsKey, nbdTlsCa } = config;
   const { apiTcp, apiTls, apiTlsCert, apiTlsKey, apiTlsCa } = config;
   const nbd = [nbdTcp, nbdTlsCert, nbdTlsKey, nbdTlsCa] as const;
@@ -237,6 +240,13 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     help: "start an array without a drive that has not come by then",
     more: "In seconds from the start of the daemon, 0 to 86400. Until then its clients wait.",
   },
+  stopSeconds: {
+    flagValue: "N",
+    help: "leave at a stop though a drive has not answered by then",
+    more:
+      "In seconds, 1 to 86400. A member that hangs is failed after its writeDeadlineMs, and the stop " +
+      "ends by itself. What waits longer cannot do without its drive: it is left as at a power cut.",
+  },
   allowFaultInjection: {
     flagValue: "",
     help: "let /v1/faults inject errors: for tests",
@@ -275,8 +285,9 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     flagValue: null,
     help: "where events are posted",
     more:
-      "A table each ([[webhook]]): url, least, secretFile (the key of the signature), template (a " +
-      "text with {{fields}}), headers, timeoutSeconds. Tries go on for a day, over restarts.",
+      "A table each ([[webhook]]): url, least, caFile (certificates of its authority), secretFile " +
+      "(the key of the signature), template (a text with {{fields}}), headers, timeoutSeconds. " +
+      "Tries go on for a day, over restarts.",
   },
 };
 

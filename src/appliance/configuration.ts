@@ -18,9 +18,10 @@
 import { isDeepStrictEqual } from "node:util";
 import type { CommandError, ExportAllow } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
-import type { Result } from "../base/result.ts";
+import { ok, type Result } from "../base/result.ts";
 import type { Appliance } from "./appliance.ts";
 import type { Schedule } from "./schedules/schedule.ts";
+import type { Effects } from "./state/effects.ts";
 import type { ArraySettings } from "./state/state.ts";
 
 export interface ConfigurationDrive {
@@ -74,6 +75,16 @@ export interface ConfigurationChange {
   readonly reason?: string;
 }
 
+/** What is to be changed, and what a dry run has seen that would be here by then. */
+interface Ground {
+  readonly appliance: Appliance;
+  readonly effects: Effects;
+  /** Arrays that drives would bring: by UUID, their names. */
+  readonly brought: Map<string, string>;
+  /** Drives that would be added. */
+  readonly added: Set<string>;
+}
+
 interface Step {
   readonly change: Pick<ConfigurationChange, "kind" | "name" | "action">;
   readonly run: () => Promise<Result<unknown, CommandError | { readonly kind: "bad-values" }>>;
@@ -108,34 +119,33 @@ export function currentConfiguration({ store, arrays }: Appliance): Configuratio
   };
 }
 
-/** Does what the document wants; with `dryRun` only says what that would be. */
+/** Does what the document wants; in a dry run it only says what would come of that. */
 export async function applyConfiguration(
   appliance: Appliance,
   wanted: Configuration,
-  { dryRun }: { readonly dryRun: boolean },
+  effects: Effects,
 ): Promise<ConfigurationChange[]> {
   const changes: ConfigurationChange[] = [];
+  const outcome = effects.isDry ? "planned" : "done";
+  const ground: Ground = { appliance, effects, brought: new Map(), added: new Set() };
   // Order: a drive brings its array, which the others refer to.
   for (const stepsOf of [driveSteps, arraySteps, exportSteps, spareSteps, scheduleSteps]) {
-    for (const { change, run } of stepsOf(appliance, wanted)) {
-      if (dryRun) {
-        changes.push({ ...change, outcome: "planned" });
-        continue;
-      }
+    for (const { change, run } of stepsOf(ground, wanted)) {
       const result = await run();
-      if (result.ok) changes.push({ ...change, outcome: "done" });
+      if (result.ok) changes.push({ ...change, outcome });
       else changes.push({ ...change, outcome: "refused", reason: reasonOf(result.error) });
     }
   }
   return changes;
 }
 
-function driveSteps(appliance: Appliance, { drives }: Configuration): Step[] {
+function driveSteps(ground: Ground, { drives }: Configuration): Step[] {
+  const { appliance } = ground;
   return drives.flatMap((drive): Step[] => {
     const here = appliance.store.state.drives.get(drive.name);
     if (here === undefined) {
       const change = { kind: "drive", name: drive.name, action: "add" } as const;
-      return [{ change, run: () => appliance.addDrive(drive) }];
+      return [{ change, run: () => addDrive(ground, drive) }];
     }
     if ([here.path, here.byId].includes(drive.path)) return [];
     const change = { kind: "drive", name: drive.name, action: "change" } as const;
@@ -145,9 +155,27 @@ function driveSteps(appliance: Appliance, { drives }: Configuration): Step[] {
   });
 }
 
-function arraySteps(appliance: Appliance, { arrays }: Configuration): Step[] {
+async function addDrive(
+  { appliance, effects, brought, added }: Ground,
+  drive: ConfigurationDrive,
+): Promise<Result<unknown, CommandError>> {
+  const result = await appliance.addDrive(drive, effects);
+  if (!effects.isDry || !result.ok) return result;
+  added.add(drive.name);
+  const { superblock } = result.value;
+  if (superblock !== undefined) brought.set(superblock.arrayUuid, superblock.arrayName);
+  return result;
+}
+
+function arraySteps({ appliance, effects, brought }: Ground, { arrays }: Configuration): Step[] {
   return arrays.flatMap(({ uuid, name, settings }): Step[] => {
     const here = appliance.arrays.get(uuid);
+    const nameBrought = here === undefined ? brought.get(uuid) : undefined;
+    if (nameBrought !== undefined) {
+      const change = { kind: "array", name: uuid, action: "change" } as const;
+      const isSame = nameBrought === name && Object.keys(settings).length === 0;
+      return isSame ? [] : [{ change, run: TAKEN }];
+    }
     if (here === undefined || here.standing !== "known") {
       const detail = `nothing of array ${name} (${uuid}) is here: connect its drives, then again`;
       const change = { kind: "array", name: uuid, action: "add" } as const;
@@ -156,11 +184,11 @@ function arraySteps(appliance: Appliance, { arrays }: Configuration): Step[] {
     const isSame = here.label === name && isIn(settings, here.settings);
     const change = { kind: "array", name: uuid, action: "change" } as const;
     const patch = { ...settings, ...(here.label === name ? {} : { name }) };
-    return isSame ? [] : [{ change, run: () => appliance.patchArray(uuid, patch) }];
+    return isSame ? [] : [{ change, run: () => appliance.patchArray(uuid, patch, effects) }];
   });
 }
 
-function exportSteps(appliance: Appliance, { exports }: Configuration): Step[] {
+function exportSteps({ appliance, effects, brought }: Ground, { exports }: Configuration): Step[] {
   return exports.flatMap((entry): Step[] => {
     const { name, array, readOnly, allow, attachAtStart: device } = entry;
     const here = appliance.store.state.exports.get(name);
@@ -172,33 +200,44 @@ function exportSteps(appliance: Appliance, { exports }: Configuration): Step[] {
     if (isOffered && isSameDevice) return [];
     const action = here === undefined ? "add" : "change";
     const change = { kind: "export", name, action } as const;
+    // Clients that it would harm are a reason to refuse it.
+    const wanted = { name, array, readOnly, allow, force: false };
     const run = async () => {
-      const put = await appliance.exports.put({ name, array, readOnly, allow });
-      return put.ok && !isSameDevice ? appliance.attachments.remember(name, device) : put;
+      const put = await appliance.exports.put(wanted, effects);
+      if (!put.ok || isSameDevice) return put;
+      return appliance.attachments.remember(name, device, effects);
     };
-    return [{ change, run }];
+    return [{ change, run: brought.has(array) ? TAKEN : run }];
   });
 }
 
-function spareSteps(appliance: Appliance, { spares }: Configuration): Step[] {
+function spareSteps(
+  { appliance, effects, brought, added }: Ground,
+  { spares }: Configuration,
+): Step[] {
   return spares.flatMap(({ drive, arrays }): Step[] => {
     const here = appliance.store.state.spares.get(drive);
     if (here !== undefined && isSameSet(here.arrays, arrays)) return [];
     const action = here === undefined ? "add" : "change";
     const change = { kind: "spare", name: drive, action } as const;
     const request = { drive, allocate: true, ...(arrays === null ? {} : { arrays }) };
-    return [{ change, run: () => appliance.spares.put(request) }];
+    const isToCome = added.has(drive) || arrays?.some((uuid) => brought.has(uuid)) === true;
+    return [{ change, run: isToCome ? TAKEN : () => appliance.spares.put(request, effects) }];
   });
 }
 
-function scheduleSteps(appliance: Appliance, { schedules }: Configuration): Step[] {
+function scheduleSteps(
+  { appliance, effects, brought }: Ground,
+  { schedules }: Configuration,
+): Step[] {
   return schedules.flatMap(({ array, ...windows }): Step[] => {
     const here = appliance.store.state.schedules.get(array);
     if (here !== undefined && isIn(windows, here)) return [];
     const action = here === undefined ? "add" : "change";
     const change = { kind: "schedule", name: array, action } as const;
     // What overlaps was forced once.
-    return [{ change, run: () => appliance.schedules.put(array, windows, { force: true }) }];
+    const put = () => appliance.schedules.put(array, windows, { force: true }, effects);
+    return [{ change, run: brought.has(array) ? TAKEN : put }];
   });
 }
 
@@ -217,6 +256,9 @@ function isSameSet(one: readonly string[] | null, other: readonly string[] | nul
 function byName<T extends { readonly name: string }>(list: T[]): T[] {
   return list.sort((left, right) => (left.name < right.name ? -1 : 1));
 }
+
+/** In a dry run, of what is about a drive or an array that is not here yet: nobody can be asked. */
+const TAKEN = () => Promise.resolve(ok(null));
 
 function refused(detail: string): Promise<Result<never, CommandError>> {
   assert(detail !== "", "what is refused has a reason");

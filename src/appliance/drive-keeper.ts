@@ -16,9 +16,19 @@ import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { formatBytes } from "../base/units.ts";
 import { FilesBeside, foldersOf, isDevicePath, isItself, pathsOf } from "./drive-places.ts";
+import {
+  driveBusy,
+  driveExists,
+  driveNotFound,
+  noRoom,
+  notThisDrive,
+  pathInUse,
+  withHolder,
+} from "./drive-refusals.ts";
 import type { DriveOpener, FoundDevice } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
+import type { Effects } from "./state/effects.ts";
 import type { StoredDrive } from "./state/state.ts";
 import type { StateStore } from "./state/state-store.ts";
 
@@ -106,44 +116,47 @@ export class DriveKeeper {
    * Opens and attaches a drive. The same name again retries one that is missing: at the same path,
    * or where its superblock is now.
    */
-  async add(wanted: { name: string; path: string; direct: boolean }): Answer<DriveStatus> {
-    const { store } = this.parts;
+  async add(
+    wanted: { name: string; path: string; direct: boolean },
+    effects: Effects,
+  ): Answer<DriveStatus> {
     const { name, path } = wanted;
-    const same = store.state.drives.get(name);
+    const same = this.parts.store.state.drives.get(name);
     const isRetry = same !== undefined && (await this.isRetry(same, path));
     const obstacle = this.obstacleTo(name, path, isRetry);
     if (obstacle !== null) return err(obstacle);
-    if (isRetry) return this.attach({ ...same, path, direct: wanted.direct });
+    if (isRetry) return this.attach({ ...same, path, direct: wanted.direct }, effects);
     const drive: StoredDrive = { ...wanted, byId: null, deviceUuid: null, arrayUuid: null };
     // Order: recorded first, so that what cannot be recorded is never attached.
     this.busy.add(name);
-    const recorded = await store.commit({ kind: "put-drive", drive });
+    const recorded = await effects.commit({ kind: "put-drive", drive });
     this.busy.delete(name);
     if (!recorded.ok) return recorded;
-    const attached = await this.attach(drive);
-    if (!attached.ok) store.note({ kind: "delete-drive", name });
+    const attached = await this.attach(drive, effects);
+    if (!attached.ok) effects.note({ kind: "delete-drive", name });
     return attached;
   }
 
-  async remove(name: string, force: boolean): Answer<null> {
-    const { client, opener, store } = this.parts;
+  async remove(name: string, force: boolean, effects: Effects): Answer<null> {
+    const { opener, store } = this.parts;
     const known = store.state.drives.get(name);
     if (known === undefined) return err(driveNotFound(name));
     if (this.busy.has(name)) return err(driveBusy(name));
     this.busy.add(name);
     try {
       // Order: what cannot be forgotten durably is not let go of.
-      const recorded = await store.commit({ kind: "delete-drive", name });
+      const recorded = await effects.commit({ kind: "delete-drive", name });
       if (!recorded.ok) return recorded;
-      const detached = await client.call({ kind: "detach-drive", name, force });
+      const detached = await effects.command({ kind: "detach-drive", name, force });
+      if (effects.isDry && detached.ok) return ok(null);
       if (detached.ok) {
         this.opened.delete(name);
         await opener.close(detached.value.fd);
       } else if (!this.missing.has(name) || detached.error.kind !== "not-found") {
-        store.note({ kind: "put-drive", drive: known });
+        effects.note({ kind: "put-drive", drive: known });
         return detached;
       }
-      this.missing.delete(name);
+      effects.have(() => this.missing.delete(name));
       return ok(null);
     } finally {
       this.busy.delete(name);
@@ -241,9 +254,10 @@ export class DriveKeeper {
    * Gives files all of their space, so that a full file system cannot refuse their writes later. A
    * file system that cannot do it leaves them sparse, which is shown.
    */
-  async giveSpace(names: readonly string[]): Answer<readonly string[]> {
+  async giveSpace(names: readonly string[], { isDry }: Effects): Answer<readonly string[]> {
     const lacking = await this.lackOfRoom(names);
     if (lacking !== null) return err(lacking);
+    if (isDry) return ok([]);
     const full: string[] = [];
     for (const name of names) {
       const drive = this.opened.get(name);
@@ -266,9 +280,7 @@ export class DriveKeeper {
   /** What only the helper knows of a drive. */
   private facts(name: string): Partial<DriveStatus> {
     const drive = this.opened.get(name);
-    if (drive === undefined) return {};
-    const { identity, isRotational } = drive;
-    return { ...identity, isRotational, ...(isSparse(drive) ? { isSparse: true } : {}) };
+    return drive === undefined ? {} : factsOf(drive);
   }
 
   // Attaching -----------------------------------------------------------------------------------
@@ -276,16 +288,9 @@ export class DriveKeeper {
   private obstacleTo(name: string, path: string, isRetry: boolean): CommandError | null {
     if (this.busy.has(name)) return driveBusy(name);
     const same = this.known.find((known) => known.name === name);
-    if (same !== undefined && !isRetry) {
-      const detail =
-        `a drive named ${name} is there already (${same.path}): ` +
-        "choose another name, or remove that one first";
-      return { kind: "conflict", code: "drive-exists", detail };
-    }
+    if (same !== undefined && !isRetry) return driveExists(same);
     const twin = this.known.find((known) => known.path === path && known.name !== name);
-    if (twin === undefined) return null;
-    const detail = `${path} is there already, as drive ${twin.name}`;
-    return { kind: "conflict", code: "path-in-use", detail };
+    return twin === undefined ? null : pathInUse(twin);
   }
 
   /** Whether this path is where the missing drive was, or is now. */
@@ -304,16 +309,35 @@ export class DriveKeeper {
     if (!attached.ok) this.missing.set(drive.name, attached.error);
   }
 
-  private async attach(drive: StoredDrive): Answer<DriveStatus> {
+  private async attach(
+    drive: StoredDrive,
+    { isDry }: Pick<Effects, "isDry"> = { isDry: false },
+  ): Answer<DriveStatus> {
     if (this.busy.has(drive.name)) return err(driveBusy(drive.name));
     this.busy.add(drive.name);
     try {
       const opened = await this.open(drive);
       if (!opened.ok) return opened;
-      return await this.attachOpen(drive, opened.value);
+      return await (isDry ? this.lookAtOpen(opened.value) : this.attachOpen(drive, opened.value));
     } finally {
       this.busy.delete(drive.name);
     }
+  }
+
+  /** What attaching it would answer; it is closed again. */
+  private async lookAtOpen(opened: OpenDrive): Answer<DriveStatus> {
+    const { client, opener } = this.parts;
+    const looked = await client.call({ kind: "attach-drive", drive: opened, dryRun: true });
+    await opener.close(opened.fd);
+    return looked.ok
+      ? ok({ ...looked.value, ...factsOf(opened) })
+      : this.withHolder(looked.error, opened);
+  }
+
+  private async withHolder(error: CommandError, { path }: OpenDrive): Answer<never> {
+    if (error.code !== "fenced") return err(error);
+    const holder = await this.parts.opener.reservation(path);
+    return err({ ...error, detail: withHolder(error.detail, holder) });
   }
 
   private async attachOpen(drive: StoredDrive, opened: OpenDrive): Answer<DriveStatus> {
@@ -321,9 +345,7 @@ export class DriveKeeper {
     const attached = await client.call({ kind: "attach-drive", drive: opened });
     if (!attached.ok) {
       await opener.close(opened.fd);
-      if (attached.error.code !== "fenced") return attached;
-      const holder = await opener.reservation(opened.path);
-      return err({ ...attached.error, detail: withHolder(attached.error.detail, holder) });
+      return this.withHolder(attached.error, opened);
     }
     this.opened.set(drive.name, opened);
     const wasMissing = this.missing.delete(drive.name);
@@ -468,32 +490,11 @@ export class DriveKeeper {
   }
 }
 
+function factsOf(drive: OpenDrive): Partial<DriveStatus> {
+  const { identity, isRotational } = drive;
+  return { ...identity, isRotational, ...(isSparse(drive) ? { isSparse: true } : {}) };
+}
+
 function isSparse({ allocatedBytes, sizeBytes }: OpenDrive): boolean {
   return allocatedBytes !== undefined && allocatedBytes < sizeBytes;
-}
-
-/** "another host holds the reservation of drive d1 (key 0xb2, initiator iqn.…)" */
-export function withHolder(text: string, holder: string | null): string {
-  return holder === null ? text : `${text} (${holder})`;
-}
-
-function noRoom({ path }: OpenDrive, why: string): CommandError {
-  const detail =
-    `the file system of ${path} has no room for all of the files: ${why}. Make room, or leave ` +
-    'them sparse ("allocate": false, --sparse): a full file system refuses their writes then';
-  return { kind: "conflict", code: "no-space", detail };
-}
-
-function notThisDrive(detail: string): CommandError {
-  return { kind: "conflict", code: "another-drive", detail };
-}
-
-export function driveNotFound(name: string): CommandError {
-  const detail = `there is no drive named ${name}; GET /v1/drives lists those that are known`;
-  return { kind: "not-found", code: "drive-not-found", detail };
-}
-
-function driveBusy(name: string): CommandError {
-  const detail = `drive ${name} is being opened or closed at this moment; try again`;
-  return { kind: "busy", code: "drive-busy", detail };
 }

@@ -5,6 +5,7 @@
 import type { CommandError, FaultSpec, FaultStatus } from "../array/protocol.ts";
 import type { Result } from "../base/result.ts";
 import type { ReactorClient } from "./reactor-client.ts";
+import type { Effects } from "./state/effects.ts";
 
 type Answer<T> = Promise<Result<T, CommandError>>;
 
@@ -18,8 +19,8 @@ export class FaultInjection {
     this.isAllowed = isAllowed;
   }
 
-  add(fault: FaultSpec): Answer<FaultStatus> {
-    return this.client.call({ kind: "add-fault", fault });
+  add(fault: FaultSpec, effects: Effects): Answer<FaultStatus> {
+    return effects.command({ kind: "add-fault", fault });
   }
 
   /** With how often each has hit. */
@@ -27,11 +28,11 @@ export class FaultInjection {
     return this.client.call({ kind: "list-faults" });
   }
 
-  clear(id: number): Answer<null> {
-    return this.client.call({ kind: "clear-faults", id });
+  clear(id: number, effects: Effects): Answer<null> {
+    return effects.command({ kind: "clear-faults", id });
   }
 
-  clearAll(): Answer<null> {
-    return this.client.call({ kind: "clear-faults" });
+  clearAll(effects: Effects): Answer<null> {
+    return effects.command({ kind: "clear-faults" });
   }
 }

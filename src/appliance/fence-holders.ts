@@ -1,6 +1,7 @@
 /** Which host has taken a fenced array over: asked once it is, and shown in its status. */
 import type { ArrayEvent, ArrayStatus } from "../array/protocol.ts";
-import { type DriveKeeper, withHolder } from "./drive-keeper.ts";
+import type { DriveKeeper } from "./drive-keeper.ts";
+import { withHolder } from "./drive-refusals.ts";
 import type { EventLog } from "./state/event-log.ts";
 
 export class FenceHolders {

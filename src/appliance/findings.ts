@@ -2,11 +2,14 @@
  * What is wrong with what parityd keeps, and what to do: a sentence each (`status:` what happened,
  * `action:` what to do, as a command line) for whoever tells it, the command line and the page. Pure.
  */
-import type { ArrayStatus, DriveStatus, MemberStatus } from "../array/protocol.ts";
+import type { ArrayStatus, MemberStatus } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
+import { formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
-import type { DriveView } from "./drives/drive-care.ts";
+import type { StuckAlerts } from "./alerts/alert-queue.ts";
+import { type DriveOffers, offerDrives, ownStaleDrives } from "./drive-offers.ts";
 import { sharedDiskText } from "./drives/shared-disks.ts";
+import { isFailing, type ShownDrive, whyOf } from "./drives/shown-drive.ts";
 import type { SpareView } from "./spares/shared-spares.ts";
 import type { RecordingHealth } from "./state/state-store.ts";
 
@@ -14,9 +17,6 @@ export interface Finding {
   readonly status: string;
   readonly action: string;
 }
-
-/** A drive as it is shown, by a daemon that asks disks or by one that does not. */
-export type ShownDrive = DriveStatus & Partial<Pick<DriveView, "smart">>;
 
 export type Health = "fine" | "degraded" | "unusable";
 
@@ -47,8 +47,15 @@ export function healthOf(array: ArrayStatus): Health {
   }
 }
 
-/** All that is wrong with an array, the weightiest first, each with what to do. */
-export function findingsOf(array: ArrayStatus, drives: readonly ShownDrive[] = []): Finding[] {
+/**
+ * All that is wrong with an array, the weightiest first, each with what to do. `offers`: over all
+ * arrays that are shown together.
+ */
+export function findingsOf(
+  array: ArrayStatus,
+  drives: readonly ShownDrive[] = [],
+  offers: DriveOffers = offerDrives([array], drives),
+): Finding[] {
   const { name } = array;
   const reason = array.reason === null ? "" : `: ${array.reason}`;
   const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
@@ -89,24 +96,28 @@ export function findingsOf(array: ArrayStatus, drives: readonly ShownDrive[] = [
           status: `the array takes no writes${reason}.`,
           action: `when the cause is gone: ${restart}`,
         },
-        ...lossFindings(array, drives),
+        ...lossFindings(array, drives, offers),
       ];
     case "degraded":
     case "active":
     case "clean":
-      return lossFindings(array, drives);
+      return lossFindings(array, drives, offers);
     default:
       return unreachable(array.state);
   }
 }
 
-function lossFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+function lossFindings(
+  array: ArrayStatus,
+  drives: readonly ShownDrive[],
+  offers: DriveOffers,
+): Finding[] {
   const findings = [
     lostFinding(array),
     waitsFinding(array),
-    memberFinding(array, drives),
-    ...smartFindings(array, drives),
-    ...suspectFindings(array, drives),
+    memberFinding(array, drives, offers),
+    ...smartFindings(array, drives, offers),
+    ...suspectFindings(array, offers),
     mismatchFinding(array),
     ...leftBehind(array, drives),
   ];
@@ -150,14 +161,20 @@ function waitsFinding({ name, sync: { action, waits } }: ArrayStatus): Finding |
   return { status: `the ${action} waits: ${waits}.`, action: `${wayOut}: it goes on by itself` };
 }
 
-function memberFinding(array: ArrayStatus, drives: readonly ShownDrive[]): Finding | null {
+function memberFinding(
+  array: ArrayStatus,
+  drives: readonly ShownDrive[],
+  offers: DriveOffers,
+): Finding | null {
   const lost = array.members.find(({ state }) => state === "faulty" || state === "missing");
   if (lost !== undefined) {
     const who = lost.drive === null ? `role ${lost.role}` : `${lost.drive} (role ${lost.role})`;
     const verb = lost.state === "faulty" ? "failed" : "is missing";
     return {
       status: `member ${who} ${verb}${errorText(lost)}.`,
-      action: replaceAction(array, drives, lost.role),
+      action: replaceAction(array, ownStaleDrives(array, drives, lost.role), {
+        free: offers.for(array, lost.role),
+      }),
     };
   }
   const replaced = array.members.find(({ replacement }) => replacement !== undefined);
@@ -175,26 +192,21 @@ function memberFinding(array: ArrayStatus, drives: readonly ShownDrive[]): Findi
   };
 }
 
-/** With the drive that is at hand for it, where one is. */
+/** `own`: the drives that had the role; `free`: the one that is offered for it, where one is. */
 function replaceAction(
-  { name, uuid, members, candidates }: ArrayStatus,
-  drives: readonly ShownDrive[],
-  role: number,
+  { name, members }: ArrayStatus,
+  own: readonly ShownDrive[],
+  { free }: { free: string | undefined },
 ): string {
-  const own = drives.filter(
-    ({ state, superblock }) =>
-      state === "stale" && superblock?.arrayUuid === uuid && superblock.role === role,
-  );
   const back = own.find(({ needsForce }) => needsForce !== true);
   if (back !== undefined) return `take its drive back: parityd member add ${name} ${back.name}`;
-  const free = candidateOf({ candidates }, drives);
   const target = members.find(({ replacement }) => replacement !== undefined)?.replacement?.drive;
   const add = `parityd member add ${name}`;
   const replace =
     free === undefined && target !== undefined
       ? `use drive ${target}, which waits to replace another: parityd member remove ${name} ` +
         `${target}, then ${add} ${target}`
-      : `replace it: ${add} ${free?.name ?? "NEW_DRIVE"}`;
+      : `replace it: ${add} ${free ?? "NEW_DRIVE"}`;
   const [other] = own;
   if (other === undefined) return replace;
   return (
@@ -225,33 +237,23 @@ function leftBehind({ name, uuid }: ArrayStatus, drives: readonly ShownDrive[]):
     }));
 }
 
-/** A free drive that would be taken, or none. */
-function candidateOf(
-  { candidates }: Pick<ArrayStatus, "candidates">,
-  drives: readonly ShownDrive[],
-): ShownDrive | undefined {
-  return drives.find(({ name, state }) => state === "available" && candidates.includes(name));
-}
-
-export function isFailing({ state, smart }: ShownDrive): boolean {
-  return state !== "missing" && smart?.health === "failing";
-}
-
 /** One for each member that is not being replaced, and each spare, whose disk is failing. */
-export function smartFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+function smartFindings(
+  array: ArrayStatus,
+  drives: readonly ShownDrive[],
+  offers: DriveOffers,
+): Finding[] {
   const failingOf = (name: string): ShownDrive | undefined =>
     drives.find((drive) => drive.name === name && isFailing(drive));
   const members = array.members.flatMap(({ drive, role, replacement }): Finding[] => {
     const failing = drive === null ? undefined : failingOf(drive);
     if (failing === undefined || replacement !== undefined) return [];
-    const free = drives.find((other) => other.state === "available" && !isFailing(other));
-    const other = array.spares.find((spare) => failingOf(spare) === undefined) ?? free?.name;
     return [
       {
         status: `member ${drive} (role ${role}) is failing by its own account: ${whyOf(failing)}.`,
         action:
           `replace it while it serves: parityd member replace ${array.name} ${drive} ` +
-          `${other ?? "NEW_DRIVE"}`,
+          `${offers.for(array, role) ?? "NEW_DRIVE"}`,
       },
     ];
   });
@@ -268,17 +270,12 @@ export function smartFindings(array: ArrayStatus, drives: readonly ShownDrive[])
   return [...members, ...spares];
 }
 
-export function whyOf({ smart }: ShownDrive): string {
-  return smart?.failures.join("; ") || "it gives no reason";
-}
-
 /** One for each that is not being replaced. */
-function suspectFindings(array: ArrayStatus, drives: readonly ShownDrive[]): Finding[] {
+function suspectFindings(array: ArrayStatus, offers: DriveOffers): Finding[] {
   return array.members.flatMap(({ drive, role, suspect, replacement }) => {
     if (suspect === undefined || drive === null || replacement !== undefined) return [];
     const status = `member ${drive} (role ${role}) is suspect since ${suspect.since}: ${suspect.detail}.`;
-    const free = candidateOf(array, drives);
-    const other = array.spares[0] ?? array.sharedSpares?.[0] ?? free?.name ?? "NEW_DRIVE";
+    const other = offers.for(array, role) ?? "NEW_DRIVE";
     const byHand = `parityd member replace ${array.name} ${drive} ${other}`;
     const action = array.replaceSuspects
       ? `a spare replaces it, where one is at hand and it was not tried today; by hand: ${byHand}`
@@ -314,6 +311,20 @@ export function spareFindings(spares: readonly SpareView[]): Finding[] {
     return {
       status: `no array can take the shared spare ${drive}: ${detail ?? state}.`,
       action: `${first}share it no more: parityd spare remove ${drive}`,
+    };
+  });
+}
+
+/** Alerts that nobody gets. */
+export function alertFindings(stuck: readonly StuckAlerts[]): Finding[] {
+  return stuck.map(({ via, target, waiting, seconds, why }) => {
+    const number = /^webhook(\d+)$/.exec(via)?.[1];
+    const which = number === undefined ? "" : ` --webhook ${number}`;
+    const count = waiting === 1 ? "an alert waits" : `${waiting} alerts wait`;
+    const since = `for ${formatSeconds(seconds)} now (${why ?? "it has not answered yet"})`;
+    return {
+      status: `${count} for ${via} (${target}), ${since}.`,
+      action: `look after what should take it, then try it: parityd events test${which}`,
     };
   });
 }

@@ -41,6 +41,7 @@ import type { SharedSpares } from "./spares/shared-spares.ts";
 import type { Alarms } from "./state/alarms.ts";
 import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
+import type { Effects } from "./state/effects.ts";
 import type { EventLog } from "./state/event-log.ts";
 import type { JobBook } from "./state/job-book.ts";
 import type { StateStore } from "./state/state-store.ts";
@@ -120,14 +121,17 @@ export class MemberGrowth {
   }
 
   /** Answers with the job of the reshape. Where it is refused, all is as it was. */
-  grow({ array, drives, force, allocate }: GrowthRequest): Answer<JobStatus> {
+  grow(request: GrowthRequest, effects: Effects): Answer<JobStatus> {
     const { spares, calls } = this.parts;
-    return spares.using(drives, () =>
-      calls.withArray(array, (uuid) => this.growHeld({ array: uuid, drives, force, allocate })),
+    return spares.using(request.drives, effects, () =>
+      calls.withArray(request.array, (uuid) => this.growHeld({ ...request, array: uuid }, effects)),
     );
   }
 
-  private async growHeld({ array, drives, force, allocate }: GrowthRequest): Answer<JobStatus> {
+  private async growHeld(
+    { array, drives, force, allocate }: GrowthRequest,
+    effects: Effects,
+  ): Answer<JobStatus> {
     const { client, drives: keeper, jobs } = this.parts;
     const looked = await keeper.readContents(drives);
     if (!looked.ok) return looked;
@@ -136,11 +140,13 @@ export class MemberGrowth {
     const { consistencyPolicy: policyNow } = found.value;
     const policyAfter = this.policyOnRecord(array) ?? policyNow;
     const request: CommandMap["add-members"]["request"] = { array, drives, force, policyAfter };
-    const judged = await client.call({ kind: "check-members", ...request });
+    const judged = await client.call({ kind: "add-members", ...request, dryRun: true });
     if (!judged.ok) return judged;
-    const given = await keeper.giveSpace(allocate ? drives : []);
+    const given = await keeper.giveSpace(allocate ? drives : [], effects);
     if (!given.ok) return given;
-    const left = policyNow === "resync" ? ok(null) : await this.leaveLog(array, policyNow);
+    const isLogged = policyNow !== "resync";
+    const left = isLogged ? await this.leaveLog(array, policyNow, effects) : ok(null);
+    if (effects.isDry) return left.ok ? judged : left;
     const job = left.ok ? await client.call({ kind: "add-members", ...request }) : left;
     if (job.ok) {
       jobs.record(job.value);
@@ -164,14 +170,14 @@ export class MemberGrowth {
     return texts.length === 0 ? error : { ...error, detail: [error.detail, ...texts].join("; ") };
   }
 
-  private async leaveLog(uuid: string, policy: ConsistencyPolicy): Answer<null> {
-    const { client, store, arrays } = this.parts;
+  private async leaveLog(uuid: string, policy: ConsistencyPolicy, effects: Effects): Answer<null> {
+    const { arrays } = this.parts;
     const array = { ...arrays.get(uuid)!, policyAfterGrowth: policy };
-    const recorded = await store.commit({ kind: "put-array", array });
+    const recorded = await effects.commit({ kind: "put-array", array });
     if (!recorded.ok) return recorded;
     const request = { array: uuid, consistencyPolicy: "resync" } as const;
-    const changed = await client.call({ kind: "set-array", ...request });
-    if (!changed.ok) return changed;
+    const changed = await effects.command({ kind: "set-array", ...request });
+    if (!changed.ok || effects.isDry) return changed.ok ? ok(null) : changed;
     const label = arrays.labelOf(uuid);
     const text = `array ${label} has the policy resync while it gets more members`;
     this.tell(uuid, "info", `${text}; ${policy} is put back afterwards`);

@@ -1,14 +1,12 @@
 /** All that there is to see in one value: what the page at `/` draws, and a script may ask for. */
-import type {
-  ArrayStatus,
-  CommandError,
-  DriveStatus,
-  JobStatus,
-  NbdStats,
-} from "../array/protocol.ts";
+import type { ArrayStatus, CommandError, JobStatus, NbdStats } from "../array/protocol.ts";
 import { ok, type Result } from "../base/result.ts";
+import type { StuckAlerts } from "./alerts/alert-queue.ts";
 import type { Appliance } from "./appliance.ts";
+import { offerDrives } from "./drive-offers.ts";
+import type { DriveView } from "./drives/drive-care.ts";
 import {
+  alertFindings,
   type Finding,
   findingsOf,
   type Health,
@@ -36,9 +34,9 @@ export interface StatusDocument {
   readonly arrays: readonly ArrayStatus[];
   /** One for each array, in their order. */
   readonly judgements: readonly Judgement[];
-  /** Of the shared spares and of state.db. */
+  /** Of the shared spares, of state.db and of alerts that do not arrive. */
   readonly findings: readonly Finding[];
-  readonly drives: readonly DriveStatus[];
+  readonly drives: readonly DriveView[];
   readonly spares: readonly SpareView[];
   readonly exports: readonly ExportView[];
   readonly schedules: readonly ScheduleView[];
@@ -46,6 +44,8 @@ export interface StatusDocument {
   readonly jobs: readonly JobStatus[];
   readonly nbd: NbdStats;
   readonly recording: RecordingHealth;
+  /** Ways by which alerts do not arrive. */
+  readonly alerts: readonly StuckAlerts[];
   /** Events up to it are there to be read. */
   readonly lastEventId: number;
 }
@@ -68,16 +68,22 @@ export async function statusDocument(
   const nbd = await appliance.nbdStats();
   if (!nbd.ok) return nbd;
   const { recording } = appliance;
+  const { stuck } = appliance.alerts;
+  const offers = offerDrives(arrays.value, drives.value);
   return ok({
     version: VERSION,
     arrays: arrays.value,
     judgements: arrays.value.map((array) => ({
       arrayUuid: array.uuid,
       health: healthOf(array),
-      findings: findingsOf(array, drives.value),
+      findings: findingsOf(array, drives.value, offers),
       notes: notesOf(array, drives.value),
     })),
-    findings: [...recordingFindings(recording), ...spareFindings(spares.value)],
+    findings: [
+      ...recordingFindings(recording),
+      ...alertFindings(stuck),
+      ...spareFindings(spares.value),
+    ],
     drives: drives.value,
     spares: spares.value,
     exports: exports.value,
@@ -85,6 +91,7 @@ export async function statusDocument(
     jobs: jobsToShow(jobs.value),
     nbd: nbd.value,
     recording,
+    alerts: stuck,
     lastEventId: appliance.events.lastId,
   });
 }

@@ -19,14 +19,12 @@ export const FRONT_REQUESTS_MAX = 32_768;
 /**
  * Called once per request; `status` is 0 or a positive errno (EIO, ENOSPC, EPERM, ESHUTDOWN).
  * `address` is 0, or where the data of a read lies instead: a member hangs that may still write
- * into
- * the rows that were given. The client owns the rows around `address` in their place, in a run of
- * the payload pool of the same size; those that it gave are not its own any more.
+ * into the rows that were given. The client owns the rows around `address` in their place, in a run
+ * of the payload pool of the same size; those that it gave are not its own any more.
  */
 export type FrontCompletion = (tag: number, status: number, address: number) => void;
 
 export interface ArrayFront {
-  readonly name: string;
   readonly sizeBytes: number;
   /** Writes are answered EPERM while this holds. */
   readonly isReadOnly: boolean;

@@ -6,7 +6,14 @@ import { assert } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { Signal } from "../base/signal.ts";
 import { isoTime } from "../base/time.ts";
-import type { JobKind, JobResult, JobState, JobStatus, ReactorMessage } from "./protocol.ts";
+import {
+  type JobKind,
+  type JobResult,
+  type JobState,
+  type JobStatus,
+  NOT_YET,
+  type ReactorMessage,
+} from "./protocol.ts";
 
 /** Jobs that have ended and are still answered from here. */
 const ENDED_JOBS_MAX = 256;
@@ -106,6 +113,33 @@ export class Job {
       finishedAt: this.finishedAtMs === null ? null : isoTime(this.finishedAtMs),
     };
   }
+}
+
+/** A job of this array as it would be answered if it began now. */
+export function newJobStatus(
+  {
+    name,
+    uuid,
+    geometry,
+  }: {
+    readonly name: string;
+    readonly uuid: string;
+    readonly geometry: { readonly memberSizeBytes: number };
+  },
+  kind: JobKind,
+  result: JobResult,
+): JobStatus {
+  return {
+    ...{ id: NOT_YET.id, kind, array: name, arrayUuid: uuid, state: "running", done: 0 },
+    ...{ total: geometry.memberSizeBytes, unit: "bytes", rateBytesPerSecond: 0 },
+    ...{ etaSeconds: null, error: null, result, startedAt: NOT_YET.time, finishedAt: null },
+  };
+}
+
+/** The job as it would be answered at rest in this state. */
+export function restingJobStatus(job: JobStatus, state: "paused" | "cancelled"): JobStatus {
+  const finishedAt = state === "paused" ? null : NOT_YET.time;
+  return { ...job, state, error: null, rateBytesPerSecond: 0, etaSeconds: null, finishedAt };
 }
 
 export class JobTable {

@@ -25,9 +25,7 @@ export class LeaseTable {
   private readonly holders = new Map<string, string>();
   private waiters: Waiter[] = [];
 
-  /**
-   * Waits for all `keys`; null where it gave up, or was refused, before they were free.
-   */
+  /** Waits for all `keys`; null where it gave up, or was refused, before they were free. */
   take(
     keys: readonly string[],
     holder: string,

@@ -56,7 +56,18 @@ export interface CommandError {
 
 // Commands --------------------------------------------------------------------------------------
 
-export interface CreateArrayRequest {
+/** Said of a command that only tells what it would answer: it stops before its first effect. */
+export interface MayBeDry {
+  readonly dryRun?: boolean;
+}
+
+/**
+ * What a dry run answers in the place of what only the doing gives: the id of a job or a fault, the
+ * UUID of a new array, the time of a start, an event count. The API leaves these out.
+ */
+export const NOT_YET = { id: 0, uuid: "", time: "", eventCount: -1 } as const;
+
+export interface CreateArrayRequest extends MayBeDry {
   readonly name: string;
   readonly drives: readonly string[];
   readonly spares: readonly string[];
@@ -70,7 +81,7 @@ export interface CreateArrayRequest {
   readonly uuid?: string;
 }
 
-export interface AddMembersRequest {
+export interface AddMembersRequest extends MayBeDry {
   readonly array: string;
   readonly drives: readonly string[];
   readonly force: boolean;
@@ -137,25 +148,23 @@ export interface CommandMap {
    * Probes the drive; joins it to its array, and assembles that when all its members are here and
    * it may start by itself.
    */
-  "attach-drive": { request: { drive: OpenDrive }; value: DriveStatus };
+  "attach-drive": { request: MayBeDry & { drive: OpenDrive }; value: DriveStatus };
   /** What its content is now, by a fresh look; null: nothing that anybody could miss. */
   "note-content": { request: { name: string; signature: string | null }; value: null };
   /**
    * Forgets the drive. The answer comes when nothing is outstanding: control closes the fd then.
    */
   "detach-drive": {
-    request: { name: string; force: boolean };
+    request: MayBeDry & { name: string; force: boolean };
     value: { fd: number };
   };
   "list-drives": { request: object; value: readonly DriveStatus[] };
   "create-array": { request: CreateArrayRequest; value: ArrayStatus };
-  /** Whether `create-array` would be taken, without doing it. */
-  "check-create": { request: CreateArrayRequest; value: { sizeBytes: number } };
   "list-arrays": { request: object; value: readonly ArrayStatus[] };
   "get-array": { request: { array: string }; value: ArrayStatus };
   /** Assembles from the drives present. `readOnly` writes not one byte to any member. */
   "start-array": {
-    request: { array: string; force: boolean; readOnly: boolean };
+    request: MayBeDry & { array: string; force: boolean; readOnly: boolean };
     value: ArrayStatus;
   };
   /**
@@ -169,27 +178,28 @@ export interface CommandMap {
   /** The name on the members; needs the array to run. */
   "write-name": { request: { array: string; name: string }; value: ArrayStatus };
   /** Refused while NBD clients are connected to an export of it, unless forced. */
-  "stop-array": { request: { array: string; force?: boolean }; value: ArrayStatus };
+  "stop-array": { request: MayBeDry & { array: string; force?: boolean }; value: ArrayStatus };
   /**
    * Stops it and forgets it; its drives become available (or foreign, with superblocks kept).
    * Refused while NBD clients are connected, as a stop is.
    */
   "delete-array": {
-    request: { array: string; zeroSuperblocks: boolean; force?: boolean };
+    request: MayBeDry & { array: string; zeroSuperblocks: boolean; force?: boolean };
     value: null;
   };
   "set-array": {
-    request: Partial<ArrayTuning> & {
-      array: string;
-      /** Takes effect before the answer; the array is clean for a moment. */
-      consistencyPolicy?: ConsistencyPolicy;
-      /** Bytes used of every member; "max": all that fits. More takes effect when its job ends. */
-      memberSizeBytes?: number | "max";
-    };
+    request: Partial<ArrayTuning> &
+      MayBeDry & {
+        array: string;
+        /** Takes effect before the answer; the array is clean for a moment. */
+        consistencyPolicy?: ConsistencyPolicy;
+        /** Bytes used of every member; "max": all that fits. More takes effect when its job ends. */
+        memberSizeBytes?: number | "max";
+      };
     value: ArrayStatus;
   };
   "add-member": {
-    request: {
+    request: MayBeDry & {
       array: string;
       drive: string;
       force: boolean;
@@ -198,18 +208,14 @@ export interface CommandMap {
     };
     value: { role: "rebuild"; job: JobStatus } | { role: "spare"; array: ArrayStatus };
   };
-  /** Whether `add-member` would take it, without doing it. */
-  "check-member": {
-    request: { array: string; drive: string; force: boolean };
-    value: null;
-  };
-  /** Lays the array out over these drives too, while it serves: a job that cannot be cancelled. */
+  /**
+   * Lays the array out over these drives too, while it serves: a job that cannot be cancelled. Its
+   * dry run is that of an array that has the policy `resync`, whatever it has now.
+   */
   "add-members": { request: AddMembersRequest; value: JobStatus };
-  /** Whether `add-members` would take them under the policy `resync`, without doing it. */
-  "check-members": { request: AddMembersRequest; value: null };
   /** The drive is to replace a member, which serves while it is copied. */
   "replace-member": {
-    request: { array: string; drive: string; with: string; force: boolean };
+    request: MayBeDry & { array: string; drive: string; with: string; force: boolean };
     value: JobStatus;
   };
   /** Which of the arrays that run it is large enough for. */
@@ -225,9 +231,9 @@ export interface CommandMap {
   "fail-member": { request: { array: string; drive: string }; value: ArrayStatus };
   /** What `fail-member` would lead to, or why it would be refused; changes nothing. */
   "check-fail": { request: { array: string; drive: string }; value: FailPlan };
-  "remove-member": { request: { array: string; drive: string }; value: null };
+  "remove-member": { request: MayBeDry & { array: string; drive: string }; value: null };
   "start-scrub": {
-    request: {
+    request: MayBeDry & {
       array: string;
       mode: "check" | "repair";
       limitBytesPerSecond: number | null;
@@ -235,14 +241,14 @@ export interface CommandMap {
     };
     value: JobStatus;
   };
-  "pause-scrub": { request: { array: string }; value: JobStatus };
-  "cancel-scrub": { request: { array: string }; value: null };
+  "pause-scrub": { request: MayBeDry & { array: string }; value: JobStatus };
+  "cancel-scrub": { request: MayBeDry & { array: string }; value: null };
   /**
    * Rehearses the loss of a member and its rebuild onto the array's spare, on overlays: nothing is
    * written to any drive. A rehearsal that is paused goes on, if it is of the same.
    */
   "start-rehearsal": {
-    request: {
+    request: MayBeDry & {
       array: string;
       /** Who is lost; null: the member with the most errors. */
       drive: string | null;
@@ -251,10 +257,10 @@ export interface CommandMap {
     };
     value: JobStatus;
   };
-  "pause-rehearsal": { request: { array: string }; value: JobStatus };
+  "pause-rehearsal": { request: MayBeDry & { array: string }; value: JobStatus };
   "list-jobs": { request: object; value: readonly JobStatus[] };
   "get-job": { request: { id: number }; value: JobStatus };
-  "cancel-job": { request: { id: number }; value: JobStatus };
+  "cancel-job": { request: MayBeDry & { id: number }; value: JobStatus };
   "listen-nbd": {
     request: { address: NbdAddress; mode: number };
     value: { address: NbdAddress };
@@ -276,13 +282,20 @@ export interface CommandMap {
   };
   /**
    * `array` is a uuid, of an array that need not be here yet, or the name of one that is. The
-   * export serves that array or nothing. `allow` null or absent: everybody may open it.
+   * export serves that array or nothing. `allow` null or absent: everybody may open it. `force`:
+   * also where clients have another array open, which are disconnected, or may write until now.
    */
   "put-export": {
-    request: { name: string; array: string; readOnly: boolean; allow?: ExportAllow | null };
+    request: MayBeDry & {
+      name: string;
+      array: string;
+      readOnly: boolean;
+      allow?: ExportAllow | null;
+      force?: boolean;
+    };
     value: { created: boolean; export: ExportStatus };
   };
-  "delete-export": { request: { name: string; force: boolean }; value: null };
+  "delete-export": { request: MayBeDry & { name: string; force: boolean }; value: null };
   /**
    * The start is over: what has not come until now is not awaited any more. Before it, clients of
    * every export that is not served wait (bounded) for its array.
@@ -291,10 +304,10 @@ export interface CommandMap {
   "nbd-stats": { request: object; value: NbdStats };
   latencies: { request: object; value: LatencyReport };
   "list-exports": { request: object; value: readonly ExportStatus[] };
-  "add-fault": { request: { fault: FaultSpec }; value: FaultStatus };
+  "add-fault": { request: MayBeDry & { fault: FaultSpec }; value: FaultStatus };
   "list-faults": { request: object; value: readonly FaultStatus[] };
   /** With an id only that one. */
-  "clear-faults": { request: { id?: number }; value: null };
+  "clear-faults": { request: MayBeDry & { id?: number }; value: null };
   /** The answer to `punch-hole`. */
   "hole-punched": { request: { id: number; error: CommandError | null }; value: null };
   /** Stops accepting, drains, stops every array clean. The reactor ends after the answer. */
@@ -302,6 +315,11 @@ export interface CommandMap {
 }
 
 export type CommandKind = keyof CommandMap;
+
+/** Those that tell what they would answer, where `dryRun` is said. */
+export type ForetoldKind = {
+  [K in CommandKind]: "dryRun" extends keyof CommandMap[K]["request"] ? K : never;
+}[CommandKind];
 
 export type Command = {
   [K in CommandKind]: { readonly kind: K } & Readonly<CommandMap[K]["request"]>;

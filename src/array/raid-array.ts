@@ -95,8 +95,8 @@ export class RaidArray implements MemberVerdicts {
     this.around = new ReadsAround(core);
     this.deadlines = new DeadlineWatch(core, this, this.around);
     this.suspicions = new SuspicionWatch(core, this.around);
-    const { name, engine, roster } = core;
-    this.front = options.front ?? new RaidArrayFront({ name, engine, roster, guard });
+    const { engine, roster } = core;
+    this.front = options.front ?? new RaidArrayFront({ engine, roster, guard });
     options.front?.moveTo({ engine, roster, guard });
     seatAll(core, this, plan);
     this.policy = new ArrayPolicy({ core, verdicts: this, areas, bitmap: plan.bitmap });

@@ -29,8 +29,8 @@ import type { StartPlan } from "./running/start-plan.ts";
 import { SyncRates } from "./sync/sync-rates.ts";
 
 export const DEFAULT_SYNC_SPEED_MIN = 64 * MIB;
-export const DEFAULT_READ_DEADLINE_MS = 5_000;
-export const DEFAULT_WRITE_DEADLINE_MS = 180_000;
+const DEFAULT_READ_DEADLINE_MS = 5_000;
+const DEFAULT_WRITE_DEADLINE_MS = 180_000;
 
 export const DEFAULT_TUNING: ArrayTuning = {
   syncSpeedMin: DEFAULT_SYNC_SPEED_MIN,

@@ -1,6 +1,6 @@
 /**
- * How large an array may be: one place for what the API, the commands, the engine and the format's
- * codecs hold to.
+ * How large an array may be, and how much is remembered: one place for what the API, the commands,
+ * the engine and the format's codecs hold to.
  *
  * | of an array  | at create      | at take-over     | what the last rests on                    |
  * |--------------|----------------|------------------|-------------------------------------------|
@@ -28,3 +28,14 @@ export const ARRAY_MEMBERS_MAX = BIT_SET_SIZE;
 
 export const ARRAY_CHUNK_BYTES_MIN = ROW_BYTES;
 export const ARRAY_CHUNK_BYTES_MAX = 128 * MIB;
+
+/** Events in state.db; older ones go. */
+export const KEPT_EVENTS = 100_000;
+/** Of those the latest are answered from memory, whatever becomes of the file. */
+export const EVENTS_IN_MEMORY = 10_000;
+export const KEPT_JOBS = 1_000;
+/** Answers to POSTs with an Idempotency-Key. */
+export const ANSWERS_MAX = 10_000;
+export const ANSWER_KEPT_MS = 24 * 3_600_000;
+/** Alerts that wait for one way; then the oldest of the least severe goes. */
+export const ALERTS_WAITING_MAX = 1_000;

@@ -8,8 +8,8 @@
  *   0                  CONTROL_BYTES                      CONTROL_BYTES + poolBytes
  *   | control area     | pool: engine half | payload half | (see block/pool.ts)
  *
- * The control area holds a page of zeros, iocbs, iovecs, event arrays and counters. It is carved
- * once at start and never freed.
+ * The control area holds iocbs, iovecs and event arrays. It is carved once at start and never
+ * freed.
  */
 import { assert } from "./assert.ts";
 import { isPowerOfTwo, MIB, ROW_BYTES, roundUp } from "./units.ts";
@@ -25,7 +25,6 @@ export class SharedMemory {
   readonly view: DataView;
   readonly i32: Int32Array<ArrayBufferLike>;
   readonly u32: Uint32Array<ArrayBufferLike>;
-  readonly f64: Float64Array<ArrayBufferLike>;
 
   constructor(memory: WebAssembly.Memory) {
     this.memory = memory;
@@ -34,11 +33,6 @@ export class SharedMemory {
     this.view = new DataView(buffer);
     this.i32 = new Int32Array(buffer);
     this.u32 = new Uint32Array(buffer);
-    this.f64 = new Float64Array(buffer);
-  }
-
-  get totalBytes(): number {
-    return this.bytes.length;
   }
 }
 
@@ -54,7 +48,6 @@ export function createMemory(poolBytes: number): WebAssembly.Memory {
 
 /** Hands out parts of the control area, for good. */
 export class Carver {
-  readonly zeroPageAddress: number;
   private next: number;
   private readonly end: number;
 
@@ -63,7 +56,6 @@ export class Carver {
     assert(start >= ROW_BYTES, "address 0 stays unused");
     this.next = start;
     this.end = end;
-    this.zeroPageAddress = this.carve({ bytes: ROW_BYTES, alignment: ROW_BYTES });
   }
 
   carve({ bytes, alignment }: { bytes: number; alignment: number }): number {

@@ -28,7 +28,7 @@ const DAYS_PER_ERA = 146_097;
 const EPOCH_DAYS = 719_468;
 
 /** UTC. `unixMs` is from 0 to `TIME_MS_MAX`; fractions of a millisecond are dropped. */
-export function civilTime(unixMs: number): CivilTime {
+function civilTime(unixMs: number): CivilTime {
   assert(unixMs >= 0 && unixMs <= TIME_MS_MAX, "the time lies in the years 1970 to 9999");
   const dayMs = Math.floor(unixMs % DAY_MS);
   const days = Math.floor(unixMs / DAY_MS) + EPOCH_DAYS;

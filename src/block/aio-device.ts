@@ -10,10 +10,8 @@ import type { BlockDevice, CompletionHandler } from "./device.ts";
 
 export class AioDevice implements BlockDevice {
   readonly name: string;
-  readonly fd: number;
   readonly sizeBytes: number;
   readonly logicalBlockBytes: number;
-  readonly isDirect: boolean;
   onComplete: CompletionHandler;
   private readonly queue: AioQueue;
   private readonly handle: number;
@@ -23,7 +21,6 @@ export class AioDevice implements BlockDevice {
     fd: number;
     sizeBytes: number;
     logicalBlockBytes: number;
-    isDirect: boolean;
     queue: AioQueue;
     /** iocbs with the kernel at most, below the device's own queue. */
     maxInFlight: number;
@@ -31,10 +28,8 @@ export class AioDevice implements BlockDevice {
     const { logicalBlockBytes, queue, fd, maxInFlight } = options;
     assert(logicalBlockBytes <= ROW_BYTES, "a row is at least one logical block");
     this.name = options.name;
-    this.fd = fd;
     this.sizeBytes = options.sizeBytes;
     this.logicalBlockBytes = logicalBlockBytes;
-    this.isDirect = options.isDirect;
     this.queue = queue;
     this.onComplete = () => assert(false, "the layer above takes completions");
     this.handle = queue.openDevice({

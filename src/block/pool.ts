@@ -24,15 +24,13 @@ const NOBODY_IN_PARTICULAR = 1;
 export interface BufferPool {
   readonly totalBytes: number;
   allocate(bytes: number): number;
-  /** The highest run: for what stays, so that long runs below are free again. */
-  allocateLast(bytes: number): number;
   /** As soon as there is a run for it that nobody has taken who asked before. */
   take(bytes: number, options?: TakeOptions): Promise<number>;
   free(address: number, bytes: number): void;
 }
 
 export interface TakeOptions {
-  /** For as long as its array runs: the highest run, as `allocateLast`. */
+  /** For as long as its array runs: the highest run, so that long runs below are free again. */
   readonly staysLong?: boolean;
 }
 
@@ -289,10 +287,6 @@ export class PoolShare implements BufferPool {
 
   allocate(bytes: number): number {
     return this.hasEnded ? 0 : this.pool.allocate(bytes, this.holder);
-  }
-
-  allocateLast(bytes: number): number {
-    return this.hasEnded ? 0 : this.pool.allocateLast(bytes, this.holder);
   }
 
   take(bytes: number, options?: TakeOptions): Promise<number> {

@@ -17,7 +17,7 @@
 import { EBADE, EIO, ETIMEDOUT, errnoName } from "../base/errno.ts";
 import { Signal } from "../base/signal.ts";
 import { ROW_BYTES, roundDown } from "../base/units.ts";
-import { type IoTable, Op, type OpCode } from "../reactor/io-table.ts";
+import { type IoTable, OP_NAMES, Op, type OpCode, type OpName } from "../reactor/io-table.ts";
 import type { Timers } from "../reactor/timers.ts";
 import type { BlockDevice } from "./device.ts";
 import { Filter } from "./filter.ts";
@@ -48,8 +48,8 @@ export interface RetryCounters {
   readErrorsInARow: number;
   /** Reads that were given up since one was good. */
   readsLateInARow: number;
-  /** By errno name, and "short". */
-  readonly kinds: Record<string, number>;
+  /** By operation, then by errno name, and "short". Absent: none of it was judged an error. */
+  readonly kinds: Partial<Record<OpName, Record<string, number>>>;
 }
 
 /** Keeps the buffers of hung requests from being used again. */
@@ -226,7 +226,10 @@ export class RetryFilter extends Filter {
     // A drive that does not offer to discard has no fault.
     if (outcome === Outcome.unsupported) return;
     const kind = outcome === Outcome.short ? "short" : errnoName(errno);
-    this.counters.kinds[kind] = (this.counters.kinds[kind] ?? 0) + 1;
+    const name = OP_NAMES[op];
+    const kinds = this.counters.kinds[name] ?? {};
+    kinds[kind] = (kinds[kind] ?? 0) + 1;
+    this.counters.kinds[name] = kinds;
     // A want of space is no fault of the drive either, and it is told by its kind.
     if (outcome === Outcome.noSpace) return;
     if (outcome === Outcome.short || outcome === Outcome.transient) return;

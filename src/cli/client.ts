@@ -77,6 +77,15 @@ export class DaemonClient {
     }
   }
 
+  /** Resolves when the time of --timeout is over; never where none is said. */
+  get timeIsUp(): Promise<"time is up"> {
+    return new Promise((resolve) => {
+      if (this.timeout === null) return;
+      const leftMs = this.begunMs + Number(this.timeout) * 1_000 - performance.now();
+      setTimeout(() => resolve("time is up"), Math.max(0, leftMs)).unref();
+    });
+  }
+
   /** A call whose answer is read by the caller, such as a stream of events. */
   open(
     method: string,

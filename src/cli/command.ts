@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { err, ok, type Result } from "../base/result.ts";
+import type { AnswerWord } from "./answers.ts";
 import type { CliHost } from "./host.ts";
 
 /** What the daemon, or the file system, can name: a shell completes with it. */
@@ -22,6 +23,8 @@ export interface OptionSpec extends Completable {
   readonly multiple?: true;
   /** What stands for the value in the help: `--limit RATE`. */
   readonly value?: string;
+  /** Its value where no number follows: `--watch` is `--watch 2`. */
+  readonly fallback?: string;
   readonly help: string;
 }
 
@@ -40,6 +43,10 @@ export interface CommandSpec {
   readonly options: Readonly<Record<string, OptionSpec>>;
   /** Lines of the help, as they are typed. */
   readonly examples?: readonly string[];
+  /** What --json may print of it; absent: it has no such flag. */
+  readonly answers?: readonly AnswerWord[];
+  /** Prints a document that is read by others: never laid out for a terminal. */
+  readonly isVerbatim?: true;
   /** For programs: neither help nor manual name it. */
   readonly isHidden?: true;
   /** `table`: all commands, for those that speak about them. */
@@ -132,7 +139,12 @@ function readValues(command: CommandSpec, rest: readonly string[]): Result<Parse
   }
   const topic = command.path;
   try {
-    const config = { args: [...rest], options, allowPositionals: true, strict: true } as const;
+    const config = {
+      args: withFallbacks(command, rest),
+      options,
+      allowPositionals: true,
+      strict: true,
+    } as const;
     const { values, positionals } = parseArgs(config);
     const wrong = operandProblem(command.operands, positionals);
     if (wrong !== null) return err({ message: wrong, topic });
@@ -141,6 +153,14 @@ function readValues(command: CommandSpec, rest: readonly string[]): Result<Parse
     const message = error instanceof Error ? error.message : String(error);
     return err({ message: message.split(". To specify")[0] ?? message, topic });
   }
+}
+
+function withFallbacks({ options }: CommandSpec, words: readonly string[]): string[] {
+  return words.map((word, index) => {
+    const { fallback } = options[word.replace(/^--/, "")] ?? {};
+    if (!word.startsWith("--") || fallback === undefined) return word;
+    return /^\d+(\.\d+)?$/.test(words[index + 1] ?? "") ? word : `${word}=${fallback}`;
+  });
 }
 
 function operandProblem(specs: readonly OperandSpec[], given: readonly string[]): string | null {

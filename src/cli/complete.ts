@@ -70,7 +70,8 @@ function readLine(command: CommandSpec | undefined, rest: readonly string[]): Li
       used.add(name);
       if (name === "run-dir" && value !== undefined) runDir = value;
       const option = command?.options[name];
-      if (option?.type === "string" && value === undefined) open = [name, option];
+      const takesNext = option?.type === "string" && option.fallback === undefined;
+      if (takesNext && value === undefined) open = [name, option];
     }
   }
   return { operandCount, open: open?.[1] ?? null, isBehindFlags, used, runDir };

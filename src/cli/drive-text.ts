@@ -2,7 +2,7 @@
 import { isDevicePath } from "../appliance/drive-places.ts";
 import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
-import type { DriveStatus } from "../array/protocol.ts";
+import type { ArrayStatus, DriveStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { smartLines } from "./smart-text.ts";
@@ -34,7 +34,7 @@ export function driveLines(drive: DriveView): string[] {
 const ALWAYS = 5;
 
 /** Columns that no drive has anything for are left out: files have no serials. */
-export function driveTable(drives: readonly DriveStatus[]): string[] {
+export function driveTable(drives: readonly DriveStatus[], columns?: number): string[] {
   const header = ["drive", "state", "member", "size", "path", "kind", "model", "serial"];
   const rows = drives.map((drive) => [
     drive.name,
@@ -53,7 +53,7 @@ export function driveTable(drives: readonly DriveStatus[]): string[] {
     column < ALWAYS || rows.some((row) => row[column] !== "-") ? [column] : [],
   );
   const pick = (row: readonly string[]): string[] => shown.map((column) => row[column]!);
-  return renderTable(pick(all), rows.map(pick));
+  return renderTable(pick(all), rows.map(pick), columns);
 }
 
 /** Of a file nobody says what it is on. */
@@ -71,8 +71,38 @@ function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+/**
+ * Of a member that was taken out: what has become of its array, and the way on. In a dry run the
+ * array is as it was before.
+ */
+export function removedLines(
+  drive: string,
+  array: ArrayStatus,
+  { isDry }: { isDry: boolean },
+): string[] {
+  const { name, members, state, spares, sharedSpares = [] } = array;
+  const first = `${drive} ${isDry ? "would be" : "is"} removed`;
+  if (state === "inactive" || state === "absent") return [`${first}: array ${name} does not run`];
+  const isCounted = members.some((member) => member.drive === drive && member.state === "in-sync");
+  const missing = array.degraded + (isDry && isCounted ? 1 : 0);
+  const count = `${missing} of ${members.length} members ${missing === 1 ? "is" : "are"} missing`;
+  if (missing > 1) {
+    const standing = isDry ? "would fail" : "has failed";
+    const back = `parityd drive add ${drive} PATH; parityd array start ${name}`;
+    return [`${first}: array ${name} ${standing}: ${count}`, `to have it back: ${back}`];
+  }
+  const way = `parityd drive add NAME PATH; parityd member add ${name} NAME`;
+  const [spare] = [...spares, ...sharedSpares];
+  return [
+    `${first}: array ${name} ${isDry ? "would run" : "runs"} on degraded: ${count}`,
+    spare === undefined
+      ? `to make it whole: ${way}`
+      : `drive ${spare} takes its role; for another spare: ${way}`,
+  ];
+}
+
 /** A line for each, those that are to be used first; then what it comes to. */
-export function scanLines({ dryRun, found, isCut }: ScanResult): string[] {
+export function scanLines({ dryRun, found, isCut }: ScanResult, columns: number): string[] {
   const used = found.filter(({ outcome }) => outcome !== "left");
   const left = found.filter(({ outcome }) => outcome === "left");
   const rows = [...used, ...left].map((entry) => [
@@ -85,7 +115,7 @@ export function scanLines({ dryRun, found, isCut }: ScanResult): string[] {
   const header = ["path", "size", "array", "role", "what"];
   const verb = dryRun ? "would be added" : used.length === 1 ? "was added" : "were added";
   const sum = `${used.length} ${used.length === 1 ? "member" : "members"} ${verb}`;
-  const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows), sum];
+  const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows, columns), sum];
   return isCut ? [...lines, "there is more: name fewer folders, and scan again"] : lines;
 }
 

@@ -2,14 +2,23 @@
 import type { StartReactor } from "../appliance/start-reactor.ts";
 
 export interface CliHost {
-  /** A line on stdout: what was asked for. */
-  print(line: string): void;
+  /**
+   * A line on stdout: what was asked for. `dress` adds what only a terminal gets, when all else that a
+   * terminal would obey has been made harmless.
+   */
+  print(line: string, dress?: (line: string) => string): void;
+  /** Where stdout is one. */
+  readonly terminal: Terminal | null;
   /** A line on stderr: everything else. */
   warn(line: string): void;
   /** Draws over the last line of the terminal, for progress. */
   redraw(text: string): void;
   /** A person watches stderr, where progress is drawn. */
   readonly isTerminal: boolean;
+  /** How wide that is. */
+  readonly progressColumns: number;
+  /** Draws a page over the former one, as far as it fits; null gives the terminal back. */
+  draw(page: readonly string[] | null): void;
   /** Asks on the terminal; null where there is none. */
   ask(question: string): Promise<string | null>;
   /** Sends an HTTP request to a Unix socket; rejects where nobody answers. */
@@ -19,6 +28,12 @@ export interface CliHost {
   onSignal(listener: (signal: string) => void): void;
   /** Ends the process at once. */
   exit(code: number): never;
+}
+
+export interface Terminal {
+  readonly columns: number;
+  readonly rows: number;
+  readonly hasColours: boolean;
 }
 
 export interface HttpRequest {

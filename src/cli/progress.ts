@@ -11,6 +11,7 @@ import type { CallError, DaemonClient } from "./client.ts";
 import type { CliHost } from "./host.ts";
 
 const BAR_WIDTH = 24;
+const BAR_WIDTH_MIN = 4;
 
 export async function followJob(
   host: CliHost,
@@ -21,7 +22,7 @@ export async function followJob(
   let shownTenth = 0;
   while (job.state === "running") {
     const tenth = job.total === 0 ? 0 : Math.floor((job.done / job.total) * 10);
-    if (host.isTerminal) host.redraw(`${job.kind} ${progressBar(job)}  ${formatProgress(job)}`);
+    if (host.isTerminal) host.redraw(progressLine(job, host.progressColumns));
     else if (tenth > shownTenth) host.warn(`${job.kind} ${job.array}: ${formatProgress(job)}`);
     shownTenth = Math.max(shownTenth, tenth);
     const answer = await client.job(job.id, 1);
@@ -32,9 +33,22 @@ export async function followJob(
   return ok(job);
 }
 
-export function progressBar({ done, total }: { done: number; total: number }): string {
-  const filled = total === 0 ? 0 : Math.floor((done / total) * BAR_WIDTH);
-  return `[${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}]`;
+/** "rebuild [####----]  41.3 %  ...": the bar gives way where the terminal is narrow. */
+export function progressLine(job: JobStatus, columns: number): string {
+  const { kind } = job;
+  const progress = formatProgress(job);
+  // Brackets and blanks, and the last column, at which a terminal may begin a new line.
+  const room = columns - kind.length - progress.length - 6;
+  if (room < BAR_WIDTH_MIN) return `${kind}  ${progress}`.slice(0, columns - 1);
+  return `${kind} ${progressBar(job, Math.min(BAR_WIDTH, room))}  ${progress}`;
+}
+
+export function progressBar(
+  { done, total }: { done: number; total: number },
+  width = BAR_WIDTH,
+): string {
+  const filled = total === 0 ? 0 : Math.floor((done / total) * width);
+  return `[${"#".repeat(filled)}${"-".repeat(width - filled)}]`;
 }
 
 /** "check job 3 of raid_test: done, 0 B of mismatches". */

@@ -1,7 +1,9 @@
 /** Runs one command line; the answer is the exit code. */
 import { type CommandSpec, parseCommandLine } from "./command.ts";
+import { DryHost } from "./dry-run.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
+import { dress } from "./terminal-text.ts";
 import { helpText } from "./usage.ts";
 
 export async function runCommandLine(
@@ -16,9 +18,26 @@ export async function runCommandLine(
     return Exit.usage;
   }
   if (parsed.value.kind === "help") {
-    host.print(helpText(table, parsed.value.topic));
+    forTerminal(host).print(helpText(table, parsed.value.topic));
     return Exit.ok;
   }
   const { command, invocation } = parsed.value;
-  return command.run(invocation, host, table);
+  const isJson = invocation.isSet("json");
+  const shown = command.isVerbatim === true || isJson ? host : forTerminal(host);
+  if (!invocation.isSet("dry-run")) return command.run(invocation, shown, table);
+  const dry = new DryHost(shown, { isJson });
+  return dry.end(await command.run(invocation, dry.host, table));
+}
+
+/** Lines that fit the terminal, in colours; documents are no affair of it. */
+function forTerminal(host: CliHost): CliHost {
+  const { terminal } = host;
+  if (terminal === null) return host;
+  return {
+    ...host,
+    get terminal() {
+      return host.terminal;
+    },
+    print: (line) => host.print(line, (clean) => dress(clean, host.terminal ?? terminal)),
+  };
 }

@@ -4,21 +4,23 @@
  * their error counters. Pure.
  */
 
+import type { StuckAlerts } from "../appliance/alerts/alert-queue.ts";
+import type { DriveOffers } from "../appliance/drive-offers.ts";
+import { isFailing, type ShownDrive, whyOf } from "../appliance/drives/shown-drive.ts";
 import {
+  alertFindings,
   type Finding,
   findingsOf,
   healthOf,
-  isFailing,
   notesOf,
   recordingFindings,
-  type ShownDrive,
   spareFindings,
-  whyOf,
 } from "../appliance/findings.ts";
 import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
+import type { ExportView } from "../appliance/state/export-book.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
-import type { ArrayStatus } from "../array/protocol.ts";
+import type { ArrayStatus, JobStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatPercent, formatProgress, formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
@@ -27,18 +29,22 @@ import { CheckExit } from "./exit.ts";
 import { forecastLines } from "./forecast-text.ts";
 import { renderTable } from "./table-text.ts";
 
+const INDENT = "  ";
+
 /** The exit code of `status --check` over everything that is known. */
 export function checkExit(
   arrays: readonly ArrayStatus[],
   drives: readonly ShownDrive[],
   recording: RecordingHealth = { reason: null, waiting: 0, problems: [] },
+  alerts: readonly StuckAlerts[] = [],
 ): number {
   const healths = arrays.map(healthOf);
   if (healths.includes("unusable")) return CheckExit.unusable;
   const isLost = ({ state }: ShownDrive): boolean => state === "missing" || state === "faulty";
   const hasBadDrive = drives.some((drive) => isLost(drive) || isFailing(drive));
   const isUnrecorded = recording.reason !== null || recording.problems.length > 0;
-  const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded;
+  const isUntold = alerts.length > 0;
+  const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded || isUntold;
   return isBad ? CheckExit.degraded : CheckExit.fine;
 }
 
@@ -51,9 +57,12 @@ export function renderSpares(spares: readonly SpareView[]): string[] {
   return [...lines, ...spareFindings(spares).flatMap(findingLines)].map(printable);
 }
 
-/** Why what happens is not written down, with the way out. */
-export function renderRecording(recording: RecordingHealth): string[] {
-  return recordingFindings(recording).flatMap(findingLines);
+/** Why what happens is not written down, or not told to anybody, with the way out. */
+export function renderDaemonTroubles(
+  recording: RecordingHealth,
+  alerts: readonly StuckAlerts[],
+): string[] {
+  return [...recordingFindings(recording), ...alertFindings(alerts)].flatMap(findingLines);
 }
 
 function findingLines({ status, action }: Finding): string[] {
@@ -103,11 +112,20 @@ const PASS_TEXT: Readonly<Record<ScheduleView["pass"], string>> = {
   "paused-by-hand": "a scrub is paused that somebody paused",
 };
 
-export function renderArray(
-  array: ArrayStatus,
-  drives: readonly ShownDrive[],
-  schedules: readonly ScheduleView[] = [],
-): string[] {
+/** What there is beside an array; what is left out is not told of. */
+export interface Surroundings {
+  readonly drives: readonly ShownDrive[];
+  readonly schedules?: readonly ScheduleView[];
+  readonly exports?: readonly ExportView[];
+  readonly jobs?: readonly JobStatus[];
+  /** Over all arrays. */
+  readonly offers?: DriveOffers;
+  /** How wide a line of the table may be. */
+  readonly columns?: number;
+}
+
+export function renderArray(array: ArrayStatus, around: Surroundings): string[] {
+  const { drives, schedules = [], exports, jobs = [], offers, columns } = around;
   const present = array.members.length - array.degraded;
   const members =
     array.degraded > 0 && array.members.length > 0
@@ -120,18 +138,43 @@ export function renderArray(
     `policy: ${policyText(array)}`,
   ];
   const lines = [`  ${facts.join("   ")}`];
-  lines.push(...findingsOf(array, drives).flatMap(findingLines));
+  lines.push(...findingsOf(array, drives, offers).flatMap(findingLines));
   lines.push(...notesOf(array, drives).map((note) => `   note: ${note}`));
   const { action, doneBytes: done, totalBytes: total, ...speed } = array.sync;
   if (action !== "idle") {
-    lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}`);
+    const job = jobs.find(
+      ({ arrayUuid, kind, state }) =>
+        arrayUuid === array.uuid && kind === action && state === "running",
+    );
+    const which = job === undefined ? "" : `  (job ${job.id})`;
+    lines.push(`${action.padStart(7)}: ${formatProgress({ done, total, ...speed })}${which}`);
   }
   if (array.pausedScrub !== null) lines.push(pausedLine(array.name, array.pausedScrub));
   lines.push(...forecastLines(array));
   const schedule = schedules.find(({ arrayUuid }) => arrayUuid === array.uuid);
+  if (array.members.length > 0) lines.push(lastScrubLine(array));
   if (schedule !== undefined) lines.push(windowLine(schedule));
-  const all = array.members.length === 0 ? lines : [...lines, ...renderMembers(array, drives)];
-  return all.map(printable);
+  if (exports !== undefined) lines.push(clientsLine(array, exports));
+  const table = array.members.length === 0 ? [] : renderMembers(array, drives, columns);
+  return [...lines, ...table].map(printable);
+}
+
+/** "   last: check ended 2026-12-01T01:00:00.000Z, no mismatches". */
+function lastScrubLine({ lastScrub }: ArrayStatus): string {
+  if (lastScrub === null) return "   last: no scrub yet";
+  const { mode, finishedAt, mismatchBytes, lostBytes } = lastScrub;
+  const found = [
+    mismatchBytes === 0 ? "no mismatches" : `${formatBytes(mismatchBytes)} of mismatches`,
+    ...(lostBytes === 0 ? [] : [`${formatBytes(lostBytes)} lost`]),
+  ];
+  return `   last: ${mode} ended ${finishedAt}, ${found.join(", ")}`;
+}
+
+/** "clients: 2 on tank, none on tank-ro". */
+function clientsLine({ uuid }: ArrayStatus, exports: readonly ExportView[]): string {
+  const own = exports.filter(({ arrayUuid }) => arrayUuid === uuid);
+  const texts = own.map(({ name, connections }) => `${connections || "none"} on ${name}`);
+  return `clients: ${texts.join(", ") || "none, it is not exported"}`;
 }
 
 /** "resync (ppl when it has grown)". */
@@ -151,7 +194,11 @@ function pausedLine(name: string, paused: NonNullable<ArrayStatus["pausedScrub"]
     : `${mode.padStart(7)}: set aside ${place}, goes on by itself: ${asideReason}`;
 }
 
-function renderMembers(array: ArrayStatus, drives: readonly ShownDrive[]): string[] {
+function renderMembers(
+  array: ArrayStatus,
+  drives: readonly ShownDrive[],
+  columns = Number.POSITIVE_INFINITY,
+): string[] {
   const header = ["role", "drive", "device", "state", "read", "write", "fixed", "slow"];
   const deviceOf = (drive: string | null): string => {
     const known = drives.find(({ name }) => name === drive);
@@ -173,7 +220,7 @@ function renderMembers(array: ArrayStatus, drives: readonly ShownDrive[]): strin
   for (const spare of array.spares) {
     rows.push(["   -", spare, deviceOf(spare), "spare", 0, 0, 0, 0]);
   }
-  return renderTable(header, rows).map((line) => `  ${line}`);
+  return renderTable(header, rows, columns - INDENT.length).map((line) => INDENT + line);
 }
 
 /** Drives of no array that are failing by their own account. */

@@ -30,9 +30,11 @@ function listHelp(commands: readonly CommandSpec[], title = "usage:"): string {
   return [title, ...lines, "", "parityd VERB --help says more."].join("\n");
 }
 
-/** ` RATE`, or nothing. */
+/** ` RATE`, ` [SECONDS]`, or nothing. */
 export function valueText(option: OptionSpec): string {
-  return option.type === "string" ? ` ${option.value ?? "VALUE"}` : "";
+  if (option.type !== "string") return "";
+  const value = option.value ?? "VALUE";
+  return option.fallback === undefined ? ` ${value}` : ` [${value}]`;
 }
 
 function commandHelp(command: CommandSpec): string {

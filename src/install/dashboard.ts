@@ -14,6 +14,7 @@ interface Panel {
 
 const MEMBER = "{{array}}/{{role}}";
 const OF_ARRAY = '{array=~"$array"}';
+const ERRORS = `parityd_member_errors_total${OF_ARRAY}`;
 
 const PANELS: readonly Panel[] = [
   {
@@ -79,7 +80,13 @@ const PANELS: readonly Panel[] = [
   },
   {
     ...{ title: "Members: errors", kind: "timeseries", unit: "none", columns: 8 },
-    queries: [[`increase(parityd_member_errors_total${OF_ARRAY}[1h])`, `${MEMBER} {{kind}}`]],
+    // A kind of error has no sample before it is met: what begins within the hour counts whole.
+    queries: [
+      [
+        `increase(${ERRORS}[1h]) > 0 or (${ERRORS} unless ${ERRORS} offset 1h)`,
+        `${MEMBER} {{op}} {{kind}}`,
+      ],
+    ],
   },
   {
     ...{ title: "Members: sectors repaired", kind: "timeseries", unit: "none", columns: 8 },

@@ -8,7 +8,7 @@
  *   PREFIX/share/man/man1, man5                  parityd(1), parityd.toml(5)
  *   PREFIX/share/bash-completion/completions/parityd
  *   PREFIX/share/parityd/                        rules for Prometheus, a dashboard for Grafana
- *   PREFIX/share/doc/parityd/                    licences; examples/ for cron and a timer
+ *   PREFIX/share/doc/parityd/                    licences; examples/: cron, a timer, attach
  *
  * PREFIX/lib/ocf/resource.d/parityd/ is kept for a resource agent of Pacemaker.
  */
@@ -25,6 +25,7 @@ import lesser21 from "./files/licences/lgpl-2.1.txt" with { type: "text" };
 import cron from "./files/parityd.cron" with { type: "text" };
 import udevRules from "./files/parityd.rules" with { type: "text" };
 import service from "./files/parityd.service" with { type: "text" };
+import attachDropIn from "./files/parityd-attach.conf" with { type: "text" };
 import checkService from "./files/parityd-check.service" with { type: "text" };
 import checkTimer from "./files/parityd-check.timer" with { type: "text" };
 import { commandManual, configManual } from "./manual.ts";
@@ -71,6 +72,7 @@ export function fileList({ prefix, executable, table, version }: ListOptions): I
     "share/bash-completion/completions/parityd": completion,
     "share/doc/parityd/apache-2.0.txt": apache,
     "share/doc/parityd/copyright": copyright,
+    "share/doc/parityd/examples/parityd-attach.conf": attachDropIn,
     "share/doc/parityd/examples/parityd-check.service": here(checkService),
     "share/doc/parityd/examples/parityd-check.timer": checkTimer,
     "share/doc/parityd/examples/parityd.cron": here(cron),

@@ -6,18 +6,24 @@ import type { CommandSpec, Invocation } from "../cli/command.ts";
 import { ownCommand } from "../cli/drill/daemon.ts";
 import { Exit } from "../cli/exit.ts";
 import type { CliHost } from "../cli/host.ts";
+import { tell } from "../cli/tell.ts";
 import { DEFAULT_PREFIX, fileList, type InstalledFile, isHostPrefix } from "./file-list.ts";
 import { type Done, install, type Place, remove } from "./installation.ts";
 
 export const installFilesCommand: CommandSpec = {
   path: ["install-files"],
   summary: "Write what the package holds without a package manager, or remove it",
+  examples: ["parityd install-files --print", "parityd install-files --prefix /usr/local"],
+  answers: ["parityd.files/1", "parityd.installed/1"],
   operands: [],
   options: {
     print: { type: "boolean", help: "print what would be written, change nothing" },
     prefix: { type: "string", value: "DIR", names: "files", help: `below it (${DEFAULT_PREFIX})` },
     root: { type: "string", value: "DIR", names: "files", help: "as if DIR were /: for packagers" },
-    force: { type: "boolean", help: "overwrite files that are not from here, or were changed" },
+    force: {
+      type: "boolean",
+      help: "overwrite files that are not from here, or were changed; install beside the package",
+    },
     remove: { type: "boolean", help: "remove what was written and nobody has changed" },
     purge: { type: "boolean", help: "with --remove: the configuration too" },
   },
@@ -30,26 +36,40 @@ export const installFilesCommand: CommandSpec = {
     if (invocation.isSet("purge")) return usageFailure(host, "--purge goes with --remove");
     const [executable = "", script] = ownCommand();
     const files = fileList({ prefix: place.prefix, executable, table, version: VERSION });
-    if (invocation.isSet("print")) return print(files, host);
+    if (invocation.isSet("print")) return print(files, invocation, host);
     if (script !== undefined) {
       const message =
         "this is no compiled executable: npm run build makes one that installs itself";
       return fail(host, { exitCode: Exit.failed, message });
     }
-    if (place.root === "" && place.prefix === "/usr" && isPackageInstalled()) {
-      const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
-      return fail(host, { exitCode: Exit.failed, message });
-    }
-    const done = install(files, place, { isForced: invocation.isSet("force") });
+    const isForced = invocation.isSet("force");
+    const refusal = packageInTheWay(place, { isForced, isPackageInstalled });
+    if (refusal !== null) return fail(host, { exitCode: Exit.failed, message: refusal });
+    const done = install(files, place, { isForced });
     if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
-    tell(done.value, host);
-    if (place.root !== "") return Exit.ok;
-    host.print(`next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`);
+    const next = `next: systemctl daemon-reload && systemctl enable --now ${unitOf(place)}`;
+    tellDeeds(done.value, invocation, { host, more: place.root === "" ? [next] : [] });
     return Exit.ok;
   },
 };
 
-/** The files of a package belong to its manager. */
+/**
+ * The files of a package belong to its manager. A second parityd in /usr/local comes before it, in
+ * PATH and for systemd, with the same configuration and state: an upgrade of the package would then
+ * change nothing. Any other prefix has a configuration of its own. Null: nothing is in the way.
+ */
+export function packageInTheWay(
+  place: Place,
+  { isForced, isPackageInstalled }: { isForced: boolean; isPackageInstalled: () => boolean },
+): string | null {
+  if (place.root !== "" || !isHostPrefix(place.prefix)) return null;
+  if (place.prefix !== "/usr" && isForced) return null;
+  if (!isPackageInstalled()) return null;
+  const message = "the package parityd is installed: apt and dpkg upgrade and remove it";
+  if (place.prefix === "/usr") return message;
+  return `${message}, and what lies in ${place.prefix} would run in its place (--force: so be it)`;
+}
+
 function isPackageInstalled(): boolean {
   if (Bun.which("dpkg-query") === null) return false;
   const asked = Bun.spawnSync(["dpkg-query", "--status", "parityd"], { stderr: "ignore" });
@@ -70,18 +90,26 @@ function unitOf({ prefix }: Place): string {
 function removeFiles(place: Place, invocation: Invocation, host: CliHost): number {
   const done = remove(place, { isPurge: invocation.isSet("purge") });
   if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
-  tell(done.value, host);
+  tellDeeds(done.value, invocation, { host, more: [] });
   return Exit.ok;
 }
 
-function print(files: readonly InstalledFile[], host: CliHost): number {
-  for (const { path, mode, isConfiguration } of files) {
+function print(files: readonly InstalledFile[], invocation: Invocation, host: CliHost): number {
+  const listed = files.map(({ path, mode, isConfiguration }) => ({ path, mode, isConfiguration }));
+  const lines = listed.map(({ path, mode, isConfiguration }) => {
     const remark = isConfiguration ? "  (configuration)" : "";
-    host.print(`${mode.toString(8).padStart(4, "0")} ${path}${remark}`);
-  }
+    return `${mode.toString(8).padStart(4, "0")} ${path}${remark}`;
+  });
+  const value = { files: listed };
+  tell(invocation, host, { schema: "parityd.files/1", value, lines: () => lines });
   return Exit.ok;
 }
 
-function tell(done: readonly Done[], host: CliHost): void {
-  for (const { path, deed } of done) host.print(`${deed}: ${path}`);
+function tellDeeds(
+  done: readonly Done[],
+  invocation: Invocation,
+  { host, more }: { host: CliHost; more: readonly string[] },
+): void {
+  const lines = [...done.map(({ path, deed }) => `${deed}: ${path}`), ...more];
+  tell(invocation, host, { schema: "parityd.installed/1", value: { done }, lines: () => lines });
 }

@@ -84,7 +84,9 @@ function commandEntry(command: CommandSpec): string[] {
     tagged(flagTag(name, option), text(option.help)),
   );
   const indented = flags.length === 0 ? [] : [".RS", ...flags, ".RE"];
-  return [...tagged(bold(synopsis(command)), text(command.summary)), ...indented];
+  const { examples = [] } = command;
+  const shown = examples.length === 0 ? [] : [".RS", ...literal(examples), ".RE"];
+  return [...tagged(bold(synopsis(command)), text(command.summary)), ...indented, ...shown];
 }
 
 function flagTag(name: string, option: OptionSpec): string {

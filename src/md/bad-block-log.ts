@@ -20,7 +20,7 @@
  * super_1_sync() in the Linux kernel's md.c.
  */
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { SECTOR_BYTES } from "../base/units.ts";
 import { BAD_BLOCK_RANGES, isInRange } from "./field-ranges.ts";
 import type { Superblock } from "./superblock-fields.ts";
@@ -40,10 +40,7 @@ export interface SectorRange {
 
 export type BadBlockCause = "unread" | "unwritten";
 
-export interface BadBlockLogError {
-  readonly kind: "bad-entry" | "too-many-entries";
-  readonly detail: string;
-}
+export type BadBlockLogError = ErrorOf<"bad-entry" | "too-many-entries">;
 
 export class BadBlockLog {
   /** How many entries the area on disk can take. */
@@ -175,13 +172,6 @@ export class BadBlockLog {
     if (index === this.starts.length) return -1;
     const start = Math.max(this.starts[index]!, sector);
     return start < sector + lengthSectors ? start : -1;
-  }
-
-  /** The first good sector at or after this one. Allocates nothing. */
-  firstGood(sector: number): number {
-    const index = firstAtOrAbove(this.ends, sector + 1);
-    const isBad = index < this.starts.length && this.starts[index]! <= sector;
-    return isBad ? this.ends[index]! : sector;
   }
 
   private covers(sector: number, lengthSectors: number): boolean {

@@ -49,7 +49,6 @@ export function loadBitmap(
     /** In sync below this member sector; null: clean. */
     readonly resyncFromSector: number | null;
     readonly isDegraded: boolean;
-    readonly submitted?: Uint8Array;
   },
 ): Result<LoadedBitmap, BitmapError> {
   assert(Number.isSafeInteger(options.events), "the events of a superblock were decoded");
@@ -65,8 +64,7 @@ export function loadBitmap(
   const { sizeSectors } = options.superblock;
   const { header: found, image } = cutBitmap(decoded.value, area, sizeSectors);
   const header = wasStale ? { ...found, eventsCleared: events } : found;
-  const given = options.submitted === undefined ? {} : { submitted: options.submitted };
-  const state = new BitmapState({ header, image, isDegraded, ...given });
+  const state = new BitmapState({ header, image, isDegraded });
   if (wasStale) {
     state.setEvents(events);
     state.markNeeded(0, header.syncSizeSectors);

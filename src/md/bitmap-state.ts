@@ -52,10 +52,6 @@ export interface BitmapStateOptions {
   readonly header: BitmapHeader;
   /** Whole blocks, header and bits; copied. */
   readonly image: Uint8Array;
-  /**
-   * Where blocks lie while they are written, as long as the image; by default memory of its own.
-   */
-  readonly submitted?: Uint8Array;
   readonly isDegraded: boolean;
 }
 
@@ -88,12 +84,11 @@ export class BitmapState {
   /** The event at the last pass. */
   private lastPassEvents = 0;
 
-  constructor({ header, image, submitted, isDegraded }: BitmapStateOptions) {
+  constructor({ header, image, isDegraded }: BitmapStateOptions) {
     const areaBytes = bitmapAreaBytes(header);
     assert(Number.isInteger(header.chunkBytes / SECTOR_BYTES), "a bit stands for whole sectors");
     assert(header.daemonSleepSeconds > 0, "passes have time between them");
     assert(image.length === areaBytes, "the image is the area in whole blocks");
-    assert(submitted === undefined || submitted.length === areaBytes, "all blocks have room");
     this.current = header;
     this.chunkSectors = header.chunkBytes / SECTOR_BYTES;
     this.bitCount = bitmapBitCount(header);
@@ -101,7 +96,7 @@ export class BitmapState {
     this.daemonSleepMs = header.daemonSleepSeconds * 1000;
     this.live = image.slice();
     this.durable = new Uint8Array(areaBytes);
-    this.submitted = submitted ?? new Uint8Array(areaBytes);
+    this.submitted = new Uint8Array(areaBytes);
     this.inFlight = new Uint32Array(this.bitCount);
     this.age = new Uint8Array(this.bitCount);
     this.need = new Uint8Array(this.bitCount);
@@ -121,10 +116,6 @@ export class BitmapState {
   /** It says, among other things, how much room the blocks take on a member. */
   get header(): BitmapHeader {
     return this.current;
-  }
-
-  get eventsCleared(): number {
-    return this.current.eventsCleared;
   }
 
   /** How many bits are set. */
@@ -213,15 +204,6 @@ export class BitmapState {
       }
     }
     return ranges;
-  }
-
-  /** Whether these sectors may be out of sync (write-rules 1). */
-  isNeeded(sector: number, lengthSectors: number): boolean {
-    const last = this.lastBit(sector, lengthSectors);
-    for (let bit = this.firstBit(sector); bit <= last; bit += 1) {
-      if (this.need[bit] !== Need.none) return true;
-    }
-    return false;
   }
 
   /** A resync or rebuild takes up the bits that begin in this range of member sectors. */

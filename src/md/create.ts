@@ -10,7 +10,7 @@
  * validate_geometry1() in mdadm's super1.c, checked against arrays of 24 MiB to 4 TB.
  */
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { GIB, isPowerOfTwo, KIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { isLayout } from "./layout.ts";
 import {
@@ -26,7 +26,7 @@ import { areAreasApart } from "./superblock-areas.ts";
 export type ConsistencyPolicy = "resync" | "bitmap" | "ppl";
 
 /** Device numbers in the superblock of a new array: members and spares together. */
-export const DEVICES_MAX = 128;
+const DEVICES_MAX = 128;
 
 const SET_NAME_BYTES = 32;
 const LOG_OFFSET_SECTORS = 8;
@@ -55,10 +55,7 @@ export interface LayoutOnMember {
   readonly badBlockLogSectors: number;
 }
 
-export interface CreateError {
-  readonly kind: "device-too-small" | "name-too-long";
-  readonly detail: string;
-}
+export type CreateError = ErrorOf<"device-too-small" | "name-too-long">;
 
 export function chooseLayoutOnMember({
   deviceBytes,

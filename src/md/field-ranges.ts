@@ -216,7 +216,7 @@ export const BAD_BLOCK_RANGES = {
 } as const satisfies Record<string, Range>;
 
 /** Exact up to 2^53; what lies above is only ever compared. */
-export function readField(view: DataView, { offset, type }: FieldRange): number {
+function readField(view: DataView, { offset, type }: FieldRange): number {
   switch (type) {
     case "u8":
       return view.getUint8(offset);

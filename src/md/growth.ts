@@ -1,6 +1,6 @@
 /** What an array can grow to: the decision, from the superblocks of its drives. */
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { formatBytes, KIB, roundDown, SECTOR_BYTES } from "../base/units.ts";
 import type { Superblock } from "./superblock.ts";
 import { dataRoomSectors } from "./superblock-areas.ts";
@@ -13,11 +13,7 @@ export interface GrowthCandidate {
   readonly isSpare: boolean;
 }
 
-export interface GrowthRefusal {
-  readonly kind: "shrink" | "no-room" | "small-spare" | "too-large";
-  /** A sentence with the way out. */
-  readonly detail: string;
-}
+export type GrowthRefusal = ErrorOf<"shrink" | "no-room" | "small-spare" | "too-large">;
 
 /**
  * The sectors that the array is to use of each member, in whole chunks; as many as now: there is

@@ -3,13 +3,8 @@
  *
  * The RAID6 numbers (6, 16 and above) are no layouts of a RAID5 array: md refuses them too.
  */
-export const LAYOUT_LEFT_ASYMMETRIC = 0;
-export const LAYOUT_RIGHT_ASYMMETRIC = 1;
 /** md's default, and the layout of every array that parityd makes. */
 export const LAYOUT_LEFT_SYMMETRIC = 2;
-export const LAYOUT_RIGHT_SYMMETRIC = 3;
-export const LAYOUT_PARITY_FIRST = 4;
-export const LAYOUT_PARITY_LAST = 5;
 
 const NAMES = [
   "left-asymmetric",
@@ -29,10 +24,4 @@ export function isLayout(layout: number): boolean {
 /** "left-symmetric" for 2; undefined for a number that is no RAID5 layout. */
 export function layoutName(layout: number): LayoutName | undefined {
   return NAMES[layout];
-}
-
-/** 2 for "left-symmetric"; undefined for a name that is no RAID5 layout. */
-export function layoutByName(name: string): number | undefined {
-  const layout = (NAMES as readonly string[]).indexOf(name);
-  return layout < 0 ? undefined : layout;
 }

@@ -19,7 +19,7 @@
  * An entry whose partial parity has a wrong checksum was torn; its data was never submitted.
  */
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { ROW_BYTES, SECTOR_BYTES } from "../base/units.ts";
 import type { BadBlockLog } from "./bad-block-log.ts";
 import { viewOf } from "./little-endian.ts";
@@ -63,10 +63,9 @@ export type PplScan =
       readonly entries: readonly LoadedPplEntry[];
     };
 
-export interface PplScanError {
-  readonly kind: "bad-entry-count" | "number-too-large" | "beyond-area" | "superseded";
-  readonly detail: string;
-}
+export type PplScanError = ErrorOf<
+  "bad-entry-count" | "number-too-large" | "beyond-area" | "superseded"
+>;
 
 /** `area` is the whole area, in whole rows. */
 export function scanPplArea(
@@ -194,10 +193,7 @@ export interface PplReplay {
   readonly tornCount: number;
 }
 
-export interface PplReplayError {
-  readonly kind: PplEntryFault | "overlapping-entries";
-  readonly detail: string;
-}
+export type PplReplayError = ErrorOf<PplEntryFault | "overlapping-entries">;
 
 /** Refuses the whole unit when one entry is wrong: nothing that stands beside it is trusted. */
 export function planReplay(options: ReplayOptions): Result<PplReplay, PplReplayError> {
@@ -303,9 +299,8 @@ export type PplLogOutcome =
  * from the checkpoint; or, when degraded, a start without one.
  *
  * A log without a unit, or a torn entry, means that a unit was being written: no data of it had
- * been
- * submitted, and the units before it were complete. So it costs a resync where one is possible, and
- * nothing where it is not. An unusable log proves nothing: that start is refused.
+ * been submitted, and the units before it were complete. So it costs a resync where one is
+ * possible, and nothing where it is not. An unusable log proves nothing: that start is refused.
  */
 export function judgeReplay({
   logs,

@@ -23,7 +23,7 @@
  * Source: include/uapi/linux/raid/md_p.h and drivers/md/raid5-ppl.c of Linux 6.1.
  */
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { KIB, ROW_BYTES, roundDown, SECTOR_BYTES } from "../base/units.ts";
 import {
   isInRange,
@@ -43,7 +43,7 @@ export const PPL_RESERVED_BYTES = 512;
 export const PPL_ENTRIES_OFFSET = 536;
 export const PPL_ENTRY_BYTES = 24;
 /** The kernel keeps one bit a member. */
-export const PPL_MEMBERS_MAX = 64;
+const PPL_MEMBERS_MAX = 64;
 const MULTIPLE_AREA_BYTES_MIN = 2 * (PPL_PARTIAL_PARITY_BYTES_MAX + PPL_HEADER_BYTES);
 /** An area for several units, feature bit 0x800. */
 export const PPL_MULTIPLE_SECTORS_MIN = MULTIPLE_AREA_BYTES_MIN / SECTOR_BYTES;
@@ -111,10 +111,7 @@ export type PplHeaderErrorKind =
  * The first three kinds only say that no unit begins here. The others are headers with a right
  * checksum that cannot be believed.
  */
-export interface PplHeaderError {
-  readonly kind: PplHeaderErrorKind;
-  readonly detail: string;
-}
+export type PplHeaderError = ErrorOf<PplHeaderErrorKind>;
 
 export function decodePplHeader(
   bytes: Uint8Array,
@@ -295,10 +292,7 @@ export interface PplSpace {
   readonly partialParityBytesMax: number;
 }
 
-export interface PplSpaceError {
-  readonly kind: "space-too-small" | "too-many-members" | "wrong-level";
-  readonly detail: string;
-}
+export type PplSpaceError = ErrorOf<"space-too-small" | "too-many-members" | "wrong-level">;
 
 /** Of a superblock with a log; that the area overlaps nothing, its codec has checked. */
 export function pplSpaceOf(superblock: Superblock): Result<PplSpace, PplSpaceError> {

@@ -10,13 +10,18 @@
  */
 import { assert } from "../base/assert.ts";
 import { NEW_ARRAY_MEMBERS_MAX } from "../base/limits.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../base/result.ts";
 import { KIB, ROW_BYTES, roundUp, SECTOR_BYTES } from "../base/units.ts";
 import { SUPERBLOCK_RANGES } from "./field-ranges.ts";
 import type { GrowthCandidate } from "./growth.ts";
 import { placeLog, type WantedLog } from "./log-place.ts";
 import { arraySectors, begunReshape, finishedReshape, reshapeFieldsOf } from "./reshape.ts";
-import { Feature, SUPERBLOCK_OFFSET_SECTORS, type Superblock } from "./superblock.ts";
+import {
+  Feature,
+  isReplacement,
+  SUPERBLOCK_OFFSET_SECTORS,
+  type Superblock,
+} from "./superblock.ts";
 import { areAreasApart, badBlockLogArea } from "./superblock-areas.ts";
 
 const ROW_SECTORS = ROW_BYTES / SECTOR_BYTES;
@@ -43,11 +48,7 @@ export interface ReshapeStart {
   readonly hasRoomForLog: boolean;
 }
 
-export interface ReshapeRefusal {
-  readonly kind: "no-room" | "too-many" | "too-large";
-  /** A sentence with the way out. */
-  readonly detail: string;
-}
+export type ReshapeRefusal = ErrorOf<"no-room" | "too-many" | "too-large">;
 
 /** Of an array that is whole, has no log (policy `resync`) and does not reshape. */
 export function judgeReshape(request: ReshapeRequest): Result<ReshapeStart, ReshapeRefusal> {
@@ -155,7 +156,7 @@ export function judgeRunningReshape(superblock: Superblock): RunningReshapeRefus
   }
   // A bitmap is left (array/start/consistency.ts); with a partial parity log no kernel reshapes.
   if (log.kind === "ppl") return unsupported("runs with a ppl");
-  if ((otherFeatures & Feature.replacement) !== 0) return unsupported("meets a replacement");
+  if (isReplacement(superblock)) return unsupported("meets a replacement");
   const oldCount = memberCount - deltaMembers;
   if (oldCount < SUPERBLOCK_RANGES.members.runs.min) {
     return { kind: "damaged", what: `comes from ${oldCount} members` };

@@ -173,3 +173,8 @@ export function roleOf(superblock: Superblock, devNumber: number): number {
   assert(Number.isInteger(devNumber) && devNumber >= 0, "devices are counted from 0");
   return superblock.devRoles[devNumber] ?? Role.spare;
 }
+
+/** It replaces a member that serves meanwhile, or has just done so. */
+export function isReplacement({ otherFeatures }: Superblock): boolean {
+  return (otherFeatures & Feature.replacement) !== 0;
+}

@@ -60,6 +60,7 @@ import { decodeUuid, encodeUuid } from "./uuid.ts";
 export {
   Feature,
   featureMapOf,
+  isReplacement,
   MAGIC,
   type MdTime,
   Role,

@@ -16,7 +16,7 @@ import { isPowerOfTwo } from "../base/units.ts";
 import type { NbdLimits } from "./limits.ts";
 
 /** For the API and its clients, drives (also those that come later), state.db, threads, epoll. */
-export const RESERVED_DESCRIPTORS = 128;
+const RESERVED_DESCRIPTORS = 128;
 /** A client over TLS has a socket pair behind its own socket. */
 const DESCRIPTORS_PER_CLIENT = 3;
 const LEAST_CONNECTIONS = 4;

@@ -54,6 +54,8 @@ export interface ExportSettings {
   readonly readOnly: boolean;
   /** Null or absent: everybody may open it. */
   readonly allow?: ExportAllow | null;
+  /** Also where clients are connected that would get something else than they opened. */
+  readonly force?: boolean;
 }
 
 interface Retired {
@@ -76,24 +78,16 @@ export class ExportTable {
     return this.retired.length === 0;
   }
 
-  set({
-    name,
-    array,
-    front,
-    readOnly,
-    allow = null,
-  }: ExportSettings): Result<NbdExport, CommandError> {
-    const nameBytes = new TextEncoder().encode(name);
-    if (nameBytes.length === 0 || nameBytes.length > STRING_BYTES_MAX) {
-      const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
-      return err({ kind: "invalid", code: "bad-export-name", detail });
-    }
+  set(settings: ExportSettings): Result<NbdExport, CommandError> {
+    const { name, array, front, readOnly, allow = null } = settings;
+    const obstacle = this.obstacleTo(settings);
+    if (obstacle !== null) return err(obstacle);
     const access = new ExportAccess(allow);
     let entry = this.byName.get(name);
     if (entry === undefined) {
       entry = {
         name,
-        nameBytes,
+        nameBytes: new TextEncoder().encode(name),
         array,
         isReadOnly: readOnly,
         access,
@@ -103,18 +97,39 @@ export class ExportTable {
         answers: new AnswerCounts(),
       };
       this.byName.set(name, entry);
-    } else if (entry.array !== array && entry.connections > 0) {
-      // Other data under a client that caches the old ones would be corruption.
-      const detail =
-        `${entry.connections} clients of another array (${entry.array}) are connected: ` +
-        "disconnect them, or delete the export first";
-      return err({ kind: "conflict", code: "export-in-use", detail });
     }
     entry.array = array;
     entry.isReadOnly = readOnly;
     entry.access = access;
     this.replaceFront(entry, front);
     return ok(entry);
+  }
+
+  /** Why an export cannot be put like this, or null. */
+  obstacleTo({ name, array, readOnly, force = false }: ExportSettings): CommandError | null {
+    const { length } = new TextEncoder().encode(name);
+    if (length === 0 || length > STRING_BYTES_MAX) {
+      const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
+      return { kind: "invalid", code: "bad-export-name", detail };
+    }
+    const entry = this.byName.get(name);
+    if (entry === undefined || entry.connections === 0 || force) return null;
+    // Other data under a client that caches the old ones would be corruption.
+    if (entry.array !== array) {
+      return inUse(entry, `have another array (${entry.array}) open, and would be disconnected`);
+    }
+    if (entry.isReadOnly || !readOnly) return null;
+    return inUse(entry, "may write, and their writes would be refused from now on");
+  }
+
+  /** Why an export cannot be withdrawn, or null. */
+  obstacleToRemove(name: string, { force }: { force: boolean }): CommandError | null {
+    const entry = this.byName.get(name);
+    if (entry === undefined) {
+      return { kind: "not-found", code: "export-not-found", detail: `there is no export ${name}` };
+    }
+    if (entry.connections === 0 || force) return null;
+    return inUse(entry, "would be disconnected");
   }
 
   /** Forgets the export. The caller has dropped its connections. */
@@ -129,6 +144,13 @@ export class ExportTable {
 
   status(): ExportStatus[] {
     return [...this.byName.values()].map(statusOf);
+  }
+
+  /** Clients of an array, over all its exports. */
+  connectionsOf(array: string): number {
+    let count = 0;
+    for (const entry of this.byName.values()) if (entry.array === array) count += entry.connections;
+    return count;
   }
 
   answerCounts(): NbdAnswerCount[] {
@@ -207,6 +229,12 @@ export class ExportTable {
     entry.attachment =
       front === null ? null : { front, handle: front.attach(this.onComplete), inFlight: 0 };
   }
+}
+
+function inUse({ connections, name }: NbdExport, what: string): CommandError {
+  const who = connections === 1 ? "1 client" : `${connections} clients`;
+  const detail = `${who} of export ${name} ${what}: disconnect them, or say force=true`;
+  return { kind: "conflict", code: "export-in-use", detail };
 }
 
 export function statusOf(entry: NbdExport): ExportStatus {

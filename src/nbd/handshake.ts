@@ -88,7 +88,7 @@ export type OptionAnswer =
   /** Close when `reply` has been sent. */
   | { readonly kind: "close"; readonly reply: Uint8Array };
 
-export const ALLOCATION_CONTEXT = "base:allocation";
+const ALLOCATION_CONTEXT = "base:allocation";
 export const ALLOCATION_CONTEXT_ID = 1;
 
 const NOTHING = new Uint8Array(0);
@@ -188,7 +188,7 @@ export function canFastZero(offer: ExportOffer): boolean {
   return offer.canTrim && !offer.isReadOnly;
 }
 
-export function transmissionFlags(offer: ExportOffer, isStructured: boolean): number {
+function transmissionFlags(offer: ExportOffer, isStructured: boolean): number {
   let flags =
     TransmissionFlag.hasFlags |
     TransmissionFlag.sendFlush |

@@ -23,7 +23,7 @@ import {
 
 export const ADDRESS_TAKEN = "nbd-address-taken";
 export const ADDRESS_ABSENT = "nbd-address-absent";
-export const LISTEN_FAILED = "nbd-listen-failed";
+const LISTEN_FAILED = "nbd-listen-failed";
 
 /** Ports below it are for whoever administers the host. */
 const FIRST_FREE_PORT = 1024;
@@ -46,7 +46,7 @@ function codeOf(errno: number): string {
 }
 
 /** As it is written in a configuration. */
-export function textOf(address: NbdAddress): string {
+function textOf(address: NbdAddress): string {
   if (address.kind === "unix") return address.path;
   const { host, port } = address;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

@@ -2,11 +2,10 @@
  * The one writer of a connection: handshake bytes first, then replies in the order they were
  * queued, many per sendmsg.
  *
- * Replies are a queue of slots. The head may be partly sent: `sentBytes` counts
- * its header and payload together. A payload stays pinned until its last byte has been taken by
- * the kernel (which copies it), so nothing interleaves and nothing is freed early. iovecs and the
- * staging area for handshake bytes are shared by all connections, because a send does not outlast
- * the call.
+ * Replies are a queue of slots. The head may be partly sent: `sentBytes` counts its header and
+ * payload together. A payload stays pinned until its last byte has been taken by the kernel (which
+ * copies it), so nothing interleaves and nothing is freed early. iovecs and the staging area for
+ * handshake bytes are shared by all connections, because a send does not outlast the call.
  */
 import { EAGAIN, EINTR } from "../base/errno.ts";
 import { IndexQueue } from "../base/index-queue.ts";

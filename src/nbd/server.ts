@@ -9,13 +9,7 @@
  */
 
 import type { ArrayFront } from "../array/front.ts";
-import type {
-  CommandError,
-  ExportLatency,
-  ExportStatus,
-  NbdAddress,
-  NbdStats,
-} from "../array/protocol.ts";
+import type { CommandError, ExportStatus, NbdAddress, NbdStats } from "../array/protocol.ts";
 import { assert, assertShared } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import { EAGAIN } from "../base/errno.ts";
@@ -23,24 +17,24 @@ import { FreeList } from "../base/free-list.ts";
 import type { Log } from "../base/log.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { ROW_BYTES } from "../base/units.ts";
 import type { SlabPool } from "../block/pool.ts";
 import type { SocketKernel } from "../reactor/kernel.ts";
 import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
 import { ExportCatalog } from "./catalog.ts";
-import { ClientRequests } from "./client-requests.ts";
+import type { ClientRequests } from "./client-requests.ts";
+import { countStaying, dropClients } from "./export-clients.ts";
 import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
 import type { ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
 import { type Listener, Listeners, newcomerOf } from "./listeners.ts";
 import type { Greeted } from "./negotiator.ts";
-import { IOVEC_BYTES, IOVEC_COUNT, type OutboxTools, STAGING_BYTES } from "./outbox.ts";
+import type { OutboxTools } from "./outbox.ts";
 import { PayloadGate } from "./payload-gate.ts";
+import { carveServerMemory, fittingRequestBytes } from "./server-memory.ts";
 import { Session, type SessionHost } from "./session.ts";
 import { SessionDoor } from "./session-door.ts";
 import { StallWatch } from "./stall-watch.ts";
-import { REPLY_HEADER_BYTES_MAX } from "./wire-format.ts";
 
 export interface NbdServerOptions {
   readonly loop: EventLoop;
@@ -73,7 +67,7 @@ export class NbdServer implements SessionHost {
   readonly catalog: ExportCatalog;
 
   private readonly loop: EventLoop;
-  private readonly table: ExportTable;
+  readonly table: ExportTable;
   private readonly buffersAddress: number;
   private readonly listeners: Listeners;
   private readonly admission: Admission<Session>;
@@ -106,28 +100,11 @@ export class NbdServer implements SessionHost {
     this.limits = { ...limits, maxConnections: this.admission.maxConnections };
     this.listeners = new Listeners({ loop, log, onReady: (listener) => this.accept(listener) });
     this.door = new SessionDoor({ kernel: this.kernel, log });
-    const { maxConnections, maxRequestsPerConnection, receiveBufferBytes } = this.limits;
-    assert(payloadPool.startAddress % ROW_BYTES === 0, "runs begin on a row");
-    this.buffersAddress = carver.carve({
-      bytes: maxConnections * receiveBufferBytes,
-      alignment: ROW_BYTES,
-    });
-    const slots = maxConnections * maxRequestsPerConnection;
-    this.requests = new ClientRequests({
-      connections: maxConnections,
-      perConnection: maxRequestsPerConnection,
-      headersAddress: carver.carve({
-        bytes: slots * REPLY_HEADER_BYTES_MAX,
-        alignment: REPLY_HEADER_BYTES_MAX,
-      }),
-    });
-    this.outboxTools = {
-      kernel: this.kernel,
-      memory,
-      requests: this.requests,
-      iovecsAddress: carver.carve({ bytes: IOVEC_COUNT * IOVEC_BYTES, alignment: IOVEC_BYTES }),
-      stagingAddress: carver.carve({ bytes: STAGING_BYTES, alignment: IOVEC_BYTES }),
-    };
+    const { maxConnections } = this.limits;
+    const { buffersAddress, requests, ...addresses } = carveServerMemory(carver, this.limits);
+    this.buffersAddress = buffersAddress;
+    this.requests = requests;
+    this.outboxTools = { kernel: this.kernel, memory, requests, ...addresses };
     this.gate = new PayloadGate({ pool: payloadPool, maxConnections });
     const { gate, sessions } = this;
     this.stalls = new StallWatch({ gate, sessions, timers: loop.timers, limits: this.limits });
@@ -171,21 +148,34 @@ export class NbdServer implements SessionHost {
 
   /**
    * Adds an export, or changes it; clients that may not open it any more are disconnected. Refused
-   * where clients would see another array's data.
+   * where clients have opened something else; with `force` those of another array go.
    */
   setExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
-    if (this.isStopping) return err(stopping());
+    const told = this.foretellExport(settings);
+    if (!told.ok) return told;
+    const before = this.table.get(settings.name);
+    if (before !== undefined && before.array !== settings.array) {
+      dropClients(this.sessions, before, "the export is another array's now");
+    }
     const result = this.table.set(settings);
     if (!result.ok) return result;
     const entry = result.value;
-    for (const session of this.sessions) {
-      if (session.nbdExport === entry && !entry.access.admits(session.caller)) {
-        session.close("it may not open this export any more");
-      }
-    }
+    dropClients(this.sessions, entry, "it may not open this export any more", ({ caller }) => {
+      return !entry.access.admits(caller);
+    });
     this.settleExports();
     this.reviewWaits();
     return ok(statusOf(entry));
+  }
+
+  /** What `setExport` would answer, without doing it. */
+  foretellExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
+    if (this.isStopping) return err(stopping());
+    const obstacle = this.table.obstacleTo(settings);
+    if (obstacle !== null) return err(obstacle);
+    const { name, array, front, readOnly } = settings;
+    const connections = countStaying(this.sessions, this.table.get(name), settings);
+    return ok({ name, array, readOnly, connections, isServed: front !== null });
   }
 
   /** Another front for an array that was started again, none (null) while it is stopped. */
@@ -199,18 +189,10 @@ export class NbdServer implements SessionHost {
 
   /** Forgets an export. While clients are connected only with `force`, which drops them. */
   removeExport(name: string, { force }: { force: boolean }): Result<undefined, CommandError> {
-    const entry = this.table.get(name);
-    if (entry === undefined) {
-      const detail = `there is no export ${name}`;
-      return err({ kind: "not-found", code: "export-not-found", detail });
-    }
-    if (entry.connections > 0 && !force) {
-      const detail = `${entry.connections} connections are open; disconnect them, or use force`;
-      return err({ kind: "conflict", code: "export-in-use", detail });
-    }
-    for (const session of this.sessions) {
-      if (session.nbdExport === entry) session.close("the export was removed");
-    }
+    const obstacle = this.table.obstacleToRemove(name, { force });
+    if (obstacle !== null) return err(obstacle);
+    const entry = this.table.get(name)!;
+    dropClients(this.sessions, entry, "the export was removed");
     this.table.remove(entry);
     this.settleExports();
     this.reviewWaits();
@@ -227,17 +209,6 @@ export class NbdServer implements SessionHost {
 
   exports(): ExportStatus[] {
     return this.table.status();
-  }
-
-  /** Clients of an array, over all its exports. */
-  connectionsOf(array: string): number {
-    let count = 0;
-    for (const entry of this.table.status()) if (entry.array === array) count += entry.connections;
-    return count;
-  }
-
-  latencies(): ExportLatency[] {
-    return this.table.latencies();
   }
 
   stats(): NbdStats {
@@ -484,12 +455,6 @@ export class NbdServer implements SessionHost {
     for (const resolve of this.onStopped) resolve();
     this.onStopped.length = 0;
   }
-}
-
-/** The largest power of two up to `wanted` whose run fits, wherever in a row it begins. */
-function fittingRequestBytes(wanted: number, pool: SlabPool): number {
-  const room = Math.min(wanted, pool.largestRunBytes - ROW_BYTES);
-  return 2 ** Math.floor(Math.log2(room));
 }
 
 function stopping(): CommandError {

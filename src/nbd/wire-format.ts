@@ -110,11 +110,11 @@ export const OPTION_REPLY_HEADER_BYTES = 20;
 export const REQUEST_BYTES = 28;
 export const SIMPLE_REPLY_BYTES = 16;
 export const CHUNK_HEADER_BYTES = 20;
-export const OFFSET_DATA_HEADER_BYTES = CHUNK_HEADER_BYTES + 8;
-export const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
-export const BLOCK_STATUS_BYTES = CHUNK_HEADER_BYTES + 12;
+const OFFSET_DATA_HEADER_BYTES = CHUNK_HEADER_BYTES + 8;
+const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
+const BLOCK_STATUS_BYTES = CHUNK_HEADER_BYTES + 12;
 /** The head of a block status chunk, and each extent behind it. */
-export const BLOCK_STATUS_HEAD_BYTES = CHUNK_HEADER_BYTES + 4;
+const BLOCK_STATUS_HEAD_BYTES = CHUNK_HEADER_BYTES + 4;
 export const EXTENT_BYTES = 8;
 /** Room for the longest reply header. */
 export const REPLY_HEADER_BYTES_MAX = 32;

@@ -99,6 +99,17 @@ function xorFunction(sourceCount: number): WasmFunction {
   return { exportName: undefined, parameterCount, returnsI32: false, body };
 }
 
+/** Returns `offset` where the XOR of the group is not zero. */
+function returnIfAny(body: CodeBuilder, accumulators: readonly number[], offset: number): void {
+  accumulators.forEach((accumulator, vector) => {
+    body.get(accumulator);
+    if (vector > 0) body.orVector();
+  });
+  body.anyTrue().when(() => {
+    body.get(offset).op(OP.return);
+  });
+}
+
 function mismatchFunction(sourceCount: number): WasmFunction {
   const parameterCount = sourceCount + 1;
   const body = new CodeBuilder(parameterCount);
@@ -108,13 +119,7 @@ function mismatchFunction(sourceCount: number): WasmFunction {
   const accumulators = addAccumulators(body);
   body.loop(() => {
     xorGroup(body, sources, accumulators);
-    accumulators.forEach((accumulator, vector) => {
-      body.get(accumulator);
-      if (vector > 0) body.orVector();
-    });
-    body.anyTrue().when(() => {
-      body.get(offset).op(OP.return);
-    });
+    returnIfAny(body, accumulators, offset);
     for (const address of sources) body.advance(address, GROUP_BYTES);
     body.get(offset).constant(GROUP_BYTES).op(OP.i32Add).tee(offset);
     body.get(bytes).op(OP.i32LtU).branchIf(0);
@@ -189,15 +194,7 @@ function mismatchListFunction(): WasmFunction {
   const body = new CodeBuilder(2);
   const offset = body.local("i32");
   const accumulators = addAccumulators(body);
-  const judge = (): void => {
-    accumulators.forEach((accumulator, vector) => {
-      body.get(accumulator);
-      if (vector > 0) body.orVector();
-    });
-    body.anyTrue().when(() => {
-      body.get(offset).op(OP.return);
-    });
-  };
+  const judge = (): void => returnIfAny(body, accumulators, offset);
   walkList(body, { count: 0, bytes: 1, accumulators, offset, judge });
   body.constant(-1);
   return { exportName: undefined, parameterCount: 2, returnsI32: true, body };

@@ -53,14 +53,17 @@ export interface ParityKernels {
  * can be posted to a worker.
  */
 export function assembleParityModule(memory: WebAssembly.Memory): WebAssembly.Module {
-  return new WebAssembly.Module(
-    assembleModule({
-      importedPages: memory.buffer.byteLength / WASM_PAGE_BYTES,
-      ownPages: Math.ceil(OWN_MEMORY_BYTES / WASM_PAGE_BYTES),
-      ownBytes: crcTables(),
-      functions: kernelFunctions(),
-    }),
-  );
+  return new WebAssembly.Module(assembleParityCode(memory));
+}
+
+/** The same before it is compiled. */
+export function assembleParityCode(memory: WebAssembly.Memory): Uint8Array<ArrayBuffer> {
+  return assembleModule({
+    importedPages: memory.buffer.byteLength / WASM_PAGE_BYTES,
+    ownPages: Math.ceil(OWN_MEMORY_BYTES / WASM_PAGE_BYTES),
+    ownBytes: crcTables(),
+    functions: kernelFunctions(),
+  });
 }
 
 /** What the assembled module exports; numbers become i32. */

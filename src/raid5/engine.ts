@@ -240,7 +240,7 @@ export class StripeEngine {
   endRecord(): void {
     const { records, runner } = this.parts;
     records.end();
-    if (!records.isPending) runner.recordDone();
+    if (!records.isPending) runner.waiting.recordDone();
   }
 
   /** Takes a stripe for a job. */
@@ -261,7 +261,7 @@ export class StripeEngine {
 
   /** Once a turn, after completions and timers. */
   turn(): void {
-    this.parts.runner.retryWaiting();
+    this.parts.runner.waiting.turn();
     this.parts.runner.holds.start();
     this.rows.parked.turn();
     this.zeroes.turn();

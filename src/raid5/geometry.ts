@@ -35,18 +35,6 @@ import { assert } from "../base/assert.ts";
 import { isPowerOfTwo, ROW_BYTES, roundDown } from "../base/units.ts";
 import { isLayout } from "../md/layout.ts";
 
-export {
-  LAYOUT_LEFT_ASYMMETRIC,
-  LAYOUT_LEFT_SYMMETRIC,
-  LAYOUT_PARITY_FIRST,
-  LAYOUT_PARITY_LAST,
-  LAYOUT_RIGHT_ASYMMETRIC,
-  LAYOUT_RIGHT_SYMMETRIC,
-  type LayoutName,
-  layoutByName,
-  layoutName,
-} from "../md/layout.ts";
-
 export interface GeometryOptions {
   readonly memberCount: number;
   readonly chunkBytes: number;
@@ -257,12 +245,6 @@ export class Geometry {
   arrayOffsetOf(stripe: number, dataIndex: number): number {
     this.checkIndexes(stripe, dataIndex, this.dataCountOf(stripe));
     return this.firstByteOf(stripe) + dataIndex * this.chunkBytes;
-  }
-
-  /** Where a stripe begins in the data region of every member. */
-  memberOffsetOf(stripe: number): number {
-    this.checkIndexes(stripe, 0, 1);
-    return stripe * this.chunkBytes;
   }
 
   /** The role that holds the parity of a stripe. */

@@ -27,7 +27,7 @@ const EVENT_BYTES = 32;
 const TWO_POW_32 = 2 ** 32;
 
 /** aio_lio_opcode (linux/aio_abi.h). */
-export const IocbCommand = { read: 0, write: 1, dataSync: 3, readv: 7, writev: 8 } as const;
+const IocbCommand = { read: 0, write: 1, dataSync: 3, readv: 7, writev: 8 } as const;
 /** Durable when it completes (linux/fs.h). */
 const RWF_DSYNC = 2;
 const IOCB_FLAG_RESFD = 1;

@@ -28,7 +28,7 @@ import { checkRequest, type IoTable, Op } from "./io-table.ts";
 import type { AioKernel } from "./kernel.ts";
 
 /** A merged iocb moves at most this much. */
-export const MERGED_BYTES_MAX = MIB;
+const MERGED_BYTES_MAX = MIB;
 const ZERO_PART_BYTES_MAX = IOVECS_PER_SLOT * ZERO_AREA_BYTES;
 const DEFAULT_SLOT_COUNT = 2048;
 const RETRY_IDLE_MS = 1;

@@ -15,9 +15,10 @@ import { ROW_BYTES, SECTOR_BYTES, withinRow } from "../base/units.ts";
 export const Op = { read: 0, write: 1, flush: 2, discard: 3, writeZeroes: 4 } as const;
 export type OpCode = (typeof Op)[keyof typeof Op];
 /** The kernel moves at most 2 GiB - 4 KiB in one call (MAX_RW_COUNT). */
-export const REQUEST_BYTES_MAX = 2 ** 31 - ROW_BYTES;
+const REQUEST_BYTES_MAX = 2 ** 31 - ROW_BYTES;
 
 export const OP_NAMES = ["read", "write", "flush", "discard", "writeZeroes"] as const;
+export type OpName = (typeof OP_NAMES)[number];
 
 export class IoTable {
   readonly capacity: number;

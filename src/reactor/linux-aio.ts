@@ -9,7 +9,7 @@
  */
 
 import { AioRing } from "../../ffi/aio-ring.ts";
-import { Arena, baseAddressOf } from "../../ffi/arena.ts";
+import { baseAddressOf } from "../../ffi/arena.ts";
 import { type AioBinding, openLibaio, openSyscalls } from "../../ffi/libaio.ts";
 import type { Carver, SharedMemory } from "../base/memory.ts";
 import { err, ok, type Result } from "../base/result.ts";
@@ -67,16 +67,6 @@ export class LinuxAio implements AioKernel {
     const timespecPointer = baseAddress + timespecAddress;
     const ring = options.usesRing ? AioRing.of(context) : null;
     return ok(new LinuxAio({ binding, memory, ring, baseAddress, context, timespecPointer }));
-  }
-
-  /** Whether the host offers AIO now: 0, or the positive errno of io_setup. For the start-up. */
-  static probe(eventCount: number): number {
-    const binding = openLibaio() ?? openSyscalls();
-    const arena = new Arena(4096);
-    const answer = binding.setup(eventCount, arena.baseAddress);
-    if (answer < 0) return -answer;
-    binding.destroy(Number(arena.view.getBigUint64(0, true)));
-    return 0;
   }
 
   submit(listAddress: number, count: number): number {

@@ -1,20 +1,26 @@
-/** A MessagePort as a mailbox, eventfds, and what a loop that never returns owes the engine. */
+/**
+ * Messages between the control thread and the reactor, as the reactor sees them; its eventfds; and
+ * what a loop that never returns owes the engine.
+ *
+ * The control thread posts, then writes an eventfd. `onmessage` never fires in a loop that does not
+ * return, so the reactor takes messages when the eventfd wakes it.
+ */
 import { drainMicrotasks } from "bun:jsc";
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { EventFdFlag } from "../../ffi/structs.ts";
 import { assert } from "../base/assert.ts";
 import { errnoName } from "../base/errno.ts";
-import type { Mailbox } from "./mailbox.ts";
 import type { LoopHost } from "./reactor.ts";
 
-export class PortMailbox<Incoming, Outgoing> implements Mailbox<Incoming, Outgoing> {
+export class PortMailbox<Incoming, Outgoing> {
   private readonly port: MessagePort;
 
   constructor(port: MessagePort) {
     this.port = port;
   }
 
+  /** The next message, or undefined when there is none. */
   receive(): Incoming | undefined {
     return receiveMessageOnPort(this.port)?.message as Incoming | undefined;
   }
@@ -32,17 +38,6 @@ export function openEventFd(): number {
     `the process can open an eventfd (${fd < 0 ? errnoName(lastErrno()) : "no error"})`,
   );
   return fd;
-}
-
-/** Wakes whoever watches the eventfd. The counter is never read: watchers ask for edges. */
-export function ringEventFd(fd: number): void {
-  const one = new Uint8Array(8);
-  one[0] = 1;
-  libc.write(fd, one, one.length);
-}
-
-export function closeEventFd(fd: number): void {
-  libc.close(fd);
 }
 
 export const linuxLoopHost: LoopHost = {

@@ -15,7 +15,6 @@ import { ROW_BYTES } from "../base/units.ts";
 import { AioDevice } from "../block/aio-device.ts";
 import { createParityKernels } from "../parity/kernels.ts";
 import { AioQueue } from "../reactor/aio-queue.ts";
-import { beat } from "../reactor/heartbeat.ts";
 import { IoTable } from "../reactor/io-table.ts";
 import { LinuxAio } from "../reactor/linux-aio.ts";
 import { LinuxRandom, linuxClock } from "../reactor/linux-clock.ts";
@@ -89,7 +88,6 @@ export function createLinuxReactor(options: {
     wakeFd: config.wakeFd,
     onWake: options.onWake,
   });
-  reactor.onTurn(() => beat(memory.i32));
   // The control area is used in places only, and huge pages would fill its gaps; pools are used
   // from their beginning on.
   preferHugePages(config.memory, CONTROL_BYTES);
@@ -113,6 +111,6 @@ export function createLinuxReactor(options: {
 
 function openDevice(queue: AioQueue, drive: OpenDrive): AioDevice {
   const maxInFlight = drive.isRotational ? ROTATIONAL_IN_FLIGHT_MAX : IN_FLIGHT_MAX;
-  const { name, fd, sizeBytes, logicalBlockBytes, isDirect } = drive;
-  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, isDirect, queue, maxInFlight });
+  const { name, fd, sizeBytes, logicalBlockBytes } = drive;
+  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, queue, maxInFlight });
 }

@@ -46,7 +46,7 @@ export function createService(context: ReactorContext): ReactorService & { serve
   function putExport(
     request: CommandMap["put-export"]["request"],
   ): Result<CommandMap["put-export"]["value"], CommandError> {
-    const { name, readOnly, allow = null } = request;
+    const { name, readOnly, allow = null, force = false } = request;
     const array = arrays.registry.find(request.array)?.uuid ?? request.array;
     // A name that nobody has is no identity: which array would it be that comes later?
     if (!isUuid(array)) {
@@ -54,7 +54,9 @@ export function createService(context: ReactorContext): ReactorService & { serve
       return err({ kind: "not-found", code: "unknown-array", detail });
     }
     const created = server.exports().every((entry) => entry.name !== name);
-    const set = server.setExport({ name, array, front: arrays.frontOf(array), readOnly, allow });
+    const settings = { name, array, front: arrays.frontOf(array), readOnly, allow, force };
+    const isDry = request.dryRun === true;
+    const set = isDry ? server.foretellExport(settings) : server.setExport(settings);
     return set.ok ? ok({ created, export: set.value }) : set;
   }
 
@@ -82,7 +84,7 @@ export function createService(context: ReactorContext): ReactorService & { serve
   /** Why an array must not be taken from under its clients; null where there are none. */
   function clientsOf(array: string): CommandError | null {
     const record = arrays.registry.find(array);
-    const count = record === null ? 0 : server.connectionsOf(record.uuid);
+    const count = record === null ? 0 : server.table.connectionsOf(record.uuid);
     if (count === 0) return null;
     const used = server
       .exports()
@@ -108,7 +110,12 @@ export function createService(context: ReactorContext): ReactorService & { serve
       case "put-export":
         return putExport(command);
       case "delete-export": {
-        const removed = server.removeExport(command.name, { force: command.force });
+        const { name, force } = command;
+        if (command.dryRun === true) {
+          const obstacle = server.table.obstacleToRemove(name, { force });
+          return obstacle === null ? ok(null) : err(obstacle);
+        }
+        const removed = server.removeExport(name, { force });
         return removed.ok ? ok(null) : removed;
       }
       case "list-exports":
@@ -122,7 +129,7 @@ export function createService(context: ReactorContext): ReactorService & { serve
       case "latencies":
         return ok({
           members: memberLatencies(arrays.registry),
-          exports: server.latencies(),
+          exports: server.table.latencies(),
           turns: loop.turnTimes.read(),
           requestsToDrives: context.table.inUse,
         });

@@ -19,12 +19,16 @@ export interface FioJob {
     | { readonly kind: "nbd"; readonly uri: string; readonly connections: number };
   /** For randrw. */
   readonly readPercent?: number;
+  /** Latencies are taken, which costs fio some of its rate. */
+  readonly timed?: boolean;
 }
 
 export interface FioResult {
   readonly operations: number;
   readonly operationsPerSecond: number;
   readonly bytesPerSecond: number;
+  /** Of reads and writes the longer one; null where it was not taken. */
+  readonly p99Micros: number | null;
 }
 
 export function hasFioEngine(name: string): boolean {
@@ -44,7 +48,8 @@ export function fioWords(job: FioJob): string[] {
     `--runtime=${job.runtimeMs}ms`,
     "--norandommap",
     "--randrepeat=0",
-    "--gtod_reduce=1", // No latencies: fio at its fastest.
+    // No latencies: fio at its fastest.
+    ...(job.timed === true ? [] : ["--gtod_reduce=1"]),
     "--eta=never",
     "--output-format=json",
   ];
@@ -77,20 +82,27 @@ export function parseFio(text: string): FioResult {
   let operations = 0;
   let operationsPerSecond = 0;
   let bytesPerSecond = 0;
+  const p99s: number[] = [];
   for (const { error, read, write } of jobs) {
     assert(error === 0, `fio did its job (error ${error})`);
     operations += read.total_ios + write.total_ios;
     operationsPerSecond += read.iops + write.iops;
     bytesPerSecond += read.bw_bytes + write.bw_bytes;
+    for (const { clat_ns } of [read, write]) {
+      const p99Ns = clat_ns?.percentile?.["99.000000"];
+      if (p99Ns !== undefined) p99s.push(p99Ns / 1_000);
+    }
   }
   assert(operationsPerSecond > 0, "fio moved something");
-  return { operations, operationsPerSecond, bytesPerSecond };
+  const p99Micros = p99s.length === 0 ? null : Math.max(...p99s);
+  return { operations, operationsPerSecond, bytesPerSecond, p99Micros };
 }
 
 interface FioSide {
   readonly total_ios: number;
   readonly iops: number;
   readonly bw_bytes: number;
+  readonly clat_ns?: { readonly percentile?: Readonly<Record<string, number>> };
 }
 
 export async function runFio(job: FioJob): Promise<FioResult> {

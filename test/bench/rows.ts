@@ -1,5 +1,6 @@
 /** All sections of the benchmark, in the order of the table. */
 import { needs } from "../helpers/needs.ts";
+import { apiSection } from "./api-rows.ts";
 import type { Bench, Section, Settings } from "./bench.ts";
 import { costSection } from "./cost-rows.ts";
 import { engineSections } from "./engine-rows.ts";
@@ -25,6 +26,7 @@ export function allSections(mode: Settings["mode"]): Section[] {
     policySection,
     ...jobSections(mode),
     withFio(nbdSection),
+    withFio(apiSection),
     costSection,
     growthSection,
   ];

@@ -220,7 +220,7 @@ export class LightCheck {
       return isDouble || isMoved ? null : `sector ${first} is lost`;
     }
     // Where nothing proves that parity is right, a chunk that was being written may be anything.
-    const isUnproven = !isDirect && plan.isDirty;
+    const isUnproven = !isDirect && plan.resyncFromSector !== null;
     const isHole = isUnproven && !reader.isReplayed && isRowOpen(promises, zone, stripe, row);
     for (let sector = 0; sector < SECTORS_PER_ROW; sector += 1) {
       const lba = first + sector;
@@ -277,7 +277,7 @@ export class LightCheck {
       isSynced: (row) => row < syncedRows,
       isReplayed: false,
     };
-    if (!plan.isDirty) return reader;
+    if (plan.resyncFromSector === null) return reader;
     const read = this.withLogs(reader, plan, images);
     // A log that is torn says nothing.
     return typeof read === "string" && isTorn ? reader : read;

@@ -184,7 +184,8 @@ class RealCheck {
     for (let row = 0; row < count; row += 8) {
       const isBad = mayLose && this.hasBadRow(plan, row);
       // A bad sector in a row that was being written at a crash is a chunk of a lost member there.
-      const isBadHole = isBad && plan.isDirty && isColumnOpen(promises, plan, row);
+      const isBadHole =
+        isBad && plan.resyncFromSector !== null && isColumnOpen(promises, plan, row);
       if (isBadHole || (isTorn && isAnyOpen(promises, row))) continue;
       // Until the resync has been there nothing proves what parity says.
       const isLost = isBad && (plan.degraded > 0 || !isRecovered);
@@ -254,7 +255,7 @@ function holeOf(promises: Promises, plan: AssemblyPlan): Hole | null {
 }
 
 function givenUpBy(promises: Promises, plan: AssemblyPlan): (lba: number) => boolean {
-  if (!plan.isDirty || plan.degraded === 0) return () => false;
+  if (plan.resyncFromSector === null || plan.degraded === 0) return () => false;
   const missing = plan.roles.findIndex(({ state }) => state !== "in-sync");
   const isOnMissing = (lba: number) => placeOf(plan.freshest, lba)?.role === missing;
   if (isReplayed(plan.freshest)) return (lba) => isOnMissing(lba) && promises.isOpen(lba);

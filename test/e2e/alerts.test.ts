@@ -9,9 +9,10 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { KIB, MIB } from "../../src/base/units.ts";
+import { makeCertificate, makeTwoAuthorities } from "../helpers/certificates.ts";
 import { Daemon, makeFiles, mustRun, runVerb, serveWords } from "../helpers/daemon.ts";
 import { mustWrite, randomBytes } from "../helpers/nbd-data.ts";
-import { needs } from "../helpers/needs.ts";
+import { needs, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 import { until } from "../helpers/until.ts";
 
@@ -245,6 +246,91 @@ describe.skipIf(!needs("libaio", "direct-io"))("alerts", () => {
     });
   });
 
+  test(`a daemon is killed while a program runs: the next one ends that, and runs it again ${NEEDS}`, async () => {
+    const folder = makeTempDir("alerts");
+    const pidFile = join(folder, "pid");
+    const path = write(folder, "tell", `#!/bin/sh\necho $$ >> ${pidFile}\nsleep 600\n`, 0o700);
+    const toml = `onEvent = "${path}"\nonEventLeast = "info"\n`;
+    const pids = (): number[] =>
+      existsSync(pidFile) ? readFileSync(pidFile, "utf8").trim().split("\n").map(Number) : [];
+    const isThere = (group: number): boolean => {
+      try {
+        process.kill(-group, 0);
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const first = await start(folder, toml);
+    await first.addDrives(makeFiles(folder, 1, MEMBER_BYTES));
+    await until("it runs", () => pids().length === 1);
+    await first.kill();
+    const [left] = pids() as [number];
+    expect(isThere(left)).toBe(true);
+    const second = await start(folder, toml);
+    await until("it runs again", () => pids().length === 2);
+    await until("what was left is gone", () => !isThere(left));
+    expect(second.stderr).toContain(`the program of onEvent that was left is ended" pid=${left}`);
+    // One that is refused, since the directories are taken, ends nothing.
+    const refused = await runVerb([...serveWords(folder), "--config", join(folder, "config.toml")]);
+    expect([refused.exitCode, isThere(pids()[1]!)]).toEqual([69, true]);
+    expect(await second.stop()).toBe(0);
+    await until("nobody is left", () => !isThere(pids()[1]!));
+    expect(existsSync(join(folder, "run", "on-event.pid"))).toBe(false);
+  });
+
+  test.skipIf(toolPath("openssl") === undefined)(
+    `a webhook over TLS: its certificate is judged by caFile, which SIGHUP reads again ${NEEDS}`,
+    async () => {
+      const folder = makeTempDir("alerts");
+      await makeTwoAuthorities(folder);
+      const pem = (name: string): string => readFileSync(join(folder, `${name}.pem`), "utf8");
+      const received: string[] = [];
+      const names = { subject: "/CN=elsewhere", alternatives: "DNS:elsewhere" };
+      await makeCertificate(folder, "elsewhere", names, "old");
+      const serve = (name: string) =>
+        Bun.serve({
+          ...{ port: 0, hostname: "127.0.0.1" },
+          tls: { cert: pem(`${name}-cert`), key: pem(`${name}-key`) },
+          fetch: async (request) => {
+            received.push(new URL(request.url).pathname);
+            return new Response(null, { status: 204 });
+          },
+        });
+      const server = serve("old-server");
+      const misnamed = serve("elsewhere");
+      const ca = write(folder, "ca.pem", pem("new-cert"));
+      const hook = (path: string, port: number | undefined, more = "") =>
+        `[[webhook]]\nurl = "https://127.0.0.1:${port}/${path}"\n${more}\n`;
+      const daemon = await start(
+        folder,
+        hook("judged", server.port, `caFile = "${ca}"\nleast = "info"`) +
+          hook("well-known", server.port) +
+          hook("other-name", misnamed.port, `caFile = "${join(folder, "old-cert.pem")}"`),
+      );
+      const outcomes = async (): Promise<unknown[]> =>
+        JSON.parse((await verb(folder, "events test --json")).stdout).ways.map(
+          ({ arrived, detail }: { arrived: boolean; detail: string }) => [arrived, detail],
+        );
+      expect(await outcomes()).toEqual([
+        [false, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
+        [false, "UNABLE_TO_VERIFY_LEAF_SIGNATURE"],
+        [false, "ERR_TLS_CERT_ALTNAME_INVALID"],
+      ]);
+      // An event of the log is told of too, and waits.
+      await daemon.addDrives(makeFiles(folder, 1, MEMBER_BYTES));
+      await until("it is in the log", () => /alerts do not arrive.*webhook1/.test(daemon.stderr));
+      expect(received).toEqual([]);
+      write(folder, "ca.pem", pem("old-cert"));
+      daemon.child.kill("SIGHUP");
+      await until("the event arrives", () => received.includes("/judged"));
+      expect((await outcomes())[0]).toEqual([true, "status 204"]);
+      expect(new Set(received)).toEqual(new Set(["/judged"]));
+      expect(await daemon.stop()).toBe(0);
+      await Promise.all([server.stop(true), misnamed.stop(true)]);
+    },
+  );
+
   test(`events test: each way by itself, templates, a secret that SIGHUP changes ${NEEDS}`, async () => {
     const folder = makeTempDir("alerts");
     const receiver = newReceiver();
@@ -265,6 +351,7 @@ describe.skipIf(!needs("libaio", "direct-io"))("alerts", () => {
     expect([both.exitCode, JSON.parse(both.stdout)]).toEqual([
       1,
       {
+        schema: "parityd.alerts-test/1",
         arrived: false,
         ways: [
           { via: "webhook1", target: receiver.url, arrived: true, detail: "status 204" },

@@ -25,7 +25,7 @@ function withTokens(folder: string): void {
 }
 
 test.skipIf(!CAN_RUN)(
-  "api: events say which process, which address and which token; guesses end in 429 [needs libaio]",
+  "api: events say which process, which address and which token; guesses end in 429, good tokens pass [needs libaio]",
   async () => {
     const folder = makeTempDir("who");
     withTokens(folder);
@@ -46,7 +46,8 @@ test.skipIf(!CAN_RUN)(
     statuses.length = 0;
     for (let count = 0; count < 11; count += 1) statuses.push((await put("a-wrong-one")).status);
     expect(statuses).toEqual([...new Array<number>(10).fill(401), 429]);
-    expect((await put(ADMIN)).status).toBe(429);
+    // Whoever shares the address goes on.
+    expect((await put(ADMIN)).status).toBe(200);
     const { exitCode, stdout } = await runVerb(["events", "--run-dir", join(folder, "run")]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("PUT /v1/log: 200 (127.0.0.1, token deploy-robot)");

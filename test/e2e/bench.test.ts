@@ -74,6 +74,7 @@ const KINDS = [
   "NBD 1 MiB sequential read",
   "NBD server CPU per request",
   "nbdcopy",
+  "api load: p99 of random 4 KiB mixed",
   "start to ready",
   "CPU while idle",
   "resident memory",

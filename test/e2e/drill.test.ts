@@ -140,6 +140,9 @@ async function drillHere(parts: DrillParts): Promise<Outcome> {
     warn: () => {},
     redraw: () => {},
     isTerminal: false,
+    progressColumns: 80,
+    terminal: null,
+    draw: () => {},
     ask: async () => null,
     send: (socketPath, { method, path, headers, body }) =>
       fetch(`http://parityd${path}`, {

@@ -28,14 +28,14 @@ import {
   binaryPath,
   Daemon,
   type Finished,
-  keepTrack,
   makeFiles,
   mustRun,
   runProgram,
   runVerb,
   sha256,
 } from "../helpers/daemon.ts";
-import { DEBIAN_MIRROR, needs, toolPath } from "../helpers/needs.ts";
+import { boot, type Inside, inChroot, makeDebianRoot, ROOT_NEEDS } from "../helpers/debian-root.ts";
+import { needs, toolPath } from "../helpers/needs.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 
 /** In tenths, as systemd-analyze counts: the README says what is open, and why. */
@@ -124,10 +124,13 @@ describe("the files", () => {
     },
   );
 
-  test.skipIf(!needs("promtool"))("alert rules: promtool takes them [needs promtool]", async () => {
-    const rules = join(await installed(), "share/parityd/prometheus-rules.yaml");
-    expect(await mustRun([toolPath("promtool")!, "check", "rules", rules])).toContain("SUCCESS");
-  });
+  test.skipIf(!needs("prometheus"))(
+    "alert rules: promtool takes them [needs prometheus]",
+    async () => {
+      const rules = join(await installed(), "share/parityd/prometheus-rules.yaml");
+      expect(await mustRun([toolPath("promtool")!, "check", "rules", rules])).toContain("SUCCESS");
+    },
+  );
 
   test.skipIf(!needs("man"))("manual pages: man has no warning [needs man]", async () => {
     const folder = join(await installed(), "share/man");
@@ -203,7 +206,6 @@ describe.skipIf(!needs("lintian"))("package", () => {
   });
 });
 
-const ROOT_NEEDS = ["lintian", "mmdebstrap", "debian-mirror", "root", "namespaces"] as const;
 const IN_ROOT = `[needs ${ROOT_NEEDS.join(", ")}]`;
 
 describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
@@ -212,15 +214,7 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
   let real = "";
   let lintian: Finished;
 
-  /** With /proc, in namespaces that end with the command. */
-  async function inRoot(...words: string[]) {
-    const own = ["--mount", "--pid", "--fork", `--mount-proc=${root}/proc`];
-    const environment = {
-      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-      DEBIAN_FRONTEND: "noninteractive",
-    };
-    return runProgram([toolPath("unshare")!, ...own, "chroot", root, ...words], { environment });
-  }
+  const inRoot = (...words: string[]): Promise<Finished> => inChroot(root, ...words);
 
   async function dpkg(...words: string[]): Promise<string> {
     const { exitCode, stdout, stderr } = await inRoot("dpkg", ...words);
@@ -243,13 +237,7 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
       readFileSync(join(import.meta.dir, "../../package.json"), "utf8"),
     );
     const executable = binaryPath();
-    const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*"];
-    const made = mustRun([
-      ...["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--include=systemd"],
-      "--dpkgopt=force-unsafe-io",
-      ...excluded.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
-      ...["bookworm", root, `deb ${DEBIAN_MIRROR} bookworm main`],
-    ]);
+    const made = makeDebianRoot(root);
     // Beside it, since most of that is waiting.
     real = buildPackage({ executable, architecture, version, folder });
     const words = ["--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0", real];
@@ -277,6 +265,34 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
     expect(serve).toMatchObject({ exitCode: 78, stderr: expect.stringContaining(CONFIG) });
     const refused = await inRoot("parityd", "install-files", "--prefix", "/usr");
     expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("dpkg") });
+  });
+
+  test(`second copy: in /usr/local, beside the package: refused, or told of ${IN_ROOT}`, async () => {
+    const refused = await inRoot("parityd", "install-files");
+    expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(refused.stderr).toMatch(
+      /^parityd: the package .* would run in its place .*--force[^\n]*\n$/,
+    );
+    expect(existsSync(at("usr/local/bin/parityd"))).toBe(false);
+    expect((await inRoot("parityd", "install-files", "--prefix", "/opt/p")).exitCode).toBe(0);
+    expect((await inRoot("parityd", "install-files", "--force")).exitCode).toBe(0);
+    const remove = "/usr/local/bin/parityd install-files --remove";
+    expect(await install(standIn("97.1"))).toContain(`  ${remove} && `);
+    expect((await inRoot(...remove.split(" "))).exitCode).toBe(0);
+    // The record of the configuration, which stays.
+    for (const name of ["parityd", "doc/parityd"]) {
+      rmSync(at(`usr/local/share/${name}`), { recursive: true, force: true });
+    }
+    expect(await install(real)).not.toContain("/usr/local");
+    await inRoot(
+      "/opt/p/bin/parityd",
+      "install-files",
+      "--prefix",
+      "/opt/p",
+      "--remove",
+      "--purge",
+    );
+    expect(existsSync(at("opt/p"))).toBe(false);
   });
 
   test(`upgrade: a changed configuration stays, and what was disabled ${IN_ROOT}`, async () => {
@@ -359,7 +375,8 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
         }
         await must("parityd", "array", "create", "tank", "d0", "d1", "d2");
         // Rules of udev run fenced in as systemd-udevd.service is: without executable memory, too.
-        const [{ uuid }] = JSON.parse(await must("parityd", "array", "list", "--json"));
+        const { arrays } = JSON.parse(await must("parityd", "array", "list", "--json"));
+        const [{ uuid }] = arrays;
         const fence = "MemoryDenyWriteExecute=yes\nSystemCallFilter=@system-service\n";
         const service = `[Service]\nType=oneshot\n${fence}ExecStart=/usr/bin/parityd keeps ${uuid}\n`;
         writeFileSync(at("run-of-udev.service"), service);
@@ -399,47 +416,6 @@ describe.skipIf(!needs(...ROOT_NEEDS))("in a Debian root", () => {
     },
   );
 });
-
-type Inside = (...words: string[]) => Promise<Finished>;
-
-/** Boots a root with a network of its own; answers when systemd has started all that it starts. */
-async function boot(root: string): Promise<{ inside: Inside; end: () => Promise<void> }> {
-  // Where systemd runs the host it is asked for a scope; elsewhere there is nobody to ask.
-  const alone = existsSync("/run/systemd/system") ? [] : ["--register=no", "--keep-unit"];
-  const child = keepTrack(
-    Bun.spawn(
-      [
-        ...[toolPath("systemd-nspawn")!, "--quiet", ...alone, "--private-network", "--boot"],
-        ...[`--machine=parityd-${process.pid}`, "-D", root, "systemd.unit=multi-user.target"],
-      ],
-      { stdin: "ignore", stdout: "ignore", stderr: "ignore" },
-    ),
-  );
-  const leaderOf = async (): Promise<string> => {
-    for (;;) {
-      const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8");
-      const leader = children.trim().split(" ")[0] ?? "";
-      if (leader !== "") return leader;
-      if (child.exitCode !== null) throw new Error(`systemd-nspawn ended (${child.exitCode})`);
-      await Bun.sleep(50);
-    }
-  };
-  const leader = await leaderOf();
-  const environment = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", DEBIAN_FRONTEND: "noninteractive" };
-  const inside: Inside = (...words) =>
-    runProgram([toolPath("nsenter")!, "-t", leader, "-a", ...words], { environment });
-  for (;;) {
-    const { stdout } = await inside("systemctl", "is-system-running", "--wait");
-    if (/^(running|degraded)\n$/.test(stdout)) break;
-    if (child.exitCode !== null) throw new Error(`systemd-nspawn ended (${child.exitCode})`);
-    await Bun.sleep(100);
-  }
-  const end = async (): Promise<void> => {
-    await inside("systemctl", "poweroff");
-    await child.exited;
-  };
-  return { inside, end };
-}
 
 async function untilLogged(inside: Inside, words: string, unit = "parityd"): Promise<void> {
   for (;;) {

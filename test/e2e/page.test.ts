@@ -24,6 +24,7 @@ import {
 import { binaryPath, Daemon, keepTrack, makeFiles, runVerb } from "../helpers/daemon.ts";
 import { mustWrite, randomBytes } from "../helpers/nbd-data.ts";
 import { needs } from "../helpers/needs.ts";
+import { readmePicture } from "../helpers/readme-picture.ts";
 import { makeTempDir } from "../helpers/temp.ts";
 import { until } from "../helpers/until.ts";
 
@@ -245,13 +246,13 @@ describe.skipIf(!needs("libaio", "direct-io", "chromium"))("page", () => {
       (await strips()).every((label) => /in sync; parity mismatch at 4\d %/.test(label)),
     );
     expect(await page.locator("rect.mark.mismatch").count()).toBeGreaterThanOrEqual(3);
-    await page.setViewportSize({ width: 800, height: 405 });
-    await picture(page, "readme-array");
+    await page.setViewportSize({ width: 800, height: 460 });
+    await readmePicture(page, "array");
     await page.goto(`${url}#/arrays`);
     await page.emulateMedia({ colorScheme: "dark" });
     await page.setViewportSize({ width: 390, height: 560 });
     await page.getByRole("heading", { level: 1, name: "Arrays" }).waitFor();
-    await picture(page, "readme-phone");
+    await readmePicture(page, "phone");
     await page.emulateMedia({ colorScheme: "light" });
     await page.goto(`${url}#/arrays/tank`);
   });

@@ -74,10 +74,12 @@ export async function violationsOf(page: Page): Promise<string[]> {
   return found;
 }
 
-/** Of what is seen; `name`.png. */
-export async function picture(page: Page, name: string): Promise<void> {
+/** Of what is seen; answers with its path. */
+export async function picture(page: Page, name: string): Promise<string> {
   mkdirSync(PICTURES, { recursive: true });
-  await page.screenshot({ path: join(PICTURES, `${name}.png`), animations: "disabled" });
+  const path = join(PICTURES, `${name}.png`);
+  await page.screenshot({ path, animations: "disabled" });
+  return path;
 }
 
 /** A port of 127.0.0.1 that nobody listens on. */

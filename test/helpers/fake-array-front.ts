@@ -30,7 +30,6 @@ export interface FrontRequest {
 }
 
 export class FakeArrayFront implements ArrayFront {
-  readonly name = "md0";
   readonly data: Uint8Array;
   isReadOnly = false;
   isRotational = false;

@@ -3,7 +3,7 @@
 import { err } from "../../src/base/result.ts";
 import type { CliHost } from "../../src/cli/host.ts";
 import { runCommandLine } from "../../src/cli/run.ts";
-import { COMMANDS } from "../../src/cli/table.ts";
+import { ALL_COMMANDS } from "../../src/install/table.ts";
 import type { SimAppliance } from "./sim-appliance.ts";
 
 export interface CommandOutcome {
@@ -35,6 +35,9 @@ export async function runCli(
     warn: (text) => stderr.push(text),
     redraw: (text) => redrawn.push(text),
     isTerminal: options.isTerminal ?? false,
+    progressColumns: 120,
+    terminal: null,
+    draw: () => {},
     ask: async () => options.typed ?? null,
     send: async (_socketPath, { method, path, headers, body }) => {
       if (options.daemon === undefined) throw new Error("ECONNREFUSED");
@@ -49,6 +52,6 @@ export async function runCli(
     ...options.overrides,
   };
   const words = typeof line === "string" ? line.split(" ").filter((word) => word !== "") : line;
-  const exitCode = await runCommandLine(COMMANDS, words, host);
+  const exitCode = await runCommandLine(ALL_COMMANDS, words, host);
   return { exitCode, stdout: stdout.join("\n"), stderr: stderr.join("\n"), redrawn };
 }

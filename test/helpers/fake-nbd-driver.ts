@@ -3,6 +3,7 @@ import {
   deviceInUse,
   type NbdConnection,
   type NbdDevice,
+  type NbdDisconnection,
   type NbdDriver,
 } from "../../src/appliance/attach/nbd-driver.ts";
 import type { CommandError } from "../../src/array/protocol.ts";
@@ -16,6 +17,8 @@ export class FakeNbdDriver implements NbdDriver {
   readonly asked: string[] = [];
   /** What the next calls are answered, until it is null again. */
   refusal: CommandError | null = null;
+  /** Whether the process has what the driver asks for. */
+  isPermitted = true;
   /** Before Linux 5.14. */
   isOld = false;
 
@@ -30,6 +33,10 @@ export class FakeNbdDriver implements NbdDriver {
     }));
   }
 
+  isNbdPermitted(): boolean {
+    return this.isPermitted;
+  }
+
   async connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>> {
     const { index, exportName, backend, count, isNew, socketPath } = connection;
     this.asked.push(
@@ -40,13 +47,11 @@ export class FakeNbdDriver implements NbdDriver {
     return ok(null);
   }
 
-  async disconnectNbd(request: {
-    index: number;
-    force: boolean;
-  }): Promise<Result<null, CommandError>> {
-    const { index, force } = request;
-    this.asked.push(`disconnect nbd${index}${force ? " by force" : ""}`);
+  async disconnectNbd(disconnection: NbdDisconnection): Promise<Result<null, CommandError>> {
+    const { index, force, isDry } = disconnection;
+    if (!isDry) this.asked.push(`disconnect nbd${index}${force ? " by force" : ""}`);
     if (!force && this.mounted.has(index)) return err(deviceInUse(`/dev/nbd${index}`, "mounted"));
+    if (isDry) return ok(null);
     this.backends[index] = null;
     return ok(null);
   }

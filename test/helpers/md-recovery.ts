@@ -97,7 +97,7 @@ export function readImageArray({ geometry, members }: ImageArray): Uint8Array {
       for (const member of sources ?? []) {
         if (member === null || member === undefined) continue;
         const start =
-          member.superblock.dataOffsetSectors * SECTOR_BYTES + geometry.memberOffsetOf(stripe);
+          member.superblock.dataOffsetSectors * SECTOR_BYTES + stripe * geometry.chunkBytes;
         xorInto(chunk, member.image.subarray(start, start + chunkBytes));
       }
     }
@@ -184,7 +184,7 @@ function applyStep({ geometry, members }: ImageArray, step: ReplayStep, area: Ui
   const parity = members[geometry.parityRole(step.stripe)];
   assert(parity !== null && parity !== undefined, "parity is written to a member that is there");
   for (let index = 0; index < step.rowCount; index += 1) {
-    const offset = geometry.memberOffsetOf(step.stripe) + (step.firstRow + index) * ROW_BYTES;
+    const offset = step.stripe * geometry.chunkBytes + (step.firstRow + index) * ROW_BYTES;
     const sum = new Uint8Array(ROW_BYTES);
     for (let chunk = 0; chunk < step.dataCount; chunk += 1) {
       const role = geometry.dataRole(step.stripe, step.firstDataIndex + chunk);

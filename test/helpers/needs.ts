@@ -14,13 +14,22 @@ import { directIoTempExists } from "./temp.ts";
 interface NeedFacts {
   /** The Debian package that brings it, if one does. */
   readonly debianPackage?: string;
+  /** The package has a service, which would run from then on: its files alone are taken. */
+  readonly isUnpacked?: true;
   /** Whether the host has it. */
   readonly isPresent: () => boolean;
 }
 
+/** Where packages are unpacked that are not to be installed. Root's: what is in it is run. */
+export const UNPACKED_PATH = "/var/cache/parityd-tests";
+
 /** The absolute path of a program, also of one in sbin, which PATH lacks for most users. */
 export function toolPath(name: string): string | undefined {
-  const folders = [process.env["PATH"] ?? "", "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"];
+  const folders = [
+    process.env["PATH"] ?? "",
+    "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
+    join(UNPACKED_PATH, "usr/bin"),
+  ];
   return Bun.which(name, { PATH: folders.join(":") }) ?? undefined;
 }
 
@@ -99,7 +108,11 @@ const NEEDS = {
   lintian: { debianPackage: "lintian", isPresent: hasTools("lintian", "dpkg-deb") },
   man: { debianPackage: "man-db", isPresent: hasTools("man") },
   mmdebstrap: { debianPackage: "mmdebstrap", isPresent: hasTools("mmdebstrap", "unshare") },
-  promtool: { debianPackage: "prometheus", isPresent: hasTools("promtool") },
+  prometheus: {
+    debianPackage: "prometheus",
+    isUnpacked: true,
+    isPresent: hasTools("prometheus", "promtool"),
+  },
   "systemd-analyze": { debianPackage: "systemd", isPresent: hasTools("systemd-analyze") },
   nspawn: { debianPackage: "systemd-container", isPresent: hasTools("systemd-nspawn", "nsenter") },
   "debian-mirror": { isPresent: answersDebian },
@@ -130,13 +143,15 @@ export function needs(...names: readonly Need[]): boolean {
 export interface MissingPackage {
   readonly need: string;
   readonly debianPackage: string;
+  readonly isUnpacked: boolean;
 }
 
 /** The needs that a Debian package would meet and that are not met now. */
 export function missingPackages(): MissingPackage[] {
   const missing: MissingPackage[] = [];
-  for (const [need, { debianPackage, isPresent }] of Object.entries(FACTS)) {
-    if (debianPackage !== undefined && !isPresent()) missing.push({ need, debianPackage });
+  for (const [need, { debianPackage, isUnpacked, isPresent }] of Object.entries(FACTS)) {
+    if (debianPackage === undefined || isPresent()) continue;
+    missing.push({ need, debianPackage, isUnpacked: isUnpacked === true });
   }
   return missing;
 }

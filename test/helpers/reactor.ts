@@ -6,7 +6,15 @@
  * One memory per test process: engines give fast bounds checks to only a few. Its control area is
  * carved anew by each reactor, so nothing may be under way in one when the next one is started.
  */
-import { closeSync, constants, ftruncateSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { OpenDrive, ReactorMessage } from "../../src/array/protocol.ts";
 import type { ReactorContext } from "../../src/array/reactor-context.ts";
@@ -14,7 +22,7 @@ import { assert } from "../../src/base/assert.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { CONTROL_BYTES, createMemory } from "../../src/base/memory.ts";
 import { MIB } from "../../src/base/units.ts";
-import { closeEventFd, openEventFd, ringEventFd } from "../../src/reactor/linux-mailbox.ts";
+import { openEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
 import { TEST_LIMIT_MS } from "./test-limit.ts";
 
@@ -25,6 +33,11 @@ let processMemory: WebAssembly.Memory | undefined;
 export function testMemory(): { memory: WebAssembly.Memory; poolBytes: number } {
   processMemory ??= createMemory(POOL_BYTES);
   return { memory: processMemory, poolBytes: POOL_BYTES };
+}
+
+/** Wakes whoever watches the eventfd, as the control thread does. */
+export function ringEventFd(fd: number): void {
+  writeSync(fd, new BigUint64Array([1n]));
 }
 
 export interface TestReactor extends LinuxReactor {
@@ -124,8 +137,8 @@ export function startTestReactor(
     pumpUntil(() => queue.outstandingTotal === 0);
     aio.destroy();
     for (const fd of fds) closeSync(fd);
-    closeEventFd(wakeFd);
-    closeEventFd(eventFd);
+    closeSync(wakeFd);
+    closeSync(eventFd);
     if (directory !== undefined) rmSync(directory, { recursive: true });
   }
 

@@ -13,6 +13,7 @@ import type { ScheduleView } from "../../src/appliance/schedules/schedule-view.t
 import { Scheduler } from "../../src/appliance/schedules/scheduler.ts";
 import { ArrayBook } from "../../src/appliance/state/array-book.ts";
 import { CallOrder } from "../../src/appliance/state/call-order.ts";
+import { Effects } from "../../src/appliance/state/effects.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
 import { JobBook } from "../../src/appliance/state/job-book.ts";
 import type { StoredEvent } from "../../src/appliance/state/state.ts";
@@ -58,7 +59,12 @@ export class ScheduleModel {
   answersPauses = true;
   private nextJobId = 1;
   /** Null: the daemon is not there. */
-  private daemon: { book: ScheduleBook; scheduler: Scheduler; jobs: JobBook } | null = null;
+  private daemon: {
+    book: ScheduleBook;
+    scheduler: Scheduler;
+    jobs: JobBook;
+    effects: Effects;
+  } | null = null;
 
   constructor(startIso: string) {
     this.simulation.jumpWall(Date.parse(startIso) - WALL_START_MS);
@@ -118,7 +124,8 @@ export class ScheduleModel {
         return this.answersPauses ? paused : new Promise(() => {});
       },
     });
-    this.daemon = { book, scheduler, jobs };
+    const effects = new Effects({ client, store, isDry: false });
+    this.daemon = { book, scheduler, jobs, effects };
     this.goOn();
     scheduler.begin();
   }
@@ -148,7 +155,8 @@ export class ScheduleModel {
   }
 
   put(name: string, schedule: Schedule, force = false): ScheduleView {
-    const put = this.settle(this.daemon!.book.put(name, schedule, { force }));
+    const { book, effects } = this.daemon!;
+    const put = this.settle(book.put(name, schedule, { force }, effects));
     if (!put.ok) throw new Error(JSON.stringify(put.error));
     return put.value.view;
   }

@@ -35,6 +35,8 @@ export const TEST_ARRAY = "raid_test";
 const STARTED_AT = "2026-01-02T03:04:05.000Z";
 const SEED = 1;
 
+export type AnyCommand = CommandKind | `dry ${CommandKind}`;
+
 export class SimReactor implements ReactorChannel {
   readonly world: SimWorld;
   readonly host: SimHost;
@@ -42,8 +44,8 @@ export class SimReactor implements ReactorChannel {
   readonly commands: Command[] = [];
   /** While true, nothing is answered. */
   isHung = false;
-  /** Answers the next command of this kind with this error. */
-  readonly refusals = new Map<CommandKind, CommandError>();
+  /** Answers the next command of this kind with this error, or its next dry run. */
+  readonly refusals = new Map<AnyCommand, CommandError>();
   /** Told of each command before it is carried out. */
   onCommand: (command: Command) => void = () => {};
   private readonly driver: WorldDriver;
@@ -134,9 +136,11 @@ export class SimReactor implements ReactorChannel {
 
   private handle(command: Command): Promise<CommandResult> {
     this.onCommand(command);
-    const refusal = this.refusals.get(command.kind);
+    const isDry = "dryRun" in command && command.dryRun === true;
+    const kind: AnyCommand = isDry ? `dry ${command.kind}` : command.kind;
+    const refusal = this.refusals.get(kind);
     if (refusal === undefined) return this.world.command(command) as Promise<CommandResult>;
-    this.refusals.delete(command.kind);
+    this.refusals.delete(kind);
     return Promise.resolve(err(refusal));
   }
 

@@ -14,7 +14,6 @@ import type { FaultSpec, JobStatus, OpenDrive } from "../../src/array/protocol.t
 import { AssertionError } from "../../src/base/assert.ts";
 import { fillRandom, SeededRandom } from "../../src/base/random.ts";
 import { KIB, MIB } from "../../src/base/units.ts";
-import { closeEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { ArrayHarness } from "../helpers/array-harness.ts";
 
 const DRIVE_BYTES = 8 * MIB;
@@ -119,7 +118,7 @@ test("issue 3620: a completion of more than was asked for: our bug, the process 
   // The process would be gone now. Here only what it held is given back; io_destroy waits.
   const { aio, eventFd } = array.reactor;
   aio.destroy();
-  closeEventFd(eventFd);
+  closeSync(eventFd);
   for (const { fd } of drives) closeSync(fd);
   rmSync(dirname(drives[0]!.path), { recursive: true });
 });

@@ -71,12 +71,7 @@ function followStatus(run: LifeRun): void {
     const text = readStatus(run);
     const actions = actionsOf(text);
     if (actions.length === 0 && !text.includes(" is being rebuilt")) return;
-    const given = new Set<string>();
     for (const action of actions) {
-      // The one free drive may be offered to each array that needs one: the first has it.
-      const drive = /^parityd member add \S+ (\S+)$/.exec(action.text)?.[1];
-      if (drive !== undefined && given.has(drive)) continue;
-      if (drive !== undefined) given.add(drive);
       if (action.text.includes("NEW_DRIVE")) {
         run.host.addDisk();
         run.addDisks();

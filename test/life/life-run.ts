@@ -363,8 +363,10 @@ export class LifeRun {
     const fenced = new Set([...this.truths.values()].filter((truth) => this.mayBeFenced(truth)));
     // A command that is under way comes to its end, or is refused: nobody hears of it here.
     if (!this.process.stop()) {
-      // Two members that hang are waited for: their controller may be stalled (write-rules 14).
-      if (hung.length < 2) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
+      // Two members that hang are waited for: their controller may be stalled (write-rules 14). So
+      // is one that its array cannot do without. A process would leave after its stopSeconds.
+      const isNeeded = hung.some((disk) => this.truthsOf(disk).some((truth) => truth.out.size > 1));
+      if (hung.length < 2 && !isNeeded) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
       this.bump("end: killed after SIGTERM");
       return false;
     }

@@ -393,6 +393,10 @@ export class SimHost {
         return err({ kind: "io", code: "no-space", detail: `${disk.path}: it is full` });
       }
       case "list-folder":
+        if (!this.fileSystems.some(({ folder }) => folder === call.folder)) {
+          const detail = "the folder cannot be read: ENOENT";
+          return err({ kind: "not-found", code: "no-such-folder", detail });
+        }
         return ok(
           [...this.disks.values()]
             .filter(

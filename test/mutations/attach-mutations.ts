@@ -3,6 +3,7 @@ import type { Mutation } from "./mutations.ts";
 
 const ATTACH = ["./test/unit/api/attach.test.ts"];
 const DRIVER = ["./test/unit/appliance/nbd-driver.test.ts"];
+const DRY_RUN = ["./test/unit/api/dry-run.test.ts"];
 const BOOK = "src/appliance/state/export-book.ts";
 const KEEPER = "src/appliance/attachments.ts";
 
@@ -43,7 +44,7 @@ export const ATTACH_MUTATIONS: readonly Mutation[] = [
     name: "attach: what could not be attached is remembered all the same",
     rule: null,
     file: KEEPER,
-    find: 'if (!done.ok) store.note({ kind: "put-export", entry: before });',
+    find: 'if (!done.ok) effects.note({ kind: "put-export", entry: before });',
     replace: "",
     test: ATTACH,
   },
@@ -96,6 +97,38 @@ export const ATTACH_MUTATIONS: readonly Mutation[] = [
     test: ATTACH,
   },
   {
+    name: "attach: a process without the capability asks the kernel",
+    rule: null,
+    file: KEEPER,
+    find: "if (!this.parts.driver.isNbdPermitted()) {",
+    replace: "if (!this.parts.driver.isNbdPermitted() && entry.name === '') {",
+    test: ATTACH,
+  },
+  {
+    name: "detach: a process without the capability asks the kernel",
+    rule: null,
+    file: KEEPER,
+    find: "        if (!this.parts.driver.isNbdPermitted()) return err(NO_PERMISSION);\n",
+    replace: "",
+    test: ATTACH,
+  },
+  {
+    name: "attach: a dry run attaches",
+    rule: null,
+    file: KEEPER,
+    find: "    if (isDry) return ok(null);\n",
+    replace: "",
+    test: DRY_RUN,
+  },
+  {
+    name: "detach: a dry run detaches",
+    rule: null,
+    file: KEEPER,
+    find: "const { isDry } = effects;",
+    replace: "const isDry = false;",
+    test: DRY_RUN,
+  },
+  {
     name: "attach: any path is a device",
     rule: null,
     file: "src/api/schemas.ts",
@@ -109,6 +142,14 @@ export const ATTACH_MUTATIONS: readonly Mutation[] = [
     file: "src/appliance/attach/nbd-netlink.ts",
     find: "deadConnectionSeconds: 8,",
     replace: "deadConnectionSeconds: 4,",
+    test: DRIVER,
+  },
+  {
+    name: "permission: another capability counts",
+    rule: null,
+    file: "src/appliance/attach/linux-nbd-devices.ts",
+    find: "1n << 21n",
+    replace: "1n << 20n",
     test: DRIVER,
   },
   {

@@ -8,6 +8,7 @@ const REPORT = ["./test/unit/appliance/smart-report.test.ts"];
 const TOOLS = ["./test/unit/appliance/linux-tool.test.ts"];
 const CALLS = ["./test/unit/api/drive-tools.test.ts"];
 const SCAN = ["./test/unit/api/drive-scan.test.ts"];
+const OFFERS = ["./test/unit/appliance/drive-offers.test.ts"];
 
 export const CARE_MUTATIONS: readonly Mutation[] = [
   {
@@ -30,8 +31,8 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     name: "scan: a dry run adds",
     rule: null,
     file: "src/appliance/drives/drive-scan.ts",
-    find: "const found = dryRun ? judged :",
-    replace: "const found = judged.length === 0 ? judged :",
+    find: "const dryRun = effects.isDry;",
+    replace: "const dryRun = false;",
     test: SCAN,
   },
   {
@@ -161,5 +162,79 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     find: "if (exitCode === STANDBY_EXIT) return",
     replace: "if (exitCode === 0 && stdout === '') return",
     test: REPORT,
+  },
+  {
+    name: "offers: one drive is offered to every array",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "    taken.add(drive);\n",
+    replace: "",
+    test: OFFERS,
+  },
+  {
+    name: "offers: arrays are served as they come",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "other.array.degraded - one.array.degraded,",
+    replace: "0,",
+    test: OFFERS,
+  },
+  {
+    name: "offers: the largest drive first",
+    rule: null,
+    file: "src/appliance/drive-offers.ts",
+    find: "one.sizeBytes - other.sizeBytes",
+    replace: "other.sizeBytes - one.sizeBytes",
+    test: OFFERS,
+  },
+  {
+    name: "scan: a folder that cannot be read is passed over",
+    rule: null,
+    file: "src/appliance/helper/drive-look.ts",
+    find: "else if (!listed.ok) unreadable.push({ path: folder, reason: listed.error.detail });",
+    replace: "else if (!listed.ok) continue;",
+    test: SCAN,
+  },
+  {
+    name: "json: a list leaves a key out of what its schema names",
+    rule: null,
+    file: "src/cli/verbs/array.ts",
+    find: "const value = { arrays: arrays.value.value };",
+    replace:
+      "const value = { arrays: arrays.value.value.map(({ uuid: _, ...rest }) => rest) } as any;",
+    test: ["./test/unit/cli/json.test.ts"],
+  },
+  {
+    name: "terminal: documents get colours",
+    rule: null,
+    file: "src/cli/run.ts",
+    find: 'invocation.isSet("json");',
+    replace: "false;",
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
+  {
+    name: "terminal: a page that was watched stays on the terminal",
+    rule: null,
+    file: "src/cli/watch.ts",
+    find: "if (isDrawn) host.draw(null);",
+    replace: "",
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
+  {
+    name: "schedule: what is not named falls back to its default",
+    rule: null,
+    file: "src/cli/verbs/schedule.ts",
+    find: "...(before === undefined ? {} : settingsOf(before))",
+    replace: "...(before === undefined ? {} : { cron: before.cron })",
+    test: ["./test/unit/cli/schedule.test.ts"],
+  },
+  {
+    name: "sizes: a bare number is one of bytes",
+    rule: null,
+    file: "src/cli/quantity.ts",
+    find: 'const factor = FACTORS[match?.[2] ?? "none"];\n  if (match?.[2] === "") {',
+    replace:
+      'const factor = match?.[2] === "" ? 1 : FACTORS[match?.[2] ?? "none"];\n  if (text === "none") {',
+    test: ["./test/unit/cli/parse.test.ts"],
   },
 ];

@@ -8,6 +8,14 @@ function named(file: string, name: string): readonly string[] {
 }
 
 export const DEFECT_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "a processor that computes parity wrong is used",
+    rule: null,
+    file: "src/reactor-main.ts",
+    find: "  testKernels(context);\n",
+    replace: "",
+    test: named("./test/unit/reactor/reactor-loop.test.ts", "computes parity wrong"),
+  },
   // A defect in one array, in one session, in a worker.
   {
     name: "a throw in the answer of a drive ends the process",

@@ -96,7 +96,7 @@ export const FORECAST_MUTATIONS: readonly Mutation[] = [
   {
     name: "dry run: a shared spare is not seen",
     rule: null,
-    file: "src/appliance/appliance.ts",
+    file: "src/appliance/array-work.ts",
     find: "const isAsked = needsShared(plan.value);",
     replace: "const isAsked = false;",
     test: [API, "-t", "shared spare"],

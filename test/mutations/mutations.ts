@@ -6,10 +6,12 @@
  */
 
 import { ALERT_MUTATIONS } from "./alert-mutations.ts";
+import { API_MUTATIONS } from "./api-mutations.ts";
 import { ATTACH_MUTATIONS } from "./attach-mutations.ts";
 import { CARE_MUTATIONS } from "./care-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
+import { DRY_RUN_MUTATIONS } from "./dry-run-mutations.ts";
 import { FENCE_MUTATIONS } from "./fence-mutations.ts";
 import { FORECAST_MUTATIONS } from "./forecast-mutations.ts";
 import { GROW_MUTATIONS } from "./grow-mutations.ts";
@@ -28,6 +30,7 @@ import { SCRUB_MUTATIONS } from "./scrub-mutations.ts";
 import { SECURITY_MUTATIONS } from "./security-mutations.ts";
 import { SERVICE_MUTATIONS } from "./service-mutations.ts";
 import { SPARE_MUTATIONS } from "./spare-mutations.ts";
+import { STATE_MUTATIONS } from "./state-mutations.ts";
 import { SUSPECT_MUTATIONS } from "./suspect-mutations.ts";
 
 export interface Mutation {
@@ -85,8 +88,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a rebuild ends with the target that has no room",
     rule: 20,
     file: "src/array/sync/sweep.ts",
-    find: 'if (answer !== "no-space") return answer;',
-    replace: 'return answer !== "no-space" && answer;',
+    find: 'if (answer !== "no-space") return',
+    replace: 'return answer !== "no-space" &&',
     test: named(NO_SPACE, "rule 20: resync, rebuilding"),
   },
   {
@@ -529,7 +532,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "a scrub goes on in buffers that a late read has",
     rule: 10,
     file: "src/array/sync/scrub.ts",
-    find: "return !met.isLate;",
+    find: 'return met.isLate ? "late" : true;',
     replace: "return true;",
     test: named(AROUND, "nobody else uses"),
   },
@@ -1133,6 +1136,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ALERT_MUTATIONS,
   ...ATTACH_MUTATIONS,
   ...CARE_MUTATIONS,
+  ...DRY_RUN_MUTATIONS,
   ...DRIVE_MUTATIONS,
   ...FORECAST_MUTATIONS,
   ...INSTALL_MUTATIONS,
@@ -1148,8 +1152,10 @@ export const MUTATIONS: readonly Mutation[] = [
   ...SCHEDULE_MUTATIONS,
   ...SCRUB_MUTATIONS,
   ...SERVICE_MUTATIONS,
+  ...API_MUTATIONS,
   ...SECURITY_MUTATIONS,
   ...SPARE_MUTATIONS,
+  ...STATE_MUTATIONS,
   ...PAGE_MUTATIONS,
   ...SUSPECT_MUTATIONS,
   ...FENCE_MUTATIONS,

@@ -87,8 +87,8 @@ export const NBD_MUTATIONS: readonly Mutation[] = [
     name: "clients may have every descriptor",
     rule: null,
     file: "src/nbd/admission.ts",
-    find: "export const RESERVED_DESCRIPTORS = 128;",
-    replace: "export const RESERVED_DESCRIPTORS = 0;",
+    find: "const RESERVED_DESCRIPTORS = 128;",
+    replace: "const RESERVED_DESCRIPTORS = 0;",
     test: ["./test/unit/nbd/admission.test.ts"],
   },
   {

@@ -35,12 +35,11 @@ export const SECURITY_MUTATIONS: readonly Mutation[] = [
     test: ["./test/unit/api/login-limit.test.ts"],
   },
   {
-    name: "a token is looked at before the limit",
+    name: "too many wrong tokens of an address lock out its good ones",
     rule: null,
     file: "src/api/auth.ts",
-    find: "if (waitSeconds > 0) return",
-    replace:
-      'if (waitSeconds > 0 && guard.grantOf(request.headers.get("authorization")?.slice(7) ?? "") === null) return',
+    find: "  if (grant === null) {\n    const waitSeconds",
+    replace: "  if (grant === null || limit.waitSeconds(address) > 0) {\n    const waitSeconds",
     test: ["./test/unit/api/login-limit.test.ts"],
   },
   {
@@ -137,16 +136,16 @@ export const SECURITY_MUTATIONS: readonly Mutation[] = [
     name: "who may no longer open an export stays connected",
     rule: null,
     file: "src/nbd/server.ts",
-    find: "session.nbdExport === entry && !entry.access.admits(session.caller)",
-    replace: "session.nbdExport === entry && false",
+    find: "return !entry.access.admits(caller);",
+    replace: "return caller === undefined;",
     test: ["./test/unit/nbd/export-access.test.ts"],
   },
   {
     name: "a change of an export disconnects all of its clients",
     rule: null,
     file: "src/nbd/server.ts",
-    find: "session.nbdExport === entry && !entry.access.admits(session.caller)",
-    replace: "session.nbdExport === entry",
+    find: "return !entry.access.admits(caller);",
+    replace: "return caller !== undefined;",
     test: ["./test/unit/nbd/export-access.test.ts"],
   },
   {

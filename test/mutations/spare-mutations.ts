@@ -48,8 +48,8 @@ export const SPARE_MUTATIONS: readonly Mutation[] = [
     name: "what is added for a role becomes a spare",
     rule: null,
     file: "src/array/commands/members.ts",
-    find: "if (isForRole && (!hasFreeRole || roster.arriving !== null))",
-    replace: "if (isForRole && hasFreeRole && roster.memberCount < 0)",
+    find: "if (isForRole && !hasRoleFor(core)) return err(noFreeRole(core));\n  return synchronizer",
+    replace: "return synchronizer",
     test: ["./test/sim/array/let-go.test.ts", "-t", "for a role only"],
   },
   {

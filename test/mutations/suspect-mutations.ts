@@ -82,9 +82,9 @@ export const SUSPECT_MUTATIONS: readonly Mutation[] = [
   {
     name: "a copy goes on in buffers that a late read has",
     rule: 10,
-    file: "src/array/sync/replace.ts",
-    find: "        wasLate = true;\n        return false;",
-    replace: "        wasLate = true;\n        return true;",
+    file: "src/array/sync/sweep.ts",
+    find: "return answer === true;",
+    replace: "return answer !== false;",
     test: [SLOW, "-t", "some reads are late"],
   },
   {

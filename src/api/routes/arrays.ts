@@ -4,14 +4,13 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import type { ArrayStatus, CommandError } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
 import { KIB } from "../../base/units.ts";
-import { arraySchema, createPlanSchema } from "../array-schemas.ts";
+import { arraySchema } from "../array-schemas.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import {
   arrayParams,
   createArrayBody,
   deleteArrayQuery,
-  dryRunQuery,
   forceQuery,
   patchArrayBody,
   startArrayBody,
@@ -32,7 +31,7 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params }) => arrayAnswer(await appliance.getArray(params.name)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -42,10 +41,10 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       body: startArrayBody,
       answers: oneArray,
     },
-    async ({ params, body }) =>
-      arrayAnswer(await appliance.startArray({ array: params.name, ...body })),
+    async ({ params, body, effects }) =>
+      arrayAnswer(await appliance.startArray({ array: params.name, ...body }, effects)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -56,12 +55,12 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       body: stopArrayBody,
       answers: oneArray,
     },
-    async ({ params, query, body }) => {
+    async ({ params, query, body, effects }) => {
       const force = query.force || body.force;
-      return arrayAnswer(await appliance.stopArray({ array: params.name, force }));
+      return arrayAnswer(await appliance.stopArray({ array: params.name, force }, effects));
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "patch",
@@ -73,7 +72,7 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       body: patchArrayBody,
       answers: oneArray,
     },
-    async ({ params, body }) => {
+    async ({ params, body, effects }) => {
       const { sizeKiB, ...rest } = body;
       const size = sizeKiB === "max" ? sizeKiB : sizeKiB === undefined ? undefined : sizeKiB * KIB;
       // Absent settings must be absent for the reactor too.
@@ -82,10 +81,10 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
           ([, value]) => value !== undefined,
         ),
       );
-      return arrayAnswer(await appliance.patchArray(params.name, settings));
+      return arrayAnswer(await appliance.patchArray(params.name, settings, effects));
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -95,36 +94,30 @@ export function addArrayRoutes(app: ApiApp, appliance: Appliance): void {
       query: deleteArrayQuery,
       answers: { 204: { description: "The array is gone" } },
     },
-    async ({ params, query }) =>
-      emptyAnswer(await appliance.deleteArray({ array: params.name, ...query })),
+    async ({ params, query: { zeroSuperblocks, force }, effects }) =>
+      emptyAnswer(
+        await appliance.deleteArray({ array: params.name, zeroSuperblocks, force }, effects),
+      ),
   );
 }
 
 function addCollectionRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
       path: "/v1/arrays",
       summary: "Create an array; usable at once, the first resync runs in the background",
-      query: dryRunQuery,
       body: createArrayBody,
       answers: {
-        200: { description: "?dryRun=true: what it would be", schema: createPlanSchema },
         201: { description: "The array", schema: arraySchema },
       },
     },
-    async ({ query, body }) => {
+    async ({ body, effects }) => {
       const { chunkKiB, sizeKiB, allocate, ...rest } = body;
       const size = sizeKiB === undefined ? {} : { memberSizeBytes: sizeKiB * KIB };
       const request = { ...rest, chunkBytes: chunkKiB * KIB, ...size };
-      if (query.dryRun) {
-        const plan = await appliance.checkCreate(request);
-        if (!plan.ok) return problemResponse(plan.error);
-        const sharedDisks = appliance.care.sharedAmong([...rest.drives, ...rest.spares]);
-        return json({ ...plan.value, sharedDisks });
-      }
-      const created = await appliance.createArray(request, { allocate });
+      const created = await appliance.createArray(request, { allocate }, effects);
       if (!created.ok) return problemResponse(created.error);
       const headers = { Location: `/v1/arrays/${body.name}`, ETag: etag(created.value) };
       return json(created.value, { status: 201, headers });

@@ -5,10 +5,9 @@ import {
   CONFIGURATION_SCHEMA,
   configurationChangesSchema,
   configurationSchema,
-  dryRunQuery,
 } from "../configuration-schemas.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, json } from "../route.ts";
 
 export function addConfigurationRoutes(app: ApiApp, appliance: Appliance): void {
   addRoute(
@@ -21,29 +20,28 @@ export function addConfigurationRoutes(app: ApiApp, appliance: Appliance): void 
     },
     async () => json({ schema: CONFIGURATION_SCHEMA, ...currentConfiguration(appliance) }),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
       path: "/v1/configuration",
-      summary:
-        "Add what is missing here and change what differs; takes nothing away. ?dryRun=true: only " +
-        "say what that would be",
-      query: dryRunQuery,
+      summary: "Add what is missing here and change what differs; takes nothing away",
       body: configurationSchema,
       answers: {
         200: { description: "What was changed, or would be", schema: configurationChangesSchema },
       },
     },
-    async ({ query, body }) => {
+    async ({ body, effects }) => {
       const { schema: _schema, ...wanted } = body;
-      const changes = await applyConfiguration(appliance, wanted, query);
+      const changes = await applyConfiguration(appliance, wanted, effects);
       const refused = changes.filter(({ outcome }) => outcome === "refused");
       if (refused.length === 0) return json({ changes });
+      const told = effects.isDry
+        ? "would be refused, the others would be done."
+        : "were refused, the others are done.";
       const reasons = refused.map(({ kind, name, reason }) => `${kind} ${name}: ${reason}`);
       const detail =
-        `${refused.length} of ${changes.length} changes were refused, the others are done. ` +
-        `${reasons.join("; ")}`;
+        `${refused.length} of ${changes.length} changes ${told} ` + `${reasons.join("; ")}`;
       return problemResponse({ kind: "conflict", code: "configuration-incomplete", detail });
     },
   );

@@ -12,11 +12,11 @@ import {
   scanSchema,
 } from "../drive-schemas.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { forceQuery, nameParams } from "../schemas.ts";
 
 export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -25,24 +25,29 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       body: addDriveBody,
       answers: { 201: { description: "The drive", schema: driveSchema } },
     },
-    async ({ body }) => {
-      const added = await appliance.addDrive(body);
+    async ({ body, effects }) => {
+      const added = await appliance.addDrive(body, effects);
       if (!added.ok) return problemResponse(added.error);
       return json(added.value, { status: 201, headers: { Location: `/v1/drives/${body.name}` } });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
       path: "/v1/drives/scan",
-      summary: "Look for members that nobody has named yet, and add them (dryRun: only look)",
+      summary: "Look for members that nobody has named yet, and add them",
       body: scanBody,
       answers: { 200: { description: "What was found, by path", schema: scanSchema } },
     },
-    async ({ body }) => answer(await appliance.care.scan(body)),
+    async ({ body, effects, context }) => {
+      // As it was said before there was one word for it.
+      if (body.dryRun) context.set("effects", appliance.dry);
+      const { folders } = body;
+      return answer(await appliance.care.scan({ folders }, body.dryRun ? appliance.dry : effects));
+    },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -51,9 +56,10 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       body: appearedBody,
       answers: { 202: { description: "It is looked at now", schema: appearedSchema } },
     },
-    ({ body }) => json({ missing: appliance.care.appeared(body.path) }, { status: 202 }),
+    ({ body, effects }) =>
+      json({ missing: appliance.care.appeared(body.path, effects) }, { status: 202 }),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -63,7 +69,8 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       body: locateBody,
       answers: { 200: { description: "It is so", schema: locatedSchema } },
     },
-    async ({ params, body }) => answer(await appliance.care.locate(params.name, body.on)),
+    async ({ params, body, effects }) =>
+      answer(await appliance.care.locate(params.name, body.on, effects)),
   );
   addRoute(
     app,
@@ -86,7 +93,7 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params }) => answer(await appliance.getDrive(params.name)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -96,6 +103,7 @@ export function addDriveRoutes(app: ApiApp, appliance: Appliance): void {
       query: forceQuery,
       answers: { 204: { description: "The drive is closed" } },
     },
-    async ({ params, query }) => emptyAnswer(await appliance.removeDrive(params.name, query.force)),
+    async ({ params, query, effects }) =>
+      emptyAnswer(await appliance.removeDrive(params.name, query.force, effects)),
   );
 }

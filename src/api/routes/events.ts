@@ -10,7 +10,7 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import type { EventLog } from "../../appliance/state/event-log.ts";
 import type { StoredEvent } from "../../appliance/state/state.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, json } from "../route.ts";
 import { alertsTestBody, alertsTestSchema, eventSchema, eventsQuery } from "../schemas.ts";
 
 const PAGE_EVENTS = 100;
@@ -36,7 +36,7 @@ export function addEventRoutes(app: ApiApp, appliance: Appliance, commentMs: num
       return eventStream(appliance.events, { sinceId, commentMs });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -45,9 +45,10 @@ export function addEventRoutes(app: ApiApp, appliance: Appliance, commentMs: num
       body: alertsTestBody,
       answers: { 200: { description: "What came of it, by each way", schema: alertsTestSchema } },
     },
-    async ({ body }) => {
-      const ways = await appliance.alerts.test(body.webhook ?? null);
+    async ({ body, effects }) => {
+      const ways = await appliance.alerts.test(body.webhook ?? null, effects);
       if (!ways.ok) return problemResponse(ways.error);
+      if (effects.isDry) return json({ ways: ways.value });
       return json({ arrived: ways.value.every(({ arrived }) => arrived), ways: ways.value });
     },
   );

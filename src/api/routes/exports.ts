@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import {
   attachExportBody,
   exportSchema,
@@ -12,21 +12,27 @@ import {
 } from "../schemas.ts";
 
 export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
       path: "/v1/exports/{name}",
-      summary: "Offer an array under this name",
+      summary:
+        "Offer an array under this name; with force also another one, or one that is read-only, " +
+        "under clients that are connected",
       params: nameParams,
+      query: forceQuery,
       body: putExportBody,
       answers: {
         200: { description: "The export was there", schema: exportSchema },
         201: { description: "The export is new", schema: exportSchema },
       },
     },
-    async ({ params, body }) => {
-      const put = await appliance.exports.put({ name: params.name, ...body });
+    async ({ params, query, body, effects }) => {
+      const put = await appliance.exports.put(
+        { name: params.name, ...body, force: query.force },
+        effects,
+      );
       if (!put.ok) return problemResponse(put.error);
       if (!put.value.created) return json(put.value.view);
       const headers = { Location: `/v1/exports/${params.name}` };
@@ -43,7 +49,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async () => answer(await appliance.exports.list()),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -53,10 +59,10 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       query: forceQuery,
       answers: { 204: { description: "The export is gone" } },
     },
-    async ({ params, query }) =>
-      emptyAnswer(await appliance.exports.remove(params.name, query.force)),
+    async ({ params, query, effects }) =>
+      emptyAnswer(await appliance.exports.remove(params.name, query.force, effects)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -66,10 +72,10 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       body: attachExportBody,
       answers: { 200: { description: "The export, with its device", schema: exportSchema } },
     },
-    async ({ params, body: { device = null, atStart } }) =>
-      answer(await appliance.attachments.attach(params.name, { device, atStart })),
+    async ({ params, body: { device = null, atStart }, effects }) =>
+      answer(await appliance.attachments.attach(params.name, { device, atStart }, effects)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -79,7 +85,7 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       query: forceQuery,
       answers: { 204: { description: "The device is free" } },
     },
-    async ({ params, query }) =>
-      emptyAnswer(await appliance.attachments.detach(params.name, { force: query.force })),
+    async ({ params, query, effects }) =>
+      emptyAnswer(await appliance.attachments.detach(params.name, query.force, effects)),
   );
 }

@@ -4,7 +4,7 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import type { FaultSpec, FaultStatus } from "../../array/protocol.ts";
 import { errnoByName, errnoName } from "../../base/errno.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, emptyAnswer, json } from "../route.ts";
 import { faultBody, faultSchema, idParams } from "../schemas.ts";
 
 export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
@@ -15,7 +15,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       return undefined;
     });
   }
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -24,8 +24,8 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       body: faultBody,
       answers: { 201: { description: "The fault", schema: faultSchema } },
     },
-    async ({ body }) => {
-      const added = await appliance.faults.add(faultFromBody(body));
+    async ({ body, effects }) => {
+      const added = await appliance.faults.add(faultFromBody(body), effects);
       if (!added.ok) return problemResponse(added.error);
       const headers = { Location: `/v1/faults/${added.value.id}` };
       return json(faultView(added.value), { status: 201, headers });
@@ -44,7 +44,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       return faults.ok ? json(faults.value.map(faultView)) : problemResponse(faults.error);
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -52,9 +52,9 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       summary: "Clear every fault",
       answers: { 204: { description: "No fault is left" } },
     },
-    async () => emptyAnswer(await appliance.faults.clearAll()),
+    async ({ effects }) => emptyAnswer(await appliance.faults.clearAll(effects)),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -63,7 +63,7 @@ export function addFaultRoutes(app: ApiApp, appliance: Appliance): void {
       params: idParams,
       answers: { 204: { description: "The fault is gone" } },
     },
-    async ({ params }) => emptyAnswer(await appliance.faults.clear(params.id)),
+    async ({ params, effects }) => emptyAnswer(await appliance.faults.clear(params.id, effects)),
   );
 }
 

@@ -1,11 +1,12 @@
 /** /v1/jobs: long work, under way and ended. */
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
+import type { Effects } from "../../appliance/state/effects.ts";
 import { type CommandError, isSetAside, type JobStatus } from "../../array/protocol.ts";
 import { explainJob } from "../../array/sync/scrub-explain.ts";
 import { ok } from "../../base/result.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, json } from "../route.ts";
 import { idParams, jobQuery, jobSchema } from "../schemas.ts";
 
 export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
@@ -40,7 +41,7 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
       return answer(job.ok && query.explain ? explainJob(job.value) : job);
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -49,7 +50,7 @@ export function addJobRoutes(app: ApiApp, appliance: Appliance): void {
       params: idParams,
       answers: oneJob,
     },
-    async ({ params }) => answer(await appliance.jobs.cancel(params.id)),
+    async ({ params, effects }) => answer(await appliance.jobs.cancel(params.id, effects)),
   );
 }
 
@@ -64,12 +65,15 @@ export async function startedJobAnswer(
   appliance: Appliance,
   {
     job,
+    effects,
     waitSeconds,
     signal,
     isStrict = false,
     isExplained = false,
   }: {
     job: JobStatus;
+    /** Those of the call: a job that is only told of is not waited for. */
+    effects: Effects;
     waitSeconds: number;
     signal: AbortSignal;
     isStrict?: boolean;
@@ -81,7 +85,7 @@ export async function startedJobAnswer(
     const shown = isExplained ? explainJob(known) : ok(known);
     return shown.ok ? json(shown.value, { status, headers }) : problemResponse(shown.error);
   };
-  if (waitSeconds === 0) return told(job, 202);
+  if (waitSeconds === 0 || effects.isDry) return told(job, 202);
   const waited = await appliance.jobs.wait(job.id, { timeoutMs: waitSeconds * 1_000, signal });
   if (!waited.ok) return problemResponse(waited.error);
   const { state, error, kind } = waited.value;

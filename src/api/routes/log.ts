@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import type { ConfigurableLog } from "../../appliance/host/logger.ts";
 import { LOG_LEVELS } from "../../base/log.ts";
-import { type ApiApp, addRoute, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, json } from "../route.ts";
 
 const level = z.enum(LOG_LEVELS);
 const logSchema = z.object({ level, format: z.enum(["logfmt", "json"]) });
@@ -12,7 +12,7 @@ export function addLogRoutes(app: ApiApp, log: ConfigurableLog): void {
   const summary = "The level and the format of the log";
   const answers = { 200: { description: "They are so now", schema: logSchema } };
   addRoute(app, { method: "get", path, summary, answers }, async () => json(log.settings));
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
@@ -21,7 +21,8 @@ export function addLogRoutes(app: ApiApp, log: ConfigurableLog): void {
       body: z.strictObject({ level }),
       answers,
     },
-    async ({ body }) => {
+    async ({ body, effects }) => {
+      if (effects.isDry) return json({ ...log.settings, level: body.level });
       log.configure({ ...log.settings, level: body.level });
       log.write("info", "the level of the log was changed", { level: body.level });
       return json(log.settings);

@@ -7,11 +7,10 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import { arraySchema } from "../array-schemas.ts";
 import { failForecastSchema } from "../forecast-schemas.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, answer, emptyAnswer, json } from "../route.ts";
 import {
   addMemberBody,
   arrayParams,
-  dryRunQuery,
   emptyBody,
   growArrayBody,
   jobSchema,
@@ -24,7 +23,7 @@ import { startedJobAnswer } from "./jobs.ts";
 
 export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
   addGrowRoute(app, appliance);
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -39,13 +38,18 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
         202: { description: "The rebuild job", schema: jobSchema },
       },
     },
-    async ({ params, query, body, context }) => {
+    async ({ params, query, body, context, effects }) => {
       const { allocate, ...rest } = body;
-      const added = await appliance.addMember({ array: params.name, ...rest }, { allocate });
+      const added = await appliance.work.addMember(
+        { array: params.name, ...rest },
+        { allocate },
+        effects,
+      );
       if (!added.ok) return problemResponse(added.error);
       if (added.value.role === "rebuild") {
         return startedJobAnswer(appliance, {
           job: added.value.job,
+          effects,
           waitSeconds: query.wait,
           signal: context.req.raw.signal,
         });
@@ -54,7 +58,7 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
       return json(added.value.array, { status: 201, headers });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -68,25 +72,25 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
         202: { description: "The replace job", schema: jobSchema },
       },
     },
-    async ({ params, query, body, context }) => {
+    async ({ params, query, body, context, effects }) => {
       const { name: array, drive } = params;
-      const started = await appliance.replaceMember({ array, drive, ...body });
+      const started = await appliance.work.replaceMember({ array, drive, ...body }, effects);
       if (!started.ok) return problemResponse(started.error);
       return startedJobAnswer(appliance, {
         job: started.value,
+        effects,
         waitSeconds: query.wait,
         signal: context.req.raw.signal,
       });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
       path: "/v1/arrays/{name}/members/{drive}/fail",
-      summary: "Take a member for faulty; ?dryRun=true: only say what would follow",
+      summary: "Take a member for faulty",
       params: memberParams,
-      query: dryRunQuery,
       body: emptyBody,
       answers: {
         200: {
@@ -95,15 +99,13 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
         },
       },
     },
-    async ({ params, query }) => {
+    async ({ params, effects }) => {
       const { name: array, drive } = params;
-      if (query.dryRun) return answer(await appliance.checkFail({ array, drive }));
-      return arrayAnswer(
-        await appliance.arrayCommand<"fail-member">({ kind: "fail-member", array, drive }),
-      );
+      if (effects.isDry) return answer(await appliance.work.checkFail({ array, drive }));
+      return arrayAnswer(await appliance.work.failMember({ array, drive }));
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -112,17 +114,20 @@ export function addMemberRoutes(app: ApiApp, appliance: Appliance): void {
       params: memberParams,
       answers: { 204: { description: "The drive belongs to no array" } },
     },
-    async ({ params }) => {
+    async ({ params, effects }) => {
       const { name: array, drive } = params;
       return emptyAnswer(
-        await appliance.arrayCommand<"remove-member">({ kind: "remove-member", array, drive }),
+        await appliance.work.arrayCommand<"remove-member">(
+          { kind: "remove-member", array, drive },
+          effects,
+        ),
       );
     },
   );
 }
 
 function addGrowRoute(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -136,11 +141,12 @@ function addGrowRoute(app: ApiApp, appliance: Appliance): void {
         202: { description: "The reshape job", schema: jobSchema },
       },
     },
-    async ({ params, query, body, context }) => {
-      const started = await appliance.growth.grow({ array: params.name, ...body });
+    async ({ params, query, body, context, effects }) => {
+      const started = await appliance.growth.grow({ array: params.name, ...body }, effects);
       if (!started.ok) return problemResponse(started.error);
       return startedJobAnswer(appliance, {
         job: started.value,
+        effects,
         waitSeconds: query.wait,
         signal: context.req.raw.signal,
       });

@@ -1,12 +1,12 @@
 /** /v1/arrays/{name}/rehearsal: rehearse the loss of a member and its rebuild, and pause that. */
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer } from "../route.ts";
+import { type ApiApp, addChange, answer } from "../route.ts";
 import { arrayParams, emptyBody, jobSchema, rehearsalBody, scrubQuery } from "../schemas.ts";
 import { startedJobAnswer } from "./jobs.ts";
 
 export function addRehearsalRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -22,15 +22,17 @@ export function addRehearsalRoutes(app: ApiApp, appliance: Appliance): void {
         202: { description: "The rehearsal job, new or gone on with", schema: jobSchema },
       },
     },
-    async ({ params, query, body, context }) => {
-      const started = await appliance.startRehearsal(params.name, body.drive);
+    async ({ params, query, body, context, effects }) => {
+      const started = await appliance.work.startRehearsal(params.name, body.drive, effects);
       if (!started.ok) return problemResponse(started.error);
       const { wait: waitSeconds, strict: isStrict } = query;
       const { signal } = context.req.raw;
-      return startedJobAnswer(appliance, { job: started.value, waitSeconds, signal, isStrict });
+      return startedJobAnswer(appliance, {
+        ...{ job: started.value, effects, waitSeconds, signal, isStrict },
+      });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -40,6 +42,7 @@ export function addRehearsalRoutes(app: ApiApp, appliance: Appliance): void {
       body: emptyBody,
       answers: { 200: { description: "The paused job", schema: jobSchema } },
     },
-    async ({ params }) => answer(await appliance.pauseRehearsal(params.name)),
+    async ({ params, effects }) =>
+      answer(await appliance.work.pauseRehearsal(params.name, effects)),
   );
 }

@@ -2,13 +2,13 @@
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { forceQuery, putScheduleBody, scheduleParams, scheduleSchema } from "../schemas.ts";
 
 export function addScheduleRoutes(app: ApiApp, appliance: Appliance): void {
   const { schedules } = appliance;
   const path = "/v1/schedules/{array}";
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
@@ -24,8 +24,8 @@ export function addScheduleRoutes(app: ApiApp, appliance: Appliance): void {
         201: { description: "The schedule is new", schema: scheduleSchema },
       },
     },
-    async ({ params, query, body }) => {
-      const put = await schedules.put(params.array, body, query);
+    async ({ params, query, body, effects }) => {
+      const put = await schedules.put(params.array, body, query, effects);
       if (!put.ok) return problemResponse(put.error);
       const { created, view } = put.value;
       if (!created) return json(view);
@@ -54,7 +54,7 @@ export function addScheduleRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async () => answer(await schedules.list()),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -63,6 +63,6 @@ export function addScheduleRoutes(app: ApiApp, appliance: Appliance): void {
       params: scheduleParams,
       answers: { 204: { description: "The array has no schedule" } },
     },
-    async ({ params }) => emptyAnswer(await schedules.remove(params.array)),
+    async ({ params, effects }) => emptyAnswer(await schedules.remove(params.array, effects)),
   );
 }

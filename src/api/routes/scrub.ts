@@ -1,12 +1,12 @@
 /** /v1/arrays/{name}/scrub: start or resume, pause and cancel the scrub of an array. */
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer } from "../route.ts";
+import { type ApiApp, addChange, answer, emptyAnswer } from "../route.ts";
 import { arrayParams, emptyBody, jobSchema, scrubBody, scrubQuery } from "../schemas.ts";
 import { startedJobAnswer } from "./jobs.ts";
 
 export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -20,17 +20,17 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
         202: { description: "The scrub job", schema: jobSchema },
       },
     },
-    async ({ params, query, body, context }) => {
-      const started = await appliance.startScrub({ array: params.name, ...body });
+    async ({ params, query, body, context, effects }) => {
+      const started = await appliance.work.startScrub({ array: params.name, ...body }, effects);
       if (!started.ok) return problemResponse(started.error);
       const { wait: waitSeconds, strict: isStrict, explain: isExplained } = query;
       const { signal } = context.req.raw;
       return startedJobAnswer(appliance, {
-        ...{ job: started.value, waitSeconds, signal, isStrict, isExplained },
+        ...{ job: started.value, effects, waitSeconds, signal, isStrict, isExplained },
       });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "post",
@@ -40,11 +40,11 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
       body: emptyBody,
       answers: { 200: { description: "The paused job", schema: jobSchema } },
     },
-    async ({ params }) => {
-      return answer(await appliance.pauseScrub(params.name));
+    async ({ params, effects }) => {
+      return answer(await appliance.work.pauseScrub(params.name, effects));
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -53,9 +53,12 @@ export function addScrubRoutes(app: ApiApp, appliance: Appliance): void {
       params: arrayParams,
       answers: { 204: { description: "No scrub is under way" } },
     },
-    async ({ params }) =>
+    async ({ params, effects }) =>
       emptyAnswer(
-        await appliance.arrayCommand<"cancel-scrub">({ kind: "cancel-scrub", array: params.name }),
+        await appliance.work.arrayCommand<"cancel-scrub">(
+          { kind: "cancel-scrub", array: params.name },
+          effects,
+        ),
       ),
   );
 }

@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, emptyAnswer, json } from "../route.ts";
+import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
 import { driveParams, putSpareBody, spareSchema } from "../schemas.ts";
 
 export function addSpareRoutes(app: ApiApp, { spares }: Appliance): void {
@@ -16,7 +16,7 @@ export function addSpareRoutes(app: ApiApp, { spares }: Appliance): void {
     },
     async () => answer(await spares.list()),
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "put",
@@ -29,13 +29,13 @@ export function addSpareRoutes(app: ApiApp, { spares }: Appliance): void {
         201: { description: "It is shared now", schema: spareSchema },
       },
     },
-    async ({ params, body }) => {
-      const put = await spares.put({ drive: params.drive, ...body });
+    async ({ params, body, effects }) => {
+      const put = await spares.put({ drive: params.drive, ...body }, effects);
       if (!put.ok) return problemResponse(put.error);
       return json(put.value.view, { status: put.value.created ? 201 : 200 });
     },
   );
-  addRoute(
+  addChange(
     app,
     {
       method: "delete",
@@ -44,6 +44,6 @@ export function addSpareRoutes(app: ApiApp, { spares }: Appliance): void {
       params: driveParams,
       answers: { 204: { description: "No array takes the drive by itself" } },
     },
-    async ({ params }) => emptyAnswer(await spares.remove(params.drive)),
+    async ({ params, effects }) => emptyAnswer(await spares.remove(params.drive, effects)),
   );
 }

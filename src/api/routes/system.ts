@@ -2,9 +2,11 @@
 import type { Appliance } from "../../appliance/appliance.ts";
 import { statusDocument } from "../../appliance/status-document.ts";
 import { VERSION } from "../../appliance/version.ts";
+import { ok } from "../../base/result.ts";
 import { renderMetrics } from "../metrics.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, answer, json } from "../route.ts";
+import { type ApiApp, addRoute, json, jsonOf, jsonText } from "../route.ts";
+import { SharedAnswer } from "../shared-answer.ts";
 import { statusSchema } from "../status-schema.ts";
 
 const READY_TIMEOUT_MS = 5_000;
@@ -14,6 +16,11 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
     type: "http",
     scheme: "bearer",
   });
+  // Its text, too, is made once: each open page asks for it each second.
+  const status = new SharedAnswer(async () => {
+    const document = await statusDocument(appliance);
+    return document.ok ? ok(jsonText(document.value)) : document;
+  }, appliance.alarms);
   addRoute(
     app,
     {
@@ -22,7 +29,10 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       summary: "All that there is to see, with what is wrong and what to do about it",
       answers: { 200: { description: "As parityd status, and more", schema: statusSchema } },
     },
-    async () => answer(await statusDocument(appliance)),
+    async () => {
+      const text = await status.ask();
+      return text.ok ? jsonOf(text.value) : problemResponse(text.error);
+    },
   );
   app.get("/-/healthy", () => json({ status: "ok", recording: appliance.recording }));
   app.get("/-/ready", async () => {

@@ -2,7 +2,7 @@
  * The configuration of alerts, a part of the daemon's (config.ts):
  *
  *   onEvent  onEventLeast  onEventTimeoutSeconds       a script
- *   [[webhook]]  url  least  secretFile  template  headers  timeoutSeconds
+ *   [[webhook]]  url  least  caFile  secretFile  template  headers  timeoutSeconds
  *
  * What is secret stands in a file of its own: whoever may read the configuration, or a log in which
  * it is quoted, learns nothing. No message here repeats a URL: its path may be a secret too.
@@ -69,6 +69,8 @@ const webhook = z
   .strictObject({
     url,
     least,
+    /** Certificates of the authority that the receiver's is of, instead of the well-known ones. */
+    caFile: file.optional(),
     /** Its first line is the key of the signature. */
     secretFile: file.optional(),
     template: z.string().max(TEMPLATE_CHARACTERS_MAX).optional(),
@@ -76,6 +78,10 @@ const webhook = z
     timeoutSeconds: z.int().min(1).max(60).default(10),
   })
   .superRefine((value, context) => {
+    if (value.caFile !== undefined && !/^https:/i.test(value.url)) {
+      const message = "the url is no https:// one: nobody would be judged by it";
+      context.addIssue({ code: "custom", path: ["caFile"], message });
+    }
     if (value.template === undefined) return;
     const message = templateProblem(value.template, isJson(value.headers));
     if (message !== null) context.addIssue({ code: "custom", path: ["template"], message });
@@ -106,7 +112,7 @@ export interface AlertConfig {
 /** Files of the configuration of alerts: none of them is ever a drive. */
 export function alertFiles({ onEvent, webhook: webhooks }: AlertConfig): string[] {
   const secret = webhooks.flatMap((hook) => [
-    ...(hook.secretFile === undefined ? [] : [hook.secretFile]),
+    ...[hook.secretFile, hook.caFile].filter((path) => path !== undefined),
     ...Object.values(hook.headers).flatMap((value) =>
       typeof value === "string" ? [] : [value.file],
     ),

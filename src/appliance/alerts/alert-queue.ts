@@ -14,6 +14,7 @@
  * only says how old an alert of an earlier run is, which is tried once in any case.
  */
 import { assert } from "../../base/assert.ts";
+import { ALERTS_WAITING_MAX } from "../../base/limits.ts";
 import type { Log } from "../../base/log.ts";
 import type { Alarms } from "../state/alarms.ts";
 import type { StateChange, StoredAlert, StoredEvent } from "../state/state.ts";
@@ -28,8 +29,6 @@ import {
 } from "./alert.ts";
 import { backOffMs, DAY_MS, victimOf } from "./verdict.ts";
 
-export const WAITING_MAX = 1_000;
-
 export interface AlertCounts {
   readonly via: string;
   readonly sent: number;
@@ -37,6 +36,20 @@ export interface AlertCounts {
   readonly dropped: number;
   readonly pending: number;
 }
+
+/** A way on which nothing has moved for a while. */
+export interface StuckAlerts {
+  readonly via: string;
+  readonly target: string;
+  readonly waiting: number;
+  /** How long the first of them has waited. */
+  readonly seconds: number;
+  /** What came of the last try; null: it has not answered yet. */
+  readonly why: string | null;
+}
+
+/** An alert that has waited for so long is worth telling of. */
+export const STUCK_MS = 120_000;
 
 export interface AlertQueueParts {
   readonly way: AlertWay;
@@ -63,6 +76,7 @@ export class AlertQueue {
   private failed = 0;
   private dropped = 0;
   private failuresInARow = 0;
+  private lastFailure: string | null = null;
   private phase: "before" | "running" | "stopped" = "before";
   /** The first is on its way. */
   private isSending = false;
@@ -92,6 +106,17 @@ export class AlertQueue {
     return { via: this.way.via, sent, failed, dropped, pending: this.waiting.length };
   }
 
+  /** Null: nothing waits, or not for long. */
+  get stuck(): StuckAlerts | null {
+    const [first] = this.waiting;
+    if (first === undefined) return null;
+    const { via, target } = this.way;
+    const waitedMs = this.parts.alarms.nowMs() - first.bornMs;
+    if (waitedMs < STUCK_MS) return null;
+    const seconds = Math.floor(waitedMs / 1_000);
+    return { via, target, waiting: this.waiting.length, seconds, why: this.lastFailure };
+  }
+
   get isBusy(): boolean {
     return this.isSending;
   }
@@ -103,7 +128,7 @@ export class AlertQueue {
     const queuedMs = alarms.wallMs();
     const stored = { way: this.way.key, event, queuedMs, failures: 0, notBeforeMs: 0 };
     this.waiting.push({ stored, bornMs: alarms.nowMs() });
-    const victim = this.waiting.length > WAITING_MAX ? this.drop() : null;
+    const victim = this.waiting.length > ALERTS_WAITING_MAX ? this.drop() : null;
     if (victim === null) return [{ kind: "put-alert", alert: stored }];
     if (victim === stored) return [];
     return [
@@ -163,6 +188,7 @@ export class AlertQueue {
         this.sent += 1;
         if (this.failuresInARow > 0) this.tell("info", "alerts arrive again");
         this.failuresInARow = 0;
+        this.lastFailure = null;
         this.forgetFirst();
         return;
       case "refused":
@@ -185,6 +211,7 @@ export class AlertQueue {
     const failures = this.failuresInARow;
     const waitMs = Math.max(backOffMs(failures, chance()), delivery.retryAfterMs ?? 0);
     const why = delivery.detail;
+    this.lastFailure = why;
     if (alarms.nowMs() - bornMs >= DAY_MS) {
       this.failed += 1;
       const { kind, id } = stored.event;
@@ -213,7 +240,7 @@ export class AlertQueue {
   private forgetFirst(): void {
     const { stored } = this.waiting.shift()!;
     this.parts.store.note({ kind: "delete-alert", way: stored.way, eventId: stored.event.id });
-    if (!this.isOverflowing || this.waiting.length > WAITING_MAX / 2) return;
+    if (!this.isOverflowing || this.waiting.length > ALERTS_WAITING_MAX / 2) return;
     this.isOverflowing = false;
     this.tell("warn", "alerts are not dropped any more", { dropped: this.dropped });
   }
@@ -227,7 +254,7 @@ export class AlertQueue {
     if (!this.isOverflowing) {
       this.isOverflowing = true;
       this.isOverflowUntold = true;
-      this.tell("error", "alerts are dropped: too many wait", { waiting: WAITING_MAX });
+      this.tell("error", "alerts are dropped: too many wait", { waiting: ALERTS_WAITING_MAX });
     }
     return victim.stored;
   }

@@ -11,10 +11,11 @@ import { hostname } from "node:os";
 import type { CommandError } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { sleep } from "../state/alarms.ts";
+import type { Effects } from "../state/effects.ts";
 import type { StateChange, StoredEvent } from "../state/state.ts";
 import { VERSION } from "../version.ts";
 import { type AlertWay, alertOf, type Delivery } from "./alert.ts";
-import { type AlertCounts, AlertQueue } from "./alert-queue.ts";
+import { type AlertCounts, AlertQueue, type StuckAlerts } from "./alert-queue.ts";
 import { type ReminderParts, Reminders } from "./reminders.ts";
 
 /** What is under way when the daemon stops has so long. */
@@ -25,7 +26,8 @@ const TEST_LIMIT_MS = 60_000;
 export interface WayOutcome {
   readonly via: string;
   readonly target: string;
-  readonly arrived: boolean;
+  /** Absent where nothing was sent. */
+  readonly arrived?: boolean;
   readonly detail: string;
 }
 
@@ -55,6 +57,11 @@ export class Alerts {
     return this.queues.map(({ counts }) => counts);
   }
 
+  /** The ways by which nothing has arrived for a while. */
+  get stuck(): StuckAlerts[] {
+    return this.queues.flatMap(({ stuck }) => stuck ?? []);
+  }
+
   /** From now on alerts are sent, those of former runs first. */
   begin(): void {
     this.dropOrphans();
@@ -74,7 +81,10 @@ export class Alerts {
   }
 
   /** Sends an alert by each way, or by one webhook, past what waits; says what came of it. */
-  async test(webhook: number | null): Promise<Result<WayOutcome[], CommandError>> {
+  async test(
+    webhook: number | null,
+    { isDry }: Pick<Effects, "isDry">,
+  ): Promise<Result<WayOutcome[], CommandError>> {
     const via = webhook === null ? null : `webhook${webhook}`;
     const { ways } = this.parts;
     if (ways.length === 0) return err(NO_WAYS);
@@ -83,6 +93,7 @@ export class Alerts {
       const detail = `there is no ${via}: the configuration has ${ways.map((way) => way.via).join(", ")}`;
       return err({ kind: "not-found", code: "unknown-webhook", detail });
     }
+    if (isDry) return ok(chosen.map(({ via, target }) => ({ via, target, detail: NOT_SENT })));
     return ok(await Promise.all(chosen.map((way) => this.testWay(way))));
   }
 
@@ -139,6 +150,8 @@ const TEST_EVENT: Omit<StoredEvent, "atMs"> = {
   ...{ id: 0, kind: "alerts.test", severity: "info", array: "", arrayUuid: null },
   ...{ drive: null, job: null, message: "a test of the alerts of parityd: nothing has happened" },
 };
+
+const NOT_SENT = "nothing was sent: whether it arrives only the sending tells";
 
 const NO_WAYS: CommandError = {
   kind: "conflict",

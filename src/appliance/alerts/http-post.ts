@@ -1,10 +1,11 @@
 /** A POST by the runtime's own client: no redirect, no body of the answer, no connection kept. */
 import type { Post } from "./webhook.ts";
 
-export const httpPost: Post = async ({ url, headers, body, signal }) => {
+export const httpPost: Post = async ({ url, headers, body, ca, signal }) => {
   try {
     const options = { method: "POST", redirect: "manual", keepalive: false } as const;
-    const response = await fetch(url, { ...options, headers, body, signal });
+    const tls = ca === null ? {} : { tls: { ca } };
+    const response = await fetch(url, { ...options, ...tls, headers, body, signal });
     // What is not read is not sent: an answer without an end costs nothing.
     void response.body?.cancel().catch(() => {});
     const retryAfter = response.headers.get("retry-after");

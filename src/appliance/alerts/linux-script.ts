@@ -7,7 +7,8 @@
  */
 import { statSync } from "node:fs";
 import { trustProblem } from "../host/trusted-file.ts";
-import type { RunScript, ScriptEnd } from "./script.ts";
+import type { ScriptRecord } from "./linux-script-record.ts";
+import type { RunScript, ScriptEnd, ScriptRun } from "./script.ts";
 
 const OUTPUT_BYTES_MAX = 1_024;
 const SLOW_READ_MS = 50;
@@ -16,7 +17,14 @@ const LAST_WORDS_MS = 200;
 /** A process in the middle of a call to a hung drive dies only when that answers. */
 const STUCK_MS = 5_000;
 
-export const runScript: RunScript = async ({ path, input, environment, signal }) => {
+export function scriptRunner(record: ScriptRecord): RunScript {
+  return async (run) => runScript(run, record);
+}
+
+async function runScript(
+  { path, input, environment, signal }: ScriptRun,
+  record: ScriptRecord,
+): Promise<ScriptEnd> {
   const problem = programProblem(path);
   if (problem !== null) return { kind: "not-run", why: problem };
   let child: Bun.Subprocess<Uint8Array, "pipe", "pipe">;
@@ -32,6 +40,7 @@ export const runScript: RunScript = async ({ path, input, environment, signal })
   } catch (error) {
     return { kind: "not-run", why: codeOf(error) };
   }
+  record.keep(child.pid);
   const output = new Output();
   const readers = [child.stdout, child.stderr].map((stream) => stream.getReader());
   const read = Promise.all(readers.map((reader) => readAll(reader, output)));
@@ -44,11 +53,12 @@ export const runScript: RunScript = async ({ path, input, environment, signal })
     else signal.addEventListener("abort", kill, { once: true });
   });
   const isStuck = (await Promise.race([child.exited, killed])) === "killed";
+  if (!isStuck) record.forget();
   const cut = new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS));
   await Promise.race([read, cut]);
   for (const reader of readers) void reader.cancel().catch(() => {});
   return isStuck ? { kind: "stuck" } : endOf(child, output.text);
-};
+}
 
 /** Why a program is not run, or null. */
 export function programProblem(path: string): string | null {

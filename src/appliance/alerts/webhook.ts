@@ -13,6 +13,7 @@ import type { Severity } from "../../array/protocol.ts";
 import type { Alarms } from "../state/alarms.ts";
 import type { Alert, AlertWay, Delivery } from "./alert.ts";
 import { isJson, type WebhookConfig } from "./alert-config.ts";
+import type { CaFile } from "./ca-file.ts";
 import type { SecretFile } from "./secret-file.ts";
 import { renderTemplate } from "./template.ts";
 import { judgeStatus, retryAfterMs } from "./verdict.ts";
@@ -21,6 +22,8 @@ export interface PostRequest {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
+  /** Certificates in PEM by which the server's is judged; null: those of the runtime. */
+  readonly ca: string | null;
   /** Gives the request up. */
   readonly signal: AbortSignal;
 }
@@ -38,6 +41,7 @@ export interface WebhookParts {
   readonly number: number;
   readonly key: string;
   readonly signatureKey: SecretFile | null;
+  readonly caFile: CaFile | null;
   /** By name; a header that is no secret stands there as it is. */
   readonly headers: Readonly<Record<string, string | SecretFile>>;
   readonly version: string;
@@ -74,7 +78,8 @@ export class Webhook implements AlertWay {
       end(failed(`no answer within ${timeoutSeconds} s`)),
     );
     const body = this.bodyOf(alert);
-    const request = { url, headers: this.headersOf(body), body, signal: leaving.signal };
+    const ca = this.parts.caFile?.certificates ?? null;
+    const request = { url, headers: this.headersOf(body), body, ca, signal: leaving.signal };
     const answered = post(request).then((answer) => this.judge(answer));
     const delivery = await Promise.race([answered, ended]);
     stopTimer();

@@ -24,3 +24,13 @@ export function readNbdDevices(sysRoot = "/sys"): NbdDevice[] {
   });
   return devices.sort((left, right) => left.index - right.index);
 }
+
+/** CAP_SYS_ADMIN, which the driver asks for: bit 21 of what the process may do now. */
+const CAP_SYS_ADMIN = 1n << 21n;
+
+/** What is not said is left to the kernel. */
+export function mayAttach(procRoot = "/proc"): boolean {
+  const status = readText(join(procRoot, "self/status")) ?? "";
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  return effective === undefined || (BigInt(`0x${effective}`) & CAP_SYS_ADMIN) !== 0n;
+}

@@ -26,7 +26,13 @@ import {
   OptionCode,
   readOffset,
 } from "../../nbd/wire-format.ts";
-import { deviceInUse, type NbdConnection, NO_DRIVER } from "./nbd-driver.ts";
+import {
+  deviceInUse,
+  type NbdConnection,
+  type NbdDisconnection,
+  NO_DRIVER,
+  NO_PERMISSION,
+} from "./nbd-driver.ts";
 import {
   decodeNetlink,
   encodeFamilyRequest,
@@ -79,14 +85,12 @@ export function connectNbd(connection: NbdConnection): Result<null, CommandError
   }
 }
 
-export function disconnectNbd(request: {
-  index: number;
-  force: boolean;
-}): Result<null, CommandError> {
-  const { index, force } = request;
+export function disconnectNbd(disconnection: NbdDisconnection): Result<null, CommandError> {
+  const { index, force, isDry } = disconnection;
   const path = `/dev/nbd${index}`;
   const why = force ? null : claimOf(path);
   if (why !== null) return err(deviceInUse(path, why));
+  if (isDry) return ok(null);
   return askDriver(index, (family) => encodeNbdDisconnect(family, index));
 }
 
@@ -222,10 +226,9 @@ function refusedByKernel(index: number, errno: number): CommandError {
     );
   }
   if (errno === ENOENT || errno === ENXIO) return NO_DRIVER;
-  const way =
-    errno === EPERM
-      ? "the daemon needs CAP_SYS_ADMIN for it: see CapabilityBoundingSet= of its unit"
-      : "the kernel's log (dmesg) may say why";
+  // A container's root has the capability, but not where it counts.
+  if (errno === EPERM) return NO_PERMISSION;
+  const way = "the kernel's log (dmesg) may say why";
   const detail = `the kernel refused to change ${path} (${errnoName(errno)}): ${way}`;
   return { kind: "io", code: "attach-failed", detail };
 }

@@ -1,4 +1,5 @@
 /** What the appliance needs of the kernel's own NBD client, and how a device says whose it is. */
+import { dirname, join } from "node:path";
 import type { CommandError } from "../../array/protocol.ts";
 import { err, type Result } from "../../base/result.ts";
 
@@ -24,17 +25,27 @@ export interface NbdConnection {
   readonly isNew: boolean;
 }
 
+export interface NbdDisconnection {
+  readonly index: number;
+  /** Else it is `device-in-use` where somebody has it. */
+  readonly force: boolean;
+  /** Whether it would be refused; the kernel is told nothing. */
+  readonly isDry: boolean;
+}
+
 export interface NbdDriver {
   /** In the order of their numbers; none: the host has no driver. */
   nbdDevices(): readonly NbdDevice[];
+  /** Whether this process may change any of them. */
+  isNbdPermitted(): boolean;
   connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>>;
-  /** `device-in-use` where somebody has it, unless `force`. */
-  disconnectNbd(request: { index: number; force: boolean }): Promise<Result<null, CommandError>>;
+  disconnectNbd(disconnection: NbdDisconnection): Promise<Result<null, CommandError>>;
 }
 
 /** A host without one. */
 export const NO_NBD_DRIVER: NbdDriver = {
   nbdDevices: () => [],
+  isNbdPermitted: () => true,
   connectNbd: () => Promise.resolve(err(NO_DRIVER)),
   disconnectNbd: () => Promise.resolve(err(NO_DRIVER)),
 };
@@ -45,6 +56,23 @@ export const NO_DRIVER: CommandError = {
   detail:
     "this host has no driver for network block devices (there is no /dev/nbd0): load it with " +
     "`modprobe nbd` and try again, or open the export by its URI",
+};
+
+/** An example that is installed beside the executable. */
+const DROP_IN = join(
+  dirname(dirname(process.execPath)),
+  "share/doc/parityd/examples/parityd-attach.conf",
+);
+
+/** The unit has not got it: whoever never attaches keeps the smaller set. */
+export const NO_PERMISSION: CommandError = {
+  kind: "unimplemented",
+  code: "no-permission-to-attach",
+  detail:
+    "the kernel lets only CAP_SYS_ADMIN attach and detach its devices, and this process does not " +
+    `have it. For the service: \`install -D -m 644 ${DROP_IN} ` +
+    "/etc/systemd/system/parityd.service.d/attach.conf && systemctl daemon-reload && " +
+    "systemctl restart parityd`, then try again; or open the export by its URI",
 };
 
 export function deviceInUse(path: string, why: string): CommandError {

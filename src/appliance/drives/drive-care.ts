@@ -3,7 +3,7 @@
  * found, disks seen that several drives of an array share, and asked for their health. With that
  * drives are shown.
  */
-import type { ArrayStatus, CommandError, DriveStatus, SharedDisk } from "../../array/protocol.ts";
+import type { ArrayStatus, CommandError, DriveStatus } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
 import type { DriveOpener } from "../helper/drive-opener.ts";
@@ -12,6 +12,7 @@ import type { SharedSpares } from "../spares/shared-spares.ts";
 import type { Alarms } from "../state/alarms.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
+import type { Effects } from "../state/effects.ts";
 import type { EventLog } from "../state/event-log.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { DriveScan, type ScanRequest, type ScanResult } from "./drive-scan.ts";
@@ -69,25 +70,20 @@ export class DriveCare {
   }
 
   /** Members that nobody has named yet, on all block devices and in folders. */
-  scan(request: ScanRequest): Answer<ScanResult> {
-    return this.scanner.run(request);
+  scan(request: ScanRequest, effects: Effects): Answer<ScanResult> {
+    return this.scanner.run(request, effects);
   }
 
   /** How many drives are missing; what has appeared may be one of them, and is looked at. */
-  appeared(path: string): number {
+  appeared(path: string, effects: Effects): number {
     const { drives } = this.parts;
-    drives.appeared(path);
+    effects.have(() => drives.appeared(path));
     return drives.missingReasons.size;
   }
 
   /** The light at its slot, on or off. */
-  locate(drive: string, on: boolean): Answer<Located> {
-    return this.locator.locate(drive, on);
-  }
-
-  /** Disks that several of these drives lie on. */
-  sharedAmong(drives: readonly string[]): SharedDisk[] {
-    return this.disks.among(drives);
+  locate(drive: string, on: boolean, effects: Effects): Answer<Located> {
+    return this.locator.locate(drive, on, effects);
   }
 
   arrayView(status: ArrayStatus): ArrayStatus {
@@ -99,7 +95,7 @@ export class DriveCare {
   }
 
   /** A drive of a deleted array says so, and a missing one where it belongs. */
-  private standingView(drive: DriveStatus): DriveStatus {
+  standingView(drive: DriveStatus): DriveStatus {
     const { arrays, spares, store } = this.parts;
     const known = store.state.drives.get(drive.name);
     const uuid = drive.superblock?.arrayUuid ?? known?.arrayUuid ?? null;

@@ -11,13 +11,12 @@ import type { DriveKeeper } from "../drive-keeper.ts";
 import type { DriveOpener } from "../helper/drive-opener.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
+import type { Effects } from "../state/effects.ts";
 import { judgeScan, type ScanEntry, type ScanScene } from "./scan-judge.ts";
 
 export type { ScanEntry } from "./scan-judge.ts";
 
 export interface ScanRequest {
-  /** Only says what it would do. */
-  readonly dryRun: boolean;
   /** The files directly in each are looked at. */
   readonly folders: readonly string[];
 }
@@ -44,23 +43,26 @@ export class DriveScan {
     this.parts = parts;
   }
 
-  run(request: ScanRequest): Promise<Result<ScanResult, CommandError>> {
+  run(request: ScanRequest, effects: Effects): Promise<Result<ScanResult, CommandError>> {
     return this.parts.calls.holding(["drives:scan"], async () => {
       const { drives, opener } = this.parts;
+      const { folders } = request;
+      const dryRun = effects.isDry;
       // What is missing goes to where it was known.
-      await drives.retryMissing();
-      const { folders, dryRun } = request;
+      if (!dryRun) await drives.retryMissing();
       const looked = await opener.look({ paths: [], folders, blockDevices: true });
       const judged = judgeScan(looked, this.scene());
-      const found = dryRun ? judged : await Promise.all(judged.map((entry) => this.add(entry)));
+      const found = dryRun
+        ? judged
+        : await Promise.all(judged.map((entry) => this.add(entry, effects)));
       return ok({ dryRun, found, isCut: looked.isCut });
     });
   }
 
-  private async add(entry: ScanEntry): Promise<ScanEntry> {
+  private async add(entry: ScanEntry, effects: Effects): Promise<ScanEntry> {
     const { path, drive: name } = entry;
     if (entry.outcome !== "would-be-added" || name === null) return entry;
-    const added = await this.parts.drives.add({ name, path, direct: true });
+    const added = await this.parts.drives.add({ name, path, direct: true }, effects);
     if (!added.ok) return { ...entry, drive: null, outcome: "left", reason: added.error.detail };
     const { state, detail, superblock } = added.value;
     const uuid = superblock?.arrayUuid ?? null;

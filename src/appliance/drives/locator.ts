@@ -6,8 +6,9 @@
 import type { CommandError } from "../../array/protocol.ts";
 import { printable } from "../../base/printable.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import { driveNotFound } from "../drive-keeper.ts";
+import { driveNotFound } from "../drive-refusals.ts";
 import type { ToolRunner } from "../host/linux-tool.ts";
+import type { Effects } from "../state/effects.ts";
 import { type DriveDisks, diskPaths } from "./drive-disks.ts";
 
 export interface Located {
@@ -34,7 +35,11 @@ export class Locator {
     this.tools = tools;
   }
 
-  async locate(drive: string, on: boolean): Promise<Result<Located, CommandError>> {
+  async locate(
+    drive: string,
+    on: boolean,
+    { isDry }: Effects,
+  ): Promise<Result<Located, CommandError>> {
     if (!this.drives.known.some(({ name }) => name === drive)) return err(driveNotFound(drive));
     const disks = diskPaths(this.drives.disksOf([drive]));
     if (disks.length === 0) {
@@ -45,7 +50,9 @@ export class Locator {
     }
     const answer = await this.tools.run({
       program: "ledctl",
-      words: [...WORDS, `${on ? "locate" : "locate_off"}=${disks.join(",")}`],
+      words: isDry
+        ? ["--version"]
+        : [...WORDS, `${on ? "locate" : "locate_off"}=${disks.join(",")}`],
       key: `ledctl ${disks.join(",")}`,
       deadlineMs: DEADLINE_MS,
       outputBytesMax: OUTPUT_BYTES_MAX,

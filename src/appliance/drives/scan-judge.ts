@@ -13,6 +13,7 @@
  * | one device UUID twice otherwise                 | all are left: one is a copy            |
  * | a network block device                          | left: it may be an export of our own   |
  * | a path that did not answer                      | left                                   |
+ * | a folder that cannot be read                    | left, with the reason                  |
  * | any other member                                | to be added, under a name made for it  |
  */
 import type { DriveIdentity, DriveState } from "../../array/protocol.ts";
@@ -63,7 +64,10 @@ const UNKNOWN: Omit<ScanEntry, "path" | "outcome"> = {
 };
 
 /** By path. */
-export function judgeScan({ found, taken, unanswered }: LookResult, scene: ScanScene): ScanEntry[] {
+export function judgeScan(
+  { found, taken, unanswered, unreadable }: LookResult,
+  scene: ScanScene,
+): ScanEntry[] {
   const names = new Set(scene.takenNames);
   const entries: ScanEntry[] = taken.map(({ path, sizeBytes, claim, drive }) => {
     const reason = drive === null ? `in use: ${claim}` : `open here as drive ${drive}`;
@@ -71,6 +75,9 @@ export function judgeScan({ found, taken, unanswered }: LookResult, scene: ScanS
   });
   for (const path of unanswered) {
     const reason = "it did not answer, or too many others did not: look at the drive and its cable";
+    entries.push({ ...UNKNOWN, path, outcome: "left", reason });
+  }
+  for (const { path, reason } of unreadable) {
     entries.push({ ...UNKNOWN, path, outcome: "left", reason });
   }
   for (const device of found) {

@@ -5,7 +5,13 @@
  * that open, never waits for a drive that has something else to do, and ends early where too many
  * paths do not answer: each of them keeps a thread.
  */
-import type { FoundDevice, LookRequest, LookResult, TakenDevice } from "./drive-opener.ts";
+import type {
+  FoundDevice,
+  LookRequest,
+  LookResult,
+  TakenDevice,
+  UnreadableFolder,
+} from "./drive-opener.ts";
 import type { HelperCallKind, HelperCallOf, HelperResult } from "./helper-protocol.ts";
 import type { HelperThreads } from "./helper-threads.ts";
 
@@ -46,7 +52,8 @@ export class DriveLook {
   async look(request: LookRequest): Promise<LookResult> {
     const unanswered = new Set<string>();
     const taken: TakenDevice[] = [];
-    const paths = await this.listPaths(request, { unanswered, taken });
+    const unreadable: UnreadableFolder[] = [];
+    const paths = await this.listPaths(request, { unanswered, taken, unreadable });
     const found = new Map<string, FoundDevice>();
     for (const path of paths.slice(0, LOOK_MAX)) {
       const inUse = this.claimedIdentities();
@@ -60,20 +67,26 @@ export class DriveLook {
       found: [...found.values()],
       taken,
       unanswered: [...unanswered],
+      unreadable,
       isCut: paths.length > LOOK_MAX,
     };
   }
 
   private async listPaths(
     request: LookRequest,
-    { unanswered, taken }: { unanswered: Set<string>; taken: TakenDevice[] },
+    {
+      unanswered,
+      taken,
+      unreadable,
+    }: { unanswered: Set<string>; taken: TakenDevice[]; unreadable: UnreadableFolder[] },
   ): Promise<string[]> {
     const paths = new Set(request.paths);
     const limit = LOOK_MAX + 1;
     for (const folder of new Set(request.folders)) {
       const listed = await this.ask<"list-folder">({ kind: "list-folder", folder, limit }, folder);
       if (listed === null) unanswered.add(folder);
-      else if (listed.ok) for (const path of listed.value) paths.add(path);
+      else if (!listed.ok) unreadable.push({ path: folder, reason: listed.error.detail });
+      else for (const path of listed.value) paths.add(path);
     }
     if (!request.blockDevices) return [...paths];
     const inUse = this.claimedIdentities();

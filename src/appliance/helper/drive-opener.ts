@@ -71,8 +71,15 @@ export interface LookResult {
   readonly taken: readonly TakenDevice[];
   /** Paths that did not answer in time, and those that were left out because too many did not. */
   readonly unanswered: readonly string[];
+  /** Folders that could not be listed. */
+  readonly unreadable: readonly UnreadableFolder[];
   /** There was more than a look goes through. */
   readonly isCut: boolean;
+}
+
+export interface UnreadableFolder {
+  readonly path: string;
+  readonly reason: string;
 }
 
 export interface FileRoom {

@@ -1,7 +1,7 @@
 /** What the control thread and the helper threads say to each other: a closed union. */
 import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
-import type { NbdConnection } from "../attach/nbd-driver.ts";
+import type { NbdConnection, NbdDisconnection } from "../attach/nbd-driver.ts";
 import type { FileRoom, FoundDevice, OpenRequest } from "./drive-opener.ts";
 
 /** What a helper opened. */
@@ -60,7 +60,7 @@ export interface HelperCallMap {
   /** Why the kernel is not at ease with a disk ("sda") now; null: nothing is known against it. */
   "disk-trouble": { request: { disk: string }; value: string | null };
   "connect-nbd": { request: NbdConnection; value: null };
-  "disconnect-nbd": { request: { index: number; force: boolean }; value: null };
+  "disconnect-nbd": { request: NbdDisconnection; value: null };
   /** What is at a path; null: nothing that could be a drive, or somebody has it. */
   look: {
     request: { path: string; inUse: readonly string[] };

@@ -13,8 +13,13 @@ import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { GIB } from "../../base/units.ts";
-import { readNbdDevices } from "../attach/linux-nbd-devices.ts";
-import type { NbdConnection, NbdDevice, NbdDriver } from "../attach/nbd-driver.ts";
+import { mayAttach, readNbdDevices } from "../attach/linux-nbd-devices.ts";
+import type {
+  NbdConnection,
+  NbdDevice,
+  NbdDisconnection,
+  NbdDriver,
+} from "../attach/nbd-driver.ts";
 import { type DeviceClaim, DriveLook } from "./drive-look.ts";
 import type {
   DriveOpener,
@@ -159,17 +164,19 @@ export class Helper implements DriveOpener, NbdDriver {
     return readNbdDevices();
   }
 
+  isNbdPermitted(): boolean {
+    return mayAttach();
+  }
+
   async connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>> {
     const key = `/dev/nbd${connection.index}`;
     return this.threads.call<"connect-nbd">({ kind: "connect-nbd", ...connection }, { key });
   }
 
-  async disconnectNbd(request: {
-    index: number;
-    force: boolean;
-  }): Promise<Result<null, CommandError>> {
-    const key = `/dev/nbd${request.index}`;
-    return this.threads.call<"disconnect-nbd">({ kind: "disconnect-nbd", ...request }, { key });
+  async disconnectNbd(disconnection: NbdDisconnection): Promise<Result<null, CommandError>> {
+    const key = `/dev/nbd${disconnection.index}`;
+    const call = { kind: "disconnect-nbd", ...disconnection } as const;
+    return this.threads.call<"disconnect-nbd">(call, { key });
   }
 
   look(request: LookRequest): Promise<LookResult> {

@@ -3,6 +3,7 @@
  * oneself alone, no lock taken, O_NONBLOCK. The superblock is read past the page cache where that
  * is possible, so that what is seen is what is on the drive.
  */
+import { readdirSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { Arena, cString } from "../../../ffi/arena.ts";
 import { libc } from "../../../ffi/libc.ts";
@@ -14,7 +15,6 @@ import {
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../md/superblock.ts";
-import { listFolder } from "../host/linux-text.ts";
 import { type FoundMember, foundMember } from "./drive-opener.ts";
 import type { HelperCallOf, HelperResult, ListedDevice } from "./helper-protocol.ts";
 import { DeviceTree, NO_IDENTITY } from "./linux-device-tree.ts";
@@ -29,8 +29,14 @@ export function listFilesIn(
   folder: string,
   limit: number,
 ): Result<readonly string[], CommandError> {
-  const names = isAbsolute(folder) ? listFolder(folder) : [];
-  return ok(names.slice(0, limit).map((name) => join(folder, name)));
+  try {
+    const names = isAbsolute(folder) ? readdirSync(folder).sort() : [];
+    return ok(names.slice(0, limit).map((name) => join(folder, name)));
+  } catch (error) {
+    const why = error instanceof Error && "code" in error ? String(error.code) : String(error);
+    const detail = `the folder cannot be read: ${why}`;
+    return err({ kind: "not-found", code: "no-such-folder", detail });
+  }
 }
 
 export function listBlockDevices(

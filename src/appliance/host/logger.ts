@@ -13,7 +13,8 @@
 import type { Log, LogFields, LogLevel } from "../../base/log.ts";
 import { printable } from "../../base/printable.ts";
 
-export type LogFormat = "logfmt" | "json";
+export const LOG_FORMATS = ["logfmt", "json"] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
 
 /** What can be changed while the daemon runs. */
 export interface ConfigurableLog extends Log {

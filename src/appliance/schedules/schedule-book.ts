@@ -8,6 +8,7 @@ import type { CommandError } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { isoTime } from "../../base/time.ts";
 import type { CallOrder } from "../state/call-order.ts";
+import type { Effects } from "../state/effects.ts";
 import type { ScheduleMemory, StoredSchedule } from "../state/state.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { newMemory } from "./decision.ts";
@@ -74,6 +75,7 @@ export class ScheduleBook {
     reference: string,
     schedule: Schedule,
     options: { readonly force: boolean },
+    effects: Effects,
   ): Promise<Result<Put, CommandError | BadValues>> {
     const { arrays } = this.scene;
     const put = await this.calls.withArray<Put | BadValues>(reference, async (arrayUuid) => {
@@ -83,20 +85,25 @@ export class ScheduleBook {
         const scene = await Scene.read(this.scene);
         if (!scene.ok) return scene;
         const other = options.force ? null : this.overlapOf(arrayUuid, schedule, scene.value);
-        return other === null ? this.record(arrayUuid, schedule, scene.value) : ok(other);
+        return other === null ? this.record(arrayUuid, schedule, scene.value, effects) : ok(other);
       });
     });
     if (!put.ok) return put;
     return "kind" in put.value ? err(put.value) : ok(put.value);
   }
 
-  private async record(arrayUuid: string, schedule: Schedule, scene: Scene): Answer<Put> {
+  private async record(
+    arrayUuid: string,
+    schedule: Schedule,
+    scene: Scene,
+    effects: Effects,
+  ): Answer<Put> {
     const before = this.of(arrayUuid);
     const memory = newMemory(scene.nowMs, before?.memory ?? null);
     const stored: StoredSchedule = { arrayUuid, ...schedule, memory };
-    const recorded = await this.store.commit({ kind: "put-schedule", schedule: stored });
+    const recorded = await effects.commit({ kind: "put-schedule", schedule: stored });
     if (!recorded.ok) return recorded;
-    this.onPut();
+    effects.have(() => this.onPut());
     return ok({ created: before === null, view: this.view(stored, scene) });
   }
 
@@ -119,11 +126,11 @@ export class ScheduleBook {
   }
 
   /** A scrub that runs by it goes on, as if a person had started it. */
-  remove(reference: string): Answer<null> {
+  remove(reference: string, effects: Effects): Answer<null> {
     return this.calls.withArray(reference, (arrayUuid) =>
       this.alone(async () => {
         if (this.of(arrayUuid) === null) return err(hasNone(reference));
-        return this.store.commit({ kind: "delete-schedule", arrayUuid });
+        return effects.commit({ kind: "delete-schedule", arrayUuid });
       }),
     );
   }

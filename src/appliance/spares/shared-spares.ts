@@ -11,10 +11,12 @@
  */
 import type { CommandError, DriveFit, DriveStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import { type DriveKeeper, driveNotFound } from "../drive-keeper.ts";
+import type { DriveKeeper } from "../drive-keeper.ts";
+import { driveNotFound } from "../drive-refusals.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
+import type { Effects } from "../state/effects.ts";
 import type { StoredSpare } from "../state/state.ts";
 import type { StateStore } from "../state/state-store.ts";
 
@@ -105,23 +107,30 @@ export class SharedSpares {
   // Put and remove ------------------------------------------------------------------------------
 
   /** The same again changes nothing, but lets one be tried again that had failed. */
-  async put(wanted: {
-    drive: string;
-    /** Labels or UUIDs; absent: all. */
-    arrays?: readonly string[] | undefined;
-    /** A file gets all its space now. */
-    allocate: boolean;
-  }): Answer<{ created: boolean; view: SpareView }> {
+  async put(
+    wanted: {
+      drive: string;
+      /** Labels or UUIDs; absent: all. */
+      arrays?: readonly string[] | undefined;
+      /** A file gets all its space now. */
+      allocate: boolean;
+    },
+    effects: Effects,
+  ): Answer<{ created: boolean; view: SpareView }> {
     const { calls, onChanged } = this.parts;
     const { drive } = wanted;
     const arrays = this.uuidsOf(wanted.arrays);
     if (!arrays.ok) return arrays;
     const put = await calls.holding([`drive:${drive}`], () =>
-      this.putHeld({ drive, arrays: arrays.value, allocate: wanted.allocate }),
+      this.putHeld({ drive, arrays: arrays.value, allocate: wanted.allocate }, effects),
     );
     if (!put.ok) return put;
-    await onChanged(drive);
-    const surveyed = await this.survey();
+    if (!effects.isDry) await onChanged(drive);
+    const kept = this.known.filter((spare) => spare.drive !== drive);
+    const surveyed = await this.survey({
+      forgets: false,
+      ...(effects.isDry ? { known: [...kept, put.value.spare] } : {}),
+    });
     if (!surveyed.ok) return surveyed;
     const found = surveyed.value.find(({ spare }) => spare.drive === drive);
     // An array may have been waiting for it: then it is a member by now.
@@ -144,12 +153,11 @@ export class SharedSpares {
     return ok([...uuids].sort());
   }
 
-  private async putHeld(wanted: {
-    drive: string;
-    arrays: string[] | null;
-    allocate: boolean;
-  }): Answer<{ created: boolean; spare: StoredSpare }> {
-    const { store, drives } = this.parts;
+  private async putHeld(
+    wanted: { drive: string; arrays: string[] | null; allocate: boolean },
+    effects: Effects,
+  ): Answer<{ created: boolean; spare: StoredSpare }> {
+    const { drives } = this.parts;
     const { drive, arrays } = wanted;
     const before = this.get(drive);
     if (before !== undefined && !isSame(before.arrays, arrays)) {
@@ -158,12 +166,12 @@ export class SharedSpares {
     const obstacle = await this.obstacleTo(drive, arrays);
     if (obstacle !== null) return err(obstacle);
     if (wanted.allocate) {
-      const given = await drives.giveSpace([drive]);
+      const given = await drives.giveSpace([drive], effects);
       if (!given.ok) return given;
     }
     const spare: StoredSpare = { drive, arrays, failure: null, readAt: before?.readAt ?? null };
     const isThere = before !== undefined && before.failure === null;
-    const recorded = isThere ? ok(null) : await store.commit({ kind: "put-spare", spare });
+    const recorded = isThere ? ok(null) : await effects.commit({ kind: "put-spare", spare });
     return recorded.ok ? ok({ created: before === undefined, spare }) : recorded;
   }
 
@@ -211,13 +219,13 @@ export class SharedSpares {
     return { kind: "invalid", code: "drive-too-small", detail };
   }
 
-  async remove(drive: string): Answer<null> {
-    const { calls, store, onChanged } = this.parts;
+  async remove(drive: string, effects: Effects): Answer<null> {
+    const { calls, onChanged } = this.parts;
     const removed = await calls.holding([`drive:${drive}`], async () => {
       if (this.get(drive) === undefined) return err(notShared(drive));
-      return store.commit({ kind: "delete-spare", drive });
+      return effects.commit({ kind: "delete-spare", drive });
     });
-    if (removed.ok) await onChanged(drive);
+    if (removed.ok && !effects.isDry) await onChanged(drive);
     return removed;
   }
 
@@ -227,11 +235,11 @@ export class SharedSpares {
   }
 
   /** Runs a call that makes members of these drives; once it is done they are shared no more. */
-  async using<T>(drives: readonly string[], work: () => Answer<T>): Answer<T> {
+  async using<T>(drives: readonly string[], effects: Effects, work: () => Answer<T>): Answer<T> {
     const keys = drives.map((drive) => `drive:${drive}`);
     return this.parts.calls.holding(keys, async () => {
       const done = await work();
-      if (done.ok) for (const drive of drives) this.forget(drive);
+      if (done.ok && !effects.isDry) for (const drive of drives) this.forget(drive);
       return done;
     });
   }
@@ -239,13 +247,17 @@ export class SharedSpares {
   // How they stand ------------------------------------------------------------------------------
 
   /** All that are shared still. With `forgets` the rows of the others go. */
-  async survey({ forgets } = { forgets: false }): Answer<SurveyedSpare[]> {
-    if (this.known.length === 0) return ok([]);
+  async survey(
+    { forgets, known = this.known }: { forgets: boolean; known?: readonly StoredSpare[] } = {
+      forgets: false,
+    },
+  ): Answer<SurveyedSpare[]> {
+    if (known.length === 0) return ok([]);
     const { drives, calls } = this.parts;
     const listed = await drives.list();
     if (!listed.ok) return listed;
     const surveyed: SurveyedSpare[] = [];
-    for (const spare of this.known) {
+    for (const spare of known) {
       const status = listed.value.find(({ name }) => name === spare.drive);
       const isSeating = this.seating.has(spare.drive);
       if (!isSeating && (status === undefined || isOfAnArray(status))) {

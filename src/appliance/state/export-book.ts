@@ -13,6 +13,7 @@ import { backendOf, type NbdDevice, type NbdDriver } from "../attach/nbd-driver.
 import type { ReactorClient } from "../reactor-client.ts";
 import type { ArrayBook } from "./array-book.ts";
 import type { CallOrder } from "./call-order.ts";
+import type { Effects } from "./effects.ts";
 import type { StoredExport } from "./state.ts";
 import type { StateStore } from "./state-store.ts";
 
@@ -104,13 +105,18 @@ export class ExportBook {
     return view === undefined ? err(exportNotFound(name)) : ok(view);
   }
 
-  async put(wanted: {
-    name: string;
-    array: string;
-    readOnly: boolean;
-    allow: ExportAllow | null;
-  }): Answer<{ created: boolean; view: ExportView }> {
-    const { name, readOnly, allow } = wanted;
+  /** With force also where clients have opened another array, or may write until now. */
+  async put(
+    wanted: {
+      name: string;
+      array: string;
+      readOnly: boolean;
+      allow: ExportAllow | null;
+      force: boolean;
+    },
+    effects: Effects,
+  ): Answer<{ created: boolean; view: ExportView }> {
+    const { name, readOnly, allow, force } = wanted;
     return this.calls.withArray(wanted.array, (arrayUuid) =>
       this.calls.holding([`export:${name}`], async () => {
         if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
@@ -122,20 +128,16 @@ export class ExportBook {
         const array = this.arrays.labelOf(arrayUuid);
         const attachAtStart = before?.attachAtStart ?? null;
         const entry = { name, arrayUuid, array, readOnly, allow, attachAtStart };
-        const recorded = await this.store.commit({ kind: "put-export", entry });
+        const recorded = await effects.commit({ kind: "put-export", entry });
         if (!recorded.ok) return recorded;
-        const put = await this.client.call({
-          kind: "put-export",
-          name,
-          array: arrayUuid,
-          readOnly,
-          allow,
+        const put = await effects.command({
+          ...{ kind: "put-export", name, array: arrayUuid, readOnly, allow, force },
         });
         if (put.ok) {
           const view = this.viewOf(entry, put.value.export);
           return ok({ created: before === undefined, view });
         }
-        this.store.note(
+        effects.note(
           before === undefined
             ? { kind: "delete-export", name }
             : { kind: "put-export", entry: before },
@@ -146,14 +148,15 @@ export class ExportBook {
   }
 
   /** Holds its array, too: whoever deletes that takes its exports away as they are. */
-  async remove(name: string, force: boolean): Answer<null> {
+  async remove(name: string, force: boolean, effects: Effects): Answer<null> {
     const arrayUuid = this.arrayOf(name);
-    const work = () => this.calls.holding([`export:${name}`], () => this.removeHeld(name, force));
+    const work = () =>
+      this.calls.holding([`export:${name}`], () => this.removeHeld(name, force, effects));
     if (arrayUuid === null) return work();
     return this.calls.holding([`array:${arrayUuid}`], work);
   }
 
-  private async removeHeld(name: string, force: boolean): Answer<null> {
+  private async removeHeld(name: string, force: boolean, effects: Effects): Answer<null> {
     const before = this.store.state.exports.get(name);
     if (before !== undefined) {
       const listed = await this.get(name);
@@ -163,14 +166,14 @@ export class ExportBook {
       if (!force && connections === 0 && attachment?.isAttached === true) {
         return err(isAttached(name, attachment));
       }
-      const recorded = await this.store.commit({ kind: "delete-export", name });
+      const recorded = await effects.commit({ kind: "delete-export", name });
       if (!recorded.ok) return recorded;
     }
-    const deleted = await this.client.call({ kind: "delete-export", name, force });
+    const deleted = await effects.command({ kind: "delete-export", name, force });
     if (deleted.ok || before === undefined) return deleted;
     // One that was never offered is known here alone.
     if (deleted.error.kind === "not-found") return ok(null);
-    this.store.note({ kind: "put-export", entry: before });
+    effects.note({ kind: "put-export", entry: before });
     return deleted;
   }
 

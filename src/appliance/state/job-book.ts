@@ -13,6 +13,7 @@ import { isoTime } from "../../base/time.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { Alarms } from "./alarms.ts";
 import { isPausedScrub, isScrub } from "./array-book.ts";
+import type { Effects } from "./effects.ts";
 import type { StateStore } from "./state-store.ts";
 
 export interface WaitOptions {
@@ -126,11 +127,11 @@ export class JobBook {
   }
 
   /** Ends a job that is under way; one that has ended stays as it is. */
-  async cancel(id: number): Promise<Result<JobStatus, CommandError>> {
+  async cancel(id: number, effects: Effects): Promise<Result<JobStatus, CommandError>> {
     const known = await this.get(id);
     if (!known.ok || isFinished(known.value)) return known;
-    const cancelled = await this.client.call({ kind: "cancel-job", id });
-    if (cancelled.ok) this.record(cancelled.value);
+    const cancelled = await effects.command({ kind: "cancel-job", id });
+    if (cancelled.ok) effects.have(() => this.record(cancelled.value));
     return cancelled;
   }
 

@@ -11,17 +11,20 @@
  * | on a full or read-only disk, | a copy of it is read; writing is tried again with each change |
  * | or locked                    |                                                               |
  * | damaged, or no database      | set aside as state.db.damaged-N; what could be read is kept   |
- * | of version 1                 | brought up to date                                            |
- * | of a newer version           | read as far as it is known, never written                     |
+ * | of an earlier version        | brought up to date (migrations.ts)                            |
+ * | of a newer version           | a copy of it is read as far as it is known; never written     |
  */
 import { Database } from "bun:sqlite";
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statfsSync,
@@ -29,17 +32,9 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
+import { migrate, SCHEMA_VERSION, versionOf } from "./migrations.ts";
 import type { State, StateChange, StoredEvent } from "./state.ts";
-import {
-  attempt,
-  FROM_VERSION_1,
-  Reading,
-  readEvents,
-  SCHEMA,
-  SCHEMA_VERSION,
-  type StateFileError,
-  writeAll,
-} from "./state-rows.ts";
+import { attempt, Reading, readEvents, type StateFileError, writeAll } from "./state-rows.ts";
 
 /** The file as the store sees it. */
 export interface StateFile {
@@ -90,6 +85,12 @@ export class SqliteStateFile implements StateFile {
       return { state, problems, readOnlyReason: this.readOnlyReason };
     }
     if (found?.size === 0) reading.problems.push(`${this.path} was empty: what it held is lost`);
+    const version = attempt(() => versionInHeader(this.path));
+    if (version.ok && !this.isOurs(version.value)) {
+      this.readCopy(reading);
+      const { state, problems } = reading;
+      return { state, problems, readOnlyReason: this.readOnlyReason };
+    }
     const opened = attempt(() => this.open());
     if (opened.ok) reading.readAll(this.database!);
     else {
@@ -183,7 +184,7 @@ export class SqliteStateFile implements StateFile {
         // The log stays small: the state directory may be.
         database.run("PRAGMA wal_autocheckpoint = 16");
         database.run("PRAGMA journal_size_limit = 65536");
-        this.migrate(database);
+        if (this.isOurs(versionOf(database))) migrate(database);
       } catch (error) {
         database.close();
         throw error;
@@ -195,25 +196,13 @@ export class SqliteStateFile implements StateFile {
     }
   }
 
-  private migrate(database: Database): void {
-    const row = database.query<{ user_version: number }, []>("PRAGMA user_version").get();
-    const found = row?.user_version ?? 0;
-    if (found > SCHEMA_VERSION) {
-      this.readOnlyReason =
-        `${this.path} was written by a newer parityd (schema ${found}, this one knows ` +
-        `${SCHEMA_VERSION}): start that version, or move the file away`;
-    }
-    if (found > SCHEMA_VERSION) return;
-    // A table that somebody dropped is made anew; nothing is written where all is there.
-    if (found === SCHEMA_VERSION) database.run(SCHEMA);
-    else this.upgrade(database, found);
-  }
-
-  private upgrade(database: Database, found: number): void {
-    database.transaction(() => {
-      database.run(found === 1 ? FROM_VERSION_1 : SCHEMA);
-      database.run(`PRAGMA user_version = ${SCHEMA_VERSION}`);
-    })();
+  /** Whether the file is one to be written; if not, why is kept. */
+  private isOurs(version: number): boolean {
+    if (version <= SCHEMA_VERSION) return true;
+    this.readOnlyReason =
+      `${this.path} was written by a newer parityd (schema ${version}, this one knows ` +
+      `${SCHEMA_VERSION}): start that version, or move the file away`;
+    return false;
   }
 
   private isElsewhere(): boolean {
@@ -230,7 +219,7 @@ export class SqliteStateFile implements StateFile {
         copyFileSync(this.path, copy);
         if (existsSync(`${this.path}-wal`)) copyFileSync(`${this.path}-wal`, `${copy}-wal`);
         const database = new Database(copy, { readwrite: true, strict: true });
-        this.migrate(database);
+        if (this.isOurs(versionOf(database))) migrate(database);
         reading.readAll(database);
         database.close();
       } finally {
@@ -246,6 +235,21 @@ export class SqliteStateFile implements StateFile {
     });
     if (!read.ok) reading.note(`${this.path} cannot be read`, read.error);
   }
+}
+
+/**
+ * The version as it stands in the file, so that a newer one is not even opened: SQLite would make
+ * its log, and take over what is in one. 0: there is no such file, or no database in it.
+ */
+function versionInHeader(path: string): number {
+  if (!existsSync(path)) return 0;
+  const header = Buffer.alloc(64);
+  const file = openSync(path, "r");
+  const bytes = readSync(file, header);
+  closeSync(file);
+  return bytes < 64 || header.toString("latin1", 0, 15) !== "SQLite format 3"
+    ? 0
+    : header.readInt32BE(60);
 }
 
 function identityOf(path: string): string {

@@ -1,5 +1,5 @@
 /**
- * The rows of state.db: its schema, how rows become changes and changes rows.
+ * The rows of state.db (migrations.ts has the schema): how rows become changes, and changes rows.
  *
  *   drives, arrays, exports, spares,         key, facts (JSON, checked when it is read)
  *   smart, schedules, jobs, answers, alerts
@@ -9,23 +9,16 @@
 import type { Database } from "bun:sqlite";
 import type { EventKind, JobStatus } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
-import { err, ok, type Result } from "../../base/result.ts";
 import {
-  alertKey,
+  ANSWER_KEPT_MS,
+  ANSWERS_MAX,
   EVENTS_IN_MEMORY,
   KEPT_EVENTS,
   KEPT_JOBS,
-  ROW_SCHEMAS,
-  State,
-  type StateChange,
-  type StoredEvent,
-} from "./state.ts";
+} from "../../base/limits.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { alertKey, ROW_SCHEMAS, State, type StateChange, type StoredEvent } from "./state.ts";
 
-/**
- * A table more is no new version: where it is absent it is made (`SCHEMA`), and a version of parityd
- * that does not know it leaves it alone.
- */
-export const SCHEMA_VERSION = 2;
 const TABLES = [
   ...(["drives", "arrays", "exports", "spares", "smart", "schedules"] as const),
   ...(["jobs", "answers", "alerts"] as const),
@@ -42,45 +35,6 @@ const KEY_COLUMN: Readonly<Record<Table, string>> = {
   answers: "key",
   alerts: "key",
 };
-
-export const SCHEMA = `
-  CREATE TABLE IF NOT EXISTS drives (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS arrays (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS exports (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS spares (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS smart (drive TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS schedules (uuid TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, facts TEXT NOT NULL,
-    at_ms INTEGER NOT NULL);
-  CREATE TABLE IF NOT EXISTS alerts (key TEXT PRIMARY KEY, facts TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, kind TEXT NOT NULL,
-    severity TEXT NOT NULL, array TEXT NOT NULL, array_uuid TEXT, drive TEXT, job INTEGER,
-    at_ms INTEGER NOT NULL, message TEXT NOT NULL);
-  CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-`;
-
-/** Version 1 went by names: an export is bound to its array when that is seen. */
-export const FROM_VERSION_1 = `
-  ALTER TABLE drives RENAME TO drives_1;
-  ALTER TABLE exports RENAME TO exports_1;
-  ALTER TABLE jobs RENAME TO jobs_1;
-  ALTER TABLE events RENAME TO events_1;
-  ${SCHEMA}
-  INSERT INTO drives SELECT name, json_object('name', name, 'path', path,
-    'direct', json(iif(direct, 'true', 'false'))) FROM drives_1;
-  INSERT INTO exports SELECT name, json_object('name', name, 'arrayUuid', NULL, 'array', array,
-    'readOnly', json(iif(read_only, 'true', 'false'))) FROM exports_1;
-  INSERT INTO arrays SELECT uuid, json_object('uuid', uuid, 'label', NULL, 'standing', 'known',
-    'settings', json(settings)) FROM array_settings WHERE json_valid(settings);
-  INSERT INTO jobs SELECT id, status FROM jobs_1;
-  INSERT INTO events SELECT id, kind, severity, array, NULL, drive, job, at_ms, message
-    FROM events_1;
-  INSERT OR REPLACE INTO counters SELECT 'last_event_id', coalesce(max(seq), 0)
-    FROM sqlite_sequence WHERE name IN ('events', 'events_1');
-  DROP TABLE drives_1; DROP TABLE exports_1; DROP TABLE jobs_1; DROP TABLE events_1;
-  DROP TABLE array_settings; DROP TABLE idempotency;
-`;
 
 export interface StateFileError {
   /** `busy` passes by itself; `damaged` and `gone` are cured by `remake`. */
@@ -268,11 +222,7 @@ function writeChange(database: Database, change: StateChange): void {
       return;
     case "put-job":
       putRow(database, "jobs", change.job.id, change.job);
-      database
-        .query(
-          "DELETE FROM jobs WHERE id <= (SELECT id FROM jobs ORDER BY id DESC LIMIT 1 OFFSET ?)",
-        )
-        .run(KEPT_JOBS);
+      prune(database, { table: "jobs", column: "id", kept: KEPT_JOBS });
       return;
     case "add-event":
       writeEvent(database, change.event);
@@ -292,12 +242,15 @@ function writeChange(database: Database, change: StateChange): void {
       database
         .query("INSERT OR REPLACE INTO answers (key, facts, at_ms) VALUES (?, ?, ?)")
         .run(key, JSON.stringify(answer), Math.round(atMs));
-      database.query("DELETE FROM answers WHERE at_ms < ?").run(Math.round(atMs) - 86_400_000);
+      database.query("DELETE FROM answers WHERE at_ms < ?").run(Math.round(atMs) - ANSWER_KEPT_MS);
+      prune(database, { table: "answers", column: "rowid", kept: ANSWERS_MAX });
       return;
     }
     case "reserve-ids":
       putCounter(database, "last_event_id", change.lastEventId);
       putCounter(database, "last_job_id", change.lastJobId);
+      // Ids are reserved for so many events at a time: often enough to look for old ones.
+      prune(database, { table: "events", column: "id", kept: KEPT_EVENTS });
       return;
     default:
       unreachable(change);
@@ -320,5 +273,14 @@ function writeEvent(database: Database, event: StoredEvent): void {
   database
     .query("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
     .run(id, kind, severity, array, arrayUuid, drive, job, Math.round(atMs), message);
-  if (id % 1_000 === 0) database.query("DELETE FROM events WHERE id <= ?").run(id - KEPT_EVENTS);
+}
+
+/** By their number: a crash and a damaged file leave ids out, and what is before is no older. */
+function prune(
+  database: Database,
+  what: { readonly table: string; readonly column: "id" | "rowid"; readonly kept: number },
+): void {
+  const { table, column, kept } = what;
+  const first = `SELECT ${column} FROM ${table} ORDER BY ${column} DESC LIMIT 1 OFFSET ?`;
+  database.query(`DELETE FROM ${table} WHERE ${column} <= (${first})`).run(kept);
 }

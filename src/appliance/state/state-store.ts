@@ -61,6 +61,9 @@ export class StateStore {
     this.problems = loaded.problems;
     this.failure = loaded.readOnlyReason;
     for (const problem of loaded.problems) this.log.write("error", "state.db", { problem });
+    if (this.failure !== null) {
+      this.log.write("error", "state.db is not written", { cause: this.failure });
+    }
     this.reservedEventId = this.state.lastEventId;
     this.reservedJobId = this.state.lastJobId;
     this.reserveIds();
@@ -89,6 +92,15 @@ export class StateStore {
       // Polls: SQLite tells nobody that another process has let go of its lock.
       await sleep(this.alarms, BUSY_POLL_MS);
     }
+  }
+
+  /** Whether a commit of these would be taken, as far as that can be known without a write. */
+  foretell(...changes: readonly StateChange[]): Result<null, CommandError> {
+    const isObligation = changes.some(({ kind }) => kind.startsWith("put-"));
+    const room = isObligation ? this.file.hasRoom() : ok(null);
+    if (!room.ok) return err(notRecorded(room.error));
+    if (this.failure === null || changes.length === 0) return ok(null);
+    return err(notRecorded({ detail: this.failure }));
   }
 
   /** Makes the changes in memory now, and in the file when it takes them. */
@@ -213,7 +225,7 @@ function isOfEvent({ kind }: StateChange): boolean {
   return kind === "add-event" || kind === "put-alert" || kind === "delete-alert";
 }
 
-function notRecorded({ detail }: StateFileError): CommandError {
+function notRecorded({ detail }: Pick<StateFileError, "detail">): CommandError {
   return {
     kind: "unrecorded",
     code: "not-recorded",

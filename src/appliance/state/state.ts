@@ -26,15 +26,9 @@ import {
   type JobStatus,
 } from "../../array/protocol.ts";
 import { unreachable } from "../../base/assert.ts";
+import { ANSWER_KEPT_MS, ANSWERS_MAX, EVENTS_IN_MEMORY, KEPT_JOBS } from "../../base/limits.ts";
 import { TIME_MS_MAX } from "../../base/time.ts";
 import { type StoredSmart, storedSmartSchema } from "./smart-row.ts";
-
-export const KEPT_EVENTS = 100_000;
-/** Of those the latest are answered from memory, whatever becomes of the file. */
-export const EVENTS_IN_MEMORY = 10_000;
-export const KEPT_JOBS = 1_000;
-const ANSWERS_MAX = 10_000;
-const ANSWER_KEPT_MS = 24 * 3_600_000;
 
 const count = z.int().min(0);
 

@@ -171,10 +171,8 @@ function driveNamesOf(command: ArrayCommand): readonly string[] {
     case "create-array":
       return [...command.drives, ...command.spares];
     case "add-members":
-    case "check-members":
       return command.drives;
     case "add-member":
-    case "check-member":
     case "fail-member":
     case "remove-member":
     case "fit-drive":

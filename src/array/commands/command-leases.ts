@@ -9,7 +9,7 @@ import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { arrayKey, driveKey, isDriveKey, type Registry } from "../registry.ts";
-import { notRunning } from "./members.ts";
+import { notRunning, unknownArray, unknownDrive } from "./refusals.ts";
 
 /** A command waits so long for those before it. */
 const LEASE_WAIT_MS = 60_000;
@@ -98,10 +98,7 @@ export class CommandLeases {
       const drives: Drive[] = [];
       for (const name of names) {
         const drive = this.registry.drives.get(name);
-        if (drive === undefined) {
-          const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
-          return err(commandError("not-found", "unknown-drive", detail));
-        }
+        if (drive === undefined) return err(unknownDrive(name));
         assert(drive.name === name, "a drive goes by its name");
         drives.push(drive);
       }
@@ -116,10 +113,6 @@ export const STOPPING: CommandError = commandError(
   "stopping",
   "the daemon is stopping",
 );
-
-export function unknownArray(array: string): CommandError {
-  return commandError("not-found", "unknown-array", `there is no array ${array}`);
-}
 
 function busyWith(holder: string | null): CommandError {
   const detail = `waited ${LEASE_WAIT_MS / 1000} s for another command (${holder ?? "?"}): try again`;

@@ -33,13 +33,15 @@ import { isBesideData } from "../drives/areas.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
 import { eraseSuperblock, takesWrites } from "../drives/erase-superblock.ts";
-import type { CommandError, CreateArrayRequest } from "../protocol.ts";
+import type { ArrayStatus, CommandError, CreateArrayRequest } from "../protocol.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { arrayKey, type Registry } from "../registry.ts";
 import { policyOf } from "../running/array-core.ts";
 import type { StartPlan } from "../running/start-plan.ts";
 import { runPlan, stopArray } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
+import { newArrayStatus } from "./foretold.ts";
+import { driveInUse, unknownDrive } from "./refusals.ts";
 import { driveStatus } from "./status.ts";
 
 const NAME_PATTERN = /^[a-zA-Z0-9._-]{1,32}$/;
@@ -78,15 +80,16 @@ export async function createArray(
   return ok(record);
 }
 
-/** What a create would answer, without doing it: the size that the array would have. */
-export function checkCreate(
+/** What `createArray` would answer, without doing it. */
+export function foretellCreate(
   registry: Registry,
   request: CreateArrayRequest,
-): Result<{ sizeBytes: number }, CommandError> {
+): Result<ArrayStatus, CommandError> {
   const chosen = check(registry, request);
   if (!chosen.ok) return chosen;
-  const { sizeSectors, drives } = chosen.value;
-  return ok({ sizeBytes: sizeSectors * SECTOR_BYTES * (drives.length - 1) });
+  const { sizeSectors, drives, spares } = chosen.value;
+  const memberBytes = sizeSectors * SECTOR_BYTES;
+  return ok(newArrayStatus(request, { memberBytes, drives, spares }));
 }
 
 function check(registry: Registry, request: CreateArrayRequest): Result<Chosen, CommandError> {
@@ -95,10 +98,7 @@ function check(registry: Registry, request: CreateArrayRequest): Result<Chosen, 
   const drives: Drive[] = [];
   for (const name of [...request.drives, ...request.spares]) {
     const drive = registry.drives.get(name);
-    if (drive === undefined) {
-      const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
-      return err(commandError("not-found", "unknown-drive", detail));
-    }
+    if (drive === undefined) return err(unknownDrive(name));
     const unusable = checkDrive(registry, drive, request);
     if (unusable !== null) return err(unusable);
     drives.push(drive);
@@ -147,10 +147,7 @@ function checkDrive(
   request: CreateArrayRequest,
 ): CommandError | null {
   const holder = registry.holderOf(drive);
-  if (holder !== null) {
-    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
-    return commandError("conflict", "drive-in-use", detail);
-  }
+  if (holder !== null) return driveInUse(drive, holder);
   if (drive.info.isReadOnly) {
     const detail = `drive ${drive.name} was opened read-only`;
     return commandError("conflict", "drive-read-only", detail);

@@ -13,6 +13,7 @@ import { takeBack } from "../start/returning-member.ts";
 import { autoStart } from "../start/start.ts";
 import type { CommandLeases } from "./command-leases.ts";
 import type { FaultBook } from "./faults.ts";
+import { foretoldDriveStatus } from "./foretold.ts";
 import { rejoinSpare } from "./members.ts";
 import { removalObstacle } from "./removal.ts";
 import { driveStatus } from "./status.ts";
@@ -60,6 +61,47 @@ export class DriveCommands {
     });
   }
 
+  /** What `attach` would answer: the drive is read, and let go of again. */
+  foretellAttach({
+    drive: info,
+  }: CommandOf<"attach-drive">): Promise<
+    Result<CommandMap["attach-drive"]["value"], CommandError>
+  > {
+    const { registry } = this;
+    return this.leases.holding(`looking at ${info.name}`, [driveKey(info.name)], async () => {
+      const drive = new Drive(registry.context, registry.router, info);
+      // What it says of itself concerns no array: it is no drive here.
+      drive.io.onFenced = () => drive.tellFence();
+      registry.passing.add(drive);
+      const probed = await registry.probe(drive);
+      const { isShut, holderText } = drive;
+      const status = probed.ok ? foretoldDriveStatus(registry, drive) : null;
+      // A drive that hangs is not waited for.
+      inBackground(this.letGo(drive), null);
+      if (status !== null) return ok(status);
+      if (isShut) return err(commandError("conflict", "fenced", holderText));
+      return err(commandError("io", "drive-unreadable", probed.ok ? "" : probed.error.detail));
+    });
+  }
+
+  /** Why `detach` would refuse, or that it would not. */
+  foretellDetach({
+    name,
+    force,
+  }: CommandOf<"detach-drive">): Promise<
+    Result<CommandMap["detach-drive"]["value"], CommandError>
+  > {
+    const { registry } = this;
+    return this.leases.holding(`looking at ${name}`, [driveKey(name)], async () => {
+      const drive = registry.drives.get(name);
+      if (drive === undefined) return err(unknownDrive(name));
+      const running = registry.holderOf(drive)?.running ?? null;
+      const obstacle =
+        force || running === null ? null : removalObstacle(running, drive, { canForce: true });
+      return obstacle === null ? ok({ fd: drive.info.fd }) : err(obstacle);
+    });
+  }
+
   /** It is no drive here; its requests have their places until they are answered. */
   private async letGo(drive: Drive): Promise<void> {
     await drive.untilAnswered();
@@ -98,7 +140,7 @@ export class DriveCommands {
     return this.leases.holding(holder, [driveKey(name)], async () => {
       const drive = registry.drives.get(name);
       if (drive === undefined) {
-        return err(commandError("not-found", "unknown-drive", `there is no drive ${name}`));
+        return err(unknownDrive(name));
       }
       return this.leases.holding(holder, registry.arrayKeysOf(drive), () =>
         this.takeOut(drive, command),
@@ -141,4 +183,8 @@ export class DriveCommands {
     else await this.tellWaiting(drive);
     return ok({ fd: drive.info.fd });
   }
+}
+
+function unknownDrive(name: string): CommandError {
+  return commandError("not-found", "unknown-drive", `there is no drive ${name}`);
 }

@@ -1,6 +1,7 @@
 /** Fault injection by command: rules with an id, in the filter of the drive that they name. */
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { CommandError, FaultSpec, FaultStatus } from "../protocol.ts";
+import { type CommandError, type FaultSpec, type FaultStatus, NOT_YET } from "../protocol.ts";
 import { commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 
@@ -14,14 +15,10 @@ export class FaultBook {
   }
 
   add(spec: FaultSpec): Result<FaultStatus, CommandError> {
-    if (!this.registry.context.config.allowFaultInjection) {
-      const detail = "start the daemon with --allow-fault-injection to inject faults";
-      return err(commandError("conflict", "faults-not-allowed", detail));
-    }
+    const judged = this.foretellAdd(spec);
+    if (!judged.ok) return judged;
     const drive = this.registry.drives.get(spec.drive);
-    if (drive === undefined) {
-      return err(commandError("not-found", "unknown-drive", `there is no drive ${spec.drive}`));
-    }
+    assert(drive !== undefined, "a fault is of a drive that is here");
     const id = this.nextId;
     this.nextId += 1;
     this.specs.set(id, spec);
@@ -40,6 +37,18 @@ export class FaultBook {
     return ok({ ...spec, id, injected: 0 });
   }
 
+  /** What `add` would answer, without doing it. */
+  foretellAdd(spec: FaultSpec): Result<FaultStatus, CommandError> {
+    if (!this.registry.context.config.allowFaultInjection) {
+      const detail = "start the daemon with --allow-fault-injection to inject faults";
+      return err(commandError("conflict", "faults-not-allowed", detail));
+    }
+    if (!this.registry.drives.has(spec.drive)) {
+      return err(commandError("not-found", "unknown-drive", `there is no drive ${spec.drive}`));
+    }
+    return ok({ ...spec, id: NOT_YET.id, injected: 0 });
+  }
+
   list(): FaultStatus[] {
     return [...this.specs].map(([id, spec]) => ({
       ...spec,
@@ -48,11 +57,16 @@ export class FaultBook {
     }));
   }
 
+  /** What `clear` would answer, without doing it. */
+  foretellClear(id: number | undefined): Result<null, CommandError> {
+    if (id === undefined || this.specs.has(id)) return ok(null);
+    return err(commandError("not-found", "unknown-fault", `there is no fault ${id}`));
+  }
+
   /** Ends one fault, or all. */
   clear(id: number | undefined): Result<null, CommandError> {
-    if (id !== undefined && !this.specs.has(id)) {
-      return err(commandError("not-found", "unknown-fault", `there is no fault ${id}`));
-    }
+    const judged = this.foretellClear(id);
+    if (!judged.ok) return judged;
     for (const [known, spec] of [...this.specs]) {
       if (id !== undefined && known !== id) continue;
       this.registry.drives.get(spec.drive)?.faults.remove(known);

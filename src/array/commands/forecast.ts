@@ -75,14 +75,9 @@ export function rebuildTimes(
 
 /** What stands against the members that a rebuild of `role` has to read. */
 function meetingsOf({ core }: RaidArray, role: number): ForecastMeeting[] {
-  const { roster, members } = core;
-  const meetings: ForecastMeeting[] = [];
-  for (let other = 0; other < roster.memberCount; other += 1) {
-    const drive = roster.driveAt(other);
-    if (other === role || drive === null || !members.isPresent(other)) continue;
-    meetings.push(...badBlocksOf(other, drive));
-  }
-  return meetings;
+  return [...core.presentMembers()].flatMap((other) => {
+    return other.role === role ? [] : badBlocksOf(other.role, other.drive);
+  });
 }
 
 function badBlocksOf(role: number, { name, badBlocks }: Drive): ForecastMeeting[] {

@@ -7,18 +7,17 @@ import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { growthCandidates } from "../sync/grow.ts";
-import { notRunning } from "./members.ts";
+import { notRunning, workInTheWay } from "./refusals.ts";
 
 /** `wanted`: bytes of each member. Ok also where it has that size already. */
 export async function growArray(
   record: ArrayRecord,
   wanted: number | "max",
 ): Promise<Result<undefined, CommandError>> {
-  const array = record.running;
-  if (array === null) return err(notRunning(record));
-  const judged = judge(array, wanted);
+  const judged = judgeGrowthOf(record, wanted);
   if (!judged.ok) return judged;
-  if (judged.value === array.core.identity.sizeSectors) return ok();
+  const { array, isSo } = judged.value;
+  if (isSo) return ok();
   const { core, synchronizer } = array;
   return synchronizer.givingWay("the array grows", async () => {
     await core.changed.until(() => core.roster.arriving === null);
@@ -28,6 +27,18 @@ export async function growArray(
     if (since.value !== core.identity.sizeSectors) synchronizer.startGrowth(since.value);
     return ok();
   });
+}
+
+/** Whether it can be of this size, and whether it has it already. */
+export function judgeGrowthOf(
+  record: ArrayRecord,
+  wanted: number | "max",
+): Result<{ readonly array: RaidArray; readonly isSo: boolean }, CommandError> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const judged = judge(array, wanted);
+  if (!judged.ok) return judged;
+  return ok({ array, isSo: judged.value === array.core.identity.sizeSectors });
 }
 
 function judge(array: RaidArray, wanted: number | "max"): Result<number, CommandError> {
@@ -46,25 +57,16 @@ function judge(array: RaidArray, wanted: number | "max"): Result<number, Command
 }
 
 /** Why this array cannot grow now, in size or in members; or null. */
-export function growthObstacle({ core, synchronizer }: RaidArray): CommandError | null {
+export function growthObstacle(array: RaidArray): CommandError | null {
+  const { core } = array;
   const fenced = fenceObstacle(core);
   if (fenced !== null) return fenced;
-  const { name, members, readOnlyReason, roster } = core;
+  const { name, readOnlyReason } = core;
   const notNow = (detail: string) => commandError("conflict", "growth-not-now", detail);
   if (core.isFailed || readOnlyReason !== null) {
     return notNow(`array ${name} is not writable: ${readOnlyReason ?? "it has failed"}`);
   }
   if (core.geometry.isReshaping) return notNow(`array ${name} is being reshaped: wait for its end`);
-  if (members.degradedCount > 0) {
-    return notNow(`array ${name} is degraded: add a drive and let it rebuild first`);
-  }
-  if (roster.target !== null) {
-    return notNow(`a member of array ${name} is being replaced: wait for the end of that`);
-  }
-  if (members.resync !== null) {
-    return notNow(`array ${name} has a resync due: wait for its end`);
-  }
-  const job = synchronizer.currentJob;
-  if (job === null || synchronizer.isYielding) return null;
-  return notNow(`a ${job.kind} is running (job ${job.id}): wait for it, or cancel it`);
+  const work = workInTheWay(array);
+  return work === null ? null : notNow(work);
 }

@@ -5,14 +5,15 @@ import { reshapeOf } from "../../md/reshape.ts";
 import { Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import { writeEmptyLog } from "../drives/bad-blocks.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { Job } from "../jobs.ts";
-import type { CommandError, CommandMap } from "../protocol.ts";
+import { type Job, newJobStatus } from "../jobs.ts";
+import { type CommandError, type CommandMap, NOT_YET } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import type { ArrayCore } from "../running/array-core.ts";
 import { fenceObstacle } from "../running/fence.ts";
 import { canRebuildPartially, staleObstacle } from "../start/stale-drive.ts";
+import { driveInUse, notRunning } from "./refusals.ts";
 import { removalObstacle } from "./removal.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
@@ -38,6 +39,31 @@ export async function addMember(
   return job.ok ? ok({ role: "rebuild", job: job.value.status() }) : job;
 }
 
+/** What `addMember` would answer, without doing it. */
+export function foretellAdd(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+  wanted: { force: boolean; isForRole: boolean },
+): Result<CommandMap["add-member"]["value"], CommandError> {
+  const checked = checkMember(registry, record, drive, wanted);
+  if (!checked.ok) return checked;
+  const array = record.running;
+  assert(array !== null, "an array that takes a member runs");
+  const { core } = array;
+  const isSeatable = hasRoleFor(core);
+  if (wanted.isForRole && !isSeatable) return err(noFreeRole(core));
+  // The array's own spares come first.
+  if (isSeatable && core.roster.spares.length === 0) {
+    return ok({ role: "rebuild", job: newJobStatus(core, "rebuild", { drive: drive.name }) });
+  }
+  const now = arrayStatus(registry, record);
+  const spares = [...now.spares, drive.name];
+  const candidates = now.candidates.filter((name) => name !== drive.name);
+  const { eventCount } = NOT_YET;
+  return ok({ role: "spare", array: { ...now, spares, candidates, eventCount } });
+}
+
 /** What `addMember` would refuse, before anything is done for it. */
 export function checkMember(
   registry: Registry,
@@ -55,6 +81,11 @@ export function checkMember(
   return err(commandError("invalid", "drive-too-small", superblock.error));
 }
 
+/** A role is free, and nobody is about to take it. */
+function hasRoleFor({ roster, geometry }: ArrayCore): boolean {
+  return roster.freeRole >= 0 && !geometry.isReshaping && roster.arriving === null;
+}
+
 async function joinArray(
   registry: Registry,
   record: ArrayRecord,
@@ -65,10 +96,8 @@ async function joinArray(
   const refused = checkNewMember(registry, record, array, drive, force);
   if (refused !== null) return err(refused);
   const { core, synchronizer } = array;
-  const { roster } = core;
   // Before anything is written to it: what is not needed stays as it is.
-  const hasFreeRole = roster.freeRole >= 0 && !core.geometry.isReshaping;
-  if (isForRole && (!hasFreeRole || roster.arriving !== null)) return err(noFreeRole(core));
+  if (isForRole && !hasRoleFor(core)) return err(noFreeRole(core));
   return synchronizer.givingWay(`drive ${drive.name} is added`, () =>
     seatDrive(registry, array, drive, { isForRole }),
   );
@@ -178,10 +207,7 @@ export function checkNewMember(
       "the array first, then add it";
     return commandError("conflict", "drive-in-use", detail);
   }
-  if (holder !== null && !isOwnFaulty) {
-    const detail = `drive ${drive.name} is in use by array ${holder.name}: take another one`;
-    return commandError("conflict", "drive-in-use", detail);
-  }
+  if (holder !== null && !isOwnFaulty) return driveInUse(drive, holder);
   const { state, detail: why } = driveStatus(registry, drive);
   const isOwn = registry.recordOf(drive) === record;
   const isOwnStale = isOwn && (state === "stale" || drive.isLetGo);
@@ -289,26 +315,31 @@ export async function removeMember(
   record: ArrayRecord,
   drive: Drive,
 ): Promise<Result<null, CommandError>> {
+  const judged = judgeRemoval(registry, record, drive);
+  if (!judged.ok) return judged;
+  const { array, hasSeat } = judged.value;
+  assert(drive.superblock !== null, "who belongs to an array carries a superblock");
+  array.core.dismissed.add(drive.superblock.deviceUuid);
+  if (hasSeat) await array.seating.remove(drive, "removed by request");
+  drive.letGo();
+  return ok(null);
+}
+
+/** Whether `removeMember` lets go of it, and whether it has a seat. */
+export function judgeRemoval(
+  registry: Registry,
+  record: ArrayRecord,
+  drive: Drive,
+): Result<{ readonly array: RaidArray; readonly hasSeat: boolean }, CommandError> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  const { roster, dismissed } = array.core;
   // Also one that is just being seated.
-  const hasSeat = [...roster.drives()].includes(drive);
+  const hasSeat = [...array.core.roster.drives()].includes(drive);
   const wasOurs = registry.recordOf(drive) === record && registry.holderOf(drive) === null;
   if (!hasSeat && !wasOurs) {
     const detail = `drive ${drive.name} does not belong to array ${record.name}`;
     return err(commandError("not-found", "not-a-member", detail));
   }
   const obstacle = removalObstacle(array, drive, { canForce: false });
-  if (obstacle !== null) return err(obstacle);
-  assert(drive.superblock !== null, "who belongs to an array carries a superblock");
-  dismissed.add(drive.superblock.deviceUuid);
-  if (hasSeat) await array.seating.remove(drive, "removed by request");
-  drive.letGo();
-  return ok(null);
-}
-
-export function notRunning({ name }: ArrayRecord): CommandError {
-  const detail = `array ${name} does not run: start it with POST /v1/arrays/${name}/start`;
-  return commandError("conflict", "not-running", detail);
+  return obstacle === null ? ok({ array, hasSeat }) : err(obstacle);
 }

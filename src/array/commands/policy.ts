@@ -9,20 +9,32 @@ import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { fenceObstacle } from "../running/fence.ts";
-import { notRunning } from "./members.ts";
+import { notRunning, workInTheWay } from "./refusals.ts";
 
 export async function changePolicy(
   record: ArrayRecord,
   policy: ConsistencyPolicy,
 ): Promise<Result<undefined, CommandError>> {
-  const array = record.running;
-  if (array === null) return err(notRunning(record));
-  if (array.core.policyKind === policy) return ok();
-  const obstacle = obstacleTo(array);
-  if (obstacle !== null) return err(commandError("conflict", "policy-not-now", obstacle));
+  const judged = judgePolicy(record, policy);
+  if (!judged.ok) return judged;
+  const { array, isSo } = judged.value;
+  if (isSo) return ok();
   return array.synchronizer.givingWay("the policy changes", () =>
     changeAtRest(record, array, policy),
   );
+}
+
+/** Whether the policy can be changed to this now, and whether the array has it already. */
+export function judgePolicy(
+  record: ArrayRecord,
+  policy: ConsistencyPolicy,
+): Result<{ readonly array: RaidArray; readonly isSo: boolean }, CommandError> {
+  const array = record.running;
+  if (array === null) return err(notRunning(record));
+  const isSo = array.core.policyKind === policy;
+  const obstacle = isSo ? null : obstacleTo(array);
+  if (obstacle === null) return ok({ array, isSo });
+  return err(commandError("conflict", "policy-not-now", obstacle));
 }
 
 async function changeAtRest(
@@ -51,19 +63,10 @@ async function changeAtRest(
 function obstacleTo(array: RaidArray): string | null {
   const fenced = fenceObstacle(array.core);
   if (fenced !== null) return fenced.detail;
-  const { name, members, readOnlyReason } = array.core;
+  const { name, readOnlyReason } = array.core;
   if (readOnlyReason !== null) return `array ${name} is read-only: ${readOnlyReason}`;
   if (array.core.geometry.isReshaping) {
     return `array ${name} gets more members: wait for the end of that`;
   }
-  if (members.degradedCount > 0) {
-    return `array ${name} is degraded: add a drive and let it rebuild first`;
-  }
-  if (array.core.roster.target !== null) {
-    return `a member of array ${name} is being replaced: wait for the end of that`;
-  }
-  if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
-  const job = array.synchronizer.currentJob;
-  if (job === null || array.synchronizer.isYielding) return null;
-  return `a ${job.kind} is running (job ${job.id}): wait for it or cancel it`;
+  return workInTheWay(array);
 }

@@ -5,6 +5,7 @@ import { ROW_BYTES, SECTOR_BYTES } from "../../base/units.ts";
 import { isDone } from "../../block/async-io.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
+import type { Job } from "../jobs.ts";
 import type { CommandError, CommandOf, JobStatus } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { commandError } from "../record.ts";
@@ -15,8 +16,36 @@ import type { RehearsalPlan } from "../sync/rehearsal.ts";
 export function startRehearsal(
   registry: Registry,
   array: RaidArray,
-  { drive, spare }: CommandOf<"start-rehearsal">,
+  wanted: CommandOf<"start-rehearsal">,
 ): Result<JobStatus, CommandError> {
+  const planned = planRehearsal(registry, array, wanted);
+  if (!planned.ok) return planned;
+  const plan = planned.value;
+  const taker = plan.spare === null ? undefined : registry.drives.get(plan.spare);
+  const isSpareReadable =
+    taker === undefined || plan.obstacle !== null
+      ? Promise.resolve(true)
+      : isReadable(registry, taker, plan.layout);
+  return ok(array.synchronizer.rehearsals.start({ ...plan, isSpareReadable }).status());
+}
+
+/** What `startRehearsal` would begin or go on with, without doing it. */
+export function foretellRehearsal(
+  registry: Registry,
+  array: RaidArray,
+  wanted: CommandOf<"start-rehearsal">,
+): Result<JobStatus, CommandError> {
+  const planned = planRehearsal(registry, array, wanted);
+  return planned.ok ? ok(array.synchronizer.rehearsals.foretell(planned.value)) : planned;
+}
+
+type PlannedRehearsal = Omit<RehearsalPlan, "isSpareReadable">;
+
+function planRehearsal(
+  registry: Registry,
+  array: RaidArray,
+  { drive, spare }: CommandOf<"start-rehearsal">,
+): Result<PlannedRehearsal, CommandError> {
   const { core, synchronizer } = array;
   const refused = obstacleTo(array);
   if (refused !== null) return err(refused);
@@ -32,19 +61,23 @@ export function startRehearsal(
   const lost = core.roster.driveAt(role);
   assert(lost?.superblock != null, "who is lost is a member");
   const layout = taker.layout ?? lost.superblock;
-  const plan: RehearsalPlan = { ...taker, failedRole: role, layout };
-  return ok(synchronizer.rehearsals.start(plan).status());
+  return ok({ ...taker, failedRole: role, layout });
 }
 
 export async function pauseRehearsal(array: RaidArray): Promise<Result<JobStatus, CommandError>> {
+  const job = pausable(array);
+  if (!job.ok) return job;
+  job.value.wish = "pause";
+  await job.value.untilAtRest();
+  return ok(job.value.status());
+}
+
+/** The rehearsal that `pauseRehearsal` pauses. */
+export function pausable(array: RaidArray): Result<Job, CommandError> {
   const job = array.synchronizer.rehearsals.pausable;
-  if (job === null) {
-    const detail = `no rehearsal of array ${array.core.name} is running`;
-    return err(commandError("conflict", "no-rehearsal", detail));
-  }
-  job.wish = "pause";
-  await job.untilAtRest();
-  return ok(job.status());
+  if (job !== null) return ok(job);
+  const detail = `no rehearsal of array ${array.core.name} is running`;
+  return err(commandError("conflict", "no-rehearsal", detail));
 }
 
 function obstacleTo(array: RaidArray): CommandError | null {
@@ -78,25 +111,19 @@ function takerOf(
   registry: Registry,
   array: RaidArray,
   shared: string | null,
-): Pick<RehearsalPlan, "spare" | "obstacle" | "isSpareReadable"> & { layout: Superblock | null } {
+): Pick<RehearsalPlan, "spare" | "obstacle"> & { layout: Superblock | null } {
   const { name, roster } = array.core;
   const own = roster.spares[0] ?? null;
   const drive = own ?? (shared === null ? null : (registry.drives.get(shared) ?? null));
-  const isSpareReadable = Promise.resolve(true);
   if (drive === null) {
     const obstacle = `array ${name} has no spare that fits: add one, or share one`;
-    return { spare: null, layout: null, obstacle, isSpareReadable };
+    return { spare: null, layout: null, obstacle };
   }
   const layout = own === null ? array.seating.superblockFor(drive) : ok(own.superblock!);
   if (!layout.ok) {
-    return { spare: drive.name, layout: null, obstacle: layout.error, isSpareReadable };
+    return { spare: drive.name, layout: null, obstacle: layout.error };
   }
-  return {
-    spare: drive.name,
-    layout: layout.value,
-    obstacle: null,
-    isSpareReadable: isReadable(registry, drive, layout.value),
-  };
+  return { spare: drive.name, layout: layout.value, obstacle: null };
 }
 
 /** One row, where its data would begin: a drive that is dead says so. */

@@ -2,12 +2,14 @@
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
+import { newJobStatus } from "../jobs.ts";
 import type { CommandError, JobStatus } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
 import { fenceObstacle } from "../running/fence.ts";
-import { checkNewMember, layOutNewMember, notRunning, notWritten, untilBegun } from "./members.ts";
+import { checkNewMember, layOutNewMember, notWritten, untilBegun } from "./members.ts";
+import { notRunning } from "./refusals.ts";
 
 export async function replaceMember(
   registry: Registry,
@@ -15,20 +17,42 @@ export async function replaceMember(
   drives: { readonly member: Drive; readonly target: Drive },
   { force }: { force: boolean },
 ): Promise<Result<JobStatus, CommandError>> {
+  const judged = judge(registry, record, drives, { force });
+  if (!judged.ok) return judged;
+  const { array, superblock } = judged.value;
+  return array.synchronizer.givingWay(`drive ${drives.member.name} is replaced`, () =>
+    seatTarget(registry, array, drives, superblock),
+  );
+}
+
+/** What `replaceMember` would answer, without doing it. */
+export function foretellReplace(
+  registry: Registry,
+  record: ArrayRecord,
+  drives: { readonly member: Drive; readonly target: Drive },
+  { force }: { force: boolean },
+): Result<JobStatus, CommandError> {
+  const judged = judge(registry, record, drives, { force });
+  if (!judged.ok) return judged;
+  const result = { drive: drives.target.name, replaces: drives.member.name };
+  return ok(newJobStatus(judged.value.array.core, "replace", result));
+}
+
+function judge(
+  registry: Registry,
+  record: ArrayRecord,
+  { member, target }: { readonly member: Drive; readonly target: Drive },
+  { force }: { force: boolean },
+): Result<{ readonly array: RaidArray; readonly superblock: Superblock }, CommandError> {
   const array = record.running;
   if (array === null) return err(notRunning(record));
-  const { member, target } = drives;
-  const { roster } = array.core;
-  const isOwnSpare = roster.isSpare(target);
+  const isOwnSpare = array.core.roster.isSpare(target);
   const refused =
     obstacleTo(array, member) ??
     (isOwnSpare ? null : checkNewMember(registry, record, array, target, force));
   if (refused !== null) return err(refused);
   const superblock = superblockOf(array, target);
-  if (!superblock.ok) return superblock;
-  return array.synchronizer.givingWay(`drive ${member.name} is replaced`, () =>
-    seatTarget(registry, array, { member, target }, superblock.value),
-  );
+  return superblock.ok ? ok({ array, superblock: superblock.value }) : superblock;
 }
 
 async function seatTarget(

@@ -20,7 +20,8 @@ import { begunReshape } from "../../md/reshape.ts";
 import { judgeReshape, type ReshapeStart } from "../../md/reshape-judge.ts";
 import { areAreasApart } from "../../md/superblock-areas.ts";
 import type { Drive } from "../drives/drive.ts";
-import type { CommandError } from "../protocol.ts";
+import { newJobStatus } from "../jobs.ts";
+import type { CommandError, JobStatus } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
@@ -28,7 +29,8 @@ import { startAnew } from "../start/start.ts";
 import { stripeMemoryLacking } from "../start/stripe-memory.ts";
 import { growthCandidates } from "../sync/grow.ts";
 import { growthObstacle } from "./grow.ts";
-import { addMember, checkMember, notRunning } from "./members.ts";
+import { addMember, checkMember } from "./members.ts";
+import { notRunning } from "./refusals.ts";
 import { isBegun, joiningOf, takeBack } from "./reshape-refused.ts";
 
 interface ReshapeWish {
@@ -76,8 +78,25 @@ export async function reshapeArray(
   return begun.ok ? begun : refuse(begun.error);
 }
 
+/** What the growth would answer, had the array the policy `resync`, without doing it. */
+export function foretellReshape(
+  registry: Registry,
+  record: ArrayRecord,
+  drives: readonly Drive[],
+  wish: ReshapeWish,
+): Result<JobStatus, CommandError> {
+  const refused = reshapeObstacle(registry, record, drives, wish);
+  if (refused !== null) return err(refused);
+  assert(record.running !== null, "an array that can get members runs");
+  const { core } = record.running;
+  const members = core.geometry.memberCount + drives.length;
+  const { stripeCount, chunkBytes } = core.geometry;
+  const sizeBytes = stripeCount * chunkBytes * (members - 1);
+  return ok(newJobStatus(core, "reshape", { sizeBytes, members }));
+}
+
 /** Why `reshapeArray` would not take these drives, had the array the policy `resync`; or null. */
-export function reshapeObstacle(
+function reshapeObstacle(
   registry: Registry,
   record: ArrayRecord,
   drives: readonly Drive[],

@@ -15,21 +15,31 @@ import type { ReactorContext } from "../reactor-context.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
 import { arrayKey, driveKey, Registry } from "../registry.ts";
 import { autoStart, startArray, stopArray } from "../start/start.ts";
+import {
+  cancelObstacle,
+  deleteObstacle,
+  noScrub,
+  replaceObstacle,
+  scrubObstacle,
+  unknownJob,
+} from "./checks.ts";
 import type { ArrayCommand, ArrayCommandKind } from "./command.ts";
 import { CommandDoor } from "./command-door.ts";
-import { CommandLeases, STOPPING, unknownArray } from "./command-leases.ts";
-import { checkCreate, createArray, newUuid } from "./create.ts";
+import { CommandLeases, STOPPING } from "./command-leases.ts";
+import { createArray, newUuid } from "./create.ts";
 import { watchLoneDrives } from "./drive-deadlines.ts";
 import { DriveCommands } from "./drives.ts";
+import { type DryRuns, dryRunsOf } from "./dry-runs.ts";
 import { planFail } from "./fail-plan.ts";
 import { FaultBook } from "./faults.ts";
 import { growArray } from "./grow.ts";
-import { addMember, checkMember, failMember, removeMember } from "./members.ts";
+import { addMember, failMember, removeMember } from "./members.ts";
 import { changePolicy } from "./policy.ts";
+import { unknownArray } from "./refusals.ts";
 import { pauseRehearsal, startRehearsal } from "./rehearsal.ts";
 import { writeName } from "./rename.ts";
 import { replaceMember } from "./replace.ts";
-import { reshapeArray, reshapeObstacle } from "./reshape.ts";
+import { reshapeArray } from "./reshape.ts";
 import { fitDrive, readDrive } from "./spare-drives.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
 
@@ -41,6 +51,7 @@ export class ArrayService {
   private readonly faults: FaultBook;
   private readonly drives: DriveCommands;
   private readonly door: CommandDoor;
+  private readonly dryRuns: DryRuns;
   private readonly handlers: { [K in ArrayCommandKind]: (command: CommandOf<K>) => Answer<K> };
 
   constructor(context: ReactorContext, options: { autoAssemble: boolean }) {
@@ -51,6 +62,8 @@ export class ArrayService {
     this.drives = new DriveCommands({ registry, leases: this.leases, faults: this.faults });
     watchLoneDrives(registry);
     this.door = new CommandDoor(registry);
+    const { leases, drives, faults } = this;
+    this.dryRuns = dryRunsOf({ registry, leases, drives, faults });
     this.handlers = {
       "attach-drive": (command) => this.drives.attach(command),
       "note-content": async ({ name, signature }) => {
@@ -62,7 +75,6 @@ export class ArrayService {
       "list-drives": async () =>
         ok([...registry.drives.values()].map((drive) => driveStatus(registry, drive))),
       "create-array": (command) => this.createArray(command),
-      "check-create": async (command) => checkCreate(registry, command),
       "list-arrays": async () =>
         ok([...registry.arrays.values()].map((record) => arrayStatus(registry, record))),
       "get-array": async ({ array }) => {
@@ -95,7 +107,7 @@ export class ArrayService {
       "delete-array": (command) => this.deleteArray(command),
       "set-array": (command) =>
         this.leases.withRecord(command, async (record) => {
-          const { kind: _kind, array: _array, ...changes } = command;
+          const { kind: _kind, array: _array, dryRun: _dryRun, ...changes } = command;
           const { consistencyPolicy, memberSizeBytes, ...tuning } = changes;
           if (consistencyPolicy !== undefined) {
             const changed = await changePolicy(record, consistencyPolicy);
@@ -115,16 +127,7 @@ export class ArrayService {
             isForRole: command.isForRole === true,
           }),
         ),
-      "check-member": (command) =>
-        this.leases.withDrive(command, async (record, drive) =>
-          checkMember(registry, record, drive, { force: command.force }),
-        ),
       "add-members": (command) => this.addMembers(command),
-      "check-members": (command) =>
-        this.leases.withDrives(command, [...new Set(command.drives)], async (record, drives) => {
-          const refused = reshapeObstacle(registry, record, drives, command);
-          return refused === null ? ok(null) : err(refused);
-        }),
       "replace-member": (command) => this.replaceMember(command),
       "fit-drive": async ({ drive }) => fitDrive(registry, drive),
       "read-drive": (command) => readDrive(registry, command),
@@ -167,8 +170,19 @@ export class ArrayService {
     if (this.registry.isStopping && command.kind !== "hole-punched") {
       return Promise.resolve(err(STOPPING));
     }
-    const work = (): Answer<K> => this.handlers[command.kind](command);
+    const work = (): Answer<K> => this.handlerOf(command)(command);
     return this.door.pass(command as unknown as ArrayCommand, work);
+  }
+
+  private handlerOf<K extends ArrayCommandKind>({
+    kind,
+    ...request
+  }: CommandOf<K>): (command: CommandOf<K>) => Answer<K> {
+    const isDry = "dryRun" in request && request.dryRun === true;
+    if (!isDry) return this.handlers[kind];
+    const dryRun = (this.dryRuns as Partial<typeof this.handlers>)[kind];
+    assert(dryRun !== undefined, "a command that is dry tells what it would answer");
+    return dryRun;
   }
 
   /** Null where the array does not run, and until its start is through. */
@@ -212,11 +226,8 @@ export class ArrayService {
   private deleteArray(command: CommandOf<"delete-array">): Answer<"delete-array"> {
     return this.leases.withRecord(command, async (record) => {
       const { registry } = this;
-      const held = registry.drivesOf(record.uuid).find((drive) => drive.isShut);
-      if (command.zeroSuperblocks && held !== undefined) {
-        const detail = `${held.holderText}: leave its superblocks, and those of its fellows, alone`;
-        return err(commandError("conflict", "fenced", detail));
-      }
+      const obstacle = deleteObstacle(registry, record, command);
+      if (obstacle !== null) return err(obstacle);
       await stopArray(registry, record);
       const failed: string[] = [];
       const erased = command.zeroSuperblocks ? registry.drivesOf(record.uuid) : [];
@@ -255,10 +266,8 @@ export class ArrayService {
 
   private replaceMember(command: CommandOf<"replace-member">): Answer<"replace-member"> {
     const { drive, with: other, force } = command;
-    if (drive === other) {
-      const detail = `drive ${drive} cannot replace itself: take another one`;
-      return Promise.resolve(err(commandError("conflict", "drive-in-use", detail)));
-    }
+    const obstacle = replaceObstacle(command);
+    if (obstacle !== null) return Promise.resolve(err(obstacle));
     const names = [drive, other];
     return this.leases.withDrives(command, names, async (record, [member, target]) =>
       replaceMember(this.registry, record, { member: member!, target: target! }, { force }),
@@ -282,8 +291,8 @@ export class ArrayService {
 
   private startScrub(command: CommandOf<"start-scrub">): Answer<"start-scrub"> {
     return this.leases.withRunning(command, async (_, running) => {
-      const obstacle = running.synchronizer.obstacleTo("scrub");
-      if (obstacle !== null) return err(commandError("conflict", "scrub-not-possible", obstacle));
+      const obstacle = scrubObstacle(running);
+      if (obstacle !== null) return err(obstacle);
       const { mode, limitBytesPerSecond: limit, restart } = command;
       return ok(running.synchronizer.scrubs.start({ mode, limit, restart }).status());
     });
@@ -309,21 +318,8 @@ export class ArrayService {
   }
 
   private async cancelHeldJob(job: Job): Answer<"cancel-job"> {
-    const { id } = job;
-    if (job.state !== "running" && job.state !== "paused") {
-      return err(commandError("conflict", "job-ended", `job ${id} has ended: ${job.state}`));
-    }
-    if (job.kind === "resync") {
-      const detail =
-        "a resync makes the array safe and cannot be cancelled; stop the array instead";
-      return err(commandError("conflict", "resync-needed", detail));
-    }
-    if (job.kind === "reshape") {
-      const detail =
-        "a reshape cannot be cancelled, as there is no way back; where it has to rest, stop the " +
-        "array: it goes on when that starts";
-      return err(commandError("conflict", "reshape-goes-on", detail));
-    }
+    const obstacle = cancelObstacle(job);
+    if (obstacle !== null) return err(obstacle);
     if (job.state === "paused") {
       this.registry.arrays.get(job.arrayUuid)?.running?.synchronizer.cancelPaused(job);
     } else {
@@ -343,12 +339,4 @@ function notWritten({ name }: ArrayRecord): CommandError {
 function notUnderWay({ name }: ArrayRecord): CommandError {
   const detail = `array ${name} has failed, and gets more members when it starts again`;
   return commandError("io", "reshape-not-started", detail);
-}
-
-function unknownJob(id: number): CommandError {
-  return commandError("not-found", "unknown-job", `there is no job ${id}`);
-}
-
-function noScrub({ core: { name } }: RaidArray): CommandError {
-  return commandError("conflict", "no-scrub", `no scrub of array ${name} is running`);
 }

@@ -13,6 +13,7 @@ import type { CommandError, CommandMap, CommandOf, DriveFit } from "../protocol.
 import type { RaidArray } from "../raid-array.ts";
 import { commandError } from "../record.ts";
 import type { Registry } from "../registry.ts";
+import { unknownDrive } from "./refusals.ts";
 
 const READ_BYTES_MAX = 8 * SLAB_BYTES;
 
@@ -93,11 +94,6 @@ function isWaiting(registry: Registry, drive: Drive): boolean {
 
 function arrayOf(registry: Registry, drive: Drive): RaidArray | null {
   return registry.holderOf(drive)?.running ?? null;
-}
-
-function unknownDrive(name: string): CommandError {
-  const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
-  return commandError("not-found", "unknown-drive", detail);
 }
 
 function notASpare(name: string): CommandError {

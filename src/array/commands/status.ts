@@ -4,7 +4,7 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import { arrayNameOf, setNameOf } from "../../md/create.ts";
 import { layoutName } from "../../md/layout.ts";
 import { reshapeOf } from "../../md/reshape.ts";
-import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
+import { isReplacement, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { suspectOf } from "../drives/suspicion.ts";
 
@@ -29,8 +29,8 @@ import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
 import { forecastOf } from "./forecast.ts";
 
-const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
-const NO_IO: MemberStatus["io"] = {
+export const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
+export const NO_IO: MemberStatus["io"] = {
   reads: 0,
   writes: 0,
   flushes: 0,
@@ -39,7 +39,7 @@ const NO_IO: MemberStatus["io"] = {
   readMs: 0,
   writeMs: 0,
 };
-const IDLE: SyncStatus = {
+export const IDLE: SyncStatus = {
   action: "idle",
   doneBytes: 0,
   totalBytes: 0,
@@ -215,7 +215,7 @@ function candidatesFor(registry: Registry, { core, seating }: RaidArray): string
   return fitting.map(({ name }) => name);
 }
 
-export function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
+function arrayStateOf({ core, isDirty }: RaidArray): ArrayState {
   if (core.fencedBy !== null) return "fenced";
   if (core.isFailed) return "failed";
   if (core.readOnlyReason !== null) return "read-only";
@@ -269,17 +269,27 @@ function standingOf(
 
 function memberStatusOf(role: number, seat: Seat<Drive>): MemberStatus {
   const drive = driveOf(seat);
+  const errorsByOp = structuredClone(drive?.io.counters.kinds ?? {});
   return {
     role,
     drive: drive?.name ?? null,
     state: memberStateOf(seat),
     errors: drive?.errors() ?? NO_ERRORS,
-    errorKinds: { ...drive?.io.counters.kinds },
+    errorKinds: sumOf(Object.values(errorsByOp)),
+    errorsByOp,
     io: drive?.ioCounts() ?? NO_IO,
   };
 }
 
-function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
+function sumOf(counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+  const sum: Record<string, number> = {};
+  for (const each of counts) {
+    for (const [kind, count] of Object.entries(each)) sum[kind] = (sum[kind] ?? 0) + count;
+  }
+  return sum;
+}
+
+export function pausedScrubOf(job: JobStatus | null): ArrayStatus["pausedScrub"] {
   if (job === null) return null;
   const { id, kind, done, total, error } = job;
   const mode = kind === "repair" ? "repair" : "check";
@@ -311,29 +321,7 @@ function dueAction(array: RaidArray): SyncAction {
   return members.copy === null ? "idle" : "replace";
 }
 
-function geometryStatus(
-  record: ArrayRecord,
-  superblock: Superblock,
-): Pick<
-  ArrayStatus,
-  | "name"
-  | "uuid"
-  | "nameOnDisk"
-  | "level"
-  | "layout"
-  | "chunkBytes"
-  | "sizeBytes"
-  | "consistencyPolicy"
-  | "syncSpeedMin"
-  | "syncSpeedMax"
-  | "readDeadlineMs"
-  | "writeDeadlineMs"
-  | "suspectWriteErrors"
-  | "suspectFixedSectors"
-  | "suspectLateReads"
-  | "suspectLatencyFactor"
-  | "replaceSuspects"
-> {
+function geometryStatus(record: ArrayRecord, superblock: Superblock) {
   const chunkBytes = superblock.chunkSectors * SECTOR_BYTES;
   // Until a reshape is through there is as much as before it.
   const usedMembers = superblock.memberCount - (reshapeOf(superblock)?.deltaMembers ?? 0);
@@ -343,7 +331,7 @@ function geometryStatus(
     name: record.name,
     uuid: record.uuid,
     nameOnDisk: nameOnDisk === record.name ? null : nameOnDisk,
-    level: "raid5",
+    level: "raid5" as const,
     layout: layoutName(superblock.layout) ?? `layout ${superblock.layout}`,
     chunkBytes,
     sizeBytes: chunkCount * chunkBytes * (usedMembers - 1),
@@ -353,7 +341,7 @@ function geometryStatus(
 }
 
 /** An array that does not run: what the freshest of its superblocks says. */
-function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
+export function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
   const drives = registry.drivesOf(record.uuid);
   const superblocks = drives.map((drive) => drive.superblock!);
   // The last of its drives may just have left: then what was known of it stands.
@@ -370,6 +358,7 @@ function inactiveStatus(registry: Registry, record: ArrayRecord): ArrayStatus {
       state: drive === undefined ? "missing" : restingState(drive),
       errors: NO_ERRORS,
       errorKinds: {},
+      errorsByOp: {},
       io: NO_IO,
     });
   }
@@ -410,8 +399,4 @@ function seatedDrive(drives: readonly Drive[], freshest: Superblock, role: numbe
   });
   // Who is being replaced serves until the end of that.
   return seated.find(({ superblock }) => !isReplacement(superblock!)) ?? seated[0];
-}
-
-function isReplacement({ otherFeatures }: Superblock): boolean {
-  return (otherFeatures & Feature.replacement) !== 0;
 }

@@ -7,7 +7,7 @@
 
 import { assert } from "../../base/assert.ts";
 import { EBADE, EIO, errnoName } from "../../base/errno.ts";
-import { err, ok, type Result } from "../../base/result.ts";
+import { type ErrorOf, err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import type { AsyncIo } from "../../block/async-io.ts";
 import { FaultFilter } from "../../block/fault-filter.ts";
@@ -40,10 +40,7 @@ export type Probe =
   /** There is a superblock, but it cannot be used. */
   | { readonly kind: "unusable"; readonly detail: string; readonly claim: MemberClaim | null };
 
-export interface ReadFailure {
-  readonly kind: "unreadable";
-  readonly detail: string;
-}
+export type ReadFailure = ErrorOf<"unreadable">;
 
 const ANSWER_WAIT_MS = 10_000;
 const GIVE_UP_MS = 100;

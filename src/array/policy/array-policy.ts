@@ -290,9 +290,7 @@ export class ArrayPolicy {
     }
     if (to === "ppl") {
       this.logs = this.core.engine.usePartialParity();
-      for (let role = 0; role < this.core.roster.memberCount; role += 1) {
-        const drive = this.core.roster.driveAt(role);
-        if (drive === null || !this.core.members.isPresent(role)) continue;
+      for (const { role, drive } of this.core.presentMembers()) {
         const taken = await this.takeSeat(drive.superblock!);
         // It may have failed while there was no memory.
         if (this.core.members.isPresent(role)) this.seated(role, taken);

@@ -126,9 +126,7 @@ export class BitmapKeeper {
     const from = block * BITMAP_BLOCK_BYTES;
     memory.bytes.set(state.submitted.subarray(from, from + BITMAP_BLOCK_BYTES), address);
     const writes: Promise<boolean>[] = [];
-    for (let role = 0; role < core.roster.memberCount; role += 1) {
-      const drive = core.roster.driveAt(role);
-      if (drive === null || !core.members.isPresent(role)) continue;
+    for (const { role, drive } of core.presentMembers()) {
       writes.push(this.writeTo(role, drive, from, address));
     }
     // Who is to replace a member has all of it when it counts.

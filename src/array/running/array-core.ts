@@ -200,6 +200,14 @@ export class ArrayCore {
     return this.identity.setNameBytes;
   }
 
+  /** Members that are there, by role; who leaves meanwhile is left out. */
+  *presentMembers(): Generator<{ readonly role: number; readonly drive: Drive }> {
+    for (let role = 0; role < this.roster.memberCount; role += 1) {
+      const drive = this.roster.driveAt(role);
+      if (drive !== null && this.members.isPresent(role)) yield { role, drive };
+    }
+  }
+
   /** Writes the superblocks with the checkpoints as they are now; true: that is durable. */
   record(change: () => void = () => {}): Promise<boolean> {
     return this.superblocks.update(change);

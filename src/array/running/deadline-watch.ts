@@ -51,9 +51,8 @@ export class DeadlineWatch {
     if (core.isFailed) return;
     const { readDeadlineMs, writeDeadlineMs } = core.tuning;
     const isAllowed = this.watchStall(writeDeadlineMs);
-    for (let role = 0; role < core.roster.memberCount; role += 1) {
-      const drive = core.roster.driveAt(role);
-      if (drive === null || !core.members.isPresent(role) || !drive.info.isDirect) continue;
+    for (const { role, drive } of core.presentMembers()) {
+      if (!drive.info.isDirect) continue;
       const writeAgeMs = drive.io.oldestAgeMs("write");
       if (writeAgeMs > writeDeadlineMs && isAllowed && this.isAloneInSilence(drive)) {
         this.verdicts.failMember(
@@ -76,9 +75,7 @@ export class DeadlineWatch {
     const { core } = this;
     const nowMs = core.context.clock.nowMs();
     let silentCount = 0;
-    for (let role = 0; role < core.roster.memberCount; role += 1) {
-      const drive = core.roster.driveAt(role);
-      if (drive === null || !core.members.isPresent(role)) continue;
+    for (const { drive } of core.presentMembers()) {
       const silentMs = Math.min(waitingMs(drive), nowMs - drive.stats.lastCompletionMs);
       if (silentMs > writeDeadlineMs / 2) silentCount += 1;
     }
@@ -108,10 +105,8 @@ export class DeadlineWatch {
   }
 
   private everyOther(late: Drive, holds: (drive: Drive) => boolean): boolean {
-    const { roster, members } = this.core;
-    for (let role = 0; role < roster.memberCount; role += 1) {
-      const drive = roster.driveAt(role);
-      if (drive === null || drive === late || !members.isPresent(role)) continue;
+    for (const { drive } of this.core.presentMembers()) {
+      if (drive === late) continue;
       assert(drive.failure === "", "a member that is there has not failed");
       if (!holds(drive)) return false;
     }

@@ -22,7 +22,7 @@ import type { Signal } from "../../base/signal.ts";
 import type { Timers } from "../../reactor/timers.ts";
 import type { ArrayCore } from "./array-core.ts";
 
-export const SAFE_MODE_DELAY_MS = 200;
+const SAFE_MODE_DELAY_MS = 200;
 
 export interface DirtyMarkHost {
   readonly guard: Guard;

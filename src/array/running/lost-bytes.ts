@@ -14,7 +14,7 @@ import type { FailPlan } from "../protocol.ts";
 import type { ArrayCore } from "./array-core.ts";
 
 /** Ranges of the array that are listed at most; the first ones by place. */
-export const UNREADABLE_RANGES_MAX = 64;
+const UNREADABLE_RANGES_MAX = 64;
 
 interface BadRow {
   readonly stripe: number;
@@ -24,13 +24,12 @@ interface BadRow {
 }
 
 /** Each row that a member which is there cannot give, once. */
-function* badRows({ members, geometry, engine, roster }: ArrayCore): Generator<BadRow> {
+function* badRows(core: ArrayCore): Generator<BadRow> {
+  const { members, geometry, engine } = core;
   if (!members.hasBadRows) return;
   const rowsPerChunk = geometry.chunkBytes / ROW_BYTES;
   const seen = new Set<number>();
-  for (let role = 0; role < roster.memberCount; role += 1) {
-    const drive = roster.driveAt(role);
-    if (drive === null || !members.isPresent(role)) continue;
+  for (const { role, drive } of core.presentMembers()) {
     for (const { sector, lengthSectors } of drive.badBlocks.ranges) {
       const from = sector * SECTOR_BYTES - members.dataOffset[role]!;
       const first = Math.floor(from / ROW_BYTES);

@@ -38,7 +38,6 @@ interface HeldRequest {
 }
 
 export class RaidArrayFront implements ArrayFront {
-  readonly name: string;
   /** What clients may ask for: a size that is durable on the members. */
   sizeBytes: number;
   preferredBytes: number;
@@ -62,9 +61,8 @@ export class RaidArrayFront implements ArrayFront {
   private readonly early = new Uint32Array(FRONT_REQUESTS_MAX * 2);
   private earlyCount = 0;
 
-  constructor(options: ArrayBehind & { name: string }) {
+  constructor(options: ArrayBehind) {
     const { geometry } = options.engine;
-    this.name = options.name;
     this.engine = options.engine;
     this.guard = options.guard;
     this.roster = options.roster;

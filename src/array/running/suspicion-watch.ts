@@ -45,7 +45,10 @@ export class SuspicionWatch {
     const { core, around } = this;
     const { members, context, tuning } = core;
     if (core.isFailed) return;
-    const serving = this.serving();
+    // Those that hold all of their data.
+    const serving = [...core.presentMembers()].filter(({ role }) => {
+      return role !== members.rebuildingRole;
+    });
     const facts = serving.map(({ role, drive }) => ({
       health: drive.health,
       facts: {
@@ -84,18 +87,6 @@ export class SuspicionWatch {
       `takes ${verdict.latencyMs.toFixed(1)} ms for a read, and no other member more than ` +
       `${verdict.slowestPeerMs.toFixed(1)} ms`;
     around.begin(role, drive, { isHung: false, text });
-  }
-
-  /** Members that hold all of their data. */
-  private serving(): { role: number; drive: Drive }[] {
-    const { roster, members } = this.core;
-    const serving: { role: number; drive: Drive }[] = [];
-    for (let role = 0; role < roster.memberCount; role += 1) {
-      const drive = roster.driveAt(role);
-      if (drive === null || !members.isPresent(role) || members.rebuildingRole === role) continue;
-      serving.push({ role, drive });
-    }
-    return serving;
   }
 
   private timesOf(drive: Drive): ReadTimes {

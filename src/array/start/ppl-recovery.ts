@@ -32,8 +32,6 @@ import type { ReactorContext } from "../reactor-context.ts";
 export interface PplRecovery {
   /** See `judgeReplay`. */
   readonly outcome: "clean" | "resync" | "degraded" | "refuse";
-  /** Entries that were replayed. */
-  readonly entryCount: number;
   /** Why it is refused, naming the drive. */
   readonly detail: string;
 }
@@ -109,10 +107,7 @@ export class PplReplayer {
       resyncFromSector: this.plan.resyncFromSector ?? 0,
       isDegraded: this.plan.degraded > 0,
     });
-    const entryCount = logs.reduce((sum, log) => {
-      return sum + (log.kind === "replayed" ? log.entryCount : 0);
-    }, 0);
-    return { outcome, entryCount, detail: this.detail };
+    return { outcome, detail: this.detail };
   }
 
   private async replayLog(role: number): Promise<PplLogOutcome> {

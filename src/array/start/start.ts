@@ -24,6 +24,7 @@ import { driveOf } from "../running/roster.ts";
 import type { StartPlan } from "../running/start-plan.ts";
 import { recoverConsistency } from "./consistency.ts";
 import { judgeStart } from "./needs.ts";
+import { readAgain } from "./read-again.ts";
 import { takeBack } from "./returning-member.ts";
 import { stripeMemoryLacking } from "./stripe-memory.ts";
 
@@ -79,12 +80,65 @@ export async function startArray(
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
   assertHeld(registry, record);
+  if (record.running !== null) return whereItRuns(record, options);
+  const judged = await judgeAsked(registry, record, options, (reason) => {
+    record.reason = reason;
+  });
+  return judged.ok ? begin(registry, record, judged.value, options) : judged;
+}
+
+/** Whoever wants it to run has that. */
+function whereItRuns(
+  { name, running }: ArrayRecord,
+  { readOnly }: StartOptions,
+): Result<undefined, CommandError> {
+  if (!readOnly || running?.core.readOnlyReason !== null) return ok();
+  const detail = `array ${name} runs, and takes writes: stop it first`;
+  return err(commandError("conflict", "already-running", detail));
+}
+
+/**
+ * How `startArray` would start it, and without a write; null: it runs. A log is replayed as for an
+ * array that is started read-only, which finds out whether it can be.
+ */
+export async function foretellStart(
+  registry: Registry,
+  record: ArrayRecord,
+  options: StartOptions,
+): Promise<Result<ForetoldStart | null, CommandError>> {
   if (record.running !== null) {
-    // Whoever wants it to run has that.
-    if (!options.readOnly || record.running.core.readOnlyReason !== null) return ok();
-    const detail = `array ${record.name} runs, and takes writes: stop it first`;
-    return err(commandError("conflict", "already-running", detail));
+    const refused = whereItRuns(record, options);
+    return refused.ok ? ok(null) : refused;
   }
+  const untold = (): void => {};
+  const judged = await judgeAsked(registry, record, options, untold);
+  if (!judged.ok) return judged;
+  const ready = await makeReady(
+    registry,
+    record,
+    judged.value,
+    { ...options, isDry: true },
+    untold,
+  );
+  if (!ready.ok) return ready;
+  const leftOut = leavesOut(judged.value);
+  return ok({ plan: judged.value, leftOut, resyncFromSector: ready.value.resyncFromSector });
+}
+
+export interface ForetoldStart {
+  readonly plan: AssemblyPlan;
+  /** It starts without the members that are being rebuilt. */
+  readonly leftOut: boolean;
+  readonly resyncFromSector: number | null;
+}
+
+/** The drives are read anew. `tell`: why it does not start, where the record is to say that. */
+async function judgeAsked(
+  registry: Registry,
+  record: ArrayRecord,
+  options: StartOptions,
+  tell: (reason: string) => void,
+): Promise<Result<AssemblyPlan, CommandError>> {
   await registry.waitForProbes();
   const unreadable = await readAgain(registry, record);
   if (registry.drivesOf(record.uuid).length === 0) {
@@ -92,14 +146,17 @@ export async function startArray(
     return err(commandError("conflict", "no-members", detail));
   }
   const fenced = fencedAtStart(registry, record);
-  if (fenced !== null) return err(fenced);
+  if (fenced !== null) {
+    tell(fenced.detail);
+    return err(fenced);
+  }
   if (unreadable !== null) {
-    record.reason = unreadable;
+    tell(unreadable);
     return err(commandError("io", "drive-unreadable", unreadable));
   }
   const judged = judgeStart(registry, record, options);
   if (!judged.ok) {
-    record.reason = judged.error.detail;
+    tell(judged.error.detail);
     return err(commandError("conflict", judged.error.kind, judged.error.detail));
   }
   const readOnlyDrive = registry.drivesOf(record.uuid).find(({ info }) => info.isReadOnly);
@@ -107,7 +164,7 @@ export async function startArray(
     const detail = `drive ${readOnlyDrive.name} was opened read-only; start the array read-only`;
     return err(commandError("conflict", "drive-read-only", detail));
   }
-  return begin(registry, record, judged.value, options);
+  return judged;
 }
 
 export async function stopArray(registry: Registry, record: ArrayRecord): Promise<void> {
@@ -190,12 +247,12 @@ async function takeBackLeftOut(registry: Registry, { uuid, running }: ArrayRecor
  */
 function fencedAtStart(registry: Registry, record: ArrayRecord): CommandError | null {
   const drive = registry.drivesOf(record.uuid).find((drive) => drive.hasToldFence);
-  return drive === undefined ? null : fencedError(record, drive.holderText);
+  return drive === undefined ? null : fencedError(drive.holderText);
 }
 
-function fencedError(record: ArrayRecord, holder: string): CommandError {
-  record.reason = `${holder}. Try again when that host has let go of it`;
-  return commandError("conflict", "fenced", record.reason);
+function fencedError(holder: string): CommandError {
+  const detail = `${holder}. Try again when that host has let go of it`;
+  return commandError("conflict", "fenced", detail);
 }
 
 /** Puts a plan into effect: registers the running array and records what changed. */
@@ -235,7 +292,9 @@ export async function runPlan(
   }
   if (core.fencedBy !== null) {
     await stopRunning(registry, record, array);
-    return err(fencedError(record, core.fencedBy));
+    const fenced = fencedError(core.fencedBy);
+    record.reason = fenced.detail;
+    return err(fenced);
   }
   record.reason = "";
   array.start();
@@ -259,39 +318,6 @@ function areAtOneCount({ roster, members, superblocks, isFailed }: ArrayCore, pl
   });
 }
 
-/**
- * Reads what the drives say now: what a run that failed had in memory is no authority. A drive that
- * cannot be read is left out; the answer is not null when none can.
- */
-async function readAgain(registry: Registry, record: ArrayRecord): Promise<string | null> {
-  const drives = registry.drivesOf(record.uuid);
-  // Order: what one still owes may say that another host has it, which is of before, too.
-  const haveAnswered = await Promise.all(
-    drives.map((drive) => drive.hasAnswered(registry.context)),
-  );
-  const failures = await Promise.all(
-    drives.map((drive, index) => {
-      if (haveAnswered[index] === true) return readOneAgain(registry, drive);
-      // It would not answer; and what it owes must not land on what is written from now on. What
-      // it told of a fence is of before: whether that still stands the others say.
-      drive.isUnreadable = true;
-      drive.hasToldFence = false;
-      return `Requests of before are still outstanding on drive ${drive.name}.`;
-    }),
-  );
-  return failures.every((failure) => failure !== null) ? (failures.at(-1) ?? "") : null;
-}
-
-/** Why it cannot be read, or null. */
-async function readOneAgain(registry: Registry, drive: Drive): Promise<string | null> {
-  const before = drive.probe;
-  const probed = await registry.probe(drive);
-  drive.isUnreadable = !probed.ok;
-  if (probed.ok) return null;
-  drive.carryAgain(before);
-  return probed.error.detail;
-}
-
 /** Roles for which the freshest superblock lists more drives than are here. */
 function listedButMissing(plan: AssemblyPlan): number[] {
   const missing: number[] = [];
@@ -313,23 +339,10 @@ async function begin(
   plan: AssemblyPlan,
   options: StartOptions,
 ): Promise<Result<undefined, CommandError>> {
-  const mayLog = plan.policy === "ppl" && !options.readOnly;
-  const lacking =
-    stripeMemoryLacking(registry.context.enginePool, plan.freshest) ??
-    (mayLog ? logLacking(registry, plan) : null);
-  if (lacking !== null) {
-    record.reason = lacking;
-    return err(commandError("conflict", "no-memory", lacking));
-  }
-  const consistency = await recoverConsistency(registry, plan, options);
-  const fenced = fencedAtStart(registry, record);
-  if (fenced !== null) {
-    return err(fenced);
-  }
-  if (!consistency.ok) {
-    record.reason = consistency.error.detail;
-    return consistency;
-  }
+  const consistency = await makeReady(registry, record, plan, options, (reason) => {
+    record.reason = reason;
+  });
+  if (!consistency.ok) return consistency;
   const { resyncFromSector, bitmap } = consistency.value;
   const leavesBitmap = consistency.value.leavesBitmap === true && !options.readOnly;
   if (leavesBitmap) tellBitmapLeft(registry, record);
@@ -352,6 +365,31 @@ async function begin(
   core.emit("array.assembled", missing > 0 ? "warning" : "info", text);
   await takeBackLeftOut(registry, record);
   return ok();
+}
+
+/** Is there memory for it, and what does its policy make of its last stop? `tell`: as before. */
+async function makeReady(
+  registry: Registry,
+  record: ArrayRecord,
+  plan: AssemblyPlan,
+  options: StartOptions & { readonly isDry?: true },
+  tell: (reason: string) => void,
+): ReturnType<typeof recoverConsistency> {
+  const mayLog = plan.policy === "ppl" && !options.readOnly;
+  const lacking =
+    stripeMemoryLacking(registry.context.enginePool, plan.freshest) ??
+    (mayLog ? logLacking(registry, plan) : null);
+  if (lacking !== null) {
+    tell(lacking);
+    return err(commandError("conflict", "no-memory", lacking));
+  }
+  const { force } = options;
+  const readOnly = options.readOnly || options.isDry === true;
+  const consistency = await recoverConsistency(registry, plan, { force, readOnly });
+  const fenced = fencedAtStart(registry, record);
+  if (fenced !== null) tell(fenced.detail);
+  else if (!consistency.ok) tell(consistency.error.detail);
+  return fenced === null ? consistency : err(fenced);
 }
 
 /** Order: control has the policy on record, or is about to, when the superblocks lose it. */

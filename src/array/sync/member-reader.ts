@@ -55,7 +55,7 @@ export class MemberReaders {
   }
 }
 
-export class MemberReader implements BlockDevice {
+class MemberReader implements BlockDevice {
   onComplete: CompletionHandler = () => {};
   readonly name: string;
   readonly sizeBytes: number;

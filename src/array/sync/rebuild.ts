@@ -24,7 +24,7 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
   const progress = members.rebuild;
   assert(progress !== null && !core.isFailed, "a rebuild fills one member from all the others");
   const isThere = (): boolean => members.rebuild === progress;
-  const retriedBefore = retriedCount(run);
+  const retriedBefore = run.retriedCount;
   policy.syncBegins();
   const isComplete = await run.sweep(progress, {
     toStripe: Number.POSITIVE_INFINITY,
@@ -43,7 +43,7 @@ export async function rebuild(host: RebuildHost, role: number): Promise<void> {
       return isDone;
     },
   });
-  job.result["retries"] = retriedCount(run) - retriedBefore;
+  job.result["retries"] = run.retriedCount - retriedBefore;
   if (!isComplete || !isThere()) policy.syncEnds(false);
   if (isComplete && isThere()) assertFilled(run);
   if (isComplete && isThere() && (await commit(host, role))) {
@@ -76,10 +76,4 @@ async function commit({ run, commitRebuild }: RebuildHost, role: number): Promis
   if (!(await run.core.engine.flush())) return false;
   if (run.abortReason !== null) return false;
   return commitRebuild(role, () => run.shouldStop);
-}
-
-function retriedCount({ core }: SyncRun): number {
-  let count = 0;
-  for (const drive of core.roster.drives()) count += drive.io.counters.retried;
-  return count;
 }

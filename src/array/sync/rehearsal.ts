@@ -17,11 +17,13 @@ import { Outcome } from "../../block/io-error.ts";
 import type { RetryFilter } from "../../block/retry-filter.ts";
 import type { Superblock } from "../../md/superblock.ts";
 import type { StripeResult } from "../../raid5/sync/stripe-sync.ts";
-import type { Job, JobTable } from "../jobs.ts";
+import { type Job, type JobTable, newJobStatus } from "../jobs.ts";
+import type { JobStatus } from "../protocol.ts";
 import { RehearsalReport } from "./rehearsal-report.ts";
 import { RehearsalStage } from "./rehearsal-stage.ts";
 import { isLate } from "./scrub-report.ts";
-import type { StripeWork, SyncRun } from "./sync-run.ts";
+import type { StripeWork } from "./sweep.ts";
+import type { SyncRun } from "./sync-run.ts";
 
 /** More than other work has: its overlay lies there too. */
 const WINDOW_BYTES_MAX = 16 * MIB;
@@ -79,8 +81,7 @@ export class Rehearsals {
     const { core } = run;
     const { degradedCount, resync } = core.members;
     assert(degradedCount === 0 && resync === null, "what is rehearsed is the first loss");
-    const before = paused?.plan;
-    const isSame = before?.failedRole === plan.failedRole && before.spare === plan.spare;
+    const isSame = this.goesOn(plan);
     if (!isSame) this.endPaused("cancelled", "another rehearsal was started");
     this.paused = null;
     const rehearsal = paused !== null && isSame ? paused : this.begin(plan);
@@ -98,18 +99,39 @@ export class Rehearsals {
     return job;
   }
 
-  private begin(plan: RehearsalPlan): Rehearsal {
+  /** The job that `start` would answer with. */
+  foretell(plan: Omit<RehearsalPlan, "isSpareReadable">): JobStatus {
     const { core } = this.run;
-    const { geometry, roster, members } = core;
-    const { failedRole, spare, obstacle } = plan;
+    const { paused } = this;
+    if (paused !== null && this.goesOn(plan)) {
+      return { ...paused.job.status(), state: "running", error: null };
+    }
+    return newJobStatus(core, "rehearsal", this.reportOf(plan).result);
+  }
+
+  /** A rehearsal of the same is paused. */
+  private goesOn({ failedRole, spare }: Pick<RehearsalPlan, "failedRole" | "spare">): boolean {
+    const before = this.paused?.plan;
+    return before?.failedRole === failedRole && before.spare === spare;
+  }
+
+  private begin(plan: RehearsalPlan): Rehearsal {
+    const report = this.reportOf(plan);
+    return { job: this.run.begin("rehearsal", 0), plan, report, stripe: 0 };
+  }
+
+  private reportOf({
+    failedRole,
+    spare,
+    obstacle,
+  }: Omit<RehearsalPlan, "isSpareReadable">): RehearsalReport {
+    const { geometry, roster, members } = this.run.core;
     const rehearsed = Array.from({ length: geometry.memberCount }, (_, role) => {
       const drive = roster.driveAt(role);
       assert(drive !== null, "all members are there when a loss is rehearsed");
       return { drive: drive.name, dataOffset: members.dataOffset[role]! };
     });
-    const job = this.run.begin("rehearsal", 0);
-    const about = { geometry, members: rehearsed, failedRole, spare, obstacle };
-    return { job, plan, report: new RehearsalReport(about), stripe: 0 };
+    return new RehearsalReport({ geometry, members: rehearsed, failedRole, spare, obstacle });
   }
 
   /** The one that runs, or null. */
@@ -142,11 +164,9 @@ export class Rehearsals {
     const fromStripe = rehearsal.stripe;
     const about = { core, report, failedRole, layout, spareName, fromStripe };
     const stage = new RehearsalStage(about);
-    const retriedBefore = this.retriedCount;
+    const retriedBefore = run.retriedCount;
     const begunMs = clock.nowMs();
     let rehearsedStripes = 0;
-    let isComplete = false;
-    let wasLate = false;
     const { progress } = stage;
     const work: StripeWork = async (stripe, buffer) => {
       if (progress.isDone(stripe)) return true;
@@ -154,25 +174,20 @@ export class Rehearsals {
       if (met === "failed") return false;
       if (met === "done") rehearsedStripes += 1;
       else report.uncheckedBytes += core.geometry.chunkBytes;
-      if (met === "late") wasLate = true;
       progress.markDone(stripe);
       rehearsal.stripe = progress.cursor;
       run.advance(progress.cursor);
       Object.assign(job.result, report.result);
-      return met !== "late";
+      return met === "late" ? "late" : true;
     };
-    // A read that was given up may still write into its buffer: the sweep goes on with others.
-    do {
-      wasLate = false;
-      isComplete = await run.sweep(progress, {
-        toStripe: Number.POSITIVE_INFINITY,
-        bufferBytes: stage.bufferBytes,
-        windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
-        work,
-      });
-    } while (!isComplete && wasLate && !run.shouldStop);
+    const isComplete = await run.sweep(progress, {
+      toStripe: Number.POSITIVE_INFINITY,
+      bufferBytes: stage.bufferBytes,
+      windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
+      work,
+    });
     stage.close();
-    report.retries += this.retriedCount - retriedBefore;
+    report.retries += run.retriedCount - retriedBefore;
     report.noteRun(clock.nowMs() - begunMs, rehearsedStripes * core.geometry.chunkBytes);
     this.end(rehearsal, isComplete && (await this.hasAskedSpare(rehearsal)));
   }
@@ -335,12 +350,6 @@ export class Rehearsals {
     if (outcome === Outcome.mediaError) return "bad";
     this.run.abort(`a read of drive ${device.name} failed`);
     return "failed";
-  }
-
-  private get retriedCount(): number {
-    let count = 0;
-    for (const drive of this.run.core.roster.drives()) count += drive.io.counters.retried;
-    return count;
   }
 }
 

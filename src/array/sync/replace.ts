@@ -62,28 +62,18 @@ export async function replace(host: ReplaceHost, member: Drive, target: Drive): 
   core.emit("replace.aborted", "warning", `${what} was aborted: ${reason}`, about);
 }
 
-async function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
-  let isComplete = false;
-  let wasLate = false;
-  // A read that was given up may still write into its buffer (write-rules 10): the sweep goes on
-  // with others. A member that is late again and again is gone around, so this ends.
-  do {
-    wasLate = false;
-    isComplete = await run.sweep(copy.progress, {
-      toStripe: Number.POSITIVE_INFINITY,
-      work: async (stripe, buffer) => {
-        if (copy.progress.isDone(stripe)) return true;
-        const isCopied = await copyStripe(run, copy, stripe, buffer, () => {
-          copy.progress.markDone(stripe);
-          run.advance(copy.progress.cursor);
-        });
-        if (isCopied !== "late") return isCopied;
-        wasLate = true;
-        return false;
-      },
-    });
-  } while (!isComplete && wasLate && !run.shouldStop);
-  return isComplete;
+function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
+  const { progress } = copy;
+  return run.sweep(progress, {
+    toStripe: Number.POSITIVE_INFINITY,
+    work: async (stripe, buffer) => {
+      if (progress.isDone(stripe)) return true;
+      return copyStripe(run, copy, stripe, buffer, () => {
+        progress.markDone(stripe);
+        run.advance(progress.cursor);
+      });
+    },
+  });
 }
 
 async function swap(host: ReplaceHost, copy: MemberCopy): Promise<boolean> {

@@ -19,10 +19,11 @@ import { assert } from "../../base/assert.ts";
 import { inBackground } from "../../base/background.ts";
 import { isoTime } from "../../base/time.ts";
 import { SyncProgress } from "../../raid5/members/sync-progress.ts";
-import type { Job, JobTable } from "../jobs.ts";
+import { type Job, type JobTable, newJobStatus } from "../jobs.ts";
 import { isSetAside, type JobStatus, type ScrubMemory, type ScrubSummary } from "../protocol.ts";
 import { isLate, ScrubReport, uncheckedText } from "./scrub-report.ts";
-import type { StripeWork, SyncRun } from "./sync-run.ts";
+import type { StripeWork } from "./sweep.ts";
+import type { SyncRun } from "./sync-run.ts";
 
 export class Scrubs {
   mismatchBytes: number;
@@ -80,6 +81,36 @@ export class Scrubs {
     this.findings = new ScrubReport(this.run.core.geometry);
     Object.assign(job.result, this.findings.result);
     return this.walk(job, options.limit, `${job.kind} started`);
+  }
+
+  /** The job that `start` would answer with. */
+  foretell(options: {
+    mode: "check" | "repair";
+    limit: number | null;
+    restart: boolean;
+  }): JobStatus {
+    const { paused } = this;
+    const { core } = this.run;
+    const { mode, limit, restart } = options;
+    const limited = limit === null ? {} : { limitBytesPerSecond: limit };
+    if (paused === null || paused.kind !== mode || restart) {
+      const { result } = new ScrubReport(core.geometry);
+      return newJobStatus(core, mode, { ...result, ...limited });
+    }
+    const { limitBytesPerSecond: _before, ...kept } = paused.result;
+    const result = { ...kept, ...limited, resumedFrom: paused.done };
+    return { ...paused.status(), state: "running", error: null, result };
+  }
+
+  /** The job that `pause` would pause, or null. */
+  get pausable(): Job | null {
+    const { underWay, paused } = this;
+    return underWay ?? (paused !== null && isSetAside(paused) ? paused : null);
+  }
+
+  /** The job that `cancel` would end, or null. */
+  get cancellable(): Job | null {
+    return this.underWay ?? this.paused;
   }
 
   /** The one that was set aside goes on, if there is one. Nothing else is due. */
@@ -182,27 +213,19 @@ export class Scrubs {
     const mode = job.kind === "repair" ? "repair" : "check";
     /** Stripes above the place, with what was found in them. */
     const finished = new Map<number, ScrubReport | null>();
-    let isComplete = false;
-    let wasLate = false;
+    const progress = new SyncProgress(this.stripe);
     const work: StripeWork = async (stripe, buffer) => {
       if (finished.has(stripe)) return true;
       const met = await this.scrubStripe(job, mode, stripe, buffer);
       if (typeof met !== "object") return met;
-      if (met.isLate) wasLate = true;
       if (run.abortReason !== null) return false;
       finished.set(stripe, met.found);
+      progress.markDone(stripe);
       this.passFinished(job, mode, finished);
-      return !met.isLate;
+      return met.isLate ? "late" : true;
     };
-    // A read that was given up may still write into its buffer: the sweep goes on with others.
-    do {
-      wasLate = false;
-      isComplete = await run.sweep(new SyncProgress(this.stripe), {
-        toStripe: Number.POSITIVE_INFINITY,
-        speedMax,
-        work,
-      });
-    } while (!isComplete && wasLate && !run.shouldStop);
+    const toStripe = Number.POSITIVE_INFINITY;
+    const isComplete = await run.sweep(progress, { toStripe, speedMax, work });
     await this.end(job, mode, isComplete);
   }
 

@@ -21,6 +21,12 @@ const STRIPES_AT_ONCE_MAX = 64;
 const LOOK_MS = 5;
 const ROOM_WAIT_MS = 250;
 
+/**
+ * Works on one stripe; false ends the sweep. Without space it is tried again. "late": a read that
+ * was given up may still write into the buffer (write-rules 10), and the sweep ends.
+ */
+export type StripeWork = (stripe: number, buffer: number) => Promise<boolean | "no-space" | "late">;
+
 export interface SweepOptions {
   readonly fromStripe: number;
   /** Exclusive. */
@@ -30,8 +36,7 @@ export interface SweepOptions {
   readonly chunkBytes: number;
   readonly bufferBytes: number;
   readonly windowBytesMax: number;
-  /** Works on one stripe; false ends the sweep. Without space it is tried again. */
-  readonly work: (stripe: number, buffer: number) => Promise<boolean | "no-space">;
+  readonly work: StripeWork;
   /** Looked at before each stripe. */
   readonly shouldStop: () => boolean;
   readonly limits: () => SweepLimits;
@@ -48,6 +53,8 @@ export class Sweep {
   /** The stripe that each lane works on; Infinity for none. */
   private readonly underWork: number[] = [];
   private isStopped = false;
+  /** It has ended where a stripe was late. */
+  wasLate = false;
   private readonly pace: SyncPace;
   /** Lanes that may not begin yet stand in line: the first of them looks at the clock. */
   private line: Promise<unknown> = Promise.resolve();
@@ -90,7 +97,8 @@ export class Sweep {
     const { work, shouldStop } = this.options;
     for (;;) {
       const answer = await work(stripe, buffer);
-      if (answer !== "no-space") return answer;
+      if (answer === "late") this.wasLate = true;
+      if (answer !== "no-space") return answer === true;
       // Polls: nothing tells that a file system has room again.
       if (!this.isStopped && !shouldStop()) await this.timers.sleep(ROOM_WAIT_MS);
       if (this.isStopped || shouldStop()) return false;

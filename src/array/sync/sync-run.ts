@@ -18,7 +18,7 @@ import { Op } from "../../reactor/io-table.ts";
 import type { Job, JobTable } from "../jobs.ts";
 import type { JobKind } from "../protocol.ts";
 import type { ArrayCore, MemberVerdicts } from "../running/array-core.ts";
-import { Sweep, WINDOW_BYTES_MAX } from "./sweep.ts";
+import { type StripeWork, Sweep, WINDOW_BYTES_MAX } from "./sweep.ts";
 import { type SyncPace, speedLimit } from "./sync-pace.ts";
 import { SyncMeter, type SyncRates } from "./sync-rates.ts";
 
@@ -27,9 +27,6 @@ const SCRUB_CHECKPOINTS = 16;
 const PACE_STEP_MS = 50;
 /** Clients count as at work for so long after a request. */
 const BUSY_MS = 100;
-
-/** False ends the sweep; without space a stripe is tried again. */
-export type StripeWork = (stripe: number, buffer: number) => Promise<boolean | "no-space">;
 
 export class SyncRun {
   readonly core: ArrayCore;
@@ -152,8 +149,12 @@ export class SyncRun {
     return -1;
   }
 
-  /** Works on the stripes of `progress` up to `toStripe`: true when all of them are done. */
-  sweep(
+  /**
+   * Works on the stripes of `progress` up to `toStripe`: true when all of them are done. Behind a
+   * late stripe it goes on with other buffers. A member that is late again and again is gone
+   * around, so this ends.
+   */
+  async sweep(
     progress: SyncProgress,
     options: {
       toStripe: number;
@@ -168,23 +169,27 @@ export class SyncRun {
     assert(this.current !== null, "a sweep is the work that runs");
     const ownSpeedMax = options.speedMax ?? Number.POSITIVE_INFINITY;
     this.ownSpeedMax = ownSpeedMax;
-    return new Sweep({
-      pool: context.enginePool,
-      timers: context.timers,
-      fromStripe: progress.cursor,
-      nextOf: (stripe) => progress.nextOf(stripe),
-      toStripe: Math.min(geometry.stripeCount, options.toStripe),
-      chunkBytes: geometry.chunkBytes,
-      bufferBytes: options.bufferBytes ?? this.stripes.bufferBytes,
-      windowBytesMax: options.windowBytesMax ?? WINDOW_BYTES_MAX,
-      work: options.work,
-      shouldStop: () => this.shouldStop,
-      limits: () => ({
-        speedMin: tuning.syncSpeedMin,
-        speedMax: Math.min(tuning.syncSpeedMax, ownSpeedMax),
-      }),
-      isBusy: () => this.isBusy(),
-    }).run();
+    for (;;) {
+      const sweep = new Sweep({
+        pool: context.enginePool,
+        timers: context.timers,
+        fromStripe: progress.cursor,
+        nextOf: (stripe) => progress.nextOf(stripe),
+        toStripe: Math.min(geometry.stripeCount, options.toStripe),
+        chunkBytes: geometry.chunkBytes,
+        bufferBytes: options.bufferBytes ?? this.stripes.bufferBytes,
+        windowBytesMax: options.windowBytesMax ?? WINDOW_BYTES_MAX,
+        work: options.work,
+        shouldStop: () => this.shouldStop,
+        limits: () => ({
+          speedMin: tuning.syncSpeedMin,
+          speedMax: Math.min(tuning.syncSpeedMax, ownSpeedMax),
+        }),
+        isBusy: () => this.isBusy(),
+      });
+      const isComplete = await sweep.run();
+      if (isComplete || !sweep.wasLate || this.shouldStop) return isComplete;
+    }
   }
 
   /** Waits until the next piece of work may begin, or none is to. */
@@ -298,6 +303,13 @@ export class SyncRun {
     if (copy !== null) copy.progress.durableStripe = copied;
     if (!(await core.record())) return;
     if (rebuild !== null && members.rebuild === rebuild) members.recordedRebuildStripe = rebuilt;
+  }
+
+  /** How often a drive of the array was asked again, since it was opened. */
+  get retriedCount(): number {
+    let count = 0;
+    for (const drive of this.core.roster.drives()) count += drive.io.counters.retried;
+    return count;
   }
 
   // What a stripe met ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import { err, ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import { Ledger } from "../../nbd/client/load/ledger.ts";
 import { Shadow } from "../../nbd/client/load/shadow.ts";
+import { answerText } from "../answers.ts";
 import { DaemonClient } from "../client.ts";
 import { Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
@@ -26,7 +27,7 @@ import { Ground } from "./ground.ts";
 import { findStoppedFaults, type MemberFacts, readMember } from "./member-files.ts";
 import { openNbd } from "./nbd-link.ts";
 import { ARRAY_NAME, type DrillOptions, type DrillPlan, planDrill } from "./options.ts";
-import { judgeDrill, renderReport } from "./report.ts";
+import { DRILL_SCHEMA, judgeDrill, renderReport } from "./report.ts";
 import { playSecondAct } from "./second-act.ts";
 import { memberPaths, newOutcome, type Outcome, type Stage } from "./stage.ts";
 import { Timeline } from "./timeline.ts";
@@ -89,7 +90,7 @@ export async function runDrill(
   const sums = { phases, bytesWritten, bytesVerified, failures };
   const facts = { ...outcome, ...sums, isComplete: played.ok };
   const report = judgeDrill(facts);
-  host.print(options.json ? JSON.stringify(report) : renderReport(facts, report));
+  host.print(options.json ? answerText(DRILL_SCHEMA, report) : renderReport(facts, report));
   return report.verdict === "PASS" ? Exit.ok : Exit.failed;
 }
 

@@ -15,8 +15,8 @@ import type { Shadow } from "../../nbd/client/load/shadow.ts";
 import { type CursorTally, stripeSpan } from "./cursor-tally.ts";
 import { CHUNK_BYTES } from "./options.ts";
 
-export const SEQUENTIAL_BYTES = 128 * KIB;
-export const SEQUENTIAL_DEPTH = 64;
+const SEQUENTIAL_BYTES = 128 * KIB;
+const SEQUENTIAL_DEPTH = 64;
 const RANDOM_DEPTH = 16;
 const READER_COUNT = 4;
 export const RANDOM_BYTES_MIN = 512;

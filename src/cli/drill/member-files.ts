@@ -90,7 +90,7 @@ export function chunkOfRole(stripe: number, role: number, memberCount: number): 
 }
 
 /** XORs `source` into `target`; both hold whole words. */
-export function xorInto(target: Uint32Array, source: Uint32Array): void {
+function xorInto(target: Uint32Array, source: Uint32Array): void {
   for (let word = 0; word < target.length; word += 1) target[word]! ^= source[word]!;
 }
 
@@ -213,7 +213,7 @@ function readStripe(options: {
 }
 
 /** Judges one stripe, its chunks by role. */
-export function findWrongStripe(options: {
+function findWrongStripe(options: {
   stripe: number;
   chunks: readonly Uint32Array[];
   rebuiltRole: number;

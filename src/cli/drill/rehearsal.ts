@@ -9,7 +9,8 @@ import type { Invocation } from "../command.ts";
 import { Exit, RehearsalExit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
-import { judgeRehearsal, renderRehearsal } from "./rehearsal-report.ts";
+import { tell } from "../tell.ts";
+import { judgeRehearsal, REHEARSAL_SCHEMA, renderRehearsal } from "./rehearsal-report.ts";
 
 /** Of what `GET /v1/exports` says of one. */
 interface ExportEntry {
@@ -23,6 +24,12 @@ export async function runRehearsal(invocation: Invocation, host: CliHost): Promi
   const drive = invocation.text("fail") ?? null;
   const started = await client.call<JobStatus>("POST", path, { drive });
   if (!started.ok) return notDone(host, started.error);
+  if (invocation.isSet("dry-run")) {
+    const { fails, spare } = started.value.value.result;
+    const onto = spare === "" ? "no spare takes its role" : `its rebuild onto drive ${spare}`;
+    host.print(`would rehearse the loss of drive ${fails}: ${onto}`);
+    return RehearsalExit.passed;
+  }
   const { id } = started.value.value;
   host.warn(`rehearsal job ${id} runs: parityd job cancel ${id} ends it`);
   const job = await followJob(host, client, started.value.value);
@@ -37,7 +44,8 @@ export async function runRehearsal(invocation: Invocation, host: CliHost): Promi
     .filter(({ arrayUuid }) => arrayUuid === job.value.arrayUuid)
     .map(({ name }) => name);
   const report = judgeRehearsal(job.value, names);
-  host.print(invocation.isSet("json") ? JSON.stringify(report) : renderRehearsal(report));
+  const lines = (): readonly string[] => [renderRehearsal(report)];
+  tell(invocation, host, { schema: REHEARSAL_SCHEMA, value: report, lines });
   return report.verdict === "PASS" ? RehearsalExit.passed : RehearsalExit.failed;
 }
 

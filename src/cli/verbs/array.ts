@@ -1,7 +1,8 @@
 /** `parityd array create|list|show|start|stop|set|grow|delete`. */
-import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
-import type { ExportView } from "../../appliance/state/export-book.ts";
-import type { ArrayStatus, DriveStatus, JobStatus, SharedDisk } from "../../array/protocol.ts";
+
+import { offerDrives } from "../../appliance/drive-offers.ts";
+import type { StatusDocument } from "../../appliance/status-document.ts";
+import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/protocol.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN,
@@ -18,9 +19,10 @@ import { parseBytes } from "../quantity.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
+import { tell, tellDone } from "../tell.ts";
 import { followBegun } from "./begun-job.ts";
 import { warnOfNewDrives, warnOfSharedDisks } from "./shared-disk-warning.ts";
-import { DRY_RUN, JSON_OUTPUT, RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const CHUNKS = `${NEW_ARRAY_CHUNK_BYTES_MIN / KIB}KiB to ${NEW_ARRAY_CHUNK_BYTES_MAX / MIB}MiB`;
 
@@ -38,6 +40,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "create"],
     summary: `Create a RAID5 array of ${NEW_ARRAY_MEMBERS_MIN} to ${NEW_ARRAY_MEMBERS_MAX} drives`,
+    examples: [
+      "parityd array create tank d0 d1 d2 --spare d3",
+      "parityd array create tank d0 d1 d2 --dry-run",
+    ],
+    answers: ["parityd.array/1"],
     operands: [{ name: "NAME" }, { name: "DRIVE", many: true, names: "drives" }],
     options: {
       spare: {
@@ -61,40 +68,46 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "list"],
     summary: "List the arrays",
+    examples: ["parityd array list"],
+    answers: ["parityd.arrays/1"],
     operands: [],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: async (invocation, host) => {
       const arrays = await new DaemonClient(host, invocation).get<ArrayStatus[]>("/v1/arrays");
       if (!arrays.ok) return fail(host, arrays.error);
-      if (invocation.isSet("json")) host.print(JSON.stringify(arrays.value.value));
-      else {
-        const rows = arrays.value.value.map((array) => [
-          array.name,
-          array.state,
-          formatBytes(array.sizeBytes),
-          array.members.length,
-          array.uuid,
-        ]);
-        const header = ["array", "state", "size", "members", "uuid"];
-        for (const line of renderTable(header, rows)) host.print(line);
-      }
+      const value = { arrays: arrays.value.value };
+      const rows = value.arrays.map((array) => [
+        array.name,
+        array.state,
+        formatBytes(array.sizeBytes),
+        array.members.length,
+        array.uuid,
+      ]);
+      const header = ["array", "state", "size", "members", "uuid"];
+      const lines = (columns: number) => renderTable(header, rows, columns);
+      tell(invocation, host, { schema: "parityd.arrays/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["array", "show"],
     summary: "Show one array and its members",
+    examples: ["parityd array show tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: showArray,
   },
   {
     path: ["array", "start"],
     summary: "Assemble an array from the drives present",
+    examples: ["parityd array start tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
     options: {
       force: { type: "boolean", help: "start also where that may show stale data" },
       "read-only": { type: "boolean", help: "write not one byte to any member" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: (invocation, host) =>
@@ -106,8 +119,10 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "stop"],
     summary: "Stop an array; its members are marked clean",
+    examples: ["parityd array stop tank"],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
-    options: { ...FORCE_CLIENTS, ...RUN_DIR },
+    options: { ...FORCE_CLIENTS, ...DRY_RUN, ...RUN_DIR },
     run: (invocation, host) =>
       changeArray(invocation, host, {
         action: "stop",
@@ -117,6 +132,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "set"],
     summary: "Change an array's name, policy, size, speeds, deadlines, what makes a member suspect",
+    examples: [
+      "parityd array set tank --policy bitmap --sync-max 200MiB",
+      "parityd array set tank --size max",
+    ],
+    answers: ["parityd.array/1"],
     operands: [ARRAY],
     options: {
       name: { type: "string", value: "NEW", help: "call it so from now on, on the members too" },
@@ -141,6 +161,7 @@ export const arrayCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "yes|no", choices: ["yes", "no"] },
         help: "by a spare, by themselves",
       },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: setArray,
@@ -148,6 +169,8 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "grow"],
     summary: "Lay an array out over more drives while it serves; there is no way back",
+    examples: ["parityd array grow tank d4 --wait"],
+    answers: ["parityd.job/1"],
     operands: [
       { name: "ARRAY", names: "arrays" },
       { name: "DRIVE", many: true, names: "drives" },
@@ -155,6 +178,7 @@ export const arrayCommands: readonly CommandSpec[] = [
     options: {
       force: { type: "boolean", help: "overwrite known signatures on the drives" },
       ...WAIT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: growArray,
@@ -162,6 +186,11 @@ export const arrayCommands: readonly CommandSpec[] = [
   {
     path: ["array", "delete"],
     summary: "Stop an array and forget it",
+    examples: [
+      "parityd array delete tank --dry-run",
+      "parityd array delete tank --yes tank --zero-superblocks",
+    ],
+    answers: ["parityd.done/1"],
     operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
@@ -202,9 +231,20 @@ async function createArray(invocation: Invocation, host: CliHost): Promise<numbe
   if (invocation.isSet("dry-run")) return printCreatePlan(client, host, body);
   const created = await client.call<ArrayStatus>("POST", "/v1/arrays", body);
   if (!created.ok) return fail(host, created.error);
-  host.print(`${name} is there: ${formatBytes(created.value.value.sizeBytes)}, ready for use`);
-  warnOfSharedDisks(host, created.value.value.sharedDisks ?? []);
+  const { value } = created.value;
+  const size = formatBytes(value.sizeBytes);
+  tellArray(invocation, host, { array: value, line: `${name} is there: ${size}, ready for use` });
+  warnOfSharedDisks(host, value.sharedDisks ?? []);
   return Exit.ok;
+}
+
+/** The array as it is now, or a line of what came of it. */
+function tellArray(
+  invocation: Invocation,
+  host: CliHost,
+  { array, line }: { array: ArrayStatus; line: string },
+): void {
+  tell(invocation, host, { schema: "parityd.array/1", value: array, lines: () => [line] });
 }
 
 async function setArray(invocation: Invocation, host: CliHost): Promise<number> {
@@ -226,8 +266,8 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = parseBytes(text);
-    if (!bytes.ok) return usageFailure(host, bytes.error);
+    const bytes = text === "0" ? ok(0) : parseBytes(text);
+    if (!bytes.ok) return usageFailure(host, `--${option} ${bytes.error}`);
     body[key] = bytes.value;
   }
   for (const [option, key] of [
@@ -262,11 +302,14 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
-  host.print(`${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`);
-  if (size === undefined) return Exit.ok;
+  const settings = `${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`;
   const reached = formatBytes(array.sizeBytes);
-  if (array.sync.action !== "grow") host.print(`${array.name}: ${reached}`);
-  else host.print(`${array.name}: grows from ${reached}; status shows how far it is`);
+  const growth =
+    array.sync.action === "grow"
+      ? `${array.name}: grows from ${reached}; status shows how far it is`
+      : `${array.name}: ${reached}`;
+  const lines = (): readonly string[] => (size === undefined ? [settings] : [settings, growth]);
+  tell(invocation, host, { schema: "parityd.array/1", value: array, lines });
   return Exit.ok;
 }
 
@@ -284,8 +327,7 @@ function parseKib(text: string): Result<number, string> {
   const bytes = parseBytes(text);
   if (!bytes.ok) return bytes;
   if (bytes.value % KIB === 0) return ok(bytes.value / KIB);
-  const meant = /^\d+$/.test(text) ? `: it is bytes; ${text}KiB?` : "";
-  return err(`${text} is not a whole number of KiB${meant}`);
+  return err(`${text} is not a whole number of KiB`);
 }
 
 /** What the call itself would answer, and what it would overwrite. */
@@ -294,9 +336,7 @@ async function printCreatePlan(
   host: CliHost,
   plan: { name: string; drives: readonly string[]; spares: readonly string[] },
 ): Promise<number> {
-  const path = "/v1/arrays?dryRun=true";
-  type Plan = { sizeBytes: number; sharedDisks: SharedDisk[] };
-  const judged = await client.call<Plan>("POST", path, plan);
+  const judged = await client.call<ArrayStatus>("POST", "/v1/arrays", plan);
   if (!judged.ok) return fail(host, judged.error);
   const known = await client.get<DriveStatus[]>("/v1/drives");
   if (!known.ok) return fail(host, known.error);
@@ -309,7 +349,7 @@ async function printCreatePlan(
     const holds = drive.detail === undefined ? drive.state : `${drive.state}: ${drive.detail}`;
     host.print(`  ${role}: ${name} ${drive.path} (${formatBytes(drive.sizeBytes)}, ${holds})`);
   }
-  warnOfSharedDisks(host, judged.value.value.sharedDisks);
+  warnOfSharedDisks(host, judged.value.value.sharedDisks ?? []);
   return Exit.ok;
 }
 
@@ -317,16 +357,17 @@ async function showArray(invocation: Invocation, host: CliHost): Promise<number>
   const client = new DaemonClient(host, invocation);
   const array = await client.get<ArrayStatus>(arrayPath(invocation));
   if (!array.ok) return fail(host, array.error);
-  if (invocation.isSet("json")) {
-    host.print(JSON.stringify(array.value.value));
-    return Exit.ok;
-  }
-  const drives = await client.get<DriveStatus[]>("/v1/drives");
-  if (!drives.ok) return fail(host, drives.error);
-  const schedules = await client.get<ScheduleView[]>("/v1/schedules");
-  if (!schedules.ok) return fail(host, schedules.error);
-  const lines = renderArray(array.value.value, drives.value.value, schedules.value.value);
-  for (const line of [...lines, ` ${suspectSettings(array.value.value)}`]) host.print(line);
+  const status = await client.get<StatusDocument>("/v1/status");
+  if (!status.ok) return fail(host, status.error);
+  const around = status.value.value;
+  // What is offered for its members depends on what is offered for those of others.
+  const offers = offerDrives(around.arrays, around.drives);
+  const { value } = array.value;
+  const lines = (columns: number) => [
+    ...renderArray(value, { ...around, offers, columns }),
+    ` ${suspectSettings(value)}`,
+  ];
+  tell(invocation, host, { schema: "parityd.array/1", value, lines });
   return Exit.ok;
 }
 
@@ -339,7 +380,8 @@ async function changeArray(
   const path = `${arrayPath(invocation)}/${action}`;
   const changed = await client.call<ArrayStatus>("POST", path, body);
   if (!changed.ok) return fail(host, changed.error);
-  host.print(`${changed.value.value.name} is ${changed.value.value.state}`);
+  const array = changed.value.value;
+  tellArray(invocation, host, { array, line: `${array.name} is ${array.state}` });
   return Exit.ok;
 }
 
@@ -352,13 +394,11 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
   const erase = doesZero ? " and erase the superblocks of its members" : "";
   const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
-  const isForced = invocation.isSet("force");
+  const query = `?zeroSuperblocks=${doesZero}&force=${invocation.isSet("force")}`;
+  const remove = () => client.call("DELETE", `${arrayPath(invocation)}${query}`);
   if (invocation.isSet("dry-run")) {
-    const clients = isForced ? 0 : await clientsOf(client, array.value.value.uuid);
-    if (clients > 0) {
-      const message = `it would be refused: ${clients} clients are connected (--force drops them)`;
-      return fail(host, { exitCode: Exit.failed, message });
-    }
+    const judged = await remove();
+    if (!judged.ok) return fail(host, judged.error);
     host.print(`would ${plan}`);
     return Exit.ok;
   }
@@ -368,18 +408,12 @@ async function deleteArray(invocation: Invocation, host: CliHost): Promise<numbe
   if (confirmed !== name) {
     return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
   }
-  const query = `?zeroSuperblocks=${doesZero}&force=${isForced}`;
-  const deleted = await client.call("DELETE", `${arrayPath(invocation)}${query}`);
-  return deleted.ok ? Exit.ok : fail(host, deleted.error);
+  const deleted = await remove();
+  if (!deleted.ok) return fail(host, deleted.error);
+  tellDone(invocation, host, { did: "array delete", of: name });
+  return Exit.ok;
 }
 
 function arrayPath(invocation: Invocation): string {
   return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
-}
-
-async function clientsOf(client: DaemonClient, arrayUuid: string): Promise<number> {
-  const exports = await client.get<ExportView[]>("/v1/exports");
-  if (!exports.ok) return 0;
-  const own = exports.value.value.filter((entry) => entry.arrayUuid === arrayUuid);
-  return own.reduce((count, { connections }) => count + connections, 0);
 }

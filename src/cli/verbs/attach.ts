@@ -23,6 +23,7 @@ const NBD_SOCKET_MODE = 0o660;
 export const attachCommand: CommandSpec = {
   path: ["attach"],
   summary: "Serve one array in the foreground, without a daemon or any state",
+  examples: ["parityd attach m0.img m1.img m2.img --socket /tmp/tank.sock --read-only"],
   operands: [{ name: "FILE", many: true, names: "files" }],
   options: {
     socket: { type: "string", value: "PATH", names: "files", help: "the NBD socket to listen on" },

@@ -5,21 +5,39 @@ import type { Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { followJob, jobSummary } from "../progress.ts";
+import { rangeLines } from "../range-text.ts";
+import { tell } from "../tell.ts";
+
+export function tellBegun(invocation: Invocation, host: CliHost, job: JobStatus): void {
+  const { kind, id } = job;
+  const lines = (): readonly string[] => [`${kind} job ${id} has begun: parityd job wait ${id}`];
+  tell(invocation, host, { schema: "parityd.job/1", value: job, lines });
+}
+
+/** How it stands, with the ranges that it found. */
+export function tellJob(invocation: Invocation, host: CliHost, job: JobStatus): void {
+  const lines = (): readonly string[] => [jobSummary(job), ...rangeLines(job)];
+  tell(invocation, host, { schema: "parityd.job/1", value: job, lines });
+}
 
 /** Says that a job has begun; with --wait, how it ended. */
 export async function followBegun(
   invocation: Invocation,
   host: CliHost,
   client: DaemonClient,
-  { kind, id, ...rest }: JobStatus,
+  begun: JobStatus,
 ): Promise<number> {
-  if (!invocation.isSet("wait")) {
-    host.print(`${kind} job ${id} has begun: parityd job wait ${id}`);
+  if (invocation.isSet("dry-run")) {
+    host.print(`a ${begun.kind} job would begin`);
     return Exit.ok;
   }
-  const job = await followJob(host, client, { kind, id, ...rest });
+  if (!invocation.isSet("wait")) {
+    tellBegun(invocation, host, begun);
+    return Exit.ok;
+  }
+  const job = await followJob(host, client, begun);
   if (!job.ok) return fail(host, job.error);
-  host.print(jobSummary(job.value));
+  tellJob(invocation, host, job.value);
   const { state, result } = job.value;
   const hasLost = Number(result["lostBytes"] ?? 0) > 0;
   return state === "done" && !hasLost ? Exit.ok : Exit.failed;

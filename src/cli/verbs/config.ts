@@ -11,12 +11,14 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CONFIG_OPTIONS, configOf } from "../config-options.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { JSON_OUTPUT } from "./shared-options.ts";
+import { tell } from "../tell.ts";
 
 export const configCommands: readonly CommandSpec[] = [
   {
     path: ["config", "check"],
     summary: "Check the configuration as serve would, with certificates and secrets",
+    examples: ["parityd config check /etc/parityd/parityd.toml"],
+    answers: ["parityd.config-check/1"],
     operands: [{ name: "FILE", optional: true, names: "files" }],
     options: CONFIG_OPTIONS,
     run: (invocation, host) => {
@@ -31,53 +33,61 @@ export const configCommands: readonly CommandSpec[] = [
         };
         const alerts = openWays(config, { alarms: processAlarms, log });
         if (!alerts.ok) return fail(host, { exitCode: Exit.configuration, message: alerts.error });
-        host.print("the configuration can be used");
+        const lines = (): readonly string[] => ["the configuration can be used"];
+        const value = { isUsable: true };
+        tell(invocation, host, { schema: "parityd.config-check/1", value, lines });
         return Exit.ok;
       });
     },
   },
   {
     path: ["config", "show"],
+    isVerbatim: true,
     summary: "Print what serve would use, or a file of the defaults",
+    examples: ["parityd config show", "parityd config show --defaults"],
+    answers: ["parityd.config/1"],
     operands: [],
     options: {
       defaults: { type: "boolean", help: "the file that is installed: every setting, explained" },
-      ...JSON_OUTPUT,
       ...CONFIG_OPTIONS,
     },
     run: show,
   },
   {
     path: ["config"],
+    isVerbatim: true,
     summary: "Check the configuration and print what serve would use",
+    examples: ["parityd config --memory-mib 512"],
+    answers: ["parityd.config/1"],
     operands: [],
     options: CONFIG_OPTIONS,
-    run: (invocation, host) => withConfig(configOf(invocation), host, printJson(host)),
+    run: (invocation, host) =>
+      withConfig(configOf(invocation), host, (config) =>
+        tellConfig(invocation, host, { config, text: JSON.stringify(config, null, 2) }),
+      ),
   },
 ];
 
 function show(invocation: Invocation, host: CliHost): number {
-  const isJson = invocation.isSet("json");
   if (invocation.isSet("defaults")) {
     if (invocation.text("config") !== undefined) {
       return usageFailure(host, "--defaults are those of no file: leave --config away");
     }
-    if (isJson) return printJson(host)(defaultConfig());
-    host.print(defaultConfigText().trimEnd());
-    return Exit.ok;
+    const config = defaultConfig();
+    return tellConfig(invocation, host, { config, text: defaultConfigText().trimEnd() });
   }
-  return withConfig(configOf(invocation), host, (config) => {
-    if (isJson) return printJson(host)(config);
-    host.print(configText(config).trimEnd());
-    return Exit.ok;
-  });
+  return withConfig(configOf(invocation), host, (config) =>
+    tellConfig(invocation, host, { config, text: configText(config).trimEnd() }),
+  );
 }
 
-function printJson(host: CliHost): (config: Config) => number {
-  return (config) => {
-    host.print(JSON.stringify(config, null, 2));
-    return Exit.ok;
-  };
+function tellConfig(
+  invocation: Invocation,
+  host: CliHost,
+  { config, text }: { config: Config; text: string },
+): number {
+  tell(invocation, host, { schema: "parityd.config/1", value: config, lines: () => [text] });
+  return Exit.ok;
 }
 
 function withConfig(

@@ -5,28 +5,36 @@ import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { DRY_RUN, JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell } from "../tell.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 const PATH = "/v1/configuration";
 
 export const configurationCommands: readonly CommandSpec[] = [
   {
     path: ["config", "export"],
+    isVerbatim: true,
     summary: "Print what this host remembers: drives, names, exports, schedules",
+    examples: ["parityd config export > host.json"],
+    answers: ["parityd.configuration/1"],
     operands: [],
     options: RUN_DIR,
     run: async (invocation, host) => {
       const answer = await new DaemonClient(host, invocation).get<Configuration>(PATH);
       if (!answer.ok) return fail(host, answer.error);
-      host.print(JSON.stringify(answer.value.value, null, 2));
+      const { value } = answer.value;
+      const lines = (): readonly string[] => [JSON.stringify(value, null, 2)];
+      tell(invocation, host, { schema: "parityd.configuration/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["config", "import"],
     summary: "Add what is missing of that document, and change what differs",
+    examples: ["parityd config import host.json --dry-run"],
+    answers: ["parityd.configuration-changes/1"],
     operands: [{ name: "FILE", names: "files" }],
-    options: { ...DRY_RUN, ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: importFile,
   },
 ];
@@ -41,17 +49,17 @@ async function importFile(invocation: Invocation, host: CliHost): Promise<number
     return usageFailure(host, `${path} is no document of config export: ${why}`);
   }
   const client = new DaemonClient(host, invocation);
-  const query = invocation.isSet("dry-run") ? "?dryRun=true" : "";
   const answer = await client.call<{ changes: ConfigurationChange[] }>(
     "PUT",
-    PATH + query,
+    PATH,
     document as object,
   );
   if (!answer.ok) return fail(host, answer.error);
   const { changes } = answer.value.value;
-  if (invocation.isSet("json")) host.print(JSON.stringify({ changes }));
-  else if (changes.length === 0) host.print("nothing to change");
-  else for (const change of changes) host.print(lineOf(change));
+  const lines = changes.length === 0 ? ["nothing to change"] : changes.map(lineOf);
+  tell(invocation, host, {
+    ...{ schema: "parityd.configuration-changes/1", value: { changes }, lines: () => lines },
+  });
   return Exit.ok;
 }
 

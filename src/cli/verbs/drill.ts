@@ -8,15 +8,17 @@ import { runDrill } from "../drill/drill.ts";
 import { readDrillOptions } from "../drill/options.ts";
 import { runRehearsal } from "../drill/rehearsal.ts";
 import type { CliHost } from "../host.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 /** By where the drill plays. */
 const OF_FILES = ["members", "size", "dir"];
-const OF_AN_ARRAY = ["fail", "run-dir", "timeout"];
+const OF_AN_ARRAY = ["fail", "dry-run", "run-dir", "timeout"];
 
 export const drillCommand: CommandSpec = {
   path: ["drill"],
   summary: "Lose, rebuild, verify: on files of its own under load, or with --on one that serves",
+  examples: ["parityd drill --members 4 --size 1GiB", "parityd drill --on tank --fail d1"],
+  answers: ["parityd.drill/1", "parityd.rehearsal/1"],
   operands: [],
   options: {
     members: { type: "string", value: "N", help: "members of the array (3)" },
@@ -37,7 +39,7 @@ export const drillCommand: CommandSpec = {
       names: "drives",
       help: "with --on: who is lost (the member with the most errors)",
     },
-    ...JSON_OUTPUT,
+    ...DRY_RUN,
     ...RUN_DIR,
   },
   run: drill,
@@ -45,9 +47,9 @@ export const drillCommand: CommandSpec = {
 
 function drill(invocation: Invocation, host: CliHost): Promise<number> | number {
   const isOn = invocation.text("on") !== undefined;
-  const strange = (isOn ? OF_FILES : OF_AN_ARRAY).find(
-    (option) => invocation.text(option) !== undefined,
-  );
+  const isGiven = (option: string) =>
+    invocation.text(option) !== undefined || invocation.isSet(option);
+  const strange = (isOn ? OF_FILES : OF_AN_ARRAY).find(isGiven);
   if (strange !== undefined) {
     const where = isOn ? "is of a drill on files" : "needs --on ARRAY";
     return usageFailure(host, `--${strange} ${where}`);

@@ -9,7 +9,8 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell } from "../tell.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 interface EventLine {
   readonly id: number;
@@ -24,11 +25,12 @@ export const eventCommands: readonly CommandSpec[] = [
   {
     path: ["events"],
     summary: "Print the events so far, or follow them",
+    examples: ["parityd events --since 100", "parityd events --follow --timeout 60"],
+    answers: ["parityd.event/1"],
     operands: [],
     options: {
       since: { type: "string", value: "ID", help: "only events after this one" },
       follow: { type: "boolean", short: "f", help: "go on with those that come" },
-      ...JSON_OUTPUT,
       ...RUN_DIR,
     },
     run: events,
@@ -36,10 +38,11 @@ export const eventCommands: readonly CommandSpec[] = [
   {
     path: ["events", "test"],
     summary: "Send a test by each way of alerts; exit 1 where one does not arrive",
+    answers: ["parityd.alerts-test/1"],
     operands: [],
     options: {
       webhook: { type: "string", value: "N", help: "only by the Nth [[webhook]], from 1" },
-      ...JSON_OUTPUT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     examples: ["parityd events test", "parityd events test --webhook 2"],
@@ -57,21 +60,23 @@ async function test(invocation: Invocation, host: CliHost): Promise<number> {
   const tested = await client.call<TestAnswer>("POST", "/v1/events/test", body);
   if (!tested.ok) return fail(host, tested.error);
   const { arrived, ways } = tested.value.value;
-  if (invocation.isSet("json")) host.print(JSON.stringify({ arrived, ways }));
-  else for (const line of wayTable(ways)) host.print(line);
-  return arrived ? Exit.ok : Exit.failed;
+  const lines = (columns: number) => wayTable(ways, columns);
+  tell(invocation, host, { schema: "parityd.alerts-test/1", value: { arrived, ways }, lines });
+  // A dry run does not know.
+  return arrived !== false ? Exit.ok : Exit.failed;
 }
 
 interface TestAnswer {
-  readonly arrived: boolean;
+  /** Absent in a dry run. */
+  readonly arrived?: boolean;
   readonly ways: readonly WayOutcome[];
 }
 
-function wayTable(ways: readonly WayOutcome[]): string[] {
+function wayTable(ways: readonly WayOutcome[], columns: number): string[] {
   const rows = ways.map(({ via, target, arrived, detail }) => [
-    ...[via, arrived ? "arrived" : "failed", target, detail],
+    ...[via, arrived === undefined ? "-" : arrived ? "arrived" : "failed", target, detail],
   ]);
-  return renderTable(["way", "test", "to", "because"], rows);
+  return renderTable(["way", "test", "to", "because"], rows, columns);
 }
 
 async function events(invocation: Invocation, host: CliHost): Promise<number> {
@@ -79,7 +84,9 @@ async function events(invocation: Invocation, host: CliHost): Promise<number> {
   if (!/^\d{1,15}$/.test(since)) return usageFailure(host, `"${since}" is not the id of an event`);
   const client = new DaemonClient(host, invocation);
   const show = (event: EventLine): void =>
-    host.print(invocation.isSet("json") ? JSON.stringify(event) : eventLine(event));
+    tell(invocation, host, {
+      ...{ schema: "parityd.event/1", value: event, lines: () => [eventLine(event)] },
+    });
   if (invocation.isSet("follow")) return follow(client, host, { since, show });
   let last = Number(since);
   for (;;) {
@@ -91,6 +98,7 @@ async function events(invocation: Invocation, host: CliHost): Promise<number> {
   }
 }
 
+/** Until the daemon ends the stream, or for as long as --timeout says. */
 async function follow(
   client: DaemonClient,
   host: CliHost,
@@ -100,9 +108,17 @@ async function follow(
   const stream = await client.open("GET", `/v1/events?since=${since}`, { headers });
   if (!stream.ok) return fail(host, stream.error);
   const decoder = new TextDecoder();
+  const reader = stream.value.body?.getReader();
+  const { timeIsUp } = client;
   let rest = "";
-  for await (const chunk of stream.value.body ?? []) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+  while (reader !== undefined) {
+    const step = await Promise.race([reader.read(), timeIsUp]);
+    if (step === "time is up") {
+      await reader.cancel();
+      return Exit.ok;
+    }
+    if (step.done) break;
+    const lines = (rest + decoder.decode(step.value, { stream: true })).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
       if (line.startsWith("data: ")) show(JSON.parse(line.slice(6)) as EventLine);

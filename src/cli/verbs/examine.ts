@@ -12,13 +12,16 @@ import { Geometry } from "../../raid5/geometry.ts";
 import { fail } from "../client.ts";
 import type { CommandSpec } from "../command.ts";
 import { Exit } from "../exit.ts";
-import { JSON_OUTPUT } from "./shared-options.ts";
+import { tell } from "../tell.ts";
 
 export const examineCommand: CommandSpec = {
   path: ["examine"],
+  isVerbatim: true,
   summary: "Print superblock, bitmap, bad blocks and partial parity log of members",
+  examples: ["parityd examine /dev/sdb /dev/sdc"],
+  answers: ["parityd.examine/1"],
   operands: [{ name: "FILE", many: true, names: "files" }],
-  options: JSON_OUTPUT,
+  options: {},
   run: (invocation, host) => {
     let exitCode: number = Exit.ok;
     const crc32c = lazyCrc32c();
@@ -32,7 +35,8 @@ export const examineCommand: CommandSpec = {
         continue;
       }
       const { value } = report;
-      host.print(invocation.isSet("json") ? JSON.stringify(value) : renderMember(value));
+      const lines = (): readonly string[] => [renderMember(value)];
+      tell(invocation, host, { schema: "parityd.examine/1", value, lines });
       for (const problem of value.problems) say(`${path}: ${problem}`);
     }
     return exitCode;

@@ -6,18 +6,25 @@ import { DaemonClient, fail } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import { renderTable } from "../table-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell, tellDone } from "../tell.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 export const exportCommands: readonly CommandSpec[] = [
   {
     path: ["export", "add"],
     summary: "Offer an array as a network block device",
+    examples: [
+      "parityd export add tank",
+      "parityd export add tank tank-ro --read-only --allow-address 10.0.0.0/8",
+    ],
+    answers: ["parityd.export/1"],
     operands: [
       { name: "ARRAY", names: "arrays" },
       { name: "NAME", optional: true },
     ],
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
+      force: { type: "boolean", help: "also under clients that may write, or have another array" },
       "allow-address": {
         ...{ type: "string", value: "CIDR", multiple: true },
         help: "over TCP only for clients of this network; again for more",
@@ -26,12 +33,14 @@ export const exportCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "NAME", multiple: true },
         help: "over TCP only with a certificate of this name; again for more",
       },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
       const array = invocation.operand(0);
       const name = invocation.operands[1] ?? array;
-      const path = `/v1/exports/${encodeURIComponent(name)}`;
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `/v1/exports/${encodeURIComponent(name)}${force}`;
       const body = {
         array,
         readOnly: invocation.isSet("read-only"),
@@ -39,45 +48,49 @@ export const exportCommands: readonly CommandSpec[] = [
       };
       const put = await new DaemonClient(host, invocation).call<ExportView>("PUT", path, body);
       if (!put.ok) return fail(host, put.error);
-      for (const uri of put.value.value.uris) host.print(uri);
+      const { value } = put.value;
+      tell(invocation, host, { schema: "parityd.export/1", value, lines: () => value.uris });
       return Exit.ok;
     },
   },
   {
     path: ["export", "list"],
     summary: "List the exports",
+    examples: ["parityd export list"],
+    answers: ["parityd.exports/1"],
     operands: [],
-    options: { ...JSON_OUTPUT, ...RUN_DIR },
+    options: { ...RUN_DIR },
     run: async (invocation, host) => {
       const exports = await new DaemonClient(host, invocation).get<ExportView[]>("/v1/exports");
       if (!exports.ok) return fail(host, exports.error);
-      if (invocation.isSet("json")) host.print(JSON.stringify(exports.value.value));
-      else {
-        const rows = exports.value.value.map((entry) => [
-          entry.name,
-          entry.array,
-          entry.readOnly ? "read-only" : "read-write",
-          entry.connections,
-          attachmentText(entry.attachment),
-          allowText(entry.allow),
-          entry.uris.join(" ") || "(waits for its array)",
-        ]);
-        const header = ["export", "array", "access", "clients", "device", "allowed", "uri"];
-        for (const line of renderTable(header, rows)) host.print(line);
-      }
+      const value = { exports: exports.value.value };
+      const rows = value.exports.map((entry) => [
+        entry.name,
+        entry.array,
+        entry.readOnly ? "read-only" : "read-write",
+        entry.connections,
+        attachmentText(entry.attachment),
+        allowText(entry.allow),
+        entry.uris.join(" ") || "(waits for its array)",
+      ]);
+      const header = ["export", "array", "access", "clients", "device", "allowed", "uri"];
+      const lines = (columns: number) => renderTable(header, rows, columns);
+      tell(invocation, host, { schema: "parityd.exports/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["export", "attach"],
     summary: "Make an export a block device of this host: /dev/nbd0",
+    examples: ["parityd export attach tank", "parityd export attach tank /dev/nbd0 --at-start"],
+    answers: ["parityd.export/1"],
     operands: [
       { name: "NAME", names: "exports" },
       { name: "DEVICE", optional: true },
     ],
     options: {
       "at-start": { type: "boolean", help: "also at each start of the daemon" },
-      ...JSON_OUTPUT,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
@@ -87,40 +100,50 @@ export const exportCommands: readonly CommandSpec[] = [
       const client = new DaemonClient(host, invocation);
       const attached = await client.call<ExportView>("POST", attachPath(invocation), body);
       if (!attached.ok) return fail(host, attached.error);
-      const view = attached.value.value;
-      if (invocation.isSet("json")) host.print(JSON.stringify(view));
-      else host.print(view.attachment?.device ?? "");
+      const { value } = attached.value;
+      const lines = () => [value.attachment?.device ?? ""];
+      tell(invocation, host, { schema: "parityd.export/1", value, lines });
       return Exit.ok;
     },
   },
   {
     path: ["export", "detach"],
     summary: "Take the block device of an export away",
+    examples: ["parityd export detach tank"],
+    answers: ["parityd.done/1"],
     operands: [{ name: "NAME", names: "exports" }],
     options: {
       force: { type: "boolean", help: "also while it is mounted: what was not written is lost" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
       const force = invocation.isSet("force") ? "?force=true" : "";
       const path = `${attachPath(invocation)}${force}`;
       const detached = await new DaemonClient(host, invocation).call("DELETE", path);
-      return detached.ok ? Exit.ok : fail(host, detached.error);
+      if (!detached.ok) return fail(host, detached.error);
+      tellDone(invocation, host, { did: "export detach", of: invocation.operand(0) });
+      return Exit.ok;
     },
   },
   {
     path: ["export", "remove"],
     summary: "Withdraw an export",
+    examples: ["parityd export remove tank-ro"],
+    answers: ["parityd.done/1"],
     operands: [{ name: "NAME", names: "exports" }],
     options: {
       force: { type: "boolean", help: "also while clients are connected" },
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: async (invocation, host) => {
       const force = invocation.isSet("force") ? "?force=true" : "";
       const path = `/v1/exports/${encodeURIComponent(invocation.operand(0))}${force}`;
       const removed = await new DaemonClient(host, invocation).call("DELETE", path);
-      return removed.ok ? Exit.ok : fail(host, removed.error);
+      if (!removed.ok) return fail(host, removed.error);
+      tellDone(invocation, host, { did: "export remove", of: invocation.operand(0) });
+      return Exit.ok;
     },
   },
 ];

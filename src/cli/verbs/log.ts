@@ -5,15 +5,21 @@ import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { tell } from "../tell.ts";
+import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
 export const logCommand: CommandSpec = {
   path: ["log"],
   summary: "Show the level of the daemon's log, or change it until SIGHUP or a restart",
+  examples: ["parityd log --level debug"],
+  answers: ["parityd.log/1"],
   operands: [],
   options: {
-    level: { type: "string", value: "LEVEL", help: "error, warn, info or debug" },
-    ...JSON_OUTPUT,
+    level: {
+      ...{ type: "string", value: "LEVEL", choices: LOG_LEVELS },
+      help: "error, warn, info or debug",
+    },
+    ...DRY_RUN,
     ...RUN_DIR,
   },
   run: showOrChange,
@@ -32,7 +38,7 @@ async function showOrChange(invocation: Invocation, host: CliHost): Promise<numb
       : await client.call<LogSettings>("PUT", path, { level });
   if (!answer.ok) return fail(host, answer.error);
   const settings = answer.value.value;
-  if (invocation.isSet("json")) host.print(JSON.stringify(settings));
-  else host.print(`level ${settings.level}, format ${settings.format}`);
+  const lines = (): readonly string[] => [`level ${settings.level}, format ${settings.format}`];
+  tell(invocation, host, { schema: "parityd.log/1", value: settings, lines });
   return Exit.ok;
 }

@@ -7,11 +7,12 @@ import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit, ScrubExit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
-import { followJob, jobSummary } from "../progress.ts";
+import { followJob } from "../progress.ts";
 import { parseBytes } from "../quantity.ts";
-import { rangeLines } from "../range-text.ts";
+import { tellDone } from "../tell.ts";
+import { tellBegun, tellJob } from "./begun-job.ts";
 import { explainedJob } from "./job.ts";
-import { EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
+import { DRY_RUN, EXPLAIN, RUN_DIR, WAIT } from "./shared-options.ts";
 
 const OPERANDS = [{ name: "ARRAY", names: "arrays" }] as const;
 const LIMIT = {
@@ -30,6 +31,11 @@ export const scrubCommands: readonly CommandSpec[] = [
   {
     path: ["scrub", "start"],
     summary: "Read every stripe and compare its parity",
+    examples: [
+      "parityd scrub start tank --wait --limit 200MiB/s",
+      "parityd scrub start tank --mode repair",
+    ],
+    answers: ["parityd.job/1"],
     operands: OPERANDS,
     options: {
       ...MODE,
@@ -37,6 +43,7 @@ export const scrubCommands: readonly CommandSpec[] = [
       restart: { type: "boolean", help: "from the beginning, where one is paused" },
       ...WAIT,
       ...EXPLAIN,
+      ...DRY_RUN,
       ...RUN_DIR,
     },
     run: startScrub,
@@ -44,34 +51,42 @@ export const scrubCommands: readonly CommandSpec[] = [
   {
     path: ["scrub", "resume"],
     summary: "Go on with a paused scrub",
+    examples: ["parityd scrub resume tank"],
+    answers: ["parityd.job/1"],
     operands: OPERANDS,
-    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...RUN_DIR },
+    options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...DRY_RUN, ...RUN_DIR },
     run: startScrub,
   },
   {
     path: ["scrub", "pause"],
     summary: "Pause a scrub",
+    examples: ["parityd scrub pause tank"],
+    answers: ["parityd.job/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const client = new DaemonClient(host, invocation);
       const paused = await client.call<JobStatus>("POST", `${scrubPath(invocation)}/pause`, {});
       if (!paused.ok) return fail(host, paused.error);
-      host.print(jobSummary(paused.value.value));
+      tellJob(invocation, host, paused.value.value);
       return Exit.ok;
     },
   },
   {
     path: ["scrub", "stop"],
     summary: "End a scrub, running or paused",
+    examples: ["parityd scrub stop tank"],
+    answers: ["parityd.done/1"],
     operands: OPERANDS,
-    options: RUN_DIR,
+    options: { ...DRY_RUN, ...RUN_DIR },
     run: async (invocation, host) => {
       const stopped = await new DaemonClient(host, invocation).call(
         "DELETE",
         scrubPath(invocation),
       );
-      return stopped.ok ? Exit.ok : fail(host, stopped.error);
+      if (!stopped.ok) return fail(host, stopped.error);
+      tellDone(invocation, host, { did: "scrub stop", of: invocation.operand(0) });
+      return Exit.ok;
     },
   },
 ];
@@ -94,10 +109,16 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     restart: invocation.isSet("restart"),
     limitBytesPerSecond: rate === null ? null : rate.value,
   });
+  if (started.ok && invocation.isSet("dry-run")) {
+    const { resumedFrom } = started.value.value.result;
+    const how =
+      resumedFrom === undefined ? "begin" : `go on from byte ${resumedFrom} of each member`;
+    host.print(`a ${mode} job would ${how}`);
+    return Exit.ok;
+  }
   if (!invocation.isSet("wait")) {
     if (!started.ok) return fail(host, started.error);
-    const { id } = started.value.value;
-    host.print(`${mode} job ${id} has begun: parityd job wait ${id}`);
+    tellBegun(invocation, host, started.value.value);
     return Exit.ok;
   }
   if (!started.ok) {
@@ -111,8 +132,7 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     fail(host, job.error);
     return ScrubExit.notDone;
   }
-  host.print(jobSummary(job.value));
-  for (const line of rangeLines(job.value)) host.print(line);
+  tellJob(invocation, host, job.value);
   return scrubExit(job.value);
 }
 

@@ -51,6 +51,7 @@ const LOCK_NAME = "parityd.lock";
 export const serveCommand: CommandSpec = {
   path: ["serve"],
   summary: "Run the daemon: arrays, NBD server, HTTP API",
+  examples: ["parityd serve", "parityd serve --config parityd.toml --memory-mib 512"],
   operands: [],
   options: CONFIG_OPTIONS,
   run: serve,
@@ -69,6 +70,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   const signals = watchSignals(host, "read-again", log);
   const opened = prepare(config.value);
   if (!opened.ok) return fail(host, opened.error);
+  alerts.value.endLeft();
   const store = openState(config.value, log);
   const readConfig = (): Result<Config, string> => configOf(invocation);
   const secrets = { nbdFiles: nbdFiles.value, apiFiles: apiFiles.value, alerts: alerts.value };
@@ -91,13 +93,24 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   systemd.stopping();
   daemon.value.reactor.expectEnd();
   daemon.value.nbdTls?.stopListening();
-  await appliance.shutdown();
+  if (!(await hasEnded(appliance.shutdown(), config.value.stopSeconds))) {
+    log.write("error", "left though drives do not answer: their arrays stay dirty, which is safe", {
+      seconds: config.value.stopSeconds,
+    });
+    host.exit(Exit.failed);
+  }
   await daemon.value.nbdTls?.close();
   for (const server of daemon.value.servers) await server.close();
   store.close();
   systemd.stopped();
   log.write("info", "stopped");
   return Exit.ok;
+}
+
+/** Whether it has ended within so many seconds. */
+function hasEnded(work: Promise<void>, seconds: number): Promise<boolean> {
+  const isInTime = work.then(() => true);
+  return Promise.race([isInTime, sleep(processAlarms, seconds * 1_000).then(() => false)]);
 }
 
 /** Directories and locks. */

@@ -17,11 +17,9 @@ export const RUN_DIR: Options = {
     help: "give up after so long (10 for what only reads)",
   },
 };
-export const JSON_OUTPUT: Options = {
-  json: { type: "boolean", help: "print JSON, exact and with every field" },
-};
+/** What every verb takes that changes something (dry-run.ts). */
 export const DRY_RUN: Options = {
-  "dry-run": { type: "boolean", help: "print the plan, change nothing" },
+  "dry-run": { type: "boolean", help: "only say what would come of it; nothing is changed" },
 };
 export const EXPLAIN: Options = {
   explain: { type: "boolean", help: "of a scrub: which bytes of the export its ranges concern" },

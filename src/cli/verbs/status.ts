@@ -1,28 +1,38 @@
-/** `parityd status`: the table, the exit code of a health check, or JSON. */
+/** `parityd status`: the page, once or again and again; the exit code of a health check; JSON. */
 
-import type { ShownDrive } from "../../appliance/findings.ts";
+import { offerDrives } from "../../appliance/drive-offers.ts";
 import { findingsOf } from "../../appliance/findings.ts";
-import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
-import type { RecordingHealth } from "../../appliance/state/state-store.ts";
-import type { ArrayStatus } from "../../array/protocol.ts";
-import { DaemonClient, fail } from "../client.ts";
+import type { StatusDocument } from "../../appliance/status-document.ts";
+import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { answerText } from "../answers.ts";
+import { type CallError, DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CheckExit, Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import {
   checkExit,
   renderArray,
+  renderDaemonTroubles,
   renderFailingDrives,
   renderLostDrives,
-  renderRecording,
   renderSpares,
 } from "../status-text.ts";
-import { JSON_OUTPUT, RUN_DIR } from "./shared-options.ts";
+import { columnsOf } from "../tell.ts";
+import { watchPages } from "../watch.ts";
+import { RUN_DIR } from "./shared-options.ts";
 
 export const statusCommand: CommandSpec = {
   path: ["status"],
   summary: "Show the arrays, what is wrong with them and what to do",
+  examples: [
+    "parityd status",
+    "parityd status -x",
+    "parityd status tank --check",
+    "parityd status --watch 5",
+  ],
+  answers: ["parityd.status/1"],
   operands: [{ name: "ARRAY", optional: true, names: "arrays" }],
   options: {
     check: {
@@ -30,87 +40,118 @@ export const statusCommand: CommandSpec = {
       help: "exit 0 fine, 1 degraded, 2 unusable, 4 cannot be told",
     },
     unhealthy: { type: "boolean", short: "x", help: "only what is not clean" },
-    ...JSON_OUTPUT,
+    watch: {
+      ...{ type: "string", value: "SECONDS", fallback: "2" },
+      help: "again and again, until Ctrl-C or --timeout",
+    },
     ...RUN_DIR,
   },
-  run: status,
+  run: (invocation, host) =>
+    invocation.text("watch") === undefined ? status(invocation, host) : watch(invocation, host),
 };
+
+/** What is asked for of what there is. */
+interface Seen {
+  readonly document: StatusDocument;
+  readonly wanted: readonly ArrayStatus[];
+  /** With an array named: its drives and its troubles alone are asked for. */
+  readonly isOne: boolean;
+}
 
 async function status(invocation: Invocation, host: CliHost): Promise<number> {
   const isCheck = invocation.isSet("check");
-  const client = new DaemonClient(host, invocation);
-  const arrays = await client.get<ArrayStatus[]>("/v1/arrays");
-  const drives = arrays.ok ? await client.get<ShownDrive[]>("/v1/drives") : arrays;
-  const spares = drives.ok ? await client.get<SpareView[]>("/v1/spares") : drives;
-  const health = spares.ok
-    ? await client.get<{ recording: RecordingHealth }>("/-/healthy")
-    : spares;
-  const schedules = health.ok ? await client.get<ScheduleView[]>("/v1/schedules") : health;
-  if (!arrays.ok || !drives.ok || !spares.ok || !health.ok || !schedules.ok) {
-    const failed = [arrays, drives, spares, health, schedules].find((answer) => !answer.ok);
-    const exitCode = failed?.ok === false ? fail(host, failed.error) : Exit.failed;
-    return isCheck ? CheckExit.cannotTell : exitCode;
+  const seen = await look(invocation, new DaemonClient(host, invocation));
+  if (!seen.ok) {
+    const exitCode = fail(host, seen.error);
+    return isCheck && exitCode !== Exit.usage ? CheckExit.cannotTell : exitCode;
   }
+  for (const line of pageOf(invocation, seen.value, columnsOf(host))) host.print(line);
+  if (!isCheck) return Exit.ok;
+  const { document, wanted, isOne } = seen.value;
+  const { drives, recording, alerts } = document;
+  return isOne
+    ? checkExit(wanted, seatedIn(wanted, drives))
+    : checkExit(wanted, drives, recording, alerts);
+}
+
+async function watch(invocation: Invocation, host: CliHost): Promise<number> {
+  const seconds = Number(invocation.text("watch"));
+  if (!(seconds >= 0.1 && seconds <= 86_400)) {
+    return usageFailure(host, `--watch ${invocation.text("watch")} is no time in seconds`);
+  }
+  if (invocation.isSet("check")) {
+    return usageFailure(host, "--check answers once: it does not go with --watch");
+  }
+  const client = new DaemonClient(host, invocation);
+  const first = await look(invocation, client);
+  if (!first.ok) return fail(host, first.error);
+  let seen: Result<Seen, CallError> = first;
+  const isText = !invocation.isSet("json");
+  await watchPages(host, {
+    everyMs: seconds * 1_000,
+    isText,
+    timeIsUp: client.timeIsUp,
+    // The daemon may be back at the next look.
+    page: () => (seen.ok ? pageOf(invocation, seen.value, columnsOf(host)) : [seen.error.message]),
+    look: async () => {
+      seen = await look(invocation, client);
+    },
+  });
+  return Exit.ok;
+}
+
+async function look(
+  invocation: Invocation,
+  client: DaemonClient,
+): Promise<Result<Seen, CallError>> {
+  const answer = await client.get<StatusDocument>("/v1/status");
+  if (!answer.ok) return answer;
+  const document = answer.value.value;
   const name = invocation.operands[0];
-  const { recording } = health.value.value;
-  const wanted = arrays.value.value.filter(
+  const wanted = document.arrays.filter(
     (array) => name === undefined || array.name === name || array.uuid === name,
   );
-  if (name !== undefined && wanted.length === 0) {
-    const exitCode = isCheck ? CheckExit.cannotTell : Exit.failed;
-    return fail(host, { exitCode, message: `there is no array ${name}` });
+  if (name === undefined || wanted.length > 0) {
+    return ok({ document, wanted, isOne: name !== undefined });
   }
-  // The drives of other arrays are no concern of a question about one.
-  const judged = name === undefined ? drives.value.value : [];
-  show(invocation, host, {
-    ...{ wanted, drives: drives.value.value, judged, recording },
-    spares: name === undefined ? spares.value.value : [],
-    schedules: schedules.value.value,
-  });
-  if (!isCheck) return Exit.ok;
-  if (name === undefined) return checkExit(wanted, judged, recording);
-  return checkExit(wanted, seatedIn(wanted, drives.value.value));
+  return err({ exitCode: Exit.failed, message: `there is no array ${name}` });
 }
 
 /** The drives that serve in these arrays. */
-function seatedIn(arrays: readonly ArrayStatus[], drives: readonly ShownDrive[]): ShownDrive[] {
+function seatedIn(arrays: readonly ArrayStatus[], drives: readonly DriveStatus[]): DriveStatus[] {
   const seated = new Set(arrays.flatMap(({ members }) => members.map(({ drive }) => drive)));
   return drives.filter(({ name }) => seated.has(name));
 }
 
-function show(
+function pageOf(
   invocation: Invocation,
-  host: CliHost,
-  known: {
-    readonly wanted: readonly ArrayStatus[];
-    readonly drives: readonly ShownDrive[];
-    readonly spares: readonly SpareView[];
-    readonly judged: readonly ShownDrive[];
-    readonly recording: RecordingHealth;
-    readonly schedules: readonly ScheduleView[];
-  },
-): void {
-  const { drives, spares, recording, schedules } = known;
+  { document, wanted, isOne }: Seen,
+  columns: number,
+): readonly string[] {
+  const { arrays, drives, recording, alerts, schedules, exports, jobs } = document;
+  const spares = isOne ? [] : document.spares;
   const isOnlyUnhealthy = invocation.isSet("unhealthy");
-  const shown = known.wanted.filter(
-    (array) => !isOnlyUnhealthy || findingsOf(array, drives).length > 0,
+  const offers = offerDrives(arrays, drives);
+  const shown = wanted.filter(
+    (array) => !isOnlyUnhealthy || findingsOf(array, drives, offers).length > 0,
   );
   if (invocation.isSet("json")) {
-    const document = {
-      ...{ schema: "parityd.status/1", arrays: shown, drives, spares, recording, schedules },
-    };
-    host.print(JSON.stringify(document));
-    return;
+    const known = { arrays: shown, drives, spares, exports, jobs, recording, alerts, schedules };
+    return [answerText("parityd.status/1", known)];
   }
-  const blocks = shown.map((array) => renderArray(array, drives, schedules).join("\n"));
-  const notWritten = renderRecording(recording);
-  if (notWritten.length > 0) blocks.unshift(notWritten.join("\n"));
+  const blocks = shown.map((array) =>
+    renderArray(array, { drives, schedules, exports, jobs, offers, columns }).join("\n"),
+  );
+  const troubles = renderDaemonTroubles(recording, alerts);
+  if (troubles.length > 0) blocks.unshift(troubles.join("\n"));
   const isUsable = ({ state }: SpareView) => state === "ready" || state === "seating";
   const told = isOnlyUnhealthy ? spares.filter((spare) => !isUsable(spare)) : spares;
   if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
-  const lost = [...renderLostDrives(known.judged), ...renderFailingDrives(known.judged)];
+  // The drives of other arrays are no concern of a question about one.
+  const judged = isOne ? [] : drives;
+  const lost = [...renderLostDrives(judged), ...renderFailingDrives(judged)];
   if (lost.length > 0) blocks.push(lost.join("\n"));
-  if (blocks.length > 0) host.print(blocks.join("\n\n"));
-  else if (known.wanted.length > 0) host.print("all arrays are healthy");
-  else host.print("no arrays: parityd drive scan finds members, parityd array create makes one");
+  if (blocks.length > 0) return blocks.join("\n\n").split("\n");
+  if (wanted.length > 0) return ["all arrays are healthy"];
+  return ["no arrays: parityd drive scan finds members, parityd array create makes one"];
 }

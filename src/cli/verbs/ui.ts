@@ -16,6 +16,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { watchSignals } from "../signals.ts";
+import { tell } from "../tell.ts";
 import { UiGate } from "../ui-gate.ts";
 import { RUN_DIR } from "./shared-options.ts";
 
@@ -26,6 +27,8 @@ const PORT_MAX = 65_535;
 export const uiCommand: CommandSpec = {
   path: ["ui"],
   summary: "Show the page in a browser of this machine, until Ctrl-C",
+  examples: ["parityd ui --open"],
+  answers: ["parityd.page/1"],
   operands: [],
   options: {
     port: { type: "string", value: "N", help: "of 127.0.0.1 (any that is free)" },
@@ -44,17 +47,21 @@ async function ui(invocation: Invocation, host: CliHost): Promise<number> {
   const client = new DaemonClient(host, invocation);
   const alive = await client.get("/-/healthy");
   if (!alive.ok) return fail(host, alive.error);
+  const tellLink = (line: string): void => {
+    const value = { link: gate.link };
+    tell(invocation, host, { schema: "parityd.page/1", value, lines: () => [line] });
+  };
   const gate = new UiGate({
     send: (request) => host.send(client.socketPath, request),
     newSecret: () => randomBytes(SECRET_BYTES).toString("base64url"),
-    onUsed: () => host.print(`for another tab: ${gate.link}`),
+    onUsed: () => tellLink(`for another tab: ${gate.link}`),
   });
   const log = stderrLogger({ format: "logfmt", level: "info" });
   const { stop } = watchSignals(host, "stop", log);
   const listening = await listenTcp(gate, { host: LOOPBACK, port, log });
   if (!listening.ok) return fail(host, { exitCode: Exit.unavailable, message: listening.error });
   gate.opened(listening.value.port);
-  host.print(gate.link);
+  tellLink(gate.link);
   const letter = invocation.isSet("open") ? openBrowser(host, gate.link) : null;
   await stop;
   await listening.value.close();

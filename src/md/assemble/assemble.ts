@@ -25,14 +25,13 @@ import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { SECTOR_BYTES } from "../../base/units.ts";
 import { reshapeOf } from "../reshape.ts";
-import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
+import { Feature, isReplacement, Role, roleOf, type Superblock } from "../superblock.ts";
 import { areAreasApart } from "../superblock-areas.ts";
 import {
   type AssemblyPlan,
   type AssemblyRefusal,
   type Candidate,
   isCurrent,
-  type LeftOut,
   ownRole,
   type RolePlan,
   refusal,
@@ -46,7 +45,6 @@ export type {
   AssemblyRefusal,
   AssemblyRefusalKind,
   Candidate,
-  LeftOut,
   RolePlan,
 } from "./assembly-plan.ts";
 
@@ -59,8 +57,8 @@ interface Sorted {
   /** By role: who is to replace its member. */
   readonly replacements: Map<number, Candidate>;
   readonly spares: Candidate[];
-  readonly stale: LeftOut[];
-  readonly faulty: LeftOut[];
+  readonly stale: Candidate[];
+  readonly faulty: Candidate[];
 }
 
 /** `candidates` are all drives that carry one array uuid, in any order, at least one. */
@@ -176,27 +174,27 @@ function sortByRole(
     const hasRole = role < freshest.superblock.memberCount;
     const isSpare = claimed >= Role.limit && !hasRole;
     if (role === Role.faulty) {
-      sorted.faulty.push(leftOut(candidate, faultyDetail(candidate, freshest)));
+      sorted.faulty.push(candidate);
       continue;
     }
     if (!isSpare && !isCurrent(superblock, freshest.superblock)) {
-      sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      sorted.stale.push(candidate);
       continue;
     }
     if (!isSpare && !hasRole) {
       // Its own superblock calls it a member, but an update that did not reach it removed it.
-      sorted.stale.push(leftOut(candidate, removedDetail(candidate, freshest)));
+      sorted.stale.push(candidate);
       continue;
     }
     const twin = byDevNumber.get(superblock.devNumber);
     if (twin !== undefined && isSpare && !isCurrent(superblock, freshest.superblock)) {
       // A spare that was away: its number has been given to another drive since.
-      sorted.stale.push(leftOut(candidate, staleDetail(candidate, freshest)));
+      sorted.stale.push(candidate);
       continue;
     }
     const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;
     if (unfit !== null) {
-      sorted.stale.push(leftOut(candidate, unfit.detail));
+      sorted.stale.push(candidate);
       continue;
     }
     if (twin !== undefined) return err(duplicate(candidate, twin));
@@ -206,7 +204,7 @@ function sortByRole(
       continue;
     }
     if (claimed < Role.limit && claimed !== role) return err(conflict(candidate, freshest, role));
-    const places = isReplacement(candidate) ? sorted.replacements : sorted.members;
+    const places = isReplacement(candidate.superblock) ? sorted.replacements : sorted.members;
     const holder = places.get(role);
     if (holder !== undefined) return err(duplicate(candidate, holder));
     places.set(role, candidate);
@@ -247,10 +245,9 @@ function plan(
     reshape !== null && superblock.resyncOffsetSectors !== null
       ? 0
       : superblock.resyncOffsetSectors;
-  const isDirty = resyncFromSector !== null;
   // Replay of the log makes all parity right, but only where all of it was right before.
   const canReplay = superblock.log.kind === "ppl" && resyncFromSector === 0;
-  const isDirtyAndDegraded = isDirty && degraded > 0;
+  const isDirtyAndDegraded = resyncFromSector !== null && degraded > 0;
   if (isDirtyAndDegraded && !canReplay && !force) return err(dirtyAndDegraded(roles, freshest));
   return ok({
     arrayUuid: superblock.arrayUuid,
@@ -263,15 +260,9 @@ function plan(
     stale: sorted.stale.filter(({ drive }) => !forced.includes(drive)),
     faulty: sorted.faulty.filter(({ drive }) => !forced.includes(drive)),
     degraded,
-    isDirty,
     resyncFromSector,
     isForced: forced.length > 0 || (isDirtyAndDegraded && !canReplay),
-    forcedDrives: forced,
   });
-}
-
-function isReplacement({ superblock }: Candidate): boolean {
-  return (superblock.otherFeatures & Feature.replacement) !== 0;
 }
 
 /** All chunks that the array uses of it are there. */
@@ -364,34 +355,8 @@ function canForce(candidate: Candidate, freshest: Candidate): boolean {
   return (
     ownRole(candidate) < freshest.superblock.memberCount &&
     candidate.superblock.recoveryOffsetSectors === null &&
-    !isReplacement(candidate) &&
+    !isReplacement(candidate.superblock) &&
     findDifference([candidate], freshest, { includeStale: true }) === null
-  );
-}
-
-function leftOut({ drive, superblock }: Candidate, detail: string): LeftOut {
-  return { drive, superblock, detail };
-}
-
-function staleDetail({ drive, superblock }: Candidate, freshest: Candidate): string {
-  return (
-    `Drive ${drive} is at event ${superblock.events}, the array (drive ${freshest.drive}) at ` +
-    `${freshest.superblock.events}: it left the array earlier and its data is old. Add it again ` +
-    "to have it rebuilt."
-  );
-}
-
-function removedDetail({ drive }: Candidate, freshest: Candidate): string {
-  return (
-    `Drive ${drive} was removed from the array: the superblock of ${freshest.drive} no longer ` +
-    "lists it as a member. Add it again to have it rebuilt."
-  );
-}
-
-function faultyDetail({ drive }: Candidate, freshest: Candidate): string {
-  return (
-    `Drive ${drive} is recorded as faulty in the superblock of ${freshest.drive}. If it is sound ` +
-    "now, add it again to have it rebuilt; otherwise replace it."
   );
 }
 

@@ -37,13 +37,6 @@ export type RolePlan =
     }
   | { readonly state: "missing" };
 
-/** A drive of the array that takes no part; `detail` says why and what to do. */
-export interface LeftOut {
-  readonly drive: string;
-  readonly superblock: Superblock;
-  readonly detail: string;
-}
-
 export interface AssemblyPlan {
   readonly arrayUuid: string;
   /** What holds for the array; the roles' superblocks may be one event older. */
@@ -55,17 +48,15 @@ export interface AssemblyPlan {
   /** By role; at most one is not in sync. */
   readonly roles: readonly RolePlan[];
   readonly spares: readonly Candidate[];
-  readonly stale: readonly LeftOut[];
-  readonly faulty: readonly LeftOut[];
+  /** These two take no part. */
+  readonly stale: readonly Candidate[];
+  readonly faulty: readonly Candidate[];
   /** Roles that are not in sync: 0 or 1. */
   readonly degraded: number;
-  readonly isDirty: boolean;
   /** In sync below this member sector; null: clean. */
   readonly resyncFromSector: number | null;
   /** Only `force` made this plan possible: some data cannot be proved right. */
   readonly isForced: boolean;
-  /** Stale or faulty drives that `force` took as in sync. */
-  readonly forcedDrives: readonly string[];
 }
 
 export type AssemblyRefusalKind =

@@ -17,7 +17,7 @@
  */
 
 import { assert } from "../../base/assert.ts";
-import { Feature, Role, roleOf, type Superblock } from "../superblock.ts";
+import { isReplacement, Role, roleOf, type Superblock } from "../superblock.ts";
 import {
   type AssemblyRefusal,
   type Candidate,
@@ -41,7 +41,7 @@ export function findSplitBrain(
 function isOtherHistory(candidate: Candidate, freshest: Candidate): boolean {
   const role = ownRole(candidate);
   if (role >= Role.limit) return false;
-  if ((candidate.superblock.otherFeatures & Feature.replacement) !== 0) return false;
+  if (isReplacement(candidate.superblock)) return false;
   const { events } = candidate.superblock;
   assert(events <= freshest.superblock.events, "no member is fresher than the freshest");
   // A current member that missed the very update which filled the role (a rebuild began).

@@ -240,19 +240,17 @@ export class NbdClient {
   }
 
   /** `data` must not change until the answer. */
-  async write(
+  write(
     offset: number,
     data: Uint8Array,
     { fua = false }: { fua?: boolean } = {},
   ): Promise<Result<undefined, number>> {
     const flags = fua ? CommandFlag.fua : 0;
-    const bytes = data.length;
-    const result = await this.request({ command: Command.write, flags, offset, bytes, data });
-    return result.ok ? ok() : result;
+    return this.order({ command: Command.write, flags, offset, bytes: data.length, data });
   }
 
   /** The range reads zeros afterwards. `noHole`: it takes room; `fastZero`: or EOPNOTSUPP. */
-  async writeZeroes(
+  writeZeroes(
     offset: number,
     bytes: number,
     options: { fua?: boolean; noHole?: boolean; fastZero?: boolean } = {},
@@ -261,21 +259,15 @@ export class NbdClient {
       (options.fua === true ? CommandFlag.fua : 0) |
       (options.noHole === true ? CommandFlag.noHole : 0) |
       (options.fastZero === true ? CommandFlag.fastZero : 0);
-    const command = Command.writeZeroes;
-    const result = await this.request({ command, flags, offset, bytes, data: null });
-    return result.ok ? ok() : result;
+    return this.order({ command: Command.writeZeroes, flags, offset, bytes, data: null });
   }
 
-  async trim(offset: number, bytes: number): Promise<Result<undefined, number>> {
-    const fields = { command: Command.trim, flags: 0, offset, bytes, data: null };
-    const result = await this.request(fields);
-    return result.ok ? ok() : result;
+  trim(offset: number, bytes: number): Promise<Result<undefined, number>> {
+    return this.order({ command: Command.trim, flags: 0, offset, bytes, data: null });
   }
 
-  async flush(): Promise<Result<undefined, number>> {
-    const fields = { command: Command.flush, flags: 0, offset: 0, bytes: 0, data: null };
-    const result = await this.request(fields);
-    return result.ok ? ok() : result;
+  flush(): Promise<Result<undefined, number>> {
+    return this.order({ command: Command.flush, flags: 0, offset: 0, bytes: 0, data: null });
   }
 
   /** Says goodbye; resolves when the server has closed, which it does after what is under way. */
@@ -288,6 +280,14 @@ export class NbdClient {
       this.onEnded.push(resolve);
       this.sendHeader({ command: Command.disconnect, flags: 0, offset: 0, bytes: 0 }, 0);
     });
+  }
+
+  /** A request that is answered without data. */
+  private async order(
+    fields: Omit<Request, "into" | "resolve">,
+  ): Promise<Result<undefined, number>> {
+    const result = await this.request(fields);
+    return result.ok ? ok() : result;
   }
 
   private request(fields: Omit<Request, "into" | "resolve">): Promise<Result<Uint8Array, number>> {

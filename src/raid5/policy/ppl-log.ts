@@ -13,8 +13,7 @@
  * | settled  | all of them are done; the unit may be superseded once that is durable            |
  *
  * One unit covers at a time: replay knows the last one only. While it covers, the next one fills,
- * so that under load many stripes share one write of the log. Users are numbers: see
- * ppl-users.ts.
+ * so that under load many stripes share one write of the log. Users are numbers: see ppl-users.ts.
  *
  * Order: a unit is submitted only after a flush, submitted after all writes of the unit before it
  * had completed, has succeeded on every member that they touched (write-rules 7). Members without a

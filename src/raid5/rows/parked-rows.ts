@@ -29,7 +29,7 @@ import type { EngineParts } from "./row-parts.ts";
 import type { RowPlace, RowRecord } from "./row-record.ts";
 
 /** From so many on, writes are refused before they have begun: 16 MiB. */
-export const PARKED_ROWS_MAX = 4096;
+const PARKED_ROWS_MAX = 4096;
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 2000;
 

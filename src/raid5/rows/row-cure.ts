@@ -15,9 +15,8 @@
  * what several doubtful chunks hold proves nothing: where data repeat themselves (zeros, copies), a
  * blank chunk and a stale one make up for each other.
  *
- * Order: what has to be had from the others is durable before a believed entry goes, and each
- * entry goes only after a write of its row is durable (write-rules 8). The caller holds the
- * stripe.
+ * Order: what has to be had from the others is durable before a believed entry goes, and each entry
+ * goes only after a write of its row is durable (write-rules 8). The caller holds the stripe.
  */
 import { assert } from "../../base/assert.ts";
 import {

@@ -2,9 +2,8 @@
  * The stripe operations of one array as parallel typed arrays, and which of them holds its stripe.
  *
  * An operation is one request's part of one stripe, or a job's work on a stripe. It holds its
- * stripe; while another does, it waits in arrival order. When a write gets its stripe it takes
- * over the writes that wait right behind it, as long as they touch other rows: they become
- * one plan.
+ * stripe; while another does, it waits in arrival order. When a write gets its stripe it takes over
+ * the writes that wait right behind it, as long as they touch other rows: they become one plan.
  *
  *   bucket[stripe mod n] -> owner -> owner of another stripe -> ...     (hashNext)
  *                            owner -> waiter -> waiter                   (waitNext)

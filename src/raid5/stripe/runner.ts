@@ -40,6 +40,7 @@ import { OpKind, Phase } from "./ops.ts";
 import { StripePlanner } from "./planner.ts";
 import { SEGMENTS_PER_OP } from "./segments.ts";
 import type { StripeParts } from "./stripe-parts.ts";
+import { WaitingOps, type WaitSteps } from "./waiting-ops.ts";
 import { PARITY_MISSING, readsParity, Strategy, type StrategyCode } from "./write-strategy.ts";
 
 /** What is done row by row: that is above this. */
@@ -52,18 +53,14 @@ export interface RunnerHost {
   isFull(): boolean;
 }
 
-export class StripeRunner implements PplWaiter, IntentWaiter {
+export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
   readonly planner: StripePlanner;
   /** Stripes that are taken for jobs. */
   readonly holds: StripeHolds;
+  readonly waiting: WaitingOps;
   private readonly parts: StripeParts;
   private readonly host: RunnerHost;
   private readonly user: IoUser;
-  private readonly memoryWaiters: IndexQueue;
-  private readonly ioWaiters: IndexQueue;
-  private readonly recordWaiters: IndexQueue;
-  /** Writes that wait for a record before they begin: WritePolicy.waitsForRecord. */
-  private readonly startWaiters: IndexQueue;
   private readonly readyOps: IndexQueue;
   private isDraining = false;
   /** By operation and role: member requests that have not been answered. */
@@ -80,10 +77,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     assert(parts.environment.table.capacity >= requestsMax, "a stripe can have its requests");
     this.planner = new StripePlanner(parts);
     this.holds = new StripeHolds(parts.ops, (op) => this.enter(op));
-    this.memoryWaiters = new IndexQueue(capacity);
-    this.ioWaiters = new IndexQueue(capacity);
-    this.recordWaiters = new IndexQueue(capacity);
-    this.startWaiters = new IndexQueue(capacity);
+    this.waiting = new WaitingOps(parts, this);
     this.readyOps = new IndexQueue(capacity);
     this.pendingOf = new Uint16Array(capacity * parts.geometry.memberCount);
     this.user = parts.memberIo.register(Content.data, (op, role, verdict, failure) => {
@@ -166,37 +160,6 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     this.settle(op);
   }
 
-  /** Once a turn: operations that waited for buffers or member requests try again. */
-  retryWaiting(): void {
-    while (this.memoryWaiters.length > 0) {
-      const op = this.memoryWaiters.peek();
-      if (!this.parts.parity.reserve(op)) break;
-      this.memoryWaiters.shift();
-      this.startReading(op);
-    }
-    while (this.ioWaiters.length > 0) {
-      const op = this.ioWaiters.peek();
-      if (!this.hasRequestsFor(op)) break;
-      this.ioWaiters.shift();
-      if (this.parts.ops.phase[op] === Phase.reading) this.startReading(op);
-      else this.issueWrites(op);
-    }
-  }
-
-  /** The failed member is on record now (or the array has failed): writes may be acknowledged. */
-  recordDone(): void {
-    for (let count = this.recordWaiters.length; count > 0; count -= 1) {
-      const op = this.recordWaiters.shift();
-      if (this.parts.records.isPending) this.recordWaiters.push(op);
-      else this.finishWrite(op);
-    }
-    for (let count = this.startWaiters.length; count > 0; count -= 1) {
-      const op = this.startWaiters.shift();
-      if (this.parts.ops.isMarked[op] === 1) this.issueWrites(op);
-      else this.startWriting(op);
-    }
-  }
-
   private makeReady(op: number): void {
     this.readyOps.push(op);
     if (this.isDraining) return;
@@ -248,27 +211,27 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
       this.finish(op, EIO);
       return;
     }
-    if (this.memoryWaiters.length > 0 || !this.parts.parity.reserve(op)) {
+    if (this.waiting.forMemory.length > 0 || !this.parts.parity.reserve(op)) {
       this.parts.ops.phase[op] = Phase.waitingMemory;
-      this.memoryWaiters.push(op);
+      this.waiting.forMemory.push(op);
       return;
     }
     this.startReading(op);
   }
 
   /** Enough member requests for any phase of this operation. */
-  private hasRequestsFor(op: number): boolean {
+  hasRequestsFor(op: number): boolean {
     assert(this.parts.segments.count[op]! > 0, "an operation that is planned has segments");
     const most = this.parts.segments.count[op]! * this.parts.members.deviceCount;
     return this.parts.environment.table.available >= most;
   }
 
-  private startReading(op: number): void {
+  startReading(op: number): void {
     const { ops, segments, geometry } = this.parts;
     assert(ops.pending[op] === 0, "a phase begins with nothing under way");
     ops.phase[op] = Phase.reading;
     if (!this.hasRequestsFor(op)) {
-      this.ioWaiters.push(op);
+      this.waiting.forRequests.push(op);
       return;
     }
     const stripe = ops.stripe[op]!;
@@ -307,14 +270,14 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
   }
 
   /** Everything that was to be read is there. */
-  private startWriting(op: number): void {
+  startWriting(op: number): void {
     const { ops, segments } = this.parts;
     const parityRole = this.parts.geometry.parityRole(ops.stripe[op]!);
     const { logs } = this.parts.policy;
     if (logs !== null && this.parts.records.isPending) {
       // What is logged goes by who is there: WritePolicy.waitsForRecord.
       ops.phase[op] = Phase.waitingRecord;
-      this.startWaiters.push(op);
+      this.waiting.toBegin.push(op);
       return;
     }
     const isParityThere = !hasBit(this.parts.members.unavailableRoles(ops.stripe[op]!), parityRole);
@@ -333,14 +296,14 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     this.issueWrites(op);
   }
 
-  private issueWrites(op: number): void {
+  issueWrites(op: number): void {
     const { ops, segments, geometry } = this.parts;
     const stripe = ops.stripe[op]!;
     assert(ops.pending[op] === 0, "a phase begins with nothing under way");
     assert(ops.kind[op] === OpKind.write, "only a write is written");
     ops.phase[op] = Phase.writing;
     if (!this.hasRequestsFor(op)) {
-      this.ioWaiters.push(op);
+      this.waiting.forRequests.push(op);
       return;
     }
     if (this.parts.policy.intent !== null && ops.isMarked[op] === 0) {
@@ -355,7 +318,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     if (ops.isMarked[op] === 1 && this.parts.records.isPending) {
       // Its bits may be missing on the member that failed.
       ops.phase[op] = Phase.waitingRecord;
-      this.startWaiters.push(op);
+      this.waiting.toBegin.push(op);
       return;
     }
     const absent = this.parts.members.unavailableRoles(stripe);
@@ -455,12 +418,12 @@ export class StripeRunner implements PplWaiter, IntentWaiter {
     } else this.finishWrite(op);
   }
 
-  private finishWrite(op: number): void {
+  finishWrite(op: number): void {
     assert(this.parts.ops.kind[op] === OpKind.write, "a write is finished as one");
     // The failed member is recorded in the others before this write is acknowledged.
     if (this.parts.records.isPending) {
       this.parts.ops.phase[op] = Phase.waitingRecord;
-      this.recordWaiters.push(op);
+      this.waiting.toEnd.push(op);
       return;
     }
     if (this.parts.members.isFailed) {

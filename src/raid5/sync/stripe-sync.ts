@@ -25,7 +25,7 @@ import type { MismatchRanges } from "./mismatch-ranges.ts";
 import { PieceIo } from "./piece-io.ts";
 
 /** Bytes of one member that are in a buffer at a time. */
-export const SYNC_PIECE_BYTES = 128 * 1024;
+const SYNC_PIECE_BYTES = 128 * 1024;
 /** The same beside clients: one of their requests waits behind a piece that has been begun. */
 export const SMALL_PIECE_BYTES = 64 * 1024;
 
@@ -91,7 +91,7 @@ export class StripeSync {
         error = await this.rebuildPiece(io, target, buffer);
         if (error === null || !io.isForRows) continue;
       }
-      error = await this.rebuildRows(io, { stripe, column }, target);
+      error = await this.byRows(io, { stripe, column }, target, "rebuild");
     }
     this.idlePieces.push(io);
     return error === null ? DONE : { kind: "member-error", error };
@@ -134,22 +134,23 @@ export class StripeSync {
    * A piece with bad sectors, row by row: what cannot be had is entered as lost. An error: the
    * target is gone, or has no room.
    */
-  private async rebuildRows(
+  private async byRows(
     io: PieceIo,
     { stripe, column }: { readonly stripe: number; readonly column: number },
-    target: number,
+    role: number,
+    kind: "rebuild" | "copy",
   ): Promise<MemberError | null> {
     const { rows } = this.engine;
     const buffers = await rows.takeBuffers();
-    let isFilled = true;
-    for (let byte = 0; byte < this.pieceBytes && isFilled; byte += ROW_BYTES) {
+    let isThere = true;
+    for (let byte = 0; byte < this.pieceBytes && isThere; byte += ROW_BYTES) {
       const place = { stripe, row: (column + byte) / ROW_BYTES };
-      isFilled = await rows.rebuild(place, target, buffers);
+      isThere = await rows[kind](place, role, buffers);
     }
     buffers.give();
-    if (isFilled) return null;
-    const isRefused = hasBit(buffers.refused, target);
-    return isRefused ? io.refusedError(target) : io.goneError(Op.write, target);
+    if (isThere) return null;
+    const isRefused = hasBit(buffers.refused, role);
+    return isRefused ? io.refusedError(role) : io.goneError(Op.write, role);
   }
 
   /**
@@ -182,30 +183,11 @@ export class StripeSync {
           error = await io.wait();
           continue;
         }
-        if (io.isForRows) error = await this.copyRows(io, { stripe, column }, copyRole);
-      } else error = await this.copyRows(io, { stripe, column }, copyRole);
+        if (io.isForRows) error = await this.byRows(io, { stripe, column }, copyRole, "copy");
+      } else error = await this.byRows(io, { stripe, column }, copyRole, "copy");
     }
     this.idlePieces.push(io);
     return error === null ? DONE : { kind: "member-error", error };
-  }
-
-  /** A piece of which some rows cannot be read, row by row. */
-  private async copyRows(
-    io: PieceIo,
-    { stripe, column }: { readonly stripe: number; readonly column: number },
-    role: number,
-  ): Promise<MemberError | null> {
-    const { rows } = this.engine;
-    const buffers = await rows.takeBuffers();
-    let isCopied = true;
-    for (let byte = 0; byte < this.pieceBytes && isCopied; byte += ROW_BYTES) {
-      const place = { stripe, row: (column + byte) / ROW_BYTES };
-      isCopied = await rows.copy(place, role, buffers);
-    }
-    const isRefused = hasBit(buffers.refused, role);
-    buffers.give();
-    if (isCopied) return null;
-    return isRefused ? io.refusedError(role) : io.goneError(Op.write, role);
   }
 
   /**

@@ -18,7 +18,7 @@ import { assert } from "../../base/assert.ts";
 import type { Geometry } from "../geometry.ts";
 
 /** The numbers of base:allocation in the NBD protocol. */
-export const Allocation = { data: 0, hole: 1, zero: 2 } as const;
+const Allocation = { data: 0, hole: 1, zero: 2 } as const;
 
 export const REGIONS_MAX = 2 ** 23;
 

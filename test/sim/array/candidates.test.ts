@@ -3,7 +3,7 @@
  * it without force, and no others.
  *
  * Method: drives of every size around that of a member, and drives that are somebody's, for each
- * policy, before a growth in members, in it and behind it; each is asked for by `check-member`.
+ * policy, before a growth in members, in it and behind it; a dry run of `add-member` for each.
  */
 import { expect, test } from "bun:test";
 import { KIB, MIB } from "../../../src/base/units.ts";
@@ -19,8 +19,8 @@ function candidates(world: SimWorld): string[] {
     .must<"list-drives">({ kind: "list-drives" })
     .map(({ name }) => name)
     .filter((drive) => {
-      return world.call<"check-member">({
-        ...{ kind: "check-member", array: ARRAY_NAME, drive, force: false },
+      return world.call<"add-member">({
+        ...{ kind: "add-member", array: ARRAY_NAME, drive, force: false, dryRun: true },
       }).ok;
     });
   const { candidates: told } = world.status();

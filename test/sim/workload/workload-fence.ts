@@ -161,9 +161,9 @@ function checkMembers(run: Run): void {
     if (own.events < newest - 1) run.fail(`member ${drive} is at ${own.events} of ${newest}`);
     for (const { name, superblock } of known) {
       const listed = roleOf(superblock, own.devNumber);
-      // The swap of a replace has got that far, or is being taken back: the target has it there.
-      const isSwap = known.some(({ superblock: { devNumber, recoveryOffsetSectors } }) => {
-        return recoveryOffsetSectors === null && roleOf(superblock, devNumber) === role;
+      // The swap of a replace has got that far, or is being taken back: there the target has it.
+      const isSwap = known.some(({ superblock: { devNumber } }) => {
+        return devNumber !== own.devNumber && roleOf(superblock, devNumber) === role;
       });
       if (listed !== role && isSwap) continue;
       const isCurrent = superblock.events >= newest - 1;

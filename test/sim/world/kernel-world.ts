@@ -85,14 +85,13 @@ export class KernelWorld {
       log: silentLog,
       kernels: sharedKernels,
       config: { firstJobId: 1, allowFaultInjection: false },
-      openDevice: ({ name, fd, sizeBytes, logicalBlockBytes, isDirect }) => {
+      openDevice: ({ name, fd, sizeBytes, logicalBlockBytes }) => {
         const maxInFlight = 64;
         return new AioDevice({
           name,
           fd,
           sizeBytes,
           logicalBlockBytes,
-          isDirect,
           queue,
           maxInFlight,
         });

@@ -114,6 +114,8 @@ export class SimDevice implements BlockDevice {
   private readonly latency: Latency;
   private readonly canDiscard: boolean;
   readonly hasCache: boolean;
+  /** Requests that would change what it holds, the same bytes again among them. */
+  changeCount = 0;
   private readonly trace: DeviceTrace | null;
   private readonly traceNumber: number;
   private readonly random: SeededRandom;
@@ -352,13 +354,14 @@ export class SimDevice implements BlockDevice {
     const bytes = table.bytes[request]!;
     const address = table.address[request]!;
     assert(!this.inFlight.has(request), "a request is outstanding once");
+    if (changesBytes(op)) this.changeCount += 1;
     if (op === Op.flush) return { op, offset: 0, bytes: 0, address: 0 };
     assert(bytes > 0 && bytes % ROW_BYTES === 0, "requests are whole rows");
     assert(offset >= 0 && offset % ROW_BYTES === 0, "requests begin on a row");
     assert(offset + bytes <= this.sizeBytes, "requests lie on the drive");
     if (op === Op.read || op === Op.write) {
       assert(address > 0 && address % ROW_BYTES === 0, "buffers begin on a row");
-      assert(address + bytes <= this.memory.totalBytes, "buffers lie in the memory");
+      assert(address + bytes <= this.memory.bytes.length, "buffers lie in the memory");
     }
     return { op, offset, bytes, address };
   }

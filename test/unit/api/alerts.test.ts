@@ -57,6 +57,30 @@ test("alerts: POST /v1/events/test: each way, or one; what is wrong is refused",
   expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST"]);
 });
 
+test("alerts: that wait for minutes: in status with an action, and exit 1 of --check", async () => {
+  const daemon = await startSimAppliance({ alertWays: [way("webhook1", GOOD)] });
+  expect((await runCli("status --check", { daemon })).exitCode).toBe(0);
+  const stuck = {
+    via: "webhook1",
+    target: "https://webhook1",
+    waiting: 3,
+    seconds: 180,
+    why: null,
+  };
+  Object.defineProperty(daemon.appliance.alerts, "stuck", { value: [stuck] });
+  const { exitCode, stdout } = await runCli("status -x --check", { daemon });
+  expect(exitCode).toBe(1);
+  expect(stdout).toStartWith(" status: 3 alerts wait for webhook1 (https://webhook1), for 3 min");
+  expect(stdout).toContain(
+    "\n action: look after what should take it, then try it: parityd events",
+  );
+  expect(JSON.parse((await runCli("status --json", { daemon })).stdout).alerts).toEqual([stuck]);
+  const document = await (await daemon.call("GET", "/v1/status")).json();
+  expect(document).toMatchObject({
+    findings: [{ action: expect.stringContaining("events test") }],
+  });
+});
+
 test("alerts: none configured: 409, and the way out", async () => {
   const { call } = await startSimAppliance();
   const refused = await call("POST", PATH, {});

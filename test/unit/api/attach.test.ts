@@ -332,3 +332,46 @@ test("export attach, detach, list: by the verbs", async () => {
   const without = await runCli("export attach e", { daemon: await start(undefined) });
   expect(without.stderr).toContain(`nbd+unix:///e?socket=${SOCKET}`);
 });
+
+test("attach: without the capability: 501 with the command that gives it, and nothing is told or kept", async () => {
+  const driver = new FakeNbdDriver(2);
+  const daemon = await start(driver);
+  driver.isPermitted = false;
+  const refused = await ask(daemon, "POST", "e/attach", { atStart: true });
+  expect(refused).toMatchObject({ status: 501, body: { uri: `nbd+unix:///e?socket=${SOCKET}` } });
+  expect(refused.body.type).toEndWith(":no-permission-to-attach");
+  expect(refused.body.detail).toMatch(
+    /`install -D -m 644 \S+\/parityd-attach.conf \S+ && systemctl daemon-reload && .*`/,
+  );
+  expect([driver.asked, await attachmentOf(daemon)]).toEqual([[], null]);
+  driver.isPermitted = true;
+  expect((await ask(daemon, "POST", "e/attach", {})).status).toBe(200);
+  driver.isPermitted = false;
+  expect(await problem(daemon, "DELETE", "e/attach")).toMatchObject([
+    501,
+    "no-permission-to-attach",
+    expect.stringContaining("CAP_SYS_ADMIN"),
+  ]);
+  expect(driver.backends[0]).toBe(OURS);
+  // Nothing is told to the kernel about what is attached already.
+  expect((await ask(daemon, "POST", "e/attach", {})).status).toBe(200);
+});
+
+test("attach: a dry run tells the kernel nothing and remembers nothing, from the verbs too", async () => {
+  const driver = new FakeNbdDriver(2);
+  const daemon = await start(driver);
+  const body = { atStart: true };
+  const dry = await ask(daemon, "POST", "e/attach?dryRun=true", body);
+  const attachment = { device: "/dev/nbd0", isAttached: true, atStart: true };
+  expect([dry.status, dry.body.attachment]).toEqual([200, attachment]);
+  expect([driver.asked, await attachmentOf(daemon)]).toEqual([[], null]);
+  const verb = await runCli("export attach e --dry-run", { daemon });
+  expect(verb).toMatchObject({ exitCode: 0, stdout: "/dev/nbd0" });
+  expect(verb.stderr).toStartWith("dry run: nothing is changed");
+  await ask(daemon, "POST", "e/attach", body);
+  await daemon.appliance.attachments.lookout.now();
+  const asked = driver.asked.length;
+  expect((await ask(daemon, "DELETE", "e/attach?dryRun=true")).status).toBe(204);
+  expect((await runCli("export detach e --dry-run", { daemon })).exitCode).toBe(0);
+  expect([driver.asked.length, await attachmentOf(daemon)]).toEqual([asked, attachment]);
+});

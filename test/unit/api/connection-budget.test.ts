@@ -51,14 +51,18 @@ test("api budget: where all are at work the newcomer is refused, and long ones c
 });
 
 test("api budget: sized by what the process may open", () => {
-  for (const [files, short] of [
-    [64, 8],
-    [256, 16],
-    [1_024, 48],
-    [1_048_576, 48],
+  for (const [files, short, long] of [
+    [16, 8, 8],
+    [64, 8, 8],
+    [256, 32, 16],
+    [1_024, 128, 64],
+    [8_192, 1_024, 512],
+    [65_536, 2_048, 512],
+    [1_048_576, 2_048, 512],
   ] as const) {
     const limits = limitsFor(files);
-    expect(limits).toMatchObject({ short, long: short });
+    expect(limits).toMatchObject({ short, long });
     expect(limits.anonymous).toBeLessThan(limits.short);
+    expect(limits.anonymous).toBeLessThanOrEqual(128);
   }
 });

@@ -107,6 +107,19 @@ test("scan: files of a folder: those that carry a superblock, and no other", asy
   expect(await body(daemon.call("GET", "/v1/arrays/files"))).toMatchObject({ degraded: 0 });
 });
 
+test("scan: a folder that cannot be read: named with the reason, exit 1; the others are scanned", async () => {
+  const host = hostWithDisks([]);
+  const [fileSystem] = host.fileSystems;
+  const daemon = await startSimAppliance({ host });
+  const line = `drive scan --folder /nope --folder ${fileSystem!.folder}`;
+  const scan = await runCli(line, { daemon });
+  expect(scan.exitCode).toBe(1);
+  expect(scan.stderr).toBe("parityd: /nope: the folder cannot be read: ENOENT");
+  expect(scan.stdout).toContain("/nope  -     -      -     left alone: the folder cannot be read");
+  const json = await runCli(`${line} --json`, { daemon });
+  expect(JSON.parse(json.stdout).found).toMatchObject([{ path: "/nope", outcome: "left" }]);
+});
+
 test("scan: bad values: 422 that points at them", async () => {
   const { call } = await startSimAppliance();
   for (const [wrong, pointer] of [
@@ -147,7 +160,8 @@ test("shared disks: told at create and add, shown while it is so, once as an eve
   const line = "array create tank a b c --assume-clean --force";
   const disk = diskAt(host, "/dev/b").spindle;
   const warning = `parityd: drives b, c lie on one disk (${disk}): with the disk all of them are lost`;
-  expect((await runCli(`${line} --dry-run`, { daemon })).stderr).toBe(warning);
+  const dry = await runCli(`${line} --dry-run`, { daemon });
+  expect(dry.stderr).toBe(`dry run: nothing is changed; this is what it would say\n${warning}`);
   expect((await runCli(line, { daemon })).stderr).toBe(warning);
   const told = () => store.state.events.filter(({ kind }) => kind === "array.shared-disk");
   await until("it is told", () => told().length === 1);

@@ -82,7 +82,7 @@ test("locate: the disk's light alone, on and off", async () => {
   const on = await runCli("drive locate a", { daemon });
   expect(on).toMatchObject({ exitCode: 0, stdout: `a (/dev/${disk}): the light is on` });
   const off = await runCli("drive locate a --off --json", { daemon });
-  expect(JSON.parse(off.stdout)).toEqual({ drive: "a", disks: [`/dev/${disk}`], on: false });
+  expect(JSON.parse(off.stdout)).toMatchObject({ drive: "a", disks: [`/dev/${disk}`], on: false });
   expect(tools.asked.map(({ program, words }) => [program, ...words])).toEqual([
     ["ledctl", "--listed-only", "--log=/dev/null", `locate=/dev/${disk}`],
     ["ledctl", "--listed-only", "--log=/dev/null", `locate_off=/dev/${disk}`],

@@ -116,7 +116,7 @@ test("member fail --dry-run: text, JSON, and the API's own refusal", async () =>
       "parityd member add raid_test NEW_DRIVE",
   ]);
   const json = await runCli("member fail raid_test b --dry-run --json", { daemon });
-  expect(JSON.parse(json.stdout)).toMatchObject({ drive: "b", state: "degraded" });
+  expect(JSON.parse(json.stdout).answer).toMatchObject({ drive: "b", state: "degraded" });
   expect((await array(daemon)).degraded).toBe(0);
   await runCli("member fail raid_test b", { daemon });
   const refused = await runCli("member fail raid_test c --dry-run", { daemon });

@@ -12,7 +12,10 @@ test("log: shown, changed, refused", async () => {
   };
   expect(await lines("log")).toEqual([0, "level info, format logfmt"]);
   expect(await lines("log --level debug")).toEqual([0, "level debug, format logfmt"]);
-  expect(await lines("log --json")).toEqual([0, '{"level":"debug","format":"logfmt"}']);
+  expect(await lines("log --json")).toEqual([
+    0,
+    '{"schema":"parityd.log/1","level":"debug","format":"logfmt"}',
+  ]);
   expect(await lines("log --level loud")).toEqual([
     64,
     expect.stringContaining('"loud" is no level: error, warn, info, debug'),

@@ -303,7 +303,9 @@ test("api: /metrics: array states are one-hot, every line is well formed", async
   expect(lines).toContain(
     `parityd_member_io_total{array="raid_test",role="2",op="flush"} ${flushes}`,
   );
-  expect(lines).toContain('parityd_member_errors_total{array="raid_test",role="0",kind="EIO"} 1');
+  expect(lines).toContain(
+    'parityd_member_errors_total{array="raid_test",role="0",op="read",kind="EIO"} 1',
+  );
   for (const line of lines) {
     expect(line).toMatch(/^(# (HELP|TYPE) parityd_\w+ .+|parityd_\w+(\{.*\})? [\d.e+-]+|)$/);
   }

@@ -84,7 +84,7 @@ test("spare: add, list, remove on the command line; a refusal is the API's own s
   const listed = await runCli("spare list", { daemon });
   expect(listed.stdout).toMatch(/drive\s+for\s+fits\s+state\s+size\s+read/);
   expect(listed.stdout).toMatch(/d\s+raid_test\s+raid_test\s+ready\s+3\.0 MiB\s+-/);
-  const [first] = JSON.parse((await runCli("spare list --json", { daemon })).stdout);
+  const [first] = JSON.parse((await runCli("spare list --json", { daemon })).stdout).spares;
   expect(first).toMatchObject({ drive: "d", arrays: [TEST_ARRAY] });
   const status = await runCli("status", { daemon });
   expect(status.stdout).toContain(

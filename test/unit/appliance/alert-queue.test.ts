@@ -6,8 +6,9 @@
  */
 import { describe, expect, test } from "bun:test";
 import { type Delivery, SEVERITIES } from "../../../src/appliance/alerts/alert.ts";
-import { WAITING_MAX } from "../../../src/appliance/alerts/alert-queue.ts";
 import { DAY_MS } from "../../../src/appliance/alerts/verdict.ts";
+import { alertFindings } from "../../../src/appliance/findings.ts";
+import { ALERTS_WAITING_MAX } from "../../../src/base/limits.ts";
 import { nextBelow, nextFraction, SeededRandom } from "../../../src/base/random.ts";
 import {
   AlertModel,
@@ -82,6 +83,36 @@ test("alerts: one that fails is tried again, those behind it wait: order is kept
     ...["warn alerts do not arrive", "warn alerts do not arrive", "warn alerts do not arrive"],
     "info alerts arrive again",
   ]);
+});
+
+test("alerts: stuck: told once the first has waited for two minutes, until it has arrived", () => {
+  const [dead, alive] = [receiver("info", "webhook1"), receiver("info", "webhook2")];
+  const daemon = model(dead, alive);
+  const how = { delivery: FAILED as Delivery };
+  dead.answer = () => ({ delivery: how.delivery, afterMs: 30_000 });
+  daemon.emit("info");
+  daemon.runFor(29_000);
+  daemon.emit("info");
+  daemon.runFor(90_000);
+  expect(daemon.now.alerts.stuck).toEqual([]);
+  daemon.runFor(2_000);
+  const [stuck, ...others] = daemon.now.alerts.stuck;
+  expect(others).toEqual([]);
+  const known = { via: "webhook1", target: "webhook1", why: "status 500" };
+  expect(stuck).toEqual({ ...known, waiting: 2, seconds: 121 });
+  expect(alertFindings([stuck!, { ...stuck!, via: "onEvent", waiting: 1, why: null }])).toEqual([
+    {
+      status: "2 alerts wait for webhook1 (webhook1), for 2 min now (status 500).",
+      action: "look after what should take it, then try it: parityd events test --webhook 1",
+    },
+    {
+      status: "an alert waits for onEvent (webhook1), for 2 min now (it has not answered yet).",
+      action: "look after what should take it, then try it: parityd events test",
+    },
+  ]);
+  how.delivery = ARRIVED;
+  daemon.runFor(10 * MINUTE_MS);
+  expect(daemon.now.alerts.stuck).toEqual([]);
 });
 
 test("alerts: one way that fails holds no other up", () => {
@@ -281,13 +312,13 @@ describe("overflow", () => {
     const daemon = model(to, other);
     to.answer = () => ({ delivery: FAILED, afterMs: 100 * DAY_MS });
     const critical = daemon.emit("critical").id;
-    const infos = Array.from({ length: WAITING_MAX - 1 }, () => daemon.emit("info").id);
+    const infos = Array.from({ length: ALERTS_WAITING_MAX - 1 }, () => daemon.emit("info").id);
     daemon.runFor(1_000);
-    expect(daemon.counts()).toMatchObject({ dropped: 0, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 0, pending: ALERTS_WAITING_MAX });
     const late = daemon.emit("critical").id;
     daemon.runFor(1_000);
     // The event that tells of it takes a place as well.
-    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: ALERTS_WAITING_MAX });
     const last = daemon.emit("info").id;
     const waiting = [...daemon.now.store.state.alerts.values()].map(({ event }) => event);
     const told = waiting.filter(({ kind }) => kind === "alerts.dropped");
@@ -306,9 +337,9 @@ describe("overflow", () => {
     const to = receiver("info");
     const daemon = model(to);
     failing(to);
-    for (let count = 0; count < WAITING_MAX; count += 1) daemon.emit("critical");
+    for (let count = 0; count < ALERTS_WAITING_MAX; count += 1) daemon.emit("critical");
     daemon.emit("info");
-    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: WAITING_MAX });
+    expect(daemon.counts()).toMatchObject({ dropped: 2, pending: ALERTS_WAITING_MAX });
     const severities = [...daemon.now.store.state.alerts.values()].map(
       ({ event }) => event.severity,
     );
@@ -323,7 +354,7 @@ describe("overflow", () => {
       daemon.now.events.since(0, 10_000).filter(({ kind }) => kind === "alerts.dropped").length;
     for (const round of [1, 2]) {
       how.delivery = FAILED;
-      for (let count = 0; count < WAITING_MAX + 10; count += 1) daemon.emit("info");
+      for (let count = 0; count < ALERTS_WAITING_MAX + 10; count += 1) daemon.emit("info");
       expect(told()).toBe(round);
       how.delivery = ARRIVED;
       daemon.runFor(2 * HOUR_MS);
@@ -359,12 +390,14 @@ describe("state.db", () => {
       daemon.runFor(MINUTE_MS);
     }
     expect(daemon.now.store.health.waiting).toBeLessThanOrEqual(20_000);
-    expect(daemon.counts().pending).toBeLessThanOrEqual(WAITING_MAX);
+    expect(daemon.counts().pending).toBeLessThanOrEqual(ALERTS_WAITING_MAX);
     daemon.file.trouble = "none";
     daemon.runFor(MINUTE_MS);
     expect(daemon.now.store.health).toMatchObject({ reason: null, waiting: 0 });
   });
 });
+
+const REALLY = { isDry: false };
 
 describe("tests of ways", () => {
   test("a test goes past what waits, to each way or to one; neither log nor queue has it", async () => {
@@ -374,7 +407,7 @@ describe("tests of ways", () => {
     daemon.emit("critical");
     daemon.runFor(10);
     const { alerts } = daemon.now;
-    const both = daemon.simulation.settle(alerts.test(null), { limitMs: MINUTE_MS });
+    const both = daemon.simulation.settle(alerts.test(null, REALLY), { limitMs: MINUTE_MS });
     expect(both).toEqual({
       ok: true,
       value: [
@@ -382,11 +415,11 @@ describe("tests of ways", () => {
         { via: "webhook2", target: "webhook2", arrived: true, detail: "status 204" },
       ],
     });
-    const one = daemon.simulation.settle(alerts.test(2), { limitMs: MINUTE_MS });
+    const one = daemon.simulation.settle(alerts.test(2, REALLY), { limitMs: MINUTE_MS });
     expect(one).toMatchObject({ ok: true, value: [{ via: "webhook2" }] });
     expect(ids(alive)).toEqual([1, 0, 0]);
     expect(daemon.counts()).toMatchObject({ sent: 0, pending: 1 });
-    const none = daemon.simulation.settle(alerts.test(3), { limitMs: MINUTE_MS });
+    const none = daemon.simulation.settle(alerts.test(3, REALLY), { limitMs: MINUTE_MS });
     expect(none).toMatchObject({
       ok: false,
       error: { kind: "not-found", code: "unknown-webhook" },
@@ -397,14 +430,18 @@ describe("tests of ways", () => {
     const to = receiver("info");
     const daemon = model(to);
     to.answer = () => ({ delivery: ARRIVED, afterMs: HOUR_MS });
-    const tested = daemon.simulation.settle(daemon.now.alerts.test(null), { limitMs: HOUR_MS });
+    const tested = daemon.simulation.settle(daemon.now.alerts.test(null, REALLY), {
+      limitMs: HOUR_MS,
+    });
     expect(tested).toMatchObject({ value: [{ arrived: false, detail: "no answer within 60 s" }] });
     expect(daemon.simulation.nowMs()).toBeLessThan(61_000);
   });
 
   test("no way is configured: refused, with the way out", () => {
     const daemon = model();
-    const tested = daemon.simulation.settle(daemon.now.alerts.test(null), { limitMs: 1_000 });
+    const tested = daemon.simulation.settle(daemon.now.alerts.test(null, REALLY), {
+      limitMs: 1_000,
+    });
     expect(tested).toMatchObject({ ok: false, error: { kind: "conflict", code: "no-alerts" } });
   });
 });

@@ -11,7 +11,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { alertOf } from "../../../src/appliance/alerts/alert.ts";
 import { httpPost } from "../../../src/appliance/alerts/http-post.ts";
-import { runScript } from "../../../src/appliance/alerts/linux-script.ts";
+import { scriptRunner } from "../../../src/appliance/alerts/linux-script.ts";
+import { ScriptRecord } from "../../../src/appliance/alerts/linux-script-record.ts";
 import { openWays } from "../../../src/appliance/alerts/open-ways.ts";
 import { Script, type ScriptEnd, type ScriptRun } from "../../../src/appliance/alerts/script.ts";
 import { SecretFile } from "../../../src/appliance/alerts/secret-file.ts";
@@ -75,7 +76,11 @@ describe("webhooks", () => {
     const requests: PostRequest[] = [];
     const webhook = new Webhook({
       ...{ config: config.value.webhook[0]!, number: 1, key: "k", version: "1.2" },
-      ...{ signatureKey: key.value, headers: { Title: "parityd", Authorization: key.value } },
+      ...{
+        signatureKey: key.value,
+        caFile: null,
+        headers: { Title: "parityd", Authorization: key.value },
+      },
       post: (request) => {
         requests.push(request);
         return answer(request);
@@ -183,12 +188,34 @@ describe("secrets", () => {
   });
 });
 
+describe("caFile", () => {
+  test("caFile: what holds no certificate, or a broken one, or is for anybody to write: no start", () => {
+    const broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (const [path, says] of [
+      [join(folder, "no-ca"), "cannot be read"],
+      [file("empty-ca", "", 0o444), "no certificate in it"],
+      [file("broken-ca", broken, 0o444), "one that cannot be read"],
+      [file("open-ca", broken, 0o666), "other users may write it"],
+    ] as const) {
+      const { opened } = waysOf(`[[webhook]]\nurl = "https://h"\ncaFile = "${path}"`);
+      expect(opened).toMatchObject({ ok: false, error: expect.stringContaining(says) });
+    }
+  });
+
+  test("caFile: for http://: an error of the configuration", () => {
+    const config = parseConfig('[[webhook]]\nurl = "http://h"\ncaFile = "/ca"', {});
+    expect(config).toMatchObject({ ok: false, error: expect.stringContaining("no https://") });
+  });
+});
+
 describe("programs", () => {
   let count = 0;
   function program(text: string, mode = 0o755): string {
     count += 1;
     return file(`program${count}`, `#!/bin/sh\n${text}\n`, mode);
   }
+  const recordPath = join(folder, "on-event.pid");
+  const runScript = scriptRunner(new ScriptRecord(recordPath));
   function run(path: string, signal = new AbortController().signal): Promise<ScriptEnd> {
     return runScript({ path, input: '{"id":7}\n', environment: { PATH: "/usr/bin:/bin" }, signal });
   }
@@ -273,6 +300,40 @@ describe("programs", () => {
       await until("nobody of its group is left", () => !isThere(-group));
     });
   }
+
+  test("programs: one that runs is written down, one that has ended is not", async () => {
+    const path = program(
+      `until [ -s ${recordPath} ]; do sleep 0.01; done; cat ${recordPath}; echo $$`,
+    );
+    const end = await run(path);
+    const [record, pid] = (end as { output: string }).output.trim().split("\n");
+    expect(record).toMatch(new RegExp(`^${pid} \\d+ [0-9a-f-]{36}$`));
+    expect(existsSync(recordPath)).toBe(false);
+    expect(new ScriptRecord(recordPath).endLeft()).toBe(null);
+  });
+
+  test("programs: left by a former daemon: ended with its group, and nobody who has its number", async () => {
+    const child = Bun.spawn(["sh", "-c", "sleep 60 & wait"], { detached: true });
+    const record = new ScriptRecord(recordPath);
+    record.keep(child.pid);
+    const written = readFileSync(recordPath, "utf8");
+    const [pid, start, boot] = written.trim().split(" ");
+    for (const other of [
+      `${pid} ${Number(start) - 1} ${boot}\n`,
+      `${pid} ${start} ${boot?.replace(/^./, (digit) => (digit === "0" ? "1" : "0"))}\n`,
+      `1 ${start} ${boot}\n`,
+      `-1 ${start} ${boot}\n`,
+      "",
+    ]) {
+      writeFileSync(recordPath, other);
+      expect([other, record.endLeft(), isThere(child.pid)]).toEqual([other, null, true]);
+      expect(existsSync(recordPath)).toBe(false);
+    }
+    writeFileSync(recordPath, written);
+    expect(record.endLeft()).toBe(child.pid);
+    await child.exited;
+    await until("nobody of its group is left", () => !isThere(-child.pid));
+  });
 
   function isThere(pid: number): boolean {
     try {
@@ -360,7 +421,8 @@ describe("the real client", () => {
     return { url: `http://127.0.0.1:${port}/SECRET`, closed };
   }
   function post(url: string, signal = new AbortController().signal) {
-    return httpPost({ url, headers: { "content-type": "text/plain" }, body: "hello", signal });
+    const headers = { "content-type": "text/plain" };
+    return httpPost({ url, headers, body: "hello", ca: null, signal });
   }
 
   test("the real client: a redirect is not followed", async () => {

@@ -136,7 +136,12 @@ test("look: a folder: the files directly in it, up to a limit; none where there 
   };
   expect(names(place, 10)).toEqual([join(place, "a"), join(place, "b"), join(place, "below")]);
   expect(names(place, 2)).toEqual([join(place, "a"), join(place, "b")]);
-  expect(names(join(place, "absent"), 10)).toEqual([]);
+  expect(listFilesIn(join(place, "absent"), 10)).toMatchObject({
+    error: { code: "no-such-folder", detail: "the folder cannot be read: ENOENT" },
+  });
+  expect(listFilesIn(join(place, "a"), 10)).toMatchObject({
+    error: { detail: "the folder cannot be read: ENOTDIR" },
+  });
   expect(names("place", 10)).toEqual([]);
 });
 

@@ -7,7 +7,7 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { readNbdDevices } from "../../../src/appliance/attach/linux-nbd-devices.ts";
+import { mayAttach, readNbdDevices } from "../../../src/appliance/attach/linux-nbd-devices.ts";
 import {
   decodeNetlink,
   encodeFamilyRequest,
@@ -102,4 +102,22 @@ test("devices: free, attached by us or others, detached while open; none without
     { index: 3, path: "/dev/nbd3", isFree: false, backend: null },
     { index: 10, path: "/dev/nbd10", isFree: true, backend: null },
   ]);
+});
+
+test("permission: CAP_SYS_ADMIN among what the process may do; not said: the kernel is asked", () => {
+  const proc = makeTempDir("proc");
+  expect(mayAttach(proc)).toBe(true);
+  mkdirSync(join(proc, "self"));
+  for (const [effective, expected] of [
+    ["000001ffffffffff", true],
+    ["0000000000200000", true],
+    ["000001ffffdfffff", false],
+    ["0000000000020402", false],
+  ] as const) {
+    writeFileSync(
+      join(proc, "self/status"),
+      `Name:\tparityd\nCapEff:\t${effective}\nSeccomp:\t2\n`,
+    );
+    expect([effective, mayAttach(proc)]).toEqual([effective, expected]);
+  }
 });

@@ -25,7 +25,7 @@ function device(path: string, more: Partial<FoundDevice> = {}): FoundDevice {
 }
 
 function judge(look: Partial<LookResult>, scene: Partial<ScanScene> = {}) {
-  const result = { found: [], taken: [], unanswered: [], isCut: false, ...look };
+  const result = { found: [], taken: [], unanswered: [], unreadable: [], isCut: false, ...look };
   return judgeScan(result, { ...NOTHING_KNOWN, ...scene });
 }
 

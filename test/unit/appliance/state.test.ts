@@ -32,6 +32,7 @@ import { SqliteStateFile, type StateFile } from "../../../src/appliance/state/st
 import type { StateFileError } from "../../../src/appliance/state/state-rows.ts";
 import { StateStore } from "../../../src/appliance/state/state-store.ts";
 import type { ArrayEvent, JobStatus } from "../../../src/array/protocol.ts";
+import { ANSWERS_MAX, EVENTS_IN_MEMORY, KEPT_EVENTS } from "../../../src/base/limits.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { err, ok, type Result } from "../../../src/base/result.ts";
 
@@ -307,6 +308,48 @@ test("jobs: a thousand are kept, whatever ids a crash has left out between them"
   after.close();
 });
 
+test("events: as many as the limit are kept, in the file and in memory, whatever ids are left out", () => {
+  const folder = newFolder();
+  const file = new SqliteStateFile({ path: pathIn(folder), scratch: directory });
+  const { state } = file.load();
+  const events = (first: number, count: number): StateChange[] =>
+    Array.from({ length: count }, (_, index) => ({
+      kind: "add-event",
+      event: { ...EVENT, id: first + index },
+    }));
+  // Ids jump, as after a damaged file.
+  const all = [...events(1, 60_000), ...events(1_000_001, KEPT_EVENTS - 60_000)];
+  const reserve = { kind: "reserve-ids", lastEventId: 2_000_000, lastJobId: 0 } as const;
+  const count = () => file.eventsBetween({ sinceId: 0, beforeId: 10 ** 9, limit: 10 ** 6 });
+  expect(file.write([...all, reserve]).ok).toBe(true);
+  expect([count().length, count()[0]!.id]).toEqual([KEPT_EVENTS, 1]);
+  expect(file.write([...events(1_500_000, 7), reserve]).ok).toBe(true);
+  expect([count().length, count()[0]!.id]).toEqual([KEPT_EVENTS, 8]);
+  for (const change of all) state.apply(change);
+  expect(state.events).toHaveLength(EVENTS_IN_MEMORY);
+  expect(state.events.at(-1)!.id).toBe(1_000_000 + KEPT_EVENTS - 60_000);
+  file.close();
+});
+
+test("idempotency keys: as many as the limit are kept, in the file and in memory", () => {
+  const folder = newFolder();
+  const file = new SqliteStateFile({ path: pathIn(folder), scratch: directory });
+  const { state } = file.load();
+  const changes = Array.from({ length: ANSWERS_MAX + 3 }, (_, index): StateChange => {
+    return { kind: "put-answer", key: `key${index}`, answer: ANSWER, atMs: 5 };
+  });
+  expect(file.write(changes.slice(0, ANSWERS_MAX)).ok).toBe(true);
+  expect(file.write(changes.slice(ANSWERS_MAX)).ok).toBe(true);
+  file.close();
+  for (const change of changes) state.apply(change);
+  const database = new Database(pathIn(folder));
+  const rows = database.query<{ key: string }, []>("SELECT key FROM answers ORDER BY rowid").all();
+  database.close();
+  const kept = changes.slice(3).map((change) => (change.kind === "put-answer" ? change.key : ""));
+  expect(rows.map(({ key }) => key)).toEqual(kept);
+  expect([...state.answers.keys()]).toEqual(kept);
+});
+
 test("events: those that are no longer in memory: read from the file", async () => {
   const folder = newFolder();
   const store = open(folder);
@@ -411,57 +454,6 @@ test("state.db: one bad row: left out and told of, the rest is there", async () 
     "exports: the row of e cannot be used",
   ]);
   after.close();
-});
-
-test("state.db: of a newer version: read, never written, and said", async () => {
-  const folder = newFolder();
-  const first = open(folder);
-  await fill(first);
-  first.close();
-  const raw = new Database(pathIn(folder));
-  raw.run("PRAGMA user_version = 99");
-  raw.close();
-  const store = open(folder);
-  expect(store.state.drives.size).toBe(2);
-  expect(store.health.reason).toContain("newer parityd (schema 99");
-  const refused = await store.commit({ kind: "delete-drive", name: "d0" });
-  expect(refused).toMatchObject({ ok: false, error: { kind: "unrecorded" } });
-  expect(store.state.drives.size).toBe(2);
-  store.close();
-});
-
-test("state.db: of version 1: its drives and exports are taken over", () => {
-  const folder = newFolder();
-  const raw = new Database(pathIn(folder), { create: true });
-  raw.run(`
-    CREATE TABLE drives (name TEXT PRIMARY KEY, path TEXT NOT NULL UNIQUE, direct INTEGER NOT NULL);
-    CREATE TABLE exports (name TEXT PRIMARY KEY, array TEXT NOT NULL, read_only INTEGER NOT NULL);
-    CREATE TABLE array_settings (uuid TEXT PRIMARY KEY, settings TEXT NOT NULL);
-    CREATE TABLE jobs (id INTEGER PRIMARY KEY, status TEXT NOT NULL);
-    CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL,
-      severity TEXT NOT NULL, array TEXT NOT NULL, drive TEXT, job INTEGER, at_ms INTEGER NOT NULL,
-      message TEXT NOT NULL);
-    CREATE TABLE idempotency (key TEXT PRIMARY KEY, answer TEXT NOT NULL, at_ms INTEGER NOT NULL);
-    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-    INSERT INTO drives VALUES ('d0', '/dev/a', 1), ('d1', '/srv/b', 0);
-    INSERT INTO exports VALUES ('e', 'tank', 1);
-    INSERT INTO array_settings VALUES ('${UUID}', '{"readDeadlineMs":7}');
-    INSERT INTO events (kind, severity, array, at_ms, message) VALUES ('x', 'info', 'tank', 5, 'm');
-    INSERT INTO counters VALUES ('last_job_id', 41);
-    PRAGMA user_version = 1;
-  `);
-  raw.close();
-  const store = open(folder);
-  expect(store.health.problems).toEqual([]);
-  expect(store.state.drives.get("d1")).toMatchObject({ path: "/srv/b", direct: false });
-  expect(store.state.exports.get("e")).toMatchObject({ arrayUuid: null, array: "tank" });
-  expect(store.state.arrays.get(UUID)).toMatchObject({
-    label: null,
-    settings: { readDeadlineMs: 7 },
-  });
-  expect(store.state.events).toMatchObject([{ id: 1, array: "tank", arrayUuid: null }]);
-  expect([store.firstJobId, store.takeEventId()]).toEqual([42, 2]);
-  store.close();
 });
 
 test("state.db: of before there were schedules: taken as it is, and takes one", async () => {

@@ -215,7 +215,7 @@ describe("memory", () => {
   const memory = new SharedMemory(createMemory(3 * WASM_PAGE_BYTES));
 
   test("memory: size: control area, pool and one spare slab; fixed and shared", () => {
-    expect(memory.totalBytes).toBe(CONTROL_BYTES + 4 * WASM_PAGE_BYTES);
+    expect(memory.bytes.length).toBe(CONTROL_BYTES + 4 * WASM_PAGE_BYTES);
     expect(memory.memory.buffer).toBeInstanceOf(SharedArrayBuffer);
     expect(() => memory.memory.grow(1)).toThrow();
   });
@@ -225,14 +225,11 @@ describe("memory", () => {
     expect([...memory.bytes.subarray(64, 68)]).toEqual([1, 0, 0, 0x80]);
     expect(memory.u32[16]).toBe(0x80000001);
     expect(memory.i32[16]).toBe(0x80000001 | 0);
-    memory.f64[8] = 0.5;
-    expect(memory.view.getFloat64(64, true)).toBe(0.5);
   });
 
   test("carver: every mix of sizes and alignments: aligned, in order, no overlap", () => {
     const carver = new Carver({ start: ROW_BYTES, end: MIB });
-    expect(carver.zeroPageAddress).toBe(ROW_BYTES);
-    let end = carver.zeroPageAddress + ROW_BYTES;
+    let end = ROW_BYTES;
     for (const bytes of [1, 7, 8, 64, 4096]) {
       for (let alignment = 1; alignment <= ROW_BYTES; alignment *= 2) {
         const address = carver.carve({ bytes, alignment });
@@ -245,8 +242,8 @@ describe("memory", () => {
   });
 
   test("carver: to the last byte and past it: given, then an assertion", () => {
-    const carver = new Carver({ start: ROW_BYTES, end: 2 * ROW_BYTES + 16 });
-    expect(carver.carve({ bytes: 16, alignment: 8 })).toBe(2 * ROW_BYTES);
+    const carver = new Carver({ start: ROW_BYTES, end: ROW_BYTES + 16 });
+    expect(carver.carve({ bytes: 16, alignment: 8 })).toBe(ROW_BYTES);
     expect(() => carver.carve({ bytes: 1, alignment: 1 })).toThrow(AssertionError);
     expect(() => carver.carve({ bytes: 0, alignment: 3 })).toThrow(AssertionError);
   });

@@ -170,7 +170,7 @@ test("names from disk: status, tables, events, jobs, refusals, the log: one harm
     } as const;
     const job = { kind: "check", id: 1, array: name, state: "failed", error: name, result: {} };
     const lines = [
-      ...renderArray(array, [drive]),
+      ...renderArray(array, { drives: [drive] }),
       ...renderLostDrives([drive]),
       ...renderTable(["array", "size"], [[name, 3]]),
       driveLine(drive),

@@ -45,6 +45,10 @@ test.each([
   ["member replace t a ", "drives"],
   ["export remove ", "exports"],
   ["job wait --timeout 3 ", "jobs"],
+  ["drive show ", "drives"],
+  ["drive locate ", "drives"],
+  ["drive scan --folder ", "files"],
+  ["status --watch ", "arrays"],
   ["schedule remove ", "schedules"],
   ["spare remove ", "spares"],
   ["serve --config ", "files"],
@@ -66,6 +70,8 @@ test("complete: values of a flag, also behind an equals sign", () => {
     expect(at(line)).toMatchObject({ words: ["check", "repair"], names: null });
   }
   expect(at("serve --log-level ").words).toEqual(["error", "warn", "info", "debug"]);
+  expect(at("log --level ").words).toEqual(["error", "warn", "info", "debug"]);
+  expect(at("schema ").words).toContain("parityd.status/1");
   expect(at("array set --run-dir=/a ").runDir).toBe("/a");
   expect(at("array set --run-dir /b --").runDir).toBe("/b");
 });

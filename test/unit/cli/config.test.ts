@@ -42,15 +42,18 @@ test("config check: a file that can be used, one that cannot, certificates that 
 test("config show: TOML that can be read again, JSON, the defaults", async () => {
   const words = `--config ${fileOf('runDir = "/run/x"\n')} --nbd-tcp [::1]:1 --memory-mib 99`;
   const { stdout } = await runCli(`config show ${words}`);
-  const json = JSON.parse((await runCli(`config show --json ${words}`)).stdout);
+  const answer = JSON.parse((await runCli(`config show --json ${words}`)).stdout);
+  const { schema, ...json } = answer;
+  expect(schema).toBe("parityd.config/1");
   expect(json).toMatchObject({ runDir: "/run/x", memoryMib: 99, nbdTcp: { host: "::1", port: 1 } });
   expect(parseConfig(stdout, {})).toEqual({ ok: true, value: json });
   const defaults = await runCli("config show --defaults");
   expect(parseConfig(defaults.stdout, {})).toEqual({ ok: true, value: defaultConfig() });
   expect(defaults.stdout).toContain("#memoryMib = 256");
-  expect(JSON.parse((await runCli("config show --defaults --json")).stdout)).toEqual(
-    defaultConfig(),
-  );
+  expect(JSON.parse((await runCli("config show --defaults --json")).stdout)).toEqual({
+    schema,
+    ...defaultConfig(),
+  });
   expect((await runCli(`config show --defaults ${words}`)).exitCode).toBe(64);
 });
 
@@ -122,4 +125,19 @@ test("keeps: an array that is known here, one that was deleted, one that nobody 
   expect(keptArrayLabel(path, known)).toBe("tank");
   writeFileSync(path, "no database");
   expect(keptArrayLabel(path, known)).toBeNull();
+});
+
+test("config check: a runDir that no socket fits in: refused with its length, wherever it is said", async () => {
+  const runDir = `/${"r".repeat(99)}`;
+  const says = `a socket path holds at most 107 bytes, and ${runDir}/api.sock has 109: take another`;
+  const file = fileOf(`runDir = "${runDir}"\n`);
+  for (const [words, where] of [
+    [file, `${file}: `],
+    [`--config ${file}`, `${file}: `],
+    [`--run-dir ${runDir}`, ""],
+  ] as const) {
+    const ran = await runCli(`config check ${words}`);
+    expect(ran).toMatchObject({ exitCode: 78, stdout: "" });
+    expect(ran.stderr).toBe(`parityd: ${where}runDir: ${says}`);
+  }
 });

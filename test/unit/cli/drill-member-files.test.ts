@@ -19,10 +19,11 @@ import {
   readMember,
 } from "../../../src/cli/drill/member-files.ts";
 import { chooseLayoutOnMember, mdTimeOf, newSuperblock } from "../../../src/md/create.ts";
+import { LAYOUT_LEFT_SYMMETRIC } from "../../../src/md/layout.ts";
 import { encodeSuperblock, Role, type Superblock } from "../../../src/md/superblock.ts";
 import { Shadow } from "../../../src/nbd/client/load/shadow.ts";
 import { stampedBytes } from "../../../src/nbd/client/load/stamp.ts";
-import { Geometry, LAYOUT_LEFT_SYMMETRIC } from "../../../src/raid5/geometry.ts";
+import { Geometry } from "../../../src/raid5/geometry.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 
 const CHUNK_BYTES = 64 * 1024;

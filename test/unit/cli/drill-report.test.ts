@@ -4,7 +4,9 @@
  * Method: the facts of a good drill pass; each single thing that can be missing from them fails
  * it. The plan of faults, their harvest and their counters, the options and the ledger are pure.
  */
+
 import { expect, test } from "bun:test";
+import { z } from "zod";
 import type { JobStatus, MemberStatus } from "../../../src/array/protocol.ts";
 import { GIB, MIB } from "../../../src/base/units.ts";
 import { Invocation } from "../../../src/cli/command.ts";
@@ -25,6 +27,7 @@ import {
   WRITTEN_PHASES,
 } from "../../../src/cli/drill/report.ts";
 import { judgeFailedRebuild } from "../../../src/cli/drill/second-act.ts";
+import { drillSchema } from "../../../src/cli/report-schemas.ts";
 import { Ledger } from "../../../src/nbd/client/load/ledger.ts";
 
 function goodFacts(changes: Partial<DrillFacts> = {}): DrillFacts {
@@ -45,6 +48,7 @@ function goodFacts(changes: Partial<DrillFacts> = {}): DrillFacts {
 
 test("verdict: everything seen, nothing lost: PASS, in the shape of the schema", () => {
   const report = judgeDrill(goodFacts());
+  expect(z.strictObject(drillSchema.shape).parse(report)).toEqual(report);
   expect(Object.keys(report)).toEqual([
     "schema",
     "verdict",

@@ -26,13 +26,14 @@ for (const command of COMMANDS) {
       value: { kind: "run", command: { path: command.path } },
     });
     for (const [option, spec] of Object.entries(command.options)) {
-      const flag = spec.type === "string" ? [`--${option}`, "v"] : [`--${option}`];
+      const value = spec.fallback === undefined ? "v" : "7";
+      const flag = spec.type === "string" ? [`--${option}`, value] : [`--${option}`];
       const parsed = parseCommandLine(COMMANDS, [...words, ...flag]);
       if (!parsed.ok || parsed.value.kind !== "run") throw new Error(`${name} ${flag.join(" ")}`);
       const { invocation } = parsed.value;
       if (spec.type === "boolean") expect(invocation.isSet(option)).toBe(true);
-      else if (spec.multiple === true) expect(invocation.texts(option)).toEqual(["v"]);
-      else expect(invocation.text(option)).toBe("v");
+      else if (spec.multiple === true) expect(invocation.texts(option)).toEqual([value]);
+      else expect(invocation.text(option)).toBe(value);
       expect(invocation.operands).toEqual(words.slice(command.path.length));
     }
   });
@@ -100,7 +101,7 @@ test("version: as a verb and as a flag", async () => {
 
 test("sizes: binary units only", () => {
   for (const [text, bytes] of [
-    ["4096", 4_096],
+    ["4096B", 4_096],
     ["64KiB", 65_536],
     ["200MiB/s", 209_715_200],
     ["1.5GiB", 1_610_612_736],
@@ -109,7 +110,22 @@ test("sizes: binary units only", () => {
   ] as const) {
     expect(parseBytes(text)).toEqual({ ok: true, value: bytes });
   }
-  for (const text of ["", "0", "-1", "64kB", "64K", "1MB", "MiB", "1e6", "9007199254740993TiB"]) {
+  for (const text of [
+    "",
+    "0",
+    "64",
+    "200/s",
+    "-1",
+    "64kB",
+    "64K",
+    "1MB",
+    "MiB",
+    "1e6",
+    "9007199254740993TiB",
+  ]) {
     expect(parseBytes(text)).toMatchObject({ ok: false });
   }
+  expect(parseBytes("64")).toMatchObject({
+    error: '"64" has no unit: write 64KiB or 64MiB, or 64B for bytes',
+  });
 });

@@ -103,7 +103,7 @@ test("client: status --check of a daemon that hangs: 4, with the reason", async 
     overrides: { send: () => never },
   });
   expect([outcome.exitCode, outcome.stdout]).toEqual([4, ""]);
-  expect(outcome.stderr).toContain("has not answered GET /v1/arrays");
+  expect(outcome.stderr).toContain("has not answered GET /v1/status");
 });
 
 test("client: a run directory that no socket fits in: said", async () => {

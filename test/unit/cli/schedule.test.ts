@@ -43,7 +43,8 @@ test("schedule: set with every flag, show, list, remove", async () => {
   );
   const json = JSON.parse((await runCli("schedule show raid_test --json", { daemon })).stdout);
   expect(json).toMatchObject({ array: "raid_test", cron: CRON });
-  expect(JSON.parse((await runCli("schedule show --json", { daemon })).stdout)).toHaveLength(1);
+  const { schedules } = JSON.parse((await runCli("schedule show --json", { daemon })).stdout);
+  expect(schedules).toHaveLength(1);
   expect((await runCli("schedule remove raid_test", { daemon })).exitCode).toBe(0);
   const none = await runCli("schedule show raid_test", { daemon });
   expect(none).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("has no schedule") });
@@ -67,7 +68,7 @@ test("schedule: what is no value: refused in one line, and nothing was set", asy
   const set = "schedule set raid_test";
   for (const [line, exitCode, says] of [
     [set, 64, "--cron is missing"],
-    [`${set} --cron @daily --window 6`, 0, ""],
+    [`${set} --cron @daily --window 6`, 64, '"6" has no unit: write 6h for hours, or 6m'],
     [`${set} --cron @daily --window 6x`, 64, '"6x" is no time'],
     [`${set} --cron @daily --max-age 36h`, 64, "no whole number of days"],
     [`${set} --cron @daily --limit 5MB`, 64, "is not a size"],
@@ -79,18 +80,38 @@ test("schedule: what is no value: refused in one line, and nothing was set", asy
   ] as const) {
     const ran = await runCli(line, { daemon });
     expect([line, ran.exitCode]).toEqual([line, exitCode]);
-    if (exitCode === 0) await runCli("schedule remove raid_test", { daemon });
-    else expect(ran.stderr).toContain(says.replace("no whole", "not a whole"));
+    expect(ran.stderr).toContain(says.replace("no whole", "not a whole"));
     expect(daemon.store.state.schedules.size).toBe(0);
   }
 });
 
+test("schedule: set again: what is not named stays as it is, a limit can be taken off", async () => {
+  const daemon = await testDaemon();
+  const set = ["schedule", "set", "raid_test"];
+  const zone = ["--timezone", "Europe/Berlin", "--window", "4h", "--max-age", "14d"];
+  const rest = ["--mode", "repair", "--limit", "1MiB/s"];
+  await runCli([...set, "--cron", CRON, ...zone, ...rest], { daemon });
+  const stored = () => daemon.store.state.schedules.get(testUuid("raid_test"));
+  const before = stored();
+  for (const [words, changes] of [
+    [["--window", "300m"], { windowMinutes: 300 }],
+    [["--cron", "@weekly"], { cron: "@weekly" }],
+    [["--limit", "none"], { limitBytesPerSecond: null }],
+  ] as const) {
+    const ran = await runCli([...set, ...words], { daemon });
+    expect([ran.exitCode, ran.stderr]).toEqual([0, ""]);
+    Object.assign(before!, changes);
+    const { memory: _, ...settings } = before!;
+    expect(stored()).toMatchObject(settings);
+  }
+});
+
 test("times: minutes, hours, days and weeks; half an hour; nothing else", () => {
-  const good = { "90": 90, "90min": 90, "6h": 360, "1.5h": 90, "30d": 43_200, "2w": 20_160 };
+  const good = { "90m": 90, "90min": 90, "6h": 360, "1.5h": 90, "30d": 43_200, "2w": 20_160 };
   for (const [text, minutes] of Object.entries(good)) {
     expect([text, parseMinutes(text)]).toEqual([text, { ok: true, value: minutes }]);
   }
-  for (const text of ["", "h", "0", "-5", "1.5", "6 hours", "6H", "1e3"]) {
+  for (const text of ["", "h", "0", "90", "-5", "1.5", "6 hours", "6H", "1e3"]) {
     expect([text, parseMinutes(text).ok]).toEqual([text, false]);
   }
 });

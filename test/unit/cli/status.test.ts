@@ -21,6 +21,7 @@ function withFailedMember(): ArrayStatus {
           state: "faulty" as const,
           errors: { read: 0, write: 3, fixed: 0, slow: 2, retried: 0 },
           errorKinds: { EIO: 3 },
+          errorsByOp: { write: { EIO: 3 } },
         }
       : member,
   );
@@ -121,12 +122,13 @@ test("status: a degraded array that is being rebuilt: the whole text", () => {
     },
   };
   const drives = ["drive0", "drive1", "drive2", "drive9"].map((name) => drive(name));
-  expect(renderArray(array, drives)).toEqual([
+  expect(renderArray(array, { drives })).toEqual([
     "  array: raid_test   state: degraded (2 of 3 members)   size: 8.0 TiB   policy: ppl",
     " status: member drive2 (role 2) failed: 3 write errors (EIO).",
     " action: replace it: parityd member add raid_test NEW_DRIVE",
     "rebuild: 41.3 %  1.2 TiB of 2.9 TiB  212.0 MiB/s  2 h 21 min left",
     "   loss: a rebuild of 2.0 MiB: not measured yet",
+    "   last: no scrub yet",
     "  role  drive   device          state    read  write  fixed  slow",
     "     0  drive0  ata-WDC_drive0  in-sync     0      0      0     0",
     "     1  drive1  ata-WDC_drive1  in-sync     0      0      0     0",
@@ -211,7 +213,7 @@ test("a suspect member: what it did, and the replace with what is at hand; not w
   expect(actionOf({ ...array, spares: ["own"], sharedSpares: ["s"] })).toEndWith(byHand("own"));
   expect(actionOf({ ...array, replaceSuspects: true })).toStartWith("a spare replaces it");
   expect([healthOf(array), checkExit([array], [])]).toEqual(["degraded", 1]);
-  expect(renderArray(array, []).join("\n")).toContain(
+  expect(renderArray(array, { drives: [] }).join("\n")).toContain(
     "   note: member drive1 (role 1) is too slow: reads are answered by the others",
   );
   const replacement = { drive: "new", copiedBytes: 0 };
@@ -221,7 +223,7 @@ test("a suspect member: what it did, and the replace with what is at hand; not w
   expect(findingsOf({ ...array, members: replaced })).toMatchObject([
     { status: "member drive1 is being replaced by new." },
   ]);
-  expect(renderArray({ ...array, members: replaced }, []).join("\n")).toMatch(
+  expect(renderArray({ ...array, members: replaced }, { drives: [] }).join("\n")).toMatch(
     /\n +1 +drive1 .*\n +> +new +- +replacing /,
   );
 });

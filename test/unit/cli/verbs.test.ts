@@ -31,7 +31,7 @@ test("drive: add, list, remove; a refusal is the API's own sentence", async () =
   expect(daemon.store.state.drives.get("d0")?.direct).toBe(false);
   const list = await runCli("drive list", { daemon });
   expect(list.stdout.split("\n")[1]).toBe("d0     available  -       3.0 MiB  /dev/a  ssd");
-  expect(JSON.parse((await runCli("drive list --json", { daemon })).stdout)).toHaveLength(1);
+  expect(JSON.parse((await runCli("drive list --json", { daemon })).stdout).drives).toHaveLength(1);
   const refused = await runCli("drive add d1 /dev/none", { daemon });
   expect(refused).toMatchObject({ exitCode: 1, stdout: "" });
   expect(refused.stderr).toBe("parityd: /dev/none: ENOENT");
@@ -69,7 +69,8 @@ test("array: create with its sizes, dry run, list, show, stop, start", async () 
 test("array delete: only with the name, typed or given", async () => {
   const daemon = await testDaemon();
   const line = "array delete raid_test";
-  const listed = async () => JSON.parse((await runCli("array list --json", { daemon })).stdout);
+  const listed = async () =>
+    JSON.parse((await runCli("array list --json", { daemon })).stdout).arrays;
   expect((await runCli(`${line} --dry-run`, { daemon })).stdout).toContain("would stop raid_test");
   expect((await runCli(line, { daemon })).exitCode).toBe(64);
   expect((await runCli(line, { daemon, typed: "raid" })).exitCode).toBe(64);
@@ -232,6 +233,15 @@ test("events: page by page to the end, and followed", async () => {
   expect(printed[2]).toBe(
     `${before + 1_501} 2026-01-02T03:04:05.000Z info scrub.finished raid_test: no mismatch`,
   );
+});
+
+test("events: followed with --timeout: ends by itself then, with exit 0", async () => {
+  const daemon = await testDaemon();
+  const begunMs = performance.now();
+  const followed = await runCli("events --follow --timeout 0.3", { daemon });
+  expect([followed.exitCode, followed.stderr]).toEqual([0, ""]);
+  expect(followed.stdout).toContain("array.created");
+  expect(performance.now() - begunMs).toBeGreaterThan(290);
 });
 
 test("config: flags over the file, printed; errors exit 78", async () => {

@@ -6,7 +6,8 @@
  */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { NO_PERMISSION } from "../../../src/appliance/attach/nbd-driver.ts";
 import { parseConfig, SETTINGS } from "../../../src/appliance/config.ts";
 import { configText, defaultConfigText } from "../../../src/appliance/config-text.ts";
 import { CONFIG_OPTIONS } from "../../../src/cli/config-options.ts";
@@ -72,8 +73,8 @@ test("service: what it must not lack, by the manners of the host", () => {
     "LimitMEMLOCK=infinity",
     "DevicePolicy=closed",
     "DeviceAllow=block-* rw",
-    // What an attached export needs: the driver's netlink, and leave to use it.
-    "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_RAWIO CAP_NET_BIND_SERVICE CAP_SYS_ADMIN",
+    // All that is needed by who does not attach exports; for those, the driver's netlink.
+    "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_RAWIO CAP_NET_BIND_SERVICE",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
@@ -86,6 +87,18 @@ test("service: what it must not lack, by the manners of the host", () => {
   }
   const unset = lines.find((line) => line.startsWith("UnsetEnvironment="));
   for (const name of ["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS"]) expect(unset).toContain(name);
+});
+
+test("attach: a drop-in among the examples adds the capability, and the refusal names its place", () => {
+  const lines = textOf("/examples/parityd-attach.conf").split("\n");
+  const said = lines.filter((line) => line !== "" && !line.startsWith("#"));
+  expect(said).toEqual(["[Service]", "CapabilityBoundingSet=CAP_SYS_ADMIN"]);
+  const name = "share/doc/parityd/examples/parityd-attach.conf";
+  expect(listAt("/usr").map(({ path }) => path)).toContain(`/usr/${name}`);
+  const prefix = dirname(dirname(process.execPath));
+  expect(NO_PERMISSION.detail).toContain(
+    `install -D -m 644 ${prefix}/${name} /etc/systemd/system/parityd.service.d/attach.conf`,
+  );
 });
 
 test("parityd.1: every command with its flags, and no hidden one", () => {
@@ -203,9 +216,10 @@ async function metricsOfADaemon(): Promise<Map<string, Set<string>>> {
 
 test("alert rules and dashboard: only metrics and labels that there are", async () => {
   const metrics = await metricsOfADaemon();
-  const asked = [...textOf("prometheus-rules.yaml").matchAll(/expr: (.+)/g)].map(
-    ([, expr]) => expr!,
-  );
+  const { groups } = Bun.YAML.parse(textOf("prometheus-rules.yaml")) as {
+    groups: { rules: { expr: string }[] }[];
+  };
+  const asked = groups.flatMap(({ rules }) => rules.map(({ expr }) => expr));
   expect(asked.length).toBeGreaterThan(10);
   const { panels } = JSON.parse(textOf("grafana-dashboard.json"));
   for (const { targets } of panels) for (const { expr } of targets) asked.push(expr);
@@ -223,14 +237,10 @@ test("alert rules and dashboard: only metrics and labels that there are", async 
       }
     }
   }
-  // What there is, is shown or watched: but for what others are made of.
+  // What there is, is shown or watched; what is neither, a reader of the API is told of.
+  const readme = readFileSync(join(import.meta.dir, "../../../src/api/README.md"), "utf8");
+  const section = readme.slice(readme.indexOf("\n## Metrics\n"));
+  const listed = [...section.matchAll(/^\| `(parityd_\w+)/gm)].map(([, name]) => name!);
   const unused = [...metrics.keys()].filter((name) => !names.has(name));
-  expect(unused).toEqual([
-    "parityd_array_members",
-    "parityd_array_size_bytes",
-    "parityd_schedule_next_timestamp_seconds",
-    "parityd_drive_smart_read_timestamp_seconds",
-    "parityd_drive_smart_power_on_hours",
-    "parityd_state_waiting",
-  ]);
+  expect(unused.sort()).toEqual(listed.sort());
 });

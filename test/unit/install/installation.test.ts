@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { InstalledFile } from "../../../src/install/file-list.ts";
+import { packageInTheWay } from "../../../src/install/install-files.ts";
 import { type Done, install, remove } from "../../../src/install/installation.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 
@@ -185,5 +186,25 @@ describe("installation", () => {
       });
     }
     expect(readFileSync(at.root + BIN, "utf8")).toBe("program 1");
+  });
+});
+
+describe("beside the package", () => {
+  test.each([
+    ["/usr/local", "", "refused"],
+    ["/usr/local", "forced", "done"],
+    ["/usr/local", "no package", "done"],
+    ["/usr/local", "below a root", "done"],
+    ["/usr", "", "refused"],
+    ["/usr", "forced", "refused"],
+    ["/usr", "no package", "done"],
+    ["/opt/p", "", "done"],
+  ])("install-files: %s, %s: %s", (prefix, how, what) => {
+    const refusal = packageInTheWay(
+      { prefix, root: how === "below a root" ? "/r" : "" },
+      { isForced: how === "forced", isPackageInstalled: () => how !== "no package" },
+    );
+    expect(refusal === null ? "done" : "refused").toBe(what);
+    if (refusal !== null) expect(refusal.includes("--force")).toBe(prefix === "/usr/local");
   });
 });

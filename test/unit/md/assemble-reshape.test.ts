@@ -95,7 +95,7 @@ describe.each(SHAPES)("%i members and %i new ones", (memberCount, deltaMembers) 
             if (role.state === "missing") continue;
             expect(placeOf(role.superblock)).toEqual(placeOf(expected));
           }
-          expect([plan.isDirty, plan.stale, plan.faulty]).toEqual([false, [], []]);
+          expect([plan.resyncFromSector, plan.stale, plan.faulty]).toEqual([null, [], []]);
         }
       }
     },
@@ -186,7 +186,7 @@ describe("contradictions", () => {
 
   test("assemble: dirty in a reshape: parity is known nowhere", () => {
     const dirty = FIRST.map((each) => changed(each, { resyncOffsetSectors: 4096 }));
-    expect(judged(dirty)).toMatchObject({ isDirty: true, resyncFromSector: 0 });
+    expect(judged(dirty)).toMatchObject({ resyncFromSector: 0 });
     expect(refused(dirty.toSpliced(1, 1)).kind).toBe("dirty-and-degraded");
   });
 

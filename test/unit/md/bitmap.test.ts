@@ -190,7 +190,7 @@ test("bitmap: loading: stale sets all bits, dirty needs the set ones above the c
   expect(load({ isDegraded: true }).state.dirtyRanges("needed")).toEqual(set);
   const stale = load({ events: 101 });
   expect(stale.wasStale).toBe(true);
-  expect([stale.state.events, stale.state.eventsCleared]).toEqual([101, 101]);
+  expect([stale.state.events, stale.state.header.eventsCleared]).toEqual([101, 101]);
   expect(stale.state.dirtyRanges("needed")).toEqual([
     { sector: 0, lengthSectors: superblock.sizeSectors },
   ]);

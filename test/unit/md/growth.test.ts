@@ -58,7 +58,7 @@ describe.each([2, 3, 4, 5])("an update that says a new size, %i members", (membe
           isNew ? NEW : OLD,
           lost < 0 ? 0 : 1,
         ]);
-        expect(plan.isDirty).toBe(false);
+        expect(plan.resyncFromSector).toBeNull();
         // The log, the bitmap and the data of each are looked for by the size that holds.
         for (const entry of plan.roles) {
           if (entry.state === "missing") continue;

@@ -63,7 +63,7 @@ function check(all: readonly Candidate[], update: Update): number {
     const said = value.roles.map(
       ({ state }) => ({ "in-sync": "A", rebuilding: "R", missing: "." })[state],
     );
-    expect([what, said.join(""), value.isDirty]).toEqual([what, roles, isDirty]);
+    expect([what, said.join(""), value.resyncFromSector !== null]).toEqual([what, roles, isDirty]);
     expect(value.events).toBe(Math.max(...present.map(({ superblock }) => superblock.events)));
     accepted += 1;
   }

@@ -259,8 +259,8 @@ function otherFront(bench: NbdBench): FakeArrayFront {
 }
 
 function setFront(bench: NbdBench, front: FakeArrayFront | null, readOnly = false): void {
-  const result = bench.server.setExport({ name: "a", array: "md0", front, readOnly });
-  expect(result.ok).toBe(true);
+  const settings = { name: "a", array: "md0", front, readOnly };
+  expect(bench.server.setExport({ ...settings, force: true }).ok).toBe(true);
 }
 
 test("export: the array stops: requests under way finish, later ones are ESHUTDOWN", () => {
@@ -343,9 +343,13 @@ test("export: a write whose payload ends while fronts change: goes to the new on
   disconnect(bench, peer);
 });
 
-test("export: read-only under a client: writes are EPERM, other arrays refused", () => {
+test("export: read-only under a client: refused; forced: writes are EPERM; other arrays refused", () => {
   const bench = new NbdBench();
   const peer = bench.opened();
+  const wanted = { name: "a", array: "md0", front: bench.front, readOnly: true };
+  expect(bench.server.setExport(wanted)).toMatchObject({
+    error: { code: "export-in-use", detail: expect.stringContaining("1 client of export a") },
+  });
   setFront(bench, bench.front, true);
   peer.send(request({ command: Command.write, bytes: 1 }), new Uint8Array(1));
   bench.loop.turns(3);

@@ -46,7 +46,6 @@ function setUp({ slotCount = 64, maxInFlight = 64 } = {}) {
       fd,
       sizeBytes: 1024 * MIB,
       logicalBlockBytes: 512,
-      isDirect: true,
       queue,
       maxInFlight,
     });

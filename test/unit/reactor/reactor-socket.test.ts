@@ -4,6 +4,7 @@
  */
 import { afterAll, expect, test } from "bun:test";
 import {
+  closeSync,
   existsSync,
   mkdtempSync,
   readFileSync,
@@ -25,8 +26,8 @@ import {
   EPIPE,
 } from "../../../src/base/errno.ts";
 import { Ready } from "../../../src/reactor/kernel.ts";
-import { closeEventFd, openEventFd, ringEventFd } from "../../../src/reactor/linux-mailbox.ts";
-import { startTestReactor } from "../../helpers/reactor.ts";
+import { openEventFd } from "../../../src/reactor/linux-mailbox.ts";
+import { ringEventFd, startTestReactor } from "../../helpers/reactor.ts";
 
 const reactor = startTestReactor();
 const { sockets } = reactor.reactor;
@@ -257,5 +258,5 @@ test("sockets: an eventfd watched for edges: told once for each ring, never read
     expect(count).toBe(ring);
   }
   sockets.unwatch(fd);
-  closeEventFd(fd);
+  closeSync(fd);
 });

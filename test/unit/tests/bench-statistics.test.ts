@@ -185,7 +185,19 @@ describe("fio", () => {
       operations: 750,
       operationsPerSecond: 1500,
       bytesPerSecond: 1500 * 4096,
+      p99Micros: null,
     });
+  });
+
+  test("fio: latencies where they are asked for: the longer p99 of reads and writes", () => {
+    const target = { kind: "nbd", uri: "nbd+unix:///x?socket=/s", connections: 1 } as const;
+    expect(fioWords({ ...base, target })).toContain("--gtod_reduce=1");
+    expect(fioWords({ ...base, target, timed: true })).not.toContain("--gtod_reduce=1");
+    const timed = (p99Ns: number) => ({
+      ...{ ...side(10), clat_ns: { percentile: { "99.000000": p99Ns } } },
+    });
+    const jobs = [{ error: 0, read: timed(41_000), write: timed(52_000) }];
+    expect(parseFio(JSON.stringify({ jobs })).p99Micros).toBe(52);
   });
 
   test("parseFio: an error, or nothing moved: refused", () => {

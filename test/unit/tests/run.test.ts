@@ -195,10 +195,13 @@ describe("set-up", () => {
     /** Whether apt-get has package lists from the start. */
     readonly hasLists?: boolean;
     readonly unknown?: readonly string[];
+    /** Of the two, the one that is not to be installed. */
+    readonly unpacked?: string;
   }
 
   /** A host that lacks mdadm and fio. */
-  function pretend({ isRoot = true, hasAptGet = true, hasLists = true, unknown = [] }: Pretence) {
+  function pretend(pretence: Pretence) {
+    const { isRoot = true, hasAptGet = true, hasLists = true, unknown = [], unpacked } = pretence;
     const installed = new Set<string>();
     const calls: string[] = [];
     const said: string[] = [];
@@ -209,7 +212,7 @@ describe("set-up", () => {
       missing: (): MissingPackage[] =>
         ["mdadm", "fio"]
           .filter((name) => !installed.has(name))
-          .map((name) => ({ need: name, debianPackage: name })),
+          .map((name) => ({ need: name, debianPackage: name, isUnpacked: name === unpacked })),
       aptGet(words) {
         calls.push(words.join(" "));
         if (words[0] === "update") lists = true;
@@ -217,6 +220,12 @@ describe("set-up", () => {
         const names = words.filter((word) => word !== "install" && !word.startsWith("-"));
         if (!lists || names.some((name) => unknown.includes(name))) return false;
         for (const name of names) installed.add(name);
+        return true;
+      },
+      unpack(name) {
+        calls.push(`unpack ${name}`);
+        if (!lists || unknown.includes(name)) return false;
+        installed.add(name);
         return true;
       },
       say: (text) => said.push(text),
@@ -240,6 +249,20 @@ describe("set-up", () => {
     const { left, said } = pretend({ unknown: ["mdadm"] });
     expect(left).toEqual(["mdadm"]);
     expect(said).toContain("could not install: mdadm");
+  });
+
+  test("set-up: a package with a service: unpacked, never installed", () => {
+    const good = pretend({ unpacked: "fio" });
+    const installOne = "install --no-install-recommends mdadm";
+    expect([good.left, good.calls]).toEqual([[], [installOne, "unpack fio"]]);
+    const fresh = pretend({ unpacked: "fio", hasLists: false });
+    const both = [installOne, "unpack fio"];
+    expect([fresh.left, fresh.calls]).toEqual([[], [...both, "update", ...both]]);
+    const { left, calls } = pretend({ unpacked: "fio", unknown: ["fio"] });
+    expect([
+      left,
+      calls.filter((call) => call.includes("install") && call.includes("fio")),
+    ]).toEqual([...[["fio"], []]]);
   });
 
   test("set-up: not root, or no apt-get: nothing run, says which and why", () => {

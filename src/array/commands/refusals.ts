@@ -1,0 +1,40 @@
+/** Refusals that several commands give. */
+import type { Drive } from "../drives/drive.ts";
+import type { CommandError } from "../protocol.ts";
+import type { RaidArray } from "../raid-array.ts";
+import { type ArrayRecord, commandError } from "../record.ts";
+
+export function unknownArray(array: string): CommandError {
+  return commandError("not-found", "unknown-array", `there is no array ${array}`);
+}
+
+export function notRunning({ name }: ArrayRecord): CommandError {
+  const detail = `array ${name} does not run: start it with POST /v1/arrays/${name}/start`;
+  return commandError("conflict", "not-running", detail);
+}
+
+export function unknownDrive(name: string): CommandError {
+  const detail = `there is no drive ${name}: add it with POST /v1/drives first`;
+  return commandError("not-found", "unknown-drive", detail);
+}
+
+/** `holder` has it. */
+export function driveInUse({ name }: Drive, holder: ArrayRecord): CommandError {
+  const detail = `drive ${name} is in use by array ${holder.name}: take another one`;
+  return commandError("conflict", "drive-in-use", detail);
+}
+
+/** What an array has to do, or is doing, before it can change as a whole; null: nothing. */
+export function workInTheWay({ core, synchronizer }: RaidArray): string | null {
+  const { name, members, roster } = core;
+  if (members.degradedCount > 0) {
+    return `array ${name} is degraded: add a drive and let it rebuild first`;
+  }
+  if (roster.target !== null) {
+    return `a member of array ${name} is being replaced: wait for the end of that`;
+  }
+  if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
+  const job = synchronizer.currentJob;
+  if (job === null || synchronizer.isYielding) return null;
+  return `a ${job.kind} is running (job ${job.id}): wait for it, or cancel it`;
+}
