@@ -7,8 +7,9 @@
  *   PREFIX/lib/udev/rules.d/62-parityd.rules     behind ID_FS_* (60), before mdadm's (64)
  *   PREFIX/share/man/man1, man5                  parityd(1), parityd.toml(5)
  *   PREFIX/share/bash-completion/completions/parityd
- *   PREFIX/share/parityd/                        rules for Prometheus, a dashboard for Grafana
- *   PREFIX/share/doc/parityd/                    licences; examples/: cron, a timer, attach
+ *   PREFIX/share/parityd/                        rules for Prometheus, a dashboard for Grafana,
+ *                                                a drop-in for `export attach`
+ *   PREFIX/share/doc/parityd/                    licences; examples/ for cron and a timer
  *
  * PREFIX/lib/ocf/resource.d/parityd/ is kept for a resource agent of Pacemaker.
  */
@@ -72,7 +73,6 @@ export function fileList({ prefix, executable, table, version }: ListOptions): I
     "share/bash-completion/completions/parityd": completion,
     "share/doc/parityd/apache-2.0.txt": apache,
     "share/doc/parityd/copyright": copyright,
-    "share/doc/parityd/examples/parityd-attach.conf": attachDropIn,
     "share/doc/parityd/examples/parityd-check.service": here(checkService),
     "share/doc/parityd/examples/parityd-check.timer": checkTimer,
     "share/doc/parityd/examples/parityd.cron": here(cron),
@@ -81,6 +81,7 @@ export function fileList({ prefix, executable, table, version }: ListOptions): I
     "share/man/man1/parityd.1": commandManual(table, version),
     "share/man/man5/parityd.toml.5": configManual(version),
     "share/parityd/grafana-dashboard.json": dashboard(),
+    "share/parityd/parityd-attach.conf": attachDropIn,
     "share/parityd/prometheus-rules.yaml": alertRules,
   };
   return [

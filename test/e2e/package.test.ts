@@ -128,7 +128,7 @@ describe("the files", () => {
       expect(await judge(/Overall exposure level .*: 2\.6 OK/)).toMatch(closed);
       const dropIns = `${units[0]}.d`;
       mkdirSync(dropIns);
-      const dropIn = join(prefix, "share/doc/parityd/examples/parityd-attach.conf");
+      const dropIn = join(prefix, "share/parityd/parityd-attach.conf");
       copyFileSync(dropIn, join(dropIns, "attach.conf"));
       expect(await judge(/Overall exposure level .*: 2\.8 OK/)).not.toMatch(closed);
     },

@@ -58,11 +58,8 @@ export const NO_DRIVER: CommandError = {
     "`modprobe nbd` and try again, or open the export by its URI",
 };
 
-/** An example that is installed beside the executable. */
-const DROP_IN = join(
-  dirname(dirname(process.execPath)),
-  "share/doc/parityd/examples/parityd-attach.conf",
-);
+/** Installed with the executable; not among the examples, which small Debians leave out. */
+const DROP_IN = join(dirname(dirname(process.execPath)), "share/parityd/parityd-attach.conf");
 
 /** The unit has not got it: whoever never attaches keeps the smaller set. */
 export const NO_PERMISSION: CommandError = {

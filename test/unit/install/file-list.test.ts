@@ -89,11 +89,11 @@ test("service: what it must not lack, by the manners of the host", () => {
   for (const name of ["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS"]) expect(unset).toContain(name);
 });
 
-test("attach: a drop-in among the examples adds the capability, and the refusal names its place", () => {
-  const lines = textOf("/examples/parityd-attach.conf").split("\n");
+test("attach: a drop-in that is installed adds the capability, and the refusal names its place", () => {
+  const lines = textOf("/parityd-attach.conf").split("\n");
   const said = lines.filter((line) => line !== "" && !line.startsWith("#"));
   expect(said).toEqual(["[Service]", "CapabilityBoundingSet=CAP_SYS_ADMIN"]);
-  const name = "share/doc/parityd/examples/parityd-attach.conf";
+  const name = "share/parityd/parityd-attach.conf";
   expect(listAt("/usr").map(({ path }) => path)).toContain(`/usr/${name}`);
   const prefix = dirname(dirname(process.execPath));
   expect(NO_PERMISSION.detail).toContain(
