@@ -117,6 +117,7 @@ export class RawNbd {
   private received: Uint8Array[] = [];
   private receivedBytes = 0;
   private isOver = false;
+  private pausesAtData = false;
   private wake: () => void = () => {};
 
   private constructor(where: Where) {
@@ -129,6 +130,7 @@ export class RawNbd {
     this.socket.on("data", (chunk: Uint8Array) => {
       this.received.push(chunk);
       this.receivedBytes += chunk.length;
+      if (this.pausesAtData) this.socket.pause();
       this.wake();
     });
     const end = (): void => {
@@ -174,7 +176,15 @@ export class RawNbd {
     this.socket.pause();
   }
 
+  /** As `pause`, as soon as anything has come: the rest cannot have come meanwhile. */
+  async pauseAtOnce(): Promise<void> {
+    assert(this.receivedBytes === 0, "what comes next is what is waited for");
+    this.pausesAtData = true;
+    assert(await this.wait(() => this.receivedBytes > 0), "the server sends something");
+  }
+
   resume(): void {
+    this.pausesAtData = false;
     this.socket.resume();
   }
 

@@ -133,7 +133,10 @@ describe.skipIf(!CAN_RUN)("exports", () => {
     await put("a", "one");
     const raw = await connect("a");
     expect(await writeError(raw)).toBe(0);
-    expect(await put("a", "one", true)).toBe(200);
+    // Not behind their backs.
+    expect(await put("a", "one", true)).toBe(409);
+    expect(await writeError(raw)).toBe(0);
+    expect(await put("a?force=true", "one", true)).toBe(200);
     expect(await writeError(raw)).toBe(EPERM);
     await expectInSync(raw);
     expect(await put("a", "one", false)).toBe(200);

@@ -498,6 +498,13 @@ export class LifeRun {
     const isRunning = !["inactive", "failed", "read-only"].includes(status.state);
     const disks = status.members.map(({ drive }) => (drive && host.diskOfDrive(drive)) || null);
     for (const disk of disks) if (disk !== null) this.noteStamp(disk.id, truth);
+    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven.
+    // A spare may have taken the role since.
+    const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
+    const hasLostOne =
+      status.degraded > 0 ||
+      before?.members.some(({ drive }, role) => drive !== status.members[role]?.drive) === true;
+    if (isEarly && isRunning && hasLostOne) truth.worsen("may-fail");
     const isWhole =
       isRunning &&
       status.degraded === 0 &&
@@ -510,9 +517,6 @@ export class LifeRun {
       this.membersOf.set(truth.uuid, new Set(disks.map((disk) => disk!.id)));
       return;
     }
-    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven.
-    const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
-    if (isEarly && isRunning && status.degraded > 0) truth.worsen("may-fail");
     const inSync = new Set<string>();
     for (const [role, { state }] of status.members.entries()) {
       if (state === "in-sync" && disks[role]) inSync.add(disks[role].id);
