@@ -7,7 +7,7 @@
  * README's lines for nbd-client; its disks are SCSI disks of the kernel's own target over files. One
  * of them is taken out of the kernel under load (`device/delete`). After the second boot another
  * initiator takes their reservation, which only SG_IO tells of. What the unit lets through is asked
- * by a copy of it that runs other commands in its place. A second export is attached by parityd itself.
+ * by a copy of it that runs other commands in its place. A second export is attached by parityd.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, rmSync, writeFileSync } from "node:fs";
