@@ -3,7 +3,7 @@
  *
  * The daemon is in the guest, over the guest's disks; its calls are made by curl, as a person would.
  */
-import { afterAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon, mustRun, runProgram } from "../../helpers/daemon.ts";
@@ -27,11 +27,11 @@ const DELAY_MS = 300;
 /** After so long the kernel asks again for what was under way when a daemon ended. */
 const REQUEST_SECONDS = 30;
 
-/** A test that failed leaves a file system without a daemon; the guest would wait for it. */
-afterAll(async () => {
+/** A test that failed leaves a file system without a daemon; whoever writes to it would wait. */
+async function letGo(): Promise<void> {
   await runProgram([toolPath("nbd-client")!, "-d", DEVICE]);
   await runProgram([toolPath("umount")!, "-l", MOUNT_POINT]);
-});
+}
 
 async function run(tool: string, ...words: readonly string[]): Promise<string> {
   return mustRun([toolPath(tool)!, ...words]);
@@ -81,7 +81,10 @@ async function startWithArray(folder: string): Promise<Daemon> {
   return daemon;
 }
 
-test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", async () => {
+test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", () =>
+  liveOnIt().finally(letGo));
+
+async function liveOnIt(): Promise<void> {
   const folder = makeTempDir("attach");
   let daemon = await startWithArray(folder);
   const attach = "/v1/exports/disk/attach";
@@ -158,4 +161,4 @@ test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", a
   expect((await curl(daemon, "DELETE", attach)).status).toBe(204);
   expect([existsSync(`${SYS}/pid`), (await exportOf(daemon)).attachment]).toEqual([false, null]);
   expect(await daemon.stop()).toBe(0);
-});
+}
