@@ -81,8 +81,13 @@ async function startWithArray(folder: string): Promise<Daemon> {
   return daemon;
 }
 
-test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", () =>
-  liveOnIt().finally(letGo));
+test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", async () => {
+  try {
+    await liveOnIt();
+  } finally {
+    await letGo();
+  }
+});
 
 async function liveOnIt(): Promise<void> {
   const folder = makeTempDir("attach");
