@@ -2,30 +2,26 @@
 import { z } from "@hono/zod-openapi";
 import { ARRAY_STATES, type ArrayStatus, JOB_KINDS, SUSPECT_REASONS } from "../array/protocol.ts";
 import { forecastSchema, syncRatesSchema } from "./forecast-schemas.ts";
+import { mayLack } from "./may-lack.ts";
 import { bytes, consistencyPolicy, count } from "./schemas.ts";
 
 const memberSchema = z.object({
   role: count,
   drive: z.string().nullable(),
   state: z.enum(["in-sync", "rebuilding", "spare", "faulty", "missing"]),
-  recoveredBytes: bytes.exactOptional(),
-  replacement: z
-    .object({ drive: z.string(), copiedBytes: bytes })
-    .exactOptional()
-    .openapi({ description: "The drive that is to replace it, and how much of it is copied" }),
-  suspect: z
-    .object({ reason: z.enum(SUSPECT_REASONS), detail: z.string(), since: z.string() })
-    .exactOptional()
-    .openapi({ description: "It is likely to fail, and serves still" }),
-  isAvoided: z
-    .literal(true)
-    .exactOptional()
-    .openapi({ description: "Reads go around it: it is far slower than its peers" }),
-  badBlocks: z
-    .array(z.object({ offset: z.int(), bytes }))
-    .readonly()
-    .exactOptional()
-    .openapi({ description: "Its bad-block log: bytes from the begin of its data" }),
+  recoveredBytes: mayLack(bytes),
+  replacement: mayLack(z.object({ drive: z.string(), copiedBytes: bytes })).openapi({
+    description: "The drive that is to replace it, and how much of it is copied",
+  }),
+  suspect: mayLack(
+    z.object({ reason: z.enum(SUSPECT_REASONS), detail: z.string(), since: z.string() }),
+  ).openapi({ description: "It is likely to fail, and serves still" }),
+  isAvoided: mayLack(z.literal(true)).openapi({
+    description: "Reads go around it: it is far slower than its peers",
+  }),
+  badBlocks: mayLack(z.array(z.object({ offset: z.int(), bytes })).readonly()).openapi({
+    description: "Its bad-block log: bytes from the begin of its data",
+  }),
   errors: z.object({ read: count, write: count, fixed: count, slow: count, retried: count }),
   errorKinds: z.record(z.string(), count),
   errorsByOp: z
@@ -59,9 +55,9 @@ const arrayShape = z.object({
   chunkBytes: bytes,
   sizeBytes: bytes,
   consistencyPolicy,
-  policyAfterGrowth: consistencyPolicy
-    .exactOptional()
-    .openapi({ description: "What it gets back when its growth in members has ended" }),
+  policyAfterGrowth: mayLack(consistencyPolicy).openapi({
+    description: "What it gets back when its growth in members has ended",
+  }),
   eventCount: count,
   degraded: count,
   reason: z.string().nullable(),
@@ -75,21 +71,19 @@ const arrayShape = z.object({
   candidates: z
     .array(z.string())
     .openapi({ description: "Free drives that would be taken for a role in it without force" }),
-  sharedSpares: z
-    .array(z.string())
-    .readonly()
-    .exactOptional()
-    .openapi({ description: "Shared ones that could take a role in it" }),
-  sharedDisks: sharedDisksSchema
-    .exactOptional()
-    .openapi({ description: "Physical disks that several of its drives lie on" }),
+  sharedSpares: mayLack(z.array(z.string()).readonly()).openapi({
+    description: "Shared ones that could take a role in it",
+  }),
+  sharedDisks: mayLack(sharedDisksSchema).openapi({
+    description: "Physical disks that several of its drives lie on",
+  }),
   sync: z.object({
     action: z.enum(["idle", ...JOB_KINDS]),
     doneBytes: bytes,
     totalBytes: bytes,
     rateBytesPerSecond: z.number(),
     etaSeconds: z.number().nullable(),
-    waits: z.string().exactOptional().openapi({ description: "What it waits for" }),
+    waits: mayLack(z.string()).openapi({ description: "What it waits for" }),
   }),
   mismatchBytes: bytes,
   lostBytes: bytes,

@@ -6,6 +6,7 @@ import type { Located } from "../appliance/drives/locator.ts";
 import { SCAN_OUTCOMES } from "../appliance/drives/scan-judge.ts";
 import type { DriveSmart } from "../appliance/drives/smart-watch.ts";
 import { SMART_HEALTHS, SMART_KINDS } from "../appliance/state/smart-row.ts";
+import { mayLack } from "./may-lack.ts";
 import { bytes, count, nameSchema } from "./schemas.ts";
 
 const SCAN_FOLDERS_MAX = 64;
@@ -69,29 +70,31 @@ const driveShape = z.object({
   sizeBytes: bytes,
   logicalBlockBytes: bytes,
   state: driveState,
-  member: z.object({ array: z.string(), role: count }).exactOptional(),
-  superblock: z
-    .object({
+  member: mayLack(z.object({ array: z.string(), role: count })),
+  superblock: mayLack(
+    z.object({
       arrayUuid: z.string(),
       deviceUuid: z.string(),
       arrayName: z.string(),
       role: count.nullable(),
       eventCount: count,
-    })
-    .exactOptional(),
-  byId: z.string().nullable().exactOptional(),
-  wwn: z.string().nullable().exactOptional(),
-  serial: z.string().nullable().exactOptional(),
-  model: z.string().nullable().exactOptional(),
-  isRotational: z.boolean().exactOptional(),
-  isSilent: z
-    .literal(true)
-    .exactOptional()
-    .openapi({ description: "It has not answered for a while, or still owes an answer" }),
+    }),
+  ),
+  byId: mayLack(z.string().nullable()),
+  wwn: mayLack(z.string().nullable()),
+  serial: mayLack(z.string().nullable()),
+  model: mayLack(z.string().nullable()),
+  isRotational: mayLack(z.boolean()),
+  isSilent: mayLack(z.literal(true)).openapi({
+    description: "It has not answered for a while, or still owes an answer",
+  }),
+  silence: mayLack(
+    z.object({ seconds: count, waits: z.enum(["read", "write"]), follows: z.string() }),
+  ).openapi({ description: "What it has not answered for some seconds, and what follows" }),
   smart: smartSchema,
-  isSparse: z.boolean().exactOptional(),
-  needsForce: z.boolean().exactOptional(),
-  detail: z.string().exactOptional(),
+  isSparse: mayLack(z.boolean()),
+  needsForce: mayLack(z.boolean()),
+  detail: mayLack(z.string()),
 }) satisfies z.ZodType<DriveView>;
 export const driveSchema = driveShape.openapi("Drive");
 

@@ -1,6 +1,7 @@
 /** The shapes of what a job has found. */
 import { z } from "@hono/zod-openapi";
 import type { JobResult, MismatchList, PlaceList } from "../array/protocol.ts";
+import { mayLack } from "./may-lack.ts";
 
 const count = z.int().min(0);
 const bytes = z.int().min(0);
@@ -25,9 +26,9 @@ const mismatchListSchema = z.object({
         stripe: count.openapi({ description: "The first" }),
         stripeCount: count,
         arrayOffset: bytes.openapi({ description: "The first byte of the array it concerns" }),
-        exportRanges: exportRangesSchema
-          .exactOptional()
-          .openapi({ description: "?explain=true: bytes of the exported device it concerns" }),
+        exportRanges: mayLack(exportRangesSchema).openapi({
+          description: "?explain=true: bytes of the exported device it concerns",
+        }),
       }),
     )
     .readonly()

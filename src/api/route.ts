@@ -84,7 +84,7 @@ export function addRoute<
 
 /**
  * A call that changes something. Each takes `?dryRun=true`, and hands on the effects that it is
- * given (appliance/effects.ts); nothing else changes anything.
+ * given (appliance/state/effects.ts); nothing else changes anything.
  */
 export function addChange<
   Params extends z.ZodObject = typeof none,
@@ -117,6 +117,12 @@ const NOT_YET_BY_KEY: Readonly<Record<string, unknown>> = {
   ...{ id: NOT_YET.id, uuid: NOT_YET.uuid, arrayUuid: NOT_YET.uuid },
   ...{ startedAt: NOT_YET.time, finishedAt: NOT_YET.time, eventCount: NOT_YET.eventCount },
 };
+
+/** What answers of dry runs may lack: also whether an alert arrives, and what a disk says. */
+export const NOT_YET_KEYS: ReadonlySet<string> = new Set([
+  ...Object.keys(NOT_YET_BY_KEY),
+  ...["arrived", "smart"],
+]);
 
 /** Without what only the doing would give, and where that would be found. */
 async function foretold(response: Response): Promise<Response> {

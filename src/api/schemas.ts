@@ -24,6 +24,7 @@ import {
 import { isPowerOfTwo, KIB } from "../base/units.ts";
 import { jobKind } from "./forecast-schemas.ts";
 import { jobResultSchema } from "./found-schemas.ts";
+import { mayLack } from "./may-lack.ts";
 
 const nameRule = "letters, digits, dot, underscore and hyphen only";
 
@@ -394,7 +395,7 @@ const spareShape = z.object({
   state: z.enum(SPARE_STATES),
   sizeBytes: bytes,
   readAt: z.string().nullable().openapi({ description: "Read from end to end, in a scrub" }),
-  detail: z.string().exactOptional(),
+  detail: mayLack(z.string()),
 }) satisfies z.ZodType<SpareView>;
 export const spareSchema = spareShape.openapi("Spare");
 

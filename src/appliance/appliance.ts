@@ -13,6 +13,7 @@
 import {
   type ArrayEvent,
   type ArrayStatus,
+  type ArrayTuning,
   type CommandError,
   type CommandMap,
   type CommandResult,
@@ -39,7 +40,7 @@ import { SharedSpares } from "./spares/shared-spares.ts";
 import { SpareKeeper } from "./spares/spare-keeper.ts";
 import { SpareReader } from "./spares/spare-reader.ts";
 import type { Alarms } from "./state/alarms.ts";
-import { ArrayBook } from "./state/array-book.ts";
+import { ArrayBook, definedOf } from "./state/array-book.ts";
 import { CallOrder } from "./state/call-order.ts";
 import { Effects } from "./state/effects.ts";
 import type { EventLog } from "./state/event-log.ts";
@@ -326,6 +327,9 @@ export class Appliance {
       ...(consistencyPolicy === undefined ? {} : { consistencyPolicy }),
       ...(memberSizeBytes === undefined ? {} : { memberSizeBytes }),
     };
+    const { name: _label, ...tuning } = remembered;
+    // What is recorded here comes to the reactor by that, which a dry run does not do.
+    const foretold: Partial<ArrayTuning> = effects.isDry ? definedOf(tuning) : {};
     return this.calls.withArray(reference, async (array) => {
       const recorded = await this.standing.change(array, remembered, effects);
       if (!recorded.ok) return recorded;
@@ -333,9 +337,13 @@ export class Appliance {
       effects.have(() => this.spareKeeper.lookout.soon());
       if (Object.keys(onDisk).length === 0) {
         const status = await this.getArray(array);
-        return status.ok && effects.isDry ? ok(withPatch(status.value, remembered)) : status;
+        if (!status.ok || !effects.isDry) return status;
+        // An absent one has no forecast.
+        const told = await effects.command({ kind: "set-array", array, ...foretold });
+        const forecast = told.ok ? told.value.forecast : null;
+        return ok(withPatch({ ...status.value, forecast }, remembered));
       }
-      const changed = await effects.command({ kind: "set-array", array, ...onDisk });
+      const changed = await effects.command({ kind: "set-array", array, ...onDisk, ...foretold });
       if (!changed.ok) return changed;
       if (!effects.isDry) {
         if (consistencyPolicy !== undefined) this.growth.policyChosen(array, consistencyPolicy);

@@ -363,7 +363,9 @@ export function loadConfig(
 }
 
 function issueText(issue: z.core.$ZodIssue): string {
-  const where = issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
+  // Tables are counted from 1, as in `parityd events test --webhook 1`.
+  const path = issue.path.map((part) => (typeof part === "number" ? part + 1 : String(part)));
+  const where = path.length === 0 ? "" : `${path.join(".")}: `;
   if (issue.code === "unrecognized_keys") {
     return `${where}unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
   }

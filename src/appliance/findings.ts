@@ -2,7 +2,7 @@
  * What is wrong with what parityd keeps, and what to do: a sentence each (`status:` what happened,
  * `action:` what to do, as a command line) for whoever tells it, the command line and the page. Pure.
  */
-import type { ArrayStatus, MemberStatus } from "../array/protocol.ts";
+import { type ArrayStatus, type MemberStatus, silenceText } from "../array/statuses.ts";
 import { unreachable } from "../base/assert.ts";
 import { formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
@@ -22,9 +22,9 @@ export type Health = "fine" | "degraded" | "unusable";
 
 /**
  * As `mdadm --detail --test` judges: with losses, mismatches or without a member not fine; nor with
- * one that is likely to fail.
+ * one that is likely to fail, or that does not answer.
  */
-export function healthOf(array: ArrayStatus): Health {
+export function healthOf(array: ArrayStatus, drives: readonly ShownDrive[] = []): Health {
   switch (array.state) {
     case "absent":
     case "inactive":
@@ -39,7 +39,8 @@ export function healthOf(array: ArrayStatus): Health {
     case "clean": {
       const { degraded, lostBytes, mismatchBytes, members } = array;
       const hasSuspect = members.some(({ suspect }) => suspect !== undefined);
-      const isFine = degraded === 0 && lostBytes === 0 && mismatchBytes === 0 && !hasSuspect;
+      const isWhole = degraded === 0 && lostBytes === 0 && mismatchBytes === 0;
+      const isFine = isWhole && !hasSuspect && silentFindings(array, drives).length === 0;
       return isFine ? "fine" : "degraded";
     }
     default:
@@ -82,7 +83,7 @@ export function findingsOf(
         },
       ];
     case "inactive":
-      return [inactiveFinding(array, reason)];
+      return [...silentFindings(array, drives), inactiveFinding(array, reason)];
     case "failed":
       return [
         {
@@ -113,6 +114,7 @@ function lossFindings(
   offers: DriveOffers,
 ): Finding[] {
   const findings = [
+    ...silentFindings(array, drives),
     lostFinding(array),
     waitsFinding(array),
     memberFinding(array, drives, offers),
@@ -140,6 +142,23 @@ function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Fin
     default:
       return { status, action: `start it: parityd array start ${name}` };
   }
+}
+
+/** One for each drive of an array, running or just starting, that does not answer. */
+function silentFindings(
+  { name: array, uuid }: ArrayStatus,
+  drives: readonly ShownDrive[],
+): Finding[] {
+  return drives.flatMap(({ name, silence, member, superblock }): Finding[] => {
+    const isOfIt = member?.array === array || superblock?.arrayUuid === uuid;
+    if (silence === undefined || !isOfIt) return [];
+    return [
+      {
+        status: `drive ${name} ${silenceText(silence)}.`,
+        action: `look after the drive, its cable and what it lies on: parityd drive show ${name}`,
+      },
+    ];
+  });
 }
 
 function lostFinding(array: ArrayStatus): Finding | null {

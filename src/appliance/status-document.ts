@@ -75,7 +75,7 @@ export async function statusDocument(
     arrays: arrays.value,
     judgements: arrays.value.map((array) => ({
       arrayUuid: array.uuid,
-      health: healthOf(array),
+      health: healthOf(array, drives.value),
       findings: findingsOf(array, drives.value, offers),
       notes: notesOf(array, drives.value),
     })),

@@ -382,6 +382,8 @@ export type EventKind =
   | "scrub.started"
   | "scrub.paused"
   | "scrub.finished"
+  | "drive.silent"
+  | "drive.answers"
   | "drive.smart-failing"
   | "drive.smart-worse"
   | "export.not-attached"

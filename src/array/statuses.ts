@@ -78,6 +78,20 @@ export interface DriveSuperblock {
   readonly eventCount: number;
 }
 
+/** What a drive does not answer, and what follows. */
+export interface DriveSilence {
+  readonly seconds: number;
+  /** A flush is a write here. */
+  readonly waits: "read" | "write";
+  /** Half a sentence: what waits, and what becomes of the drive when. */
+  readonly follows: string;
+}
+
+/** "has not answered a write for 12 s: it is failed after 180 s, until then clients wait". */
+export function silenceText({ seconds, waits, follows }: DriveSilence): string {
+  return `has not answered a ${waits} for ${seconds} s: ${follows}`;
+}
+
 export interface DriveStatus {
   readonly name: string;
   readonly path: string;
@@ -96,6 +110,8 @@ export interface DriveStatus {
   readonly isRotational?: boolean;
   /** It has not answered for a while, or still owes what was given up for lost. */
   readonly isSilent?: true;
+  /** It has not answered for some seconds: who needs it waits. */
+  readonly silence?: DriveSilence;
   /** A file that has not all of its space: a full file system will refuse its writes. */
   readonly isSparse?: boolean;
   /** Stale, and it may hold what its array lacks: to take it back gives that up. */

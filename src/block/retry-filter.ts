@@ -127,14 +127,18 @@ export class RetryFilter extends Filter {
     return this.requestTotal;
   }
 
-  /** How long the oldest unanswered request has waited, of reads or of all else; 0 for none. */
-  oldestAgeMs(kind: "read" | "write" | "any"): number {
+  /**
+   * How long the oldest unanswered request has waited, of reads or of all else; 0 for none. "owed":
+   * given up or not.
+   */
+  oldestAgeMs(kind: "read" | "write" | "any" | "owed"): number {
     const nowMs = this.timers.clock.nowMs();
     let oldestMs = nowMs;
     for (let request = 0; request < this.table.capacity; request += 1) {
-      if (this.state[request] !== State.outstanding) continue;
+      const isGivenUp = kind === "owed" && this.state[request] === State.abandoned;
+      if (this.state[request] !== State.outstanding && !isGivenUp) continue;
       const isRead = this.table.op[request] === Op.read;
-      if (kind !== "any" && isRead !== (kind === "read")) continue;
+      if (kind !== "any" && kind !== "owed" && isRead !== (kind === "read")) continue;
       oldestMs = Math.min(oldestMs, this.startedMs[request]!);
     }
     return nowMs - oldestMs;

@@ -11,6 +11,7 @@ import { socketPathProblem } from "../appliance/config.ts";
 import type { JobStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { inWordsOfFlags } from "./api-words.ts";
 import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost, HttpRequest } from "./host.ts";
@@ -86,6 +87,13 @@ export class DaemonClient {
     });
   }
 
+  /** Whether the time of --timeout is over. */
+  get isTimeUp(): boolean {
+    if (this.timeout === null) return false;
+    // A timer may fire a little early.
+    return performance.now() - this.begunMs >= Number(this.timeout) * 1_000 - TIMER_SLACK_MS;
+  }
+
   /** A call whose answer is read by the caller, such as a stream of events. */
   open(
     method: string,
@@ -93,6 +101,17 @@ export class DaemonClient {
     rest: { headers: Record<string, string>; body?: string },
   ): Promise<Result<Response, CallError>> {
     return this.within({ method, path, ...rest }, "brief", async (response) => response);
+  }
+
+  /** Of an answer of `open`: why it is none that was asked for, or null. */
+  async refusalOf(response: Response): Promise<CallError | null> {
+    if (response.ok) return null;
+    const text = await response.text().catch(() => "");
+    try {
+      return refusal(response.status, JSON.parse(text));
+    } catch {
+      return refusal(response.status, null);
+    }
   }
 
   job(id: number, waitSeconds: number): Promise<Result<Answered<JobStatus>, CallError>> {
@@ -147,6 +166,7 @@ export class DaemonClient {
   }
 }
 
+const TIMER_SLACK_MS = 20;
 /** The longest that a timer of the runtime takes. */
 const LIMIT_MS_MAX = 0x7fffffff;
 
@@ -165,7 +185,7 @@ function refusal(status: number, body: unknown): CallError {
   const problem = typeof body === "object" && body !== null ? body : {};
   const detail = "detail" in problem ? String(problem.detail) : `status ${status}`;
   const exitCode = status === 503 ? Exit.unavailable : Exit.failed;
-  return { exitCode, message: printable(detail.replaceAll("\n", " ")) };
+  return { exitCode, message: printable(inWordsOfFlags(detail.replaceAll("\n", " "))) };
 }
 
 function messageOf(error: unknown): string {

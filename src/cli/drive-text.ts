@@ -2,7 +2,7 @@
 import { isDevicePath } from "../appliance/drive-places.ts";
 import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
-import type { ArrayStatus, DriveStatus } from "../array/protocol.ts";
+import { type ArrayStatus, type DriveStatus, silenceText } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { smartLines } from "./smart-text.ts";
@@ -18,15 +18,16 @@ export function driveLine(drive: DriveStatus): string {
 /** `parityd drive show`. */
 export function driveLines(drive: DriveView): string[] {
   const { path, byId, model, serial, wwn, smart } = drive;
-  const facts = [
+  const facts: readonly (readonly [string, string | null | undefined])[] = [
     ["path", path],
     ["by-id", byId],
     ["kind", kindOf(drive)],
     ["model", model],
     ["serial", serial],
     ["wwn", wwn],
-  ] as const;
+  ];
   const known = facts.filter(([, fact]) => fact !== undefined && fact !== null && fact !== "-");
+  if (drive.silence !== undefined) known.push(["silent", silenceText(drive.silence)]);
   const lines = known.map(([name, fact]) => `${name.padStart(7)}: ${fact}`);
   return [driveLine(drive), ...[...lines, ...smartLines(smart)].map(printable)];
 }

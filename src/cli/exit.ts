@@ -44,6 +44,12 @@ export const EXIT_MEANINGS: readonly { readonly of: string; readonly meaning: st
       `${ScrubExit.notDone} not done to the end.`,
   },
   {
+    of: "--wait, job wait",
+    meaning:
+      `${Exit.failed} also where --timeout is over before the job, which goes on (of a scrub and ` +
+      `of drill --on ${ScrubExit.notDone}); 130 at Ctrl-C (128 and the signal), the job goes on.`,
+  },
+  {
     of: "drill --on",
     meaning:
       `${RehearsalExit.passed} nothing would have been lost, ${RehearsalExit.failed} something ` +

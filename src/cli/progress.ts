@@ -3,34 +3,76 @@
  * 10 % elsewhere (a cron mail stays short).
  */
 
+import { constants } from "node:os";
 import type { JobStatus } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
-import { formatProgress } from "../base/quantity.ts";
-import { ok, type Result } from "../base/result.ts";
+import { formatPercent, formatProgress } from "../base/quantity.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { CallError, DaemonClient } from "./client.ts";
+import { Exit } from "./exit.ts";
 import type { CliHost } from "./host.ts";
+import { SignalCourse } from "./signals.ts";
 
 const BAR_WIDTH = 24;
 const BAR_WIDTH_MIN = 4;
 
+/** An answer this young says how a job is: each look waits a second. */
+const FRESH_MS = 3_000;
+
+/**
+ * To its end. A job outlives who waits for it: where --timeout is over (exit 1, or as the verb
+ * says) and at a signal that stops (128 and its number, as a shell has it) that is said.
+ */
 export async function followJob(
   host: CliHost,
   client: DaemonClient,
   first: JobStatus,
 ): Promise<Result<JobStatus, CallError>> {
   let job = first;
+  let seenMs = performance.now();
   let shownTenth = 0;
+  const end = onStopSignal(host, () => {
+    if (host.isTerminal) host.redraw("");
+    host.warn(`parityd: ${goesOnText(job)}`);
+  });
   while (job.state === "running") {
     const tenth = job.total === 0 ? 0 : Math.floor((job.done / job.total) * 10);
     if (host.isTerminal) host.redraw(progressLine(job, host.progressColumns));
     else if (tenth > shownTenth) host.warn(`${job.kind} ${job.array}: ${formatProgress(job)}`);
     shownTenth = Math.max(shownTenth, tenth);
     const answer = await client.job(job.id, 1);
-    if (!answer.ok) return answer;
+    if (!answer.ok) {
+      end();
+      if (host.isTerminal) host.redraw("");
+      const isSeen = client.isTimeUp && performance.now() - seenMs < FRESH_MS;
+      return isSeen ? err({ exitCode: Exit.failed, message: goesOnText(job) }) : answer;
+    }
     job = answer.value.value;
+    seenMs = performance.now();
   }
+  end();
   if (host.isTerminal) host.redraw("");
   return ok(job);
+}
+
+function goesOnText(job: JobStatus): string {
+  const { kind, id, array } = job;
+  const what = `${kind} job ${id} of ${array} goes on, at ${formatPercent(job)} %`;
+  return `${what}: parityd job wait ${id}, or job show ${id}`;
+}
+
+/** Says it at the first signal that stops, and leaves; until `end` is called. */
+function onStopSignal(host: CliHost, say: () => void): () => void {
+  const course = new SignalCourse("stop");
+  let isOver = false;
+  host.onSignal((signal) => {
+    if (course.next(signal, performance.now()) !== "stop") return;
+    if (!isOver) say();
+    host.exit(128 + (constants.signals[signal as NodeJS.Signals] ?? 0));
+  });
+  return () => {
+    isOver = true;
+  };
 }
 
 /** "rebuild [####----]  41.3 %  ...": the bar gives way where the terminal is narrow. */

@@ -20,7 +20,7 @@ import type { ScheduleView } from "../appliance/schedules/schedule-view.ts";
 import { forWhom, type SpareView } from "../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../appliance/state/export-book.ts";
 import type { RecordingHealth } from "../appliance/state/state-store.ts";
-import type { ArrayStatus, JobStatus } from "../array/protocol.ts";
+import { type ArrayStatus, type JobStatus, silenceText } from "../array/protocol.ts";
 import { printable } from "../base/printable.ts";
 import { formatPercent, formatProgress, formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
@@ -38,10 +38,12 @@ export function checkExit(
   recording: RecordingHealth = { reason: null, waiting: 0, problems: [] },
   alerts: readonly StuckAlerts[] = [],
 ): number {
-  const healths = arrays.map(healthOf);
+  const healths = arrays.map((array) => healthOf(array, drives));
   if (healths.includes("unusable")) return CheckExit.unusable;
   const isLost = ({ state }: ShownDrive): boolean => state === "missing" || state === "faulty";
-  const hasBadDrive = drives.some((drive) => isLost(drive) || isFailing(drive));
+  const isBadDrive = (drive: ShownDrive): boolean =>
+    isLost(drive) || isFailing(drive) || drive.silence !== undefined;
+  const hasBadDrive = drives.some(isBadDrive);
   const isUnrecorded = recording.reason !== null || recording.problems.length > 0;
   const isUntold = alerts.length > 0;
   const isBad = healths.includes("degraded") || hasBadDrive || isUnrecorded || isUntold;
@@ -230,6 +232,14 @@ export function renderFailingDrives(drives: readonly ShownDrive[]): string[] {
     .map((drive) =>
       printable(`  drive: ${drive.name} (${drive.path}) is failing (SMART): ${whyOf(drive)}`),
     );
+}
+
+/** Drives that do not answer, and are of no array so far as is known. */
+export function renderSilentDrives(drives: readonly ShownDrive[]): string[] {
+  return drives.flatMap(({ name, path, silence, superblock, member }) => {
+    if (silence === undefined || superblock !== undefined || member !== undefined) return [];
+    return [printable(`  drive: ${name} (${path}) ${silenceText(silence)}`)];
+  });
 }
 
 /** A spare that carries nothing yet. */

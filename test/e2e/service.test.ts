@@ -20,6 +20,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { MIB } from "../../src/base/units.ts";
 import {
+  type Answer,
   Attached,
   binaryPath,
   Daemon,
@@ -31,15 +32,12 @@ import {
 import { needs, toolPath } from "../helpers/needs.ts";
 import { RawNbd } from "../helpers/raw-nbd.ts";
 import { makeTempDir } from "../helpers/temp.ts";
+import { until } from "../helpers/until.ts";
 
 const NEEDS = "[needs libaio, direct-io]";
 const CAN_RUN = needs("libaio", "direct-io");
 const USER_NEEDS = "[needs root, libaio, direct-io, curl, setpriv]";
 const HAS_USERS = needs("root", "curl", "setpriv");
-
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await Bun.sleep(5);
-}
 
 function listenersOf(pid: number): string[] {
   const inodes = new Set<string>();
@@ -56,7 +54,7 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const daemon = await Daemon.start(makeTempDir("sig"));
     for (const signal of ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGHUP"] as const) {
       daemon.child.kill(signal);
-      await until(() => daemon.stderr.includes(signal));
+      await until("the signal is told", () => daemon.stderr.includes(signal));
     }
     for (const signal of ["SIGPIPE", "SIGWINCH"] as const) daemon.child.kill(signal);
     expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
@@ -84,7 +82,7 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const { attached } = await Attached.start(files);
     for (const signal of ["SIGHUP", "SIGUSR1"] as const) {
       attached.child.kill(signal);
-      await until(() => attached.stderr.includes(signal));
+      await until("the signal is told", () => attached.stderr.includes(signal));
     }
     expect(attached.child.exitCode).toBeNull();
     expect(await attached.stop()).toBe(0);
@@ -100,11 +98,13 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const daemon = await Daemon.start(folder, { flags: ["--config", config] });
     writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "json"\n');
     daemon.child.kill("SIGHUP");
-    await until(() => daemon.stderr.includes("format json"));
+    await until("the format is read again", () => daemon.stderr.includes("format json"));
     writeFileSync(config, 'apiTcp = "127.0.0.1:0"\nlogFormat = "verse"\n');
     writeFileSync(tokens, "reed read-token-0123456789\n");
     daemon.child.kill("SIGHUP");
-    await until(() => daemon.stderr.includes("SIGHUP: read again: nothing"));
+    await until("the refused files are told", () =>
+      daemon.stderr.includes("SIGHUP: read again: nothing"),
+    );
     const lines = daemon.stderr.split("\n").filter((line) => line.startsWith("{"));
     const errors = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === "error");
     expect(errors).toMatchObject([
@@ -123,11 +123,16 @@ describe.skipIf(!CAN_RUN)("service", () => {
     await first.must("POST", "/v1/arrays", { name: "tank", drives: [one, two, three] });
     await first.settle("tank");
     await first.must("POST", `/v1/arrays/tank/members/${three}/fail`);
-    await first.must("POST", "/v1/faults", {
+    const hang = await first.must("POST", "/v1/faults", {
       ...{ drive: one, op: "read", at: "submit", delayMs: 600_000 },
     });
     const job = await first.must("POST", "/v1/arrays/tank/members", { drive: spare });
     expect(job).toMatchObject({ kind: "rebuild", state: "running" });
+    // A stop that finds no read under way ends the rebuild, and is clean.
+    await until("the drive hangs", async () => {
+      const faults: Answer["body"] = await first.must("GET", "/v1/faults");
+      return faults.find(({ id }: { id: number }) => id === hang.id).injected > 0;
+    });
     expect(await first.stop()).toBe(1);
     expect(first.stderr).toContain("left though drives do not answer");
     const again = await Daemon.start(folder);
@@ -139,7 +144,7 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const folder = makeTempDir("sock");
     const daemon = await Daemon.start(folder);
     rmSync(join(folder, "run"), { recursive: true });
-    await until(() => existsSync(daemon.apiSocket));
+    await until("the socket is made again", () => existsSync(daemon.apiSocket));
     expect((await daemon.call("GET", "/-/ready")).status).toBe(200);
     expect(existsSync(join(folder, "run", "parityd.lock"))).toBe(true);
     expect(statSync(daemon.apiSocket).mode & 0o777).toBe(0o660);
@@ -147,7 +152,7 @@ describe.skipIf(!CAN_RUN)("service", () => {
     const other = createServer();
     await new Promise<void>((resolve) => other.listen(daemon.apiSocket, () => resolve()));
     try {
-      await until(() => daemon.stderr.includes("in use"));
+      await until("the socket is in use", () => daemon.stderr.includes("in use"));
       expect(await daemon.stop()).toBe(0);
       expect(existsSync(daemon.apiSocket)).toBe(true);
     } finally {

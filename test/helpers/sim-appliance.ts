@@ -20,6 +20,7 @@ import { StateStore } from "../../src/appliance/state/state-store.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
+import { judgeAnswer } from "./openapi-answers.ts";
 import { hostWithDisks, SimReactor, TEST_ARRAY, testUuid } from "./sim-reactor.ts";
 import { TestLog } from "./test-log.ts";
 
@@ -30,7 +31,10 @@ export interface SimAppliance {
   readonly appliance: Appliance;
   readonly client: ReactorClient;
   readonly app: ApiApp;
-  /** A call over the Unix socket; an object becomes a JSON body. */
+  /**
+   * A call over the Unix socket; an object becomes a JSON body. Throws where the answer is not what
+   * /openapi.json says.
+   */
   call(
     method: string,
     path: string,
@@ -128,7 +132,9 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
       headers: { ...type, ...headers } as Record<string, string>,
       ...(hasBody ? { body: typeof body === "string" ? body : JSON.stringify(body) } : {}),
     };
-    return app.request(path, init, { transport: "unix" });
+    const answer = await app.request(path, init, { transport: "unix" });
+    await judgeAnswer(app, { method, path, answer });
+    return answer;
   };
   return { reactor, host, store, appliance, client, app, call };
 }
@@ -155,4 +161,17 @@ async function expectStatus(answer: Promise<Response>, status: number): Promise<
 /** Each day, about half a day from now: no window of some hours is open while a test runs. */
 export function farHour(): number {
   return (new Date().getUTCHours() + 12) % 24;
+}
+
+/** One of which every metric has something to tell. */
+export async function startMeasuredAppliance(): Promise<SimAppliance> {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  await daemon.call("PUT", "/v1/exports/raid_test", { array: "raid_test" });
+  await daemon.call("PUT", "/v1/schedules/raid_test", { cron: "0 1 * * *" });
+  await daemon.call("POST", "/v1/faults", { drive: "a", op: "read", errno: "EIO", count: 1 });
+  await daemon.call("POST", "/v1/arrays/raid_test/scrub");
+  daemon.reactor.world.waitJob(1);
+  daemon.reactor.world.settle({ array: "raid_test" });
+  return daemon;
 }

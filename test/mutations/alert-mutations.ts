@@ -175,7 +175,7 @@ export const ALERT_MUTATIONS: readonly Mutation[] = [
     name: "alerts: what the client says of an error is told, URL and all",
     rule: null,
     file: "src/appliance/alerts/http-post.ts",
-    find: 'why: typeof code === "string" ? code : "no connection"',
+    find: 'why: typeof code === "string" ? whyOf(code, ca) : "no connection"',
     replace: "why: String(error)",
     test: [WAYS_TEST, "-t", "without the URL"],
   },

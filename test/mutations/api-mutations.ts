@@ -6,6 +6,14 @@ const REFUSALS = ["./test/unit/api/every-refusal.test.ts"];
 
 export const API_MUTATIONS: readonly Mutation[] = [
   {
+    name: "api: the document says that a key is required which answers leave out",
+    rule: null,
+    file: "src/api/may-lack.ts",
+    find: "z.optional(schema) as unknown as z.ZodExactOptional<T>",
+    replace: "z.exactOptional(schema)",
+    test: ["./test/unit/api/openapi.test.ts"],
+  },
+  {
     name: "api: a query that a call does not know is overlooked",
     rule: null,
     file: "src/api/route.ts",
@@ -49,9 +57,9 @@ export const API_MUTATIONS: readonly Mutation[] = [
     name: "api: who asks for the status beside one that is made gets that one",
     rule: null,
     file: "src/api/shared-answer.ts",
-    find: "    this.next = null;\n    const beganMs = this.nowMs();\n    const made = this.make();\n",
+    find: "    this.next = null;\n    const beganMs = this.alarms.nowMs();\n    const made = this.make();\n",
     replace:
-      "    const beganMs = this.nowMs();\n    const made = this.make().finally(() => {\n      this.next = null;\n    });\n",
+      "    const beganMs = this.alarms.nowMs();\n    const made = this.make().finally(() => {\n      this.next = null;\n    });\n",
     test: SHARED,
   },
   {
@@ -66,7 +74,7 @@ export const API_MUTATIONS: readonly Mutation[] = [
     name: "api: nothing rests between two statuses",
     rule: null,
     file: "src/api/shared-answer.ts",
-    find: "if (leftMs > 0) await this.sleep(leftMs);",
+    find: "if (leftMs > 0) await sleep(this.alarms, leftMs);",
     replace: "void leftMs;",
     test: SHARED,
   },

@@ -44,6 +44,14 @@ export const FENCE_MUTATIONS: readonly Mutation[] = [
     test: LIFE,
   },
   {
+    name: "each row that a fenced array does not read keeps a buffer",
+    rule: RULE,
+    file: "src/raid5/rows/row-io.ts",
+    find: "return this.parts.members.isPresent(role) && !this.parts.members.isFenced;",
+    replace: "return this.parts.members.isPresent(role);",
+    test: LIFE,
+  },
+  {
     name: "members of a fenced array fail",
     rule: RULE,
     file: "src/array/running/roster.ts",

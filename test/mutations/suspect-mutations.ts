@@ -3,10 +3,27 @@ import type { Mutation } from "./mutations.ts";
 
 const SUSPICION = "./test/unit/array/suspicion.test.ts";
 const SLOW = "./test/sim/raid5/slow-member.test.ts";
+const SILENT = "./test/sim/array/silent-drives.test.ts";
 const STORIES = "./test/life/suspects.test.ts";
 const PICKS = "./test/unit/appliance/pick-suspect.test.ts";
 
 export const SUSPECT_MUTATIONS: readonly Mutation[] = [
+  {
+    name: "a silence ends when the request is given up",
+    rule: null,
+    file: "src/array/commands/drive-silences.ts",
+    find: 'io.oldestAgeMs("owed")',
+    replace: 'io.oldestAgeMs("any")',
+    test: [SILENT],
+  },
+  {
+    name: "a silence is told of at each look",
+    rule: null,
+    file: "src/array/commands/drive-silences.ts",
+    find: "if (told || nowMs",
+    replace: "if (nowMs",
+    test: [SILENT],
+  },
   {
     name: "a suspicion ends as soon as the limit is not reached any more",
     rule: null,

@@ -3,9 +3,10 @@ import type { Appliance } from "../../appliance/appliance.ts";
 import { statusDocument } from "../../appliance/status-document.ts";
 import { VERSION } from "../../appliance/version.ts";
 import { ok } from "../../base/result.ts";
+import { documentDryRuns } from "../foretold-schemas.ts";
 import { renderMetrics } from "../metrics.ts";
 import { problemResponse } from "../problem.ts";
-import { type ApiApp, addRoute, json, jsonOf, jsonText } from "../route.ts";
+import { type ApiApp, addRoute, json, jsonOf, jsonText, NOT_YET_KEYS } from "../route.ts";
 import { SharedAnswer } from "../shared-answer.ts";
 import { statusSchema } from "../status-schema.ts";
 
@@ -77,20 +78,21 @@ export function addSystemRoutes(app: ApiApp, appliance: Appliance): void {
       headers: { "Content-Type": "text/plain; version=0.0.4; charset=utf-8" },
     });
   });
-  app.get("/openapi.json", () =>
-    json(
-      app.getOpenAPI31Document({
-        openapi: "3.1.0",
-        info: {
-          ...{ title: "parityd", version: VERSION, description: DESCRIPTION },
-          license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
-        },
-        servers: [{ url: "/", description: "api.sock, or the address of --api-tcp" }],
-        // Over the Unix socket nothing is asked for, over TCP a token.
-        security: [{}, { token: [] }],
-      }),
-    ),
-  );
+  app.get("/openapi.json", () => {
+    const document = app.getOpenAPI31Document({
+      openapi: "3.1.0",
+      info: {
+        ...{ title: "parityd", version: VERSION, description: DESCRIPTION },
+        license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+      },
+      servers: [{ url: "/", description: "api.sock, or the address of --api-tcp" }],
+      // Over the Unix socket nothing is asked for, over TCP a token.
+      security: [{}, { token: [] }],
+    });
+    const plain = JSON.parse(JSON.stringify(document)) as Parameters<typeof documentDryRuns>[0];
+    documentDryRuns(plain, NOT_YET_KEYS);
+    return json(plain);
+  });
 }
 
 const DESCRIPTION =

@@ -13,6 +13,24 @@ export const httpPost: Post = async ({ url, headers, body, ca, signal }) => {
   } catch (error) {
     // The message of the runtime quotes the URL; its code does not.
     const code = error instanceof Error && "code" in error ? error.code : null;
-    return { kind: "unreachable", why: typeof code === "string" ? code : "no connection" };
+    return {
+      kind: "unreachable",
+      why: typeof code === "string" ? whyOf(code, ca) : "no connection",
+    };
   }
 };
+
+/** Of no authority that is known. */
+const UNKNOWN_AUTHORITY = new Set([
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+]);
+
+/** `ca`: what it was judged by; null: the well-known ones. */
+export function whyOf(code: string, ca: string | null): string {
+  if (ca !== null || !UNKNOWN_AUTHORITY.has(code)) return code;
+  return `${code}: name its certificate, or that of its authority, as caFile of this webhook`;
+}

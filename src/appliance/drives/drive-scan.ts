@@ -3,7 +3,8 @@
  * and adds them as drives. What is made of each is scan-judge.ts.
  *
  * The look opens for reading alone and holds nothing (helper/drive-look.ts): a device that hangs
- * costs its deadline there, and what is added is opened side by side. One scan at a time.
+ * costs its deadline there, and what is added is opened side by side: in a dry run too, as far as
+ * that goes, for who holds a file's lock is known then. One scan at a time.
  */
 import type { CommandError } from "../../array/protocol.ts";
 import { ok, type Result } from "../../base/result.ts";
@@ -52,9 +53,7 @@ export class DriveScan {
       if (!dryRun) await drives.retryMissing();
       const looked = await opener.look({ paths: [], folders, blockDevices: true });
       const judged = judgeScan(looked, this.scene());
-      const found = dryRun
-        ? judged
-        : await Promise.all(judged.map((entry) => this.add(entry, effects)));
+      const found = await Promise.all(judged.map((entry) => this.add(entry, effects)));
       return ok({ dryRun, found, isCut: looked.isCut });
     });
   }
@@ -64,6 +63,7 @@ export class DriveScan {
     if (entry.outcome !== "would-be-added" || name === null) return entry;
     const added = await this.parts.drives.add({ name, path, direct: true }, effects);
     if (!added.ok) return { ...entry, drive: null, outcome: "left", reason: added.error.detail };
+    if (effects.isDry) return entry;
     const { state, detail, superblock } = added.value;
     const uuid = superblock?.arrayUuid ?? null;
     const array = uuid === null ? entry.array : this.parts.arrays.labelOf(uuid);

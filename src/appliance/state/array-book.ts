@@ -246,7 +246,9 @@ function absentStatus({ uuid, label, seen, settings }: StoredArray): ArrayStatus
 }
 
 /** Without the settings that are not set. */
-function definedOf<T extends object>(settings: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+export function definedOf<T extends object>(
+  settings: T,
+): { [K in keyof T]?: Exclude<T[K], undefined> } {
   return Object.fromEntries(
     Object.entries(settings).filter(([, value]) => value !== undefined),
   ) as { [K in keyof T]?: Exclude<T[K], undefined> };

@@ -52,7 +52,7 @@ function look(registry: Registry): void {
 }
 
 /** Null: its array watches it. */
-function deadlineOf(drive: Drive, running: RaidArray | null): number | null {
+export function deadlineOf(drive: Drive, running: RaidArray | null): number | null {
   if (running === null) return LONE_DEADLINE_MS;
   const { roster, members, tuning, hasStarted, isNew } = running.core;
   const { writeDeadlineMs } = tuning;

@@ -30,6 +30,7 @@ import type { CommandLeases } from "./command-leases.ts";
 import { foretellCreate } from "./create.ts";
 import type { DriveCommands } from "./drives.ts";
 import type { FaultBook } from "./faults.ts";
+import { forecastOf } from "./forecast.ts";
 import { startedStatus, stoppedStatus } from "./foretold.ts";
 import { judgeGrowthOf } from "./grow.ts";
 import { foretellAdd, judgeRemoval } from "./members.ts";
@@ -146,6 +147,9 @@ function foretoldSet(
   const { kind: _kind, array: _array, dryRun: _dryRun, ...changes } = command;
   const { consistencyPolicy, memberSizeBytes, ...tuning } = changes;
   let status: ArrayStatus = { ...arrayStatus(registry, record), ...tuning };
+  if (record.running !== null) {
+    status = { ...status, forecast: forecastOf(record.running, record.rates, status) };
+  }
   if (consistencyPolicy !== undefined) {
     const judged = judgePolicy(record, consistencyPolicy);
     if (!judged.ok) return judged;

@@ -36,7 +36,7 @@ export function planFail(record: ArrayRecord, drive: Drive): Result<FailPlan, Co
     spare,
     load,
     rebuildBytes,
-    rebuild: rebuildTimes(array, record.rates, rebuildBytes),
+    rebuild: rebuildTimes(array.core.tuning, record.rates, rebuildBytes),
   });
 }
 

@@ -10,6 +10,7 @@ import { SECTOR_BYTES } from "../../base/units.ts";
 import type { Drive } from "../drives/drive.ts";
 import type {
   ArrayForecast,
+  ArrayTuning,
   ClientLoad,
   ForecastMeeting,
   MemberForecast,
@@ -21,10 +22,17 @@ import { speedLimit } from "../sync/sync-pace.ts";
 import type { SyncRates } from "../sync/sync-rates.ts";
 import { removalObstacle } from "./removal.ts";
 
+type Speeds = Pick<ArrayTuning, "syncSpeedMin" | "syncSpeedMax">;
+
 /** Clients count as at work for so long after a request. */
 const AT_WORK_MS = 1_000;
 
-export function forecastOf(array: RaidArray, rates: SyncRates): ArrayForecast {
+/** `tuning`: by which speeds; those that it has, unless a dry run asks for others. */
+export function forecastOf(
+  array: RaidArray,
+  rates: SyncRates,
+  tuning: Speeds = array.core.tuning,
+): ArrayForecast {
   const { core } = array;
   const { roster } = core;
   const unreadable = unreadableBytesByRole(core);
@@ -36,7 +44,7 @@ export function forecastOf(array: RaidArray, rates: SyncRates): ArrayForecast {
       role,
       drive: drive?.name ?? null,
       rebuildBytes,
-      rebuild: rebuildTimes(array, rates, rebuildBytes),
+      rebuild: rebuildTimes(tuning, rates, rebuildBytes),
       meets: meetingsOf(array, role),
       unreadableBytes: isNeeded ? null : unreadable[role]!,
     };
@@ -61,11 +69,10 @@ function bytesToRebuild({ core }: RaidArray, role: number): number {
 }
 
 export function rebuildTimes(
-  { core }: RaidArray,
+  { syncSpeedMin: speedMin, syncSpeedMax: speedMax }: Speeds,
   rates: SyncRates,
   rebuildBytes: number,
 ): RebuildTimes {
-  const { syncSpeedMin: speedMin, syncSpeedMax: speedMax } = core.tuning;
   const timeFor = (load: ClientLoad) => {
     const limit = speedLimit({ speedMin, speedMax }, load === "busy");
     return rates.timeFor(rebuildBytes, { load, limit });

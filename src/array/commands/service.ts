@@ -28,6 +28,7 @@ import { CommandDoor } from "./command-door.ts";
 import { CommandLeases, STOPPING } from "./command-leases.ts";
 import { createArray, newUuid } from "./create.ts";
 import { watchLoneDrives } from "./drive-deadlines.ts";
+import { watchSilences } from "./drive-silences.ts";
 import { DriveCommands } from "./drives.ts";
 import { type DryRuns, dryRunsOf } from "./dry-runs.ts";
 import { planFail } from "./fail-plan.ts";
@@ -61,6 +62,7 @@ export class ArrayService {
     this.faults = new FaultBook(registry);
     this.drives = new DriveCommands({ registry, leases: this.leases, faults: this.faults });
     watchLoneDrives(registry);
+    watchSilences(registry);
     this.door = new CommandDoor(registry);
     const { leases, drives, faults } = this;
     this.dryRuns = dryRunsOf({ registry, leases, drives, faults });

@@ -27,6 +27,7 @@ import { lostBytesOf } from "../running/lost-bytes.ts";
 import { driveOf, memberStateOf, type Seat, targetOf } from "../running/roster.ts";
 import { startNeeds } from "../start/needs.ts";
 import { staleObstacle } from "../start/stale-drive.ts";
+import { silenceOf } from "./drive-silences.ts";
 import { forecastOf } from "./forecast.ts";
 
 export const NO_ERRORS: MemberErrors = { read: 0, write: 0, fixed: 0, slow: 0, retried: 0 };
@@ -55,9 +56,11 @@ export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { superblock } = drive;
   const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
   const isSilent = drive.io.owesAbandoned || drive.io.oldestAgeMs("any") > SILENT_MS;
+  const silence = silenceOf(registry, drive);
   const common = {
     ...{ name, path, sizeBytes, logicalBlockBytes, ...told },
     ...(isSilent ? { isSilent } : {}),
+    ...(silence === null ? {} : { silence }),
   };
   const holder = registry.holderOf(drive);
   if (holder !== null) {

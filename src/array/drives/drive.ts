@@ -56,6 +56,12 @@ export class Drive {
   isUnreadable = false;
   /** What it did over the last day; whoever watches it keeps that up. */
   health: Health = NEW_HEALTH;
+  /** Whoever watches for drives that do not answer keeps that up (commands/drive-silences.ts). */
+  readonly silence = {
+    sinceMs: null as number | null,
+    toldMs: null as number | null,
+    endedMs: Number.NEGATIVE_INFINITY,
+  };
   /** What its content was when that was last looked at; null: nothing. */
   signature: string | null;
   private found: Probe = { kind: "none" };

@@ -7,6 +7,7 @@
  *                                   ^-------- something has become doubtful
  */
 import { assert } from "../../base/assert.ts";
+import { MIB } from "../../base/units.ts";
 import type { MemberCopy } from "../../raid5/members/member-copy.ts";
 import type { Drive } from "../drives/drive.ts";
 import { lostBytesOf } from "../running/lost-bytes.ts";
@@ -14,6 +15,12 @@ import { isLate } from "./scrub-report.ts";
 import type { SyncRun } from "./sync-run.ts";
 
 const NO_SPACE_WAIT_MS = 1_000;
+/**
+ * A stripe of a copy moves one chunk in buffers for the chunks of all members: in the window of
+ * a rebuild the two drives would have too little under way (1.14 times as fast with this one, on
+ * loop devices).
+ */
+const WINDOW_BYTES_MAX = 12 * MIB;
 
 export interface ReplaceHost {
   readonly run: SyncRun;
@@ -64,8 +71,10 @@ export async function replace(host: ReplaceHost, member: Drive, target: Drive): 
 
 function copyAll(run: SyncRun, copy: MemberCopy): Promise<boolean> {
   const { progress } = copy;
+  const { enginePool } = run.core.context;
   return run.sweep(progress, {
     toStripe: Number.POSITIVE_INFINITY,
+    windowBytesMax: Math.min(WINDOW_BYTES_MAX, enginePool.totalBytes / 4),
     work: async (stripe, buffer) => {
       if (progress.isDone(stripe)) return true;
       return copyStripe(run, copy, stripe, buffer, () => {

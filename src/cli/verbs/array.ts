@@ -16,10 +16,12 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
 import { parseBytes } from "../quantity.ts";
+import { settingsText } from "../setting-text.ts";
 import { renderArray } from "../status-text.ts";
 import { suspectSettings } from "../suspect-text.ts";
 import { renderTable } from "../table-text.ts";
-import { tell, tellDone } from "../tell.ts";
+import { tell } from "../tell.ts";
+import { deleteArray } from "./array-delete.ts";
 import { followBegun } from "./begun-job.ts";
 import { warnOfNewDrives, warnOfSharedDisks } from "./shared-disk-warning.ts";
 import { DRY_RUN, RUN_DIR, WAIT } from "./shared-options.ts";
@@ -150,7 +152,10 @@ export const arrayCommands: readonly CommandSpec[] = [
         value: "SIZE",
         help: "sync speed a second beside clients (0: it waits)",
       },
-      "sync-max": { type: "string", value: "SIZE", help: "sync speed a second at most" },
+      "sync-max": {
+        ...{ type: "string", value: "SIZE" },
+        help: "sync speed a second at most, or none (also max): no limit",
+      },
       "read-deadline": { type: "string", value: "MS", help: "answer late reads from parity" },
       "write-deadline": { type: "string", value: "MS", help: "fail a member that does not write" },
       "suspect-write-errors": { type: "string", value: "N", help: `${SUSPECT} write errors` },
@@ -194,7 +199,10 @@ export const arrayCommands: readonly CommandSpec[] = [
     operands: [ARRAY],
     options: {
       yes: { type: "string", value: "NAME", help: "the array's name again, as a confirmation" },
-      "zero-superblocks": { type: "boolean", help: "erase what makes the drives members" },
+      "zero-superblocks": {
+        type: "boolean",
+        help: "erase what makes the drives members, former ones too",
+      },
       ...FORCE_CLIENTS,
       ...DRY_RUN,
       ...RUN_DIR,
@@ -266,7 +274,9 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   ] as const) {
     const text = invocation.text(option);
     if (text === undefined) continue;
-    const bytes = text === "0" ? ok(0) : parseBytes(text);
+    const isUnlimited = option === "sync-max" && ["none", "max"].includes(text);
+    const least = isUnlimited ? Number.MAX_SAFE_INTEGER : 0;
+    const bytes = isUnlimited || text === "0" ? ok(least) : parseBytes(text);
     if (!bytes.ok) return usageFailure(host, `--${option} ${bytes.error}`);
     body[key] = bytes.value;
   }
@@ -302,13 +312,16 @@ async function setArray(invocation: Invocation, host: CliHost): Promise<number> 
   const changed = await client.call<ArrayStatus>("PATCH", path, body);
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
-  const settings = `${array.name}: policy ${array.consistencyPolicy}; ${suspectSettings(array)}`;
+  const settings = settingsText(array, Object.keys(body));
   const reached = formatBytes(array.sizeBytes);
   const growth =
     array.sync.action === "grow"
       ? `${array.name}: grows from ${reached}; status shows how far it is`
       : `${array.name}: ${reached}`;
-  const lines = (): readonly string[] => (size === undefined ? [settings] : [settings, growth]);
+  const lines = (): readonly string[] => [
+    ...(settings === "" ? [] : [`${array.name}: ${settings}`]),
+    ...(size === undefined ? [] : [growth]),
+  ];
   tell(invocation, host, { schema: "parityd.array/1", value: array, lines });
   return Exit.ok;
 }
@@ -382,35 +395,6 @@ async function changeArray(
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
   tellArray(invocation, host, { array, line: `${array.name} is ${array.state}` });
-  return Exit.ok;
-}
-
-async function deleteArray(invocation: Invocation, host: CliHost): Promise<number> {
-  const client = new DaemonClient(host, invocation);
-  const name = invocation.operand(0);
-  const doesZero = invocation.isSet("zero-superblocks");
-  const array = await client.get<ArrayStatus>(arrayPath(invocation));
-  if (!array.ok) return fail(host, array.error);
-  const drives = array.value.value.members.map(({ drive }) => drive ?? "(missing)").join(", ");
-  const erase = doesZero ? " and erase the superblocks of its members" : "";
-  const plan = `stop ${name} (${formatBytes(array.value.value.sizeBytes)} on ${drives})${erase}`;
-  const query = `?zeroSuperblocks=${doesZero}&force=${invocation.isSet("force")}`;
-  const remove = () => client.call("DELETE", `${arrayPath(invocation)}${query}`);
-  if (invocation.isSet("dry-run")) {
-    const judged = await remove();
-    if (!judged.ok) return fail(host, judged.error);
-    host.print(`would ${plan}`);
-    return Exit.ok;
-  }
-  const question = `This will ${plan}.\nType the array's name to go on: `;
-  const confirmed = invocation.text("yes") ?? (await host.ask(question));
-  if (confirmed === null) return usageFailure(host, `to ${plan}, add --yes ${name}`);
-  if (confirmed !== name) {
-    return usageFailure(host, `"${confirmed}" is not the array's name: nothing was changed`);
-  }
-  const deleted = await remove();
-  if (!deleted.ok) return fail(host, deleted.error);
-  tellDone(invocation, host, { did: "array delete", of: name });
   return Exit.ok;
 }
 

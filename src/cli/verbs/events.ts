@@ -30,7 +30,11 @@ export const eventCommands: readonly CommandSpec[] = [
     operands: [],
     options: {
       since: { type: "string", value: "ID", help: "only events after this one" },
-      follow: { type: "boolean", short: "f", help: "go on with those that come" },
+      follow: {
+        type: "boolean",
+        short: "f",
+        help: "go on with those that come, over restarts of the daemon",
+      },
       ...RUN_DIR,
     },
     run: events,
@@ -98,24 +102,61 @@ async function events(invocation: Invocation, host: CliHost): Promise<number> {
   }
 }
 
-/** Until the daemon ends the stream, or for as long as --timeout says. */
+/** Between two looks whether a daemon that has ended the stream is back. */
+const AGAIN_MS = 500;
+
+/**
+ * For as long as --timeout says, over restarts of the daemon: it is asked again for what came after
+ * the last event. One that is not there to begin with is an error at once.
+ */
 async function follow(
   client: DaemonClient,
   host: CliHost,
   { since, show }: { since: string; show: (event: EventLine) => void },
 ): Promise<number> {
   const headers = { Accept: "text/event-stream" };
-  const stream = await client.open("GET", `/v1/events?since=${since}`, { headers });
-  if (!stream.ok) return fail(host, stream.error);
-  const decoder = new TextDecoder();
-  const reader = stream.value.body?.getReader();
   const { timeIsUp } = client;
+  let lastId = Number(since);
+  let isFirst = true;
+  let isAway = false;
+  const showNext = (event: EventLine): void => {
+    show(event);
+    lastId = event.id;
+  };
+  for (;;) {
+    const stream = await client.open("GET", `/v1/events?since=${lastId}`, { headers });
+    const refused = stream.ok ? await client.refusalOf(stream.value) : stream.error;
+    if (refused !== null && isFirst) return fail(host, refused);
+    if (stream.ok && refused === null) {
+      if (isAway) host.warn("parityd: the daemon is back");
+      isFirst = false;
+      isAway = false;
+      if ((await readEvents(stream.value, timeIsUp, showNext)) === "time is up") return Exit.ok;
+      isAway = true;
+      host.warn("parityd: the daemon has ended the stream: waiting for it to be back");
+    }
+    // Polls: a daemon that is not there tells nobody when it is.
+    if ((await Promise.race([Bun.sleep(AGAIN_MS), timeIsUp])) === "time is up") {
+      const message = "the daemon has ended the stream, and is not back";
+      return fail(host, { exitCode: Exit.unavailable, message });
+    }
+  }
+}
+
+async function readEvents(
+  { body }: Response,
+  timeIsUp: Promise<"time is up">,
+  show: (event: EventLine) => void,
+): Promise<"time is up" | "ended"> {
+  const decoder = new TextDecoder();
+  const reader = body?.getReader();
   let rest = "";
   while (reader !== undefined) {
-    const step = await Promise.race([reader.read(), timeIsUp]);
+    // A daemon that stops resets the connection.
+    const step = await Promise.race([reader.read().catch(() => ENDED), timeIsUp]);
     if (step === "time is up") {
       await reader.cancel();
-      return Exit.ok;
+      return step;
     }
     if (step.done) break;
     const lines = (rest + decoder.decode(step.value, { stream: true })).split("\n");
@@ -124,8 +165,10 @@ async function follow(
       if (line.startsWith("data: ")) show(JSON.parse(line.slice(6)) as EventLine);
     }
   }
-  return fail(host, { exitCode: Exit.unavailable, message: "the daemon has ended the stream" });
+  return "ended";
 }
+
+const ENDED = { done: true, value: undefined } as const;
 
 function eventLine(event: EventLine): string {
   const { id, at, severity, kind, array, message } = event;

@@ -2,9 +2,10 @@
 
 import type { Attachment, ExportView } from "../../appliance/state/export-book.ts";
 import type { ExportAllow } from "../../array/protocol.ts";
-import { DaemonClient, fail } from "../client.ts";
+import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
+import type { CliHost } from "../host.ts";
 import { renderTable } from "../table-text.ts";
 import { tell, tellDone } from "../tell.ts";
 import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
@@ -12,10 +13,12 @@ import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 export const exportCommands: readonly CommandSpec[] = [
   {
     path: ["export", "add"],
-    summary: "Offer an array as a network block device",
+    summary:
+      "Offer an array as a network block device; of one that is there, what is not named stays",
     examples: [
       "parityd export add tank",
       "parityd export add tank tank-ro --read-only --allow-address 10.0.0.0/8",
+      "parityd export add tank tank-ro --read-write --allow-all",
     ],
     answers: ["parityd.export/1"],
     operands: [
@@ -24,6 +27,7 @@ export const exportCommands: readonly CommandSpec[] = [
     ],
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
+      "read-write": { type: "boolean", help: "take writes (what a new one does)" },
       force: { type: "boolean", help: "also under clients that may write, or have another array" },
       "allow-address": {
         ...{ type: "string", value: "CIDR", multiple: true },
@@ -33,25 +37,14 @@ export const exportCommands: readonly CommandSpec[] = [
         ...{ type: "string", value: "NAME", multiple: true },
         help: "over TCP only with a certificate of this name; again for more",
       },
+      "allow-all": {
+        type: "boolean",
+        help: "for every client, or for those alone that this line names",
+      },
       ...DRY_RUN,
       ...RUN_DIR,
     },
-    run: async (invocation, host) => {
-      const array = invocation.operand(0);
-      const name = invocation.operands[1] ?? array;
-      const force = invocation.isSet("force") ? "?force=true" : "";
-      const path = `/v1/exports/${encodeURIComponent(name)}${force}`;
-      const body = {
-        array,
-        readOnly: invocation.isSet("read-only"),
-        allow: allowOf(invocation),
-      };
-      const put = await new DaemonClient(host, invocation).call<ExportView>("PUT", path, body);
-      if (!put.ok) return fail(host, put.error);
-      const { value } = put.value;
-      tell(invocation, host, { schema: "parityd.export/1", value, lines: () => value.uris });
-      return Exit.ok;
-    },
+    run: addExport,
   },
   {
     path: ["export", "list"],
@@ -159,15 +152,43 @@ function attachmentText(attachment: Attachment | null): string {
   return atStart ? `${device} at each start` : device;
 }
 
+async function addExport(invocation: Invocation, host: CliHost): Promise<number> {
+  const isReadOnly = invocation.isSet("read-only");
+  if (isReadOnly && invocation.isSet("read-write")) {
+    return usageFailure(host, "an export is --read-only or --read-write, not both");
+  }
+  const client = new DaemonClient(host, invocation);
+  const array = invocation.operand(0);
+  const name = invocation.operands[1] ?? array;
+  // The call sets all of an export: what is not named here stays, above all who may open it.
+  const known = await client.get<ExportView[]>("/v1/exports");
+  if (!known.ok) return fail(host, known.error);
+  const before = known.value.value.find((entry) => entry.name === name);
+  const stays = !invocation.isSet("read-write") && before?.readOnly === true;
+  const body = {
+    array,
+    readOnly: isReadOnly || stays,
+    allow: allowOf(invocation, before?.allow ?? null),
+  };
+  const force = invocation.isSet("force") ? "?force=true" : "";
+  const path = `/v1/exports/${encodeURIComponent(name)}${force}`;
+  const put = await client.call<ExportView>("PUT", path, body);
+  if (!put.ok) return fail(host, put.error);
+  const { value } = put.value;
+  tell(invocation, host, { schema: "parityd.export/1", value, lines: () => value.uris });
+  return Exit.ok;
+}
+
 /** Null: everybody. */
-function allowOf(invocation: Invocation): ExportAllow | null {
+function allowOf(invocation: Invocation, before: ExportAllow | null): ExportAllow | null {
   const addresses = invocation.texts("allow-address");
   const certificates = invocation.texts("allow-certificate");
-  if (addresses.length === 0 && certificates.length === 0) return null;
-  return {
+  const allow = {
+    ...(invocation.isSet("allow-all") ? null : before),
     ...(addresses.length === 0 ? {} : { addresses }),
     ...(certificates.length === 0 ? {} : { certificates }),
   };
+  return Object.keys(allow).length === 0 ? null : allow;
 }
 
 function allowText(allow: ExportAllow | null): string {

@@ -2,7 +2,8 @@
  * `parityd scrub start|pause|resume|stop ARRAY`. With --wait the exit code tells the outcome:
  * 0 nothing found, 1 mismatches or losses found, 2 not done to the end.
  */
-import type { JobStatus } from "../../array/protocol.ts";
+import type { ArrayStatus, JobStatus, PausedScrub } from "../../array/protocol.ts";
+import { formatPercent } from "../../base/quantity.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit, ScrubExit } from "../exit.ts";
@@ -46,7 +47,7 @@ export const scrubCommands: readonly CommandSpec[] = [
       ...DRY_RUN,
       ...RUN_DIR,
     },
-    run: startScrub,
+    run: (invocation, host) => startScrub(invocation, host, { isResume: false }),
   },
   {
     path: ["scrub", "resume"],
@@ -55,7 +56,7 @@ export const scrubCommands: readonly CommandSpec[] = [
     answers: ["parityd.job/1"],
     operands: OPERANDS,
     options: { ...MODE, ...LIMIT, ...WAIT, ...EXPLAIN, ...DRY_RUN, ...RUN_DIR },
-    run: startScrub,
+    run: (invocation, host) => startScrub(invocation, host, { isResume: true }),
   },
   {
     path: ["scrub", "pause"],
@@ -91,10 +92,14 @@ export const scrubCommands: readonly CommandSpec[] = [
   },
 ];
 
-async function startScrub(invocation: Invocation, host: CliHost): Promise<number> {
-  const mode = invocation.text("mode") ?? "check";
-  if (mode !== "check" && mode !== "repair") {
-    return usageFailure(host, `--mode is check or repair, not "${mode}"`);
+async function startScrub(
+  invocation: Invocation,
+  host: CliHost,
+  { isResume }: { isResume: boolean },
+): Promise<number> {
+  const named = invocation.text("mode");
+  if (named !== undefined && named !== "check" && named !== "repair") {
+    return usageFailure(host, `--mode is check or repair, not "${named}"`);
   }
   const limit = invocation.text("limit");
   const rate = limit === undefined ? null : parseBytes(limit);
@@ -104,9 +109,15 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     return usageFailure(host, "--explain needs --wait; later: parityd job show ID --explain");
   }
   const client = new DaemonClient(host, invocation);
+  // What is wrong with the array is said by the call itself.
+  const array = await client.get<ArrayStatus>(arrayPath(invocation));
+  const paused = array.ok ? array.value.value.pausedScrub : null;
+  const mode = named ?? (isResume ? paused?.mode : undefined) ?? "check";
+  const restart = invocation.isSet("restart");
+  const givenUp = paused !== null && (restart || paused.mode !== mode) ? pausedText(paused) : null;
   const started = await client.call<JobStatus>("POST", scrubPath(invocation), {
     mode,
-    restart: invocation.isSet("restart"),
+    restart,
     limitBytesPerSecond: rate === null ? null : rate.value,
   });
   if (started.ok && invocation.isSet("dry-run")) {
@@ -114,8 +125,10 @@ async function startScrub(invocation: Invocation, host: CliHost): Promise<number
     const how =
       resumedFrom === undefined ? "begin" : `go on from byte ${resumedFrom} of each member`;
     host.print(`a ${mode} job would ${how}`);
+    if (givenUp !== null) host.print(`${givenUp} would be given up`);
     return Exit.ok;
   }
+  if (started.ok && givenUp !== null) host.warn(`parityd: ${givenUp} is given up`);
   if (!invocation.isSet("wait")) {
     if (!started.ok) return fail(host, started.error);
     tellBegun(invocation, host, started.value.value);
@@ -142,6 +155,15 @@ export function scrubExit(job: JobStatus): number {
   return found > 0 ? ScrubExit.found : ScrubExit.clean;
 }
 
+/** "the check paused at 41.3 %". */
+function pausedText({ mode, doneBytes: done, totalBytes: total }: PausedScrub): string {
+  return `the ${mode} paused at ${formatPercent({ done, total })} %`;
+}
+
+function arrayPath(invocation: Invocation): string {
+  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}`;
+}
+
 function scrubPath(invocation: Invocation): string {
-  return `/v1/arrays/${encodeURIComponent(invocation.operand(0))}/scrub`;
+  return `${arrayPath(invocation)}/scrub`;
 }

@@ -17,6 +17,7 @@ import {
   renderDaemonTroubles,
   renderFailingDrives,
   renderLostDrives,
+  renderSilentDrives,
   renderSpares,
 } from "../status-text.ts";
 import { columnsOf } from "../tell.ts";
@@ -149,7 +150,9 @@ function pageOf(
   if (told.length > 0) blocks.push(renderSpares(told).join("\n"));
   // The drives of other arrays are no concern of a question about one.
   const judged = isOne ? [] : drives;
-  const lost = [...renderLostDrives(judged), ...renderFailingDrives(judged)];
+  const lost = [renderLostDrives, renderFailingDrives, renderSilentDrives].flatMap((render) =>
+    render(judged),
+  );
   if (lost.length > 0) blocks.push(lost.join("\n"));
   if (blocks.length > 0) return blocks.join("\n\n").split("\n");
   if (wanted.length > 0) return ["all arrays are healthy"];

@@ -35,6 +35,7 @@ export class RowIo {
 
   /** Reads a role's row into a slot, which is renewed when the drive may still write there. */
   async load(place: RowPlace, role: number, slot: number, rows: RowBuffers): Promise<Moved> {
+    if (!this.isAsked(role)) return Verdict.gone;
     const moved = await this.move(Op.read, place, role, rows.of(slot));
     if (moved === Verdict.gone) await rows.renew(slot);
     return moved;
@@ -45,7 +46,7 @@ export class RowIo {
    * about its member, and does not count among its errors in a row.
    */
   async loadDoubtful(place: RowPlace, role: number, rows: RowBuffers): Promise<boolean> {
-    if (!this.parts.members.isPresent(role)) return false;
+    if (!this.isAsked(role)) return false;
     const verdict = await this.parts.memberIo.move({
       content: Content.doubtful,
       op: Op.read,
@@ -62,6 +63,7 @@ export class RowIo {
 
   /** Writes a role's row. The result slot is renewed when the drive may still read from it. */
   async store(place: RowPlace, role: number, address: number, rows: RowBuffers): Promise<Moved> {
+    if (!this.isAsked(role)) return Verdict.gone;
     const isResult = address === rows.result;
     const moved = await this.move(Op.write, place, role, address);
     if (isResult && moved === Verdict.gone) await rows.renew(rows.resultSlot);
@@ -78,6 +80,7 @@ export class RowIo {
   /** Writes the row in the slot of the old content to the target of the member that is copied. */
   async storeOnTarget(place: RowPlace, rows: RowBuffers): Promise<Moved> {
     const role = this.parts.members.copyRole;
+    if (this.parts.members.isFenced) return Verdict.gone;
     const verdict = await this.parts.memberIo.moveToTarget({
       place: this.record.placeOf(place),
       bytes: ROW_BYTES,
@@ -105,6 +108,14 @@ export class RowIo {
       isFua: op === Op.write,
     });
     return verdict === Verdict.slow ? Verdict.gone : verdict;
+  }
+
+  /**
+   * Who is not asked holds no buffer. A fenced array asks nobody (write-rules 21): each row of a
+   * request would be refused, and take another buffer, until there is none for the rest of it.
+   */
+  private isAsked(role: number): boolean {
+    return this.parts.members.isPresent(role) && !this.parts.members.isFenced;
   }
 
   /** See WritePolicy.waitsForRecord. */

@@ -307,3 +307,27 @@ test("rule 21: a start after a fence: who hangs, and was shut for a fellow, is n
   expect(world.startArray().ok).toBe(true);
   expect(world.status()).toMatchObject({ degraded: 1 });
 });
+
+test("rule 21: long reads of a drive that hangs when it comes: each is answered, and no memory kept", () => {
+  const world = new SimWorld({ seed: 1 });
+  const drives = ["a", "b", "c"];
+  for (const name of drives) world.addDrive({ name, sizeBytes: 24 * MIB });
+  world.createArray({ drives, chunkBytes: MIB, memberSizeBytes: 16 * MIB });
+  world.settle();
+  const client = world.client();
+  const { enginePool } = world.context;
+  const freeBytes = enginePool.freeBytes;
+  world.device("b").hang();
+  const reads = Array.from({ length: 16 }, (_, index) => client.read(2 * index * MIB, 2 * MIB));
+  world.simulation.runFor(100);
+  world.device("a").reserve("reads");
+  expect(world.run(client.write(0, new Uint8Array(2 * MIB)))).toBe(EIO);
+  const answers = reads.map((read) => world.run(read).status);
+  // Of each third stripe the drive has the parity.
+  const expected = answers.map((_, stripe) => (stripe % 3 === 1 ? 0 : EIO));
+  expect(answers).toEqual(expected);
+  // What the drive owes may still be moved.
+  world.device("b").release();
+  world.simulation.runFor(1000);
+  expect(enginePool.freeBytes).toBe(freeBytes);
+});

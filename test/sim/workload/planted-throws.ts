@@ -19,7 +19,7 @@ const FOLDERS = /\/src\/(?:array|raid5|md|parity)\/.+\.ts$/;
 const LEFT_OUT = new Set(
   [
     "array: array-guard broken-arrays jobs leases reactor-context registry",
-    "array/commands: command-door command-leases drive-deadlines drives faults service status",
+    "array/commands: command-door command-leases drive-deadlines drive-silences drives faults service status",
     "array/drives: drive",
     "array/start: needs",
     "parity: kernel-code kernels self-test wasm-assembler",

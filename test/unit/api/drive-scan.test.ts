@@ -67,7 +67,13 @@ test("scan: one that cannot be opened, one that is a copy: left, and the others 
   const daemon = await takenOver();
   diskAt(daemon.host, "/dev/b").manner = "EIO";
   daemon.host.clone(diskAt(daemon.host, "/dev/c")).path = "/dev/x";
+  const dry = await body(daemon.call("POST", "/v1/drives/scan?dryRun=true", {}));
   const { found } = await body(daemon.call("POST", "/v1/drives/scan", {}));
+  const reasons = (scan: { found: { reason: string }[] }) => scan.found.map(({ reason }) => reason);
+  expect(reasons(dry)).toEqual(reasons({ found }));
+  expect(dry.found.map(({ outcome }: { outcome: string }) => outcome)).toEqual([
+    ...["would-be-added", "left", "left", "left", "left"],
+  ]);
   expect(found.map(({ outcome }: { outcome: string }) => outcome)).toEqual([
     ...["added", "left", "left", "left", "left"],
   ]);

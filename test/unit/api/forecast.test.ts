@@ -104,6 +104,19 @@ test("state.db: measured rates are there at the next start of the daemon", async
   expect((await array(next)).syncRates).toEqual(syncRates);
 });
 
+test("patch of the speeds: its dry run foretells by them, as the array does afterwards", async () => {
+  const daemon = await withArray();
+  await scrubSlowly(daemon);
+  const before = (await array(daemon)).forecast;
+  const speeds = { syncSpeedMin: 1_024, syncSpeedMax: 1_024 };
+  const path = "/v1/arrays/raid_test";
+  const dry = await (await daemon.call("PATCH", `${path}?dryRun=true`, speeds)).json();
+  expect((await array(daemon)).forecast).toEqual(before);
+  await daemon.call("PATCH", path, speeds);
+  expect((dry as ArrayStatus).forecast).toEqual((await array(daemon)).forecast);
+  expect((dry as ArrayStatus).forecast).not.toEqual(before);
+});
+
 test("member fail --dry-run: text, JSON, and the API's own refusal", async () => {
   const daemon = await withArray();
   const text = await runCli("member fail raid_test b --dry-run", { daemon });

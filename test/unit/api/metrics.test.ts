@@ -8,7 +8,7 @@ import { beforeAll, expect, test } from "bun:test";
 import { renderMetrics } from "../../../src/api/metrics.ts";
 import { LatencyHistogram } from "../../../src/base/latency-histogram.ts";
 import { needs, toolPath } from "../../helpers/needs.ts";
-import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { startMeasuredAppliance } from "../../helpers/sim-appliance.ts";
 
 type MetricType = "gauge" | "counter" | "histogram";
 
@@ -64,14 +64,7 @@ function parse(metrics: string): Map<string, Family> {
 }
 
 beforeAll(async () => {
-  const daemon = await startSimAppliance();
-  await addTestArray(daemon);
-  await daemon.call("PUT", "/v1/exports/raid_test", { array: "raid_test" });
-  await daemon.call("PUT", "/v1/schedules/raid_test", { cron: "0 1 * * *" });
-  await daemon.call("POST", "/v1/faults", { drive: "a", op: "read", errno: "EIO", count: 1 });
-  await daemon.call("POST", "/v1/arrays/raid_test/scrub");
-  daemon.reactor.world.waitJob(1);
-  daemon.reactor.world.settle({ array: "raid_test" });
+  const daemon = await startMeasuredAppliance();
   const nbd = await daemon.appliance.nbdStats();
   const latencies = await daemon.appliance.latencies();
   const arrays = await daemon.appliance.listArrays();

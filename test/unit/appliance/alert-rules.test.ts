@@ -242,17 +242,17 @@ describe("configuration", () => {
   for (const [what, toml, says] of [
     ["a relative program", 'onEvent = "tell.sh"', "onEvent: the absolute path"],
     ["a severity that is none", 'onEventLeast = "loud"', "onEventLeast: "],
-    ["a webhook without URL", "[[webhook]]", "webhook.0.url: "],
-    ["an unknown key", `[[webhook]]\n${HOOK}\ncolour = 1`, 'webhook.0: unknown key "colour"'],
+    ["a webhook without URL", "[[webhook]]", "webhook.1.url: "],
+    ["an unknown key", `[[webhook]]\n${HOOK}\ncolour = 1`, 'webhook.1: unknown key "colour"'],
     ["no URL", '[[webhook]]\nurl = "SECRET"', "it is no URL"],
     ["another protocol", '[[webhook]]\nurl = "ftp://SECRET/x"', "no http:// or https://"],
     ["a user in the URL", '[[webhook]]\nurl = "https://u:SECRET@h/"', "use headers"],
-    ["a severity of a hook", `[[webhook]]\n${HOOK}\nleast = "error"`, "webhook.0.least"],
-    ["no time", `[[webhook]]\n${HOOK}\ntimeoutSeconds = 0`, "webhook.0.timeoutSeconds"],
+    ["a severity of a hook", `[[webhook]]\n${HOOK}\nleast = "error"`, "webhook.1.least"],
+    ["no time", `[[webhook]]\n${HOOK}\ntimeoutSeconds = 0`, "webhook.1.timeoutSeconds"],
     [
       "a placeholder",
       `[[webhook]]\n${HOOK}\ntemplate = "{{x}}"`,
-      "webhook.0.template: there is no",
+      "webhook.1.template: there is no",
     ],
     [
       "a token in the clear",

@@ -10,7 +10,7 @@ import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { alertOf } from "../../../src/appliance/alerts/alert.ts";
-import { httpPost } from "../../../src/appliance/alerts/http-post.ts";
+import { httpPost, whyOf } from "../../../src/appliance/alerts/http-post.ts";
 import { scriptRunner } from "../../../src/appliance/alerts/linux-script.ts";
 import { ScriptRecord } from "../../../src/appliance/alerts/linux-script-record.ts";
 import { openWays } from "../../../src/appliance/alerts/open-ways.ts";
@@ -462,6 +462,8 @@ describe("the real client", () => {
       expect(JSON.stringify(answer)).not.toContain("SECRET");
     }
     expect(answers[0]).toEqual({ kind: "unreachable", why: "ECONNREFUSED" });
+    expect(whyOf("DEPTH_ZERO_SELF_SIGNED_CERT", null)).toEndWith("as caFile of this webhook");
+    expect(whyOf("ERR_TLS_CERT_ALTNAME_INVALID", null)).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
     await until("the connection is closed", () => hanging.closed.length === 1);
   });
 });

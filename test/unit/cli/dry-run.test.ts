@@ -55,7 +55,8 @@ const LINES: readonly (readonly [string, string | RegExp])[] = [
   ["array stop raid_test", "raid_test is inactive"],
   ["array set raid_test --policy bitmap", /^raid_test: policy bitmap/],
   ["array grow raid_test d", "a reshape job would begin"],
-  ["array delete raid_test", /^would stop raid_test/],
+  ["array delete raid_test", "would stop and forget raid_test (2.0 MiB on a, b, c)"],
+  ["array delete raid_test --zero-superblocks", /, and erase the superblocks of a, b, c$/],
   ["member add raid_test d", "d is a spare of raid_test"],
   ["member replace raid_test b d", "a replace job would begin"],
   ["member remove raid_test b", "it would be done"],
@@ -87,6 +88,7 @@ test.each(LINES)("dry run: %s: says it, and changes nothing", async (line, said)
 
 const REFUSED: readonly (readonly [string, number])[] = [
   ["array stop none", 1],
+  ["array delete raid_test --yes other", 64],
   ["member add raid_test a", 1],
   ["scrub pause raid_test", 1],
   ["job cancel 7", 1],

@@ -6,7 +6,7 @@
 import { expect, test } from "bun:test";
 import { findingsOf, healthOf } from "../../../src/appliance/findings.ts";
 import type { ArrayState, ArrayStatus, DriveStatus } from "../../../src/array/protocol.ts";
-import { checkExit, renderArray } from "../../../src/cli/status-text.ts";
+import { checkExit, renderArray, renderSilentDrives } from "../../../src/cli/status-text.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
 import { exampleArray } from "../../helpers/sim-reactor.ts";
@@ -91,6 +91,30 @@ test("findings: a drive that failed and has no role: let go of, by the array tha
     { ...old, state: "stale" },
   ];
   for (const other of others) expect(findingsOf(CLEAN, [other])).toEqual([]);
+});
+
+test("findings: a drive that does not answer: for how long, what follows; also of a start that waits", () => {
+  const follows = "it is failed after 180 s, until then clients wait";
+  const silent: DriveStatus = {
+    ...drive("drive1"),
+    member: { array: "raid_test", role: 1 },
+    silence: { seconds: 12, waits: "write", follows },
+  };
+  const finding = {
+    status: `drive drive1 has not answered a write for 12 s: ${follows}.`,
+    action: "look after the drive, its cable and what it lies on: parityd drive show drive1",
+  };
+  expect(findingsOf(CLEAN, [silent])).toEqual([finding]);
+  expect(findingsOf({ ...CLEAN, state: "inactive" }, [silent])[0]).toEqual(finding);
+  expect([healthOf(CLEAN, [silent]), checkExit([CLEAN], [silent])]).toEqual(["degraded", 1]);
+  expect(renderSilentDrives([silent])).toEqual([]);
+  const other = { ...silent, member: { array: "other", role: 1 } };
+  expect([findingsOf(CLEAN, [other]), healthOf(CLEAN, [other])]).toEqual([[], "fine"]);
+  const free: DriveStatus = { ...drive("new", "available"), silence: silent.silence! };
+  expect(checkExit([CLEAN], [free])).toBe(1);
+  expect(renderSilentDrives([free])).toEqual([
+    `  drive: new (${free.path}) has not answered a write for 12 s: ${follows}`,
+  ]);
 });
 
 test("check: the worst array decides, then the drives", () => {

@@ -63,7 +63,7 @@ test("array: create with its sizes, dry run, list, show, stop, start", async () 
   expect((await runCli("array stop x", { daemon })).stdout).toBe("x is inactive");
   expect((await runCli("array start x --read-only", { daemon })).stdout).toBe("x is read-only");
   const bad = await runCli("array create y a b", { daemon });
-  expect(bad).toMatchObject({ exitCode: 1, stderr: "parityd: #/drives: 3 to 16 drives" });
+  expect(bad).toMatchObject({ exitCode: 1, stderr: "parityd: the drives: 3 to 16 drives" });
 });
 
 test("array delete: only with the name, typed or given", async () => {
@@ -71,12 +71,15 @@ test("array delete: only with the name, typed or given", async () => {
   const line = "array delete raid_test";
   const listed = async () =>
     JSON.parse((await runCli("array list --json", { daemon })).stdout).arrays;
-  expect((await runCli(`${line} --dry-run`, { daemon })).stdout).toContain("would stop raid_test");
+  expect((await runCli(`${line} --dry-run`, { daemon })).stdout).toBe(
+    "would stop and forget raid_test (2.0 MiB on a, b, c)",
+  );
   expect((await runCli(line, { daemon })).exitCode).toBe(64);
   expect((await runCli(line, { daemon, typed: "raid" })).exitCode).toBe(64);
   expect((await runCli(`${line} --yes other`, { daemon })).exitCode).toBe(64);
   expect(await listed()).toHaveLength(1);
-  expect((await runCli(line, { daemon, typed: "raid_test" })).exitCode).toBe(0);
+  const deleted = await runCli(line, { daemon, typed: "raid_test" });
+  expect(deleted).toMatchObject({ exitCode: 0, stdout: "raid_test is deleted" });
   expect(await listed()).toHaveLength(0);
 });
 

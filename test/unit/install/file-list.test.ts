@@ -15,7 +15,7 @@ import { RUN_DIR_VARIABLE } from "../../../src/cli/run-dir.ts";
 import { FILES } from "../../../src/cli/verbs/complete.ts";
 import { fileList } from "../../../src/install/file-list.ts";
 import { ALL_COMMANDS } from "../../../src/install/table.ts";
-import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { startMeasuredAppliance } from "../../helpers/sim-appliance.ts";
 
 const EXECUTABLE = "/tmp/parityd";
 
@@ -193,14 +193,7 @@ test("completion: bash asks the command that there is, and knows its word for fi
 
 /** `parityd_x{a="b"} 1` as the name and its labels. */
 async function metricsOfADaemon(): Promise<Map<string, Set<string>>> {
-  const daemon = await startSimAppliance();
-  await addTestArray(daemon);
-  await daemon.call("PUT", "/v1/exports/raid_test", { array: "raid_test" });
-  await daemon.call("PUT", "/v1/schedules/raid_test", { cron: "0 1 * * *" });
-  await daemon.call("POST", "/v1/faults", { drive: "a", op: "read", errno: "EIO", count: 1 });
-  await daemon.call("POST", "/v1/arrays/raid_test/scrub");
-  daemon.reactor.world.waitJob(1);
-  daemon.reactor.world.settle({ array: "raid_test" });
+  const daemon = await startMeasuredAppliance();
   const text = await (await daemon.call("GET", "/metrics")).text();
   const metrics = new Map<string, Set<string>>();
   for (const [, name, type] of text.matchAll(/^# TYPE (\w+) (\w+)/gm)) {
