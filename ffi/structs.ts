@@ -102,6 +102,9 @@ export const Socket = {
   connectionRefused: 111,
 } as const;
 
+/** prctl(2): PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER. */
+export const IoFlusher = { set: 57, get: 58 } as const;
+
 /** A socket of generic netlink (linux/netlink.h); without an address it talks to the kernel. */
 export const Netlink = { family: 16, raw: 3, generic: 16 } as const;
 

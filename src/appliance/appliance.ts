@@ -241,7 +241,7 @@ export class Appliance {
     this.growth.lookout.stop();
     this.care.stop();
     await this.scheduler.stop();
-    await this.attachments.endConnections();
+    await this.attachments.release();
     // What has happened a moment ago is remembered, too.
     await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });

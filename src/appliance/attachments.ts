@@ -9,13 +9,19 @@
  * |              | attached, some are missing  | it gets those                                |
  * |              | remembered, not attached    | it is attached; told once where that fails   |
  * | has no export by that name any more | attached here | it is detached: nobody would answer |
+ * | a clean stop | attached, nobody has it     | it is detached until the next start          |
+ * |              | mounted, or the like        | it stays, and loses its connections          |
  *
  * What is attached to what only the kernel knows (`backend`), across every crash of ours. state.db
- * has the wish alone. Nobody tells that a connection has ended, so it is looked at now and then, by
- * the number of the export's clients: others among them may hide one that is missing, but not all,
- * since an array that begins to run gives its device all of them.
+ * has the wish alone, and what a stop has detached: a device that stayed would hold up whoever
+ * syncs it behind us, as a power-off does, for as long as requests wait for a server.
+ *
+ * Nobody tells that a connection has ended, so it is looked at now and then, by the number of the
+ * export's clients: others among them may hide one that is missing, but not all, since an array that
+ * begins to run gives its device all of them.
  */
 import type { ArrayEvent, CommandError } from "../array/protocol.ts";
+import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import {
   backendOf,
@@ -32,7 +38,12 @@ import type { ArrayBook } from "./state/array-book.ts";
 import type { CallOrder } from "./state/call-order.ts";
 import type { Effects } from "./state/effects.ts";
 import type { EventLog } from "./state/event-log.ts";
-import { type ExportBook, type ExportView, exportNotFound } from "./state/export-book.ts";
+import {
+  deviceToBe,
+  type ExportBook,
+  type ExportView,
+  exportNotFound,
+} from "./state/export-book.ts";
 import type { StoredExport } from "./state/state.ts";
 import type { StateStore } from "./state/state-store.ts";
 
@@ -55,9 +66,11 @@ export class Attachments {
     readonly calls: CallOrder;
     readonly events: EventLog;
     readonly alarms: Alarms;
+    readonly log: Log;
   };
   /** Devices that have their connections since the array began to run, by `backend`. */
   private readonly joined = new Map<string, number>();
+  private isWarned = false;
   /** What was told last of an export that could not be attached. */
   private readonly told = new Map<string, string>();
 
@@ -73,17 +86,40 @@ export class Attachments {
   }
 
   /**
-   * Before the reactor stops. What a server answers that stops (ESHUTDOWN) is an error of the disk
+   * Before the reactor stops: detaches what nobody has. What somebody has waits for the next run.
+   *
+   * What a server answers that stops (ESHUTDOWN) is an error of the disk
    * to the kernel, and to the file system on it: its connections end without an answer. What they
-   * still wanted waits, and is sent again to the next run.
+   * still wanted is sent again to the next run.
    */
-  async endConnections(): Promise<void> {
+  async release(): Promise<void> {
     this.lookout.stop();
     await this.lookout.now();
-    for (const entry of this.parts.store.state.exports.values()) {
-      if (!isBound(entry) || this.deviceOf(entry) === null) continue;
-      await this.parts.client.call({ kind: "delete-export", name: entry.name, force: true });
-    }
+    const bound = [...this.parts.store.state.exports.values()].filter(isBound);
+    await Promise.all(
+      bound.map(async (entry) => {
+        const device = this.deviceOf(entry);
+        if (device === null || (await this.isDetachedToStop(entry, device))) return;
+        await this.parts.client.call({ kind: "delete-export", name: entry.name, force: true });
+      }),
+    );
+  }
+
+  private async isDetachedToStop(before: BoundExport, device: NbdDevice): Promise<boolean> {
+    const { driver, store, exports, log } = this.parts;
+    const view = await exports.get(before.name);
+    // Without its array it has no connections, and to sync it would take until there are some.
+    if (!driver.isNbdPermitted() || !view.ok || !view.value.isServed) return false;
+    const { index, path } = device;
+    const entry = { ...before, detachedAtStop: path };
+    const recorded = await store.commit({ kind: "put-export", entry });
+    if (!recorded.ok) return false;
+    const done = await driver.disconnectNbd({ index, force: false, isDry: false });
+    if (done.ok) return true;
+    store.note({ kind: "put-export", entry: before });
+    const { detail: reason } = done.error;
+    log.write("warn", "a device stays attached over this stop", { device: path, reason });
+    return false;
   }
 
   /** `device` null: the first that is free. It is there already: nothing is done to it. */
@@ -115,7 +151,7 @@ export class Attachments {
       const entry = this.boundExport(name);
       if (entry === null) return err(exportNotFound(name));
       const device = this.deviceOf(entry);
-      if (device === null && entry.attachAtStart === null) return err(notAttached(name));
+      if (device === null && deviceToBe(entry) === null) return err(notAttached(name));
       return this.remembering({ entry, atStart: null, effects }, async () => {
         if (device === null) return ok(null);
         if (!this.parts.driver.isNbdPermitted()) return err(NO_PERMISSION);
@@ -144,7 +180,7 @@ export class Attachments {
     await this.letGo();
     const entries = [...this.parts.store.state.exports.values()];
     const kept = entries.filter(
-      (entry) => isBound(entry) && (entry.attachAtStart !== null || this.deviceOf(entry) !== null),
+      (entry) => isBound(entry) && (deviceToBe(entry) !== null || this.deviceOf(entry) !== null),
     );
     for (const { name } of kept) await this.holding(name, () => this.keep(name));
     if (kept.length > 0) this.lookout.later();
@@ -174,12 +210,13 @@ export class Attachments {
       return ok(null);
     }
     const device = this.deviceOf(entry);
+    const path = deviceToBe(entry);
     const missing = NBD_CONNECTIONS - (this.joined.has(backend) ? view.value.connections : 0);
     if (device !== null && missing <= 0) return ok(null);
-    if (device === null && entry.attachAtStart === null) return ok(null);
+    if (device === null && path === null) return ok(null);
     const kept =
       device === null
-        ? await this.attachAgain(entry, entry.attachAtStart!)
+        ? await this.attachAgain(entry, path!)
         : await this.join(entry, device, { count: missing, isNew: false });
     this.tell(entry, kept);
     return kept;
@@ -187,7 +224,13 @@ export class Attachments {
 
   private async attachAgain(entry: BoundExport, path: string): Answer<null> {
     const found = this.choose(entry, path);
-    return found.ok ? this.connect(entry, found.value, false) : found;
+    if (!found.ok) return found;
+    const done = await this.connect(entry, found.value, false);
+    if (done.ok && entry.detachedAtStop !== null) {
+      const { store } = this.parts;
+      store.note({ kind: "put-export", entry: { ...entry, detachedAtStop: null } });
+    }
+    return done;
   }
 
   private async connect(entry: BoundExport, device: NbdDevice, isDry: boolean): Answer<null> {
@@ -218,7 +261,9 @@ export class Attachments {
     const { socketPath } = this.parts.exports;
     const request = { index, socketPath, exportName, backend, count, isNew };
     const joined = await this.parts.driver.connectNbd(request);
-    if (joined.ok) this.joined.set(backend, index);
+    if (!joined.ok) return joined;
+    this.joined.set(backend, index);
+    this.warnOfMemory();
     return joined;
   }
 
@@ -232,8 +277,8 @@ export class Attachments {
     work: () => Answer<null>,
   ): Answer<null> {
     const { entry: before, atStart: attachAtStart, effects } = wish;
-    if (before.attachAtStart === attachAtStart) return work();
-    const entry = { ...before, attachAtStart };
+    if (before.attachAtStart === attachAtStart && before.detachedAtStop === null) return work();
+    const entry = { ...before, attachAtStart, detachedAtStop: null };
     const recorded = await effects.commit({ kind: "put-export", entry });
     if (!recorded.ok) return recorded;
     const done = await work();
@@ -269,9 +314,7 @@ export class Attachments {
   private reservedPaths({ name }: StoredExport): Map<string, string> {
     const others = [...this.parts.store.state.exports.values()].flatMap(
       (entry): [string, string][] =>
-        entry.name === name || entry.attachAtStart === null
-          ? []
-          : [[entry.attachAtStart, entry.name]],
+        entry.name === name || deviceToBe(entry) === null ? [] : [[deviceToBe(entry)!, entry.name]],
     );
     return new Map(others);
   }
@@ -294,6 +337,16 @@ export class Attachments {
     for (const entry of this.parts.store.state.exports.values()) {
       if (isBound(entry) && entry.arrayUuid === arrayUuid) this.joined.delete(backendOf(entry));
     }
+  }
+
+  /** Once. */
+  private warnOfMemory(): void {
+    const { driver, log } = this.parts;
+    if (this.isWarned || driver.isIoFlusher()) return;
+    this.isWarned = true;
+    log.write("warn", "an attached device may hang where memory is short", {
+      reason: "this process is no I/O flusher (prctl): that needs CAP_SYS_RESOURCE, and Linux 5.6",
+    });
   }
 
   /** Once for each reason. */

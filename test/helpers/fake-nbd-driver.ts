@@ -19,6 +19,7 @@ export class FakeNbdDriver implements NbdDriver {
   refusal: CommandError | null = null;
   /** Whether the process has what the driver asks for. */
   isPermitted = true;
+  hasIoFlusher = true;
   /** Before Linux 5.14. */
   isOld = false;
 
@@ -35,6 +36,10 @@ export class FakeNbdDriver implements NbdDriver {
 
   isNbdPermitted(): boolean {
     return this.isPermitted;
+  }
+
+  isIoFlusher(): boolean {
+    return this.hasIoFlusher;
   }
 
   async connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>> {

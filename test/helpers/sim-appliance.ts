@@ -17,7 +17,7 @@ import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { State } from "../../src/appliance/state/state.ts";
 import type { LoadedState, StateFile } from "../../src/appliance/state/state-file.ts";
 import { StateStore } from "../../src/appliance/state/state-store.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
 import { judgeAnswer } from "./openapi-answers.ts";
@@ -51,6 +51,8 @@ export interface SimApplianceOptions {
   readonly tools?: ToolRunner;
   /** Default: the host has none. */
   readonly nbdDriver?: NbdDriver;
+  /** Of the appliance. */
+  readonly log?: Log;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   /** The clock of the limit of wrong tokens. */
@@ -99,7 +101,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     jobs,
     alarms,
     newUuid,
-    log: silentLog,
+    log: options.log ?? silentLog,
     allowFaultInjection: options.allowFaultInjection ?? true,
     alertWays: options.alertWays ?? [],
   });

@@ -56,6 +56,8 @@ const BLOCK_BYTES = 4096;
 const EXPORT_NAME_ANSWER_BYTES = 10;
 const NETLINK_ANSWER_BYTES_MAX = 8192;
 
+const CLAIMED = "it is mounted, swapped to or part of another device: end that first, or say force";
+
 interface Negotiated {
   readonly fd: number;
   readonly sizeBytes: number;
@@ -88,21 +90,24 @@ export function connectNbd(connection: NbdConnection): Result<null, CommandError
 export function disconnectNbd(disconnection: NbdDisconnection): Result<null, CommandError> {
   const { index, force, isDry } = disconnection;
   const path = `/dev/nbd${index}`;
-  const why = force ? null : claimOf(path);
-  if (why !== null) return err(deviceInUse(path, why));
-  if (isDry) return ok(null);
-  return askDriver(index, (family) => encodeNbdDisconnect(family, index));
-}
-
-/** A mount, a swap or a device above has it for itself, in whatever namespace; null: none. */
-function claimOf(path: string): string | null {
+  const disconnect = () => askDriver(index, (family) => encodeNbdDisconnect(family, index));
+  if (force) return isDry ? ok(null) : disconnect();
+  // A mount, a swap or a device above has it for itself, in whatever namespace; until it is closed
+  // again, none of them gets it.
   const flags = OpenFlag.readOnly | OpenFlag.exclusive | OpenFlag.closeOnExec;
   const fd = libc.open(cString(path)!, flags, 0);
-  if (fd >= 0) libc.close(fd);
-  else if (lastErrno() === EBUSY) {
-    return "it is mounted, swapped to or part of another device: end that first, or say force";
+  if (fd < 0) {
+    const errno = lastErrno();
+    return err(errno === EBUSY ? deviceInUse(path, CLAIMED) : refusedByKernel(index, errno));
   }
-  return null;
+  try {
+    if (isDry) return ok(null);
+    // What a program has written to the device, and not synced, would be lost without an error.
+    if (libc.fdatasync(fd) !== 0) return err(refusedByKernel(index, lastErrno()));
+    return disconnect();
+  } finally {
+    libc.close(fd);
+  }
 }
 
 /** An open connection in its transmission phase, or -errno. */

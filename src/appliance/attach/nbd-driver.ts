@@ -38,6 +38,8 @@ export interface NbdDriver {
   nbdDevices(): readonly NbdDevice[];
   /** Whether this process may change any of them. */
   isNbdPermitted(): boolean;
+  /** Whether memory never waits for a device of ours: else it may, for ever, where it is short. */
+  isIoFlusher(): boolean;
   connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>>;
   disconnectNbd(disconnection: NbdDisconnection): Promise<Result<null, CommandError>>;
 }
@@ -46,6 +48,7 @@ export interface NbdDriver {
 export const NO_NBD_DRIVER: NbdDriver = {
   nbdDevices: () => [],
   isNbdPermitted: () => true,
+  isIoFlusher: () => false,
   connectNbd: () => Promise.resolve(err(NO_DRIVER)),
   disconnectNbd: () => Promise.resolve(err(NO_DRIVER)),
 };

@@ -13,6 +13,7 @@ import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { GIB } from "../../base/units.ts";
+import { isIoFlusher } from "../../reactor/linux-io-flusher.ts";
 import { mayAttach, readNbdDevices } from "../attach/linux-nbd-devices.ts";
 import type {
   NbdConnection,
@@ -166,6 +167,10 @@ export class Helper implements DriveOpener, NbdDriver {
 
   isNbdPermitted(): boolean {
     return mayAttach();
+  }
+
+  isIoFlusher(): boolean {
+    return isIoFlusher();
   }
 
   async connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>> {

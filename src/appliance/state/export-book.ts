@@ -127,7 +127,9 @@ export class ExportBook {
         if (attached !== null && isOther) return err(isAttached(name, attached));
         const array = this.arrays.labelOf(arrayUuid);
         const attachAtStart = before?.attachAtStart ?? null;
-        const entry = { name, arrayUuid, array, readOnly, allow, attachAtStart };
+        const detachedAtStop = before?.detachedAtStop ?? null;
+        const attach = { attachAtStart, detachedAtStop };
+        const entry = { name, arrayUuid, array, readOnly, allow, ...attach };
         const recorded = await effects.commit({ kind: "put-export", entry });
         if (!recorded.ok) return recorded;
         const put = await effects.command({
@@ -211,16 +213,18 @@ export class ExportBook {
   }
 
   private attachmentOf(
-    { name, arrayUuid, attachAtStart }: StoredExport,
+    entry: StoredExport,
     devices: readonly NbdDevice[] = this.driver.nbdDevices(),
   ): Attachment | null {
-    const atStart = attachAtStart !== null;
+    const { name, arrayUuid } = entry;
+    const atStart = entry.attachAtStart !== null;
     if (arrayUuid !== null) {
       const backend = backendOf({ name, arrayUuid });
       const found = devices.find((device) => device.backend === backend);
       if (found !== undefined) return { device: found.path, isAttached: true, atStart };
     }
-    return atStart ? { device: attachAtStart, isAttached: false, atStart } : null;
+    const device = deviceToBe(entry);
+    return device === null ? null : { device, isAttached: false, atStart };
   }
 
   private viewOf(
@@ -254,6 +258,11 @@ export function nbdUri(address: NbdAddress, exportName: string): string {
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   const scheme = address.isSecure === true ? "nbds" : "nbd";
   return `${scheme}://${host}:${address.port}/${name}`;
+}
+
+/** The device that it is attached to as soon as its array runs, if any. */
+export function deviceToBe({ attachAtStart, detachedAtStop }: StoredExport): string | null {
+  return attachAtStart ?? detachedAtStop;
 }
 
 export function exportNotFound(name: string): CommandError {

@@ -61,6 +61,8 @@ const storedExportSchema = z.object({
   allow: allowSchema.nullable().default(null),
   /** "/dev/nbd0": the device of this host's kernel that it is attached to at each start, if any. */
   attachAtStart: z.string().nullable().default(null),
+  /** "/dev/nbd0": a clean stop has detached it there, and the next start attaches it again. */
+  detachedAtStop: z.string().nullable().default(null),
 });
 export type StoredExport = z.output<typeof storedExportSchema>;
 

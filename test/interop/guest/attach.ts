@@ -4,7 +4,7 @@
  * The daemon is in the guest, over the guest's disks; its calls are made by curl, as a person would.
  */
 import { expect, test } from "bun:test";
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon, mustRun, runProgram } from "../../helpers/daemon.ts";
 import { FileLoadProcess } from "../../helpers/file-load-process.ts";
@@ -26,6 +26,7 @@ const FLAGS = { flags: ["--allow-fault-injection"] };
 const DELAY_MS = 300;
 /** After so long the kernel asks again for what was under way when a daemon ended. */
 const REQUEST_SECONDS = 30;
+const STOP_SECONDS_MAX = 10;
 
 /** A test that failed leaves a file system without a daemon; whoever writes to it would wait. */
 async function letGo(): Promise<void> {
@@ -88,6 +89,15 @@ test("attach: ext4 on /dev/nbd0 through kill -9, a stop, a boot and a growth", a
     await letGo();
   }
 });
+
+async function stopWithoutDevice(daemon: Daemon): Promise<void> {
+  const startedMs = performance.now();
+  expect(await daemon.stop()).toBe(0);
+  const seconds = (performance.now() - startedMs) / 1000;
+  appendFileSync(join(guestFolder(), "waits"), `stop and detach ${seconds.toFixed(1)}\n`);
+  expect(seconds).toBeLessThan(STOP_SECONDS_MAX);
+  expect(existsSync(`${SYS}/pid`)).toBe(false);
+}
 
 async function liveOnIt(): Promise<void> {
   const folder = makeTempDir("attach");
@@ -154,16 +164,25 @@ async function liveOnIt(): Promise<void> {
 
   // As after a boot: nothing is attached, and the daemon starts.
   expect((await curl(daemon, "POST", attach, { atStart: true })).status).toBe(200);
-  expect(await daemon.stop()).toBe(0);
-  await run("nbd-client", "-d", DEVICE);
-  await until("the kernel has let go", () => !existsSync(`${SYS}/pid`));
+  await stopWithoutDevice(daemon);
   daemon = await Daemon.start(folder);
   await until("it is attached", async () => (await exportOf(daemon)).attachment.isAttached);
   await mount();
   await load.expectFiles();
-  await load.end();
   await run("umount", MOUNT_POINT);
   expect((await curl(daemon, "DELETE", attach)).status).toBe(204);
   expect([existsSync(`${SYS}/pid`), (await exportOf(daemon)).attachment]).toEqual([false, null]);
-  expect(await daemon.stop()).toBe(0);
+
+  // Nobody has it: a stop takes it away, and what follows does not wait for it.
+  expect((await curl(daemon, "POST", attach, { device: DEVICE })).status).toBe(200);
+  await stopWithoutDevice(daemon);
+  daemon = await Daemon.start(folder);
+  await until("it is back", async () => (await exportOf(daemon)).attachment?.isAttached === true);
+  await mount();
+  await load.expectFiles();
+  await load.end();
+  await run("umount", MOUNT_POINT);
+  await stopWithoutDevice(daemon);
+  await run("sync");
+  writeFileSync(join(guestFolder(), "ended"), "");
 }

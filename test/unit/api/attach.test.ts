@@ -8,6 +8,7 @@ import { expect, test } from "bun:test";
 import { backendOf } from "../../../src/appliance/attach/nbd-driver.ts";
 import type { ExportView } from "../../../src/appliance/state/export-book.ts";
 import type { ExportStatus } from "../../../src/array/protocol.ts";
+import type { Log } from "../../../src/base/log.ts";
 import { ok } from "../../../src/base/result.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 import { FakeNbdDriver } from "../../helpers/fake-nbd-driver.ts";
@@ -253,6 +254,7 @@ test("attach: a stop ends the kernel's connections before the server answers tha
   const driver = new FakeNbdDriver(1);
   const { client, appliance, ...daemon } = await start(driver);
   await ask({ client, appliance, ...daemon }, "POST", "e/attach", {});
+  driver.mounted.add(0);
   const called: string[] = [];
   const call = client.call.bind(client);
   client.call = ((command: Parameters<typeof call>[0]) => {
@@ -264,6 +266,30 @@ test("attach: a stop ends the kernel's connections before the server answers tha
   expect(ends).toEqual(["delete-export e", "shutdown"]);
   expect([...daemon.store.state.exports.keys()]).toEqual(["e", "f"]);
   expect(driver.backends).toEqual([OURS]);
+});
+
+test("attach: a stop detaches what nobody has, and the next start attaches it there, once", async () => {
+  const driver = new FakeNbdDriver(3);
+  const first = await start(driver);
+  await ask(first, "POST", "e/attach", { device: "/dev/nbd1" });
+  await ask(first, "POST", "f/attach", { device: "/dev/nbd2" });
+  driver.mounted.add(2);
+  const { host, store } = first;
+  await first.appliance.shutdown();
+  host.end();
+  expect(driver.asked).toContain("disconnect nbd1");
+  const theirs = backendOf({ name: "f", arrayUuid: UUID });
+  expect(driver.backends).toEqual([null, null, theirs]);
+  const remembered = () =>
+    ["e", "f"].map((name) => store.state.exports.get(name)?.detachedAtStop ?? null);
+  expect(remembered()).toEqual(["/dev/nbd1", null]);
+  driver.asked.length = 0;
+  const second = await startSimAppliance({ host, store, nbdDriver: driver });
+  await until("both are served again", () => driver.asked.length >= 2);
+  expect(driver.asked.sort()).toEqual([`connect nbd1 e x4 ${SOCKET}`, `join nbd2 f x4 ${SOCKET}`]);
+  const attachment = { device: "/dev/nbd1", isAttached: true, atStart: false };
+  expect(await attachmentOf(second)).toEqual(attachment);
+  await until("it is done", () => remembered()[0] === null);
 });
 
 test("attach: at a start that cannot attach: told once, shown, and tried again until it can", async () => {
@@ -287,6 +313,19 @@ test("attach: at a start that cannot attach: told once, shown, and tried again u
   driver.backends[0] = null;
   await second.appliance.attachments.lookout.now();
   expect(await attachmentOf(second)).toEqual({ ...waiting, isAttached: true });
+});
+
+test("attach: without the memory of an I/O flusher it is told once, and attached all the same", async () => {
+  for (const hasIoFlusher of [true, false]) {
+    const driver = new FakeNbdDriver(2);
+    driver.hasIoFlusher = hasIoFlusher;
+    const lines: string[] = [];
+    const log: Log = { write: (_level, message) => void lines.push(message) };
+    const daemon = await start(driver, { log });
+    for (const name of ["e", "f"]) await ask(daemon, "POST", `${name}/attach`, {});
+    const told = lines.filter((line) => line.includes("memory is short"));
+    expect(told).toHaveLength(hasIoFlusher ? 0 : 1);
+  }
 });
 
 test("attach: what cannot be recorded is not done", async () => {

@@ -137,6 +137,7 @@ async function fill(store: StateStore): Promise<void> {
       entry: {
         ...{ name: "e", arrayUuid: UUID, array: "a", readOnly: true, allow: null },
         attachAtStart: "/dev/nbd0",
+        detachedAtStop: null,
       },
     },
     { kind: "put-spare", spare: SPARE },
@@ -200,7 +201,13 @@ test("state.db: an export of a version without allow is for all; one with a brok
   const before = open(folder);
   await fill(before);
   const allow = { addresses: ["10.0.0.0/8"], certificates: ["backup"] };
-  const about = { arrayUuid: UUID, array: "a", readOnly: true, attachAtStart: null };
+  const about = {
+    arrayUuid: UUID,
+    array: "a",
+    readOnly: true,
+    attachAtStart: null,
+    detachedAtStop: null,
+  };
   const entry = { name: "f", ...about, allow };
   await before.commit(
     { kind: "put-export", entry },

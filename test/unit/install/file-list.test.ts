@@ -92,7 +92,7 @@ test("service: what it must not lack, by the manners of the host", () => {
 test("attach: a drop-in that is installed adds the capability, and the refusal names its place", () => {
   const lines = textOf("/parityd-attach.conf").split("\n");
   const said = lines.filter((line) => line !== "" && !line.startsWith("#"));
-  expect(said).toEqual(["[Service]", "CapabilityBoundingSet=CAP_SYS_ADMIN"]);
+  expect(said).toEqual(["[Service]", "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RESOURCE"]);
   const name = "share/parityd/parityd-attach.conf";
   expect(listAt("/usr").map(({ path }) => path)).toContain(`/usr/${name}`);
   const prefix = dirname(dirname(process.execPath));
