@@ -130,7 +130,7 @@ describe("the files", () => {
       mkdirSync(dropIns);
       const dropIn = join(prefix, "share/parityd/parityd-attach.conf");
       copyFileSync(dropIn, join(dropIns, "attach.conf"));
-      expect(await judge(/Overall exposure level .*: 2\.8 OK/)).not.toMatch(closed);
+      expect(await judge(/Overall exposure level .*: 2\.9 OK/)).not.toMatch(closed);
     },
   );
 
