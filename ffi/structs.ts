@@ -16,7 +16,7 @@ export const OpenFlag = {
 } as const;
 
 export const FlockOperation = { exclusive: 2, nonBlock: 4, unlock: 8 } as const;
-export const Seek = { set: 0, data: 3, hole: 4 } as const;
+export const Seek = { set: 0, end: 2, data: 3, hole: 4 } as const;
 export const FallocateMode = { keepSize: 1, punchHole: 2 } as const;
 
 /** ioctl requests of block devices (linux/fs.h, scsi/sg.h). */

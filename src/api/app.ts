@@ -69,7 +69,7 @@ export function createApp(options: ApiOptions): ApiApp {
   });
   const keys = new IdempotencyKeys(appliance.store);
   const routes = new RouteIndex(app);
-  const callEvents = new CallEvents(appliance.events);
+  const callEvents = new CallEvents(appliance);
   const guard = options.tcpGuard ?? { grantOf: () => null, hosts: [] };
   const limit = new LoginLimit(options.nowMs);
 
@@ -100,12 +100,13 @@ export function createApp(options: ApiOptions): ApiApp {
     if (!MUTATING.has(method)) return next();
     const isDry = url.searchParams.get("dryRun") === "true";
     context.set("effects", isDry ? appliance.dry : appliance.really);
+    const before = callEvents.subjectOf(url.pathname);
     const refusal = await changeSomething(context, next, { appliance, keys });
     const answer = refusal ?? context.res;
     const { status } = answer;
     // The route may have been told so by its body.
     if (context.get("effects").isDry) answer.headers.set(DRY_RUN_HEADER, "true");
-    else callEvents.called({ method, path: url.pathname, caller, status });
+    else callEvents.called({ method, path: url.pathname, caller, status, before });
     return refusal;
   });
 

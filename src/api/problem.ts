@@ -12,6 +12,7 @@
 
 import type { CommandError } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
+import { counted } from "../base/counted.ts";
 import { printable } from "../base/printable.ts";
 
 export interface ValueIssue {
@@ -169,7 +170,7 @@ function httpProblem(error: Exclude<HttpError, { kind: "forbidden" }>): Problem 
       const { waitSeconds } = error;
       const detail =
         `this token is wrong, as many from this address were: a good one passes at once, ` +
-        `another wrong one is looked into in ${waitSeconds} seconds`;
+        `another wrong one is looked into in ${counted(waitSeconds, "second")}`;
       const headers = { "Retry-After": String(waitSeconds) };
       return { status: 429, code: "too-many-logins", detail, headers };
     }

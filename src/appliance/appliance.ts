@@ -32,6 +32,7 @@ import { driveNotFound } from "./drive-refusals.ts";
 import { DriveCare, type DriveView } from "./drives/drive-care.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
+import { tellForcedLeave } from "./forced-leave.ts";
 import { MemberGrowth } from "./member-growth.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ScheduleBook } from "./schedules/schedule-book.ts";
@@ -248,6 +249,13 @@ export class Appliance {
     if (!answer.ok)
       this.log.write("error", "the reactor did not stop cleanly", { ...answer.error });
     await this.alerts.stop();
+  }
+
+  /** After so long a stop, before the process leaves without its end. */
+  async leave(seconds: number): Promise<void> {
+    const { client, events, alarms, log, store } = this;
+    await tellForcedLeave({ client, events, alarms, log, seconds });
+    store.close();
   }
 
   // Drives --------------------------------------------------------------------------------------

@@ -165,8 +165,9 @@ export const SETTINGS: Readonly<Record<SettingKey, SettingText>> = {
     flagValue: "ADDR:PORT",
     help: "the API over TCP too, with a token",
     more:
-      "Callers need a token of the file api-token in the state directory: a line each, " +
-      '"read TOKEN" or "admin TOKEN", mode 0600.',
+      "Callers need a token of the file api-token in the state directory, which is made with one " +
+      'where it is missing: a line each, "read TOKEN [NAME]" or "admin TOKEN [NAME]", the token of ' +
+      "16 characters or more; nobody else may write the file.",
     example: "127.0.0.1:8080",
   },
   apiHosts: {

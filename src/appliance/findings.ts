@@ -2,8 +2,10 @@
  * What is wrong with what parityd keeps, and what to do: a sentence each (`status:` what happened,
  * `action:` what to do, as a command line) for whoever tells it, the command line and the page. Pure.
  */
+
 import { type ArrayStatus, type MemberStatus, silenceText } from "../array/statuses.ts";
 import { unreachable } from "../base/assert.ts";
+import { counted } from "../base/counted.ts";
 import { formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
 import type { StuckAlerts } from "./alerts/alert-queue.ts";
@@ -353,7 +355,7 @@ export function recordingFindings({ reason, waiting, problems }: RecordingHealth
   const findings: Finding[] = [];
   if (reason !== null) {
     findings.push({
-      status: `state.db is not written (${reason}); ${waiting} changes wait in memory.`,
+      status: `state.db is not written (${reason}); ${counted(waiting, "change waits", "changes wait")} in memory.`,
       action: "make room in the state directory, or give it back to parityd",
     });
   }
@@ -366,9 +368,9 @@ export function recordingFindings({ reason, waiting, problems }: RecordingHealth
 /** ": 3 write errors (EIO)". */
 function errorText(member: MemberStatus): string {
   const { write, read } = member.errors;
-  const counted = write > 0 ? `${write} write` : read > 0 ? `${read} read` : null;
-  if (counted === null) return "";
+  if (write === 0 && read === 0) return "";
+  const errors = write > 0 ? counted(write, "write error") : counted(read, "read error");
   const kinds = Object.keys(member.errorKinds);
   const names = kinds.length === 0 ? "" : ` (${kinds.join(", ")})`;
-  return `: ${counted} error${counted.startsWith("1 ") ? "" : "s"}${names}`;
+  return `: ${errors}${names}`;
 }

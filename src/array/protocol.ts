@@ -310,8 +310,17 @@ export interface CommandMap {
   "clear-faults": { request: MayBeDry & { id?: number }; value: null };
   /** The answer to `punch-hole`. */
   "hole-punched": { request: { id: number; error: CommandError | null }; value: null };
+  /** The arrays that still run; answered also during the stop, as nothing else is. */
+  "list-unstopped": { request: object; value: readonly UnstoppedArray[] };
   /** Stops accepting, drains, stops every array clean. The reactor ends after the answer. */
   shutdown: { request: object; value: null };
+}
+
+/** An array that runs, and those of its drives that do not answer. */
+export interface UnstoppedArray {
+  readonly name: string;
+  readonly uuid: string;
+  readonly drives: readonly string[];
 }
 
 export type CommandKind = keyof CommandMap;
@@ -351,6 +360,7 @@ export type EventKind =
   | "array.created"
   | "array.assembled"
   | "array.stopped"
+  | "array.left"
   | "array.policy"
   | "array.grown"
   | "reshape.started"

@@ -1,11 +1,15 @@
 /**
  * A member drive through Linux AIO: the lowest block device of the product.
  *
- * It adds no policy. Results come as the kernel gave them; the filters above judge and retry.
+ * It adds no policy. Results come as the kernel gave them; the filters above judge and retry. But a
+ * drive that was pulled has no bytes any more, and Linux answers a write behind the end of a device
+ * with ENOSPC (block/fops.c), which is no fault of a member (write-rules 20): it is ENXIO here.
  */
 import { assert } from "../base/assert.ts";
+import { ENOSPC, ENXIO } from "../base/errno.ts";
 import { ROW_BYTES } from "../base/units.ts";
 import type { AioQueue } from "../reactor/aio-queue.ts";
+import type { IoTable } from "../reactor/io-table.ts";
 import type { BlockDevice, CompletionHandler } from "./device.ts";
 
 export class AioDevice implements BlockDevice {
@@ -15,6 +19,8 @@ export class AioDevice implements BlockDevice {
   onComplete: CompletionHandler;
   private readonly queue: AioQueue;
   private readonly handle: number;
+  private readonly table: IoTable;
+  private readonly sizeNow: () => number;
 
   constructor(options: {
     name: string;
@@ -22,6 +28,9 @@ export class AioDevice implements BlockDevice {
     sizeBytes: number;
     logicalBlockBytes: number;
     queue: AioQueue;
+    table: IoTable;
+    /** How many bytes it has by now. */
+    sizeNow: () => number;
     /** iocbs with the kernel at most, below the device's own queue. */
     maxInFlight: number;
   }) {
@@ -31,12 +40,21 @@ export class AioDevice implements BlockDevice {
     this.sizeBytes = options.sizeBytes;
     this.logicalBlockBytes = logicalBlockBytes;
     this.queue = queue;
+    this.table = options.table;
+    this.sizeNow = options.sizeNow;
     this.onComplete = () => assert(false, "the layer above takes completions");
     this.handle = queue.openDevice({
       fd,
       maxInFlight,
-      onComplete: (request, result) => this.onComplete(request, result),
+      onComplete: (request, result) => {
+        const isPulled = result === -ENOSPC && this.endsBefore(request);
+        this.onComplete(request, isPulled ? -ENXIO : result);
+      },
     });
+  }
+
+  private endsBefore(request: number): boolean {
+    return this.table.offset[request]! + this.table.bytes[request]! > this.sizeNow();
   }
 
   submit(request: number): void {

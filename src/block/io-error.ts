@@ -21,6 +21,9 @@
  * are that here too, and any other is member-lost. EBADE is fenced wherever it comes from. So a
  * flush has four outcomes.
  *
+ * ENOSPC is of a file system or a thin pool: that of a drive which was pulled comes here as ENXIO
+ * (aio-device.ts).
+ *
  * EBADE is how Linux spells a reservation conflict of SCSI or NVMe: another host has taken the
  * drive. The drive is sound, so it is never a fault of its member (write-rules 21).
  *

@@ -13,6 +13,7 @@ import {
   eventSchema,
   exportSchema,
   jobSchema,
+  problemSchema,
   scheduleSchema,
   spareSchema,
 } from "../api/schemas.ts";
@@ -69,6 +70,8 @@ export const ANSWERS = {
   "parityd.installed/1": z.object({ done: z.array(z.object({ path: text, deed: text })) }),
   /** What the daemon would answer, less what there is not yet; null: it would have no body. */
   "parityd.dry-run/1": z.object({ answer: z.unknown() }),
+  /** On stderr: a problem of the API, or what a verb refuses itself, which has no status. */
+  "parityd.problem/1": problemSchema.partial({ status: true }),
   "parityd.done/1": z.object({ did: text, of: text }),
 } as const satisfies Readonly<Record<string, z.ZodObject>>;
 

@@ -16,11 +16,14 @@ import type { Invocation } from "./command.ts";
 import { Exit } from "./exit.ts";
 import type { CliHost, HttpRequest } from "./host.ts";
 import { beginWait, DEFAULT_TIMES, type Patience, type PatienceTimes } from "./patience.ts";
+import { type ApiProblem, problemOf, refusalText } from "./refusal.ts";
 import { runDirOf } from "./run-dir.ts";
 
 export interface CallError {
   readonly exitCode: number;
   readonly message: string;
+  /** Where the API has refused. */
+  readonly problem?: ApiProblem;
 }
 
 export interface Answered<T> {
@@ -170,9 +173,9 @@ const TIMER_SLACK_MS = 20;
 /** The longest that a timer of the runtime takes. */
 const LIMIT_MS_MAX = 0x7fffffff;
 
-/** Says why a call was refused, on stderr; the answer is the exit code. */
+/** Says why a call was refused, on stderr: a line, or an object. The answer is the exit code. */
 export function fail(host: CliHost, error: CallError): number {
-  host.warn(`parityd: ${error.message}`);
+  host.warn(host.saysJson === true ? refusalText(error) : `parityd: ${error.message}`);
   return error.exitCode;
 }
 
@@ -185,7 +188,9 @@ function refusal(status: number, body: unknown): CallError {
   const problem = typeof body === "object" && body !== null ? body : {};
   const detail = "detail" in problem ? String(problem.detail) : `status ${status}`;
   const exitCode = status === 503 ? Exit.unavailable : Exit.failed;
-  return { exitCode, message: printable(inWordsOfFlags(detail.replaceAll("\n", " "))) };
+  const message = printable(inWordsOfFlags(detail.replaceAll("\n", " ")));
+  const named = problemOf(problem);
+  return { exitCode, message, ...(named === undefined ? {} : { problem: named }) };
 }
 
 function messageOf(error: unknown): string {

@@ -1,8 +1,10 @@
 /** What is printed of drives: the table, what a scan has found. Pure. */
+
 import { isDevicePath } from "../appliance/drive-places.ts";
 import type { DriveView } from "../appliance/drives/drive-care.ts";
 import type { ScanEntry, ScanResult } from "../appliance/drives/drive-scan.ts";
 import { type ArrayStatus, type DriveStatus, silenceText } from "../array/protocol.ts";
+import { counted, wordFor } from "../base/counted.ts";
 import { printable } from "../base/printable.ts";
 import { formatBytes } from "../base/units.ts";
 import { smartLines } from "./smart-text.ts";
@@ -86,7 +88,7 @@ export function removedLines(
   if (state === "inactive" || state === "absent") return [`${first}: array ${name} does not run`];
   const isCounted = members.some((member) => member.drive === drive && member.state === "in-sync");
   const missing = array.degraded + (isDry && isCounted ? 1 : 0);
-  const count = `${missing} of ${members.length} members ${missing === 1 ? "is" : "are"} missing`;
+  const count = `${missing} of ${members.length} members ${wordFor(missing, "is", "are")} missing`;
   if (missing > 1) {
     const standing = isDry ? "would fail" : "has failed";
     const back = `parityd drive add ${drive} PATH; parityd array start ${name}`;
@@ -114,8 +116,9 @@ export function scanLines({ dryRun, found, isCut }: ScanResult, columns: number)
     outcomeText(entry),
   ]);
   const header = ["path", "size", "array", "role", "what"];
-  const verb = dryRun ? "would be added" : used.length === 1 ? "was added" : "were added";
-  const sum = `${used.length} ${used.length === 1 ? "member" : "members"} ${verb}`;
+  const { length } = used;
+  const verb = dryRun ? "would be" : wordFor(length, "was", "were");
+  const sum = `${counted(length, "member")} ${verb} added`;
   const lines = rows.length === 0 ? [sum] : [...renderTable(header, rows, columns), sum];
   return isCut ? [...lines, "there is more: name fewer folders, and scan again"] : lines;
 }

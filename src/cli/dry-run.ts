@@ -1,7 +1,7 @@
 /**
  * `--dry-run`: a verb runs as it is, and what it asks the daemon to change is only asked for
  * (`?dryRun=true`). So it says what it would say, and ends as it would end; that nothing is changed
- * stands before it, on stderr.
+ * stands before it, on stderr (with --json it is what the answer is).
  */
 import { answerText } from "./answers.ts";
 import { Exit } from "./exit.ts";
@@ -21,7 +21,8 @@ export class DryHost {
   constructor(host: CliHost, { isJson }: { isJson: boolean }) {
     this.real = host;
     this.isJson = isJson;
-    host.warn(NOTE);
+    // The answer says so itself (parityd.dry-run), and a refusal has nothing beside it.
+    if (!isJson) host.warn(NOTE);
     this.host = {
       ...host,
       print: (...words) => this.print(...words),

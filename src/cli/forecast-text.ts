@@ -2,9 +2,11 @@
  * What is printed of forecasts: a line or two of `parityd status`, and the whole of
  * `parityd member fail --dry-run`. Pure.
  */
+
 import type { FailForecast } from "../appliance/fail-forecast.ts";
 import type { ArrayStatus, ForecastMeeting, RebuildTimes } from "../array/protocol.ts";
 import { unreachable } from "../base/assert.ts";
+import { counted } from "../base/counted.ts";
 import { printable } from "../base/printable.ts";
 import { formatSeconds } from "../base/quantity.ts";
 import { formatBytes } from "../base/units.ts";
@@ -61,7 +63,7 @@ function meetingText(meeting: ForecastMeeting): string {
   switch (meeting.kind) {
     case "bad-blocks": {
       const { count, drive, role, bytes } = meeting;
-      const entries = `${count} ${count === 1 ? "entry" : "entries"} of its bad-block log`;
+      const entries = `${counted(count, "entry", "entries")} of its bad-block log`;
       return `${drive} (role ${role}): ${entries}, ${formatBytes(bytes)}`;
     }
     default:

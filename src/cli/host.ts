@@ -11,6 +11,8 @@ export interface CliHost {
   readonly terminal: Terminal | null;
   /** A line on stderr: everything else. */
   warn(line: string): void;
+  /** --json: a refusal on stderr is an object, too. */
+  readonly saysJson?: boolean;
   /** Draws over the last line of the terminal, for progress. */
   redraw(text: string): void;
   /** A person watches stderr, where progress is drawn. */

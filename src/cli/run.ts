@@ -1,4 +1,5 @@
 /** Runs one command line; the answer is the exit code. */
+import { usageFailure } from "./client.ts";
 import { type CommandSpec, parseCommandLine } from "./command.ts";
 import { DryHost } from "./dry-run.ts";
 import { Exit } from "./exit.ts";
@@ -14,8 +15,9 @@ export async function runCommandLine(
   const parsed = parseCommandLine(table, arguments_);
   if (!parsed.ok) {
     const { message, topic } = parsed.error;
-    host.warn(`parityd: ${message} (parityd ${[...topic, "--help"].join(" ")})`);
-    return Exit.usage;
+    // Nothing else is known of a line that cannot be read.
+    const asked = arguments_.includes("--json") ? withJson(host) : host;
+    return usageFailure(asked, `${message} (parityd ${[...topic, "--help"].join(" ")})`);
   }
   if (parsed.value.kind === "help") {
     forTerminal(host).print(helpText(table, parsed.value.topic));
@@ -23,10 +25,20 @@ export async function runCommandLine(
   }
   const { command, invocation } = parsed.value;
   const isJson = invocation.isSet("json");
-  const shown = command.isVerbatim === true || isJson ? host : forTerminal(host);
+  const shown = isJson ? withJson(host) : command.isVerbatim === true ? host : forTerminal(host);
   if (!invocation.isSet("dry-run")) return command.run(invocation, shown, table);
   const dry = new DryHost(shown, { isJson });
   return dry.end(await command.run(invocation, dry.host, table));
+}
+
+function withJson(host: CliHost): CliHost {
+  return {
+    ...host,
+    get terminal() {
+      return host.terminal;
+    },
+    saysJson: true,
+  };
 }
 
 /** Lines that fit the terminal, in colours; documents are no affair of it. */

@@ -42,7 +42,7 @@ const versionCommand: CommandSpec = {
 
 const JSON_OPTION: OptionSpec = {
   type: "boolean",
-  help: "print JSON, exact and with every field",
+  help: "print JSON, exact and with every field, also of a refusal",
 };
 
 /** Whatever says what it answers has the flag for it. */

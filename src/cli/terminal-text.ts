@@ -5,6 +5,7 @@
  *   " action: " lines                bold
  *   words that say how a thing is    green, yellow, red (as a cell, behind "state: " or " is ")
  */
+import { counted } from "../base/counted.ts";
 import type { Terminal } from "./host.ts";
 
 const BOLD = 1;
@@ -44,7 +45,7 @@ export function pageLines(page: readonly string[], terminal: Terminal): readonly
   const lines = page.flatMap((line) => dress(line, terminal).split("\n"));
   if (lines.length <= terminal.rows) return lines;
   const shown = terminal.rows - 1;
-  return [...lines.slice(0, shown), `and ${lines.length - shown} more lines`];
+  return [...lines.slice(0, shown), `and ${counted(lines.length - shown, "more line")}`];
 }
 
 function paintStates(text: string): string {

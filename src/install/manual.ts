@@ -30,7 +30,7 @@ const FILES: readonly (readonly [path: string, meaning: string])[] = [
   ["/var/lib/parityd/state.db", "What is remembered: names, exports, schedules, jobs, events."],
   [
     "/var/lib/parityd/api-token",
-    "Who may call the API over TCP: lines of read TOKEN or admin TOKEN.",
+    "Who may call the API over TCP: a line each, read TOKEN [NAME] or admin TOKEN [NAME].",
   ],
   ["/run/parityd/api.sock", "The HTTP API."],
   ["/run/parityd/nbd.sock", "The exports, over NBD."],

@@ -16,7 +16,6 @@ import type {
   NbdAnswerCount,
 } from "../array/protocol.ts";
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
 import { isPowerOfTwo, SECTOR_BYTES } from "../base/units.ts";
 import { AnswerCounts } from "./answer-counts.ts";
 import { ExportAccess } from "./export-access.ts";
@@ -54,7 +53,7 @@ export interface ExportSettings {
   readonly readOnly: boolean;
   /** Null or absent: everybody may open it. */
   readonly allow?: ExportAllow | null;
-  /** Also where clients are connected that would get something else than they opened. */
+  /** Also where clients are connected that lose something by it. */
   readonly force?: boolean;
 }
 
@@ -78,10 +77,9 @@ export class ExportTable {
     return this.retired.length === 0;
   }
 
-  set(settings: ExportSettings): Result<NbdExport, CommandError> {
+  /** Whoever calls has looked at the name (`nameProblem`) and at the clients. */
+  set(settings: ExportSettings): NbdExport {
     const { name, array, front, readOnly, allow = null } = settings;
-    const obstacle = this.obstacleTo(settings);
-    if (obstacle !== null) return err(obstacle);
     const access = new ExportAccess(allow);
     let entry = this.byName.get(name);
     if (entry === undefined) {
@@ -102,34 +100,7 @@ export class ExportTable {
     entry.isReadOnly = readOnly;
     entry.access = access;
     this.replaceFront(entry, front);
-    return ok(entry);
-  }
-
-  /** Why an export cannot be put like this, or null. */
-  obstacleTo({ name, array, readOnly, force = false }: ExportSettings): CommandError | null {
-    const { length } = new TextEncoder().encode(name);
-    if (length === 0 || length > STRING_BYTES_MAX) {
-      const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
-      return { kind: "invalid", code: "bad-export-name", detail };
-    }
-    const entry = this.byName.get(name);
-    if (entry === undefined || entry.connections === 0 || force) return null;
-    // Other data under a client that caches the old ones would be corruption.
-    if (entry.array !== array) {
-      return inUse(entry, `have another array (${entry.array}) open, and would be disconnected`);
-    }
-    if (entry.isReadOnly || !readOnly) return null;
-    return inUse(entry, "may write, and their writes would be refused from now on");
-  }
-
-  /** Why an export cannot be withdrawn, or null. */
-  obstacleToRemove(name: string, { force }: { force: boolean }): CommandError | null {
-    const entry = this.byName.get(name);
-    if (entry === undefined) {
-      return { kind: "not-found", code: "export-not-found", detail: `there is no export ${name}` };
-    }
-    if (entry.connections === 0 || force) return null;
-    return inUse(entry, "would be disconnected");
+    return entry;
   }
 
   /** Forgets the export. The caller has dropped its connections. */
@@ -231,10 +202,12 @@ export class ExportTable {
   }
 }
 
-function inUse({ connections, name }: NbdExport, what: string): CommandError {
-  const who = connections === 1 ? "1 client" : `${connections} clients`;
-  const detail = `${who} of export ${name} ${what}: disconnect them, or say force=true`;
-  return { kind: "conflict", code: "export-in-use", detail };
+/** Why it cannot be the name of an export, or null. */
+export function nameProblem(name: string): CommandError | null {
+  const { length } = new TextEncoder().encode(name);
+  if (length > 0 && length <= STRING_BYTES_MAX) return null;
+  const detail = `an export name has 1 to ${STRING_BYTES_MAX} bytes`;
+  return { kind: "invalid", code: "bad-export-name", detail };
 }
 
 export function statusOf(entry: NbdExport): ExportStatus {

@@ -23,8 +23,19 @@ import type { EventLoop } from "../reactor/loop.ts";
 import { Admission } from "./admission.ts";
 import { ExportCatalog } from "./catalog.ts";
 import type { ClientRequests } from "./client-requests.ts";
-import { countStaying, dropClients } from "./export-clients.ts";
-import { type ExportSettings, ExportTable, type NbdExport, statusOf } from "./exports.ts";
+import {
+  clientsAgainst,
+  clientsAgainstRemoval,
+  countStaying,
+  dropClients,
+} from "./export-clients.ts";
+import {
+  type ExportSettings,
+  ExportTable,
+  type NbdExport,
+  nameProblem,
+  statusOf,
+} from "./exports.ts";
 import type { ExportObstacle, ExportOffer } from "./handshake.ts";
 import { DEFAULT_NBD_LIMITS, type NbdLimits } from "./limits.ts";
 import { type Listener, Listeners, newcomerOf } from "./listeners.ts";
@@ -147,8 +158,8 @@ export class NbdServer implements SessionHost {
   }
 
   /**
-   * Adds an export, or changes it; clients that may not open it any more are disconnected. Refused
-   * where clients have opened something else; with `force` those of another array go.
+   * Adds an export, or changes it. Refused where clients would lose something by that; with `force`
+   * those of another array, and those that may not open it any more, are disconnected.
    */
   setExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
     const told = this.foretellExport(settings);
@@ -157,9 +168,7 @@ export class NbdServer implements SessionHost {
     if (before !== undefined && before.array !== settings.array) {
       dropClients(this.sessions, before, "the export is another array's now");
     }
-    const result = this.table.set(settings);
-    if (!result.ok) return result;
-    const entry = result.value;
+    const entry = this.table.set(settings);
     dropClients(this.sessions, entry, "it may not open this export any more", ({ caller }) => {
       return !entry.access.admits(caller);
     });
@@ -171,10 +180,11 @@ export class NbdServer implements SessionHost {
   /** What `setExport` would answer, without doing it. */
   foretellExport(settings: ExportSettings): Result<ExportStatus, CommandError> {
     if (this.isStopping) return err(stopping());
-    const obstacle = this.table.obstacleTo(settings);
-    if (obstacle !== null) return err(obstacle);
     const { name, array, front, readOnly } = settings;
-    const connections = countStaying(this.sessions, this.table.get(name), settings);
+    const before = this.table.get(name);
+    const obstacle = nameProblem(name) ?? clientsAgainst(this.sessions, before, settings);
+    if (obstacle !== null) return err(obstacle);
+    const connections = countStaying(this.sessions, before, settings);
     return ok({ name, array, readOnly, connections, isServed: front !== null });
   }
 
@@ -189,14 +199,25 @@ export class NbdServer implements SessionHost {
 
   /** Forgets an export. While clients are connected only with `force`, which drops them. */
   removeExport(name: string, { force }: { force: boolean }): Result<undefined, CommandError> {
-    const obstacle = this.table.obstacleToRemove(name, { force });
-    if (obstacle !== null) return err(obstacle);
-    const entry = this.table.get(name)!;
+    const told = this.foretellRemoval(name, { force });
+    if (!told.ok) return told;
+    const entry = told.value;
     dropClients(this.sessions, entry, "the export was removed");
     this.table.remove(entry);
     this.settleExports();
     this.reviewWaits();
     return ok();
+  }
+
+  /** The export that `removeExport` would forget, without doing it. */
+  foretellRemoval(name: string, { force }: { force: boolean }): Result<NbdExport, CommandError> {
+    const entry = this.table.get(name);
+    if (entry === undefined) {
+      const detail = `there is no export ${name}`;
+      return err({ kind: "not-found", code: "export-not-found", detail });
+    }
+    const obstacle = force ? null : clientsAgainstRemoval(this.sessions, entry);
+    return obstacle === null ? ok(entry) : err(obstacle);
   }
 
   /** Clients that wait for an array are answered where that is there, or no more on its way. */

@@ -189,6 +189,11 @@ export class Session {
     return this.negotiator.negotiation.caller;
   }
 
+  /** By what was negotiated, whatever has become of the export since. */
+  get mayWrite(): boolean {
+    return !this.transmission.isReadOnly;
+  }
+
   /** Neither requests in the array nor bytes to send. */
   get isIdle(): boolean {
     return this.transmission.arraySlots === 0 && this.outbox.isEmpty;

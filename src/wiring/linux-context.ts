@@ -18,6 +18,7 @@ import { AioQueue } from "../reactor/aio-queue.ts";
 import { IoTable } from "../reactor/io-table.ts";
 import { LinuxAio } from "../reactor/linux-aio.ts";
 import { LinuxRandom, linuxClock } from "../reactor/linux-clock.ts";
+import { sizeOf } from "../reactor/linux-descriptors.ts";
 import { linuxLoopHost, openEventFd } from "../reactor/linux-mailbox.ts";
 import { preferHugePages } from "../reactor/linux-memory.ts";
 import { LinuxSockets } from "../reactor/linux-socket.ts";
@@ -103,14 +104,15 @@ export function createLinuxReactor(options: {
     log,
     kernels: createParityKernels(config.memory, options.parityModule),
     config,
-    openDevice: (drive) => openDevice(queue, drive),
+    openDevice: (drive) => openDevice(queue, table, drive),
     post,
   };
   return ok({ context, reactor, queue, aio: aio.value, eventFd });
 }
 
-function openDevice(queue: AioQueue, drive: OpenDrive): AioDevice {
+function openDevice(queue: AioQueue, table: IoTable, drive: OpenDrive): AioDevice {
   const maxInFlight = drive.isRotational ? ROTATIONAL_IN_FLIGHT_MAX : IN_FLIGHT_MAX;
   const { name, fd, sizeBytes, logicalBlockBytes } = drive;
-  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, queue, maxInFlight });
+  const parts = { queue, table, sizeNow: () => sizeOf(fd), maxInFlight };
+  return new AioDevice({ name, fd, sizeBytes, logicalBlockBytes, ...parts });
 }

@@ -12,6 +12,7 @@ import { FRONT_REQUESTS_MAX } from "../array/front.ts";
 import type { Command, CommandError, CommandMap, CommandResult } from "../array/protocol.ts";
 import type { ReactorContext, ReactorService } from "../array/reactor-context.ts";
 import { assert } from "../base/assert.ts";
+import { counted, wordFor } from "../base/counted.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { isUuid } from "../md/uuid.ts";
 import type { ExportObstacle } from "../nbd/handshake.ts";
@@ -91,8 +92,8 @@ export function createService(context: ReactorContext): ReactorService & { serve
       .filter((entry) => entry.array === record!.uuid && entry.connections > 0)
       .map(({ name }) => name);
     const detail =
-      `${count} ${count === 1 ? "client is" : "clients are"} connected to export ` +
-      `${used.join(", ")} of array ${record!.name}: disconnect them, or say force=true`;
+      `${counted(count, "client is", "clients are")} connected to export ${used.join(", ")} of ` +
+      `array ${record!.name}: disconnect ${wordFor(count, "it", "them")}, or say force=true`;
     return { kind: "conflict", code: "clients-connected", detail };
   }
 
@@ -111,11 +112,10 @@ export function createService(context: ReactorContext): ReactorService & { serve
         return putExport(command);
       case "delete-export": {
         const { name, force } = command;
-        if (command.dryRun === true) {
-          const obstacle = server.table.obstacleToRemove(name, { force });
-          return obstacle === null ? ok(null) : err(obstacle);
-        }
-        const removed = server.removeExport(name, { force });
+        const removed =
+          command.dryRun === true
+            ? server.foretellRemoval(name, { force })
+            : server.removeExport(name, { force });
         return removed.ok ? ok(null) : removed;
       }
       case "list-exports":

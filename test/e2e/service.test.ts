@@ -20,7 +20,6 @@ import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { MIB } from "../../src/base/units.ts";
 import {
-  type Answer,
   Attached,
   binaryPath,
   Daemon,
@@ -123,19 +122,25 @@ describe.skipIf(!CAN_RUN)("service", () => {
     await first.must("POST", "/v1/arrays", { name: "tank", drives: [one, two, three] });
     await first.settle("tank");
     await first.must("POST", `/v1/arrays/tank/members/${three}/fail`);
-    const hang = await first.must("POST", "/v1/faults", {
+    await first.must("POST", "/v1/faults", {
       ...{ drive: one, op: "read", at: "submit", delayMs: 600_000 },
     });
     const job = await first.must("POST", "/v1/arrays/tank/members", { drive: spare });
     expect(job).toMatchObject({ kind: "rebuild", state: "running" });
     // A stop that finds no read under way ends the rebuild, and is clean.
-    await until("the drive hangs", async () => {
-      const faults: Answer["body"] = await first.must("GET", "/v1/faults");
-      return faults.find(({ id }: { id: number }) => id === hang.id).injected > 0;
-    });
+    const isMet = async () => (await first.must("GET", "/v1/faults"))[0].injected > 0;
+    await until("the drive hangs", isMet);
     expect(await first.stop()).toBe(1);
-    expect(first.stderr).toContain("left though drives do not answer");
+    const left = first.stderr.split("\n").find((line) => line.includes("left though drives"));
+    expect(left).toContain(` seconds=2 arrays=tank drives=${one}`);
     const again = await Daemon.start(folder);
+    const events: { kind: string }[] = await again.must("GET", "/v1/events?since=0");
+    expect(events.filter(({ kind }) => kind === "array.left")).toEqual([
+      expect.objectContaining({
+        ...{ array: "tank", drive: one, severity: "warning" },
+        message: expect.stringContaining(`after 2 s of its stop, which is safe: drive ${one} does`),
+      }),
+    ]);
     expect((await again.settle("tank")).degraded).toBe(0);
     expect(await again.stop()).toBe(0);
   });

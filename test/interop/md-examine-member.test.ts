@@ -202,7 +202,15 @@ test.each([
     const report = JSON.parse(stdout);
     expect(report.events).toBe(factsOf(name, path).events);
     expect(report.problems).toEqual([expect.stringMatching(problem)]);
-    expect(stderr).toBe(`parityd: ${path}: ${report.problems[0]}\n`);
+    expect(JSON.parse(stderr)).toMatchObject({
+      ...{ schema: "parityd.problem/1", type: "urn:parityd:problem:failed" },
+      detail: `${path}: ${report.problems[0]}`,
+    });
+    const plain = await runVerb(["examine", path]);
+    expect([plain.exitCode, plain.stderr]).toEqual([
+      1,
+      `parityd: ${path}: ${report.problems[0]}\n`,
+    ]);
   },
 );
 

@@ -92,7 +92,12 @@ test.skipIf(!CAN_RUN)(
     const local = await RawNbd.greeted({ path: daemon.nbdSocket });
     await local.go("near");
     await put("owner", "--allow-certificate", "old-client", "--allow-certificate", "host");
-    await put("near", "--allow-address", FAR);
+    const narrowed = await verb("add", "tank", "near", "--allow-address", FAR);
+    expect(narrowed).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining("1 client of export near may not open it any more"),
+    });
+    await put("near", "--allow-address", FAR, "--force");
     expect(await near.isHungUp()).toBe(true);
     const listed = await daemon.must("GET", "/v1/exports");
     const connections = listed.map((entry: { name: string; connections: number }) => [

@@ -153,7 +153,7 @@ describe.skipIf(!CAN_RUN)("exports", () => {
     expect([refused.status, refused.body.type, refused.body.detail]).toEqual([
       409,
       "urn:parityd:problem:clients-connected",
-      "1 client is connected to export a of array one: disconnect them, or say force=true",
+      "1 client is connected to export a of array one: disconnect it, or say force=true",
     ]);
     expect((await daemon.call("DELETE", "/v1/arrays/one?zeroSuperblocks=true")).status).toBe(409);
     expect(await writeError(raw)).toBe(0);

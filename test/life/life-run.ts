@@ -364,8 +364,13 @@ export class LifeRun {
     // A command that is under way comes to its end, or is refused: nobody hears of it here.
     if (!this.process.stop()) {
       // Two members that hang are waited for: their controller may be stalled (write-rules 14). So
-      // is one that its array cannot do without. A process would leave after its stopSeconds.
-      const isNeeded = hung.some((disk) => this.truthsOf(disk).some((truth) => truth.out.size > 1));
+      // is one that its array cannot do without, as any is in a resync. A process would leave after
+      // its stopSeconds.
+      const isNeeded = hung.some((disk) =>
+        this.truthsOf(disk).some(({ uuid, out }) => {
+          return out.size > 1 || this.statuses.get(uuid)?.sync.action === "resync";
+        }),
+      );
       if (hung.length < 2 && !isNeeded) this.fail(`SIGTERM: no end: ${this.ledger.openTexts}`);
       this.bump("end: killed after SIGTERM");
       return false;
@@ -498,13 +503,14 @@ export class LifeRun {
     const isRunning = !["inactive", "failed", "read-only"].includes(status.state);
     const disks = status.members.map(({ drive }) => (drive && host.diskOfDrive(drive)) || null);
     for (const disk of disks) if (disk !== null) this.noteStamp(disk.id, truth);
-    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven.
-    // A spare may have taken the role since.
+    // It lost a member before its (first) resync was through: rows that nobody wrote are unproven,
+    // and it is read-only if that followed a crash. A spare may have taken the role since.
     const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
     const hasLostOne =
       status.degraded > 0 ||
       before?.members.some(({ drive }, role) => drive !== status.members[role]?.drive) === true;
-    if (isEarly && isRunning && hasLostOne) truth.worsen("may-fail");
+    const isServed = isRunning || status.state === "read-only";
+    if (isEarly && isServed && hasLostOne) truth.worsen("may-fail");
     const isWhole =
       isRunning &&
       status.degraded === 0 &&

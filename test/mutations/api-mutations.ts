@@ -6,6 +6,22 @@ const REFUSALS = ["./test/unit/api/every-refusal.test.ts"];
 
 export const API_MUTATIONS: readonly Mutation[] = [
   {
+    name: "json: a refusal is text all the same",
+    rule: null,
+    file: "src/cli/client.ts",
+    find: "host.saysJson === true ? refusalText(error)",
+    replace: "host.exit === undefined ? refusalText(error)",
+    test: ["./test/unit/cli/json.test.ts", "-t", "refused"],
+  },
+  {
+    name: "json: a line that cannot be read is refused as text",
+    rule: null,
+    file: "src/cli/run.ts",
+    find: 'arguments_.includes("--json") ? withJson(host) : host',
+    replace: "host",
+    test: ["./test/unit/cli/json.test.ts", "-t", "refused"],
+  },
+  {
     name: "api: the document says that a key is required which answers leave out",
     rule: null,
     file: "src/api/may-lack.ts",

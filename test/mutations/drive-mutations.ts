@@ -9,6 +9,14 @@ const LOOK = ["./test/unit/appliance/drive-look.test.ts"];
 
 export const DRIVE_MUTATIONS: readonly Mutation[] = [
   {
+    name: "drives: one that was pulled is one without room",
+    rule: 20,
+    file: "src/block/aio-device.ts",
+    find: "this.onComplete(request, isPulled ? -ENXIO : result);",
+    replace: "this.onComplete(request, result);",
+    test: ["./test/unit/block/aio-device.test.ts"],
+  },
+  {
     name: "drives: calls for one drive run side by side",
     rule: 10,
     file: "src/appliance/helper/helper-threads.ts",

@@ -16,6 +16,14 @@ function crash(name: string): readonly string[] {
 
 export const REPLACE_MUTATIONS: readonly Mutation[] = [
   {
+    name: "replace: who joins an array that was started from a target is called a replacement",
+    rule: null,
+    file: "src/array/running/superblock-state.ts",
+    find: 'this.ownIdentity = { ...superblock, otherFeatures: featuresFor("in-sync", superblock) };',
+    replace: "this.ownIdentity = superblock;",
+    test: story("started from the superblock of any drive"),
+  },
+  {
     name: "replace: writes behind the copy do not reach the target",
     rule: null,
     file: MEMBER_IO_FILE,

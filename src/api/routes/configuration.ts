@@ -1,6 +1,8 @@
 /** /v1/configuration: all that state.db knows of drives, labels, exports, spares and schedules. */
+
 import type { Appliance } from "../../appliance/appliance.ts";
 import { applyConfiguration, currentConfiguration } from "../../appliance/configuration.ts";
+import { counted, wordFor } from "../../base/counted.ts";
 import {
   CONFIGURATION_SCHEMA,
   configurationChangesSchema,
@@ -36,12 +38,13 @@ export function addConfigurationRoutes(app: ApiApp, appliance: Appliance): void 
       const changes = await applyConfiguration(appliance, wanted, effects);
       const refused = changes.filter(({ outcome }) => outcome === "refused");
       if (refused.length === 0) return json({ changes });
-      const told = effects.isDry
-        ? "would be refused, the others would be done."
-        : "were refused, the others are done.";
+      const isAll = refused.length === changes.length;
+      const others = effects.isDry ? "would be done" : "are done";
+      const refusal = effects.isDry ? "would be" : wordFor(refused.length, "was", "were");
       const reasons = refused.map(({ kind, name, reason }) => `${kind} ${name}: ${reason}`);
       const detail =
-        `${refused.length} of ${changes.length} changes ${told} ` + `${reasons.join("; ")}`;
+        `${refused.length} of ${counted(changes.length, "change")} ${refusal} refused` +
+        `${isAll ? ":" : `, the others ${others}.`} ${reasons.join("; ")}`;
       return problemResponse({ kind: "conflict", code: "configuration-incomplete", detail });
     },
   );

@@ -18,8 +18,8 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
       method: "put",
       path: "/v1/exports/{name}",
       summary:
-        "Offer an array under this name; with force also another one, or one that is read-only, " +
-        "under clients that are connected",
+        "Offer an array under this name; with force also another one, a read-only one, or for " +
+        "fewer clients than are connected",
       params: nameParams,
       query: forceQuery,
       body: putExportBody,

@@ -13,6 +13,7 @@
  * A count that has fallen below half of what was told (pending sectors that were written) is told
  * anew when it grows. What was told is kept with the drive, so that a restart tells nothing twice.
  */
+import { counted } from "../../base/counted.ts";
 import type { SmartReading } from "../state/smart-row.ts";
 
 /** By what it was told of; what is not in it was not told. */
@@ -37,10 +38,14 @@ interface Watched {
 }
 
 const WATCHED: readonly Watched[] = [
-  counted("reallocatedSectors", "reallocated sectors"),
-  counted("pendingSectors", "sectors that could not be read and wait to be written"),
-  counted("uncorrectableSectors", "uncorrectable sectors"),
-  counted("mediaErrors", "media errors"),
+  doubling("reallocatedSectors", "reallocated sector"),
+  doubling(
+    "pendingSectors",
+    "sector that could not be read and waits to be written",
+    "sectors that could not be read and wait to be written",
+  ),
+  doubling("uncorrectableSectors", "uncorrectable sector"),
+  doubling("mediaErrors", "media error"),
   {
     key: "wear",
     rule: "steps",
@@ -64,11 +69,12 @@ const WATCHED: readonly Watched[] = [
   },
 ];
 
-function counted(
+function doubling(
   key: "reallocatedSectors" | "pendingSectors" | "uncorrectableSectors" | "mediaErrors",
-  noun: string,
+  one: string,
+  many?: string,
 ): Watched {
-  const text = (reading: SmartReading): string => `${reading[key]} ${noun}`;
+  const text = (reading: SmartReading): string => counted(reading[key] ?? 0, one, many);
   return { key, rule: "doubles", measure: (reading) => reading[key], text };
 }
 

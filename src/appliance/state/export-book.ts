@@ -105,7 +105,7 @@ export class ExportBook {
     return view === undefined ? err(exportNotFound(name)) : ok(view);
   }
 
-  /** With force also where clients have opened another array, or may write until now. */
+  /** With force also where clients that have it open lose it, or may not write any more. */
   async put(
     wanted: {
       name: string;
@@ -156,6 +156,17 @@ export class ExportBook {
       this.calls.holding([`export:${name}`], () => this.removeHeld(name, force, effects));
     if (arrayUuid === null) return work();
     return this.calls.holding([`array:${arrayUuid}`], work);
+  }
+
+  /** The label and the UUID of its array; null: there is no such export. */
+  arrayBehind(name: string): { array: string; arrayUuid: string | null } | null {
+    const entry = this.store.state.exports.get(name);
+    if (entry === undefined) return null;
+    return { array: this.labelBehind(entry), arrayUuid: entry.arrayUuid };
+  }
+
+  private labelBehind({ array, arrayUuid }: StoredExport): string {
+    return arrayUuid === null ? array : this.arrays.labelOf(arrayUuid);
   }
 
   private async removeHeld(name: string, force: boolean, effects: Effects): Answer<null> {
@@ -240,7 +251,7 @@ export class ExportBook {
       readOnly,
       allow,
       isServed,
-      array: arrayUuid === null ? entry.array : this.arrays.labelOf(arrayUuid),
+      array: this.labelBehind(entry),
       connections: offered?.connections ?? 0,
       uris: isServed ? this.nbdAddresses.map((address) => nbdUri(address, name)) : [],
       attachment: this.attachmentOf(entry, devices),

@@ -33,6 +33,7 @@ const READERS: ReadonlySet<ArrayCommand["kind"]> = new Set([
   "list-jobs",
   "get-job",
   "list-faults",
+  "list-unstopped",
   "fit-drive",
 ] as const);
 

@@ -2,7 +2,9 @@
  * Creates an array: everything is checked first, so that a request that is refused has written
  * nothing to any drive.
  */
+
 import { assert } from "../../base/assert.ts";
+import { counted } from "../../base/counted.ts";
 import {
   NEW_ARRAY_CHUNK_BYTES_MAX as CHUNK_BYTES_MAX,
   NEW_ARRAY_CHUNK_BYTES_MIN as CHUNK_BYTES_MIN,
@@ -116,7 +118,7 @@ function checkNumbers(registry: Registry, request: CreateArrayRequest): CommandE
     return commandError("conflict", "name-in-use", `there is an array ${name} already`);
   }
   if (drives.length < MEMBERS_MIN || drives.length > MEMBERS_MAX) {
-    const detail = `${drives.length} drives given: RAID5 takes ${MEMBERS_MIN} to ${MEMBERS_MAX}`;
+    const detail = `${counted(drives.length, "drive")} given: RAID5 takes ${MEMBERS_MIN} to ${MEMBERS_MAX}`;
     return commandError(
       "invalid",
       drives.length < MEMBERS_MIN ? "too-few-drives" : "too-many-drives",

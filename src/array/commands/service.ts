@@ -43,8 +43,12 @@ import { replaceMember } from "./replace.ts";
 import { reshapeArray } from "./reshape.ts";
 import { fitDrive, readDrive } from "./spare-drives.ts";
 import { arrayStatus, driveStatus } from "./status.ts";
+import { unstoppedArrays } from "./unstopped.ts";
 
 type Answer<K extends CommandKind> = Promise<Result<CommandMap[K]["value"], CommandError>>;
+
+/** A zeroing that the stop waits for goes on, and who waits may ask for what. */
+const DURING_STOP: ReadonlySet<ArrayCommandKind> = new Set(["hole-punched", "list-unstopped"]);
 
 export class ArrayService {
   readonly registry: Registry;
@@ -163,13 +167,13 @@ export class ArrayService {
         registry.punchCalls.answered(id, error);
         return ok(null);
       },
+      "list-unstopped": async () => ok(unstoppedArrays(registry)),
       shutdown: () => this.shutdown(),
     };
   }
 
   handle<K extends ArrayCommandKind>(command: CommandOf<K>): Answer<K> {
-    // A zeroing that the stop waits for goes on.
-    if (this.registry.isStopping && command.kind !== "hole-punched") {
+    if (this.registry.isStopping && !DURING_STOP.has(command.kind)) {
       return Promise.resolve(err(STOPPING));
     }
     const work = (): Answer<K> => this.handlerOf(command)(command);

@@ -51,15 +51,19 @@ export const IDLE: SyncStatus = {
 /** A drive that answers is not so late, whatever it has to do. */
 const SILENT_MS = 1_000;
 
+/** It has not answered for a while, or still owes what was given up for lost. */
+export function isSilent({ io }: Drive): boolean {
+  return io.owesAbandoned || io.oldestAgeMs("any") > SILENT_MS;
+}
+
 export function driveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { name, path, sizeBytes, logicalBlockBytes } = drive.info;
   const { superblock } = drive;
   const told = superblock === null ? {} : { superblock: superblockStatus(superblock) };
-  const isSilent = drive.io.owesAbandoned || drive.io.oldestAgeMs("any") > SILENT_MS;
   const silence = silenceOf(registry, drive);
   const common = {
     ...{ name, path, sizeBytes, logicalBlockBytes, ...told },
-    ...(isSilent ? { isSilent } : {}),
+    ...(isSilent(drive) ? { isSilent: true as const } : {}),
     ...(silence === null ? {} : { silence }),
   };
   const holder = registry.holderOf(drive);

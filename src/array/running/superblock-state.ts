@@ -57,7 +57,8 @@ export class SuperblockState {
   private last: Superblock | null = null;
 
   constructor(superblock: Superblock, { isMarkedDirty }: { isMarkedDirty: boolean }) {
-    this.ownIdentity = superblock;
+    // It may be that of a replacement, which is said of that one drive.
+    this.ownIdentity = { ...superblock, otherFeatures: featuresFor("in-sync", superblock) };
     this.events = superblock.events;
     this.isMarkedDirty = isMarkedDirty;
     this.unchangedSince = superblock.resyncOffsetSectors === null ? superblock.events : null;

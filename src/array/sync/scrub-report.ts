@@ -1,5 +1,7 @@
 /** What a scrub has found so far: its job's result, and one sentence about it at the end. */
+
 import { assert } from "../../base/assert.ts";
+import { counted } from "../../base/counted.ts";
 import { Outcome } from "../../block/io-error.ts";
 import type { Geometry, GeometryOptions } from "../../raid5/geometry.ts";
 import type { MemberSet } from "../../raid5/members/member-set.ts";
@@ -120,7 +122,7 @@ function rangesText({ ranges, truncated }: RowList): string {
   if (first === undefined) return "";
   const count = `${ranges.length}${truncated ? " and more" : ""}`;
   return (
-    `, ranges: ${count}, the first of ${first.sectorCount} sectors from sector ` +
+    `, ranges: ${count}, the first of ${counted(first.sectorCount, "sector")} from sector ` +
     `${first.firstSector} of each member's data`
   );
 }

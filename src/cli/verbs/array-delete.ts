@@ -2,7 +2,9 @@
  * `parityd array delete`. What would be lost is said before: every drive of which the superblock
  * would be erased, also those that the array has no role for any more.
  */
+
 import type { ArrayStatus, DriveStatus } from "../../array/protocol.ts";
+import { wordFor } from "../../base/counted.ts";
 import { ok, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import { type CallError, DaemonClient, fail, usageFailure } from "../client.ts";
@@ -82,12 +84,12 @@ function eraseText(array: ArrayStatus, drives: readonly DriveStatus[]): string {
   const former = carriers.filter((drive) => !serving.has(drive));
   const texts = members.length === 0 ? [] : [superblocksOf(members)];
   if (former.length > 0) {
-    const are = former.length === 1 ? "is no member" : "are no members";
+    const are = wordFor(former.length, "is no member", "are no members");
     texts.push(`${superblocksOf(former)}, which ${are} any more (may be the last old copy)`);
   }
   return texts.join(", and also ") || "no superblock, as no drive here carries one of it";
 }
 
 function superblocksOf(drives: readonly string[]): string {
-  return `the superblock${drives.length === 1 ? "" : "s"} of ${drives.join(", ")}`;
+  return `the ${wordFor(drives.length, "superblock")} of ${drives.join(", ")}`;
 }

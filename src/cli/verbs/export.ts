@@ -28,7 +28,7 @@ export const exportCommands: readonly CommandSpec[] = [
     options: {
       "read-only": { type: "boolean", help: "refuse writes" },
       "read-write": { type: "boolean", help: "take writes (what a new one does)" },
-      force: { type: "boolean", help: "also under clients that may write, or have another array" },
+      force: { type: "boolean", help: "also where clients lose it, or may write no more" },
       "allow-address": {
         ...{ type: "string", value: "CIDR", multiple: true },
         help: "over TCP only for clients of this network; again for more",

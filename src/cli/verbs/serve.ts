@@ -94,9 +94,7 @@ async function serve(invocation: Invocation, host: CliHost): Promise<number> {
   daemon.value.reactor.expectEnd();
   daemon.value.nbdTls?.stopListening();
   if (!(await hasEnded(appliance.shutdown(), config.value.stopSeconds))) {
-    log.write("error", "left though drives do not answer: their arrays stay dirty, which is safe", {
-      seconds: config.value.stopSeconds,
-    });
+    await appliance.leave(config.value.stopSeconds);
     host.exit(Exit.failed);
   }
   await daemon.value.nbdTls?.close();

@@ -11,6 +11,7 @@ import { type CallError, DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CheckExit, Exit } from "../exit.ts";
 import type { CliHost } from "../host.ts";
+import { refusalText } from "../refusal.ts";
 import {
   checkExit,
   renderArray,
@@ -93,7 +94,10 @@ async function watch(invocation: Invocation, host: CliHost): Promise<number> {
     isText,
     timeIsUp: client.timeIsUp,
     // The daemon may be back at the next look.
-    page: () => (seen.ok ? pageOf(invocation, seen.value, columnsOf(host)) : [seen.error.message]),
+    page: () => {
+      if (seen.ok) return pageOf(invocation, seen.value, columnsOf(host));
+      return [isText ? seen.error.message : refusalText(seen.error)];
+    },
     look: async () => {
       seen = await look(invocation, client);
     },

@@ -1,6 +1,8 @@
 /** What the dialogs of an array say, from what the API says. Pure. */
+
 import type { FailForecast } from "../../appliance/fail-forecast.ts";
 import type { DriveStatus, MemberStatus } from "../../array/statuses.ts";
+import { counted } from "../../base/counted.ts";
 import { formatSeconds } from "../../base/quantity.ts";
 import { formatBytes } from "../../base/units.ts";
 import type { Choice } from "../action-spec.ts";
@@ -25,7 +27,9 @@ export function failLines(plan: FailForecast): string[] {
       : `${formatBytes(unreadable.bytes)} of it could not be read then.`,
   ];
   for (const { drive, count, bytes } of meets) {
-    lines.push(`A rebuild would meet ${count} bad places (${formatBytes(bytes)}) on ${drive}.`);
+    lines.push(
+      `A rebuild would meet ${counted(count, "bad place")} (${formatBytes(bytes)}) on ${drive}.`,
+    );
   }
   if (spare === null) lines.push("No spare stands ready: it would be degraded until there is one.");
   else lines.push(`Drive ${spare.drive} (${spare.from}) would take the role.`);

@@ -1,8 +1,10 @@
 /** What can be done with drives, exports, jobs and schedules. */
+
 import type { ScheduleView } from "../../appliance/schedules/schedule-view.ts";
 import type { SpareView } from "../../appliance/spares/shared-spares.ts";
 import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus, DriveStatus, JobStatus } from "../../array/statuses.ts";
+import { counted } from "../../base/counted.ts";
 import { type ActionSpec, isChecked, numberOf, textOf } from "../action-spec.ts";
 import { call, part } from "../api.ts";
 
@@ -59,7 +61,7 @@ export function withdrawExportAction({ name, connections }: ExportView): ActionS
   return {
     title: `Withdraw export ${name}`,
     says: isUsed
-      ? `${connections} clients are connected: they are cut off.`
+      ? `${counted(connections, "client is", "clients are")} connected, and will be cut off.`
       : "Nobody uses it now.",
     ...(isUsed ? { typed: name } : {}),
     verb: "Withdraw",

@@ -1,4 +1,5 @@
 /** The exports, who is connected to them, and what was answered. */
+import { counted } from "../../base/counted.ts";
 import { ActionButtons } from "../actions/array-actions.tsx";
 import { withdrawExportAction } from "../actions/host-specs.ts";
 import { useScene } from "../context.ts";
@@ -10,9 +11,7 @@ export function ClientsView() {
   return (
     <>
       <h1 tabIndex={-1}>Clients</h1>
-      <p>
-        {nbd.connections} {nbd.connections === 1 ? "client is" : "clients are"} connected.
-      </p>
+      <p>{counted(nbd.connections, "client is", "clients are")} connected.</p>
       <Table
         label="Exports"
         heads={["export", "array", "serves", "clients", "address", "what to do"]}

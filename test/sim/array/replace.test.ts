@@ -11,7 +11,7 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
 import { EIO, ENOSPC, ENXIO } from "../../../src/base/errno.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
-import { SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
+import { isReplacement, SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { Share, TAKES_ALL } from "../../helpers/share.ts";
@@ -465,6 +465,36 @@ test("replace: the target is removed: the array is as before", () => {
   expect(life.drives()).toEqual(MEMBERS);
   expect(world.events.some(({ kind }) => kind === "replace.aborted")).toBe(true);
   life.judge();
+});
+
+test("replace: started from the superblock of any drive: who joins later is no replacement", () => {
+  for (const first of [...MEMBERS, NEW]) {
+    const life = new Life("resync");
+    const { world } = life;
+    world.run(life.replace(16 * 1024));
+    world.simulation.runFor(1200);
+    world.must<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+    const images = world.images();
+    const again = SimWorld.restart(
+      [
+        ...images.filter(({ name }) => name === first),
+        ...images.filter((one) => one.name !== first),
+      ],
+      { seed: 2 },
+    );
+    again.settle();
+    again.addDrive({ name: "later", sizeBytes: 4 * MIB });
+    again.must<"add-member">({
+      kind: "add-member",
+      array: ARRAY_NAME,
+      drive: "later",
+      force: false,
+    });
+    const image = again.images().find(({ name }) => name === "later")!;
+    const superblock = superblockOf(image);
+    if (typeof superblock === "string") throw new Error(superblock);
+    expect([first, isReplacement(superblock)]).toEqual([first, false]);
+  }
 });
 
 test("replace: by the array's own spare: it is none any more", () => {

@@ -93,6 +93,8 @@ export class KernelWorld {
           sizeBytes,
           logicalBlockBytes,
           queue,
+          table,
+          sizeNow: () => sizeBytes,
           maxInFlight,
         });
       },

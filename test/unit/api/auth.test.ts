@@ -99,6 +99,31 @@ test("auth: the token file: lines, comments, two live tokens, and errors by line
   }
 });
 
+test("auth: the token file as the README has it: the parser takes it, and says the same", () => {
+  const readme = readFileSync(join(import.meta.dir, "../../../src/api/README.md"), "utf8");
+  const section = readme.split("## The token file\n")[1]!.split("\n## ")[0]!;
+  const example = section.split("```\n")[1]!;
+  expect(parseTokens(example)).toMatchObject({
+    value: [
+      { scope: "admin", name: "line-2" },
+      { scope: "read", name: "grafana" },
+    ],
+  });
+  const token = "x".repeat(16);
+  for (const [line, isGood] of [
+    [`\tread ${token}\tn `, true],
+    [`read ${token} ${"n".repeat(64)}\r`, true],
+    ["", true],
+    ["#", true],
+    [" # a comment", false],
+    [`Read ${token}`, false],
+    [`read ${token.slice(1)}`, false],
+    [`read ${token} a b`, false],
+  ] as const) {
+    expect([line, parseTokens(line).ok]).toEqual([line, isGood]);
+  }
+});
+
 interface Line {
   readonly level: string;
   readonly message: string;

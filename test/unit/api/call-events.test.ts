@@ -6,7 +6,9 @@
 import { expect, test } from "bun:test";
 import { CallEvents } from "../../../src/api/call-events.ts";
 import type { ArrayEvent } from "../../../src/array/protocol.ts";
+import { other } from "../../helpers/dry-run-steps.ts";
 import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { TEST_ARRAY } from "../../helpers/sim-reactor.ts";
 
 const TOKEN = "admin-token-0123456789";
 
@@ -46,6 +48,25 @@ test("api events: a call that changed something, over each transport; none that 
   expect(JSON.stringify(trail())).not.toMatch(/secret|token-0123/);
 });
 
+test("api events: a call on an export names its array, also one that withdraws or moves it", async () => {
+  const daemon = await startBoth();
+  const { call, trail, reactor } = daemon;
+  await other(daemon);
+  const before = trail().length;
+  await call("PUT", "/v1/exports/disk", { array: TEST_ARRAY });
+  await call("PUT", "/v1/exports/disk", { array: "other" });
+  await call("DELETE", "/v1/exports/disk");
+  await call("PUT", `/v1/schedules/${TEST_ARRAY}`, { cron: "0 2 * * *", windowMinutes: 30 });
+  const uuidOf = (name: string) => reactor.world.status(name).uuid;
+  const told = trail().slice(before);
+  expect(told.map(({ message, array, arrayUuid }) => [message, array, arrayUuid])).toEqual([
+    ["PUT /v1/exports/disk: 201 (unix)", TEST_ARRAY, uuidOf(TEST_ARRAY)],
+    ["PUT /v1/exports/disk: 200 (unix)", "other", uuidOf("other")],
+    ["DELETE /v1/exports/disk: 204 (unix)", "other", uuidOf("other")],
+    [`PUT /v1/schedules/${TEST_ARRAY}: 201 (unix)`, TEST_ARRAY, null],
+  ]);
+});
+
 test("api events: failed logins at the first and each power of two, without the token", async () => {
   const { overTcp, trail } = await startBoth();
   for (let count = 1; count <= 20; count += 1) {
@@ -64,12 +85,13 @@ test("api events: failed logins at the first and each power of two, without the 
 
 test("api events: failures are counted per peer, of so many peers at most", () => {
   const appended: ArrayEvent[] = [];
-  const trail = new CallEvents({
-    append: (event) => {
+  const events = {
+    append: (event: ArrayEvent) => {
       appended.push(event);
       return { ...event, id: appended.length };
     },
-  });
+  };
+  const trail = new CallEvents({ events, exports: { arrayBehind: () => null } });
   const fail = (peer: string) => trail.loginFailed(peer, "x");
   for (let peer = 0; peer < 1_025; peer += 1) fail(`p${peer}`);
   expect(appended).toHaveLength(1_025);

@@ -120,6 +120,19 @@ test("configuration: an export that is for others here than the document says: i
   expect(await read<Document>(daemon.call("GET", PATH))).toEqual(document);
 });
 
+test("configuration: one change, refused: said of one", async () => {
+  const daemon = await furnished();
+  const document = await read<Document>(daemon.call("GET", PATH));
+  const wanted = { ...document, drives: [{ name: "a", path: "/dev/elsewhere" }] };
+  for (const [path, words] of [
+    [PATH, "1 of 1 change was refused: drive a: "],
+    [`${PATH}?dryRun=true`, "1 of 1 change would be refused: drive a: "],
+  ] as const) {
+    const answer = await read<{ detail: string }>(daemon.call("PUT", path, wanted), 409);
+    expect(answer.detail).toStartWith(words);
+  }
+});
+
 test("configuration: what cannot be is a problem that says all of it; the rest is done", async () => {
   const daemon = await furnished();
   const document = await read<Document>(daemon.call("GET", PATH));

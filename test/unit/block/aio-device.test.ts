@@ -4,15 +4,20 @@
  * through plain file reads.
  */
 import { afterAll, expect, test } from "bun:test";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, openSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
 import type { DriveDevice } from "../../../src/array/reactor-context.ts";
-import { EBADF } from "../../../src/base/errno.ts";
+import { EBADF, ENXIO } from "../../../src/base/errno.ts";
 import { Carver, CONTROL_BYTES, SharedMemory } from "../../../src/base/memory.ts";
 import { fillRandom, SeededRandom } from "../../../src/base/random.ts";
 import { KIB, MIB, ROW_BYTES } from "../../../src/base/units.ts";
 import { Op, type OpCode } from "../../../src/reactor/io-table.ts";
 import { LinuxAio } from "../../../src/reactor/linux-aio.ts";
+import { makeFile, runProgram } from "../../helpers/daemon.ts";
+import { canMakeLoopDevices, makeLoopDevice } from "../../helpers/loop-devices.ts";
+import { toolPath } from "../../helpers/needs.ts";
 import { startTestReactor, testMemory } from "../../helpers/reactor.ts";
+import { makeTempDir } from "../../helpers/temp.ts";
 
 interface Spec {
   readonly op: OpCode;
@@ -189,6 +194,49 @@ for (const { aioSource, usesAioRing } of WAYS) {
     context.payloadPool.free(area, 64 * 16 * KIB);
   });
 }
+
+const HAS_LOOP = canMakeLoopDevices();
+
+test.skipIf(!HAS_LOOP)(
+  "aio device: a drive that has become smaller is no drive without room [needs loop]",
+  async () => {
+    const file = join(makeTempDir("shrinks"), "disk.img");
+    makeFile(file, 8 * MIB);
+    const path = await makeLoopDevice(file);
+    const reactor = startTestReactor({});
+    const { context, pumpUntil } = reactor;
+    const fd = openSync(path, constants.O_RDWR | constants.O_DIRECT);
+    const drive = { ...reactor.createDrive({ name: "any", sizeBytes: MIB }), path, fd };
+    const device = context.openDevice({ ...drive, sizeBytes: 8 * MIB });
+    let answer = 0;
+    device.onComplete = (_request, result) => {
+      answer = result;
+    };
+    const area = context.payloadPool.allocate(ROW_BYTES);
+    const write = (offset: number): number => {
+      const { table } = context;
+      const request = table.allocate();
+      table.op[request] = Op.write;
+      table.offset[request] = offset;
+      table.bytes[request] = ROW_BYTES;
+      table.address[request] = area;
+      table.isFua[request] = 0;
+      device.submit(request);
+      pumpUntil(() => device.outstanding === 0);
+      table.free(request);
+      return answer;
+    };
+    expect(write(4 * MIB)).toBe(ROW_BYTES);
+    truncateSync(file, MIB);
+    expect((await runProgram([toolPath("losetup")!, "--set-capacity", path])).exitCode).toBe(0);
+    // The kernel says ENOSPC.
+    expect(write(4 * MIB)).toBe(-ENXIO);
+    expect(write(0)).toBe(ROW_BYTES);
+    device.close();
+    closeSync(fd);
+    reactor.stop();
+  },
+);
 
 test("linux aio: more events than any host gives: the errno, no crash", () => {
   const memory = new SharedMemory(testMemory().memory);

@@ -32,7 +32,7 @@ const nameOf = ({ path }: CommandSpec): string => path.join(" ");
 const SERVERS = ["serve", "attach"];
 /** Verbs and answers that need more than a daemon in this process: tests of their own hold them. */
 const BY_OTHERS = ["serve", "ui", "drive locate", "attach", "examine"];
-const UNSEEN = ["drive-light", "examine", "drill", "page", "installed"].map(
+const UNSEEN = ["drive-light", "examine", "drill", "page", "installed", "problem"].map(
   (word) => `parityd.${word}/1`,
 );
 
@@ -137,6 +137,59 @@ class Held {
     return answers[0];
   }
 }
+
+/** A line that is refused, its type, and the status where the API has refused. */
+const REFUSALS = [
+  ["array stop none", "unknown-array", 404],
+  ["export remove none --dry-run", "export-not-found", 404],
+  ["drive add x /dev/a", "path-in-use", 409],
+  ["schedule set raid_test --cron never", "bad-values", 422],
+  ["array stop", "usage", undefined],
+  ["array halt x", "usage", undefined],
+  ["array stop raid_test --bogus", "usage", undefined],
+  ["job show one", "usage", undefined],
+  ["array delete raid_test --yes other", "usage", undefined],
+  ["config check --config /none.toml", "configuration", undefined],
+  ["examine /none", "failed", undefined],
+] as const;
+
+test.each(REFUSALS)("json: refused: %s: one object on stderr, %s", async (line, type, status) => {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  const plain = await runCli(line, { daemon });
+  const [said] = plain.stderr.split("\n").slice(-1);
+  const refused = await runCli(`${line} --json`, { daemon });
+  expect([refused.exitCode, refused.stdout]).toEqual([plain.exitCode, ""]);
+  const problem = JSON.parse(refused.stderr);
+  expect(`parityd: ${problem.detail}`).toBe(said!);
+  expect(problem).toMatchObject({
+    schema: "parityd.problem/1",
+    type: `urn:parityd:problem:${type}`,
+  });
+  expect(problem.status).toBe(status);
+  const schema = JSON.parse((await runCli("schema parityd.problem/1")).stdout);
+  const validator = new Ajv2020({ strict: false, logger: false });
+  expect([validator.validate(schema, problem), validator.errors]).toEqual([true, null]);
+});
+
+test("json: refused: the values that are wrong are named as the API names them", async () => {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  const refused = await runCli("schedule set raid_test --cron never --json", { daemon });
+  expect(JSON.parse(refused.stderr).errors).toEqual([
+    { pointer: "#/cron", detail: expect.any(String) },
+  ]);
+});
+
+test("json: refused: no daemon answers, or one that is none: said in the same shape", async () => {
+  const alone = await runCli("array list --json");
+  expect(alone).toMatchObject({ exitCode: 69, stdout: "" });
+  expect(JSON.parse(alone.stderr)).toMatchObject({ type: "urn:parityd:problem:unavailable" });
+  const send = async () => new Response("<html>", { status: 502 });
+  const strange = await runCli("array list --json", { overrides: { send } });
+  expect(strange.exitCode).toBe(1);
+  expect(JSON.parse(strange.stderr)).toMatchObject({ type: "urn:parityd:problem:failed" });
+});
 
 test("json: every verb, run: its answer is as its schema says", async () => {
   const daemon = await startSimAppliance({

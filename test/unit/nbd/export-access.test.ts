@@ -59,10 +59,16 @@ class Scene {
   }
 
   allow(name: string, allow: ExportAllow | null): void {
-    const { front, server } = this.bench;
-    const fixed = { array: "md0", front, readOnly: false };
-    assert(server.setExport({ name, ...fixed, allow }).ok, "the export is changed");
+    assert(this.put(name, allow, { force: true }).ok, "the export is changed");
     this.bench.loop.turns(4);
+  }
+
+  put(name: string, allow: ExportAllow | null, rest: { force?: boolean; readOnly?: boolean }) {
+    return this.bench.server.setExport(this.settings(name, allow, rest));
+  }
+
+  settings(name: string, allow: ExportAllow | null, rest: { force?: boolean; readOnly?: boolean }) {
+    return { name, array: "md0", front: this.bench.front, readOnly: false, allow, ...rest };
   }
 
   /** A client that has been greeted; `address` null: over the Unix socket. */
@@ -186,6 +192,40 @@ test("export access: a change: who may no longer is disconnected, who still may 
   scene.allow("a", null);
   scene.open("11.1.2.3");
   expect(scene.bench.server.exports().map(({ connections }) => connections)).toEqual([2, 1]);
+});
+
+test("export access: a change that would cut clients off: refused with their number, unless forced", () => {
+  const scene = new Scene();
+  const { server } = scene.bench;
+  const peers = ["10.1.2.3", "11.1.2.3", "11.1.2.4", null].map((address) => scene.open(address));
+  const areClosed = () => peers.map((peer) => peer.isClosedByServer);
+  const near = { addresses: ["10.0.0.0/8"] };
+  const cut =
+    "2 clients of export a may not open it any more, and would be disconnected: " +
+    "disconnect them, or say force=true";
+  const refused = { ok: false, error: { kind: "conflict", code: "export-in-use", detail: cut } };
+  expect(server.foretellExport(scene.settings("a", near, {}))).toEqual(refused as never);
+  expect(scene.put("a", near, {})).toEqual(refused as never);
+  scene.bench.loop.turns(4);
+  expect(areClosed()).toEqual([false, false, false, false]);
+  // What is refused has changed nothing.
+  scene.open("11.1.2.5").close();
+  scene.bench.loop.turns(4);
+  expect(scene.put("a", { addresses: ["10.0.0.0/8", "11.0.0.0/8"] }, {}).ok).toBe(true);
+  expect(scene.put("a", near, { readOnly: true })).toMatchObject({
+    error: {
+      detail:
+        "2 clients of export a may not open it any more, and would be disconnected; " +
+        "2 clients of export a may write, which would be refused from now on: " +
+        "disconnect them, or say force=true",
+    },
+  });
+  expect(scene.put("a", near, { force: true })).toMatchObject({ value: { connections: 2 } });
+  scene.bench.loop.turns(4);
+  expect(areClosed()).toEqual([false, true, true, false]);
+  expect(scene.put("a", { addresses: [] }, {})).toMatchObject({
+    error: { detail: expect.stringMatching(/^1 client of .* disconnect it, or say force=true$/) },
+  });
 });
 
 test("export access: an array that stops and starts again leaves its exports to whom they are", () => {

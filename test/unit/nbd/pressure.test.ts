@@ -343,6 +343,28 @@ test("export: a write whose payload ends while fronts change: goes to the new on
   disconnect(bench, peer);
 });
 
+test("export: read-only: counts whom it takes writing from, not those that opened it read-only", () => {
+  const bench = new NbdBench({ readOnly: true });
+  const reader = bench.opened();
+  const wanted = { name: "a", array: "md0", front: bench.front };
+  expect(bench.server.setExport({ ...wanted, readOnly: false }).ok).toBe(true);
+  expect(bench.server.setExport({ ...wanted, readOnly: true }).ok).toBe(true);
+  expect(bench.server.setExport({ ...wanted, readOnly: false }).ok).toBe(true);
+  const writer = bench.opened();
+  expect(bench.server.setExport({ ...wanted, readOnly: true })).toMatchObject({
+    error: { code: "export-in-use", detail: expect.stringMatching(/^1 client of .* may write/) },
+  });
+  // Those that would be disconnected are all of them.
+  expect(bench.server.setExport({ ...wanted, array: "md1", readOnly: true })).toMatchObject({
+    error: { detail: expect.stringMatching(/^2 clients of .* have another array/) },
+  });
+  expect(bench.server.removeExport("a", { force: false })).toMatchObject({
+    error: { detail: expect.stringMatching(/^2 clients of export a would be disconnected/) },
+  });
+  reader.close();
+  disconnect(bench, writer);
+});
+
 test("export: read-only under a client: refused; forced: writes are EPERM; other arrays refused", () => {
   const bench = new NbdBench();
   const peer = bench.opened();

@@ -47,6 +47,8 @@ function setUp({ slotCount = 64, maxInFlight = 64 } = {}) {
       sizeBytes: 1024 * MIB,
       logicalBlockBytes: 512,
       queue,
+      table,
+      sizeNow: () => 1024 * MIB,
       maxInFlight,
     });
     device.onComplete = (request, result) => {
