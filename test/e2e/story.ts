@@ -5,7 +5,7 @@
  *
  * Method: a Debian root of the test's own, booted with systemd; the blocks of the README are run in
  * it as they stand there, only smaller. Its loop devices are the host's. The file system is the
- * README's by FUSE; the kernel's own driver has its turn in interop/lab-boot.ts, as has a disk
+ * README's by FUSE; the kernel's own driver has its turn in interop/lab-boot.test.ts, as has a disk
  * that is truly pulled: a loop device in use cannot be taken away, so that here the array is told
  * to let go of it. A receiver listens in the container's network, and Chromium, on the host, follows
  * the link of `parityd ui`.

@@ -8,8 +8,6 @@
  * of them is taken out of the kernel under load (`device/delete`). After the second boot another
  * initiator takes their reservation, which only SG_IO tells of. What the unit lets through is asked
  * by a copy of it that runs other commands in its place.
- *
- * Run by hand, until it is reliable: `npm run build && bun test --timeout 600000 ./test/interop/lab-boot.ts`.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, rmSync, writeFileSync } from "node:fs";
