@@ -63,7 +63,7 @@ export class ArrayTruth {
       // With room for what it may grow to.
       ...{ seed: stampSeed, sectorCount: size.sectorCount * GROWTH_MAX },
       isInitial: (found: SectorContent): boolean => {
-        if (found.kind === "zero") return true;
+        if (found.kind === "zero" || this.hasUnproven) return true;
         if (found.kind === "garbage") return !isBlank || this.level === "may-lose";
         const { run } = found.stamp;
         if (run === this.stampSeed) return this.level === "may-lose" || this.wasForgotten;
@@ -73,6 +73,7 @@ export class ArrayTruth {
   }
 
   private wasForgotten = false;
+  private hasUnproven = false;
 
   /** What clients may ask for. */
   get sectorCount(): number {
@@ -105,6 +106,16 @@ export class ArrayTruth {
     if (TROUBLES.indexOf(to) <= TROUBLES.indexOf(this.level)) return;
     this.level = to;
     if (to === "may-lose") this.forgetAll();
+  }
+
+  /**
+   * It lost a member before its (first) resync was through. A row that nobody was told of is what
+   * its parity happens to say (MemberSet.inSyncBelowStripe): after a write that was refused that may
+   * be what another sector of the row was to hold.
+   */
+  loseUnproven(): void {
+    this.worsen("may-fail");
+    this.hasUnproven = true;
   }
 
   forgetAll(): void {

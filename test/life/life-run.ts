@@ -510,7 +510,7 @@ export class LifeRun {
       status.degraded > 0 ||
       before?.members.some(({ drive }, role) => drive !== status.members[role]?.drive) === true;
     const isServed = isRunning || status.state === "read-only";
-    if (isEarly && isServed && hasLostOne) truth.worsen("may-fail");
+    if (isEarly && isServed && hasLostOne) truth.loseUnproven();
     const isWhole =
       isRunning &&
       status.degraded === 0 &&
