@@ -53,10 +53,6 @@ export class AioDevice implements BlockDevice {
     });
   }
 
-  private endsBefore(request: number): boolean {
-    return this.table.offset[request]! + this.table.bytes[request]! > this.sizeNow();
-  }
-
   submit(request: number): void {
     this.queue.enqueue(this.handle, request);
   }
@@ -74,5 +70,9 @@ export class AioDevice implements BlockDevice {
   /** Lets go of the queue, with nothing outstanding (write-rules 10). The fd stays open. */
   close(): void {
     this.queue.closeDevice(this.handle);
+  }
+
+  private endsBefore(request: number): boolean {
+    return this.table.offset[request]! + this.table.bytes[request]! > this.sizeNow();
   }
 }

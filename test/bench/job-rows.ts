@@ -43,7 +43,7 @@ const MEMBER_COUNT = 4;
 const CHUNK_BYTES = 64 * KIB;
 const MEMORY_MIB = 128;
 const LOAD_DEPTH = 8;
-/** What a sweep has under way. */
+/** What a scrub and a rebuild have under way; a replace has twice as much. */
 const DEPTH = Math.floor(WINDOW_BYTES_MAX / (CHUNK_BYTES * MEMBER_COUNT));
 /** Like a SATA SSD. */
 const PACE: Pace = { bytesPerSecond: 500 * MIB, perRequestMicros: 10, latencyMicros: 60 };

@@ -110,8 +110,8 @@ export class ArrayTruth {
 
   /**
    * It lost a member before its (first) resync was through. A row that nobody was told of is what
-   * its parity happens to say (MemberSet.inSyncBelowStripe): after a write that was refused that may
-   * be what another sector of the row was to hold.
+   * its parity happens to say (MemberSet.inSyncBelowStripe): after a write that was refused that
+   * may be what another sector of the row was to hold.
    */
   loseUnproven(): void {
     this.worsen("may-fail");

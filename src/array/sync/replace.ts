@@ -17,7 +17,7 @@ import type { SyncRun } from "./sync-run.ts";
 const NO_SPACE_WAIT_MS = 1_000;
 /**
  * A stripe of a copy moves one chunk in buffers for the chunks of all members: in the window of
- * a rebuild the two drives would have too little under way (1.14 times as fast with this one, on
+ * a rebuild the two drives would have too little under way (1.12 times as fast with this one, on
  * loop devices).
  */
 const WINDOW_BYTES_MAX = 12 * MIB;

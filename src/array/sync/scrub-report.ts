@@ -1,5 +1,4 @@
 /** What a scrub has found so far: its job's result, and one sentence about it at the end. */
-
 import { assert } from "../../base/assert.ts";
 import { counted } from "../../base/counted.ts";
 import { Outcome } from "../../block/io-error.ts";
