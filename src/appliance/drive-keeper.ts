@@ -14,17 +14,16 @@
 import type { CommandError, DriveStatus, OpenDrive } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { formatBytes } from "../base/units.ts";
 import { FilesBeside, foldersOf, isDevicePath, isItself, pathsOf } from "./drive-places.ts";
 import {
   driveBusy,
   driveExists,
   driveNotFound,
-  noRoom,
   notThisDrive,
   pathInUse,
   withHolder,
 } from "./drive-refusals.ts";
+import { allocateAll, isSparse, lackOfRoom } from "./drive-space.ts";
 import type { DriveOpener, FoundDevice } from "./helper/drive-opener.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import type { Alarms } from "./state/alarms.ts";
@@ -61,6 +60,8 @@ export class DriveKeeper {
   private readonly opened = new Map<string, OpenDrive>();
   /** Names between open and attach or between detach and close: nobody else may use them. */
   private readonly busy = new Set<string>();
+  /** By name: those that are opened to be added, and are not recorded yet. */
+  private readonly adding = new Map<string, StoredDrive>();
   private readonly beside = new FilesBeside();
   private readonly appearedPaths = new Set<string>();
   private looks = 0;
@@ -127,14 +128,10 @@ export class DriveKeeper {
     if (obstacle !== null) return err(obstacle);
     if (isRetry) return this.attach({ ...same, path, direct: wanted.direct }, effects);
     const drive: StoredDrive = { ...wanted, byId: null, deviceUuid: null, arrayUuid: null };
-    // Order: recorded first, so that what cannot be recorded is never attached.
-    this.busy.add(name);
-    const recorded = await effects.commit({ kind: "put-drive", drive });
-    this.busy.delete(name);
-    if (!recorded.ok) return recorded;
-    const attached = await this.attach(drive, effects);
-    if (!attached.ok) effects.note({ kind: "delete-drive", name });
-    return attached;
+    this.adding.set(name, drive);
+    const added = await this.alone(drive, (opened) => this.addOpen(drive, opened, effects));
+    this.adding.delete(name);
+    return added;
   }
 
   async remove(name: string, force: boolean, effects: Effects): Answer<null> {
@@ -232,49 +229,18 @@ export class DriveKeeper {
     return drive === undefined ? ok(null) : this.parts.opener.content(drive.fd);
   }
 
-  /** Why not all of these files can have all of their space together, or null. */
-  private async lackOfRoom(names: readonly string[]): Promise<CommandError | null> {
-    const left = new Map<string, number>();
-    for (const name of names) {
-      const drive = this.opened.get(name);
-      if (drive === undefined || !isSparse(drive)) continue;
-      const room = await this.parts.opener.room(drive.fd);
-      if (room === null) continue;
-      const { fileSystem, availableBytes, allocatedBytes } = room;
-      const wanted = Math.max(0, drive.sizeBytes - allocatedBytes);
-      const after = (left.get(fileSystem) ?? availableBytes) - wanted;
-      left.set(fileSystem, after);
-      if (after < 0)
-        return noRoom(drive, `${formatBytes(-after)} more (${-after} bytes) are needed`);
-    }
-    return null;
-  }
-
-  /**
-   * Gives files all of their space, so that a full file system cannot refuse their writes later. A
-   * file system that cannot do it leaves them sparse, which is shown.
-   */
+  /** Gives files all of their space (drive-space.ts); the names of those that have it now. */
   async giveSpace(names: readonly string[], { isDry }: Effects): Answer<readonly string[]> {
-    const lacking = await this.lackOfRoom(names);
+    const { opener } = this.parts;
+    const sparse = names.flatMap((name) => this.opened.get(name) ?? []).filter(isSparse);
+    const lacking = await lackOfRoom(sparse, opener);
     if (lacking !== null) return err(lacking);
     if (isDry) return ok([]);
-    const full: string[] = [];
-    for (const name of names) {
-      const drive = this.opened.get(name);
-      if (drive === undefined || !isSparse(drive)) continue;
-      const { fd, sizeBytes } = drive;
-      const given = await this.parts.opener.allocate(fd, sizeBytes);
-      if (given.ok) {
-        this.opened.set(name, { ...drive, allocatedBytes: sizeBytes });
-        full.push(name);
-      } else if (given.error.kind !== "unsupported") {
-        const { code, detail } = given.error;
-        const error = code === "no-space" ? noRoom(drive, detail) : given.error;
-        const stays = full.length === 0 ? "" : `; what was allocated for ${full.join(", ")} stays`;
-        return err({ ...error, detail: `${error.detail}${stays}` });
-      }
+    const { full, failure } = await allocateAll(sparse, opener);
+    for (const drive of full) {
+      this.opened.set(drive.name, { ...drive, allocatedBytes: drive.sizeBytes });
     }
-    return ok(full);
+    return failure === null ? ok(full.map(({ name }) => name)) : err(failure);
   }
 
   /** What only the helper knows of a drive. */
@@ -289,7 +255,9 @@ export class DriveKeeper {
     if (this.busy.has(name)) return driveBusy(name);
     const same = this.known.find((known) => known.name === name);
     if (same !== undefined && !isRetry) return driveExists(same);
-    const twin = this.known.find((known) => known.path === path && known.name !== name);
+    const twin = [...this.known, ...this.adding.values()].find(
+      (other) => other.path === path && other.name !== name,
+    );
     return twin === undefined ? null : pathInUse(twin);
   }
 
@@ -309,19 +277,49 @@ export class DriveKeeper {
     if (!attached.ok) this.missing.set(drive.name, attached.error);
   }
 
-  private async attach(
+  private attach(
     drive: StoredDrive,
     { isDry }: Pick<Effects, "isDry"> = { isDry: false },
+  ): Answer<DriveStatus> {
+    return this.alone(drive, (opened) =>
+      isDry ? this.lookAtOpen(opened) : this.attachOpen(drive, opened),
+    );
+  }
+
+  /** Opens a drive and works on it; nobody else has its name meanwhile. */
+  private async alone(
+    drive: StoredDrive,
+    work: (opened: OpenDrive) => Answer<DriveStatus>,
   ): Answer<DriveStatus> {
     if (this.busy.has(drive.name)) return err(driveBusy(drive.name));
     this.busy.add(drive.name);
     try {
       const opened = await this.open(drive);
-      if (!opened.ok) return opened;
-      return await (isDry ? this.lookAtOpen(opened.value) : this.attachOpen(drive, opened.value));
+      return opened.ok ? await work(opened.value) : opened;
     } finally {
       this.busy.delete(drive.name);
     }
+  }
+
+  /**
+   * Order: opened before it is recorded, which a device that hangs or is not there would have to
+   * undo, maybe with a state.db that is not written any more; recorded before it is attached, so
+   * that what cannot be recorded never is.
+   */
+  private async addOpen(
+    drive: StoredDrive,
+    opened: OpenDrive,
+    effects: Effects,
+  ): Answer<DriveStatus> {
+    const recorded = await effects.commit({ kind: "put-drive", drive });
+    if (!recorded.ok) {
+      await this.parts.opener.close(opened.fd);
+      return recorded;
+    }
+    if (effects.isDry) return this.lookAtOpen(opened);
+    const attached = await this.attachOpen(drive, opened);
+    if (!attached.ok) effects.note({ kind: "delete-drive", name: drive.name });
+    return attached;
   }
 
   /** What attaching it would answer; it is closed again. */
@@ -493,8 +491,4 @@ export class DriveKeeper {
 function factsOf(drive: OpenDrive): Partial<DriveStatus> {
   const { identity, isRotational } = drive;
   return { ...identity, isRotational, ...(isSparse(drive) ? { isSparse: true } : {}) };
-}
-
-function isSparse({ allocatedBytes, sizeBytes }: OpenDrive): boolean {
-  return allocatedBytes !== undefined && allocatedBytes < sizeBytes;
 }

@@ -354,6 +354,26 @@ for (const trouble of ["full", "read-only"] as const) {
 
 // Kind 6: drives that move ----------------------------------------------------------------------
 
+test("a drive hangs as it is added, the state directory is lost meanwhile: it never was added (seed 797891343)", () => {
+  const story = new Story(0);
+  const [disk, twin] = [story.host.addDisk(), story.host.addDisk()];
+  disk.manner = "hangs";
+  const add = { name: "d1", path: disk.path };
+  const added = story.process.call("POST", "/v1/drives", add);
+  story.run(100);
+  // Its name and its path are taken until it is known what becomes of it.
+  expect(story.ask("POST", "/v1/drives", { ...add, path: twin.path }).status).toBe(423);
+  expect(story.ask("POST", "/v1/drives", { ...add, name: "d2" }).status).toBe(409);
+  story.stateFile.trouble = "read-only";
+  expect(story.process.world.run(added).status).toBe(500);
+  story.stateFile.trouble = "none";
+  story.restart("SIGKILL", () => {
+    disk.manner = "prompt";
+  });
+  expect(story.must("GET", "/v1/drives")).toEqual([]);
+  story.must("POST", "/v1/drives", add);
+});
+
 test("disks without a lasting name, another boot: each is found again (seeds 496, 539)", () => {
   for (let turn = 0; turn < 8; turn += 1) {
     const story = new Story(5, { tellsId: false });

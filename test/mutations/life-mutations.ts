@@ -96,6 +96,22 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     replace: 'effects.note({ kind: "delete-drive", name });\n      const recorded = ok(null);',
     test: story("the state directory is full"),
   },
+  {
+    name: "life: a drive is added whether or not that is recorded",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    find: 'const recorded = await effects.commit({ kind: "put-drive", drive });',
+    replace: 'effects.note({ kind: "put-drive", drive });\n    const recorded = ok(null);',
+    test: story("the state directory is full"),
+  },
+  {
+    name: "life: two drives are added at one path",
+    rule: null,
+    file: "src/appliance/drive-keeper.ts",
+    find: "this.adding.set(name, drive);",
+    replace: "this.adding.delete(name);",
+    test: story("a drive hangs as it is added"),
+  },
   // Kind 5: commands that overlap.
   {
     name: "life: commands hold nothing",
