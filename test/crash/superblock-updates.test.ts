@@ -1,36 +1,64 @@
 /**
- * Goal: an update of the superblocks may be cut short at any copy, again and again, and with all
- * members there the array still assembles whole, by itself (write-rules 19, goal R13).
+ * Goal: an update of the superblocks may be cut short at any copy, again and again. With all
+ * members there the array still assembles whole, by itself (write-rules 19, goal R13); and a drive
+ * that was on its way to a role is never taken for one that has its data (write-rules 23).
  * Method: every subset of copies of an update is dropped; the array starts from that, and the
  * next update is cut short at every subset too.
  */
 import { expect, test } from "bun:test";
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+import { ENXIO } from "../../src/base/errno.ts";
+import { Role } from "../../src/md/superblock.ts";
+import { Op } from "../../src/reactor/io-table.ts";
+import { POLICIES } from "../helpers/policies.ts";
 import { type CrashImages, crashImages } from "../sim/world/crash-images.ts";
 import { DeviceTrace } from "../sim/world/device-trace.ts";
 import type { DeviceImage } from "../sim/world/media.ts";
-import { SimWorld } from "../sim/world/sim-world.ts";
-import { cleanBase, type Shape } from "./bases.ts";
+import { ARRAY_NAME, SimWorld } from "../sim/world/sim-world.ts";
+import {
+  blankDrive,
+  cleanBase,
+  degradedBase,
+  driveNames,
+  reshapeBase,
+  type Shape,
+} from "./bases.ts";
 import { CrashLoad, type CrashMark } from "./crash-load.ts";
-import { LightCheck } from "./light-check.ts";
+import { LightCheck, Promises } from "./light-check.ts";
+import type { Base } from "./matrix.ts";
 
 const SHAPE: Shape = { memberCount: 4, chunkKib: 4, stripes: 2, sectorBytes: 4096 };
 
-/** The images of the dirty mark of one write, and of the clean mark after it. */
-function cutShort(images: readonly DeviceImage[]): CrashImages[] {
+/** Of all images of what the world does: one, the first, of all that have the same superblocks. */
+function imagesOf(images: readonly DeviceImage[], work: (world: SimWorld) => void): CrashImages[] {
   const trace = new DeviceTrace<CrashMark>();
   const world = SimWorld.restart(images, { seed: 1, trace });
-  const oracle = cleanBase(SHAPE).oracle.clone();
-  const load = new CrashLoad({ world, oracle, trace });
-  world.run(load.write(0, 8));
+  work(world);
+  // A spare takes over a moment later.
+  world.simulation.runFor(1000);
   world.settle();
   const found = new Map<string, CrashImages>();
   const light = new LightCheck();
   for (const crash of crashImages({ trace, seed: 1 })) {
-    const events = crash.images.map((image) => light.superblockOf(image)?.events);
-    const key = `${events.join()} ${crash.images.map((image) => light.superblockOf(image)?.resyncOffsetSectors)}`;
+    const told = crash.images.map((image) => {
+      const superblock = light.superblockOf(image);
+      if (superblock === null) return "none";
+      const { events, resyncOffsetSectors, recoveryOffsetSectors, devRoles } = superblock;
+      return [events, resyncOffsetSectors, recoveryOffsetSectors, ...devRoles.slice(0, 8)];
+    });
+    const key = JSON.stringify(told);
     if (!found.has(key)) found.set(key, crash);
   }
   return [...found.values()];
+}
+
+/** The images of the dirty mark of one write, and of the clean mark after it. */
+function cutShort(images: readonly DeviceImage[]): CrashImages[] {
+  return imagesOf(images, (world) => {
+    const oracle = cleanBase(SHAPE).oracle.clone();
+    const load = new CrashLoad({ world, oracle, trace: null });
+    world.run(load.write(0, 8));
+  });
 }
 
 function eventsOf({ images }: CrashImages): string {
@@ -57,3 +85,124 @@ test("rule 19: and the next update after that too: it still assembles whole", ()
   }
   expect(wrong.slice(0, 5)).toEqual([]);
 });
+
+// A drive on its way to a role -----------------------------------------------------------------
+
+const NEW = "new";
+
+/** Five drives: what they hold, and how one of them gets a role. */
+interface Newcomer {
+  readonly name: string;
+  readonly base: () => Base;
+  readonly work: (world: SimWorld) => void;
+}
+
+/** With each policy. */
+function newcomersOf(policy: ConsistencyPolicy): readonly Newcomer[] {
+  const shape: Shape = { ...SHAPE, policy };
+  const [, lost, replaced] = driveNames(shape);
+  const replace = (world: SimWorld) =>
+    world.must({
+      ...{ kind: "replace-member", array: ARRAY_NAME, drive: replaced! },
+      ...{ with: NEW, force: false },
+    });
+  const add = (world: SimWorld) =>
+    world.must({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
+  return [
+    {
+      name: "a spare takes over",
+      base: () => withSpare(shape),
+      work: (world) => world.must({ kind: "fail-member", array: ARRAY_NAME, drive: lost! }),
+    },
+    // Met in the updates of a change of policy, it is replaced right behind them.
+    ...[0, 3].map((skip) => ({
+      name: `a spare takes over as a member fails at write ${skip} of a change of policy`,
+      base: () => withSpare(shape),
+      work: (world: SimWorld) => {
+        const to = POLICIES[(POLICIES.indexOf(policy) + 1) % POLICIES.length]!;
+        const fault = { kind: "dead", errno: ENXIO } as const;
+        world.device(lost!).faults.plan({ op: Op.write, skip, fault });
+        world.call({ kind: "set-array", array: ARRAY_NAME, consistencyPolicy: to });
+        world.call({ kind: "fail-member", array: ARRAY_NAME, drive: lost! });
+      },
+    })),
+    {
+      name: "a drive is added to a degraded array",
+      base: () => withNew(degradedBase(shape, { role: 1 })),
+      work: add,
+    },
+    { name: "a member is replaced", base: () => withNew(cleanBase(shape)), work: replace },
+    { name: "a member is replaced with a spare", base: () => withSpare(shape), work: replace },
+  ];
+}
+
+const GROWTH: Newcomer = {
+  name: "an array grows by a drive",
+  base: () => reshapeBase(SHAPE, { names: [NEW], gapChunks: 2 }),
+  work: (world) =>
+    world.must<"add-members">({
+      ...{ kind: "add-members", array: ARRAY_NAME, drives: [NEW], force: false },
+      policyAfter: "resync",
+    }),
+};
+
+const NEWCOMERS = [
+  ...POLICIES.flatMap((policy) =>
+    newcomersOf(policy).map((newcomer) => ({ ...newcomer, name: `${newcomer.name}, ${policy}` })),
+  ),
+  GROWTH,
+];
+
+function withNew(base: Base): Base {
+  return { ...base, images: [...base.images, blankDrive(NEW, SHAPE)] };
+}
+
+function withSpare(shape: Shape): Base {
+  const base = withNew(cleanBase(shape));
+  const world = SimWorld.restart(base.images, { seed: 1 });
+  world.must({ kind: "add-member", array: ARRAY_NAME, drive: NEW, force: false });
+  world.settle();
+  return { ...base, images: world.crash("keep") };
+}
+
+/** It does not wait for the drives that are not there. */
+function start(world: SimWorld): void {
+  const [array] = world.must<"list-arrays">({ kind: "list-arrays" });
+  if (array?.state === "inactive") world.startArray();
+}
+
+for (const { name, base, work } of NEWCOMERS) {
+  test(`rule 23: ${name}, cut short, and the start after it too: what reads is what was written`, () => {
+    const light = new LightCheck();
+    const before = base();
+    const oracle = before.oracle.clone();
+    oracle.crash();
+    const promises = new Promises(oracle);
+    const wrong: string[] = [];
+    let judged = 0;
+    /** All of them, and without each of them. */
+    const judge = (what: string, { images }: CrashImages): void => {
+      for (let lost = -1; lost < images.length; lost += 1) {
+        const present = images.filter((_, device) => device !== lost);
+        const expected = light.expect(present);
+        judged += 1;
+        if (expected.kind === "wrong") wrong.push(`${what}, without ${lost}: ${expected.message}`);
+        if (!("plan" in expected)) continue;
+        const read = light.readAll(expected.plan, { images: present, promises, isTorn: false });
+        if (read !== null) wrong.push(`${what}, without ${lost}: ${read}`);
+      }
+    };
+    const all = imagesOf(before.images, work);
+    for (const first of all) {
+      judge(eventsOf(first), first);
+      for (const second of imagesOf(first.images, start)) {
+        judge(`${eventsOf(first)}, then ${eventsOf(second)}`, second);
+      }
+    }
+    expect(wrong.slice(0, 5)).toEqual([]);
+    expect(judged).toBeGreaterThan(500);
+    const last = all.at(-1)!.images.map((image) => light.superblockOf(image)!);
+    const { devNumber, devRoles } = last.at(-1)!;
+    expect(devRoles[devNumber]).toBeLessThan(Role.limit);
+  });
+}

@@ -75,7 +75,8 @@ export async function atRest(daemon: SimAppliance): Promise<void> {
   for (;;) {
     // Longer than an event waits to be looked at (OBSERVE_MS); nothing says that there is none.
     await Bun.sleep(60);
-    const now = JSON.stringify([...daemon.store.state.asChanges()]);
+    const rows = JSON.stringify([...daemon.store.state.asChanges()]);
+    const now = `${daemon.reactor.commands.length} ${rows}`;
     if (now === before) return;
     before = now;
   }

@@ -11,7 +11,7 @@ import { Appliance } from "../../src/appliance/appliance.ts";
 import { type NbdDriver, NO_NBD_DRIVER } from "../../src/appliance/attach/nbd-driver.ts";
 import { NO_TOOLS, type ToolRunner } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
-import { processAlarms } from "../../src/appliance/state/alarms.ts";
+import { type Alarms, processAlarms } from "../../src/appliance/state/alarms.ts";
 import { EventLog } from "../../src/appliance/state/event-log.ts";
 import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { State } from "../../src/appliance/state/state.ts";
@@ -20,6 +20,7 @@ import { StateStore } from "../../src/appliance/state/state-store.ts";
 import { type Log, silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
+import { WALL_START_MS } from "../sim/world/simulation.ts";
 import { judgeAnswer } from "./openapi-answers.ts";
 import { hostWithDisks, SimReactor, TEST_ARRAY, testUuid } from "./sim-reactor.ts";
 import { TestLog } from "./test-log.ts";
@@ -64,6 +65,16 @@ export interface SimApplianceOptions {
 }
 
 /** A state that is in no file. */
+/**
+ * Its timers are the process's own. On the wall it begins when the simulated reactor does, so that
+ * no test depends on the time of day at which it runs.
+ */
+function alarmsFromStart(): Alarms {
+  const startMs = processAlarms.nowMs();
+  const wallMs = () => WALL_START_MS + Math.floor(processAlarms.nowMs() - startMs);
+  return { ...processAlarms, wallMs };
+}
+
 export function memoryStore(file: Partial<StateFile> = {}): StateStore {
   const loaded: LoadedState = { state: new State(), problems: [], readOnlyReason: null };
   const noFile: StateFile = {
@@ -82,7 +93,7 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
   const store = options.store ?? memoryStore();
   const reactor = new SimReactor(host, { firstJobId: store.firstJobId });
   const { opener } = reactor;
-  const alarms = processAlarms;
+  const alarms = alarmsFromStart();
   let arrayCount = 0;
   const newUuid = (): string => {
     arrayCount += 1;
@@ -158,11 +169,6 @@ async function expectStatus(answer: Promise<Response>, status: number): Promise<
   if (response.status !== status) {
     throw new Error(`${response.status}: ${await response.text()}`);
   }
-}
-
-/** Each day, about half a day from now: no window of some hours is open while a test runs. */
-export function farHour(): number {
-  return (new Date().getUTCHours() + 12) % 24;
 }
 
 /** One of which every metric has something to tell. */

@@ -224,8 +224,13 @@ export class SimHost {
   }
 
   imageOf(disk: Disk): DeviceImage {
-    if (disk.device !== null) return disk.device.image();
-    return disk.content instanceof Media ? disk.content.cleanImage() : disk.content;
+    // Not under the name of the device, which is another one when the disk comes back.
+    return { ...this.contentOf(disk), name: disk.id };
+  }
+
+  private contentOf({ device, content }: Disk): DeviceImage {
+    if (device !== null) return device.image();
+    return content instanceof Media ? content.cleanImage() : content;
   }
 
   memberOn(disk: Disk): FoundMember | null {

@@ -1126,6 +1126,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: [UPDATES],
   },
   {
+    name: "a spare that the update of its role did not reach is taken for a member",
+    rule: 23,
+    file: "src/array/running/superblock-state.ts",
+    find: "const recoveryOffsetSectors = isNew ? 0 : own.recoveryOffsetSectors;",
+    replace: "const { recoveryOffsetSectors } = own;",
+    test: [UPDATES],
+  },
+  {
+    name: "a spare that is to replace a member, cut short, is one drive too many",
+    rule: 19,
+    file: "src/md/assemble/assemble.ts",
+    find: "if (ownRole(candidate) < Role.limit) return isReplacement(superblock);",
+    replace: "if (devRoles.length >= 0) return isReplacement(superblock);",
+    test: [UPDATES],
+  },
+  {
     name: "dirty and degraded is started",
     rule: null,
     file: "src/md/assemble/assemble.ts",

@@ -15,9 +15,15 @@ import {
   reshapeOf,
   withReshape,
 } from "../../md/reshape.ts";
-import { Feature, type Superblock } from "../../md/superblock.ts";
+import { Feature, Role, roleOf, type Superblock } from "../../md/superblock.ts";
 import type { Drive } from "../drives/drive.ts";
 import { claimIn, driveOf, type Roster, targetClaimIn, targetOf } from "./roster.ts";
+
+/** What is to be written to a drive. */
+export interface SuperblockWrite {
+  readonly drive: Drive;
+  readonly superblock: Superblock;
+}
 
 /** What a superblock says that its drive is. */
 type Claim = "in-sync" | "rebuilding" | "replacement";
@@ -106,21 +112,12 @@ export class SuperblockState {
     return this.unchangedSince !== null && events >= this.unchangedSince;
   }
 
-  /** What the freshest superblock says, for the members that are behind it. */
-  lagging(freshest: Superblock, roster: Roster): { drive: Drive; superblock: Superblock }[] {
-    const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = freshest;
-    const { memberCount } = freshest;
-    const reshape = reshapeOf(freshest);
-    assert(events <= this.events, "nobody is fresher than the array");
-    const writes: { drive: Drive; superblock: Superblock }[] = [];
-    const { target } = roster;
-    for (const drive of [...roster.seats.map(driveOf), target]) {
-      const own = drive?.superblock;
-      if (drive === null || own === null || own === undefined || own.events >= events) continue;
-      const told = { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors, memberCount };
-      writes.push({ drive, superblock: inReshape({ ...own, ...told }, reshape) });
-    }
-    return writes;
+  /** What the freshest superblock says, for the members that are behind it at the start. */
+  lagging(freshest: Superblock, roster: Roster): SuperblockWrite[] {
+    return this.toldAll(freshest, [
+      ...roster.seats.map((seat) => ({ drive: driveOf(seat), claim: claimIn(seat) })),
+      ...roster.seats.map((seat) => ({ drive: targetOf(seat), claim: targetClaimIn(seat) })),
+    ]);
   }
 
   /**
@@ -128,20 +125,42 @@ export class SuperblockState {
    * role from them, did not become durable, and is taken back. Without it they would be two events
    * behind where the next one is cut short.
    */
-  leftOut(roster: Roster): { drive: Drive; superblock: Superblock }[] {
+  leftOut(roster: Roster): SuperblockWrite[] {
     if (this.last === null) return [];
-    const serving = new Set(
-      roster.seats.filter((seat) => claimIn(seat) === "in-sync").map((seat) => driveOf(seat)),
-    );
-    return this.lagging(this.last, roster).filter(({ drive }) => serving.has(drive));
+    const seats = roster.seats.map((seat) => ({ drive: driveOf(seat), claim: claimIn(seat) }));
+    const serving = seats.filter(({ claim }) => claim === "in-sync");
+    return this.toldAll(this.last, serving);
+  }
+
+  private toldAll(
+    freshest: Superblock,
+    members: readonly { drive: Drive | null; claim: Claim | null }[],
+  ): SuperblockWrite[] {
+    const { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors } = freshest;
+    const { memberCount } = freshest;
+    const reshape = reshapeOf(freshest);
+    assert(events <= this.events, "nobody is fresher than the array");
+    const told = { events, updatedAt, devRoles, resyncOffsetSectors, sizeSectors, memberCount };
+    const writes: SuperblockWrite[] = [];
+    for (const { drive, claim } of members) {
+      const own = drive?.superblock;
+      if (drive === null || claim === null || own === null || own === undefined) continue;
+      if (own.events >= events) continue;
+      // A spare that the update of its role has not reached: nothing in its own superblock says
+      // that it is to be filled.
+      const isNew = claim !== "in-sync" && roleOf(own, own.devNumber) >= Role.limit;
+      const recoveryOffsetSectors = isNew ? 0 : own.recoveryOffsetSectors;
+      const otherFeatures = isNew ? featuresFor(claim, own) : own.otherFeatures;
+      const isTold = claim === "in-sync" || recoveryOffsetSectors !== null;
+      assert(isTold, "a drive that is being filled says so");
+      const superblock = { ...own, ...told, otherFeatures, recoveryOffsetSectors };
+      writes.push({ drive, superblock: inReshape(superblock, reshape) });
+    }
+    return writes;
   }
 
   /** The superblocks of the next update, with one event more. Only working drives get one. */
-  next(options: {
-    roster: Roster;
-    sync: SyncFacts;
-    wallMs: number;
-  }): { drive: Drive; superblock: Superblock }[] {
+  next(options: { roster: Roster; sync: SyncFacts; wallMs: number }): SuperblockWrite[] {
     this.events += 1;
     assert(Number.isSafeInteger(this.events), "an event count is a whole number");
     const resyncOffsetSectors = this.resyncOffset(options.sync);
@@ -157,7 +176,7 @@ export class SuperblockState {
       memberCount: this.ownIdentity.memberCount,
       resyncOffsetSectors,
     };
-    const writes: { drive: Drive; superblock: Superblock }[] = [];
+    const writes: SuperblockWrite[] = [];
     const add = (drive: Drive | null, claim: Claim | null): void => {
       if (drive === null || claim === null) return;
       const recoveryOffsetSectors = this.recoveryOffset(claim, sync);

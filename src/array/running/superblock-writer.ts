@@ -29,14 +29,15 @@ import {
 } from "../../md/superblock.ts";
 import type { Timers } from "../../reactor/timers.ts";
 import type { Drive } from "../drives/drive.ts";
+import type { SuperblockWrite } from "./superblock-state.ts";
 
 export interface SuperblockHost {
   /** What must be durable before the next update is. False: there is no room for it. */
   beforeUpdate(): Promise<boolean>;
   /** The drives that get the update, and what to write on each. Raises the event count by one. */
-  nextSuperblocks(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
+  nextSuperblocks(): readonly SuperblockWrite[];
   /** Drives that get the next update and did not get the last one, with what that said. */
-  leftOut(): readonly { readonly drive: Drive; readonly superblock: Superblock }[];
+  leftOut(): readonly SuperblockWrite[];
   /** Whether the drive is still one of those that get updates. */
   isMember(drive: Drive): boolean;
   /** True once too few members are left to write anything. */
@@ -50,11 +51,6 @@ export interface SuperblockHost {
 const RETRY_MS = 500;
 /** What goes out at once: each superblock has a row of one slab. */
 const BATCH_MAX = SLAB_BYTES / ROW_BYTES;
-
-interface SuperblockWrite {
-  readonly drive: Drive;
-  readonly superblock: Superblock;
-}
 
 export class SuperblockWriter {
   private readonly host: SuperblockHost;

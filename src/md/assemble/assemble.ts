@@ -172,27 +172,29 @@ function sortByRole(
     const role = roleOf(freshest.superblock, superblock.devNumber);
     const claimed = ownRole(candidate);
     const hasRole = role < freshest.superblock.memberCount;
-    const isSpare = claimed >= Role.limit && !hasRole;
+    const isEmpty = claimed >= Role.limit;
+    const isSpare = isEmpty && !hasRole;
     if (role === Role.faulty) {
       sorted.faulty.push(candidate);
       continue;
     }
-    if (!isSpare && !isCurrent(superblock, freshest.superblock)) {
+    // One that claims nothing is filled from the begin, however long it was away.
+    if (!isEmpty && !isCurrent(superblock, freshest.superblock)) {
       sorted.stale.push(candidate);
       continue;
     }
-    if (!isSpare && !hasRole) {
+    if (!isEmpty && !hasRole) {
       // Its own superblock calls it a member, but an update that did not reach it removed it.
       sorted.stale.push(candidate);
       continue;
     }
     const twin = byDevNumber.get(superblock.devNumber);
-    if (twin !== undefined && isSpare && !isCurrent(superblock, freshest.superblock)) {
+    if (twin !== undefined && isEmpty && !isCurrent(superblock, freshest.superblock)) {
       // A spare that was away: its number has been given to another drive since.
       sorted.stale.push(candidate);
       continue;
     }
-    const unfit = isSpare ? findUnfit(candidate, freshest.superblock) : null;
+    const unfit = isEmpty ? findUnfit(candidate, freshest.superblock) : null;
     if (unfit !== null) {
       sorted.stale.push(candidate);
       continue;
@@ -204,7 +206,7 @@ function sortByRole(
       continue;
     }
     if (claimed < Role.limit && claimed !== role) return err(conflict(candidate, freshest, role));
-    const places = isReplacement(candidate.superblock) ? sorted.replacements : sorted.members;
+    const places = isToReplace(candidate, freshest) ? sorted.replacements : sorted.members;
     const holder = places.get(role);
     if (holder !== undefined) return err(duplicate(candidate, holder));
     places.set(role, candidate);
@@ -213,6 +215,14 @@ function sortByRole(
   const left = sorted.stale.length + sorted.faulty.length;
   assert(placed + left === candidates.length, "each drive is a member, a spare or left out");
   return ok(sorted);
+}
+
+/** It says so; or it was a spare, and the update that gave it a member's role did not reach it. */
+function isToReplace(candidate: Candidate, { superblock: { devRoles } }: Candidate): boolean {
+  const { superblock } = candidate;
+  if (ownRole(candidate) < Role.limit) return isReplacement(superblock);
+  const role = devRoles[superblock.devNumber];
+  return devRoles.filter((listed) => listed === role).length > 1;
 }
 
 /** Members first: a spare gives way to a member with its number, and to a fresher spare. */
@@ -279,7 +289,8 @@ function planRole(role: number, freshest: Candidate, sorted: Sorted): RolePlan {
     const isListed = devRoles.filter((listed) => listed === role).length > 1;
     const { drive, superblock } = replacement;
     // Linux swaps the two in two steps, and between them calls a replacement what is in sync.
-    const isSwapped = superblock.recoveryOffsetSectors === null;
+    const isSwapped =
+      superblock.recoveryOffsetSectors === null && ownRole(replacement) < Role.limit;
     // It had all of it when the others were told that it counts.
     const hasAll = isSwapped || (resyncOffsetSectors === null && isFilled(superblock));
     if (hasAll && !isListed) return { state: "in-sync", drive, superblock, replacement: null };

@@ -7,10 +7,10 @@ import type { ScheduleView } from "../../../src/appliance/schedules/schedule-vie
 import { parseMinutes } from "../../../src/cli/quantity.ts";
 import { scheduleLines } from "../../../src/cli/status-text.ts";
 import { runCli } from "../../helpers/fake-host.ts";
-import { addTestArray, farHour, startSimAppliance } from "../../helpers/sim-appliance.ts";
+import { addTestArray, startSimAppliance } from "../../helpers/sim-appliance.ts";
 import { testUuid } from "../../helpers/sim-reactor.ts";
 
-const CRON = `0 ${farHour()} * * *`;
+const CRON = "0 10 * * *";
 
 async function testDaemon() {
   const daemon = await startSimAppliance();
