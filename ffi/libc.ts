@@ -39,6 +39,7 @@ const DEFINITIONS = {
   lseek: { args: ["i32", i64, "i32"], returns: i64 },
   open: { args: ["ptr", "i32", "u32"], returns: "i32" },
   pread: { args: ["i32", "ptr", "usize", i64], returns: i64 },
+  prctl: { args: ["i32", i64, i64, i64, i64], returns: "i32" },
   pwrite: { args: ["i32", "ptr", "usize", i64], returns: i64 },
   read: { args: ["i32", "ptr", "usize"], returns: "i32" },
   recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
@@ -89,6 +90,7 @@ export interface Libc {
   lseek(fd: number, offset: number, whence: number): number | bigint;
   open(path: Address, flags: number, mode: number): number;
   pread(fd: number, to: Address, bytes: number, offset: number): number | bigint;
+  prctl(option: number, a: number, b: number, c: number, d: number): number;
   pwrite(fd: number, from: Address, bytes: number, offset: number): number | bigint;
   read(fd: number, to: Address, bytes: number): number;
   recv(fd: number, to: number, bytes: number, flags: number): number;

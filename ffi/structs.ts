@@ -85,6 +85,9 @@ export const Socket = {
   keepAlive: 9,
   /** The peer of a Unix socket, as it was when it connected: struct ucred. */
   peerCredentials: 17,
+  /** A struct timeval: how long a call may wait; 0 for ever. */
+  receiveTimeout: 20,
+  sendTimeout: 21,
   sendBufferForce: 32,
   levelTcp: 6,
   tcpNoDelay: 1,
@@ -98,6 +101,12 @@ export const Socket = {
   /** ECONNREFUSED */
   connectionRefused: 111,
 } as const;
+
+/** prctl(2): PR_SET_IO_FLUSHER, PR_GET_IO_FLUSHER. */
+export const IoFlusher = { set: 57, get: 58 } as const;
+
+/** A socket of generic netlink (linux/netlink.h); without an address it talks to the kernel. */
+export const Netlink = { family: 16, raw: 3, generic: 16 } as const;
 
 /** struct sockaddr_un: u16 family, 108 bytes of path. */
 export const SOCKADDR_UNIX_BYTES = 110;

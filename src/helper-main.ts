@@ -5,6 +5,7 @@
  * opened here is used by the reactor and closed by whichever helper is told to.
  */
 import { parentPort } from "node:worker_threads";
+import { connectNbd, disconnectNbd } from "./appliance/attach/linux-nbd-kernel.ts";
 import type {
   HelperCall,
   HelperEnvelope,
@@ -59,6 +60,10 @@ function answer(call: HelperCall): HelperResult {
       return reservationOf(call.path);
     case "disk-trouble":
       return diskTrouble(call.disk);
+    case "connect-nbd":
+      return connectNbd(call);
+    case "disconnect-nbd":
+      return disconnectNbd(call);
     default:
       return unreachable(call);
   }

@@ -25,6 +25,7 @@ import { SERVED_SIGNALS } from "./cli/signals.ts";
 import { pageLines } from "./cli/terminal-text.ts";
 import { ALL_COMMANDS } from "./install/table.ts";
 import type { Defect } from "./reactor/linux-defect.ts";
+import { becomeIoFlusher } from "./reactor/linux-io-flusher.ts";
 
 /** Messages of a worker that has ended may still be on their way. */
 const LAST_WORDS_MS = 200;
@@ -33,6 +34,8 @@ let hasWorkers = false;
 
 async function startReactor(options: ReactorOptions): Promise<Result<StartedReactor, string>> {
   hasWorkers = true;
+  // Before there are workers: they inherit it. Whoever attaches without is told.
+  becomeIoFlusher();
   const wakeUp = createWakeUp();
   if (!wakeUp.ok) return wakeUp;
   const memory = makeMemory(options.memoryMib);
@@ -72,12 +75,12 @@ async function startReactor(options: ReactorOptions): Promise<Result<StartedReac
       else listener(message);
       if (message.kind !== "ready") return;
       isReady = true;
+      const { protectedPaths = [] } = options;
+      const helper = new Helper({ startThread: startHelperThread, protectedPaths });
       resolve(
         ok({
-          opener: new Helper({
-            startThread: startHelperThread,
-            protectedPaths: options.protectedPaths ?? [],
-          }),
+          opener: helper,
+          nbdDriver: helper,
           expectEnd: () => {
             isExpected = true;
           },

@@ -4,6 +4,7 @@ import { addDriveBody } from "./drive-schemas.ts";
 import {
   checkSchedule,
   nameSchema,
+  nbdDevicePath,
   patchArrayBody,
   putExportBody,
   putScheduleBody,
@@ -23,7 +24,14 @@ const configurationShape = z.strictObject({
   schema: z.literal(CONFIGURATION_SCHEMA),
   drives: z.array(addDriveBody),
   arrays: z.array(z.strictObject({ uuid, name: nameSchema, settings: arraySettings })),
-  exports: z.array(z.strictObject({ ...putExportBody.shape, name: nameSchema, array: uuid })),
+  exports: z.array(
+    z.strictObject({
+      ...putExportBody.shape,
+      name: nameSchema,
+      array: uuid,
+      attachAtStart: nbdDevicePath.nullable().default(null),
+    }),
+  ),
   spares: z.array(z.strictObject({ drive: nameSchema, arrays: z.array(uuid).nullable() })),
   schedules: z.array(
     z.strictObject({ ...putScheduleBody.shape, array: uuid }).superRefine(checkSchedule),

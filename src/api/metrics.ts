@@ -184,6 +184,15 @@ export function renderMetrics(input: MetricsInput): string {
       "Clients connected.",
       exports.map((entry) => [{ export: entry.name }, entry.connections]),
     ),
+    gauge(
+      "parityd_export_attached",
+      "1: it is this block device of the host's kernel; 0: it is to be.",
+      exports.flatMap(({ name, attachment }) =>
+        attachment === null
+          ? []
+          : [[{ export: name, device: attachment.device }, attachment.isAttached ? 1 : 0]],
+      ),
+    ),
     counter(
       "parityd_nbd_requests_total",
       "Requests of clients that were answered.",

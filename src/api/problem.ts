@@ -4,6 +4,8 @@
  *   type    urn:parityd:problem:<code>, stable       title   the status in words
  *   detail  a sentence that says the way out         errors  what is wrong with which value
  *
+ *   uri     where the same can be had in another way, if anywhere
+ *
  * A value of the body is named by `pointer` (a JSON pointer as a URI fragment, "#/drives/1"), one
  * of the path or the query by `parameter`.
  */
@@ -44,6 +46,7 @@ interface Problem {
   readonly code: string;
   readonly detail: string;
   readonly issues?: readonly ValueIssue[];
+  readonly uri?: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -62,6 +65,7 @@ const TITLES: Readonly<Record<number, string>> = {
   429: "Too many requests",
   431: "Headers too large",
   500: "Failed",
+  501: "Not possible on this host",
   503: "Not available now",
   507: "Cannot be recorded",
 };
@@ -75,6 +79,7 @@ export function problemResponse(error: ApiError): Response {
     // A sentence for people, which may name what a drive or a client brought.
     detail: printable(problem.detail),
     ...(problem.issues === undefined ? {} : { errors: problem.issues }),
+    ...(problem.uri === undefined ? {} : { uri: problem.uri }),
   };
   return new Response(`${JSON.stringify(body)}\n`, {
     status: problem.status,
@@ -101,6 +106,10 @@ function toProblem(error: ApiError): Problem {
     }
     case "unrecorded":
       return { status: 507, code: error.code, detail: error.detail };
+    case "unimplemented": {
+      const { code, detail, uri } = error;
+      return { status: 501, code, detail, ...(uri === undefined ? {} : { uri }) };
+    }
     case "forbidden":
       return { status: 403, code: error.code, detail: error.detail };
     default:

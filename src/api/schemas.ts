@@ -297,6 +297,19 @@ export const putExportBody = z.strictObject({
   }),
 });
 
+/** Of the host's own driver; nothing else reaches the kernel. */
+export const nbdDevicePath = z
+  .string()
+  .regex(/^\/dev\/nbd(0|[1-9][0-9]{0,3})$/, "must be a device of the NBD driver, like /dev/nbd0");
+
+export const attachExportBody = z.strictObject({
+  device: nbdDevicePath.optional().openapi({ description: "Absent: the first that is free" }),
+  atStart: z
+    .boolean()
+    .default(false)
+    .openapi({ description: "Also at each start of the daemon, as soon as the array runs" }),
+});
+
 export const putSpareBody = z.strictObject({
   arrays: z
     .array(arrayReferenceSchema)
@@ -362,6 +375,14 @@ const exportShape = z.object({
   allow: allowSchema,
   uris: z.array(z.string()),
   connections: count,
+  attachment: z
+    .object({
+      device: z.string(),
+      isAttached: z.boolean().openapi({ description: "False: it waits for its array" }),
+      atStart: z.boolean(),
+    })
+    .nullable()
+    .openapi({ description: "The block device of this host's kernel that it is, or is to be" }),
 });
 export const exportSchema = exportShape.openapi("Export");
 
@@ -446,6 +467,7 @@ const problemShape = z.object({
   title: z.string(),
   status: z.int(),
   detail: z.string(),
+  uri: z.string().optional().openapi({ description: "Where the same can be had in another way" }),
   errors: z
     .array(
       z.object({

@@ -22,18 +22,17 @@ import {
 } from "../array/protocol.ts";
 import type { Log } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { AlertWay } from "./alerts/alert.ts";
 import { Alerts } from "./alerts/alerts.ts";
+import type { ApplianceParts } from "./appliance-parts.ts";
 import { ArrayStanding, type CreateRequest, calledHere } from "./array-standing.ts";
 import { ArrayWork } from "./array-work.ts";
+import { Attachments } from "./attachments.ts";
 import { DriveKeeper } from "./drive-keeper.ts";
 import { driveNotFound } from "./drive-refusals.ts";
 import { DriveCare, type DriveView } from "./drives/drive-care.ts";
 import { FaultInjection } from "./fault-injection.ts";
 import { FenceHolders } from "./fence-holders.ts";
 import { tellForcedLeave } from "./forced-leave.ts";
-import type { DriveOpener } from "./helper/drive-opener.ts";
-import type { ToolRunner } from "./host/linux-tool.ts";
 import { MemberGrowth } from "./member-growth.ts";
 import type { ReactorClient } from "./reactor-client.ts";
 import { ScheduleBook } from "./schedules/schedule-book.ts";
@@ -63,20 +62,6 @@ export interface ArrayPatch extends ArrayRemembered {
   readonly memberSizeBytes?: number | "max";
 }
 
-export interface ApplianceParts {
-  readonly client: ReactorClient;
-  readonly opener: DriveOpener;
-  readonly tools: ToolRunner;
-  readonly store: StateStore;
-  readonly events: EventLog;
-  readonly jobs: JobBook;
-  readonly alarms: Alarms;
-  readonly log: Log;
-  readonly newUuid: () => string;
-  readonly allowFaultInjection: boolean;
-  readonly alertWays?: readonly AlertWay[];
-}
-
 /** What happens to an array is looked at once for all events of so long. */
 const OBSERVE_MS = 50;
 
@@ -87,6 +72,7 @@ export class Appliance {
   readonly drives: DriveKeeper;
   readonly arrays: ArrayBook;
   readonly exports: ExportBook;
+  readonly attachments: Attachments;
   readonly spares: SharedSpares;
   readonly schedules: ScheduleBook;
   readonly faults: FaultInjection;
@@ -127,7 +113,8 @@ export class Appliance {
     const isClaimed = (label: string): boolean => this.calls.isHeld(`label:${label}`);
     this.arrays = new ArrayBook({ store, client, log, isClaimed });
     this.calls = new CallOrder(this.arrays);
-    this.exports = new ExportBook({ store, client, arrays: this.arrays, calls: this.calls, log });
+    const books = { store, client, arrays: this.arrays, calls: this.calls, log };
+    this.exports = new ExportBook({ ...books, driver: parts.nbdDriver });
     const onAttached = async ({ name, superblock }: DriveStatus): Promise<void> => {
       if (superblock !== undefined) await this.arrays.learn(superblock);
       this.spareKeeper.driveChanged(name);
@@ -150,6 +137,8 @@ export class Appliance {
     const services = { client, store, drives, arrays, calls, spares, events, jobs, alarms, log };
     this.spareKeeper = new SpareKeeper(services);
     this.growth = new MemberGrowth(services);
+    const { exports } = this;
+    this.attachments = new Attachments({ ...services, exports, driver: parts.nbdDriver });
     this.alerts = new Alerts({ ...services, ways: parts.alertWays ?? [] });
     const getArray = (uuid: string): Answer<ArrayStatus> => this.getArray(uuid);
     this.care = new DriveCare({ ...services, opener, tools: parts.tools, getArray });
@@ -194,6 +183,8 @@ export class Appliance {
    */
   async restore(): Promise<void> {
     this.alerts.begin();
+    // Each export as soon as its own array runs.
+    this.attachments.lookout.start();
     await this.drives.attachAll();
     await this.exports.bindOld();
     this.arrays.forgetUnfinished();
@@ -251,6 +242,7 @@ export class Appliance {
     this.growth.lookout.stop();
     this.care.stop();
     await this.scheduler.stop();
+    await this.attachments.release();
     // What has happened a moment ago is remembered, too.
     await this.observe();
     const answer = await this.client.call({ kind: "shutdown" });
@@ -415,6 +407,7 @@ export class Appliance {
     if (event.kind === "array.fenced") void this.holders.ask(event);
     this.spareKeeper.onEvent(event);
     this.growth.onEvent(event);
+    this.attachments.onEvent(event);
     if (event.arrayUuid === null) return;
     if (this.toObserve.size === 0) this.alarms.after(OBSERVE_MS, () => void this.observe());
     this.toObserve.add(event.arrayUuid);

@@ -6,7 +6,7 @@
  * |-----------|----------------|---------------------------------------------------------|
  * | drives    | name           | where it is found: by-id where there is one, else path  |
  * | arrays    | UUID           | its label here, and settings                            |
- * | exports   | name           | which array, whether it may be written, by whom opened  |
+ * | exports   | name           | which array, whether written, by whom opened, attached  |
  * | spares    | drive          | for which arrays; null: all                             |
  * | schedules | array          | the windows                                             |
  *
@@ -42,6 +42,7 @@ export interface ConfigurationExport {
   readonly array: string;
   readonly readOnly: boolean;
   readonly allow: ExportAllow | null;
+  readonly attachAtStart: string | null;
 }
 
 export interface ConfigurationSpare {
@@ -103,8 +104,8 @@ export function currentConfiguration({ store, arrays }: Appliance): Configuratio
       known.map(({ uuid, settings }) => ({ uuid, name: arrays.labelOf(uuid), settings })),
     ),
     exports: byName(
-      [...state.exports.values()].flatMap(({ name, arrayUuid, readOnly, allow }) =>
-        isKnown(arrayUuid) ? [{ name, array: arrayUuid, readOnly, allow }] : [],
+      [...state.exports.values()].flatMap(({ name, arrayUuid, readOnly, allow, attachAtStart }) =>
+        isKnown(arrayUuid) ? [{ name, array: arrayUuid, readOnly, allow, attachAtStart }] : [],
       ),
     ),
     spares: [...state.spares.values()].map((spare) => ({
@@ -189,16 +190,24 @@ function arraySteps({ appliance, effects, brought }: Ground, { arrays }: Configu
 
 function exportSteps({ appliance, effects, brought }: Ground, { exports }: Configuration): Step[] {
   return exports.flatMap((entry): Step[] => {
-    const { name, array, readOnly, allow } = entry;
+    const { name, array, readOnly, allow, attachAtStart: device } = entry;
     const here = appliance.store.state.exports.get(name);
-    const isSame = here?.arrayUuid === array && here.readOnly === readOnly;
-    if (isSame && isDeepStrictEqual(here.allow, allow)) return [];
+    const isOffered =
+      here?.arrayUuid === array &&
+      here.readOnly === readOnly &&
+      isDeepStrictEqual(here.allow, allow);
+    const isSameDevice = (here?.attachAtStart ?? null) === device;
+    if (isOffered && isSameDevice) return [];
     const action = here === undefined ? "add" : "change";
     const change = { kind: "export", name, action } as const;
     // Clients that it would harm are a reason to refuse it.
     const wanted = { name, array, readOnly, allow, force: false };
-    const put = () => appliance.exports.put(wanted, effects);
-    return [{ change, run: brought.has(array) ? TAKEN : put }];
+    const run = async () => {
+      const put = await appliance.exports.put(wanted, effects);
+      if (!put.ok || isSameDevice) return put;
+      return appliance.attachments.remember(name, device, effects);
+    };
+    return [{ change, run: brought.has(array) ? TAKEN : run }];
   });
 }
 

@@ -5,6 +5,7 @@
  * the process (exit 70): nobody here needs to watch it. A helper thread that ends costs its call.
  */
 import type { Result } from "../base/result.ts";
+import type { NbdDriver } from "./attach/nbd-driver.ts";
 import type { DriveOpener } from "./helper/drive-opener.ts";
 import type { ReactorChannel } from "./reactor-client.ts";
 
@@ -24,6 +25,7 @@ export interface ReactorOptions {
 export interface StartedReactor {
   readonly channel: ReactorChannel;
   readonly opener: DriveOpener;
+  readonly nbdDriver: NbdDriver;
   /** From now on the workers may end: the `shutdown` command follows. */
   expectEnd(): void;
 }

@@ -33,7 +33,8 @@ export * from "./statuses.ts";
 /**
  * Why a command was refused. `detail` is a sentence that says what to do. The API maps `kind` to
  * a status: not-found 404, conflict 409 (wrong state), busy 423, invalid 422, io 500, stopping 503,
- * unrecorded (state.db does not take it, and nothing has changed) 507.
+ * unrecorded (state.db does not take it, and nothing has changed) 507, unimplemented (this host has
+ * not got what it needs) 501.
  */
 export interface CommandError {
   readonly kind:
@@ -44,10 +45,13 @@ export interface CommandError {
     | "io"
     | "stopping"
     | "unsupported"
-    | "unrecorded";
+    | "unrecorded"
+    | "unimplemented";
   /** Stable slug, the tail of the problem `type`: "drive-in-use", "too-few-drives". */
   readonly code: string;
   readonly detail: string;
+  /** Where the same can be had in another way. */
+  readonly uri?: string;
 }
 
 // Commands --------------------------------------------------------------------------------------
@@ -392,6 +396,7 @@ export type EventKind =
   | "drive.answers"
   | "drive.smart-failing"
   | "drive.smart-worse"
+  | "export.not-attached"
   | "schedule.missed"
   | "sector.repaired"
   | "sector.lost"

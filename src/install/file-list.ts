@@ -7,7 +7,8 @@
  *   PREFIX/lib/udev/rules.d/62-parityd.rules     behind ID_FS_* (60), before mdadm's (64)
  *   PREFIX/share/man/man1, man5                  parityd(1), parityd.toml(5)
  *   PREFIX/share/bash-completion/completions/parityd
- *   PREFIX/share/parityd/                        rules for Prometheus, a dashboard for Grafana
+ *   PREFIX/share/parityd/                        rules for Prometheus, a dashboard for Grafana,
+ *                                                a drop-in for `export attach`
  *   PREFIX/share/doc/parityd/                    licences; examples/ for cron and a timer
  *
  * PREFIX/lib/ocf/resource.d/parityd/ is kept for a resource agent of Pacemaker.
@@ -25,6 +26,7 @@ import lesser21 from "./files/licences/lgpl-2.1.txt" with { type: "text" };
 import cron from "./files/parityd.cron" with { type: "text" };
 import udevRules from "./files/parityd.rules" with { type: "text" };
 import service from "./files/parityd.service" with { type: "text" };
+import attachDropIn from "./files/parityd-attach.conf" with { type: "text" };
 import checkService from "./files/parityd-check.service" with { type: "text" };
 import checkTimer from "./files/parityd-check.timer" with { type: "text" };
 import { commandManual, configManual } from "./manual.ts";
@@ -79,6 +81,7 @@ export function fileList({ prefix, executable, table, version }: ListOptions): I
     "share/man/man1/parityd.1": commandManual(table, version),
     "share/man/man5/parityd.toml.5": configManual(version),
     "share/parityd/grafana-dashboard.json": dashboard(),
+    "share/parityd/parityd-attach.conf": attachDropIn,
     "share/parityd/prometheus-rules.yaml": alertRules,
   };
   return [

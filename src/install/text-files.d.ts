@@ -15,6 +15,10 @@ declare module "*.bash" {
   const text: string;
   export default text;
 }
+declare module "*.conf" {
+  const text: string;
+  export default text;
+}
 declare module "*.cron" {
   const text: string;
   export default text;

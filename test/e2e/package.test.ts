@@ -118,9 +118,19 @@ describe("the files", () => {
       const verified = await runProgram(["systemd-analyze", "verify", "--man=no", ...units]);
       expect(verified).toEqual({ exitCode: 0, stdout: "", stderr: "" });
       const words = ["security", "--offline=true", "--no-pager", `--threshold=${EXPOSURE_MAX}`];
-      const judged = await runProgram(["systemd-analyze", ...words, units[0]!]);
-      expect([judged.exitCode, judged.stderr]).toEqual([0, ""]);
-      expect(judged.stdout).toMatch(/Overall exposure level .*: [0-2]\.\d OK/);
+      const judge = async (exposure: RegExp): Promise<string> => {
+        const judged = await runProgram(["systemd-analyze", ...words, units[0]!]);
+        expect([judged.exitCode, judged.stderr]).toEqual([0, ""]);
+        expect(judged.stdout).toMatch(exposure);
+        return judged.stdout;
+      };
+      const closed = /^✓ CapabilityBoundingSet=~CAP_SYS_ADMIN /m;
+      expect(await judge(/Overall exposure level .*: 2\.6 OK/)).toMatch(closed);
+      const dropIns = `${units[0]}.d`;
+      mkdirSync(dropIns);
+      const dropIn = join(prefix, "share/parityd/parityd-attach.conf");
+      copyFileSync(dropIn, join(dropIns, "attach.conf"));
+      expect(await judge(/Overall exposure level .*: 2\.9 OK/)).not.toMatch(closed);
     },
   );
 

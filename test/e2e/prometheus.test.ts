@@ -61,6 +61,7 @@ const EMPTY: Readonly<Record<string, string>> = {
   ParitydStateNotRecorded: "state.db takes all",
   ParitydAlertsLost: "the program takes all",
   ParitydDiskFailing: "a file says nothing of its health",
+  ParitydNotAttached: "no export is to be attached",
 };
 /** By where the files lie: on one disk, or on none that the host can name. */
 const EITHER: ReadonlySet<string> = new Set(["ParitydMembersShareDisk"]);

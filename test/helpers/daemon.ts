@@ -119,12 +119,15 @@ export async function mustRun(words: readonly string[], options: RunOptions = {}
 
 const alive = new Set<Bun.Subprocess>();
 
-afterAll(async () => {
+async function endAll(): Promise<void> {
   const left = [...alive];
   for (const child of left) child.kill("SIGKILL");
   await Promise.all(left.map((child) => child.exited));
   alive.clear();
-});
+}
+
+// Elsewhere too this file is imported: benchmarks, loads in a process of their own.
+if (process.env["NODE_ENV"] === "test") afterAll(endAll);
 
 /** A verb that runs until it is stopped and says "ready" on stdout. */
 export class Running {

@@ -10,6 +10,7 @@ import {
   aDriveIsAway,
   almostTakenOver,
   at,
+  attached,
   bodyOf,
   CREATE,
   client,
@@ -34,9 +35,11 @@ import {
   toReadOnly,
   unknown,
   withArray,
+  withDevices,
   withDrives,
   withFence,
 } from "./dry-run-steps.ts";
+import { FakeNbdDriver } from "./fake-nbd-driver.ts";
 import { exited, FakeTools } from "./fake-tools.ts";
 import { addTestArray, startSimAppliance } from "./sim-appliance.ts";
 import { TEST_ARRAY } from "./sim-reactor.ts";
@@ -64,6 +67,17 @@ const found: Situation["same"] = (dry, real) => {
   const named = (each: { path: string; drive: string | null }) => [each.path, each.drive];
   expect(dry.found.map(named)).toEqual(real.found.map(named));
 };
+
+/** Two devices of the kernel's: how many are somebody's, and which is mounted. */
+function devices(options: { taken?: number; mounted?: number; isPermitted?: boolean } = {}) {
+  return () => {
+    const driver = new FakeNbdDriver(2);
+    driver.backends.fill("somebody's", 0, options.taken ?? 0);
+    if (options.mounted !== undefined) driver.mounted.add(options.mounted);
+    driver.isPermitted = options.isPermitted ?? true;
+    return driver;
+  };
+}
 
 export const OTHER_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = {
   "POST /v1/drives": at("/v1/drives", [
@@ -185,6 +199,48 @@ export const OTHER_SITUATIONS: Readonly<Record<string, readonly Situation[]>> = 
     refused("clients", "export-in-use", withArray(exported, client)),
     taken("clients, forced", withArray(exported, client), { query: "force=true" }),
     refused("none", "export-not-found", withArray()),
+  ]),
+  "POST /v1/exports/{name}/attach": at("/v1/exports/disk/attach", [
+    taken("the first that is free", withDevices(devices()), { body: {} }),
+    taken("at each start", withDevices(devices()), { body: { atStart: true } }),
+    taken("again, and no more at each start", withDevices(devices(), attached), { body: {} }),
+    refused("another one", "already-attached", withDevices(devices(), attached), {
+      body: { device: "/dev/nbd1" },
+    }),
+    refused("somebody's", "device-in-use", withDevices(devices({ taken: 1 })), {
+      body: { device: "/dev/nbd0" },
+    }),
+    refused("none is free", "no-free-device", withDevices(devices({ taken: 2 })), { body: {} }),
+    refused("there is none", "device-not-found", withDevices(devices()), {
+      body: { device: "/dev/nbd7" },
+    }),
+    refused("its array is stopped", "export-not-served", withDevices(devices(), stopped()), {
+      body: { atStart: true },
+    }),
+    refused(
+      "no permission",
+      "no-permission-to-attach",
+      withDevices(devices({ isPermitted: false })),
+      {
+        body: { atStart: true },
+      },
+    ),
+    refused("no driver", "no-nbd-driver", withArray(exported), { body: {} }),
+    refused("state.db is full", "not-recorded", full(withDevices(devices())), {
+      body: { atStart: true },
+    }),
+    refused("unknown", "export-not-found", withDevices(devices()), {
+      ...{ path: "/v1/exports/nobody/attach", body: {} },
+    }),
+  ]),
+  "DELETE /v1/exports/{name}/attach": at("/v1/exports/disk/attach", [
+    taken("attached", withDevices(devices(), attached)),
+    refused("mounted", "device-in-use", withDevices(devices({ mounted: 0 }), attached)),
+    taken("mounted, forced", withDevices(devices({ mounted: 0 }), attached), {
+      query: "force=true",
+    }),
+    refused("attached to none", "not-attached", withDevices(devices())),
+    refused("unknown", "export-not-found", withArray()),
   ]),
   "DELETE /v1/jobs/{id}": at("/v1/jobs/1", [
     taken("it runs", withArray(scrubbed)),

@@ -1,6 +1,12 @@
 /** How the situations of dry-run-situations.ts are made. */
 import { expect } from "bun:test";
-import { addTestArray, type SimAppliance, startSimAppliance } from "./sim-appliance.ts";
+import type { FakeNbdDriver } from "./fake-nbd-driver.ts";
+import {
+  addTestArray,
+  type SimAppliance,
+  type SimApplianceOptions,
+  startSimAppliance,
+} from "./sim-appliance.ts";
 import { diskAt, hostWithDisks, TEST_ARRAY, unplug } from "./sim-reactor.ts";
 
 export interface Situation {
@@ -48,8 +54,17 @@ type Step = (daemon: SimAppliance) => Promise<unknown> | unknown;
 
 /** Drives a to d, the array raid_test of the first three, and then these steps. */
 export function withArray(...steps: Step[]): () => Promise<SimAppliance> {
+  return withArrayOn({}, ...steps);
+}
+
+/** On a host whose kernel has so many NBD devices, in memory. */
+export function withDevices(driver: () => FakeNbdDriver, ...steps: Step[]) {
+  return () => withArrayOn({ nbdDriver: driver() }, exported, ...steps)();
+}
+
+function withArrayOn(options: SimApplianceOptions, ...steps: Step[]): () => Promise<SimAppliance> {
   return async () => {
-    const daemon = await startSimAppliance();
+    const daemon = await startSimAppliance(options);
     await addTestArray(daemon);
     for (const step of steps) await step(daemon);
     return daemon;
@@ -101,6 +116,8 @@ export const deleted = does("DELETE", ARRAY);
 export const slow = { limitBytesPerSecond: 1 };
 export const scrubbed = does("POST", `${ARRAY}/scrub`, slow);
 export const exported = does("PUT", "/v1/exports/disk", { array: TEST_ARRAY });
+/** It is attached at each start, too. */
+export const attached = does("POST", "/v1/exports/disk/attach", { atStart: true });
 export const spare = does("POST", `${ARRAY}/members`, { drive: "d", force: true });
 export const shared = does("PUT", "/v1/spares/d", {});
 export const scheduled = does("PUT", `/v1/schedules/${TEST_ARRAY}`, { cron: "0 1 * * *" });

@@ -8,6 +8,7 @@ import type { PageFile } from "../../src/api/page/page-file.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import type { AlertWay } from "../../src/appliance/alerts/alert.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
+import { type NbdDriver, NO_NBD_DRIVER } from "../../src/appliance/attach/nbd-driver.ts";
 import { NO_TOOLS, type ToolRunner } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
 import { type Alarms, processAlarms } from "../../src/appliance/state/alarms.ts";
@@ -16,7 +17,7 @@ import { JobBook } from "../../src/appliance/state/job-book.ts";
 import { State } from "../../src/appliance/state/state.ts";
 import type { LoadedState, StateFile } from "../../src/appliance/state/state-file.ts";
 import { StateStore } from "../../src/appliance/state/state-store.ts";
-import { silentLog } from "../../src/base/log.ts";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import { ok } from "../../src/base/result.ts";
 import type { SimHost } from "../life/sim-host.ts";
 import { WALL_START_MS } from "../sim/world/simulation.ts";
@@ -49,6 +50,10 @@ export interface SimApplianceOptions {
   readonly host?: SimHost;
   /** Default: none is installed. */
   readonly tools?: ToolRunner;
+  /** Default: the host has none. */
+  readonly nbdDriver?: NbdDriver;
+  /** Of the appliance. */
+  readonly log?: Log;
   readonly allowFaultInjection?: boolean;
   readonly tcpGuard?: TcpGuard;
   /** The clock of the limit of wrong tokens. */
@@ -101,12 +106,13 @@ export async function startSimAppliance(options: SimApplianceOptions = {}): Prom
     client,
     opener,
     tools: options.tools ?? NO_TOOLS,
+    nbdDriver: options.nbdDriver ?? NO_NBD_DRIVER,
     store,
     events,
     jobs,
     alarms,
     newUuid,
-    log: silentLog,
+    log: options.log ?? silentLog,
     allowFaultInjection: options.allowFaultInjection ?? true,
     alertWays: options.alertWays ?? [],
   });

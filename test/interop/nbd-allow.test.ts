@@ -111,8 +111,8 @@ test.skipIf(!CAN_RUN)(
       ["owner", 1],
     ]);
     const table = (await verb("list")).stdout;
-    expect(table).toMatch(/near +tank +read-write +1 +127\.0\.0\.1 /);
-    expect(table).toMatch(/both +tank +read-write +0 +127\.0\.0\.2 with old-client /);
+    expect(table).toMatch(/near +tank +read-write +1 +- +127\.0\.0\.1 /);
+    expect(table).toMatch(/both +tank +read-write +0 +- +127\.0\.0\.2 with old-client /);
 
     const refused = await verb("add", "tank", "near", "--allow-address", "127.0.0.1/8");
     expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining("first 8")]);

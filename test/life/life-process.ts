@@ -11,6 +11,7 @@
 import { createApp } from "../../src/api/app.ts";
 import type { ApiApp } from "../../src/api/route.ts";
 import { Appliance } from "../../src/appliance/appliance.ts";
+import { NO_NBD_DRIVER } from "../../src/appliance/attach/nbd-driver.ts";
 import { Helper } from "../../src/appliance/helper/helper.ts";
 import { NO_TOOLS } from "../../src/appliance/host/linux-tool.ts";
 import { ReactorClient } from "../../src/appliance/reactor-client.ts";
@@ -112,6 +113,7 @@ export class LifeProcess {
       ...{ client, opener, store: this.store, jobs, alarms, log, newUuid },
       events: new EventLog({ store: this.store, log }),
       tools: NO_TOOLS,
+      nbdDriver: NO_NBD_DRIVER,
       allowFaultInjection: false,
     });
     this.app = createApp({

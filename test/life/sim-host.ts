@@ -16,6 +16,7 @@
  * a disk is slow, and not at all where it hangs, until it is let go.
  */
 
+import { NO_DRIVER } from "../../src/appliance/attach/nbd-driver.ts";
 import { type FoundMember, foundMember } from "../../src/appliance/helper/drive-opener.ts";
 import type {
   HelperCall,
@@ -374,6 +375,9 @@ export class SimHost {
 
   private result(machine: Machine, call: HelperCall): HelperResult {
     switch (call.kind) {
+      case "connect-nbd":
+      case "disconnect-nbd":
+        return err(NO_DRIVER);
       case "identify": {
         const disk = this.at(call.path);
         if (disk === null) return err(noSuchDrive(call.path));

@@ -30,8 +30,8 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     name: "life: exports go by name",
     rule: null,
     file: "src/appliance/state/export-book.ts",
-    find: "const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid),",
-    replace: "const entry = { name, arrayUuid: null, array: this.arrays.labelOf(arrayUuid),",
+    find: "const entry = { name, arrayUuid, array,",
+    replace: "const entry = { name, arrayUuid: null, array,",
     test: story("a deleted array whose drives stay"),
   },
   {

@@ -7,6 +7,7 @@
 
 import { ALERT_MUTATIONS } from "./alert-mutations.ts";
 import { API_MUTATIONS } from "./api-mutations.ts";
+import { ATTACH_MUTATIONS } from "./attach-mutations.ts";
 import { CARE_MUTATIONS } from "./care-mutations.ts";
 import { DEFECT_MUTATIONS } from "./defect-mutations.ts";
 import { DRIVE_MUTATIONS } from "./drive-mutations.ts";
@@ -1157,6 +1158,7 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(WRITES, "reconstruct-write"),
   },
   ...ALERT_MUTATIONS,
+  ...ATTACH_MUTATIONS,
   ...CARE_MUTATIONS,
   ...DRY_RUN_MUTATIONS,
   ...DRIVE_MUTATIONS,

@@ -3,7 +3,13 @@ import { z } from "@hono/zod-openapi";
 import type { Appliance } from "../../appliance/appliance.ts";
 import { problemResponse } from "../problem.ts";
 import { type ApiApp, addChange, addRoute, answer, emptyAnswer, json } from "../route.ts";
-import { exportSchema, forceQuery, nameParams, putExportBody } from "../schemas.ts";
+import {
+  attachExportBody,
+  exportSchema,
+  forceQuery,
+  nameParams,
+  putExportBody,
+} from "../schemas.ts";
 
 export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
   addChange(
@@ -55,5 +61,31 @@ export function addExportRoutes(app: ApiApp, appliance: Appliance): void {
     },
     async ({ params, query, effects }) =>
       emptyAnswer(await appliance.exports.remove(params.name, query.force, effects)),
+  );
+  addChange(
+    app,
+    {
+      method: "post",
+      path: "/v1/exports/{name}/attach",
+      summary: "Make an export a block device of this host's kernel",
+      params: nameParams,
+      body: attachExportBody,
+      answers: { 200: { description: "The export, with its device", schema: exportSchema } },
+    },
+    async ({ params, body: { device = null, atStart }, effects }) =>
+      answer(await appliance.attachments.attach(params.name, { device, atStart }, effects)),
+  );
+  addChange(
+    app,
+    {
+      method: "delete",
+      path: "/v1/exports/{name}/attach",
+      summary: "Take the block device away; with force also while it is mounted",
+      params: nameParams,
+      query: forceQuery,
+      answers: { 204: { description: "The device is free" } },
+    },
+    async ({ params, query, effects }) =>
+      emptyAnswer(await appliance.attachments.detach(params.name, query.force, effects)),
   );
 }

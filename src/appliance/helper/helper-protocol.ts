@@ -1,6 +1,7 @@
 /** What the control thread and the helper threads say to each other: a closed union. */
 import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import type { Result } from "../../base/result.ts";
+import type { NbdConnection, NbdDisconnection } from "../attach/nbd-driver.ts";
 import type { FileRoom, FoundDevice, OpenRequest } from "./drive-opener.ts";
 
 /** What a helper opened. */
@@ -58,6 +59,8 @@ export interface HelperCallMap {
   reservation: { request: { path: string }; value: string | null };
   /** Why the kernel is not at ease with a disk ("sda") now; null: nothing is known against it. */
   "disk-trouble": { request: { disk: string }; value: string | null };
+  "connect-nbd": { request: NbdConnection; value: null };
+  "disconnect-nbd": { request: NbdDisconnection; value: null };
   /** What is at a path; null: nothing that could be a drive, or somebody has it. */
   look: {
     request: { path: string; inUse: readonly string[] };

@@ -13,6 +13,14 @@ import type { CommandError, OpenDrive } from "../../array/protocol.ts";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { GIB } from "../../base/units.ts";
+import { isIoFlusher } from "../../reactor/linux-io-flusher.ts";
+import { mayAttach, readNbdDevices } from "../attach/linux-nbd-devices.ts";
+import type {
+  NbdConnection,
+  NbdDevice,
+  NbdDisconnection,
+  NbdDriver,
+} from "../attach/nbd-driver.ts";
 import { type DeviceClaim, DriveLook } from "./drive-look.ts";
 import type {
   DriveOpener,
@@ -37,7 +45,7 @@ interface ClaimedDevice extends OpenedDevice {
   readonly claim: Claim;
 }
 
-export class Helper implements DriveOpener {
+export class Helper implements DriveOpener, NbdDriver {
   private readonly threads: HelperThreads;
   private readonly protectedPaths: readonly string[];
   /** By the fd of the drive. */
@@ -151,6 +159,29 @@ export class Helper implements DriveOpener {
     const options = { key: `disk ${disk}`, isImpatient: true };
     const asked = await this.threads.call<"disk-trouble">({ kind: "disk-trouble", disk }, options);
     return asked.ok ? asked.value : asked.error.detail;
+  }
+
+  nbdDevices(): NbdDevice[] {
+    return readNbdDevices();
+  }
+
+  isNbdPermitted(): boolean {
+    return mayAttach();
+  }
+
+  isIoFlusher(): boolean {
+    return isIoFlusher();
+  }
+
+  async connectNbd(connection: NbdConnection): Promise<Result<null, CommandError>> {
+    const key = `/dev/nbd${connection.index}`;
+    return this.threads.call<"connect-nbd">({ kind: "connect-nbd", ...connection }, { key });
+  }
+
+  async disconnectNbd(disconnection: NbdDisconnection): Promise<Result<null, CommandError>> {
+    const key = `/dev/nbd${disconnection.index}`;
+    const call = { kind: "disconnect-nbd", ...disconnection } as const;
+    return this.threads.call<"disconnect-nbd">(call, { key });
   }
 
   look(request: LookRequest): Promise<LookResult> {

@@ -6,8 +6,10 @@
  * so that a client that comes early waits instead of being refused.
  */
 import type { CommandError, ExportAllow, ExportStatus, NbdAddress } from "../../array/protocol.ts";
+import { assert } from "../../base/assert.ts";
 import type { Log } from "../../base/log.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { backendOf, type NbdDevice, type NbdDriver } from "../attach/nbd-driver.ts";
 import type { ReactorClient } from "../reactor-client.ts";
 import type { ArrayBook } from "./array-book.ts";
 import type { CallOrder } from "./call-order.ts";
@@ -25,6 +27,18 @@ export interface ExportView extends Omit<ExportStatus, "array"> {
   readonly allow: ExportAllow | null;
   /** Empty while the array is not there. */
   readonly uris: readonly string[];
+  /** Null: it is attached to none, and is not to be. */
+  readonly attachment: Attachment | null;
+}
+
+/** Of an export to a block device of this host's kernel. */
+export interface Attachment {
+  /** "/dev/nbd0" */
+  readonly device: string;
+  /** False: it is to be, as soon as its array runs. */
+  readonly isAttached: boolean;
+  /** At each start of the daemon. */
+  readonly atStart: boolean;
 }
 
 export class ExportBook {
@@ -33,6 +47,7 @@ export class ExportBook {
   private readonly arrays: ArrayBook;
   private readonly calls: CallOrder;
   private readonly log: Log;
+  private readonly driver: NbdDriver;
   private nbdAddresses: readonly NbdAddress[] = [];
 
   constructor(options: {
@@ -41,16 +56,30 @@ export class ExportBook {
     arrays: ArrayBook;
     calls: CallOrder;
     log: Log;
+    driver: NbdDriver;
   }) {
     this.store = options.store;
     this.client = options.client;
     this.arrays = options.arrays;
     this.calls = options.calls;
     this.log = options.log;
+    this.driver = options.driver;
   }
 
   setNbdAddresses(addresses: readonly NbdAddress[]): void {
     this.nbdAddresses = addresses;
+  }
+
+  /** Of the NBD server on this host. */
+  get socketPath(): string {
+    const local = this.nbdAddresses.find((address) => address.kind === "unix");
+    assert(local !== undefined, "the NBD server listens on this host");
+    return local.path;
+  }
+
+  /** Where clients on this host find it. */
+  localUri(name: string): string {
+    return nbdUri({ kind: "unix", path: this.socketPath }, name);
   }
 
   /** Tells the reactor of all that are remembered. */
@@ -62,10 +91,18 @@ export class ExportBook {
     const offered = await this.client.call({ kind: "list-exports" });
     if (!offered.ok) return offered;
     const byName = new Map(offered.value.map((entry) => [entry.name, entry]));
+    const devices = this.driver.nbdDevices();
     const views = [...this.store.state.exports.values()].map((entry) =>
-      this.viewOf(entry, byName.get(entry.name)),
+      this.viewOf(entry, byName.get(entry.name), devices),
     );
     return ok(views.sort((left, right) => (left.name < right.name ? -1 : 1)));
+  }
+
+  async get(name: string): Answer<ExportView> {
+    const listed = await this.list();
+    if (!listed.ok) return listed;
+    const view = listed.value.find((entry) => entry.name === name);
+    return view === undefined ? err(exportNotFound(name)) : ok(view);
   }
 
   /** With force also where clients that have it open lose it, or may not write any more. */
@@ -85,7 +122,14 @@ export class ExportBook {
         if (this.arrays.isDeleted(arrayUuid)) return err(isDeletedArray(wanted.array));
         if (this.arrays.isUnfinished(arrayUuid)) return err(isUnfinishedArray(wanted.array));
         const before = this.store.state.exports.get(name);
-        const entry = { name, arrayUuid, array: this.arrays.labelOf(arrayUuid), readOnly, allow };
+        const attached = before === undefined ? null : this.attachmentOf(before);
+        const isOther = before?.arrayUuid !== arrayUuid || before.readOnly !== readOnly;
+        if (attached !== null && isOther) return err(isAttached(name, attached));
+        const array = this.arrays.labelOf(arrayUuid);
+        const attachAtStart = before?.attachAtStart ?? null;
+        const detachedAtStop = before?.detachedAtStop ?? null;
+        const attach = { attachAtStart, detachedAtStop };
+        const entry = { name, arrayUuid, array, readOnly, allow, ...attach };
         const recorded = await effects.commit({ kind: "put-export", entry });
         if (!recorded.ok) return recorded;
         const put = await effects.command({
@@ -128,6 +172,13 @@ export class ExportBook {
   private async removeHeld(name: string, force: boolean, effects: Effects): Answer<null> {
     const before = this.store.state.exports.get(name);
     if (before !== undefined) {
+      const listed = await this.get(name);
+      if (!listed.ok) return listed;
+      // With clients the reactor refuses, and says how many there are.
+      const { connections, attachment } = listed.value;
+      if (!force && connections === 0 && attachment?.isAttached === true) {
+        return err(isAttached(name, attachment));
+      }
       const recorded = await effects.commit({ kind: "delete-export", name });
       if (!recorded.ok) return recorded;
     }
@@ -172,7 +223,26 @@ export class ExportBook {
     }
   }
 
-  private viewOf(entry: StoredExport, offered: ExportStatus | undefined): ExportView {
+  private attachmentOf(
+    entry: StoredExport,
+    devices: readonly NbdDevice[] = this.driver.nbdDevices(),
+  ): Attachment | null {
+    const { name, arrayUuid } = entry;
+    const atStart = entry.attachAtStart !== null;
+    if (arrayUuid !== null) {
+      const backend = backendOf({ name, arrayUuid });
+      const found = devices.find((device) => device.backend === backend);
+      if (found !== undefined) return { device: found.path, isAttached: true, atStart };
+    }
+    const device = deviceToBe(entry);
+    return device === null ? null : { device, isAttached: false, atStart };
+  }
+
+  private viewOf(
+    entry: StoredExport,
+    offered: ExportStatus | undefined,
+    devices?: readonly NbdDevice[],
+  ): ExportView {
     const { name, arrayUuid, readOnly, allow } = entry;
     const isServed = offered?.isServed ?? false;
     return {
@@ -184,6 +254,7 @@ export class ExportBook {
       array: this.labelBehind(entry),
       connections: offered?.connections ?? 0,
       uris: isServed ? this.nbdAddresses.map((address) => nbdUri(address, name)) : [],
+      attachment: this.attachmentOf(entry, devices),
     };
   }
 }
@@ -198,6 +269,21 @@ export function nbdUri(address: NbdAddress, exportName: string): string {
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   const scheme = address.isSecure === true ? "nbds" : "nbd";
   return `${scheme}://${host}:${address.port}/${name}`;
+}
+
+/** The device that it is attached to as soon as its array runs, if any. */
+export function deviceToBe({ attachAtStart, detachedAtStop }: StoredExport): string | null {
+  return attachAtStart ?? detachedAtStop;
+}
+
+export function exportNotFound(name: string): CommandError {
+  const detail = `there is no export named ${name}: put it first`;
+  return { kind: "not-found", code: "export-not-found", detail };
+}
+
+function isAttached(name: string, { device }: Attachment): CommandError {
+  const detail = `export ${name} is attached to ${device} of this host: detach it first`;
+  return { kind: "conflict", code: "export-attached", detail };
 }
 
 function isUnfinishedArray(reference: string): CommandError {

@@ -59,6 +59,10 @@ const storedExportSchema = z.object({
   readOnly: z.boolean(),
   /** Which clients over TCP may open it; null: all, as in rows of versions without it. */
   allow: allowSchema.nullable().default(null),
+  /** "/dev/nbd0": the device of this host's kernel that it is attached to at each start, if any. */
+  attachAtStart: z.string().nullable().default(null),
+  /** "/dev/nbd0": a clean stop has detached it there, and the next start attaches it again. */
+  detachedAtStop: z.string().nullable().default(null),
 });
 export type StoredExport = z.output<typeof storedExportSchema>;
 

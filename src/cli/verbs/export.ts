@@ -1,6 +1,6 @@
-/** `parityd export add|list|remove`. */
+/** `parityd export add|list|attach|detach|remove`. */
 
-import type { ExportView } from "../../appliance/state/export-book.ts";
+import type { Attachment, ExportView } from "../../appliance/state/export-book.ts";
 import type { ExportAllow } from "../../array/protocol.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
@@ -62,12 +62,60 @@ export const exportCommands: readonly CommandSpec[] = [
         entry.array,
         entry.readOnly ? "read-only" : "read-write",
         entry.connections,
+        attachmentText(entry.attachment),
         allowText(entry.allow),
         entry.uris.join(" ") || "(waits for its array)",
       ]);
-      const header = ["export", "array", "access", "clients", "allowed", "uri"];
+      const header = ["export", "array", "access", "clients", "device", "allowed", "uri"];
       const lines = (columns: number) => renderTable(header, rows, columns);
       tell(invocation, host, { schema: "parityd.exports/1", value, lines });
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "attach"],
+    summary: "Make an export a block device of this host: /dev/nbd0",
+    examples: ["parityd export attach tank", "parityd export attach tank /dev/nbd0 --at-start"],
+    answers: ["parityd.export/1"],
+    operands: [
+      { name: "NAME", names: "exports" },
+      { name: "DEVICE", optional: true },
+    ],
+    options: {
+      "at-start": { type: "boolean", help: "also at each start of the daemon" },
+      ...DRY_RUN,
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const device = invocation.operands[1];
+      const atStart = invocation.isSet("at-start");
+      const body = { atStart, ...(device === undefined ? {} : { device }) };
+      const client = new DaemonClient(host, invocation);
+      const attached = await client.call<ExportView>("POST", attachPath(invocation), body);
+      if (!attached.ok) return fail(host, attached.error);
+      const { value } = attached.value;
+      const lines = () => [value.attachment?.device ?? ""];
+      tell(invocation, host, { schema: "parityd.export/1", value, lines });
+      return Exit.ok;
+    },
+  },
+  {
+    path: ["export", "detach"],
+    summary: "Take the block device of an export away",
+    examples: ["parityd export detach tank"],
+    answers: ["parityd.done/1"],
+    operands: [{ name: "NAME", names: "exports" }],
+    options: {
+      force: { type: "boolean", help: "also while it is mounted: what was not written is lost" },
+      ...DRY_RUN,
+      ...RUN_DIR,
+    },
+    run: async (invocation, host) => {
+      const force = invocation.isSet("force") ? "?force=true" : "";
+      const path = `${attachPath(invocation)}${force}`;
+      const detached = await new DaemonClient(host, invocation).call("DELETE", path);
+      if (!detached.ok) return fail(host, detached.error);
+      tellDone(invocation, host, { did: "export detach", of: invocation.operand(0) });
       return Exit.ok;
     },
   },
@@ -92,6 +140,17 @@ export const exportCommands: readonly CommandSpec[] = [
     },
   },
 ];
+
+function attachPath(invocation: Invocation): string {
+  return `/v1/exports/${encodeURIComponent(invocation.operand(0))}/attach`;
+}
+
+function attachmentText(attachment: Attachment | null): string {
+  if (attachment === null) return "-";
+  const { device, isAttached, atStart } = attachment;
+  if (!isAttached) return `(${device})`;
+  return atStart ? `${device} at each start` : device;
+}
 
 async function addExport(invocation: Invocation, host: CliHost): Promise<number> {
   const isReadOnly = invocation.isSet("read-only");

@@ -193,6 +193,7 @@ async function startDaemon(parts: DaemonParts): Promise<Result<Daemon, CallError
     client,
     opener: reactor.opener,
     tools: new ProcessTools(),
+    nbdDriver: reactor.nbdDriver,
     store,
     events: new EventLog({ store, log }),
     jobs,

@@ -112,6 +112,8 @@ const GOOD: Readonly<Record<string, Good>> = {
     unknown: 201,
   },
   deleteExportsByName: { params: { name: "e" } },
+  postExportsByNameAttach: { params: { name: "e" }, body: { device: "/dev/nbd0" } },
+  deleteExportsByNameAttach: { params: { name: "e" } },
   getExports: {},
   getJobs: {},
   getJobsById: { params: { id: "1" } },
@@ -644,6 +646,13 @@ const WAYS: Readonly<Record<ApiError["kind"], readonly Way[]>> = {
       const body = { name: "a", path: "/dev/a" };
       return { status: 507, code: "not-recorded", ask: () => sim.call("POST", "/v1/drives", body) };
     },
+  ],
+  unimplemented: [
+    byCall(
+      [501, "no-nbd-driver"],
+      { method: "POST", path: "/v1/exports/e/attach", body: "{}" },
+      ({ call }) => call("PUT", "/v1/exports/e", { array: "raid_test" }),
+    ),
   ],
   "bad-json": [byCall([400, "bad-json"], { ...SCRUB, body: "{" })],
   "no-route": [byCall([404, "no-route"], { method: "GET", path: "/v1/nothing" })],

@@ -37,6 +37,7 @@ test("problem: every kind of the reactor's errors: its own status, code and deta
     io: 500,
     stopping: 503,
     unrecorded: 507,
+    unimplemented: 501,
   };
   const { call, reactor } = await startSimAppliance();
   for (const [kind, status] of Object.entries(statuses)) {

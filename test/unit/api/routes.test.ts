@@ -188,6 +188,7 @@ test("api: exports: 201 then 200, listed with their URI, withdrawn", async () =>
     isServed: true,
     arrayUuid: testUuid("raid_test"),
     uris: ["nbd+unix:///e1?socket=/run/parityd/nbd.sock"],
+    attachment: null,
   };
   expect(await body(created)).toEqual(view);
   expect((await call("PUT", "/v1/exports/e1", { array: "raid_test" })).status).toBe(200);

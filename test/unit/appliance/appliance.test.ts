@@ -68,7 +68,7 @@ test("restore: a path that is gone: missing, the rest comes up, its export waits
   expect(await (await call("GET", "/v1/exports")).json()).toEqual([
     {
       ...{ name: "e", array: "raid_test", arrayUuid: testUuid("raid_test"), readOnly: false },
-      ...{ connections: 0, isServed: false, uris: [], allow: null },
+      ...{ connections: 0, isServed: false, uris: [], attachment: null, allow: null },
     },
   ]);
 

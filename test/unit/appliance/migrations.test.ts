@@ -108,7 +108,14 @@ test.each(Object.entries(HAS))(
       expect(array!.label).toBe(name === "v1" ? null : "tank");
       expect([...state.exports.values()]).toEqual([
         {
-          ...{ name: "tank", array: "tank", readOnly: true, allow: null },
+          ...{
+            name: "tank",
+            array: "tank",
+            readOnly: true,
+            allow: null,
+            attachAtStart: null,
+            detachedAtStop: null,
+          },
           arrayUuid: name === "v1" ? null : array!.uuid,
         },
       ]);

@@ -134,7 +134,11 @@ async function fill(store: StateStore): Promise<void> {
     { kind: "put-array", array: ARRAY },
     {
       kind: "put-export",
-      entry: { name: "e", arrayUuid: UUID, array: "a", readOnly: true, allow: null },
+      entry: {
+        ...{ name: "e", arrayUuid: UUID, array: "a", readOnly: true, allow: null },
+        attachAtStart: "/dev/nbd0",
+        detachedAtStop: null,
+      },
     },
     { kind: "put-spare", spare: SPARE },
     { kind: "put-smart", smart: SMART },
@@ -197,7 +201,14 @@ test("state.db: an export of a version without allow is for all; one with a brok
   const before = open(folder);
   await fill(before);
   const allow = { addresses: ["10.0.0.0/8"], certificates: ["backup"] };
-  const entry = { name: "f", arrayUuid: UUID, array: "a", readOnly: true, allow };
+  const about = {
+    arrayUuid: UUID,
+    array: "a",
+    readOnly: true,
+    attachAtStart: null,
+    detachedAtStop: null,
+  };
+  const entry = { name: "f", ...about, allow };
   await before.commit(
     { kind: "put-export", entry },
     { kind: "put-export", entry: { ...entry, name: "g" } },

@@ -14,6 +14,7 @@ import { type CommandSpec, parseCommandLine } from "../../../src/cli/command.ts"
 import { commandManual } from "../../../src/install/manual.ts";
 import { ALL_COMMANDS } from "../../../src/install/table.ts";
 import { type FakeHostOptions, runCli } from "../../helpers/fake-host.ts";
+import { FakeNbdDriver } from "../../helpers/fake-nbd-driver.ts";
 import {
   addTestArray,
   DRIVE_PATHS,
@@ -191,6 +192,7 @@ test("json: refused: no daemon answers, or one that is none: said in the same sh
 
 test("json: every verb, run: its answer is as its schema says", async () => {
   const daemon = await startSimAppliance({
+    nbdDriver: new FakeNbdDriver(1),
     host: hostWithDisks([...DRIVE_PATHS, "/dev/e", "/dev/f"]),
     alertWays: [
       {
@@ -223,7 +225,10 @@ test("json: every verb, run: its answer is as its schema says", async () => {
 
   await held.run("parityd.export/1", "export add raid_test");
   await held.run("parityd.export/1", "export add raid_test far --allow-address 10.0.0.0/8");
+  await held.run(DRY, "export attach far --dry-run");
+  await held.run("parityd.export/1", "export attach far");
   await held.run("parityd.exports/1", "export list");
+  await held.run("parityd.done/1", "export detach far");
   await held.run("parityd.done/1", "export remove far");
 
   const cron = "0 10 * * *";

@@ -6,6 +6,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NO_NBD_DRIVER } from "../../../src/appliance/attach/nbd-driver.ts";
 import type { StartReactor } from "../../../src/appliance/start-reactor.ts";
 import { ok } from "../../../src/base/result.ts";
 import { formatBytes, MIB } from "../../../src/base/units.ts";
@@ -300,7 +301,8 @@ function simStart(host: SimHost): SimStart {
     overrides: {
       startReactor: async ({ firstJobId }) => {
         reactor = new SimReactor(host, { firstJobId });
-        return ok({ channel: reactor, opener: reactor.opener, expectEnd: () => {} });
+        const { opener } = reactor;
+        return ok({ channel: reactor, opener, nbdDriver: NO_NBD_DRIVER, expectEnd: () => {} });
       },
       onSignal: (listener) => listeners.push(listener),
     },

@@ -42,6 +42,7 @@ const DEGRADED = ofTank("array_degraded");
 const SPARES = ofTank("array_spares");
 const ERRORS = ofTank("member_errors_total", 'role="1",op="read",kind="EIO"');
 const REPAIRED = ofTank("sectors_repaired_total", 'role="1"');
+const ATTACHED = `parityd_export_attached{${HOST},export="disk",device="/dev/nbd0"}`;
 const BUILD = `parityd_build_info{${HOST}}`;
 const OTHER_BUILD = 'parityd_build_info{instance="other:8080"}';
 
@@ -198,6 +199,13 @@ const CASES: Readonly<Record<string, RuleCase>> = {
     ...{ afterMinutes: 1, labels: TANK },
     summary: "Members of tank lie on one disk, which would take them all",
     nearly: { "each its own": { [ofTank("array_shared_disks")]: "0x60" } },
+  },
+  ParitydNotAttached: {
+    fires: { [ATTACHED]: "1 0x60" },
+    ...{ afterMinutes: 6, labels: { instance: "nas:8080", export: "disk", device: "/dev/nbd0" } },
+    summary: "Export disk is not attached to /dev/nbd0",
+    description: "nas:8080: its array does not run, or the event says why.",
+    nearly: { attached: { [ATTACHED]: "1x60" }, "at a start": { [ATTACHED]: "0x4 1x60" } },
   },
 };
 

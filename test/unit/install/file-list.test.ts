@@ -6,7 +6,8 @@
  */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { NO_PERMISSION } from "../../../src/appliance/attach/nbd-driver.ts";
 import { parseConfig, SETTINGS } from "../../../src/appliance/config.ts";
 import { configText, defaultConfigText } from "../../../src/appliance/config-text.ts";
 import { CONFIG_OPTIONS } from "../../../src/cli/config-options.ts";
@@ -72,6 +73,9 @@ test("service: what it must not lack, by the manners of the host", () => {
     "LimitMEMLOCK=infinity",
     "DevicePolicy=closed",
     "DeviceAllow=block-* rw",
+    // All that is needed by who does not attach exports; for those, the driver's netlink.
+    "CapabilityBoundingSet=CAP_DAC_OVERRIDE CAP_SYS_RAWIO CAP_NET_BIND_SERVICE",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "NoNewPrivileges=yes",
     "ProtectSystem=strict",
     "MemoryDenyWriteExecute=no",
@@ -83,6 +87,18 @@ test("service: what it must not lack, by the manners of the host", () => {
   }
   const unset = lines.find((line) => line.startsWith("UnsetEnvironment="));
   for (const name of ["BUN_OPTIONS", "BUN_BE_BUN", "NODE_OPTIONS"]) expect(unset).toContain(name);
+});
+
+test("attach: a drop-in that is installed adds the capability, and the refusal names its place", () => {
+  const lines = textOf("/parityd-attach.conf").split("\n");
+  const said = lines.filter((line) => line !== "" && !line.startsWith("#"));
+  expect(said).toEqual(["[Service]", "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SYS_RESOURCE"]);
+  const name = "share/parityd/parityd-attach.conf";
+  expect(listAt("/usr").map(({ path }) => path)).toContain(`/usr/${name}`);
+  const prefix = dirname(dirname(process.execPath));
+  expect(NO_PERMISSION.detail).toContain(
+    `install -D -m 644 ${prefix}/${name} /etc/systemd/system/parityd.service.d/attach.conf`,
+  );
 });
 
 test("parityd.1: every command with its flags, and no hidden one", () => {
