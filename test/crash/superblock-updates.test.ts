@@ -8,6 +8,7 @@
 import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { ENXIO } from "../../src/base/errno.ts";
+import { KIB } from "../../src/base/units.ts";
 import { Role } from "../../src/md/superblock.ts";
 import { Op } from "../../src/reactor/io-table.ts";
 import { POLICIES } from "../helpers/policies.ts";
@@ -90,7 +91,7 @@ test("rule 19: and the next update after that too: it still assembles whole", ()
 
 const NEW = "new";
 
-/** Five drives: what they hold, and how one of them gets a role. */
+/** What the drives hold, and how the last of them gets a role, or all of them another policy. */
 interface Newcomer {
   readonly name: string;
   readonly base: () => Base;
@@ -131,9 +132,35 @@ function newcomersOf(policy: ConsistencyPolicy): readonly Newcomer[] {
       base: () => withNew(degradedBase(shape, { role: 1 })),
       work: add,
     },
+    {
+      name: "a member that was failed comes back",
+      base: () => withLast(degradedBase(shape, { role: 1, keepDrive: true }), 1),
+      work: (world) => {
+        world.call({ kind: "add-member", array: ARRAY_NAME, drive: lost!, force: true });
+      },
+    },
     { name: "a member is replaced", base: () => withNew(cleanBase(shape)), work: replace },
+    ...[0.2, 1, 4].map((afterMs) => ({
+      name: `a member is replaced, and lost ${afterMs} ms later`,
+      base: () => withNew(cleanBase(shape)),
+      work: (world: SimWorld) => {
+        world.must({ kind: "set-array", array: ARRAY_NAME, syncSpeedMax: 64 * KIB });
+        replace(world);
+        world.simulation.runFor(afterMs);
+        world.call({ kind: "fail-member", array: ARRAY_NAME, drive: replaced! });
+      },
+    })),
     { name: "a member is replaced with a spare", base: () => withSpare(shape), work: replace },
   ];
+}
+
+/** Beside the policy of before, to each of the others. */
+function policyChanges(policy: ConsistencyPolicy): readonly Newcomer[] {
+  return POLICIES.filter((to) => to !== policy).map((to) => ({
+    name: `the policy becomes ${to}`,
+    base: () => cleanBase({ ...SHAPE, policy }),
+    work: (world) => world.must({ kind: "set-array", array: ARRAY_NAME, consistencyPolicy: to }),
+  }));
 }
 
 const GROWTH: Newcomer = {
@@ -148,13 +175,21 @@ const GROWTH: Newcomer = {
 
 const NEWCOMERS = [
   ...POLICIES.flatMap((policy) =>
-    newcomersOf(policy).map((newcomer) => ({ ...newcomer, name: `${newcomer.name}, ${policy}` })),
+    [...newcomersOf(policy), ...policyChanges(policy)].map((newcomer) => ({
+      ...newcomer,
+      name: `${newcomer.name}, ${policy}`,
+    })),
   ),
   GROWTH,
 ];
 
 function withNew(base: Base): Base {
   return { ...base, images: [...base.images, blankDrive(NEW, SHAPE)] };
+}
+
+/** The drive of this role behind the others. */
+function withLast(base: Base, role: number): Base {
+  return { ...base, images: [...base.images.toSpliced(role, 1), base.images[role]!] };
 }
 
 function withSpare(shape: Shape): Base {
@@ -200,7 +235,7 @@ for (const { name, base, work } of NEWCOMERS) {
       }
     }
     expect(wrong.slice(0, 5)).toEqual([]);
-    expect(judged).toBeGreaterThan(500);
+    expect(judged).toBeGreaterThan(60);
     const last = all.at(-1)!.images.map((image) => light.superblockOf(image)!);
     const { devNumber, devRoles } = last.at(-1)!;
     expect(devRoles[devNumber]).toBeLessThan(Role.limit);

@@ -1142,6 +1142,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: [UPDATES],
   },
   {
+    name: "a drive that an update cut short has reached alone breaks its array",
+    rule: 19,
+    file: "src/array/start/stale-drive.ts",
+    find: "const isAhead = own.events > freshest.superblock.events;",
+    replace: "const isAhead = own.events > events + 1;",
+    test: named(UPDATES, "a member that was failed comes back"),
+  },
+  {
     name: "a row waits for room of a member that has left",
     rule: 20,
     file: "src/raid5/rows/parked-rows.ts",

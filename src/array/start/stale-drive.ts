@@ -42,14 +42,17 @@ export function hasOtherHistory(array: RaidArray, drive: Drive): boolean | null 
     return { drive: name, superblock, deviceBytes: info.sizeBytes };
   });
   const { events } = array.core.state;
+  const [candidate, ...others] = candidates;
   // An update may be on its way: what the members say now is one event older.
-  const [freshest] = candidates
-    .slice(1)
+  const [freshest] = others
     .filter(({ superblock }) => superblock.events >= events - 1)
     .sort((one, another) => another.superblock.events - one.superblock.events);
   // The step from dirty to clean may count down by one: that says nothing.
   if (own.events > events + 1) return true;
-  return freshest === undefined ? null : findSplitBrain(candidates, freshest) !== null;
+  if (freshest === undefined) return null;
+  // An update that was cut short may have reached this drive alone.
+  const isAhead = own.events > freshest.superblock.events;
+  return findSplitBrain(candidates, isAhead ? candidate! : freshest) !== null;
 }
 
 /**
