@@ -21,16 +21,26 @@ export const ROOT_ENVIRONMENT = {
   DEBIAN_FRONTEND: "noninteractive",
 } as const;
 
+/** A mirror that stalls is asked once more, from the begin. */
+const TRIES = 2;
+const TRY_SECONDS = 150;
+
 /** Makes `root`: what is essential, systemd, and the packages named. */
 export async function makeDebianRoot(root: string, packages: readonly string[] = []) {
   const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*"];
   const include = ["systemd", ...packages].join(",");
-  await mustRun([
+  const words = [
+    ...["timeout", "--kill-after=10", `${TRY_SECONDS}`],
     ...["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", `--include=${include}`],
-    "--dpkgopt=force-unsafe-io",
+    ...["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::http::Timeout "20"'],
     ...excluded.map((pattern) => `--dpkgopt=path-exclude=${pattern}`),
     ...["bookworm", root, `deb ${DEBIAN_MIRROR} bookworm main`],
-  ]);
+  ];
+  for (let left = TRIES; left > 1; left -= 1) {
+    if ((await runProgram(words)).exitCode === 0) return;
+    await mustRun(["rm", "-rf", "--one-file-system", root]);
+  }
+  await mustRun(words);
 }
 
 /** Runs a command in `root` with /proc, in namespaces that end with it. */

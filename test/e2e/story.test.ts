@@ -9,8 +9,6 @@
  * that is truly pulled: a loop device in use cannot be taken away, so that here the array is told
  * to let go of it. A receiver listens in the container's network, and Chromium, on the host, follows
  * the link of `parityd ui`.
- *
- * Run by hand, until it is reliable: `npm run build && bun test --timeout 600000 ./test/e2e/story.ts`.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
