@@ -309,7 +309,7 @@ export class Appliance {
     const listed = await this.client.call({ kind: "list-arrays" });
     if (!listed.ok) return listed;
     const here = listed.value
-      .filter(({ uuid, state }) => state !== "inactive" || !this.arrays.isDeleted(uuid))
+      .filter((status) => doesRun(status) || !this.arrays.isDeleted(status.uuid))
       .map((status) => this.arrayView(status));
     const absent = this.arrays.absent(new Set(listed.value.map(({ uuid }) => uuid)));
     return ok([...here, ...absent].sort((left, right) => (left.name < right.name ? -1 : 1)));
@@ -435,6 +435,11 @@ export class Appliance {
     const drives = await this.client.call({ kind: "list-drives" });
     if (drives.ok) for (const drive of drives.value) this.drives.observe(drive);
   }
+}
+
+/** Its drives, if any are here, are only looked at. */
+function doesRun({ state }: ArrayStatus): boolean {
+  return state !== "inactive" && state !== "absent";
 }
 
 /** As an array would be shown that has these settings. */

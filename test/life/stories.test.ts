@@ -103,6 +103,16 @@ test("the last drive of a deleted array joins another by force: it is not there 
   expect(story.arrays()).toEqual(["tank clean"]);
 });
 
+test("the drives of a deleted array go to another, the last by a replace: it is not there (seed 803085275)", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  story.must("DELETE", "/v1/arrays/tank");
+  const { uuid } = story.create("pool", "d1 d2 d4", { force: true });
+  story.must("POST", `/v1/arrays/${uuid}/members/d2/replace`, { with: "d3", force: true });
+  story.run(60_000);
+  expect(story.arrays()).toEqual(["pool clean"]);
+});
+
 test("start of a deleted array: it runs, and is answered so (seed 9)", () => {
   const story = new Story(3);
   const { uuid } = story.create("tank", "d1 d2 d3");

@@ -112,6 +112,14 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     replace: "this.adding.delete(name);",
     test: story("a drive hangs as it is added"),
   },
+  {
+    name: "life: a deleted array is listed when its last drive has gone to another",
+    rule: null,
+    file: "src/appliance/appliance.ts",
+    find: 'return state !== "inactive" && state !== "absent";',
+    replace: 'return state !== "inactive";',
+    test: story("the drives of a deleted array go to another"),
+  },
   // Kind 5: commands that overlap.
   {
     name: "life: commands hold nothing",
