@@ -1150,6 +1150,22 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named(UPDATES, "a member that was failed comes back"),
   },
   {
+    name: "a change of policy waits for room, and a stop for that",
+    rule: 20,
+    file: "src/array/running/dirty-mark.ts",
+    find: "this.host.activeWrites() > 0 && !this.host.isFailed() && !this.host.waitsForRoom();",
+    replace: "this.host.activeWrites() > 0 && !this.host.isFailed();",
+    test: named("./test/sim/raid5/no-space.test.ts", "no room while the policy changes"),
+  },
+  {
+    name: "a change is begun while rows wait for room",
+    rule: 20,
+    file: "src/array/commands/refusals.ts",
+    find: "if (full.length > 0) {",
+    replace: "if (full.length > 99) {",
+    test: named("./test/sim/raid5/no-space.test.ts", "and a change of policy for that"),
+  },
+  {
     name: "a row waits for room of a member that has left",
     rule: 20,
     file: "src/raid5/rows/parked-rows.ts",

@@ -33,6 +33,12 @@ export function workInTheWay({ core, synchronizer }: RaidArray): string | null {
   if (roster.target !== null) {
     return `a member of array ${name} is being replaced: wait for the end of that`;
   }
+  const full = roster.seats.flatMap((_, role) =>
+    core.engine.rows.parked.hasRole(role) ? (roster.driveAt(role)?.name ?? []) : [],
+  );
+  if (full.length > 0) {
+    return `parity of array ${name} waits for room under drive ${full.join(", ")}: make room first`;
+  }
   if (members.resync !== null) return `array ${name} has a resync due: wait for its end`;
   const job = synchronizer.currentJob;
   if (job === null || synchronizer.isYielding) return null;

@@ -41,6 +41,8 @@ export interface DirtyMarkHost {
   activeWrites(): number;
   /** Nothing is written any more: rows that wait for room wait for ever. */
   isFailed(): boolean;
+  /** Whether rows wait for room: those writes may end at any time, or never. */
+  waitsForRoom(): boolean;
   /** Brings home what waits for room; false: it stays as after a crash, and the array dirty. */
   closeWrites(): Promise<boolean>;
   /** Counts writes since the start: tells whether any came in a while. */
@@ -93,18 +95,23 @@ export class DirtyMark {
     if (!this.isUnderWay && this.current !== "dirty") this.markIfWanted();
   }
 
-  /** Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty. */
+  /**
+   * Makes the array clean and keeps writes waiting until `resume`. False: it stays dirty, as it does
+   * while rows wait for room: neither clients nor a stop wait for that.
+   */
   async pause(): Promise<boolean> {
     assert(!this.isPaused && !this.isStopping, "one at a time keeps the array clean");
     this.isPaused = true;
     this.host.closeGate();
     // A mark that was on its way opens the gate once more.
-    while (this.isUnderWay || (this.host.activeWrites() > 0 && !this.host.isFailed())) {
+    const isWaitedFor = () =>
+      this.host.activeWrites() > 0 && !this.host.isFailed() && !this.host.waitsForRoom();
+    while (this.isUnderWay || isWaitedFor()) {
       await this.host.changed.wait();
       this.host.closeGate();
     }
     this.timers.cancel(this.timer);
-    if (this.host.isFailed()) return false;
+    if (this.host.isFailed() || this.host.activeWrites() > 0) return false;
     if (this.current !== "clean") await this.clean();
     assert(!this.isUnderWay, "nothing is marked while writes are kept waiting");
     this.host.closeGate();
@@ -235,6 +242,7 @@ export function dirtyMarkHostOf(core: ArrayCore, writeCount: () => number): Dirt
     hasWaitingWrites: () => engine.hasGatedWrites,
     activeWrites: () => engine.activeWrites,
     isFailed: () => core.isFailed,
+    waitsForRoom: () => !engine.rows.parked.isEmpty,
     closeWrites: () => engine.rows.parked.close(),
     writeCount,
   };

@@ -68,6 +68,11 @@ export class ParkedRows {
     return true;
   }
 
+  /** Whether rows of this role's member wait. */
+  hasRole(role: number): boolean {
+    return this.parked[role] !== null;
+  }
+
   get isFull(): boolean {
     return !this.isEmpty && this.count >= PARKED_ROWS_MAX;
   }

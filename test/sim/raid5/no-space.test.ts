@@ -443,8 +443,15 @@ for (const policy of POLICIES) {
 /** Both chunks of stripe 0 are written, and its parity has no room; `isLostThen`: nor a member. */
 function parkOne(
   policy: ConsistencyPolicy,
-  { isLostThen = false } = {},
+  options: { isLostThen?: boolean } = {},
 ): { world: SimWorld; client: SimClient } {
+  const { world, client, write } = fullUnderParity(policy, options);
+  expect(world.run(write())).toBe(ENOSPC);
+  return { world, client };
+}
+
+/** `write` is that of both chunks. */
+function fullUnderParity(policy: ConsistencyPolicy, { isLostThen = false }) {
   const world = new SimWorld({ seed: 3 });
   for (const drive of NAMES) world.addDrive({ name: drive, sizeBytes: DRIVE_BYTES });
   world.createArray({ drives: NAMES, chunkBytes: 4 * KIB, consistencyPolicy: policy });
@@ -463,8 +470,7 @@ function parkOne(
   if (isLostThen) next.device("c").faults.plan({ ...place, op: Op.read, fault: lost });
   const nextClient = next.client();
   const both = new Uint8Array(2 * ROW_BYTES).fill(2, 0, ROW_BYTES).fill(3, ROW_BYTES);
-  expect(next.run(nextClient.write(0, both))).toBe(ENOSPC);
-  return { world: next, client: nextClient };
+  return { world: next, client: nextClient, write: () => nextClient.write(0, both) };
 }
 
 for (const policy of POLICIES) {
@@ -505,6 +511,37 @@ for (const policy of POLICIES) {
     expect([status, data[0], data[ROW_BYTES]]).toEqual([0, 2, 3]);
   });
 
+  test(`rule 20: ${policy}: stopped while parity waits for room, and a change of policy for that: it ends (seed 804602719)`, () => {
+    const { world } = parkOne(policy);
+    const consistencyPolicy = policy === "resync" ? "bitmap" : "resync";
+    const changed = world.command<"set-array">({
+      ...{ kind: "set-array", array: ARRAY_NAME, consistencyPolicy },
+    });
+    world.simulation.runFor(1000);
+    const stopped = world.command<"stop-array">({ kind: "stop-array", array: ARRAY_NAME });
+    expect(world.run(stopped, 60_000).ok).toBe(true);
+    const answer = world.run(changed, 1000);
+    expect(answer.ok ? "changed" : answer.error).toMatchObject({
+      code: "policy-not-now",
+      detail: expect.stringContaining("waits for room under drive c: make room first"),
+    });
+  });
+
+  test(`rule 20: ${policy}: parity has no room while the policy changes: refused, writes go on`, () => {
+    const { world, client, write } = fullUnderParity(policy, {});
+    const consistencyPolicy = policy === "resync" ? "bitmap" : "resync";
+    // It is dirty: the write begins at once.
+    expect(world.run(client.write(4 * ROW_BYTES, new Uint8Array(ROW_BYTES)))).toBe(0);
+    const written = write();
+    const changed = world.command<"set-array">({
+      ...{ kind: "set-array", array: ARRAY_NAME, consistencyPolicy },
+    });
+    const answer = world.run(changed, 10_000);
+    expect(answer.ok ? "changed" : answer.error.code).toBe("policy-not-changed");
+    expect(world.run(written)).toBe(ENOSPC);
+    expect(world.run(client.write(2 * ROW_BYTES, new Uint8Array(ROW_BYTES)), 1000)).toBe(0);
+  });
+
   test(`rule 21: ${policy}: fenced while parity waits for room: what waits for that ends (seed 731234346)`, () => {
     const { world } = parkOne(policy);
     const consistencyPolicy = policy === "resync" ? "bitmap" : "resync";
@@ -516,7 +553,7 @@ for (const policy of POLICIES) {
     world.run(world.client().read(0, ROW_BYTES));
     expect(world.status().state).toBe("fenced");
     const answer = world.run(changed, 5000);
-    expect(answer.ok ? "" : answer.error.code).toBe("policy-not-changed");
+    expect(answer.ok ? "" : answer.error.code).toBe("policy-not-now");
     expect(world.call<"stop-array">({ kind: "stop-array", array: ARRAY_NAME }).ok).toBe(true);
   });
 }
