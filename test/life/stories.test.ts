@@ -262,18 +262,19 @@ test("an export put after a kill in the middle of a create: refused (seed 6963)"
 });
 
 test("an export's removal that is refused, and its array is deleted: no export stays (seed 13345)", () => {
-  const story = new Story(3);
-  story.create("tank", "d1 d2 d3");
-  story.must("PUT", "/v1/exports/x", { array: "tank" });
-  story.connect("x");
-  const { process } = story;
-  const calls = [
-    process.call("DELETE", "/v1/exports/x"),
-    process.call("DELETE", "/v1/arrays/tank?force=true"),
-  ];
-  const [refused, deleted] = process.world.run(Promise.all(calls));
-  expect([refused?.status, deleted?.status]).toEqual([409, 204]);
-  expect([story.arrays(), story.must("GET", "/v1/exports")]).toEqual([[], []]);
+  for (let stepsBetween = 0; stepsBetween < 12; stepsBetween += 1) {
+    const story = new Story(3);
+    story.create("tank", "d1 d2 d3");
+    story.must("PUT", "/v1/exports/x", { array: "tank" });
+    story.connect("x");
+    const { process } = story;
+    const removed = process.call("DELETE", "/v1/exports/x");
+    for (let step = 0; step < stepsBetween; step += 1) process.world.simulation.step();
+    const deleted = process.call("DELETE", "/v1/arrays/tank?force=true");
+    const statuses = process.world.run(Promise.all([removed, deleted])).map(({ status }) => status);
+    expect([stepsBetween, ...statuses]).toEqual([stepsBetween, 409, 204]);
+    expect([story.arrays(), story.must("GET", "/v1/exports")]).toEqual([[], []]);
+  }
 });
 
 test("a delete that fails while its name is taken again: no two of one name (seed 1398)", () => {

@@ -70,7 +70,7 @@ export const REPLACE_MUTATIONS: readonly Mutation[] = [
     file: "src/array/raid-array.ts",
     find: "if (!core.isFailed) this.recordFailure();\n        return;",
     replace: "return;",
-    test: crash("a replace whose target dies under writes"),
+    test: ["./test/sim/array/replace.test.ts", "-t", "on record before the answer"],
   },
   {
     name: "replace: after a crash the copy goes on where it was",

@@ -11,7 +11,13 @@ import { expect, test } from "bun:test";
 import type { ConsistencyPolicy } from "../../../src/array/protocol.ts";
 import { EIO, ENOSPC, ENXIO } from "../../../src/base/errno.ts";
 import { MIB, ROW_BYTES, SECTOR_BYTES } from "../../../src/base/units.ts";
-import { isReplacement, SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
+import {
+  isReplacement,
+  Role,
+  roleOf,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Superblock,
+} from "../../../src/md/superblock.ts";
 import { Op } from "../../../src/reactor/io-table.ts";
 import { POLICIES } from "../../helpers/policies.ts";
 import { Share, TAKES_ALL } from "../../helpers/share.ts";
@@ -454,6 +460,30 @@ test("replace: cancelled: the array is as before, and the drive can be added", (
   expect(added.role).toBe("spare");
   life.judge();
 });
+
+for (const policy of POLICIES) {
+  test(`replace: ${policy}: the target dies in a write: that is on record before the answer`, () => {
+    for (let seed = 1; seed <= 12; seed += 1) {
+      const life = new Life(policy, { seed });
+      const { world } = life;
+      world.run(life.replace(16 * 1024));
+      world.simulation.runFor(1000);
+      const { devNumber } = superblockOf(world.device(NEW).image()) as Superblock;
+      // It is dirty: no mark comes first, which would meet the dead drive.
+      expect(world.run(life.client.write({ lba: 0, sectors: 8 }))).toBe(0);
+      for (const fault of MANNERS["is gone"]) {
+        world.device(NEW).faults.plan({ ...fault, count: ALWAYS });
+      }
+      const onOld = { lba: CHUNK_SECTORS, sectors: 8 };
+      expect(world.run(life.client.write(onOld, { fua: true }))).toBe(0);
+      for (const name of MEMBERS) {
+        const superblock = superblockOf(world.device(name).image()) as Superblock;
+        expect([seed, name, roleOf(superblock, devNumber)]).toEqual([seed, name, Role.faulty]);
+      }
+      life.judge();
+    }
+  });
+}
 
 test("replace: the target is removed: the array is as before", () => {
   const life = new Life("ppl");
