@@ -1159,7 +1159,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: "a change is begun while rows wait for room",
-    rule: 20,
+    rule: null,
     file: "src/array/commands/refusals.ts",
     find: "if (full.length > 0) {",
     replace: "if (full.length > 99) {",
