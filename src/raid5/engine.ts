@@ -256,6 +256,7 @@ export class StripeEngine {
   get isDue(): boolean {
     const { logs, intent } = this.parts.policy;
     if (this.parts.requests.finished.length > 0 || this.parts.flusher.isDue) return true;
+    if (this.parts.runner.hasArrived) return true;
     return logs?.isDue === true || intent?.isDue === true;
   }
 
@@ -267,6 +268,7 @@ export class StripeEngine {
     this.zeroes.turn();
     this.reads.turn();
     this.split();
+    this.parts.runner.startArrived();
     this.parts.policy.intent?.turn();
     this.parts.policy.logs?.turn();
     this.late.turn();
@@ -417,7 +419,8 @@ export class StripeEngine {
     ops.isFua[op] = requests.isFua[request]!;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += bytes;
-    this.parts.runner.enter(op);
+    if (kind === OpKind.write) this.parts.runner.enterLater(op);
+    else this.parts.runner.enter(op);
     return true;
   }
 

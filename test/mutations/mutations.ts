@@ -1166,6 +1166,14 @@ export const MUTATIONS: readonly Mutation[] = [
     test: named("./test/sim/raid5/no-space.test.ts", "and a change of policy for that"),
   },
   {
+    name: "writes of one turn begin one by one",
+    rule: null,
+    file: "src/raid5/engine.ts",
+    find: "if (kind === OpKind.write) this.parts.runner.enterLater(op);",
+    replace: "if (kind > OpKind.read) this.parts.runner.enterLater(op);",
+    test: ["./test/sim/raid5/full-stripes.test.ts"],
+  },
+  {
     name: "a row waits for room of a member that has left",
     rule: 20,
     file: "src/raid5/rows/parked-rows.ts",
