@@ -10,7 +10,9 @@ export function startStopped(run: Run): void {
   run.faults.restarted();
   run.oracle.crash();
   const unstable = load.takeUnstable();
-  const images = world.images().filter(({ name }) => run.present.includes(name));
+  const images = world
+    .images()
+    .filter(({ name }) => run.present.includes(name) && !world.overduePunches.has(name));
   const expected = expectationOf(images);
   // Superblocks without room are a cause of their own.
   run.space.giveRoom();

@@ -121,6 +121,8 @@ export class SimWorld {
   readonly context: ReactorContext;
   /** In the order in which they were posted. */
   readonly events: ArrayEvent[] = [];
+  /** Drives that owe the end of a punch: they are in no array before a restart (write-rules 10). */
+  readonly overduePunches = new Set<string>();
   /** Plugged in, attached or not, by name. */
   readonly devices = new Map<string, SimDevice>();
   private readonly options: WorldOptions;
@@ -497,7 +499,8 @@ export class SimWorld {
 
   /** The part of the helper thread: punches a hole and flushes, or gives up. */
   private punch(call: ReactorMessage & { kind: "punch-hole" }): void {
-    const device = this.device(this.names[call.fd - FIRST_FD]!);
+    const name = this.names[call.fd - FIRST_FD]!;
+    const device = this.device(name);
     let isAnswered = false;
     const answer = (error: CommandError | null): void => {
       if (isAnswered) return;
@@ -510,7 +513,10 @@ export class SimWorld {
       else if (result === -EIO) answer(helperError("flush-failed"));
       else answer(helperError("punch-hole-failed"));
     });
-    this.simulation.scheduleAfter(HELPER_DEADLINE_MS, () => answer(helperError("drive-timeout")));
+    this.simulation.scheduleAfter(HELPER_DEADLINE_MS, () => {
+      if (!isAnswered) this.overduePunches.add(name);
+      answer(helperError("drive-timeout"));
+    });
   }
 
   /** The log, in which the stack of a defect stands before the array is told to be broken. */
