@@ -229,7 +229,7 @@ export class RetryFilter extends Filter {
   private count(op: OpCode, outcome: OutcomeCode, errno: number): void {
     // A drive that does not offer to discard has no fault.
     if (outcome === Outcome.unsupported) return;
-    const kind = outcome === Outcome.short ? "short" : errnoName(errno);
+    const kind = outcome === Outcome.short ? "short" : errno === 0 ? "past-end" : errnoName(errno);
     const name = OP_NAMES[op];
     const kinds = this.counters.kinds[name] ?? {};
     kinds[kind] = (kinds[kind] ?? 0) + 1;

@@ -39,12 +39,11 @@ export class MemberErrors {
   /** A request of the engine failed for good: decides at once. */
   judge(error: MemberError): void {
     const { members, roster } = this.core;
-    const { role, op, outcome, errno } = error;
+    const { role, op, outcome } = error;
     if (!members.isPresent(role) || members.isFenced) return;
     const drive = roster.driveAt(role);
     assert(drive !== null, "a member that is there has a drive");
-    const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
-    const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
+    const cause = causeOf(error);
     const isBadSector = outcome === Outcome.mediaError || outcome === Outcome.noSpace;
     if (op !== Op.flush && isBadSector) {
       this.note(drive, cause);
@@ -58,11 +57,7 @@ export class MemberErrors {
 
   /** A write or flush of the drive that is to replace a member failed for good. */
   judgeTarget(error: MemberError): void {
-    const { op, outcome, errno } = error;
-    if (outcome === Outcome.fenced) return;
-    const what = `${OP_NAMES[op]} of ${error.bytes} bytes at ${error.offset}`;
-    const cause = `${what}: ${OUTCOME_NAMES[outcome]}${errno > 0 ? ` (${errnoName(errno)})` : ""}`;
-    this.verdicts.failTarget(cause);
+    if (error.outcome !== Outcome.fenced) this.verdicts.failTarget(causeOf(error));
   }
 
   /**
@@ -115,4 +110,11 @@ export class MemberErrors {
       `others: reads of it fail until it is written (${this.lostCount} so far)`;
     this.core.emit("sector.lost", "critical", message);
   }
+}
+
+function causeOf({ op, bytes, offset, outcome, errno }: MemberError): string {
+  const what = `${OP_NAMES[op]} of ${bytes} bytes at ${offset}: ${OUTCOME_NAMES[outcome]}`;
+  if (errno > 0) return `${what} (${errnoName(errno)})`;
+  // A file that was cut short, as a rule.
+  return outcome === Outcome.memberLost ? `${what} (the drive ends before that)` : what;
 }

@@ -6,6 +6,7 @@
 import { expect, test } from "bun:test";
 import { MIB } from "../../../src/base/units.ts";
 import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../../src/md/superblock.ts";
+import { Op } from "../../../src/reactor/io-table.ts";
 import { ORDERS_OF_THREE } from "../../helpers/orders.ts";
 import { type DeviceImage, patchImage } from "../world/media.ts";
 import { superblockOf } from "../world/member-oracle.ts";
@@ -93,4 +94,18 @@ test("waiting for a role: a drive of another role, or array, cannot be used: not
     world.attach(image.name);
   }
   expect(world.status().reason).toBe(`waiting for role 1: ${PLAIN}`);
+});
+
+test("a member that ends before its size: failed, and told so by name", () => {
+  const world = new SimWorld({ seed: 1 });
+  for (const name of ["a", "b", "c"]) world.addDrive({ name, sizeBytes: 4 * MIB });
+  world.createArray({ drives: ["a", "b", "c"] });
+  world.settle();
+  const fault = { kind: "result", result: 0 } as const;
+  world.device("a").faults.plan({ op: Op.read, fault });
+  expect(world.run(world.client().read(0, 4096)).status).toBe(0);
+  const failed = world.events.find(({ kind }) => kind === "member.failed");
+  expect(failed?.message).toContain("member-lost (the drive ends before that)");
+  const kinds = world.status().members.flatMap(({ errorKinds }) => Object.keys(errorKinds));
+  expect(kinds).toEqual(["past-end"]);
 });
