@@ -5,8 +5,7 @@
  * an independent validator (ajv) holds each answer to its printed schema.
  */
 import { expect, test } from "bun:test";
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { ANSWERS } from "../../../src/cli/answers.ts";
@@ -22,6 +21,7 @@ import {
   startSimAppliance,
 } from "../../helpers/sim-appliance.ts";
 import { hostWithDisks } from "../../helpers/sim-reactor.ts";
+import { makeTempDir } from "../../helpers/temp.ts";
 import { until } from "../../helpers/until.ts";
 
 const SHOWN = ALL_COMMANDS.filter(({ isHidden }) => isHidden !== true);
@@ -205,7 +205,7 @@ test("json: every verb, run: its answer is as its schema says", async () => {
   await addTestArray(daemon);
   const { world } = daemon.reactor;
   const held = new Held(daemon);
-  const folder = mkdtempSync(join(tmpdir(), "parityd-json-"));
+  const folder = makeTempDir("json");
 
   await held.run("parityd.version/1", "version");
   await held.run("parityd.schemas/1", "schema");
