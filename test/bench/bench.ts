@@ -69,6 +69,8 @@ export class Bench {
   readonly binary: string;
   /** Where CPU profiles of the load generator go; null: none are taken. */
   readonly profileFolder: string | null;
+  /** The CPU that the clients of NBD servers stay on; null: any. */
+  readonly clientCpu: number | null;
   readonly rows: Row[] = [];
   readonly leftOut: LeftOut[] = [];
   readonly failures: LeftOut[] = [];
@@ -78,11 +80,13 @@ export class Bench {
     settings: Settings;
     binary: string;
     profileFolder: string | null;
+    clientCpu: number | null;
     onRow: (row: Row) => void;
   }) {
     this.settings = options.settings;
     this.binary = options.binary;
     this.profileFolder = options.profileFolder;
+    this.clientCpu = options.clientCpu;
     this.onRow = options.onRow;
   }
 

@@ -1,12 +1,15 @@
 /**
- * What the benchmark and its load generator say to each other: a line of JSON each way.
+ * What the benchmark and its load generators say to each other: a line of JSON each way. One of
+ * them has the array in itself (reactor-main.ts), one is a client of an NBD server
+ * (nbd-load-main.ts).
  *
- * The generator answers every command once, in order: `{ok: true, value}`, or `{ok: false, error}`
+ * A generator answers every command once, in order: `{ok: true, value}`, or `{ok: false, error}`
  * after which it ends.
  */
 import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import type { LoadResult, RunLimits, Workload } from "./load.ts";
 import type { RawMove } from "./member-load.ts";
+import type { NbdLimits, NbdResult, NbdWorkload } from "./nbd-load.ts";
 import type { Pace } from "./paced-device.ts";
 
 /** A job that runs beside a load. */
@@ -115,12 +118,34 @@ export interface GeneratorCommands {
   readonly quit: { readonly request: object; readonly value: null };
 }
 
+export interface NbdCommands {
+  /** Chooses the server: nbd+unix:///EXPORT?socket=PATH. The CPU is one to stay on. */
+  readonly open: {
+    readonly request: { readonly uri: string; readonly cpu: number | null };
+    readonly value: { readonly sizeBytes: number };
+  };
+  /** Writes the export once, in order: it has a stamp in each row from then on. */
+  readonly fill: { readonly request: object; readonly value: NbdResult };
+  /** Reads the export once, in order. */
+  readonly check: { readonly request: object; readonly value: NbdResult };
+  readonly run: {
+    readonly request: { readonly workload: NbdWorkload; readonly limits: NbdLimits };
+    readonly value: NbdResult;
+  };
+  readonly quit: { readonly request: object; readonly value: null };
+}
+
 /** JSON has no infinity. */
 export type Limits = Omit<RunLimits, "operations">;
 
 export type GeneratorKind = keyof GeneratorCommands;
 export type RequestOf<K extends GeneratorKind> = GeneratorCommands[K]["request"];
 export type ValueOf<K extends GeneratorKind> = GeneratorCommands[K]["value"];
+
+/** What a set of commands is made of. */
+export type Commands<C> = {
+  readonly [K in keyof C]: { readonly request: object; readonly value: unknown };
+};
 
 export type GeneratorAnswer =
   | { readonly ok: true; readonly value: unknown }

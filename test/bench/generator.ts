@@ -1,12 +1,17 @@
-/** The load generator as a child process (reactor-main.ts), one command at a time. */
+/** The load generators as child processes, one command at a time. */
 import { join } from "node:path";
 import { assert } from "../../src/base/assert.ts";
-import type { GeneratorAnswer, GeneratorKind, RequestOf, ValueOf } from "./generator-protocol.ts";
+import type {
+  Commands,
+  GeneratorAnswer,
+  GeneratorCommands,
+  NbdCommands,
+} from "./generator-protocol.ts";
 import { keep } from "./processes.ts";
 
 const KEEPS_HOUSE = { collects: true };
 
-export class Generator {
+class GeneratorProcess<C extends Commands<C>> {
   private readonly child: Bun.Subprocess<"pipe", "pipe", "inherit">;
   private readonly output: AsyncIterator<Uint8Array>;
   private readonly decoder = new TextDecoder();
@@ -16,10 +21,10 @@ export class Generator {
    * `profileFolder`: where a CPU profile of the generator goes when it quits. `collects`: false
    * switches its garbage collection off.
    */
-  constructor(profileFolder: string | null, { collects }: { collects: boolean } = KEEPS_HOUSE) {
+  constructor(script: string, profileFolder: string | null, { collects }: { collects: boolean }) {
     const profile = profileFolder === null ? [] : ["--cpu-prof", "--cpu-prof-dir", profileFolder];
     this.child = keep(
-      Bun.spawn([process.execPath, ...profile, join(import.meta.dir, "reactor-main.ts")], {
+      Bun.spawn([process.execPath, ...profile, join(import.meta.dir, script)], {
         stdin: "pipe",
         stdout: "pipe",
         stderr: "inherit",
@@ -29,18 +34,21 @@ export class Generator {
     this.output = this.child.stdout[Symbol.asyncIterator]();
   }
 
-  async call<K extends GeneratorKind>(kind: K, request: RequestOf<K>): Promise<ValueOf<K>> {
+  async call<K extends keyof C & string>(
+    kind: K,
+    request: C[K]["request"],
+  ): Promise<C[K]["value"]> {
     this.child.stdin.write(`${JSON.stringify({ kind, request })}\n`);
     await this.child.stdin.flush();
     const line = await this.readLine();
     assert(line !== null, `the load generator answers ${kind}`);
     const answer = JSON.parse(line) as GeneratorAnswer;
     assert(answer.ok, answer.ok ? "" : `${kind}: ${answer.error}`);
-    return answer.value as ValueOf<K>;
+    return answer.value as C[K]["value"];
   }
 
   async quit(): Promise<void> {
-    await this.call("quit", {});
+    await this.call("quit" as keyof C & string, {});
     await this.child.exited;
   }
 
@@ -62,5 +70,19 @@ export class Generator {
       if (done === true) return null;
       this.received += this.decoder.decode(value, { stream: true });
     }
+  }
+}
+
+/** The reactor with an array, and the load in its own thread. */
+export class Generator extends GeneratorProcess<GeneratorCommands> {
+  constructor(profileFolder: string | null, options = KEEPS_HOUSE) {
+    super("reactor-main.ts", profileFolder, options);
+  }
+}
+
+/** A client of an NBD server. */
+export class NbdGenerator extends GeneratorProcess<NbdCommands> {
+  constructor(profileFolder: string | null) {
+    super("nbd-load-main.ts", profileFolder, KEEPS_HOUSE);
   }
 }

@@ -1,15 +1,21 @@
 /**
  * The NBD server against others over a Unix socket: parityd with an array of four members, the
  * peers with a plain file or plain memory, all on the same tmpfs, all filled first.
+ *
+ * The client is a load generator (nbd-load.ts) that has far less work with a request than any of
+ * the servers; a client that has more makes all servers look alike. One row is of fio, beside ours,
+ * and shows that.
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { assert } from "../../src/base/assert.ts";
 import { KIB, MIB, roundUp } from "../../src/base/units.ts";
 import { toolPath } from "../helpers/needs.ts";
-import type { Bench, Section } from "./bench.ts";
-import { type FioJob, hasFioEngine, runFio, verifyWithFio } from "./fio.ts";
+import type { Bench, Section, Settings } from "./bench.ts";
+import { hasFioEngine, runFio, verifyWithFio } from "./fio.ts";
+import { NbdGenerator } from "./generator.ts";
 import { removeFolder, tmpfsFolder } from "./ground.ts";
+import type { NbdWorkload } from "./nbd-load.ts";
 import {
   type NbdServer,
   type Parityd,
@@ -25,75 +31,122 @@ const MEMORY_MIB = 128;
 const WARM_UP_MS = 1000;
 const VERIFIED_BYTES = 8 * MIB;
 
-interface Traffic {
+interface Traffic extends NbdWorkload {
   readonly name: string;
-  readonly rw: FioJob["rw"];
-  readonly blockBytes: number;
-  readonly connections: number;
-  readonly depth: number;
   /** Against nbdkit with a file. */
   readonly target: number;
   /** The CPU time of the server per request is a row too. */
-  readonly hasCpuRow?: boolean;
+  readonly hasCpuRow: boolean;
+  readonly client: "generator" | "fio";
 }
 
-function small(kind: "read" | "write", connections: number, depth: number, target: number) {
-  return {
-    name: `4 KiB random ${kind}, ${connections} x ${depth}`,
-    rw: kind === "read" ? "randread" : "randwrite",
-    blockBytes: 4 * KIB,
-    connections,
-    depth,
-    target,
-    hasCpuRow: kind === "read",
-  } as const;
+/** A server, and its client. */
+interface Side {
+  readonly server: NbdServer;
+  readonly client: NbdGenerator;
 }
 
-function large(kind: "read" | "write", blockBytes: number, depth: number, target: number) {
+type Kind = NbdWorkload["kind"];
+
+function small(kind: Kind, connections: number, depth: number, target: number): Traffic {
+  const name = `4 KiB random ${kind}, ${connections} x ${depth}`;
+  const workload = { kind, isRandom: true, blockBytes: 4 * KIB, connections, depth };
+  return { ...workload, name, target, hasCpuRow: kind === "read", client: "generator" };
+}
+
+function large(
+  kind: Kind,
+  blockBytes: number,
+  connections: number,
+  depth: number,
+  target: number,
+): Traffic {
   const size = blockBytes === MIB ? "1 MiB" : "64 KiB";
-  const name = `${size} sequential ${kind}, 1 x ${depth}`;
-  const hasCpuRow = kind === "read";
-  return { name, rw: kind, blockBytes, connections: 1, depth, target, hasCpuRow } as const;
+  const name = `${size} sequential ${kind}, ${connections} x ${depth}`;
+  const workload = { kind, isRandom: false, blockBytes, connections, depth };
+  return { ...workload, name, target, hasCpuRow: kind === "read", client: "generator" };
 }
+
+const WITH_FIO: Traffic = {
+  ...small("read", 1, 16, 1.5),
+  name: "4 KiB random read, 1 x 16, client fio",
+  client: "fio",
+};
 
 const ALL: readonly Traffic[] = [
   small("read", 1, 1, 1.2),
   small("read", 1, 16, 1.5),
+  WITH_FIO,
   small("read", 1, 64, 1.5),
-  small("read", 4, 16, 1),
-  small("write", 1, 1, 0.6),
-  small("write", 1, 16, 0.6),
+  small("read", 4, 16, 1.5),
+  small("read", 8, 16, 1),
+  small("read", 16, 16, 1),
+  small("write", 1, 1, 1.3),
+  small("write", 1, 16, 1.6),
   small("write", 1, 64, 0.6),
-  small("write", 4, 16, 0.6),
-  large("read", 64 * KIB, 16, 1),
-  large("read", MIB, 4, 1),
-  large("write", MIB, 4, 0.8),
+  small("write", 4, 16, 0.9),
+  small("write", 8, 16, 1.2),
+  large("read", 64 * KIB, 1, 16, 1),
+  large("write", 64 * KIB, 1, 16, 1),
+  large("write", 64 * KIB, 4, 16, 0.8),
+  large("write", 64 * KIB, 8, 16, 0.8),
+  large("read", MIB, 1, 4, 1.2),
+  large("read", MIB, 4, 4, 1.2),
+  large("read", MIB, 8, 4, 1.2),
+  large("write", MIB, 1, 4, 1),
+  large("write", MIB, 4, 4, 1),
+  large("write", MIB, 8, 4, 1),
 ];
 
 const SMOKE: readonly Traffic[] = [
   small("read", 1, 16, 1.5),
-  small("write", 4, 16, 0.6),
-  large("read", MIB, 4, 1),
+  WITH_FIO,
+  small("write", 4, 16, 0.9),
+  large("read", MIB, 1, 4, 1.2),
 ];
 
-function quantity(server: NbdServer, traffic: Traffic, { settings }: Bench): Quantity {
-  const runtimeMs = settings.sampleMs;
-  const { name, rw, blockBytes, depth, connections } = traffic;
-  const target = { kind: "nbd", uri: server.uri, connections } as const;
-  const run = () => runFio({ rw, blockBytes, depth, runtimeMs, target });
+function quantity(side: Side, traffic: Traffic, settings: Settings): Quantity {
+  const { server } = side;
+  const name = `${server.name}: ${traffic.name}`;
+  const measure = traffic.client === "fio" ? measureWithFio : measureOne;
   return {
-    name: `${server.name}: ${name}`,
+    name,
     sample: async () => {
       const before = cpuMicros(server.pid);
-      const result = await run();
-      const cpu = (cpuMicros(server.pid) - before) / result.operations;
-      return { operations: result.operationsPerSecond, bytes: result.bytesPerSecond, cpu };
+      const { operationsInAll, ...measured } = await measure(side, traffic, settings);
+      return { ...measured, cpu: (cpuMicros(server.pid) - before) / operationsInAll };
     },
   };
 }
 
+async function measureOne(
+  { server, client }: Side,
+  { kind, isRandom, blockBytes, connections, depth }: NbdWorkload,
+  { warmMs, sampleMs }: Settings,
+) {
+  const workload = { kind, isRandom, blockBytes, connections, depth };
+  const limits = { warmMs, measureMs: sampleMs };
+  const result = await client.call("run", { workload, limits });
+  const { errors, operations, bytes, seconds, operationsInAll, p50, p99, p999 } = result;
+  assert(errors === 0, `${server.name} answers without an error (${errors})`);
+  const rates = { operations: operations / seconds, bytes: bytes / seconds };
+  return { ...rates, operationsInAll, p50, p99, p999 };
+}
+
+async function measureWithFio(
+  { server }: Side,
+  { kind, blockBytes, connections, depth }: NbdWorkload,
+  { sampleMs }: Settings,
+) {
+  const target = { kind: "nbd", uri: server.uri, connections } as const;
+  const rw = kind === "read" ? "randread" : "randwrite";
+  const result = await runFio({ rw, blockBytes, depth, runtimeMs: sampleMs, target });
+  const { operations: operationsInAll, operationsPerSecond, bytesPerSecond } = result;
+  return { operations: operationsPerSecond, bytes: bytesPerSecond, operationsInAll };
+}
+
 function rowsOf(ours: NbdServer, peer: NbdServer, traffic: Traffic): RowPlan[] {
-  const { name, blockBytes, target, hasCpuRow } = traffic;
+  const { name, blockBytes, target, hasCpuRow, client } = traffic;
   const isSmall = blockBytes < 64 * KIB;
   const hasTarget = peer.name === "nbdkit file";
   const pick =
@@ -110,9 +163,12 @@ function rowsOf(ours: NbdServer, peer: NbdServer, traffic: Traffic): RowPlan[] {
       ours: pick(ours, key, divisor),
       reference: { name: peer.name, of: pick(peer, key, divisor) },
       target: hasTarget ? target : null,
+      ...(client === "fio"
+        ? {}
+        : { latencies: { ours: `${ours.name}: ${name}`, reference: `${peer.name}: ${name}` } }),
     },
   ];
-  if (hasCpuRow === true) {
+  if (hasCpuRow) {
     rows.push({
       name: `NBD server CPU per request, ${name}`,
       unit: "µs",
@@ -191,12 +247,21 @@ async function fill(servers: readonly NbdServer[], folder: string, bytes: number
   removeFolder(copy);
 }
 
+/** A client that has stamped the whole export. */
+async function startClient(server: NbdServer, bench: Bench): Promise<Side> {
+  const client = new NbdGenerator(bench.profileFolder);
+  await client.call("open", { uri: server.uri, cpu: bench.clientCpu });
+  await client.call("fill", {});
+  return { server, client };
+}
+
 /** A server runs for months: its code is compiled long before what is measured here. */
-async function warmUp({ uri }: NbdServer): Promise<void> {
-  const target = { kind: "nbd", uri, connections: 4 } as const;
-  const job = { blockBytes: 4 * KIB, depth: 16, runtimeMs: WARM_UP_MS, target };
-  for (const rw of ["randwrite", "randread"] as const) await runFio({ ...job, rw });
-  for (const rw of ["write", "read"] as const) await runFio({ ...job, rw, blockBytes: MIB });
+async function warmUp(side: Side, settings: Settings): Promise<void> {
+  const longer = { ...settings, sampleMs: WARM_UP_MS };
+  for (const kind of ["write", "read"] as const) {
+    await measureOne(side, small(kind, 4, 16, 0), longer);
+    await measureOne(side, large(kind, MIB, 4, 16, 0), longer);
+  }
 }
 
 async function verify(server: Parityd): Promise<void> {
@@ -243,10 +308,12 @@ async function runNbd(bench: Bench): Promise<void> {
   for (const kind of kinds) peers.push(await startPeer(kind, { folder, bytes: sizeBytes }));
   const servers = [server, ...peers];
   await fill(servers, folder, sizeBytes);
-  if (!bench.isSmoke) for (const one of servers) await warmUp(one);
+  const sides: Side[] = [];
+  for (const one of servers) sides.push(await startClient(one, bench));
+  if (!bench.isSmoke) for (const side of sides) await warmUp(side, settings);
   for (const traffic of bench.isSmoke ? SMOKE : ALL) {
     await bench.measure(
-      servers.map((one) => quantity(one, traffic, bench)),
+      sides.map((side) => quantity(side, traffic, settings)),
       peers.flatMap((peer) => rowsOf(server, peer, traffic)),
     );
   }
@@ -254,7 +321,11 @@ async function runNbd(bench: Bench): Promise<void> {
     servers.map((one) => copyQuantity(one, sizeBytes)),
     peers.map((peer) => copyRow(server, peer)),
   );
-  if (!bench.isSmoke) await measureConnections(bench, server);
+  if (!bench.isSmoke) await measureConnections(bench, sides[0]!);
+  for (const { client } of sides) {
+    await client.call("check", {});
+    await client.quit();
+  }
   await verify(server);
   for (const one of servers) await one.stop();
   removeFolder(folder);
@@ -264,11 +335,12 @@ async function runNbd(bench: Bench): Promise<void> {
  * What a request costs the server over 64 connections and over one, with as many under way. One
  * brings many requests with each system call, so the cost per request is higher over many.
  */
-async function measureConnections(bench: Bench, server: NbdServer): Promise<void> {
+async function measureConnections(bench: Bench, side: Side): Promise<void> {
+  const { server } = side;
   const few = small("read", 1, 64, 0);
   const many = small("read", 64, 1, 0);
   await bench.measure(
-    [quantity(server, few, bench), quantity(server, many, bench)],
+    [quantity(side, few, bench.settings), quantity(side, many, bench.settings)],
     [
       {
         name: "growth: server CPU per request, 64 connections x 1",

@@ -19,13 +19,8 @@ import { MIB, roundDown } from "../../src/base/units.ts";
 import { openEventFd } from "../../src/reactor/linux-mailbox.ts";
 import { createLinuxReactor, type LinuxReactor } from "../../src/wiring/linux-context.ts";
 import { deviceBytes } from "./array-size.ts";
-import type {
-  GeneratorAnswer,
-  GeneratorKind,
-  Limits,
-  RequestOf,
-  ValueOf,
-} from "./generator-protocol.ts";
+import { answerCommands, type Handlers } from "./generator-main.ts";
+import type { GeneratorCommands, Limits, RequestOf, ValueOf } from "./generator-protocol.ts";
 import { Latencies } from "./latencies.ts";
 import { ArrayLoad, type LoadResult, type Workload } from "./load.ts";
 import { moveRaw } from "./member-load.ts";
@@ -427,7 +422,7 @@ function stampRaw({ path, bytes }: RequestOf<"stamp-raw">): null {
   return null;
 }
 
-const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } = {
+const handlers: Handlers<GeneratorCommands> = {
   open,
   fill: () => {
     target().load.fill(target().stripeBytes);
@@ -459,19 +454,4 @@ const handlers: { [K in GeneratorKind]: (request: RequestOf<K>) => ValueOf<K> } 
   },
 };
 
-function answer(line: string): GeneratorAnswer {
-  try {
-    const { kind, request } = JSON.parse(line) as { kind: GeneratorKind; request: never };
-    return { ok: true, value: handlers[kind](request) };
-  } catch (error) {
-    return { ok: false, error: error instanceof Error ? (error.stack ?? "") : String(error) };
-  }
-}
-
-for await (const line of console) {
-  const result = answer(line);
-  process.stdout.write(`${JSON.stringify(result)}\n`);
-  // Where it quits the process ends by itself, so that a profile of it is written.
-  if (!result.ok || (JSON.parse(line) as { kind: string }).kind === "quit") break;
-}
-process.exit(0);
+await answerCommands<GeneratorCommands>(handlers);

@@ -1,9 +1,9 @@
-/** The result of a benchmark: one table as Markdown, and the same as JSON. */
+/** The result of a benchmark as Markdown, rates and latencies in a table each, and as JSON. */
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { toolPath } from "../helpers/needs.ts";
 import type { LeftOut } from "./bench.ts";
-import type { Row, Summary } from "./statistics.ts";
+import type { Percentiles, Row, Summary } from "./statistics.ts";
 
 export interface Machine {
   readonly cpu: string;
@@ -91,6 +91,25 @@ export function cells(row: Row): string[] {
   ];
 }
 
+const LATENCY_HEAD = ["µs: p50 / p99 / p99.9", "parityd", "Reference", ""];
+
+function formatPercentiles({ p50, p99, p999 }: Percentiles): string {
+  return [p50, p99, p999].map(formatNumber).join(" / ");
+}
+
+/** None where no latencies were taken. */
+export function latencyCells({ name, reference, latencyMicros }: Row): string[] {
+  if (latencyMicros === undefined) return [];
+  const { ours, reference: theirs } = latencyMicros;
+  return [name, formatPercentiles(ours), reference.name, formatPercentiles(theirs)];
+}
+
+function latencyTable(rows: readonly Row[]): string[] {
+  const lines = rows.map(latencyCells).filter((words) => words.length > 0);
+  if (lines.length === 0) return [];
+  return ["", line(LATENCY_HEAD), line(["---", "--:", "---", "--:"]), ...lines.map(line)];
+}
+
 function line(words: readonly string[]): string {
   return `| ${words.join(" | ")} |`;
 }
@@ -108,6 +127,7 @@ export function toMarkdown(report: Report): string {
     line(HEAD),
     line(HEAD.map((_, index) => (index === 2 || index >= 4 ? "--:" : "---"))),
     ...rows.map((row) => line(cells(row))),
+    ...latencyTable(rows),
   ];
   const judged = rows.filter(({ ok }) => ok !== null);
   const met = judged.filter(({ ok }) => ok).length;

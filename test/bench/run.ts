@@ -1,12 +1,12 @@
 /**
  * `npm run bench`: measures parityd against fio, nbdkit and limits, side by side.
  *
- *   npm run bench -- [--full | --smoke] [--json FILE] [--only WORD] [--profile FOLDER]
+ *   npm run bench -- [--full | --smoke] [--json FILE] [--only WORD] [--profile FOLDER] [--cpu N]
  *
  * The table goes to stdout as Markdown, each row to stderr as soon as it is known. --only runs the
- * sections whose name contains the word; --profile writes CPU profiles of the load generator. The
- * exit code is 1 when something did not run or data was wrong; a target that is missed shows in the
- * table alone.
+ * sections whose name contains the word; --profile writes CPU profiles of the load generators;
+ * --cpu keeps the clients of the NBD rows on that CPU. The exit code is 1 when something did not
+ * run or data was wrong; a target that is missed shows in the table alone.
  */
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -17,7 +17,7 @@ import { installMissing, realHost } from "../setup.ts";
 import { Bench, SETTINGS } from "./bench.ts";
 import { removeFolder } from "./ground.ts";
 import { runToEnd } from "./processes.ts";
-import { cells, currentLoad, describeMachine, toJson, toMarkdown } from "./report.ts";
+import { cells, currentLoad, describeMachine, latencyCells, toJson, toMarkdown } from "./report.ts";
 import { allSections } from "./rows.ts";
 
 const TOP = resolve(import.meta.dir, "../..");
@@ -29,6 +29,7 @@ const { values: options } = parseArgs({
     json: { type: "string" },
     only: { type: "string", default: "" },
     profile: { type: "string" },
+    cpu: { type: "string" },
   },
 });
 
@@ -52,7 +53,8 @@ async function main(): Promise<number> {
     settings: SETTINGS[mode],
     binary: await binaryIn(folder),
     profileFolder: options.profile === undefined ? null : resolve(options.profile),
-    onRow: (row) => console.error(cells(row).join("  ")),
+    clientCpu: options.cpu === undefined ? null : Number(options.cpu),
+    onRow: (row) => console.error([...cells(row), ...latencyCells(row).slice(1)].join("  ")),
   });
   const sections = allSections(mode).filter(({ name }) => name.includes(options.only));
   assert(sections.length > 0, `a section has "${options.only}" in its name`);

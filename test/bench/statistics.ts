@@ -15,6 +15,13 @@ export interface Summary {
 /** Whether more or less of the unit is better; the target is a lower or an upper bound then. */
 export type Better = "higher" | "lower";
 
+/** Microseconds: medians of the rounds. */
+export interface Percentiles {
+  readonly p50: number;
+  readonly p99: number;
+  readonly p999: number;
+}
+
 export interface Row {
   readonly name: string;
   readonly unit: string;
@@ -26,6 +33,8 @@ export interface Row {
   /** Null: the row only informs. */
   readonly target: number | null;
   readonly ok: boolean | null;
+  /** How long the requests took whose rate the row is, where that was taken. */
+  readonly latencyMicros?: { readonly ours: Percentiles; readonly reference: Percentiles };
 }
 
 /** The value that a quantity had in the round, by its name. */
@@ -46,6 +55,8 @@ export interface RowPlan {
   readonly ours: (values: Values) => number;
   readonly reference: { readonly name: string; readonly of: (values: Values) => number };
   readonly target: number | null;
+  /** Names of quantities that have p50, p99 and p999. */
+  readonly latencies?: { readonly ours: string; readonly reference: string };
 }
 
 export function summarize(samples: readonly number[]): Summary {
@@ -69,7 +80,21 @@ export function toRow(plan: RowPlan, rounds: readonly Values[]): Row {
   const ours = summarize(rounds.map(plan.ours));
   const reference = { name: plan.reference.name, ...summarize(rounds.map(plan.reference.of)) };
   const ratio = ours.median / reference.median;
-  return { name, unit, better, ours, reference, ratio, target, ok: meets(ratio, target, better) };
+  const ok = meets(ratio, target, better);
+  const row = { name, unit, better, ours, reference, ratio, target, ok };
+  const { latencies } = plan;
+  if (latencies === undefined) return row;
+  const latencyMicros = {
+    ours: percentilesOf(latencies.ours, rounds),
+    reference: percentilesOf(latencies.reference, rounds),
+  };
+  return { ...row, latencyMicros };
+}
+
+function percentilesOf(quantity: string, rounds: readonly Values[]): Percentiles {
+  const median = (key: string) =>
+    summarize(rounds.map((values) => values(`${quantity}.${key}`))).median;
+  return { p50: median("p50"), p99: median("p99"), p999: median("p999") };
 }
 
 /** Takes all quantities in turn, `rounds` times. */

@@ -21,6 +21,7 @@ const BENCH = join(import.meta.dir, "../bench/run.ts");
 
 afterAll(killAll);
 
+const percentiles = z.strictObject({ p50: z.number(), p99: z.number(), p999: z.number() });
 const summary = { median: z.number(), min: z.number(), max: z.number() };
 const reportSchema = z.strictObject({
   mode: z.literal("smoke"),
@@ -43,6 +44,7 @@ const reportSchema = z.strictObject({
       ratio: z.number().min(0),
       target: z.number().nullable(),
       ok: z.boolean().nullable(),
+      latencyMicros: z.strictObject({ ours: percentiles, reference: percentiles }).optional(),
     }),
   ),
   leftOut: z.array(z.strictObject({ name: z.string(), reason: z.string() })),
@@ -72,6 +74,7 @@ const KINDS = [
   "NBD 4 KiB random read",
   "NBD 4 KiB random write",
   "NBD 1 MiB sequential read",
+  "NBD 4 KiB random read, 1 x 16, client fio",
   "NBD server CPU per request",
   "nbdcopy",
   "api load: p99 of random 4 KiB mixed",
@@ -108,6 +111,8 @@ test.skipIf(!needs("libaio", "fio", "nbdkit", "nbdinfo", "qemu-img") || !takesDi
       expect(ours.max).toBeGreaterThanOrEqual(ours.median);
       expect(ratio).toBe(ours.median / reference.median);
     }
+    const timed = report.rows.filter(({ latencyMicros }) => latencyMicros !== undefined);
+    expect(timed.map(({ name }) => name.slice(0, 4))).toEqual(["NBD ", "NBD ", "NBD "]);
   },
 );
 

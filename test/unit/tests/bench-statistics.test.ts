@@ -8,6 +8,7 @@
 import { describe, expect, test } from "bun:test";
 import { KIB } from "../../../src/base/units.ts";
 import { type FioJob, fioWords, parseFio } from "../../bench/fio.ts";
+import { Latencies } from "../../bench/latencies.ts";
 import { formatNumber, toJson, toMarkdown } from "../../bench/report.ts";
 import { fillBodies, isRowIntact, stampRow, WORDS_PER_ROW } from "../../bench/stamps.ts";
 import { limit, measure, meets, type Row, summarize, value } from "../../bench/statistics.ts";
@@ -91,6 +92,28 @@ describe("measure", () => {
         ok: true,
       },
     ]);
+  });
+
+  test("measure: a row with latencies: medians of each percentile on each side", async () => {
+    const sides = ["a", "b"].map((name, index) => {
+      let round = 0;
+      return {
+        name,
+        sample: async () => {
+          round += 1;
+          const p50 = 10 * round + index;
+          return { rate: 1, p50, p99: 2 * p50, p999: 3 * p50 };
+        },
+      };
+    });
+    const plan = { name: "r", unit: "IOPS", better: "higher", target: null } as const;
+    const rates = { ours: value("a.rate"), reference: { name: "b", of: value("b.rate") } };
+    const latencies = { ours: "a", reference: "b" };
+    const [row] = await measure(sides, [{ ...plan, ...rates, latencies }], 3);
+    expect(row!.latencyMicros).toEqual({
+      ours: { p50: 20, p99: 40, p999: 60 },
+      reference: { p50: 21, p99: 42, p999: 63 },
+    });
   });
 
   test("measure: a row over something that was not measured: refused", async () => {
@@ -208,6 +231,41 @@ describe("fio", () => {
   });
 });
 
+describe("latencies", () => {
+  test("Latencies: from 1 ns to seconds: percentiles right to 0.4 %, the longest exact", () => {
+    const latencies = new Latencies();
+    const samples: number[] = [];
+    for (let ns = 1; ns < 4e9; ns = Math.ceil(ns * 1.01)) {
+      samples.push(ns);
+      latencies.note(ns);
+    }
+    for (const share of [0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 1]) {
+      const exact = samples[Math.ceil(share * samples.length) - 1]! / 1000;
+      expect(Math.abs(latencies.percentile(share) / exact - 1)).toBeLessThan(0.004);
+    }
+    expect(latencies.longest).toBe(samples.at(-1)! / 1000);
+  });
+
+  test("Latencies: below 256 ns: exact; what is cleared: forgotten", () => {
+    const latencies = new Latencies();
+    latencies.note(1e9);
+    latencies.clear();
+    for (let ns = 1; ns <= 255; ns += 1) latencies.note(ns);
+    for (const ns of [1, 100, 255]) expect(latencies.percentile(ns / 255)).toBe(ns / 1000);
+  });
+
+  test("Latencies: longer than can be counted: the longest there is room for", () => {
+    const latencies = new Latencies();
+    latencies.note(1e13);
+    expect(latencies.percentile(0.5)).toBeCloseTo(4_294_967, -5);
+    expect(latencies.longest).toBe(1e10);
+  });
+
+  test("Latencies: none: no percentile", () => {
+    expect(() => new Latencies().percentile(0.5)).toThrow();
+  });
+});
+
 describe("stamps", () => {
   const words = new Uint32Array(2 * WORDS_PER_ROW);
   const write = () => {
@@ -266,6 +324,16 @@ describe("report", () => {
     expect(text).toContain("C, 2 cores, 1 MiB, Linux 6, Bun 1, fio 3.33");
     expect(text).toContain("Load average: 1 2 3 before, 4 5 6 after");
     expect(text).toContain("Left out: loop rows: no root.");
+  });
+
+  test("toMarkdown: rows with latencies: a table of their own; without any: none", () => {
+    const percentiles = (p50: number) => ({ p50, p99: 2 * p50, p999: 30 * p50 });
+    const latencyMicros = { ours: percentiles(44), reference: percentiles(1000) };
+    const text = toMarkdown({ ...report, rows: [row, { ...row, name: "r2", latencyMicros }] });
+    expect(text).toContain("\n\n| µs: p50 / p99 / p99.9 | parityd | Reference |  |\n");
+    expect(text).toContain("| r2 | 44.0 / 88.0 / 1320 | limit | 1000 / 2000 / 30k |\n");
+    expect(text).not.toContain("| row | 44");
+    expect(toMarkdown(report)).not.toContain("p50");
   });
 
   test("toJson: the report: survives the round trip", () => {
