@@ -124,7 +124,7 @@ export function openFirst(
 const NO_EXECUTABLE_MEMORY =
   "this process may not make executable memory (the runtime needs it to call the C library): " +
   "look for MemoryDenyWriteExecute= in the unit, execmem of SELinux, PR_SET_MDWE, BUN_JSC_useJIT, " +
-  "or a limit of the address space below 4 GB (ulimit -v, LimitAS=)";
+  "or a limit of the address space below 2.5 GB (ulimit -v, LimitAS=)";
 
 /** Why the C library cannot be called; it lies in every host that runs this program. */
 function whyNone(): string {

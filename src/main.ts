@@ -31,6 +31,7 @@ import { becomeIoFlusher } from "./reactor/linux-io-flusher.ts";
 const LAST_WORDS_MS = 200;
 
 let hasWorkers = false;
+let onOutputClosed = (): void => process.exit(Exit.ok);
 
 async function startReactor(options: ReactorOptions): Promise<Result<StartedReactor, string>> {
   hasWorkers = true;
@@ -221,6 +222,9 @@ const host: CliHost = {
   onSignal: (listener) => {
     for (const signal of SERVED_SIGNALS) process.on(signal, () => listener(signal));
   },
+  onOutputClosed: (listener) => {
+    onOutputClosed = listener;
+  },
   exit: (code) => process.exit(code),
 };
 
@@ -229,7 +233,7 @@ const host: CliHost = {
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (hasWorkers) return;
   if (error.code !== "EPIPE") leave(error.message);
-  process.exit(Exit.ok);
+  onOutputClosed();
 });
 process.stderr.on("error", () => {});
 

@@ -368,7 +368,11 @@ function issueText(issue: z.core.$ZodIssue): string {
   const path = issue.path.map((part) => (typeof part === "number" ? part + 1 : String(part)));
   const where = path.length === 0 ? "" : `${path.join(".")}: `;
   if (issue.code === "unrecognized_keys") {
-    return `${where}unknown key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
+    const keys = issue.keys.map((key) => `"${key}"`).join(", ");
+    // TOML gives what stands behind a table to it.
+    const isMisplaced = path.length > 0 && issue.keys.some((key) => Object.hasOwn(SETTINGS, key));
+    const remedy = isMisplaced ? ": it belongs above all tables ([[webhook]])" : "";
+    return `${where}unknown key ${keys}${remedy}`;
   }
   return `${where}${issue.message}`;
 }

@@ -18,6 +18,7 @@ import type { CliHost, HttpRequest } from "./host.ts";
 import { beginWait, DEFAULT_TIMES, type Patience, type PatienceTimes } from "./patience.ts";
 import { type ApiProblem, problemOf, refusalText } from "./refusal.ts";
 import { runDirOf } from "./run-dir.ts";
+import { ownerText } from "./socket-owner.ts";
 
 export interface CallError {
   readonly exitCode: number;
@@ -150,9 +151,20 @@ export class DaemonClient {
   }
 
   private unreachable(error: unknown): CallError {
+    const refused = this.forbidden(messageOf(error));
+    if (refused !== null) return refused;
     const where = socketPathProblem(this.socketPath) ?? `no daemon answers at ${this.socketPath}`;
     const why = messageOf(error);
     const message = `${where} (${why}): start parityd serve, or name its --run-dir`;
+    return { exitCode: Exit.unavailable, message };
+  }
+
+  /** A daemon may well be there: it is this user who is not let in. */
+  private forbidden(why: string): CallError | null {
+    if (why !== "EACCES" && why !== "EPERM") return null;
+    const owner = ownerText(this.socketPath);
+    const whose = owner === null ? "is another user's" : `is not this user's (${owner})`;
+    const message = `${this.socketPath} ${whose}: ${why}: run it as root, or as one of its group`;
     return { exitCode: Exit.unavailable, message };
   }
 

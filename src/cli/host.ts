@@ -28,6 +28,8 @@ export interface CliHost {
   readonly startReactor: StartReactor;
   /** Calls back for each of SERVED_SIGNALS (signals.ts), which then end nothing by themselves. */
   onSignal(listener: (signal: string) => void): void;
+  /** Calls back when nobody reads stdout any more; without a listener the process ends, with 0. */
+  onOutputClosed(listener: () => void): void;
   /** Ends the process at once. */
   exit(code: number): never;
 }

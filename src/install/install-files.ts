@@ -1,4 +1,5 @@
 /** `parityd install-files`: what the package holds, without a package manager. */
+import { existsSync, realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { VERSION } from "../appliance/version.ts";
 import { fail, usageFailure } from "../cli/client.ts";
@@ -22,7 +23,7 @@ export const installFilesCommand: CommandSpec = {
     root: { type: "string", value: "DIR", names: "files", help: "as if DIR were /: for packagers" },
     force: {
       type: "boolean",
-      help: "overwrite files that are not from here, or were changed; install beside the package",
+      help: "overwrite files that are not from here, or were changed; install beside the package; remove while it runs",
     },
     remove: { type: "boolean", help: "remove what was written and nobody has changed" },
     purge: { type: "boolean", help: "with --remove: the configuration too" },
@@ -70,6 +71,25 @@ export function packageInTheWay(
   return `${message}, and what lies in ${place.prefix} would run in its place (--force: so be it)`;
 }
 
+/** What runs would go on without its files, and could never be restarted. Null: nothing runs. */
+export function serviceInTheWay(
+  place: Place,
+  { isForced, isServiceActive }: { isForced: boolean; isServiceActive: (place: Place) => boolean },
+): string | null {
+  if (place.root !== "" || isForced || !isServiceActive(place)) return null;
+  return "the service parityd runs: systemctl disable --now parityd first (--force: remove all the same)";
+}
+
+/** Whether systemd runs the unit of this place: another prefix or the package may have one, too. */
+function isServiceActive({ prefix }: Place): boolean {
+  if (!existsSync("/run/systemd/system") || Bun.which("systemctl") === null) return false;
+  if (Bun.spawnSync(["systemctl", "is-active", "--quiet", "parityd"]).exitCode !== 0) return false;
+  const asked = ["systemctl", "show", "--property=FragmentPath", "--value", "parityd"];
+  const unit = Bun.spawnSync(asked).stdout.toString().trim();
+  const own = `${prefix}/lib/systemd/system/parityd.service`;
+  return existsSync(unit) && existsSync(own) && realpathSync(unit) === realpathSync(own);
+}
+
 function isPackageInstalled(): boolean {
   if (Bun.which("dpkg-query") === null) return false;
   const asked = Bun.spawnSync(["dpkg-query", "--status", "parityd"], { stderr: "ignore" });
@@ -88,9 +108,15 @@ function unitOf({ prefix }: Place): string {
 }
 
 function removeFiles(place: Place, invocation: Invocation, host: CliHost): number {
+  const isForced = invocation.isSet("force");
+  const refusal = serviceInTheWay(place, { isForced, isServiceActive });
+  if (refusal !== null) return fail(host, { exitCode: Exit.failed, message: refusal });
   const done = remove(place, { isPurge: invocation.isSet("purge") });
   if (!done.ok) return fail(host, { exitCode: Exit.failed, message: done.error });
-  tellDeeds(done.value, invocation, { host, more: [] });
+  tellDeeds(done.value, invocation, {
+    host,
+    more: place.root === "" ? ["next: systemctl daemon-reload"] : [],
+  });
   return Exit.ok;
 }
 

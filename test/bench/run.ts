@@ -30,8 +30,19 @@ const { values: options } = parseArgs({
     only: { type: "string", default: "" },
     profile: { type: "string" },
     cpu: { type: "string" },
+    help: { type: "boolean", short: "h", default: false },
   },
 });
+
+if (options.help) {
+  console.log(`usage: npm run bench -- [--full | --smoke] [--json FILE] [--only WORD] [--profile FOLDER]
+
+  --full, --smoke   40 minutes and all rows; the shortest run
+  --only WORD       the sections whose name has WORD
+  --json FILE       the table as JSON, too
+  --profile FOLDER  CPU profiles of the load generator`);
+  process.exit(0);
+}
 
 /** The executable as the sources are now, unless PARITYD_BINARY names another. */
 async function binaryIn(folder: string): Promise<string> {

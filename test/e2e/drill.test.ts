@@ -8,7 +8,15 @@
  * sizes a day takes one in two, of the bytes one in three.
  */
 import { expect, test } from "bun:test";
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { err } from "../../src/base/result.ts";
 import { MIB } from "../../src/base/units.ts";
@@ -114,16 +122,31 @@ shareTest(
   },
 );
 
+shareTest(
+  `drill: nobody reads what it says: exit 1, the daemon is gone, nothing is left ${NEEDED}`,
+  async () => {
+    const { files, other, environment } = makeFolders();
+    const line = `"$@" | head -n 2; exit "\${PIPESTATUS[0]}"`;
+    const words = [binaryPath(), "drill", "--size", "16MiB", "--dir", files];
+    const run = await runProgram(["bash", "-c", line, "bash", ...words], { environment });
+    expect(run.stderr).toContain("nobody reads what the drill says");
+    expect(run.exitCode).toBe(1);
+    expect([...readdirSync(files), ...readdirSync(other)]).toEqual([]);
+  },
+);
+
 for (const [words, exitCode] of [
   [["--members", "2"], 64],
   [["--size", "1MiB"], 64],
   [["--dir", "/dev/null/nowhere"], 1],
+  [["--dir", "/tmp/parityd-nowhere"], 1],
 ] as const) {
   shareTest(`drill: ${words.join(" ")}: exit ${exitCode} with a sentence ${NEEDED}`, async () => {
     const { environment } = makeFolders();
     const run = await runProgram([binaryPath(), "drill", ...words], { environment });
     expect(run.exitCode).toBe(exitCode);
-    expect(run.stderr + run.stdout).toMatch(/--members takes|--size takes|ENOTDIR/);
+    expect(run.stderr + run.stdout).toMatch(/--members takes|--size takes|is not there: make it/);
+    expect(existsSync("/tmp/parityd-nowhere")).toBe(false);
   });
 }
 
@@ -154,6 +177,7 @@ async function drillHere(parts: DrillParts): Promise<Outcome> {
       } as BunFetchRequestInit),
     startReactor: async () => err("the daemon is another process"),
     onSignal: () => {},
+    onOutputClosed: () => {},
     exit: (code) => {
       throw new Error(`exit ${code}`);
     },

@@ -208,6 +208,22 @@ describe.skipIf(!needs(...NEEDS) || !canMakeLoopDevices())("the README's story",
     await untilStrip(/^role 2, drive3: in sync$/);
     // While it was away, `parityd ui` has said so.
     expect(watched.faults.filter((text) => !/status of 503/.test(text))).toEqual([]);
+  });
+
+  test(`story: the daemon dies: what the README says brings the mount back ${IN_ROOT}`, async () => {
+    const pid = await shell("systemctl show --property MainPID --value parityd");
+    await shell("systemctl kill --signal SIGKILL --kill-whom main parityd");
+    await until("systemd has started it again", async () => {
+      const now = await machine.inside(
+        ...["sh", "-c", "systemctl is-active parityd; systemctl show -p MainPID --value parityd"],
+      );
+      return now.stdout.startsWith("active\n") && now.stdout !== `active\n${pid}`;
+    });
+    // nbdfuse dies of it at its next request.
+    await machine.inside("sh", "-c", "dd if=/run/disk/raid_test of=/dev/null bs=4096 count=1");
+    await follow("A file system on it", "systemctl restart raid_test && mount");
+    expect(await sumFiles()).toBe(sums);
+    await shell("touch /mnt/after; sync -f /mnt");
     await shell("umount /mnt; e2fsck -fn /run/disk/raid_test");
   });
 });

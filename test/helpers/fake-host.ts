@@ -46,6 +46,7 @@ export async function runCli(
     },
     startReactor: async () => err("there is no AIO here"),
     onSignal: () => {},
+    onOutputClosed: () => {},
     exit: (code) => {
       throw new Error(`exit ${code}`);
     },

@@ -24,6 +24,10 @@ const parts = process.argv.slice(2);
 const chosen = MUTATIONS.filter(
   ({ name }) => parts.length === 0 || parts.some((part) => name.includes(part)),
 );
+if (chosen.length === 0) {
+  console.error(`no mutation has ${parts.join(" or ")} in its name`);
+  process.exit(1);
+}
 const tree = new MutantTree();
 let caught = 0;
 try {

@@ -63,7 +63,9 @@ async function runScript(
 /** Why a program is not run, or null. */
 export function programProblem(path: string): string | null {
   try {
-    return trustProblem(statSync(path));
+    const stats = statSync(path);
+    if ((stats.mode & 0o111) === 0) return "it is not executable (chmod +x)";
+    return trustProblem(stats);
   } catch (error) {
     return codeOf(error);
   }

@@ -107,8 +107,8 @@ export class DriveCare {
     if (!arrays.isDeleted(uuid) || drive.superblock === undefined) return spares.driveView(drive);
     const { member: _member, ...rest } = drive;
     const detail =
-      `of the deleted array ${label} (${uuid}): start that to have it back, or say force where ` +
-      "you use the drive";
+      `of the deleted array ${label} (${uuid}): start that to have it back (parityd array ` +
+      `start ${label}), or say force where you use the drive`;
     return { ...rest, state: "foreign", detail };
   }
 }

@@ -4,7 +4,8 @@
  *   create, resync -> whole -> a member is taken out -> degraded -> rebuild under load and faults
  *   -> verify -> the next rebuild's target dies -> as degraded as before -> rebuild -> verify
  *
- * It ends the daemon that it started and removes what it made, whatever happens, also on a signal.
+ * It ends the daemon that it started and removes what it made, whatever happens, also on a signal
+ * and when nobody reads what it says.
  */
 import { join } from "node:path";
 import { stderrLogger } from "../../appliance/host/logger.ts";
@@ -68,13 +69,15 @@ export async function runDrill(
   const outcome = newOutcome();
   const ground = new Ground(options.directory);
   const plan = planDrill(options);
-  void watchSignals(host, "stop", stderrLogger({ format: "logfmt", level: "info" })).stop.then(
-    async () => {
-      host.warn("parityd: the drill was interrupted; it removes what it made");
-      await ground.clear();
-      host.exit(Exit.failed);
-    },
-  );
+  const breakOff = async (why: string): Promise<void> => {
+    if (ground.isClearing) return;
+    host.warn(`parityd: ${why}; it removes what it made`);
+    await ground.clear();
+    host.exit(Exit.failed);
+  };
+  const log = stderrLogger({ format: "logfmt", level: "info" });
+  void watchSignals(host, "stop", log).stop.then(() => breakOff("the drill was interrupted"));
+  host.onOutputClosed(() => void breakOff("nobody reads what the drill says"));
   let played: Result<undefined, string>;
   try {
     const prepared = ground.prepare(plan);

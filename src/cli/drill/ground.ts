@@ -8,16 +8,15 @@
  */
 import {
   closeSync,
+  existsSync,
   ftruncateSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
-  rmdirSync,
   rmSync,
   statfsSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { err, type Result } from "../../base/result.ts";
 import { formatBytes } from "../../base/units.ts";
 import { attempt } from "./attempt.ts";
@@ -28,7 +27,6 @@ export class Ground {
   endDaemon: () => Promise<void> = () => Promise.resolve();
   isClearing = false;
   private readonly parent: string;
-  private madeParent: string | undefined;
   private filesDirectory = "";
   private runDirectory = "";
 
@@ -56,8 +54,10 @@ export class Ground {
 
   /** Makes the folders and the member files, sparse. */
   prepare(plan: DrillPlan): Result<undefined, string> {
+    // A folder that is not there is a typing error, or a file system that is not mounted.
+    if (!existsSync(this.parent))
+      return err(`${this.parent} is not there: make it, or name another --dir`);
     const made = attempt(() => {
-      this.madeParent = mkdirSync(this.parent, { recursive: true });
       this.filesDirectory = mkdtempSync(join(this.parent, "parityd-drill-"));
       this.runDirectory = mkdtempSync(join(tmpdir(), "parityd-run-"));
       return statfsSync(this.filesDirectory);
@@ -88,11 +88,6 @@ export class Ground {
     await this.endDaemon();
     for (const path of [this.filesDirectory, this.runDirectory]) {
       if (path !== "") rmSync(path, { recursive: true, force: true });
-    }
-    if (this.madeParent === undefined) return;
-    // What somebody has put there meanwhile stays, and with it the folders above.
-    for (let path = this.parent; path.startsWith(this.madeParent); path = dirname(path)) {
-      if (!attempt(() => rmdirSync(path)).ok) return;
     }
   }
 }

@@ -250,7 +250,7 @@ describe("programs", () => {
     const mark = join(folder, "mark");
     for (const [path, why] of [
       [join(folder, "nobody"), "ENOENT"],
-      [program(`touch ${mark}`, 0o644), "EACCES"],
+      [program(`touch ${mark}`, 0o644), "it is not executable"],
       [folder, "no regular file"],
       [program(`touch ${mark}`, 0o777), "other users may write it"],
     ] as const) {
@@ -265,6 +265,7 @@ describe("programs", () => {
       [join(folder, "nobody"), "ENOENT"],
       [join(program("true"), "below"), "ENOTDIR"],
       [program("true", 0o777), "other users may write it"],
+      [program("true", 0o644), "it is not executable"],
     ] as const) {
       const { opened, lines } = waysOf(`onEvent = "${path}"`);
       expect(opened).toMatchObject({ ok: true, value: { ways: [{ via: "onEvent" }] } });

@@ -29,6 +29,7 @@ test("config check: a file that can be used, one that cannot, certificates that 
   for (const [text, word] of [
     ["memoryMib = 1\n", "memoryMib"],
     ["colour = 1\n", 'unknown key "colour"'],
+    ['[[webhook]]\nurl = "http://x/"\nonEvent = "/x"\n', '"onEvent": it belongs above all tables'],
     ["this is none", "not TOML"],
     [tls, "/none/c"],
   ] as const) {

@@ -190,6 +190,20 @@ test("json: refused: no daemon answers, or one that is none: said in the same sh
   expect(JSON.parse(strange.stderr)).toMatchObject({ type: "urn:parityd:problem:failed" });
 });
 
+test("refused: the socket is another user's: said with its owner, not that no daemon runs", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "parityd-owner-"));
+  writeFileSync(join(folder, "api.sock"), "");
+  for (const code of ["EACCES", "EPERM"]) {
+    const send = () => Promise.reject(Object.assign(new Error("no"), { code }));
+    const there = await runCli(`status --run-dir ${folder}`, { overrides: { send } });
+    expect(there.exitCode).toBe(69);
+    expect(there.stderr).toMatch(/is not this user's \(owner [^,]+, group [^)]+\).*run it as root/);
+    const hidden = await runCli("status --run-dir /none", { overrides: { send } });
+    expect(hidden.stderr).toContain(`is another user's: ${code}: run it as root`);
+    expect(there.stderr + hidden.stderr).not.toContain("start parityd serve");
+  }
+});
+
 test("json: every verb, run: its answer is as its schema says", async () => {
   const daemon = await startSimAppliance({
     nbdDriver: new FakeNbdDriver(1),

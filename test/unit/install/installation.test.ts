@@ -16,7 +16,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import type { InstalledFile } from "../../../src/install/file-list.ts";
-import { packageInTheWay } from "../../../src/install/install-files.ts";
+import { packageInTheWay, serviceInTheWay } from "../../../src/install/install-files.ts";
 import { type Done, install, remove } from "../../../src/install/installation.ts";
 import { makeTempDir } from "../../helpers/temp.ts";
 
@@ -207,4 +207,18 @@ describe("beside the package", () => {
     expect(refusal === null ? "done" : "refused").toBe(what);
     if (refusal !== null) expect(refusal.includes("--force")).toBe(prefix === "/usr/local");
   });
+});
+
+test.each([
+  ["it runs", "refused"],
+  ["forced", "done"],
+  ["below a root", "done"],
+  ["it does not run", "done"],
+])("install-files --remove, the service: %s: %s", (how, what) => {
+  const refusal = serviceInTheWay(
+    { prefix: "/usr/local", root: how === "below a root" ? "/r" : "" },
+    { isForced: how === "forced", isServiceActive: () => how !== "it does not run" },
+  );
+  expect(refusal === null ? "done" : "refused").toBe(what);
+  if (refusal !== null) expect(refusal).toContain("systemctl disable --now parityd");
 });
