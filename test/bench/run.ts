@@ -35,12 +35,14 @@ const { values: options } = parseArgs({
 });
 
 if (options.help) {
-  console.log(`usage: npm run bench -- [--full | --smoke] [--json FILE] [--only WORD] [--profile FOLDER]
+  console.log(`usage: npm run bench -- [--full | --smoke] [--json FILE] [--only WORD]
+                        [--profile FOLDER] [--cpu N]
 
   --full, --smoke   40 minutes and all rows; the shortest run
   --only WORD       the sections whose name has WORD
   --json FILE       the table as JSON, too
-  --profile FOLDER  CPU profiles of the load generator`);
+  --profile FOLDER  CPU profiles of the load generator
+  --cpu N           the client of the NBD rows stays on this CPU`);
   process.exit(0);
 }
 

@@ -207,8 +207,8 @@ export const ALERT_MUTATIONS: readonly Mutation[] = [
     name: "alerts: a program that others may write is run",
     rule: null,
     file: "src/appliance/alerts/linux-script.ts",
-    find: "return trustProblem(statSync(path));",
-    replace: "return statSync(path).isFile() ? null : trustProblem(statSync(path));",
+    find: "return trustProblem(stats);",
+    replace: "return stats.isFile() ? null : trustProblem(stats);",
     test: [WAYS_TEST, "-t", "others may write: not run"],
   },
   {

@@ -191,7 +191,7 @@ test("json: refused: no daemon answers, or one that is none: said in the same sh
 });
 
 test("refused: the socket is another user's: said with its owner, not that no daemon runs", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "parityd-owner-"));
+  const folder = makeTempDir("json");
   writeFileSync(join(folder, "api.sock"), "");
   for (const code of ["EACCES", "EPERM"]) {
     const send = () => Promise.reject(Object.assign(new Error("no"), { code }));
