@@ -47,6 +47,14 @@ export const count = z.int().min(0);
 /** Sizes and offsets are exact up to 2^53. */
 export const bytes = z.int().min(0);
 
+/** The most that work may do. At 0 it would never end, and nobody would be told why. */
+export const speedMaximum = z
+  .int()
+  .min(
+    1,
+    "0 would stop the work for good: to halt it, pause or cancel its job; else a rate above 0",
+  );
+
 const flag = z
   .enum(["true", "false"], "must be true or false")
   .default("false")
@@ -166,7 +174,7 @@ export const patchArrayBody = z
   .strictObject({
     name: arrayNameSchema.optional(),
     syncSpeedMin: bytes.optional(),
-    syncSpeedMax: bytes.optional(),
+    syncSpeedMax: speedMaximum.optional(),
     readDeadlineMs: z.int().min(10).max(3_600_000).optional(),
     writeDeadlineMs: z.int().min(100).max(3_600_000).optional(),
     consistencyPolicy: consistencyPolicy.optional(),
@@ -223,7 +231,7 @@ export const replaceMemberBody = z.strictObject({
 
 export const scrubBody = z.strictObject({
   mode: z.enum(["check", "repair"]).default("check"),
-  limitBytesPerSecond: z.int().min(1).nullable().default(null),
+  limitBytesPerSecond: speedMaximum.nullable().default(null),
   restart: z.boolean().default(false),
 });
 
@@ -261,7 +269,7 @@ export const putScheduleBody = z
       .default(30)
       .openapi({ description: "A pass starts when the last scrub is older" }),
     mode: z.enum(["check", "repair"]).default("check"),
-    limitBytesPerSecond: z.int().min(1).nullable().default(null),
+    limitBytesPerSecond: speedMaximum.nullable().default(null),
   })
   .superRefine(checkSchedule);
 

@@ -669,3 +669,44 @@ test("SIGTERM while a drive hangs: its write deadline, and the array is clean (s
   story.run(DEGRADED_START_MS);
   expect(story.firstByte("x")).toBe(9);
 });
+
+test("two replaced drives are away: connect them first, force as what gives up data, and what it takes", () => {
+  const story = new Story(5);
+  story.create("tank", "d1 d2 d3");
+  for (const [old, other] of [
+    ["d2", "d4"],
+    ["d1", "d5"],
+  ] as const) {
+    story.must("POST", `/v1/arrays/tank/members/${old}/fail`);
+    story.must("POST", "/v1/arrays/tank/members", { drive: other });
+    story.run(60_000);
+  }
+  const away = [story.disks[3]!, story.disks[4]!];
+  story.restart("SIGTERM", () => {
+    for (const disk of away) story.host.pull(disk);
+  });
+  const { stdout } = story.process.cli("status");
+  const start = "parityd array start tank";
+  expect(stdout).toContain(` action: connect its other drives, then: ${start}; only where`);
+  expect(stdout).toContain(`gives up data: ${start} --force`);
+  expect(stdout).toContain("is not running: the array has 3 members");
+  expect(stdout).not.toContain("..");
+  const dry = story.process.cli("array start tank --force --dry-run").stdout;
+  expect(dry).toMatch(/stale drives are taken as they are: d1 at event \d+ \(the array is at \d*/);
+  for (const disk of away) story.host.plug(disk);
+  story.run(60_000);
+  story.process.cli("array start tank");
+  expect(story.arrays()).toEqual(["tank clean"]);
+});
+
+test("drives are still being opened: the action is to wait, whatever may be lacking", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  story.restart("SIGTERM", () => {
+    for (const disk of story.disks.slice(1, 3)) disk.manner = "hangs";
+  });
+  const { stdout } = story.process.cli("status");
+  expect(stdout).toContain("its drives are still being opened");
+  expect(stdout).toContain(" action: wait: it starts by itself when its drives are there");
+  expect(stdout).not.toContain("array start");
+});

@@ -47,4 +47,12 @@ export const STATE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: [STATE_TEST, "-t", "as many as the limit"],
   },
+  {
+    name: "state.db: a maximum of 0 still stops work for good",
+    rule: null,
+    file: "src/appliance/state/state.ts",
+    find: "(bytes === 0 ? Number.MAX_SAFE_INTEGER : bytes)",
+    replace: "bytes",
+    test: [STATE_TEST, "-t", "a maximum of 0"],
+  },
 ];

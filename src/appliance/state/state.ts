@@ -77,9 +77,12 @@ const storedSpareSchema = z.object({
 });
 export type StoredSpare = z.output<typeof storedSpareSchema>;
 
+/** A maximum of 0, which could be set once, stopped a rebuild for good: it is read as none. */
+const speedMaximum = count.transform((bytes) => (bytes === 0 ? Number.MAX_SAFE_INTEGER : bytes));
+
 const arraySettingsSchema = z.object({
   syncSpeedMin: count.optional(),
-  syncSpeedMax: count.optional(),
+  syncSpeedMax: speedMaximum.optional(),
   readDeadlineMs: count.optional(),
   writeDeadlineMs: count.optional(),
   suspectWriteErrors: count.optional(),

@@ -76,8 +76,12 @@ export class SyncRates {
     this.measured = [...this.measured.filter((other) => other !== before), rate];
   }
 
-  /** How long `bytes` of a member take under this load and limit; null: that was not measured. */
+  /**
+   * How long `bytes` of a member take under this load and limit; null: that was not measured, or
+   * nothing is done under this limit (a least speed of 0 beside clients).
+   */
   timeFor(bytes: number, { load, limit }: { load: ClientLoad; limit: number }): RebuildTime | null {
+    if (limit <= 0) return null;
     for (const kind of KINDS) {
       const rate = this.of(kind, load);
       if (rate === undefined) continue;

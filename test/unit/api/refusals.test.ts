@@ -186,6 +186,7 @@ const BAD_VALUES: readonly (readonly [
   ["PATCH", "/v1/arrays/x", { sizeKiB: 0 }, "#/sizeKiB"],
   ["PATCH", "/v1/arrays/x", { sizeKiB: "all" }, "#/sizeKiB"],
   ["PATCH", "/v1/arrays/x", { sizeKb: 1 }, "#/sizeKb"],
+  ["PATCH", "/v1/arrays/x", { syncSpeedMax: 0 }, "#/syncSpeedMax"],
   ["PATCH", "/v1/arrays/x", {}, "#"],
   ["POST", "/v1/arrays/x/members", {}, "#/drive"],
   ["POST", "/v1/arrays/x/scrub", { mode: "fix" }, "#/mode"],
@@ -225,6 +226,36 @@ for (const [method, path, body, pointer] of BAD_VALUES) {
     expect(answer.errors?.map((error) => error.pointer)).toContain(pointer);
   });
 }
+
+test("api: a maximum of 0 for work: refused everywhere, with the way out; a least of 0 is none", async () => {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  const path = "/v1/arrays/raid_test";
+  const { uuid } = (await (await daemon.call("GET", path)).json()) as { uuid: string };
+  const none = { drives: [], arrays: [], exports: [], spares: [], schedules: [] };
+  const settings = { uuid, name: "raid_test", settings: { syncSpeedMax: 0 } };
+  const document = { schema: "parityd.configuration/1", ...none, arrays: [settings] };
+  const schedule = { cron: "@daily", limitBytesPerSecond: 0 };
+  for (const [method, at, body] of [
+    ["PATCH", path, { syncSpeedMax: 0 }],
+    ["PATCH", `${path}?dryRun=true`, { syncSpeedMin: 0, syncSpeedMax: 0 }],
+    ["POST", `${path}/scrub`, { limitBytesPerSecond: 0 }],
+    ["PUT", "/v1/schedules/raid_test", schedule],
+    ["PUT", "/v1/configuration", document],
+    [
+      "PUT",
+      "/v1/configuration",
+      { ...document, arrays: [], schedules: [{ ...schedule, array: uuid }] },
+    ],
+  ] as const) {
+    const { status, errors } = await problem(daemon.call(method, at, body));
+    expect([at, status, errors?.map(({ detail }) => detail)]).toEqual([
+      ...[at, 422],
+      ["0 would stop the work for good: to halt it, pause or cancel its job; else a rate above 0"],
+    ]);
+  }
+  expect((await daemon.call("PATCH", path, { syncSpeedMin: 0 })).status).toBe(200);
+});
 
 test("api: bad values of path and query: 422 that names the parameter", async () => {
   const { call } = await startSimAppliance();

@@ -184,6 +184,19 @@ test("state.db: everything written: there after it is opened again", async () =>
   last.close();
 });
 
+test("state.db: a maximum of 0 for work, of a version that took it: is read as no limit", async () => {
+  const folder = newFolder();
+  const before = open(folder);
+  await fill(before);
+  const settings = { syncSpeedMin: 0, syncSpeedMax: 0 };
+  await before.commit({ kind: "put-array", array: { ...ARRAY, settings } });
+  before.close();
+  const after = open(folder);
+  const read = { syncSpeedMin: 0, syncSpeedMax: Number.MAX_SAFE_INTEGER };
+  expect(after.state.arrays.get(UUID)?.settings).toEqual(read);
+  after.close();
+});
+
 test("state.db: a drive that is forgotten: what was told of its disk goes with it", async () => {
   const folder = newFolder();
   const before = open(folder);

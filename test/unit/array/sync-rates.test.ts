@@ -71,6 +71,14 @@ test("rates: a limit then and a limit now: what was held back tells nothing of a
   }
 });
 
+test("rates: under a limit of 0 nothing is done: no time is told, not one of 0 s", () => {
+  const rates = new SyncRates();
+  for (const load of ["idle", "busy"] as const) {
+    rates.add(sample({ load }));
+    expect(rates.timeFor(GIB, { load, limit: 0 })).toBeNull();
+  }
+});
+
 test("rates: another limit begins anew", () => {
   const rates = new SyncRates();
   rates.add(sample({ bytes: 8 * MIB, limit: 8 * MIB }));
