@@ -468,6 +468,8 @@ export class LifeRun {
       const isIts = member.arrayUuid === uuid && member.role === role;
       // An update may be under way, of which the drives hear one after the other.
       if (isIts && member.events >= eventCount - 2) continue;
+      // Its first superblocks are on their way to drives of another array.
+      if (eventCount <= 1 && member.arrayUuid !== uuid) continue;
       const what = `${drive} (role ${member.role}, event ${member.events}, ${member.arrayUuid})`;
       this.fail(`${name} (${uuid}), at event ${eventCount}: role ${role} is shown as ${what}`);
     }
