@@ -105,9 +105,9 @@ export const API_MUTATIONS: readonly Mutation[] = [
   {
     name: "api: work may be held at 0 for ever",
     rule: null,
-    file: "",
-    find: '.min(1, "0 would stop the work for good',
-    replace: '.min(0, "0 would stop the work for good',
+    file: "src/api/schemas.ts",
+    find: '1,\n    "0 would stop the work for good',
+    replace: '0,\n    "0 would stop the work for good',
     test: ["./test/unit/api/refusals.test.ts", "-t", "a maximum of 0"],
   },
 ];
