@@ -62,9 +62,10 @@ const arrayShape = z.object({
   degraded: count,
   reason: z.string().nullable(),
   isHeld: z.boolean().openapi({ description: "Stopped by request: does not start by itself" }),
-  startNeeds: z.enum(["nothing", "force", "drives", "fewer-drives", "opening"]).nullable().openapi({
-    description: "What a start of it takes; null: it runs; opening: its drives are being opened",
-  }),
+  startNeeds: z
+    .enum(["nothing", "force", "drives", "fewer-drives"])
+    .nullable()
+    .openapi({ description: "What a start of it takes; null: it runs" }),
   members: z.array(memberSchema),
   spares: z.array(z.string()).openapi({ description: "Its own" }),
   candidates: z

@@ -312,18 +312,16 @@ export class Appliance {
       .filter((status) => doesRun(status) || !this.arrays.isDeleted(status.uuid))
       .map((status) => this.arrayView(status));
     const absent = this.arrays.absent(new Set(listed.value.map(({ uuid }) => uuid)));
-    const all = [...here, ...absent].map((status) => this.whileOpening(status));
-    return ok(all.sort((left, right) => (left.name < right.name ? -1 : 1)));
+    return ok([...here, ...absent].sort((left, right) => (left.name < right.name ? -1 : 1)));
   }
 
   async getArray(reference: string): Answer<ArrayStatus> {
     const uuid = this.arrays.resolve(reference);
     if (!uuid.ok) return uuid;
     const found = await this.viewed(this.client.call({ kind: "get-array", array: uuid.value }));
-    if (found.ok) return ok(this.whileOpening(found.value));
-    if (found.error.kind !== "not-found") return found;
+    if (found.ok || found.error.kind !== "not-found") return found;
     const absent = this.arrays.absent(new Set()).find((array) => array.uuid === uuid.value);
-    return absent === undefined ? found : ok(this.whileOpening(absent));
+    return absent === undefined ? found : ok(absent);
   }
 
   startArray(request: CommandMap["start-array"]["request"], effects: Effects): Answer<ArrayStatus> {
@@ -419,12 +417,6 @@ export class Appliance {
   private arrayView(known: ArrayStatus): ArrayStatus {
     const status = { ...known, sharedSpares: this.spareKeeper.usableFor(known.uuid) };
     return this.care.arrayView(this.holders.view(this.growth.view(status)));
-  }
-
-  /** What it lacks may just not be open yet. */
-  private whileOpening(status: ArrayStatus): ArrayStatus {
-    const mayCome = this.phase === "starting" && status.startNeeds !== null && !status.isHeld;
-    return mayCome ? { ...status, startNeeds: "opening" } : status;
   }
 
   private async viewed(answer: Answer<ArrayStatus>): Answer<ArrayStatus> {

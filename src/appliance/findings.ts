@@ -60,8 +60,7 @@ export function findingsOf(
   offers: DriveOffers = offerDrives([array], drives),
 ): Finding[] {
   const { name } = array;
-  if (array.startNeeds === "opening") return [...silentFindings(array, drives), OPENING];
-  const reason = reasonText(array);
+  const reason = array.reason === null ? "" : `: ${array.reason}`;
   const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
   switch (array.state) {
     case "absent":
@@ -129,17 +128,6 @@ function lossFindings(
   return findings.filter((finding) => finding !== null);
 }
 
-const OPENING: Finding = {
-  status: "the array is not running yet: its drives are still being opened.",
-  action: "wait: it starts by itself when its drives are there",
-};
-
-/** ": …", within a sentence and without its full stop. */
-function reasonText({ reason }: ArrayStatus): string {
-  if (reason === null) return "";
-  return `: ${reason.replace(/^The array\b/, "the array").replace(/\.$/, "")}`;
-}
-
 function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Finding {
   const status = `the array is not running${reason}.`;
   switch (startNeeds) {
@@ -150,10 +138,7 @@ function inactiveFinding({ name, startNeeds }: ArrayStatus, reason: string): Fin
       return { status, action };
     }
     case "force": {
-      const start = `parityd array start ${name}`;
-      const action =
-        `connect its other drives, then: ${start}; only where they are lost for good, as it gives ` +
-        `up data: ${start} --force (--dry-run says which)`;
+      const action = `where that may be: parityd array start ${name} --force`;
       return { status, action };
     }
     default:

@@ -337,8 +337,8 @@ export interface ArrayStatus {
   readonly reason: string | null;
   /** Stopped by the user: it does not start by itself. */
   readonly isHeld: boolean;
-  /** What a start of it takes; null: it runs. `opening`: the daemon still opens its drives. */
-  readonly startNeeds: "nothing" | "force" | "drives" | "fewer-drives" | "opening" | null;
+  /** What a start of it takes; null: it runs. */
+  readonly startNeeds: "nothing" | "force" | "drives" | "fewer-drives" | null;
   readonly members: readonly MemberStatus[];
   /** Its own. */
   readonly spares: readonly string[];

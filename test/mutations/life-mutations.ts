@@ -313,12 +313,4 @@ export const LIFE_MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: story("the last drive of a deleted array"),
   },
-  {
-    name: "status: an array is judged by drives that are not open yet",
-    rule: null,
-    file: "src/appliance/appliance.ts",
-    find: 'this.phase === "starting" && status.startNeeds !== null',
-    replace: "false && status.startNeeds !== null",
-    test: ["./test/life/stories.test.ts", "-t", "still being opened"],
-  },
 ];

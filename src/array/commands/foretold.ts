@@ -67,18 +67,6 @@ export function stoppedStatus(registry: Registry, record: ArrayRecord): ArraySta
   };
 }
 
-/** The stale drives that a forced start takes for whole; null: none. */
-function givenUpText({ roles, events }: ForetoldStart["plan"]): string | null {
-  const stale = roles.flatMap((entry) => {
-    // A member may lack the last update.
-    const isStale = entry.state === "in-sync" && entry.superblock.events < events - 1;
-    return isStale ? [`${entry.drive} at event ${entry.superblock.events}`] : [];
-  });
-  if (stale.length === 0) return null;
-  const taken = `stale drives are taken as they are: ${stale.join(", ")}`;
-  return `${taken} (the array is at event ${events}); what was written without them is given up`;
-}
-
 export function startedStatus(
   registry: Registry,
   record: ArrayRecord,
@@ -98,7 +86,7 @@ export function startedStatus(
     ...inactiveStatus(registry, record),
     ...{ state: readOnly ? "read-only" : running, degraded, members },
     ...{ eventCount: NOT_YET.eventCount, isHeld: false, startNeeds: null },
-    reason: readOnly ? "it was started read-only" : givenUpText(plan),
+    reason: readOnly ? "it was started read-only" : null,
     spares: plan.spares.map(({ drive }) => drive),
     sync: { ...IDLE, action: readOnly ? "idle" : actionAtStart() },
   };

@@ -394,10 +394,7 @@ async function changeArray(
   const changed = await client.call<ArrayStatus>("POST", path, body);
   if (!changed.ok) return fail(host, changed.error);
   const array = changed.value.value;
-  // What a start by force would give up.
-  const isForetold = action === "start" && invocation.isSet("dry-run");
-  const why = isForetold && array.reason !== null ? `: ${array.reason}` : "";
-  tellArray(invocation, host, { array, line: `${array.name} is ${array.state}${why}` });
+  tellArray(invocation, host, { array, line: `${array.name} is ${array.state}` });
   return Exit.ok;
 }
 
