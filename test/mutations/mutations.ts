@@ -156,6 +156,14 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "",
     test: named(NO_SPACE, "rule 22"),
   },
+  {
+    name: "a row is given up for a sector that may read again",
+    rule: 22,
+    file: "src/raid5/rows/careful-rows.ts",
+    find: "if (!isOwnKnown && this.record.isProven(place) && !this.record.isBad(place, role)) return EIO;",
+    replace: "",
+    test: named(NO_SPACE, "rule 22"),
+  },
 
   // What comes from outside: sizes.
   {

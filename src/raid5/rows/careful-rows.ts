@@ -12,8 +12,9 @@
  *              |         |         | both entries cleared once that is durable
  *   unknown    | known   | known   | read-modify-write keeps the unknown chunk's virtual content
  *              |         |         | (degraded-rows.ts)
- *   unknown    | unknown | any     | parity is entered as bad first, then the data is written
- *              |         |         | durably, and only then is its own entry cleared
+ *   unknown    | unknown | any     | own is on record as bad (else EIO), parity is entered as bad
+ *              |         |         | too, then the data is written durably, and only then is its
+ *              |         |         | own entry cleared
  *   unknown    | known   | unknown | as above, unless parity is on record as bad already
  *
  * With a partial parity log each write of a row is logged first, unless an entry covers it already;
@@ -361,6 +362,9 @@ export class CarefulRows implements CurePath {
     const absent = this.parts.members.unavailableRoles(place.stripe);
     if (hasBit(absent, role)) return EIO;
     if (isOwnKnown && isParityKnown) return this.modify(place, role, part, rows);
+    // What could not be read just now, and is not on record, may be read again: then the other
+    // chunk can be had, and is not given up for this one (write-rules 22).
+    if (!isOwnKnown && this.record.isProven(place) && !this.record.isBad(place, role)) return EIO;
     // From here on parity does not match. That is on record before the data is written, also where
     // parity is unknown only because a read of it has just failed.
     const logged = this.parts.members.badRoles(place.stripe, place.row, place.row + 1);
