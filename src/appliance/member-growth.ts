@@ -215,6 +215,8 @@ export class MemberGrowth {
       this.forget(uuid);
       return this.tell(uuid, "info", `array ${label} has its policy ${policy} back`);
     }
+    // What is in the way (no room, say) may pass without an event.
+    this.lookout.later();
     const { detail } = changed.error;
     if (this.told.get(uuid) === detail) return;
     this.told.set(uuid, detail);

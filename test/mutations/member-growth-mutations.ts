@@ -27,6 +27,14 @@ export const MEMBER_GROWTH_MUTATIONS: readonly Mutation[] = [
     test: call("begun in vain"),
   },
   {
+    name: "growth: a policy that could not be put back is not tried again",
+    rule: null,
+    file: GROWTH,
+    find: "this.lookout.later();\n    const { detail }",
+    replace: "const { detail }",
+    test: call("tried again without an event"),
+  },
+  {
     name: "growth: a start does not look for policies to put back",
     rule: null,
     file: "src/appliance/lookout.ts",

@@ -295,6 +295,20 @@ test("grow: the daemon ends before the reshape has begun: the policy is put back
   await untilPolicy(await nextRun(first), "bitmap");
 });
 
+test("grow: the policy cannot be put back: that is told, and tried again without an event", async () => {
+  const daemon = await withArray();
+  await begin(daemon);
+  const { refusals, world } = daemon.reactor;
+  refusals.set("set-array", { kind: "io", code: "policy-not-changed", detail: "no room" });
+  await until("it has been tried", () => {
+    world.simulation.runFor(1);
+    return !refusals.has("set-array");
+  });
+  await untilPolicy(daemon, "ppl");
+  const [, warning] = await policyEvents(daemon);
+  expect(warning).toContain("ppl cannot be put back (no room)");
+});
+
 test("grow: begun in vain: the policy is put back at once", async () => {
   const daemon = await withArray();
   const refusal = { kind: "io", code: "superblock-write-failed", detail: "no" } as const;
