@@ -6,9 +6,9 @@
  *   fill(destination, value, bytes)         mismatch<k>(s0 .. s<k-1>, bytes) -> offset k = 1..16
  *   isZero(address, bytes) -> 0 or 1        xorList(destination, count, bytes)         k = 17..64
  *   crc32c(seed, address, bytes) -> crc     mismatchList(count, bytes) -> offset       k = 17..64
- *   xor(destination, count, bytes)          memory 1
- *   mismatch(count, bytes) -> offset or -1  0      crc tables, 16 KiB
- *                                           16384  source list: 64 u32 addresses
+ *   xor(destination, count, bytes)
+ *   mismatch(count, bytes) -> offset or -1  memory 1: what the crc has there (crc32c-code.ts),
+ *                                           behind it the source list: 64 u32 addresses
  *
  * The caller writes the addresses into the source list and calls `xor` or `mismatch`, which hands
  * them to the function for that k; more than 16 are read from the list for each group, by one
@@ -18,6 +18,7 @@
  * in registers (with 256 bytes they spill). All sources of a group are read before its first
  * store, so that the destination may be any of them.
  */
+import { CRC_MEMORY_BYTES, crcFunction } from "./crc32c-code.ts";
 import { CodeBuilder, OP, type WasmFunction } from "./wasm-assembler.ts";
 
 /** Sources at most, and those up to which each number of them has a function of its own. */
@@ -28,40 +29,10 @@ export const GROUP_BYTES = 128;
 const VECTOR_BYTES = 16;
 const VECTORS_PER_GROUP = GROUP_BYTES / VECTOR_BYTES;
 
-/** The Castagnoli polynomial, reflected (RFC 3720, appendix B.4). */
-const CASTAGNOLI = 0x82f6_3b78;
-const SLICES = 16;
-const SLICE_BYTES = 256 * 4;
-
-const CRC_TABLE_BYTES = SLICES * SLICE_BYTES;
-
-/** Where the source list begins in memory 1, behind the tables. */
-export const SOURCE_LIST_ADDRESS = CRC_TABLE_BYTES;
+/** Where the source list begins in memory 1, behind what the checksum has there. */
+export const SOURCE_LIST_ADDRESS = CRC_MEMORY_BYTES;
 
 export const OWN_MEMORY_BYTES = SOURCE_LIST_ADDRESS + SOURCES_MAX * 4;
-
-/**
- * Slicing-by-16 tables: entry [slice][byte], little-endian u32, is what `byte` does to the crc when
- * `slice` zero bytes follow it.
- */
-export function crcTables(): Uint8Array {
-  const table = new Uint32Array(SLICES * 256);
-  for (let byte = 0; byte < 256; byte += 1) {
-    let crc = byte;
-    for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ CASTAGNOLI : crc >>> 1;
-    table[byte] = crc;
-  }
-  for (let index = 256; index < table.length; index += 1) {
-    const previous = table[index - 256]!;
-    table[index] = (previous >>> 8) ^ table[previous & 0xff]!;
-  }
-  const bytes = new Uint8Array(CRC_TABLE_BYTES);
-  const view = new DataView(bytes.buffer);
-  table.forEach((entry, index) => {
-    view.setUint32(index * 4, entry, true);
-  });
-  return bytes;
-}
 
 /** Leaves the XOR of one group of all sources in the accumulators. */
 function xorGroup(body: CodeBuilder, sources: readonly number[], accumulators: readonly number[]) {
@@ -212,21 +183,6 @@ function fillFunction(): WasmFunction {
   return { exportName: "fill", parameterCount: 3, returnsI32: false, body };
 }
 
-/** Runs `turn` for as long as `remaining` is at least `stepBytes`, which it takes off. */
-function whileAtLeast(
-  body: CodeBuilder,
-  { remaining, stepBytes, turn }: { remaining: number; stepBytes: number; turn: () => void },
-) {
-  body.loop(() => {
-    body.get(remaining).constant(stepBytes).op(OP.i32GeU);
-    body.when(() => {
-      turn();
-      body.get(remaining).constant(stepBytes).op(OP.i32Sub).set(remaining);
-      body.constant(1).branchIf(1);
-    });
-  });
-}
-
 function isZeroFunction(): WasmFunction {
   const body = new CodeBuilder(2);
   const address = 0;
@@ -243,58 +199,16 @@ function isZeroFunction(): WasmFunction {
       if (vector > 0) body.orVector();
     }
     body.anyTrue();
-    failWhenSet().advance(address, GROUP_BYTES);
+    failWhenSet().advance(address, GROUP_BYTES).advance(remaining, -GROUP_BYTES);
   };
   const byteTurn = () => {
     body.get(address).loadByte(0);
-    failWhenSet().advance(address, 1);
+    failWhenSet().advance(address, 1).advance(remaining, -1);
   };
-  whileAtLeast(body, { remaining, stepBytes: GROUP_BYTES, turn: groupTurn });
-  whileAtLeast(body, { remaining, stepBytes: 1, turn: byteTurn });
+  body.whileAtLeast(remaining, GROUP_BYTES, groupTurn);
+  body.whileAtLeast(remaining, 1, byteTurn);
   body.constant(1);
   return { exportName: "isZero", parameterCount: 2, returnsI32: true, body };
-}
-
-/** Pushes the table's entry for byte `byteOfWord` of the word in `word`. */
-function lookUp(body: CodeBuilder, word: number, byteOfWord: number, slice: number) {
-  // An entry is four bytes: the shift leaves byte * 4, the mask drops the rest.
-  body.get(word);
-  if (byteOfWord === 0) body.constant(2).op(OP.i32Shl);
-  else body.constant(byteOfWord * 8 - 2).op(OP.i32ShrU);
-  body
-    .constant(0xff << 2)
-    .op(OP.i32And)
-    .loadOwnI32(slice * SLICE_BYTES);
-}
-
-function crcFunction(): WasmFunction {
-  const body = new CodeBuilder(3);
-  const crc = 0;
-  const address = 1;
-  const remaining = 2;
-  const word = body.local("i32");
-  const sliceTurn = () => {
-    for (let index = 0; index < SLICES; index += 1) {
-      const byteOfWord = index % 4;
-      if (byteOfWord === 0) {
-        body.get(address).loadI32(index);
-        if (index === 0) body.get(crc).op(OP.i32Xor);
-        body.set(word);
-      }
-      lookUp(body, word, byteOfWord, SLICES - 1 - index);
-      if (index > 0) body.op(OP.i32Xor);
-    }
-    body.set(crc).advance(address, SLICES);
-  };
-  const byteTurn = () => {
-    body.get(address).loadByte(0).get(crc).op(OP.i32Xor).set(word);
-    lookUp(body, word, 0, 0);
-    body.get(crc).constant(8).op(OP.i32ShrU).op(OP.i32Xor).set(crc).advance(address, 1);
-  };
-  whileAtLeast(body, { remaining, stepBytes: SLICES, turn: sliceTurn });
-  whileAtLeast(body, { remaining, stepBytes: 1, turn: byteTurn });
-  body.get(crc);
-  return { exportName: "crc32c", parameterCount: 3, returnsI32: true, body };
 }
 
 interface Operands {

@@ -8,8 +8,8 @@
  */
 import { assert } from "../base/assert.ts";
 import { WASM_PAGE_BYTES } from "../base/memory.ts";
+import { crcTables } from "./crc32c-code.ts";
 import {
-  crcTables,
   GROUP_BYTES,
   kernelFunctions,
   OWN_MEMORY_BYTES,

@@ -17,6 +17,9 @@ const TESTED_COUNTS = [
   PARITY_SOURCES_MAX,
 ];
 
+/** Of a checksum that is folded, and more than its room holds at once; besides one that is not. */
+const CRC_BYTES = 14 * SLOT_BYTES - 1;
+
 /** What `verifyParityKernels` overwrites from its scratch address on. Any alignment will do. */
 export const PARITY_SCRATCH_BYTES = (PARITY_SOURCES_MAX + 1) * SLOT_BYTES;
 
@@ -135,13 +138,16 @@ function isCrcRight(kernels: ParityKernels, scratch: Scratch): boolean {
   const { bytes, start } = scratch;
   fillPattern(scratch);
   let expected = 0xffff_ffff;
-  for (let index = 0; index < SLOT_BYTES - 1; index += 1) {
+  for (let index = 0; index < CRC_BYTES; index += 1) {
+    if (index === SLOT_BYTES - 1 && kernels.crc32c(0xffff_ffff, start, index) !== expected >>> 0) {
+      return false;
+    }
     expected ^= bytes[start + index]!;
     for (let bit = 0; bit < 8; bit += 1) {
       expected = expected & 1 ? (expected >>> 1) ^ 0x82f6_3b78 : expected >>> 1;
     }
   }
-  return kernels.crc32c(0xffff_ffff, start, SLOT_BYTES - 1) === expected >>> 0;
+  return kernels.crc32c(0xffff_ffff, start, CRC_BYTES) === expected >>> 0;
 }
 
 /** Overwrites `PARITY_SCRATCH_BYTES` at `scratchAddress`; names the first kernel that is wrong. */

@@ -145,6 +145,17 @@ export class CodeBuilder {
     return this.op(OP.end);
   }
 
+  /** Runs `turn`, which takes off `remaining` what it has done, while that is at least `least`. */
+  whileAtLeast(remaining: number, least: number, turn: () => void): this {
+    return this.loop(() => {
+      this.get(remaining).constant(least).op(OP.i32GeU);
+      this.when(() => {
+        turn();
+        this.constant(1).branchIf(1);
+      });
+    });
+  }
+
   branchIf(depth: number): this {
     this.code.push(0x0d, ...unsigned(depth));
     return this;
@@ -180,6 +191,24 @@ export class CodeBuilder {
     return this.simd(0x0b).immediates(0, offset);
   }
 
+  /** Loads a vector from memory 1. */
+  loadOwnVector(offset: number): this {
+    this.simd(0x00).code.push(HAS_MEMORY_INDEX, 1, ...unsigned(offset));
+    return this;
+  }
+
+  /** Stores a vector in memory 1. */
+  storeOwnVector(offset: number): this {
+    this.simd(0x0b).code.push(HAS_MEMORY_INDEX, 1, ...unsigned(offset));
+    return this;
+  }
+
+  /** Stores an i32 in memory 1. */
+  storeOwnI32(offset: number): this {
+    this.code.push(0x36, HAS_MEMORY_INDEX, 1, ...unsigned(offset));
+    return this;
+  }
+
   xorVector(): this {
     return this.simd(0x51);
   }
@@ -202,6 +231,18 @@ export class CodeBuilder {
   /** Pops bytes, value, destination. */
   fillMemory(): this {
     this.code.push(BULK_PREFIX, 11, 0);
+    return this;
+  }
+
+  /** As `copyMemory`, within memory 1. */
+  copyOwnMemory(): this {
+    this.code.push(BULK_PREFIX, 10, 1, 1);
+    return this;
+  }
+
+  /** As `fillMemory`, in memory 1. */
+  fillOwnMemory(): this {
+    this.code.push(BULK_PREFIX, 11, 1);
     return this;
   }
 

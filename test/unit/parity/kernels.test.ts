@@ -269,6 +269,30 @@ test("parity crc32c: every start within 16 bytes, every length to 100: as the bi
   }
 });
 
+test("parity crc32c: lengths around all that folding does: as the bitwise loop", () => {
+  restore();
+  // Where it begins, where a group more is taken away, where its room starts over, once and again.
+  const lengths = Array.from({ length: 300 }, (_, index) => 560 + index);
+  for (const turn of [1, 2]) {
+    for (let off = -140; off <= 140; off += 7) lengths.push(turn * 4096 + 304 + off);
+  }
+  for (const [index, length] of lengths.entries()) {
+    const start = SLOTS[0]! + (index % 17);
+    const seed = Math.imul(index, 0x9e37_79b1) >>> 0;
+    const expected = bitwiseCrc(seed, bytes.subarray(start, start + length));
+    expect([length, kernels.crc32c(seed, start, length)]).toEqual([length, expected]);
+  }
+});
+
+test("parity crc32c: up to the last byte of the memory, and not one of what lies behind", () => {
+  restore();
+  const end = memory.bytes.length;
+  for (const length of [100, 608, 4097]) {
+    const expected = bitwiseCrc(1, bytes.subarray(end - length, end));
+    expect(kernels.crc32c(1, end - length, length)).toBe(expected);
+  }
+});
+
 test("parity crc32c: continued in parts: as in one go", () => {
   restore();
   const whole = kernels.crc32c(0xffff_ffff, SLOTS[0]!, 4096);
