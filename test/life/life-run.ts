@@ -197,10 +197,13 @@ export class LifeRun {
     this.isGrowthAsked = true;
   }
 
-  onGrowing({ arrayUuid, result }: JobStatus): void {
+  onGrowing({ arrayUuid, result }: JobStatus, addedMembers: number): void {
     const truth = this.truths.get(arrayUuid);
     if (truth === undefined) return;
     const members = Number(result["members"]);
+    // The growth before it has come to its end, seen or not.
+    if (truth.promisedMembers === members - addedMembers)
+      this.growTo(truth, members - addedMembers);
     if (members <= truth.size.memberCount) this.fail(`a growth to ${members} members`);
     truth.promisedMembers = members;
   }
@@ -446,8 +449,7 @@ export class LifeRun {
     const isThrough = isWanted && sectors === truth.sectorsWith(count);
     if ((isKnown || isWanted) && sectors === truth.sectorCount) return;
     if (isThrough) {
-      truth.grow(count);
-      this.bump("check: grown in members");
+      this.growTo(truth, count);
       return;
     }
     const what = `${name} (${truth.uuid}) has ${count} members and ${sectors} sectors`;
@@ -455,6 +457,12 @@ export class LifeRun {
     if (trouble !== "may-lose") this.fail(`${what}; it had ${before}`);
     // Forced from drives that the growth had left behind.
     truth.promisedMembers = 0;
+  }
+
+  private growTo(truth: ArrayTruth, memberCount: number): void {
+    if (truth.size.memberCount >= memberCount) return;
+    truth.grow(memberCount);
+    this.bump("check: grown in members");
   }
 
   /** No drive is shown in sync in a seat that its disk does not fill. */

@@ -44,7 +44,8 @@ export interface OperatorGround {
   /** Somebody has asked for more members of some array. */
   onGrowthAsked(): void;
   /** It was promised that an array gets more members. */
-  onGrowing(job: JobStatus): void;
+  /** A growth by so many members has begun. */
+  onGrowing(job: JobStatus, addedMembers: number): void;
   /** It was started by force: what it holds is what the operator wanted to have. */
   onForced(uuid: string): void;
   /** Drives that somebody wanted to fail. */
@@ -479,7 +480,7 @@ function growInMembers(ground: OperatorGround): Command {
     path: `/v1/arrays/${reference}/grow`,
     body: { drives, force: chance(random, 3), allocate: chance(random, 2) },
     subjects: [...subjectsOf(ground, reference), ...drives.map(driveSubject)],
-    onDone: ({ body }) => ground.onGrowing(body),
+    onDone: ({ body }) => ground.onGrowing(body, drives.length),
   };
 }
 
