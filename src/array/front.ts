@@ -42,6 +42,8 @@ export interface ArrayFront {
   allocationAt(offset: number): number;
   /** Where that ends, `limit` at most. */
   allocationEnd(offset: number, limit: number): number;
+  /** A write that begins at `offset` is being received, or will not come after all: a hint. */
+  noteComing(offset: number, isComing: boolean): void;
   /**
    * Takes a request in bounds; never completes it before it returns.
    *

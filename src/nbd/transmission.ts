@@ -251,6 +251,7 @@ export class Transmission implements Negotiated {
       return "started";
     }
     this.payloadSlot = slot;
+    this.nbdExport!.attachment!.front.noteComing(header.offset, true);
     return "payload-follows";
   }
 
@@ -310,7 +311,10 @@ export class Transmission implements Negotiated {
     const slot = this.payloadSlot;
     this.payloadSlot = NO_SLOT;
     this.refusedWith = 0;
-    if (slot !== NO_SLOT) this.release(slot);
+    if (slot === NO_SLOT) return;
+    const front = this.nbdExport?.attachment?.front;
+    front?.noteComing(this.tools.requests.offset[slot]!, false);
+    this.release(slot);
   }
 
   private submit(slot: number, op: FrontOpCode): void {

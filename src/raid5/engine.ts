@@ -41,6 +41,7 @@ import { StripeParity } from "./stripe/parity.ts";
 import { StripeRunner } from "./stripe/runner.ts";
 import { SegmentTable } from "./stripe/segments.ts";
 import type { StripeParts } from "./stripe/stripe-parts.ts";
+import { NO_STREAM, WriteStreams } from "./write-streams.ts";
 import { ZEROES_AT_ONCE, ZeroRequests } from "./zero/requests.ts";
 
 const STRIPE_OP_CAPACITY = 1024;
@@ -256,7 +257,7 @@ export class StripeEngine {
   get isDue(): boolean {
     const { logs, intent } = this.parts.policy;
     if (this.parts.requests.finished.length > 0 || this.parts.flusher.isDue) return true;
-    if (this.parts.runner.hasArrived) return true;
+    if (this.parts.runner.arrivals.isDue) return true;
     return logs?.isDue === true || intent?.isDue === true;
   }
 
@@ -268,7 +269,7 @@ export class StripeEngine {
     this.zeroes.turn();
     this.reads.turn();
     this.split();
-    this.parts.runner.startArrived();
+    this.parts.runner.arrivals.turn();
     this.parts.policy.intent?.turn();
     this.parts.policy.logs?.turn();
     this.late.turn();
@@ -343,6 +344,10 @@ export class StripeEngine {
     if (op > RequestOp.flush) {
       this.zeroes.start(request);
       return;
+    }
+    if (op === RequestOp.write && requests.client[request] !== INNER_CLIENT) {
+      const { streams } = this.parts;
+      requests.stream[request] = streams.join(requests.offset[request]!, requests.bytes[request]!);
     }
     this.splitting.push(request);
     this.split();
@@ -419,7 +424,7 @@ export class StripeEngine {
     ops.isFua[op] = requests.isFua[request]!;
     requests.parts[request]! += 1;
     requests.splitBytes[request]! += bytes;
-    if (kind === OpKind.write) this.parts.runner.enterLater(op);
+    if (kind === OpKind.write) this.parts.runner.arrive(op);
     else this.parts.runner.enter(op);
     return true;
   }
@@ -435,6 +440,12 @@ export class StripeEngine {
 
   // Finishing --------------------------------------------------------------------------------
 
+  private leaveStream(request: number): void {
+    const { requests, streams, environment } = this.parts;
+    const stream = requests.stream[request]!;
+    if (stream !== NO_STREAM) streams.leave(stream, environment.timers.clock.nowMs());
+  }
+
   private deliver(): void {
     const { requests } = this.parts;
     while (requests.finished.length > 0) {
@@ -448,6 +459,7 @@ export class StripeEngine {
         if (isSplit && !this.isMove(request)) this.writesActive -= 1;
         assert(this.writesActive >= 0, "a write that is answered was counted");
         if (op === RequestOp.write) this.zeroes.noteData(request);
+        this.leaveStream(request);
         // Rule 15: once two members are gone no write is acknowledged.
         if (status === 0 && this.members.isFailed) status = EIO;
       }
@@ -472,10 +484,11 @@ function stripePartsOf(options: EngineOptions): StripeParts {
   const records = new FailureRecords();
   const flusher = new Flusher({ environment, members, memberIo, records });
   const requests = new RequestTable(requestCapacity + ZEROES_AT_ONCE + MOVES_AT_ONCE);
+  const streams = new WriteStreams();
   const policy = new WritePolicy();
   const ops = new StripeOps(STRIPE_OP_CAPACITY);
   const segments = new SegmentTable(ops, geometry.chunkBytes / ROW_BYTES);
   const parity = new StripeParity({ environment, geometry, ops, segments });
   const below = { environment, hooks, geometry, members, memberIo, records, flusher };
-  return { ...below, requests, policy, ops, segments, parity };
+  return { ...below, requests, streams, policy, ops, segments, parity };
 }

@@ -9,6 +9,7 @@
 import { assert } from "../base/assert.ts";
 import { FreeList } from "../base/free-list.ts";
 import { IndexQueue } from "../base/index-queue.ts";
+import { NO_STREAM } from "./write-streams.ts";
 
 /** Operations of a request. */
 export const RequestOp = { read: 0, write: 1, flush: 2, trim: 3, writeZeroes: 4 } as const;
@@ -33,6 +34,8 @@ export class RequestTable {
   readonly flags: Uint8Array;
   /** Which beginMove of the engine it came before: 0, 1 or NO_ERA. */
   readonly era: Uint8Array;
+  /** Of a write: which one it goes on with (write-streams.ts). */
+  readonly stream: Int8Array;
   readonly client: Uint32Array;
   readonly tag: Uint32Array;
   readonly parts: Uint32Array;
@@ -55,6 +58,7 @@ export class RequestTable {
     this.isFua = new Uint8Array(capacity);
     this.flags = new Uint8Array(capacity);
     this.era = new Uint8Array(capacity);
+    this.stream = new Int8Array(capacity);
     this.client = new Uint32Array(capacity);
     this.tag = new Uint32Array(capacity);
     this.parts = new Uint32Array(capacity);
@@ -77,6 +81,7 @@ export class RequestTable {
     this.movedTo[request] = 0;
     this.status[request] = 0;
     this.era[request] = NO_ERA;
+    this.stream[request] = NO_STREAM;
     return request;
   }
 

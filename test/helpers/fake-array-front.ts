@@ -40,6 +40,8 @@ export class FakeArrayFront implements ArrayFront {
   statusBlockBytes = 65_536;
   readonly pending: FrontRequest[] = [];
   submitted = 0;
+  /** Where writes begin that are being received. */
+  readonly coming = new Set<number>();
   readonly clients = new Map<number, FrontCompletion>();
   private readonly memory: SharedMemory;
   private nextHandle = 1;
@@ -78,6 +80,11 @@ export class FakeArrayFront implements ArrayFront {
     assert(onComplete !== undefined, "a client detaches once");
     assert(!this.pending.some((request) => request.onComplete === onComplete), "nothing under way");
     this.clients.delete(handle);
+  }
+
+  noteComing(offset: number, isComing: boolean): void {
+    if (isComing) this.coming.add(offset);
+    else this.coming.delete(offset);
   }
 
   submit(

@@ -52,6 +52,8 @@ const POLICY = "./test/sim/raid5/policy-rules.test.ts";
 const ORDERS = "./test/sim/raid5/sync-orders.test.ts";
 const AROUND = "./test/sim/raid5/go-around.test.ts";
 const UPDATES = "./test/crash/superblock-updates.test.ts";
+const FULL_STRIPES = "./test/sim/raid5/full-stripes.test.ts";
+const ARRIVALS = "src/raid5/stripe/arrivals.ts";
 const NO_SPACE = "./test/sim/raid5/no-space.test.ts";
 
 function named(file: string, name: string): readonly string[] {
@@ -1177,9 +1179,57 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "writes of one turn begin one by one",
     rule: null,
     file: "src/raid5/engine.ts",
-    find: "if (kind === OpKind.write) this.parts.runner.enterLater(op);",
-    replace: "if (kind > OpKind.read) this.parts.runner.enterLater(op);",
-    test: ["./test/sim/raid5/full-stripes.test.ts"],
+    find: "if (kind === OpKind.write) this.parts.runner.arrive(op);",
+    replace: "if (kind > OpKind.read) this.parts.runner.arrive(op);",
+    test: named(FULL_STRIPES, "one turn"),
+  },
+  {
+    name: "a stripe that is being filled is not held",
+    rule: null,
+    file: ARRIVALS,
+    find: "if (this.isWorthHolding(op, nowMs)) this.hold(op, nowMs);",
+    replace: "if (nowMs < 0) this.hold(op, nowMs);",
+    test: named(FULL_STRIPES, "others under way"),
+  },
+  {
+    name: "a stripe is held whatever becomes of the others",
+    rule: null,
+    file: ARRIVALS,
+    find: "if (sinceMs !== NOT_HELD && nowMs - sinceMs >= HELD_MS_MAX) return false;",
+    replace: "",
+    test: named(FULL_STRIPES, "not for long"),
+  },
+  {
+    name: "a held stripe waits for an event",
+    rule: null,
+    file: ARRIVALS,
+    find: "this.parts.environment.timers.scheduleAfter(HELD_MS_MAX, this.onTimer);",
+    replace: "",
+    test: named(FULL_STRIPES, "not for long"),
+  },
+  {
+    name: "a held stripe keeps others waiting",
+    rule: null,
+    file: ARRIVALS,
+    find: "if (ops.kind[each] !== OpKind.write) return false;",
+    replace: "",
+    test: named(FULL_STRIPES, "somebody else"),
+  },
+  {
+    name: "a write of depth 1 is held",
+    rule: null,
+    file: ARRIVALS,
+    find: "const isGrace = sinceMs !== NOT_HELD && nowMs",
+    replace: "const isGrace = nowMs",
+    test: named(FULL_STRIPES, "depth 1"),
+  },
+  {
+    name: "a write that must be durable is held",
+    rule: null,
+    file: ARRIVALS,
+    find: "|| ops.isFua[op] === 1) return false;",
+    replace: ") return false;",
+    test: named(FULL_STRIPES, "FUA"),
   },
   {
     name: "a row waits for room of a member that has left",

@@ -159,6 +159,10 @@ export class RaidArrayFront implements ArrayFront {
     this.clients[handle] = null;
   }
 
+  noteComing(offset: number, isComing: boolean): void {
+    this.engine.parts.streams.noteComing(offset, isComing);
+  }
+
   submit(
     handle: number,
     op: FrontOpCode,

@@ -190,6 +190,11 @@ export class StripeOps {
     return next;
   }
 
+  /** The operation that waits behind `op` for the same stripe, or -1. */
+  nextInLine(op: number): number {
+    return this.waitNext[op]!;
+  }
+
   /** Moves the writes that wait right behind `leader` into its chain of parts. */
   mergeWaitingWrites(leader: number): void {
     assert(this.kind[leader] === OpKind.write, "only writes are merged");

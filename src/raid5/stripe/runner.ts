@@ -9,8 +9,7 @@
  *             +------ the log or a member was lost -----------------+   (waitingRecord) -> finish
  *             +------ the next unit of the log -------------------------------------+
  *
- * Writes of clients begin at the end of the turn in which they come (`enterLater`): those that came
- * for one stripe, of whichever client, wait behind the first of them by then, and are one plan.
+ * Writes of clients begin at the end of the turn in which they come, or later (arrivals.ts).
  *
  * The consistency policy comes between computing and writing: with `ppl` the partial parity is
  * durable first, and a plan may be carried out in several units (ppl-units.ts); with `bitmap` the
@@ -38,6 +37,7 @@ import {
 } from "../members/member-io.ts";
 import type { PplWaiter } from "../policy/ppl-users.ts";
 import type { IntentWaiter } from "../policy/write-intent.ts";
+import { Arrivals } from "./arrivals.ts";
 import { StripeHolds } from "./holds.ts";
 import { OpKind, Phase } from "./ops.ts";
 import { StripePlanner } from "./planner.ts";
@@ -65,8 +65,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
   private readonly host: RunnerHost;
   private readonly user: IoUser;
   private readonly readyOps: IndexQueue;
-  /** Writes that have got their stripe in this turn: others may come for it until the end. */
-  private readonly arrived: IndexQueue;
+  readonly arrivals: Arrivals;
   private isDraining = false;
   /** By operation and role: member requests that have not been answered. */
   private readonly pendingOf: Uint16Array;
@@ -84,7 +83,7 @@ export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
     this.holds = new StripeHolds(parts.ops, (op) => this.enter(op));
     this.waiting = new WaitingOps(parts, this);
     this.readyOps = new IndexQueue(capacity);
-    this.arrived = new IndexQueue(capacity);
+    this.arrivals = new Arrivals(parts, (op) => this.makeReady(op));
     this.pendingOf = new Uint16Array(capacity * parts.geometry.memberCount);
     this.user = parts.memberIo.register(Content.data, (op, role, verdict, failure) => {
       const at = op * parts.geometry.memberCount + role;
@@ -101,19 +100,10 @@ export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
     if (this.parts.ops.hold(op)) this.makeReady(op);
   }
 
-  /** As `enter`, at the end of the turn: writes that come in one turn for one stripe are one plan. */
-  enterLater(op: number): void {
+  /** As `enter`, but others may come for its stripe until it begins, and are one plan with it. */
+  arrive(op: number): void {
     assert(this.parts.ops.kind[op] === OpKind.write, "only writes become one plan");
-    if (this.parts.ops.hold(op)) this.arrived.push(op);
-  }
-
-  get hasArrived(): boolean {
-    return this.arrived.length > 0;
-  }
-
-  /** Once a turn, when all that came in it is there. */
-  startArrived(): void {
-    while (this.arrived.length > 0) this.makeReady(this.arrived.shift());
+    if (this.parts.ops.hold(op)) this.arrivals.push(op);
   }
 
   /** Gives up the stripe of `op`, which ends. */

@@ -103,6 +103,12 @@ export class FrontClient implements SimClient {
     return status;
   }
 
+  /** A write that begins here is being received, or will not come after all. */
+  noteComing(offset: number, isComing: boolean): void {
+    this.frontNow()?.noteComing(offset, isComing);
+    this.world.requestTurn();
+  }
+
   async read(offset: number, length: number): Promise<{ status: number; data: Uint8Array }> {
     const { buffer, bytes } = await this.takeBuffer(offset, length);
     const { memory, payloadPool } = this.world.context;

@@ -222,6 +222,19 @@ test("server: refused writes: their payload is not taken for requests", () => {
   bench.finish(peer);
 });
 
+test("server: a write that is being received: the array is told, and when it will not come", () => {
+  const bench = new NbdBench();
+  const peer = bench.opened();
+  const head = request({ command: Command.write, offset: 8192, bytes: 40_000 });
+  peer.send(head, new Uint8Array(4096));
+  bench.loop.turns(2);
+  expect([...bench.front.coming]).toEqual([8192]);
+  peer.close();
+  bench.loop.turns(4);
+  expect([...bench.front.coming]).toEqual([]);
+  bench.checkNoLeak();
+});
+
 test("server: a refused write is answered when its payload has come, not before", () => {
   const bench = new NbdBench({ readOnly: true });
   const peer = bench.opened();
