@@ -42,6 +42,8 @@ export class ArrayTruth {
   policy: ConsistencyPolicy;
   /** Its first resync has come to an end. */
   wasWhole = false;
+  /** Without the log a crash is followed by a resync, which was not seen to have ended. */
+  mayBeResynced = false;
   private level: Trouble = "none";
 
   constructor(options: {

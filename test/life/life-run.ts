@@ -397,6 +397,7 @@ export class LifeRun {
       truth.crash({ isTorn: isHole });
       // The write hole, which only the log closes; a start is refused then, until it is forced.
       if (isHole && truth.policy !== "ppl") truth.worsen("may-fail");
+      if (truth.policy !== "ppl") truth.mayBeResynced = true;
     }
   }
 
@@ -515,7 +516,7 @@ export class LifeRun {
     for (const disk of disks) if (disk !== null) this.noteStamp(disk.id, truth);
     // It lost a member before its (first) resync was through: rows that nobody wrote are unproven,
     // and it is read-only if that followed a crash. A spare may have taken the role since.
-    const isEarly = before?.sync.action === "resync" || !truth.wasWhole;
+    const isEarly = before?.sync.action === "resync" || truth.mayBeResynced || !truth.wasWhole;
     const hasLostOne =
       status.degraded > 0 ||
       before?.members.some(({ drive }, role) => drive !== status.members[role]?.drive) === true;
@@ -530,6 +531,7 @@ export class LifeRun {
     if (isWhole) {
       truth.out.clear();
       truth.wasWhole = true;
+      truth.mayBeResynced = false;
       this.membersOf.set(truth.uuid, new Set(disks.map((disk) => disk!.id)));
       return;
     }
