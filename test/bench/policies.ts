@@ -11,10 +11,12 @@ export const POLICIES: readonly ConsistencyPolicy[] = ["resync", "bitmap", "ppl"
 export interface PolicyTargets {
   readonly stripeWrite: number | null;
   readonly smallWrite: number | null;
+  /** As stripeWrite, with a member missing. */
+  readonly degradedStripeWrite: number | null;
 }
 
 export const POLICY_TARGETS: Readonly<Record<ConsistencyPolicy, PolicyTargets>> = {
-  resync: { stripeWrite: 1, smallWrite: 1 },
-  bitmap: { stripeWrite: null, smallWrite: null },
-  ppl: { stripeWrite: 0.9, smallWrite: 0.6 },
+  resync: { stripeWrite: 1, smallWrite: 1, degradedStripeWrite: 1 },
+  bitmap: { stripeWrite: null, smallWrite: null, degradedStripeWrite: null },
+  ppl: { stripeWrite: 0.9, smallWrite: 0.75, degradedStripeWrite: 0.7 },
 };

@@ -93,6 +93,22 @@ async function comparePolicy(
       row("random 4 KiB write, depth 32", "IOPS", "small.operations", 1, targets.smallWrite),
     ],
   );
+  for (const generator of [ours, plain]) await generator.call("fail", {});
+  await bench.measure(
+    [
+      quantity(bench, `${policy} degraded`, ours, STRIPES),
+      quantity(bench, "resync degraded", plain, STRIPES),
+    ],
+    [
+      row(
+        "full-stripe sequential write, degraded",
+        "MiB/s",
+        "degraded.bytes",
+        MIB,
+        targets.degradedStripeWrite,
+      ),
+    ],
+  );
   for (const generator of [ours, plain]) {
     await generator.call("verify", { rowCount: 4096 });
     await generator.quit();

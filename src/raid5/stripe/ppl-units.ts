@@ -14,8 +14,10 @@
  * Replay takes the data of chunk d at first + d * chunk, so a gap in a run would make it read what
  * was not modified. Where a chunk is lost in the crash, replay keeps torn parity; with two chunks
  * modified in different sectors, the lost chunk would change in sectors that only the other one
- * had. A chunk that replay would count as missing is a run of its own: then no other modified chunk
- * can be torn against its parity, and it keeps its old or gets its new content.
+ * had. So a chunk that replay would count as missing, and of whose row a part stays, is a run of
+ * its own: then no other modified chunk can be torn against its parity. Where its row is written
+ * whole, a torn one is no more than the write that was under way (promise 2), and it goes with the
+ * others.
  *
  * Every modified row of a chunk is in exactly one unit. Nothing here allocates.
  * Enumerated in test/unit/raid5/ppl-units.test.ts against a model of the stripe and its replay.
@@ -79,12 +81,14 @@ export function takePplUnit(
 /** The first run of chunks that may be in one entry. */
 function firstRun(segments: SegmentTable, op: number, slot: number, missing: number): number {
   const touched = segments.touched[slot]!;
+  const partial = segments.partial[slot]!;
+  const alone = intersection(missing, partial);
   const lowest = lowestBit(touched);
   let run = bitOf(lowest);
-  if (hasBit(missing, lowest)) return run;
+  if (hasBit(alone, lowest)) return run;
   const end = highestBit(touched) + 1;
   for (let index = lowest + 1; index < end; index += 1) {
-    if (!hasBit(touched, index) || hasBit(missing, index)) break;
+    if (!hasBit(touched, index) || hasBit(alone, index)) break;
     if (!hasSameSectors(segments, op, slot, lowest, index)) break;
     run = withBit(run, index);
   }

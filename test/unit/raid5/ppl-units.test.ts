@@ -1,7 +1,8 @@
 /**
  * Goal: rule 2: whatever subset of a unit's sectors was written before a crash, with each member
  * missing, replay changes no sector that nobody wrote, and each sector that was being written is
- * old or new (but for the very sectors being written on a member that is lost in that crash).
+ * old or new (but for the very sectors being written on a member that is lost in that crash, or of
+ * a row that is written whole on one that is missing).
  *
  * Method: a stripe of two-sector rows with a random value in each sector. Every plan of one row for
  * 3 to 6 members (each chunk unmodified, or modified in its first, its second or both sectors),
@@ -23,6 +24,7 @@ import { takePplUnit } from "../../../src/raid5/stripe/ppl-units.ts";
 import { SegmentTable } from "../../../src/raid5/stripe/segments.ts";
 
 const SECTORS = 2;
+const WHOLE = 3;
 const STRIPE = 1;
 const NONE = -1;
 
@@ -278,7 +280,7 @@ class StripeModel {
         const old = this.before[index]![sector]!;
         const isWritten = (mask & (1 << sector)) !== 0;
         const isNow = unit.written.includes(index) && isWritten;
-        const isExempt = isNow && role === lost && this.missing === NONE;
+        const isExempt = isNow && role === lost && (this.missing === NONE || mask === WHOLE);
         const mayBeOld = !isWritten || !done.has(index);
         const mayBeNew = isNow || done.has(index);
         const isRight =
@@ -326,8 +328,8 @@ test.each<[string, RowPlan, number, readonly ModelUnit[]]>([
     [{ written: [0, 2], firstDataIndex: 0, dataCount: 2 }],
   ],
   [
-    "the missing chunk together with another",
-    [3, 3, 0],
+    "a part of the missing chunk together with another",
+    [1, 3, 0],
     0,
     [{ written: [0, 1], firstDataIndex: 0, dataCount: 2 }],
   ],
@@ -411,7 +413,9 @@ test("ppl units: random plans of many rows: each modified row once, within the l
             const key = `${row} ${chunk}`;
             sectors.add(asked.get(key) ?? 0);
             seen.set(key, (seen.get(key) ?? 0) + 1);
-            if (entry.dataCount > 1) expect(missing & (1 << chunk)).toBe(0);
+            // The missing one goes with others only where its row is written whole.
+            const isBeside = entry.dataCount > 1 && (missing & (1 << chunk)) !== 0;
+            if (isBeside) expect(asked.get(key)).toBe(0xff);
           }
           expect(sectors.size).toBe(1);
         }
@@ -429,6 +433,15 @@ test("ppl units: a whole stripe: one entry without partial parity, whatever its 
   expect(unitsOf([{ within: 0, bytes: 3 * chunkBytes }], options)).toEqual([
     [{ firstRow: 0, rowCount: 128, firstDataIndex: 0, dataCount: 3 }],
   ]);
+});
+
+test("ppl units: a whole stripe with a chunk missing: one entry too", () => {
+  for (const missing of [1, 2, 4]) {
+    const options = { dataCount: 3, rowsPerChunk: 16, missing };
+    expect(unitsOf([{ within: 0, bytes: 3 * 16 * ROW_BYTES }], options)).toEqual([
+      [{ firstRow: 0, rowCount: 16, firstDataIndex: 0, dataCount: 3 }],
+    ]);
+  }
 });
 
 test("ppl units: a long write of one chunk: as many units as its partial parity takes", () => {
