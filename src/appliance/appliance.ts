@@ -432,8 +432,7 @@ export class Appliance {
       const status = await this.client.call({ kind: "get-array", array });
       if (status.ok) this.arrays.observe(status.value);
     }
-    const drives = await this.client.call({ kind: "list-drives" });
-    if (drives.ok) for (const drive of drives.value) this.drives.observe(drive);
+    await this.drives.observeAll();
   }
 }
 

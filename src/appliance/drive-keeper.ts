@@ -200,7 +200,12 @@ export class DriveKeeper {
   }
 
   /** What the reactor says of a drive is remembered: by it the disk is known again. */
-  observe({ name, superblock }: DriveStatus): void {
+  async observeAll(): Promise<void> {
+    const attached = await this.parts.client.call({ kind: "list-drives" });
+    if (attached.ok) for (const drive of attached.value) this.observe(drive);
+  }
+
+  private observe({ name, superblock }: DriveStatus): void {
     const { store } = this.parts;
     const known = store.state.drives.get(name);
     if (known === undefined || superblock === undefined) return;

@@ -313,6 +313,18 @@ test("one that is used by hand is shared no more; one whose use is refused stays
   expect(shared(story)).toEqual([]);
 });
 
+test("an array's own spare is known by its disk from the answer on, wherever that is after a crash", () => {
+  const story = new Story(5, { tellsId: false });
+  story.create("tank", "d1 d2 d3");
+  story.must("POST", "/v1/arrays/tank/members", { drive: "d4" });
+  const [fourth, fifth] = [story.disks[3]!, story.disks[4]!];
+  const { path } = fourth;
+  fourth.path = fifth.path;
+  fifth.path = path;
+  story.restart("SIGKILL");
+  expect(story.must("GET", "/v1/arrays/tank")).toMatchObject({ spares: ["d4"] });
+});
+
 test("no spare left: told once, and again only after there was one in between", () => {
   const story = new Story(6);
   story.create("tank", "d1 d2 d3");

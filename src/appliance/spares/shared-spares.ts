@@ -234,12 +234,17 @@ export class SharedSpares {
     if (this.get(drive) !== undefined) this.parts.store.note({ kind: "delete-spare", drive });
   }
 
-  /** Runs a call that makes members of these drives; once it is done they are shared no more. */
+  /**
+   * Runs a call that makes members of these drives; once it is done they are shared no more, and
+   * which disks they are is on record: from now on the array is told by it where they are.
+   */
   async using<T>(drives: readonly string[], effects: Effects, work: () => Answer<T>): Answer<T> {
     const keys = drives.map((drive) => `drive:${drive}`);
     return this.parts.calls.holding(keys, async () => {
       const done = await work();
-      if (done.ok && !effects.isDry) for (const drive of drives) this.forget(drive);
+      if (!done.ok || effects.isDry) return done;
+      await this.parts.drives.observeAll();
+      for (const drive of drives) this.forget(drive);
       return done;
     });
   }

@@ -207,6 +207,7 @@ export class SpareKeeper {
       await this.notTaken(array, drive, added.error);
       return ok(null);
     }
+    await drives.observeAll();
     spares.forget(drive);
     if (added.value.role === "rebuild") jobs.record(added.value.job);
     const text = `shared spare ${drive} takes the free role of array ${arrays.labelOf(array)}`;
