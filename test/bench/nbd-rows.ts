@@ -1,6 +1,7 @@
 /**
- * The NBD server against others over a Unix socket: parityd with an array of four members, the
- * peers with a plain file or plain memory, all on the same tmpfs, all filled first.
+ * The NBD server against others over a Unix socket: parityd with an array of four members and the
+ * policy `resync`, another one for writes with the policy `ppl`, the peers with a plain file or
+ * plain memory, all on the same tmpfs, all filled first.
  *
  * The client is a load generator (nbd-load.ts) that has far less work with a request than any of
  * the servers; a client that has more makes all servers look alike. One row is of fio, beside ours,
@@ -14,7 +15,7 @@ import { toolPath } from "../helpers/needs.ts";
 import type { Bench, Section, Settings } from "./bench.ts";
 import { hasFioEngine, runFio, verifyWithFio } from "./fio.ts";
 import { NbdGenerator } from "./generator.ts";
-import { removeFolder, tmpfsFolder } from "./ground.ts";
+import { removeFolder, subFolder, tmpfsFolder } from "./ground.ts";
 import type { NbdWorkload } from "./nbd-load.ts";
 import {
   type NbdServer,
@@ -33,11 +34,16 @@ const VERIFIED_BYTES = 8 * MIB;
 
 interface Traffic extends NbdWorkload {
   readonly name: string;
-  /** Against nbdkit with a file. */
-  readonly target: number;
+  /** Against nbdkit with a file, which keeps one copy; null: no row with this policy. */
+  readonly targets: Readonly<Record<Policy, number | null>>;
   /** The CPU time of the server per request is a row too. */
   readonly hasCpuRow: boolean;
   readonly client: "generator" | "fio";
+}
+
+interface Ours {
+  readonly server: Parityd;
+  readonly policy: Policy;
 }
 
 /** A server, and its client. */
@@ -47,11 +53,22 @@ interface Side {
 }
 
 type Kind = NbdWorkload["kind"];
+type Policy = "resync" | "ppl";
+type Targets = Traffic["targets"];
 
-function small(kind: Kind, connections: number, depth: number, target: number): Traffic {
+/** Reads are the same with each policy. */
+function reads(target: number): Targets {
+  return { resync: target, ppl: null };
+}
+
+function writes(resync: number, ppl: number): Targets {
+  return { resync, ppl };
+}
+
+function small(kind: Kind, connections: number, depth: number, targets: Targets): Traffic {
   const name = `4 KiB random ${kind}, ${connections} x ${depth}`;
   const workload = { kind, isRandom: true, blockBytes: 4 * KIB, connections, depth };
-  return { ...workload, name, target, hasCpuRow: kind === "read", client: "generator" };
+  return { ...workload, name, targets, hasCpuRow: kind === "read", client: "generator" };
 }
 
 function large(
@@ -59,50 +76,49 @@ function large(
   blockBytes: number,
   connections: number,
   depth: number,
-  target: number,
+  targets: Targets,
 ): Traffic {
   const size = blockBytes === MIB ? "1 MiB" : "64 KiB";
   const name = `${size} sequential ${kind}, ${connections} x ${depth}`;
   const workload = { kind, isRandom: false, blockBytes, connections, depth };
-  return { ...workload, name, target, hasCpuRow: kind === "read", client: "generator" };
+  return { ...workload, name, targets, hasCpuRow: kind === "read", client: "generator" };
 }
 
 const WITH_FIO: Traffic = {
-  ...small("read", 1, 16, 1.5),
+  ...small("read", 1, 16, reads(1.5)),
   name: "4 KiB random read, 1 x 16, client fio",
   client: "fio",
 };
 
 const ALL: readonly Traffic[] = [
-  small("read", 1, 1, 1.2),
-  small("read", 1, 16, 1.5),
+  small("read", 1, 1, reads(1.2)),
+  small("read", 1, 16, reads(1.5)),
   WITH_FIO,
-  small("read", 1, 64, 1.5),
-  small("read", 4, 16, 1.5),
-  small("read", 8, 16, 1),
-  small("read", 16, 16, 1),
-  small("write", 1, 1, 1.3),
-  small("write", 1, 16, 1.6),
-  small("write", 1, 64, 0.6),
-  small("write", 4, 16, 0.9),
-  small("write", 8, 16, 1.2),
-  large("read", 64 * KIB, 1, 16, 1),
-  large("write", 64 * KIB, 1, 16, 1),
-  large("write", 64 * KIB, 4, 16, 0.8),
-  large("write", 64 * KIB, 8, 16, 0.8),
-  large("read", MIB, 1, 4, 1.2),
-  large("read", MIB, 4, 4, 1.2),
-  large("read", MIB, 8, 4, 1.2),
-  large("write", MIB, 1, 4, 1),
-  large("write", MIB, 4, 4, 1),
-  large("write", MIB, 8, 4, 1),
+  small("read", 1, 64, reads(1.5)),
+  small("read", 4, 16, reads(1.5)),
+  small("read", 8, 16, reads(1)),
+  small("read", 16, 16, reads(1)),
+  small("write", 1, 1, writes(1.3, 1)),
+  small("write", 1, 16, writes(1.6, 1.2)),
+  small("write", 4, 16, writes(0.9, 0.75)),
+  small("write", 8, 16, writes(1.2, 1)),
+  large("read", 64 * KIB, 1, 16, reads(1)),
+  large("write", 64 * KIB, 1, 16, writes(1, 0.8)),
+  large("write", 64 * KIB, 4, 16, writes(0.8, 0.65)),
+  large("write", 64 * KIB, 8, 16, writes(0.8, 0.65)),
+  large("read", MIB, 1, 4, reads(1.2)),
+  large("read", MIB, 4, 4, reads(1.2)),
+  large("read", MIB, 8, 4, reads(1.2)),
+  large("write", MIB, 1, 4, writes(1, 0.9)),
+  large("write", MIB, 4, 4, writes(1, 0.9)),
+  large("write", MIB, 8, 4, writes(1, 0.9)),
 ];
 
 const SMOKE: readonly Traffic[] = [
-  small("read", 1, 16, 1.5),
+  small("read", 1, 16, reads(1.5)),
   WITH_FIO,
-  small("write", 4, 16, 0.9),
-  large("read", MIB, 1, 4, 1.2),
+  small("write", 4, 16, writes(0.9, 0.75)),
+  large("read", MIB, 1, 4, reads(1.2)),
 ];
 
 function quantity(side: Side, traffic: Traffic, settings: Settings): Quantity {
@@ -145,8 +161,9 @@ async function measureWithFio(
   return { operations: operationsPerSecond, bytes: bytesPerSecond, operationsInAll };
 }
 
-function rowsOf(ours: NbdServer, peer: NbdServer, traffic: Traffic): RowPlan[] {
-  const { name, blockBytes, target, hasCpuRow, client } = traffic;
+function rowsOf({ server: ours, policy }: Ours, peer: NbdServer, traffic: Traffic): RowPlan[] {
+  const { name, blockBytes, hasCpuRow, client } = traffic;
+  const target = traffic.targets[policy];
   const isSmall = blockBytes < 64 * KIB;
   const hasTarget = peer.name === "nbdkit file";
   const pick =
@@ -157,7 +174,7 @@ function rowsOf(ours: NbdServer, peer: NbdServer, traffic: Traffic): RowPlan[] {
   const divisor = isSmall ? 1 : MIB;
   const rows: RowPlan[] = [
     {
-      name: `NBD ${name}`,
+      name: policy === "ppl" ? `NBD ${name}, ppl` : `NBD ${name}`,
       unit: isSmall ? "IOPS" : "MiB/s",
       better: "higher",
       ours: pick(ours, key, divisor),
@@ -259,8 +276,8 @@ async function startClient(server: NbdServer, bench: Bench): Promise<Side> {
 async function warmUp(side: Side, settings: Settings): Promise<void> {
   const longer = { ...settings, sampleMs: WARM_UP_MS };
   for (const kind of ["write", "read"] as const) {
-    await measureOne(side, small(kind, 4, 16, 0), longer);
-    await measureOne(side, large(kind, MIB, 4, 16, 0), longer);
+    await measureOne(side, small(kind, 4, 16, reads(0)), longer);
+    await measureOne(side, large(kind, MIB, 4, 16, reads(0)), longer);
   }
 }
 
@@ -295,38 +312,49 @@ async function runNbd(bench: Bench): Promise<void> {
   const arrayBytes = roundUp(2 * settings.memberBytes, MIB);
   const kinds = presentPeers(bench);
   if (kinds.length === 0) return;
-  const found = tmpfsFolder(arrayBytes * (kinds.length + 4));
+  const found = tmpfsFolder(arrayBytes * (kinds.length + 5));
   const reason = "reason" in found ? found.reason : obstacle();
   if ("reason" in found || reason !== null) {
     bench.leaveOut("NBD rows", reason ?? "");
     return;
   }
   const { folder } = found;
-  const options = { binary, folder, memoryMib: MEMORY_MIB, arrayBytes };
-  const { server, sizeBytes } = await paritydWithArray(options);
+  const arrays: Ours[] = [];
+  let bytes = 0;
+  for (const policy of ["resync", "ppl"] as const) {
+    const { server, sizeBytes } = await paritydWithArray({
+      ...{ binary, memoryMib: MEMORY_MIB, arrayBytes, folder: subFolder(folder, policy) },
+      ...{ name: policy === "ppl" ? "parityd, ppl" : "parityd", consistencyPolicy: policy },
+    });
+    arrays.push({ server, policy });
+    bytes = sizeBytes;
+  }
   const peers: NbdServer[] = [];
-  for (const kind of kinds) peers.push(await startPeer(kind, { folder, bytes: sizeBytes }));
-  const servers = [server, ...peers];
-  await fill(servers, folder, sizeBytes);
-  const sides: Side[] = [];
-  for (const one of servers) sides.push(await startClient(one, bench));
-  if (!bench.isSmoke) for (const side of sides) await warmUp(side, settings);
+  for (const kind of kinds) peers.push(await startPeer(kind, { folder, bytes }));
+  const servers = [...arrays.map(({ server }) => server), ...peers];
+  await fill(servers, folder, bytes);
+  const sides = new Map<NbdServer, Side>();
+  for (const one of servers) sides.set(one, await startClient(one, bench));
+  if (!bench.isSmoke) for (const side of sides.values()) await warmUp(side, settings);
   for (const traffic of bench.isSmoke ? SMOKE : ALL) {
+    const measured = arrays.filter(({ policy }) => traffic.targets[policy] !== null);
+    const inRow = [...measured.map(({ server }) => server), ...peers];
     await bench.measure(
-      sides.map((side) => quantity(side, traffic, settings)),
-      peers.flatMap((peer) => rowsOf(server, peer, traffic)),
+      inRow.map((one) => quantity(sides.get(one)!, traffic, settings)),
+      peers.flatMap((peer) => measured.flatMap((ours) => rowsOf(ours, peer, traffic))),
     );
   }
+  const { server } = arrays[0]!;
   await bench.measure(
-    servers.map((one) => copyQuantity(one, sizeBytes)),
+    [server, ...peers].map((one) => copyQuantity(one, bytes)),
     peers.map((peer) => copyRow(server, peer)),
   );
-  if (!bench.isSmoke) await measureConnections(bench, sides[0]!);
-  for (const { client } of sides) {
+  if (!bench.isSmoke) await measureConnections(bench, sides.get(server)!);
+  for (const { client } of sides.values()) {
     await client.call("check", {});
     await client.quit();
   }
-  await verify(server);
+  for (const one of arrays) await verify(one.server);
   for (const one of servers) await one.stop();
   removeFolder(folder);
 }
@@ -337,8 +365,8 @@ async function runNbd(bench: Bench): Promise<void> {
  */
 async function measureConnections(bench: Bench, side: Side): Promise<void> {
   const { server } = side;
-  const few = small("read", 1, 64, 0);
-  const many = small("read", 64, 1, 0);
+  const few = small("read", 1, 64, reads(0));
+  const many = small("read", 64, 1, reads(0));
   await bench.measure(
     [quantity(side, few, bench.settings), quantity(side, many, bench.settings)],
     [

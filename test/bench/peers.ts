@@ -1,6 +1,7 @@
 /** The NBD servers that are compared: parityd over an array, and the peers over a plain file. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
 import { toolPath } from "../helpers/needs.ts";
 import { memberBytesFor } from "./array-size.ts";
@@ -15,6 +16,8 @@ export interface NbdServer {
 }
 
 export interface ParitydOptions {
+  /** In the table. */
+  readonly name?: string;
   readonly binary: string;
   readonly folder: string;
   readonly memoryMib: number;
@@ -22,18 +25,20 @@ export interface ParitydOptions {
 
 /** `parityd serve`, up to its "ready" line. */
 export class Parityd implements NbdServer {
-  readonly name = "parityd";
+  readonly name: string;
   readonly startMs: number;
   private readonly child: Bun.Subprocess;
   private readonly folder: string;
 
-  private constructor(child: Bun.Subprocess, folder: string, startMs: number) {
+  private constructor(name: string, child: Bun.Subprocess, folder: string, startMs: number) {
+    this.name = name;
     this.child = child;
     this.folder = folder;
     this.startMs = startMs;
   }
 
-  static async start({ binary, folder, memoryMib }: ParitydOptions): Promise<Parityd> {
+  static async start(options: ParitydOptions): Promise<Parityd> {
+    const { name = "parityd", binary, folder, memoryMib } = options;
     const directories = ["--state-dir", join(folder, "state"), "--run-dir", join(folder, "run")];
     const words = [
       binary,
@@ -55,7 +60,7 @@ export class Parityd implements NbdServer {
     const { value } = await child.stdout.getReader().read();
     const line = new TextDecoder().decode(value);
     assert(line.startsWith("ready "), `parityd gets ready: ${line}`);
-    return new Parityd(child, folder, performance.now() - startedMs);
+    return new Parityd(name, child, folder, performance.now() - startedMs);
   }
 
   get pid(): number {
@@ -97,7 +102,7 @@ export class Parityd implements NbdServer {
 
 /** parityd with an array of four members on files in this folder. */
 export async function paritydWithArray(
-  options: ParitydOptions & { arrayBytes: number },
+  options: ParitydOptions & { arrayBytes: number; consistencyPolicy?: ConsistencyPolicy },
 ): Promise<{ server: Parityd; sizeBytes: number }> {
   const server = await Parityd.start(options);
   const memberCount = 4;
@@ -107,7 +112,7 @@ export async function paritydWithArray(
   const sizeBytes = await server.createArray(members, {
     chunkKiB: 64,
     sizeKiB,
-    consistencyPolicy: "resync",
+    consistencyPolicy: options.consistencyPolicy ?? "resync",
   });
   return { server, sizeBytes };
 }
