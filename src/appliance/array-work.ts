@@ -80,10 +80,12 @@ export class ArrayWork {
     request: CommandMap["replace-member"]["request"],
     effects: Effects,
   ): Answer<JobStatus> {
-    const looked = await this.parts.drives.readContents([request.with]);
-    if (!looked.ok) return looked;
     const command = { kind: "replace-member", ...request } as const;
-    return this.recorded(await this.arrayCommand<"replace-member">(command, effects), effects);
+    const begun = await this.parts.spares.using([request.with], effects, async () => {
+      const looked = await this.parts.drives.readContents([request.with]);
+      return looked.ok ? this.arrayCommand<"replace-member">(command, effects) : looked;
+    });
+    return this.recorded(begun, effects);
   }
 
   async failMember(request: CommandMap["fail-member"]["request"]): Answer<ArrayStatus> {

@@ -21,13 +21,21 @@ export class WriteStreams {
 
   /** The stream that a write of these bytes goes on with, or begins. */
   join(offset: number, bytes: number): number {
-    const { end, active } = this;
-    const known = end.indexOf(offset);
+    const { active } = this;
+    const known = this.endingAt(offset);
     if (known >= 0) return this.add(known, offset + bytes);
     for (let tries = 0; tries < STREAM_COUNT; tries += 1) {
       const stream = this.hand;
       this.hand = (this.hand + 1) % STREAM_COUNT;
       if (active[stream] === 0) return this.add(stream, offset + bytes);
+    }
+    return NO_STREAM;
+  }
+
+  private endingAt(offset: number): number {
+    const { end } = this;
+    for (let stream = 0; stream < STREAM_COUNT; stream += 1) {
+      if (end[stream] === offset) return stream;
     }
     return NO_STREAM;
   }
@@ -48,7 +56,7 @@ export class WriteStreams {
 
   /** A write that begins at `offset` is being received, or will not come after all. */
   noteComing(offset: number, isComing: boolean): void {
-    const stream = this.end.indexOf(offset);
+    const stream = this.endingAt(offset);
     if (stream >= 0) this.isNextComing[stream] = isComing ? 1 : 0;
   }
 

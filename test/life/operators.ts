@@ -147,6 +147,11 @@ function anArray({ random, ledger }: OperatorGround): string {
   return chance(random, 3) ? entry[0] : entry[1].label;
 }
 
+/** One that may have been given to an array is shared no more, whatever the answer. */
+function placeOf(drive: string): string[] {
+  return [driveSubject(drive), spareSubject(drive)];
+}
+
 function aDrive({ random, ledger }: OperatorGround): string {
   if (chance(random, 12)) return "d99";
   return pick(random, [...ledger.drives]) ?? "d1";
@@ -209,7 +214,7 @@ export function creation(
     subjects: [
       labelSubject(name),
       ...(holder === null ? [] : [arraySubject(holder)]),
-      ...drives.map(driveSubject),
+      ...drives.flatMap(placeOf),
     ],
     onDone: (answer) => {
       const before = ledger.resolve(name);
@@ -436,7 +441,7 @@ function addMember(ground: OperatorGround): Command {
     method: "POST",
     path: `/v1/arrays/${reference}/members`,
     body: { drive, force: chance(ground.random, 4) },
-    subjects: [...subjectsOf(ground, reference), driveSubject(drive)],
+    subjects: [...subjectsOf(ground, reference), ...placeOf(drive)],
   };
 }
 
@@ -448,7 +453,7 @@ function replaceMember(ground: OperatorGround): Command {
     method: "POST",
     path: `/v1/arrays/${reference}/members/${member}/replace`,
     body: { with: target, force: chance(ground.random, 4) },
-    subjects: [...subjectsOf(ground, reference), driveSubject(member), driveSubject(target)],
+    subjects: [...subjectsOf(ground, reference), driveSubject(member), ...placeOf(target)],
   };
 }
 
@@ -479,7 +484,7 @@ function growInMembers(ground: OperatorGround): Command {
     method: "POST",
     path: `/v1/arrays/${reference}/grow`,
     body: { drives, force: chance(random, 3), allocate: chance(random, 2) },
-    subjects: [...subjectsOf(ground, reference), ...drives.map(driveSubject)],
+    subjects: [...subjectsOf(ground, reference), ...drives.flatMap(placeOf)],
     onDone: ({ body }) => ground.onGrowing(body, drives.length),
   };
 }
@@ -497,7 +502,7 @@ export function sharing(ground: OperatorGround, drive: string): Command {
     method: "PUT",
     path: `/v1/spares/${drive}`,
     body: { ...(arrays === undefined ? {} : { arrays }), allocate: chance(random, 2) },
-    subjects: [spareSubject(drive), driveSubject(drive)],
+    subjects: placeOf(drive),
     onDone: ({ body }, violate) => {
       if (body.drive !== drive) violate(`${drive} is shared, and called ${body.drive}`);
       if ((body.arrays === null) !== (uuids === undefined)) {
@@ -553,7 +558,7 @@ function removeDrive(ground: OperatorGround): Command {
     kind: "remove drive",
     method: "DELETE",
     path: `/v1/drives/${name}?force=${chance(ground.random, 12)}`,
-    subjects: [driveSubject(name), spareSubject(name)],
+    subjects: placeOf(name),
     onDone: () => {
       ground.ledger.drives.delete(name);
       ground.ledger.spares.delete(name);
