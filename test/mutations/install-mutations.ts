@@ -41,6 +41,14 @@ export const INSTALL_MUTATIONS: readonly Mutation[] = [
     test: INSTALLATION,
   },
   {
+    name: "a folder that a removal took stays ours",
+    rule: null,
+    file: "src/install/installation.ts",
+    find: "files: kept, folders: stays,",
+    replace: "files: kept, folders: stays.concat(left),",
+    test: INSTALLATION,
+  },
+  {
     name: "an installation that is cut short cannot be repeated",
     rule: null,
     file: "src/install/installation.ts",
