@@ -110,4 +110,12 @@ export const API_MUTATIONS: readonly Mutation[] = [
     replace: '0,\n    "0 would stop the work for good',
     test: ["./test/unit/api/refusals.test.ts", "-t", "a maximum of 0"],
   },
+  {
+    name: "cli: a refusal names a call that no verb is said for",
+    rule: null,
+    file: "src/cli/api-words.ts",
+    find: 'call("DELETE /v1/arrays/NAME/members/NAME")',
+    replace: 'call("DELETE /v1/arrays/NAME/members/NAME/x")',
+    test: ["./test/unit/cli/api-words.test.ts"],
+  },
 ];
