@@ -1,7 +1,7 @@
 /** What is printed of exports: the table, and their addresses as a client can use them. Pure. */
 import type { Attachment, ExportView } from "../appliance/state/export-book.ts";
 import type { ExportAllow } from "../array/protocol.ts";
-import { renderTable } from "./table-text.ts";
+import { renderRows, renderTable } from "./table-text.ts";
 
 /** "Every address of this host", as sockets say it. */
 const ANY_HOST = /^(nbds?:\/\/)(?:0\.0\.0\.0|\[::\]):/;
@@ -40,9 +40,9 @@ export function exportLines(
     rows.map((row, index) => [...row, uris[index]!.join(" ")]),
   );
   if (wide.every((line) => line.length <= columns)) return wide;
-  const [titles = "", ...lines] = renderTable(header, rows, columns);
-  const below = lines.flatMap((line, index) => [line, ...uris[index]!.map((uri) => `  ${uri}`)]);
-  return [titles, ...below];
+  const [titles = [], ...lines] = renderRows(header, rows, columns);
+  const below = lines.map((row, index) => [...row, ...uris[index]!.map((uri) => `  ${uri}`)]);
+  return [titles, ...below].flat();
 }
 
 function attachmentText(attachment: Attachment | null): string {

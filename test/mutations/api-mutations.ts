@@ -118,4 +118,12 @@ export const API_MUTATIONS: readonly Mutation[] = [
     replace: 'call("DELETE /v1/arrays/NAME/members/NAME/x")',
     test: ["./test/unit/cli/api-words.test.ts"],
   },
+  {
+    name: "cli: the end of a sentence in a table is cut",
+    rule: null,
+    file: "src/cli/table-text.ts",
+    find: 'wrapLine(row.at(-1) ?? "", lastWidth, "").split(',
+    replace: '[row.at(-1) ?? ""].join("").split(',
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
 ];
