@@ -6,6 +6,7 @@
  * (exit 70): the arrays stay dirty, which is safe. A helper that ends costs the call it was in.
  */
 
+import { hostname } from "node:os";
 import { createInterface } from "node:readline/promises";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { libcProblem } from "../ffi/libc.ts";
@@ -215,6 +216,7 @@ const host: CliHost = {
   },
   isTerminal: process.stderr.isTTY === true,
   progressColumns: process.stderr.columns || COLUMNS,
+  networkName: hostname(),
   draw: drawPage,
   ask,
   send,

@@ -13,6 +13,7 @@ import { LOG_LEVELS } from "../base/log.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { SEVERITIES } from "./alerts/alert.ts";
 import { alertSettings } from "./alerts/alert-config.ts";
+import { issueText, syntaxProblem } from "./config-problem.ts";
 import { parseNbdAddress } from "./nbd-address.ts";
 
 export interface TcpAddress {
@@ -336,12 +337,14 @@ export function parseConfig(
     try {
       fromFile = Bun.TOML.parse(toml);
     } catch (error) {
-      return err(`not TOML: ${error instanceof Error ? firstLine(error.message) : String(error)}`);
+      return err(syntaxProblem(toml, error));
     }
   }
-  const parsed = configSchema.safeParse({ ...fromFile, ...flags });
+  const given = { ...fromFile, ...flags };
+  const parsed = configSchema.safeParse(given);
   if (parsed.success) return ok(parsed.data);
-  return err(parsed.error.issues.map(issueText).join("; "));
+  const shape = { given, settings: Object.keys(SETTINGS) };
+  return err(parsed.error.issues.map((issue) => issueText(issue, shape)).join("; "));
 }
 
 /** Without a path: the default file where it is there, else none. */
@@ -361,22 +364,4 @@ export function loadConfig(
   if (config.ok) return config;
   // Where the file alone can be used, it is the flags that cannot.
   return err(parseConfig(text, {}).ok ? config.error : `${path}: ${config.error}`);
-}
-
-function issueText(issue: z.core.$ZodIssue): string {
-  // Tables are counted from 1, as in `parityd events test --webhook 1`.
-  const path = issue.path.map((part) => (typeof part === "number" ? part + 1 : String(part)));
-  const where = path.length === 0 ? "" : `${path.join(".")}: `;
-  if (issue.code === "unrecognized_keys") {
-    const keys = issue.keys.map((key) => `"${key}"`).join(", ");
-    // TOML gives what stands behind a table to it.
-    const isMisplaced = path.length > 0 && issue.keys.some((key) => Object.hasOwn(SETTINGS, key));
-    const remedy = isMisplaced ? ": it belongs above all tables ([[webhook]])" : "";
-    return `${where}unknown key ${keys}${remedy}`;
-  }
-  return `${where}${issue.message}`;
-}
-
-function firstLine(text: string): string {
-  return text.split("\n")[0] ?? text;
 }

@@ -9,7 +9,7 @@ export function withHolder(text: string, holder: string | null): string {
 export function noRoom({ path }: OpenDrive, why: string): CommandError {
   const detail =
     `the file system of ${path} has no room for all of the files: ${why}. Make room, or leave ` +
-    'them sparse ("allocate": false, --sparse): a full file system refuses their writes then';
+    'them sparse ("allocate": false): a full file system refuses their writes then';
   return { kind: "conflict", code: "no-space", detail };
 }
 

@@ -19,6 +19,8 @@ export interface CliHost {
   readonly isTerminal: boolean;
   /** How wide that is. */
   readonly progressColumns: number;
+  /** What others call this host. */
+  readonly networkName: string;
   /** Draws a page over the former one, as far as it fits; null gives the terminal back. */
   draw(page: readonly string[] | null): void;
   /** Asks on the terminal; null where there is none. */

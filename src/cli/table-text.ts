@@ -1,16 +1,29 @@
 /** Columns of text: words to the left, numbers to the right, no trailing blanks. */
 import { printable } from "../base/printable.ts";
+import { wrapLine } from "./terminal-text.ts";
 
 const GAP = 2;
 /** No column is made narrower than this to fit. */
 const CUT_WIDTH_MIN = 6;
 
-/** `columns`: how wide a line may be; cells of words are cut ("…") where that takes it. */
+/**
+ * `columns`: how wide a line may be; cells of words are cut ("…") where that takes it. A sentence in
+ * the last column goes on below itself: what it says at its end is what it is there for.
+ */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly (string | number)[])[],
-  columns = Number.POSITIVE_INFINITY,
+  columns?: number,
 ): string[] {
+  return renderRows(header, rows, columns).flat();
+}
+
+/** The same, with the lines of each row together; those of the header come first. */
+export function renderRows(
+  header: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+  columns = Number.POSITIVE_INFINITY,
+): string[][] {
   const isNumeric = header.map(
     (_title, column) => rows.length > 0 && rows.every((row) => typeof row[column] === "number"),
   );
@@ -19,7 +32,7 @@ export function renderTable(
     Math.max(...all.map((row) => (row[column] ?? "").length)),
   );
   const widths = fitted(natural, { isNumeric, columns });
-  return all.map((row) =>
+  const lineOf = (row: readonly string[]): string =>
     row
       .map((text, column) => {
         const width = widths[column] ?? 0;
@@ -27,8 +40,15 @@ export function renderTable(
         return isNumeric[column] === true ? cell.padStart(width) : cell.padEnd(width);
       })
       .join(" ".repeat(GAP))
-      .trimEnd(),
-  );
+      .trimEnd();
+  const lastWidth = widths.at(-1) ?? 0;
+  return all.map((row) => {
+    const before = row.slice(0, -1);
+    const pieces = wrapLine(row.at(-1) ?? "", lastWidth, "").split("\n");
+    return pieces.map((piece, at) =>
+      lineOf([...(at === 0 ? before : before.map(() => "")), piece]),
+    );
+  });
 }
 
 /** The widest columns of words give way first. */

@@ -61,11 +61,11 @@ function paint(text: string, code: number): string {
 
 /**
  * Broken at blanks, below where its text began. A command line stays whole where it can; a word
- * that is longer than the terminal (a URI) stays one.
+ * that is longer than the terminal (a URI) stays one. `hanging`: what the further lines begin with.
  */
-export function wrapLine(line: string, columns: number): string {
+export function wrapLine(line: string, columns: number, hanging: string | null = null): string {
   if (line.length <= columns) return line;
-  const indent = " ".repeat(indentOf(line, columns));
+  const indent = hanging ?? " ".repeat(indentOf(line, columns));
   const lines: string[] = [];
   let open = line.slice(0, indent.length);
   let isFresh = true;

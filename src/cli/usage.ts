@@ -1,5 +1,12 @@
-/** The help texts, from the command table. */
+/** The help texts, from the command table: no line is wider than a terminal of 80 columns. */
 import type { CommandSpec, OptionSpec } from "./command.ts";
+import { wrapLine } from "./terminal-text.ts";
+
+const COLUMNS = 80;
+/** A term that is wider has its text below itself. */
+const TERM_WIDTH_MAX = 30;
+const INDENT = "  ";
+const GAP = "  ";
 
 /** `parityd array create NAME DRIVE... [flags]`. */
 export function synopsis(command: CommandSpec): string {
@@ -23,11 +30,20 @@ export function helpText(table: readonly CommandSpec[], topic: readonly string[]
 }
 
 function listHelp(commands: readonly CommandSpec[], title = "usage:"): string {
-  const width = Math.max(...commands.map((command) => synopsis(command).length));
-  const lines = commands.map(
-    (command) => `  ${synopsis(command).padEnd(width)}  ${command.summary}`,
-  );
+  const lines = columned(commands.map((command) => [synopsis(command), command.summary]));
   return [title, ...lines, "", "parityd VERB --help says more."].join("\n");
+}
+
+/** Terms, and what they mean beside them. */
+function columned(rows: readonly (readonly [term: string, text: string])[]): string[] {
+  const width = Math.min(TERM_WIDTH_MAX, Math.max(0, ...rows.map(([term]) => term.length)));
+  const behind = INDENT.length + width + GAP.length;
+  return rows.flatMap(([term, text]) => {
+    const lines = wrapLine(text, COLUMNS - behind, "").split("\n");
+    const isBelow = term.length > width;
+    const first = isBelow ? term : term.padEnd(width) + GAP + lines.shift();
+    return [INDENT + first, ...lines.map((line) => " ".repeat(behind) + line)];
+  });
 }
 
 /** ` RATE`, ` [SECONDS]`, or nothing. */
@@ -42,13 +58,14 @@ function commandHelp(command: CommandSpec): string {
     const short = option.short === undefined ? "    " : `-${option.short}, `;
     return [`${short}--${name}${valueText(option)}`, option.help] as const;
   });
-  const width = Math.max(0, ...flags.map(([flag]) => flag.length));
-  const lines = flags.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`);
+  const lines = columned(flags);
   const usage = `usage: ${synopsis(command)}${lines.length === 0 ? "" : " [flags]"}`;
-  const examples = (command.examples ?? []).map((example) => `  ${example}`);
+  const examples = (command.examples ?? []).map((example) => INDENT + example);
   return [
     ...[usage, "", command.summary],
     ...(lines.length === 0 ? [] : ["", ...lines]),
     ...(examples.length === 0 ? [] : ["", "examples:", ...examples]),
-  ].join("\n");
+  ]
+    .flatMap((line) => wrapLine(line, COLUMNS).split("\n"))
+    .join("\n");
 }

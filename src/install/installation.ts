@@ -82,7 +82,7 @@ export function install(
     const paths = strange.map(({ file }) => file.path).join(", ");
     return err(`not from here, or changed: ${paths}: nothing was written (--force overwrites)`);
   }
-  const folders = [...record.value.folders, ...missingFolders(files, place)];
+  const folders = [...new Set([...record.value.folders, ...missingFolders(files, place)])];
   const configuration = files.filter((file) => file.isConfiguration).map(({ path }) => path);
   const old = record.value.files;
   const both = plan.map(({ file, sum }) => [file.path, [...(old[file.path] ?? []), sum]] as const);
@@ -120,11 +120,12 @@ export function remove(place: Place, { isPurge }: { isPurge: boolean }): Result<
       if (isConfiguration && !isPurge) kept[path] = sums;
       else done.push(removeOne(place, path, sums, isConfiguration));
     }
-    if (Object.keys(kept).length > 0) writeRecord(place, { files: kept, folders, configuration });
-    else {
-      rmSync(place.root + recordPath(place));
-      for (const folder of [...folders].sort().reverse()) removeEmpty(place.root + folder);
-    }
+    const isAll = Object.keys(kept).length === 0;
+    if (isAll) rmSync(place.root + recordPath(place));
+    // A folder that goes here is not ours any more: whoever makes it again keeps it.
+    const left = [...folders].sort().reverse();
+    const stays = left.filter((folder) => !removeEmpty(place.root + folder)).reverse();
+    if (!isAll) writeRecord(place, { files: kept, folders: stays, configuration });
     return done;
   });
 }
@@ -163,13 +164,14 @@ function removeOne(
   return { path, deed: "removed" };
 }
 
-/** Its own folder goes with the last thing in it. */
-function removeEmpty(folder: string): void {
+/** Its own folder goes with the last thing in it. Whether it is gone. */
+function removeEmpty(folder: string): boolean {
   try {
     rmdirSync(folder);
   } catch {
     // Somebody else's things are in it, or it is gone.
   }
+  return !existsSync(folder);
 }
 
 function missingFolders(files: readonly InstalledFile[], place: Place): string[] {

@@ -164,6 +164,7 @@ async function drillHere(parts: DrillParts): Promise<Outcome> {
     redraw: () => {},
     isTerminal: false,
     progressColumns: 80,
+    networkName: "box",
     terminal: null,
     draw: () => {},
     ask: async () => null,

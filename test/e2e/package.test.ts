@@ -17,6 +17,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -213,6 +214,20 @@ describe.skipIf(!needs("lintian"))("package", () => {
     expect(new Set(packed.map((fields) => fields[1]))).toEqual(new Set(["root/root"]));
     const conffiles = await mustRun(["dpkg-deb", "-I", path, "conffiles"]);
     expect(conffiles).toBe("/etc/parityd/parityd.toml\n");
+  });
+
+  test("package: its configuration is install-files' to the byte: dpkg asks nobody which to keep", async () => {
+    const path = standIn("1.2.3");
+    const folder = makeTempDir("conf");
+    await mustRun(["dpkg-deb", "-x", path, folder]);
+    const [config] = fileList({
+      ...{ prefix: "/usr/local", executable: "/x", version: "1.2.3" },
+      table: ALL_COMMANDS,
+    }).filter(({ isConfiguration }) => isConfiguration);
+    expect(config).toMatchObject({ path: "/etc/parityd/parityd.toml", mode: 0o644 });
+    const packed = join(folder, config!.path);
+    expect(readFileSync(packed, "utf8")).toBe(config!.content as string);
+    expect(statSync(packed).mode & 0o777).toBe(config!.mode);
   });
 });
 

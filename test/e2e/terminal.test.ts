@@ -85,17 +85,22 @@ async function degraded(): Promise<{ daemon: SimAppliance; at: readonly string[]
 }
 
 test("terminal: 80 columns: no line is longer; colours, but none with NO_COLOR or in a pipe", async () => {
-  const { at } = await degraded();
-  for (const verb of ["status", "array show raid_test", "drive list", "array list", "job list"]) {
+  const { daemon, at } = await degraded();
+  await daemon.call("PUT", "/v1/exports/raid_test", { array: "raid_test" });
+  await daemon.call("PUT", "/v1/spares/d", {});
+  await daemon.call("PUT", "/v1/schedules/raid_test", { cron: "0 1 * * *" });
+  const plain = ["job list", "spare list", "export list", "schedule show"];
+  const coloured = ["status", "array show raid_test", "drive list", "array list", "events"];
+  for (const verb of [...coloured, ...plain]) {
     const words = [...verb.split(" "), ...at];
     const on = await shown(words);
     expect([verb, on.exitCode]).toEqual([verb, 0]);
     for (const line of linesOf(on.raw)) {
       expect([verb, line, line.length <= COLUMNS]).toEqual([verb, line, true]);
     }
-    expect([verb, on.raw.includes("\u001b[")]).toEqual([verb, verb !== "job list"]);
-    for (const plain of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) {
-      expect((await shown(words, plain)).raw).not.toContain("\u001b");
+    expect([verb, on.raw.includes("\u001b[")]).toEqual([verb, coloured.includes(verb)]);
+    for (const environment of [{ NO_COLOR: "1" }, { TERM: "dumb" }]) {
+      expect((await shown(words, environment)).raw).not.toContain("\u001b");
     }
     const piped = await runProgram([binaryPath(), ...words]);
     expect(piped.stdout).not.toContain("\u001b");

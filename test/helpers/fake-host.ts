@@ -36,6 +36,7 @@ export async function runCli(
     redraw: (text) => redrawn.push(text),
     isTerminal: options.isTerminal ?? false,
     progressColumns: 120,
+    networkName: "box",
     terminal: null,
     draw: () => {},
     ask: async () => options.typed ?? null,

@@ -110,4 +110,20 @@ export const API_MUTATIONS: readonly Mutation[] = [
     replace: '0,\n    "0 would stop the work for good',
     test: ["./test/unit/api/refusals.test.ts", "-t", "a maximum of 0"],
   },
+  {
+    name: "cli: a refusal names a call that no verb is said for",
+    rule: null,
+    file: "src/cli/api-words.ts",
+    find: 'call("DELETE /v1/arrays/NAME/members/NAME")',
+    replace: 'call("DELETE /v1/arrays/NAME/members/NAME/x")',
+    test: ["./test/unit/cli/api-words.test.ts"],
+  },
+  {
+    name: "cli: the end of a sentence in a table is cut",
+    rule: null,
+    file: "src/cli/table-text.ts",
+    find: 'wrapLine(row.at(-1) ?? "", lastWidth, "").split(',
+    replace: '[row.at(-1) ?? ""].join("").split(',
+    test: ["./test/unit/cli/terminal.test.ts"],
+  },
 ];

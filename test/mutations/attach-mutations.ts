@@ -200,4 +200,12 @@ export const ATTACH_MUTATIONS: readonly Mutation[] = [
     replace: "pid === null ? null",
     test: DRIVER,
   },
+  {
+    name: "a client is told to connect to every address",
+    rule: null,
+    file: "src/cli/export-text.ts",
+    find: "uri.replace(ANY_HOST, ",
+    replace: "uri.replace(/^$/, ",
+    test: ["./test/unit/cli/export.test.ts"],
+  },
 ];

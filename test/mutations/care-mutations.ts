@@ -28,6 +28,22 @@ export const CARE_MUTATIONS: readonly Mutation[] = [
     test: SCAN,
   },
   {
+    name: "scan: a former member is taken up",
+    rule: null,
+    file: "src/appliance/drives/drive-scan.ts",
+    find: "if (!status.ok || status.value.startNeeds !== null) continue;",
+    replace: "if (!status.ok || status.value.startNeeds === null) continue;",
+    test: SCAN,
+  },
+  {
+    name: "scan: a member that its array lacks is a former one",
+    rule: null,
+    file: "src/appliance/drives/scan-judge.ts",
+    find: "return role >= Role.limit && array.isWhole",
+    replace: "return role < Role.limit || array.isWhole",
+    test: JUDGE,
+  },
+  {
     name: "scan: a dry run adds",
     rule: null,
     file: "src/appliance/drives/drive-scan.ts",

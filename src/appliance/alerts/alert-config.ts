@@ -86,6 +86,8 @@ const webhook = z
     const message = templateProblem(value.template, isJson(value.headers));
     if (message !== null) context.addIssue({ code: "custom", path: ["template"], message });
   });
+/** What such a table may hold. */
+export const WEBHOOK_KEYS: readonly string[] = Object.keys(webhook.shape);
 export type WebhookConfig = z.output<typeof webhook>;
 
 /** Whether values of a template are escaped for JSON. */

@@ -6,14 +6,14 @@
  * costs its deadline there, and what is added is opened side by side: in a dry run too, as far as
  * that goes, for who holds a file's lock is known then. One scan at a time.
  */
-import type { CommandError } from "../../array/protocol.ts";
+import type { ArrayStatus, CommandError } from "../../array/protocol.ts";
 import { ok, type Result } from "../../base/result.ts";
 import type { DriveKeeper } from "../drive-keeper.ts";
-import type { DriveOpener } from "../helper/drive-opener.ts";
+import type { DriveOpener, LookResult } from "../helper/drive-opener.ts";
 import type { ArrayBook } from "../state/array-book.ts";
 import type { CallOrder } from "../state/call-order.ts";
 import type { Effects } from "../state/effects.ts";
-import { judgeScan, type ScanEntry, type ScanScene } from "./scan-judge.ts";
+import { judgeScan, type RunningArray, type ScanEntry, type ScanScene } from "./scan-judge.ts";
 
 export type { ScanEntry } from "./scan-judge.ts";
 
@@ -35,6 +35,7 @@ export interface DriveScanParts {
   readonly opener: DriveOpener;
   readonly arrays: ArrayBook;
   readonly calls: CallOrder;
+  readonly getArray: (uuid: string) => Promise<Result<ArrayStatus, CommandError>>;
 }
 
 export class DriveScan {
@@ -52,7 +53,7 @@ export class DriveScan {
       // What is missing goes to where it was known.
       if (!dryRun) await drives.retryMissing();
       const looked = await opener.look({ paths: [], folders, blockDevices: true });
-      const judged = judgeScan(looked, this.scene());
+      const judged = judgeScan(looked, this.scene(await this.running(looked)));
       const found = await Promise.all(judged.map((entry) => this.add(entry, effects)));
       return ok({ dryRun, found, isCut: looked.isCut });
     });
@@ -70,7 +71,26 @@ export class DriveScan {
     return { ...entry, array, outcome: "added", state, reason: detail ?? null };
   }
 
-  private scene(): ScanScene {
+  /** Of the arrays whose members have been found. */
+  private async running({ found }: LookResult): Promise<ScanScene["running"]> {
+    const uuids = new Set(found.flatMap(({ member }) => member?.arrayUuid ?? []));
+    const running = new Map<string, RunningArray>();
+    for (const uuid of uuids) {
+      const status = await this.parts.getArray(uuid);
+      // What needs nothing to start runs already; an array of nobody's here has no status.
+      if (!status.ok || status.value.startNeeds !== null) continue;
+      const { eventCount, members, degraded } = status.value;
+      const holders = members.flatMap(({ role, drive, state }) =>
+        drive !== null && (state === "in-sync" || state === "rebuilding")
+          ? [[role, drive] as const]
+          : [],
+      );
+      running.set(uuid, { eventCount, holders: new Map(holders), isWhole: degraded === 0 });
+    }
+    return running;
+  }
+
+  private scene(running: ScanScene["running"]): ScanScene {
     const { drives, arrays } = this.parts;
     const known = drives.known;
     return {
@@ -80,6 +100,7 @@ export class DriveScan {
       missing: drives.missingReasons,
       labels: new Map(arrays.all().map(({ uuid }) => [uuid, arrays.labelOf(uuid)])),
       deleted: new Set(arrays.all().flatMap(({ uuid }) => (arrays.isDeleted(uuid) ? [uuid] : []))),
+      running,
       takenNames: new Set(known.map(({ name }) => name)),
     };
   }

@@ -9,6 +9,8 @@
  * | a superblock that cannot be used, or no RAID5   | left, with the reason                  |
  * | a member of an array that was deleted here      | left: that starts only when asked      |
  * | the device UUID of a drive that is known        | left: that drive, or a copy of it      |
+ * | a member of an array that runs without it, in a | left: a former member, and nothing is  |
+ * | role that another drive has                     | lacking                                |
  * | one device UUID twice, on one disk (by its WWN) | the first is taken: another way to it  |
  * | one device UUID twice otherwise                 | all are left: one is a copy            |
  * | a network block device                          | left: it may be an export of our own   |
@@ -43,6 +45,14 @@ export interface ScanEntry extends DriveIdentity {
   readonly reason: string | null;
 }
 
+/** An array that runs: what it does not lack. */
+export interface RunningArray {
+  readonly eventCount: number;
+  /** Drives by role, of members that serve or are being rebuilt. */
+  readonly holders: ReadonlyMap<number, string>;
+  readonly isWhole: boolean;
+}
+
 /** What this host knows already. */
 export interface ScanScene {
   /** Drives by the device UUIDs that they carry. */
@@ -52,6 +62,8 @@ export interface ScanScene {
   /** Of the arrays that are known, by UUID. */
   readonly labels: ReadonlyMap<string, string>;
   readonly deleted: ReadonlySet<string>;
+  /** The arrays that run, by UUID. */
+  readonly running: ReadonlyMap<string, RunningArray>;
   /** Names that a drive cannot have. */
   readonly takenNames: ReadonlySet<string>;
 }
@@ -137,7 +149,30 @@ function obstacleTo(
   if (/^\/dev\/nbd\d/.test(path)) {
     return "a network block device, perhaps of this daemon: add it by name where it is meant";
   }
-  return twinObstacle(device, member, found);
+  return formerObstacle(member, scene) ?? twinObstacle(device, member, found);
+}
+
+/** As a drive it would be stale for good, and look like something that somebody has to see to. */
+function formerObstacle(
+  { arrayUuid, role, events }: FoundMember,
+  { running, labels }: ScanScene,
+): string | null {
+  const array = running.get(arrayUuid);
+  if (array === undefined || role === Role.spare) return null;
+  const label = labels.get(arrayUuid) ?? arrayUuid;
+  const holder = array.holders.get(role);
+  // One that says itself that it failed has no role; where one is free it may be wanted.
+  if (holder === undefined) {
+    return role >= Role.limit && array.isWhole
+      ? `former member of array ${label}: not taken`
+      : null;
+  }
+  // The step from dirty to clean may count down by one.
+  if (events > array.eventCount + 1) {
+    const apart = `it was written to apart from array ${label}, in which drive ${holder} has its role`;
+    return `${apart}: not taken; what it has of its own is lost where it is added and taken`;
+  }
+  return `former member of array ${label}, in which drive ${holder} has its role: not taken`;
 }
 
 function twinObstacle(

@@ -343,7 +343,7 @@ function conflict(code: string, detail: string): CommandError {
 function sharedAlready(drive: string, forWhom: string): CommandError {
   const detail =
     `drive ${drive} is shared already, for ${forWhom}: withdraw it first (DELETE ` +
-    `/v1/spares/${drive}, parityd spare remove ${drive})`;
+    `/v1/spares/${drive})`;
   return conflict("spare-exists", detail);
 }
 

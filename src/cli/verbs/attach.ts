@@ -11,6 +11,7 @@ import type { StartedReactor } from "../../appliance/start-reactor.ts";
 import { nbdUri } from "../../appliance/state/export-book.ts";
 import type { ArrayStatus } from "../../array/protocol.ts";
 import { err, ok, type Result } from "../../base/result.ts";
+import { inWordsOfFlags } from "../api-words.ts";
 import { fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
@@ -119,7 +120,8 @@ async function serveFiles(
 
 /** Some reasons name the path themselves. */
 function about(path: string, detail: string): string {
-  return detail.includes(path) ? detail : `${path}: ${detail}`;
+  const said = inWordsOfFlags(detail);
+  return said.includes(path) ? said : `${path}: ${said}`;
 }
 
 /** The one array that the files belong to, all of them: one that does not is not passed over. */

@@ -24,15 +24,15 @@ export const configCommands: readonly CommandSpec[] = [
     run: (invocation, host) => {
       const path = invocation.operands[0] ?? invocation.text("config");
       return withConfig(configOf(invocation, path), host, (config) => {
-        for (const files of [loadNbdTls(config), loadApiTls(config)]) {
-          if (files.ok) continue;
-          return fail(host, { exitCode: Exit.configuration, message: files.error });
-        }
         const log: Log = {
           write: (_level, message, { why = "" } = {}) => host.warn(`${message}: ${why}`),
         };
         const alerts = openWays(config, { alarms: processAlarms, log });
-        if (!alerts.ok) return fail(host, { exitCode: Exit.configuration, message: alerts.error });
+        const parts = [loadNbdTls(config), loadApiTls(config), alerts];
+        const problems = parts.flatMap((part) => (part.ok ? [] : [part.error]));
+        if (problems.length > 0) {
+          return fail(host, { exitCode: Exit.configuration, message: problems.join("; ") });
+        }
         const lines = (): readonly string[] => ["the configuration can be used"];
         const value = { isUsable: true };
         tell(invocation, host, { schema: "parityd.config-check/1", value, lines });

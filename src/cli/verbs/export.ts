@@ -1,12 +1,12 @@
 /** `parityd export add|list|attach|detach|remove`. */
 
-import type { Attachment, ExportView } from "../../appliance/state/export-book.ts";
+import type { ExportView } from "../../appliance/state/export-book.ts";
 import type { ExportAllow } from "../../array/protocol.ts";
 import { DaemonClient, fail, usageFailure } from "../client.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { Exit } from "../exit.ts";
+import { clientUris, exportLines } from "../export-text.ts";
 import type { CliHost } from "../host.ts";
-import { renderTable } from "../table-text.ts";
 import { tell, tellDone } from "../tell.ts";
 import { DRY_RUN, RUN_DIR } from "./shared-options.ts";
 
@@ -57,17 +57,8 @@ export const exportCommands: readonly CommandSpec[] = [
       const exports = await new DaemonClient(host, invocation).get<ExportView[]>("/v1/exports");
       if (!exports.ok) return fail(host, exports.error);
       const value = { exports: exports.value.value };
-      const rows = value.exports.map((entry) => [
-        entry.name,
-        entry.array,
-        entry.readOnly ? "read-only" : "read-write",
-        entry.connections,
-        attachmentText(entry.attachment),
-        allowText(entry.allow),
-        entry.uris.join(" ") || "(waits for its array)",
-      ]);
-      const header = ["export", "array", "access", "clients", "device", "allowed", "uri"];
-      const lines = (columns: number) => renderTable(header, rows, columns);
+      const { networkName } = host;
+      const lines = (columns: number) => exportLines(value.exports, { columns, networkName });
       tell(invocation, host, { schema: "parityd.exports/1", value, lines });
       return Exit.ok;
     },
@@ -145,13 +136,6 @@ function attachPath(invocation: Invocation): string {
   return `/v1/exports/${encodeURIComponent(invocation.operand(0))}/attach`;
 }
 
-function attachmentText(attachment: Attachment | null): string {
-  if (attachment === null) return "-";
-  const { device, isAttached, atStart } = attachment;
-  if (!isAttached) return `(${device})`;
-  return atStart ? `${device} at each start` : device;
-}
-
 async function addExport(invocation: Invocation, host: CliHost): Promise<number> {
   const isReadOnly = invocation.isSet("read-only");
   if (isReadOnly && invocation.isSet("read-write")) {
@@ -175,7 +159,11 @@ async function addExport(invocation: Invocation, host: CliHost): Promise<number>
   const put = await client.call<ExportView>("PUT", path, body);
   if (!put.ok) return fail(host, put.error);
   const { value } = put.value;
-  tell(invocation, host, { schema: "parityd.export/1", value, lines: () => value.uris });
+  tell(invocation, host, {
+    schema: "parityd.export/1",
+    value,
+    lines: () => clientUris(value.uris, host.networkName),
+  });
   return Exit.ok;
 }
 
@@ -189,11 +177,4 @@ function allowOf(invocation: Invocation, before: ExportAllow | null): ExportAllo
     ...(certificates.length === 0 ? {} : { certificates }),
   };
   return Object.keys(allow).length === 0 ? null : allow;
-}
-
-function allowText(allow: ExportAllow | null): string {
-  if (allow === null) return "all";
-  const { addresses, certificates } = allow;
-  const parts = [addresses?.join(" ") ?? "all", ...(certificates === undefined ? [] : ["with"])];
-  return [...parts, ...(certificates ?? [])].join(" ").trim() || "nobody over TCP";
 }

@@ -171,7 +171,9 @@ function tableOf(schedules: readonly ScheduleView[], columns: number): string[] 
     schedule.last ?? "never",
     schedule.lastResult ?? "-",
   ]);
-  return renderTable(header, rows, columns);
+  const table = renderTable(header, rows);
+  // A time that is cut says nothing: each is told as it is alone.
+  return table.every((line) => line.length <= columns) ? table : schedules.flatMap(scheduleLines);
 }
 
 function schedulePath(array: string): string {

@@ -92,6 +92,33 @@ test("scan: a deleted array: its members are left alone", async () => {
   expect(daemon.store.state.drives.size).toBe(0);
 });
 
+test("scan: a member that was replaced: a former one, not taken; its array lacks nothing", async () => {
+  const daemon = await startSimAppliance();
+  const { call } = daemon;
+  await addTestArray(daemon);
+  const job = await body(call("POST", "/v1/arrays/raid_test/members/b/replace", { with: "d" }));
+  daemon.reactor.world.waitJob(job.id);
+  expect((await call("DELETE", "/v1/drives/b")).status).toBe(204);
+  for (const line of ["drive scan --dry-run", "drive scan"]) {
+    const { stdout } = await runCli(line, { daemon });
+    expect([line, stdout]).toEqual([
+      line,
+      expect.stringMatching(/\/dev\/b .* former member of array raid_test, .*: not taken/),
+    ]);
+  }
+  expect(daemon.store.state.drives.has("b")).toBe(false);
+  expect((await runCli("status --check", { daemon })).exitCode).toBe(0);
+});
+
+test("scan: a member that was away: taken where its role is free", async () => {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  expect((await daemon.call("DELETE", "/v1/drives/b?force=true")).status).toBeLessThan(300);
+  const { found } = await body(daemon.call("POST", "/v1/drives/scan", {}));
+  const entry = found.find(({ path }: { path: string }) => path === "/dev/b");
+  expect(entry).toMatchObject({ outcome: "added", drive: "b" });
+});
+
 test("scan: files of a folder: those that carry a superblock, and no other", async () => {
   const host = hostWithDisks([]);
   const [fileSystem] = host.fileSystems;

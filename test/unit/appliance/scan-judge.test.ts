@@ -11,6 +11,7 @@ const NOTHING_KNOWN: ScanScene = {
   missing: new Map(),
   labels: new Map(),
   deleted: new Set(),
+  running: new Map(),
   takenNames: new Set(),
 };
 
@@ -90,6 +91,27 @@ test("scan: what is left alone: each with its reason", () => {
   expect(judge({ found: [ours] }, { driveByUuid })[0]!.drive).toBe("one");
   const nbd = device("/dev/nbd0", { member: member("d1") });
   expect(reasonOf(nbd)).toContain("network block device");
+});
+
+test("scan: a member of an array that runs here: taken where its role is free, else a former one", () => {
+  const labels = new Map([["array-1", "tank"]]);
+  const scene = (roles: readonly number[]): Partial<ScanScene> => {
+    const holders = new Map(roles.map((role) => [role, `drive-${role}`]));
+    const array = { eventCount: 7, holders, isWhole: roles.length === 3 };
+    return { labels, running: new Map([["array-1", array]]) };
+  };
+  const reasonAt = (roles: readonly number[], role: number, events = 7): string | null =>
+    reasonOf(device("/dev/sdb", { member: member("d1", { role, events }) }), scene(roles)) ?? null;
+  const former = "former member of array tank, in which drive drive-1 has its role: not taken";
+  expect(reasonAt([0, 1, 2], 1)).toBe(former);
+  expect(reasonAt([0, 1], 1, 3)).toBe(former);
+  // The array's own count may be one step behind.
+  expect(reasonAt([0, 1], 1, 8)).toBe(former);
+  expect(reasonAt([0, 1], 1, 9)).toStartWith("it was written to apart from array tank, in which");
+  expect(reasonAt([0, 2], 1, 3)).toBeNull();
+  expect(reasonAt([0, 1, 2], 0xfffe)).toBe("former member of array tank: not taken");
+  expect(reasonAt([0, 1], 0xfffe)).toBeNull();
+  expect(reasonAt([0, 1, 2], 0xffff)).toBeNull();
 });
 
 test("scan: what others have, and what did not answer: named, and not touched", () => {

@@ -40,6 +40,58 @@ test("config check: a file that can be used, one that cannot, certificates that 
   expect((await runCli(`config check ${good} ${good}`)).exitCode).toBe(64);
 });
 
+test("config check: no TOML: the line and the column", async () => {
+  for (const [text, place] of [
+    ["memoryMib = 128\nlogLevel = warn\n# more\n", "line 2, column 12"],
+    ["memoryMib = 128\nmemoryMib = 129\n[[webhook]]\n", "line 2, column "],
+    ["# of two lines\nmemoryMib = \nlogLevel = 'info'\n", "line 2, column 13"],
+    ["apiHosts = [\n  'a',\n]\n[[webhook]\nurl = 'x'\n", "line 4, column 1"],
+    ["memoryMib = 64 65\n", "line 1, column 16"],
+    ['\n\nrunDir = "/run/x\nmemoryMib = 64\n', "line 3, column "],
+    ["\napiHosts = ['a'\n", "line 2, column "],
+  ] as const) {
+    const { exitCode, stderr } = await runCli(`config check ${fileOf(text)}`);
+    expect([text, exitCode, stderr]).toEqual([
+      ...[text, 78, expect.stringContaining(`not TOML: ${place}`)],
+    ]);
+    expect(stderr).not.toContain("\n");
+  }
+});
+
+test("config check: a key or table that is none: the one that was meant", async () => {
+  for (const [text, says] of [
+    ["memory_mib = 128", 'unknown key "memory_mib": did you mean memoryMib?'],
+    ["degradedStartSecond = 1", "did you mean degradedStartSeconds?"],
+    ["logLevle = 'info'", "did you mean logLevel?"],
+    ["[[webhok]]\nurl = 'http://x/'", 'unknown table "webhok": did you mean [[webhook]]?'],
+    ["[nbd]\ntls = 'required'", 'unknown table "nbd": the only tables are [[webhook]]'],
+    ["[webhook]\nurl = 'http://x/'", "webhook: each is a table of a list, which begins with [["],
+    ["[[webhook]]\nurl = 'http://x/'\nsecret_file = 'x'", "did you mean secretFile?"],
+    ["[[webhook]]\nurl = 'http://x/'\nheaders = { a = { fil = 'x' } }", "webhook.1.headers.a: "],
+  ] as const) {
+    const { exitCode, stderr } = await runCli(`config check ${fileOf(text)}`);
+    expect([text, exitCode, stderr]).toEqual([text, 78, expect.stringContaining(says)]);
+  }
+  const { stderr } = await runCli(`config check ${fileOf("colour = 1")}`);
+  expect(stderr).toEndWith('unknown key "colour"');
+});
+
+test("config check: all that is wrong is said at once", async () => {
+  const values = "memoryMib = 1\ncolour = 1\nlogLevle = 'info'\nstopSeconds = 0\n";
+  const { stderr } = await runCli(`config check ${fileOf(values)}`);
+  for (const key of ["memoryMib", "colour", "logLevle", "stopSeconds"])
+    expect(stderr).toContain(key);
+  const secret = '[[webhook]]\nurl = "http://x/"\nsecretFile = "/none/s"\n';
+  const tls = (face: string): string =>
+    [
+      `${face}Tcp = "127.0.0.1:1"\n${face}Tls = "required"\n`,
+      `${face}TlsCert = "/none/${face}"\n${face}TlsKey = "/none/k"\n`,
+    ].join("");
+  const files = await runCli(`config check ${fileOf(tls("nbd") + tls("api") + secret)}`);
+  expect(files.exitCode).toBe(78);
+  for (const path of ["/none/nbd", "/none/api", "/none/s"]) expect(files.stderr).toContain(path);
+});
+
 test("config show: TOML that can be read again, JSON, the defaults", async () => {
   const words = `--config ${fileOf('runDir = "/run/x"\n')} --nbd-tcp [::1]:1 --memory-mib 99`;
   const { stdout } = await runCli(`config show ${words}`);

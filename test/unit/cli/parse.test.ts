@@ -7,6 +7,8 @@ import { expect, test } from "bun:test";
 import { type CommandSpec, parseCommandLine } from "../../../src/cli/command.ts";
 import { parseBytes } from "../../../src/cli/quantity.ts";
 import { COMMANDS } from "../../../src/cli/table.ts";
+import { helpText } from "../../../src/cli/usage.ts";
+import { ALL_COMMANDS } from "../../../src/install/table.ts";
 import { runCli } from "../../helpers/fake-host.ts";
 
 /** The shortest right command line. */
@@ -56,7 +58,6 @@ for (const command of COMMANDS) {
     expect([exitCode, stderr]).toEqual([0, ""]);
     for (const operand of command.operands) expect(stdout).toContain(operand.name);
     for (const option of Object.keys(command.options)) expect(stdout).toContain(`--${option}`);
-    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(100);
   });
 }
 
@@ -128,4 +129,21 @@ test("sizes: binary units only", () => {
   expect(parseBytes("64")).toMatchObject({
     error: '"64" has no unit: write 64KiB or 64MiB, or 64B for bytes',
   });
+});
+
+test("help: of all, of each command and each topic: no line wider than 80 columns", () => {
+  const topics = ALL_COMMANDS.flatMap(({ path }) => path.map((_word, at) => path.slice(0, at + 1)));
+  for (const topic of [[], ...topics]) {
+    const wide = helpText(ALL_COMMANDS, topic)
+      .split("\n")
+      .filter((line) => line.length > 80);
+    expect([topic, wide]).toEqual([topic, []]);
+  }
+});
+
+test("help: a term and its text are beside each other, or one below the other", () => {
+  const lines = helpText(ALL_COMMANDS, []).split("\n");
+  const at = lines.indexOf("  parityd array create NAME DRIVE...");
+  expect(lines[at + 1]).toBe(`${" ".repeat(34)}Create a RAID5 array of 3 to 16 drives`);
+  expect(lines).toContain("  parityd drive list              List the drives");
 });

@@ -90,6 +90,57 @@ test("colours: states as cells and facts, action lines bold; nothing else, and n
   for (const line of long) expect(line).toMatch(/^\^\[1m.{1,80}\^\[0m$/);
 });
 
+test("table: a sentence in the last column goes on below itself; a word that is too long is cut", () => {
+  const why = "left alone: a former member, in which another drive has its role: not taken";
+  expect(renderTable(["path", "size", "what"], [["/dev/sdb", 7, why]], 50)).toEqual([
+    "path      size  what",
+    "/dev/sdb     7  left alone: a former member, in",
+    "                which another drive has its role:",
+    "                not taken",
+  ]);
+  expect(renderTable(["path", "what"], [["/dev/sdb", why]])[1]).toBe(`/dev/sdb  ${why}`);
+  expect(renderTable(["path", "uuid"], [["/dev/sdb", "0123456789abcdef"]], 20)[1]).toBe(
+    "/dev/sdb  012345678…",
+  );
+});
+
+const LISTS = [
+  ...["array list", "drive list", "export list", "job list", "spare list", "schedule show"],
+  ...["drive scan --dry-run", "events", "log", "schema"],
+];
+
+test("lists: on a terminal of 80 columns every line fits; in a pipe nothing is cut or coloured", async () => {
+  const daemon = await startSimAppliance();
+  await addTestArray(daemon);
+  const name = "customers-and-invoices-of-2026";
+  for (const line of [
+    `array set raid_test --name ${name}`,
+    `export add ${name} ${name} --allow-address 10.0.0.0/8 --allow-certificate backup-host`,
+    `spare add d --array ${name}`,
+    `scrub start ${name}`,
+  ]) {
+    expect((await runCli(line, { daemon })).exitCode).toBe(0);
+  }
+  const zone = ["--cron", "0 1 * * *", "--timezone", "America/Argentina/Buenos_Aires"];
+  expect((await runCli(["schedule", "set", name, ...zone], { daemon })).exitCode).toBe(0);
+  for (const line of LISTS) {
+    const { options, printed } = on(COLOURED);
+    expect([line, (await runCli(line, { daemon, ...options })).exitCode]).toEqual([line, 0]);
+    for (const shown of printed.flatMap((text) => Bun.stripANSI(text).split("\n"))) {
+      expect([line, shown, shown.length <= 80]).toEqual([line, shown, true]);
+    }
+    const { stdout } = await runCli(line, { daemon });
+    for (const strange of ["\u001b", "…"]) expect([line, stdout]).not.toContain(strange);
+    expect([line, /[ \t]$/m.test(stdout)]).toEqual([line, false]);
+  }
+  // Times and addresses are whole, or they say nothing.
+  const { options, printed } = on(PLAIN);
+  await runCli("schedule show", { daemon, ...options });
+  await runCli("export list", { daemon, ...options });
+  expect(printed.join("\n")).toContain("next window 2023-11-15T04:00:00.000Z");
+  expect(printed).toContain(`  nbd+unix:///${name}?socket=/run/parityd/nbd.sock`);
+});
+
 test("table: cells of words give way, the widest first; numbers never", () => {
   const rows = [
     ["raid_test", "ata-WDC_WD40EFZX_1A_and_a_long_serial", 12_345],

@@ -54,6 +54,25 @@ test("words: calls and values of the API in those of the command line; others st
     ["start it with POST /v1/arrays/tank/start", "start it with parityd array start tank"],
     ["add it with POST /v1/drives first", "add it with parityd drive add first"],
     ["#/syncSpeedMin: is above", "--sync-min: is above"],
+    ["is above syncSpeedMax", "is above --sync-max"],
+    ["add it with force to give that up", "add it with --force to give that up"],
+    [
+      "release it first (DELETE /v1/arrays/t/members/d)",
+      "release it first (parityd member remove t d)",
+    ],
+    ["a job; GET /v1/jobs/7?explain=true has it", "a job; parityd job show 7 --explain has it"],
+    ["POST /v1/drives/a/locate, another call", "POST /v1/drives/a/locate, another call"],
+    [
+      "there is no export named x: put it first",
+      "there is no export named x: parityd export list has those that there are",
+    ],
+    [
+      "PATCH is not offered here; allowed: GET",
+      "the daemon does not know this call: it is of another version than this command",
+    ],
+    ["#: a body is an object", "a body is an object"],
+    ["since: it is no number", "--since: it is no number"],
+    ["drive-7: it is no parameter", "drive-7: it is no parameter"],
     ["#/exports/0/allow: of a document", "#/exports/0/allow: of a document"],
   ] as const) {
     expect(inWordsOfFlags(detail)).toBe(said);

@@ -170,6 +170,21 @@ describe("installation", () => {
     expect(readdirSync(join(at.root, "p"))).toEqual(["bin"]);
   });
 
+  test("remove: where the configuration stays: empty folders go; one that came again is not ours", () => {
+    const at = place();
+    must(install(listOf("1", makeTempDir("src")), at, GENTLY));
+    must(remove(at, { isPurge: false }));
+    const folders = readdirSync(at.root, { recursive: true, encoding: "utf8" }).sort();
+    expect(folders).toEqual([
+      ...["etc", CONFIG.slice(1), "p", "p/share", "p/share/parityd", RECORD.slice(1)],
+    ]);
+    mkdirSync(join(at.root, "p/bin"));
+    must(remove(at, { isPurge: true }));
+    expect(readdirSync(at.root, { recursive: true, encoding: "utf8" }).sort()).toEqual([
+      ...["p", "p/bin"],
+    ]);
+  });
+
   test("install, remove: what cannot be read or written is said, in a sentence", () => {
     const at = place();
     const files = listOf("1", makeTempDir("src"));
