@@ -85,6 +85,9 @@ const arrayShape = z.object({
     etaSeconds: z.number().nullable(),
     waits: mayLack(z.string()).openapi({ description: "What it waits for" }),
   }),
+  stripeWrites: mayLack(z.object({ full: count, partial: count })).openapi({
+    description: "Writes since the start, by stripe; those of a full one needed no reads",
+  }),
   mismatchBytes: bytes,
   lostBytes: bytes,
   lastScrub: z

@@ -144,6 +144,13 @@ export function renderMetrics(input: MetricsInput): string {
       perArray(({ sharedDisks }) => sharedDisks?.length ?? 0),
     ),
     ...smartMetrics(drives),
+    counter(
+      "parityd_array_stripe_writes_total",
+      "Writes by stripe and whether they had all of it, which needs no reads.",
+      arrays.flatMap(({ name: array, stripeWrites }) =>
+        Object.entries(stripeWrites ?? {}).map(([kind, value]): Sample => [{ array, kind }, value]),
+      ),
+    ),
     counter("parityd_member_io_total", "Requests to members.", perMember(arrays, ioCounts)),
     counter("parityd_member_io_bytes_total", "Bytes moved.", perMember(arrays, ioBytes)),
     counter(

@@ -349,6 +349,11 @@ export interface ArrayStatus {
   /** Physical disks that carry several of its drives: with one all of those are lost. */
   readonly sharedDisks?: readonly SharedDisk[];
   readonly sync: SyncStatus;
+  /**
+   * Writes since its start, by stripe and plan: those that filled their stripe needed no reads.
+   * Absent: it does not run.
+   */
+  readonly stripeWrites?: { readonly full: number; readonly partial: number };
   readonly mismatchBytes: number;
   readonly lostBytes: number;
   readonly lastScrub: ScrubSummary | null;

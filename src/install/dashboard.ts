@@ -59,6 +59,11 @@ const PANELS: readonly Panel[] = [
     queries: [[`rate(parityd_member_io_total${OF_ARRAY}[5m])`, `${MEMBER} {{op}}`]],
   },
   {
+    ...{ title: "Writes: full stripes and parts of one", kind: "timeseries", unit: "iops" },
+    columns: 24,
+    queries: [[`rate(parityd_array_stripe_writes_total${OF_ARRAY}[5m])`, "{{array}} {{kind}}"]],
+  },
+  {
     ...{ title: "Clients: time of 99 of 100 requests", kind: "timeseries", unit: "s", columns: 12 },
     queries: [
       [

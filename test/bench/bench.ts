@@ -67,6 +67,8 @@ export class Bench {
   readonly settings: Settings;
   /** The executable under test. */
   readonly binary: string;
+  /** The NBD rows are against every server that is here. */
+  readonly hasAllPeers: boolean;
   /** Where CPU profiles of the load generator go; null: none are taken. */
   readonly profileFolder: string | null;
   /** The CPU that the clients of NBD servers stay on; null: any. */
@@ -79,12 +81,14 @@ export class Bench {
   constructor(options: {
     settings: Settings;
     binary: string;
+    hasAllPeers: boolean;
     profileFolder: string | null;
     clientCpu: number | null;
     onRow: (row: Row) => void;
   }) {
     this.settings = options.settings;
     this.binary = options.binary;
+    this.hasAllPeers = options.hasAllPeers;
     this.profileFolder = options.profileFolder;
     this.clientCpu = options.clientCpu;
     this.onRow = options.onRow;

@@ -18,8 +18,9 @@ import { NbdGenerator } from "./generator.ts";
 import { removeFolder, subFolder, tmpfsFolder } from "./ground.ts";
 import type { NbdWorkload } from "./nbd-load.ts";
 import {
+  type MemberCounts,
   type NbdServer,
-  type Parityd,
+  Parityd,
   type PeerKind,
   paritydWithArray,
   peerObstacle,
@@ -36,8 +37,6 @@ interface Traffic extends NbdWorkload {
   readonly name: string;
   /** Against nbdkit with a file, which keeps one copy; null: no row with this policy. */
   readonly targets: Readonly<Record<Policy, number | null>>;
-  /** The CPU time of the server per request is a row too. */
-  readonly hasCpuRow: boolean;
   readonly client: "generator" | "fio";
 }
 
@@ -56,6 +55,9 @@ type Kind = NbdWorkload["kind"];
 type Policy = "resync" | "ppl";
 type Targets = Traffic["targets"];
 
+/** User and system time of a server per request, of nbdkit file's. */
+const CPU_TARGETS: Readonly<Record<Policy, number>> = { resync: 0.8, ppl: 1 };
+
 /** Reads are the same with each policy. */
 function reads(target: number): Targets {
   return { resync: target, ppl: null };
@@ -68,7 +70,7 @@ function writes(resync: number, ppl: number): Targets {
 function small(kind: Kind, connections: number, depth: number, targets: Targets): Traffic {
   const name = `4 KiB random ${kind}, ${connections} x ${depth}`;
   const workload = { kind, isRandom: true, blockBytes: 4 * KIB, connections, depth };
-  return { ...workload, name, targets, hasCpuRow: kind === "read", client: "generator" };
+  return { ...workload, name, targets, client: "generator" };
 }
 
 function large(
@@ -81,7 +83,7 @@ function large(
   const size = blockBytes === MIB ? "1 MiB" : "64 KiB";
   const name = `${size} sequential ${kind}, ${connections} x ${depth}`;
   const workload = { kind, isRandom: false, blockBytes, connections, depth };
-  return { ...workload, name, targets, hasCpuRow: kind === "read", client: "generator" };
+  return { ...workload, name, targets, client: "generator" };
 }
 
 const WITH_FIO: Traffic = {
@@ -125,13 +127,36 @@ function quantity(side: Side, traffic: Traffic, settings: Settings): Quantity {
   const { server } = side;
   const name = `${server.name}: ${traffic.name}`;
   const measure = traffic.client === "fio" ? measureWithFio : measureOne;
+  const counts = async () => (server instanceof Parityd ? server.counts() : null);
   return {
     name,
     sample: async () => {
+      const countsBefore = await counts();
       const before = cpuMicros(server.pid);
       const { operationsInAll, ...measured } = await measure(side, traffic, settings);
-      return { ...measured, cpu: (cpuMicros(server.pid) - before) / operationsInAll };
+      const cpu = (cpuMicros(server.pid) - before) / operationsInAll;
+      const moved = movedBetween(
+        countsBefore,
+        await counts(),
+        operationsInAll * traffic.blockBytes,
+      );
+      return { ...measured, ...moved, cpu };
     },
+  };
+}
+
+/** See Moved in statistics.ts; of a peer nothing. */
+function movedBetween(
+  before: MemberCounts | null,
+  after: MemberCounts | null,
+  clientBytes: number,
+): Readonly<Record<string, number>> {
+  if (before === null || after === null) return {};
+  const full = after.full - before.full;
+  return {
+    readPerByte: (after.bytesRead - before.bytesRead) / clientBytes,
+    writtenPerByte: (after.bytesWritten - before.bytesWritten) / clientBytes,
+    fullStripes: full / Math.max(1, full + after.partial - before.partial),
   };
 }
 
@@ -162,7 +187,7 @@ async function measureWithFio(
 }
 
 function rowsOf({ server: ours, policy }: Ours, peer: NbdServer, traffic: Traffic): RowPlan[] {
-  const { name, blockBytes, hasCpuRow, client } = traffic;
+  const { name, blockBytes, client } = traffic;
   const target = traffic.targets[policy];
   const isSmall = blockBytes < 64 * KIB;
   const hasTarget = peer.name === "nbdkit file";
@@ -172,9 +197,10 @@ function rowsOf({ server: ours, policy }: Ours, peer: NbdServer, traffic: Traffi
       values(`${server.name}: ${name}.${key}`) / divisor;
   const key = isSmall ? "operations" : "bytes";
   const divisor = isSmall ? 1 : MIB;
+  const rowName = policy === "ppl" ? `${name}, ppl` : name;
   const rows: RowPlan[] = [
     {
-      name: policy === "ppl" ? `NBD ${name}, ppl` : `NBD ${name}`,
+      name: `NBD ${rowName}`,
       unit: isSmall ? "IOPS" : "MiB/s",
       better: "higher",
       ours: pick(ours, key, divisor),
@@ -183,16 +209,17 @@ function rowsOf({ server: ours, policy }: Ours, peer: NbdServer, traffic: Traffi
       ...(client === "fio"
         ? {}
         : { latencies: { ours: `${ours.name}: ${name}`, reference: `${peer.name}: ${name}` } }),
+      ...(traffic.kind === "write" && hasTarget ? { moved: `${ours.name}: ${name}` } : {}),
     },
   ];
-  if (hasCpuRow) {
+  if (client === "generator") {
     rows.push({
-      name: `NBD server CPU per request, ${name}`,
+      name: `NBD server CPU per request, ${rowName}`,
       unit: "µs",
       better: "lower" satisfies Better,
       ours: pick(ours, "cpu"),
       reference: { name: peer.name, of: pick(peer, "cpu") },
-      target: hasTarget ? 0.75 : null,
+      target: hasTarget ? CPU_TARGETS[policy] : null,
     });
   }
   return rows;
@@ -297,7 +324,7 @@ function obstacle(): string | null {
 }
 
 function presentPeers(bench: Bench): PeerKind[] {
-  const kinds: readonly PeerKind[] = bench.isFull
+  const kinds: readonly PeerKind[] = bench.hasAllPeers
     ? ["nbdkit file", "nbdkit memory", "qemu-nbd"]
     : ["nbdkit file"];
   return kinds.filter((kind) => {

@@ -1,7 +1,7 @@
 /** The NBD servers that are compared: parityd over an array, and the peers over a plain file. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { ConsistencyPolicy } from "../../src/array/protocol.ts";
+import type { ArrayStatus, ConsistencyPolicy } from "../../src/array/protocol.ts";
 import { assert } from "../../src/base/assert.ts";
 import { toolPath } from "../helpers/needs.ts";
 import { memberBytesFor } from "./array-size.ts";
@@ -83,21 +83,39 @@ export class Parityd implements NbdServer {
     return sizeBytes;
   }
 
-  async must(method: string, path: string, body: object): Promise<unknown> {
+  async must(method: string, path: string, body?: object): Promise<unknown> {
     const response = await fetch(`http://parityd${path}`, {
       unix: join(this.folder, "run", "api.sock"),
       method,
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
     assert(response.ok, `${method} ${path}: ${response.status} ${text}`);
     return JSON.parse(text);
   }
 
+  /** What its members have moved since its start, and how its writes were planned. */
+  async counts(): Promise<MemberCounts> {
+    const { members, stripeWrites } = (await this.must("GET", "/v1/arrays/bench")) as ArrayStatus;
+    const sum = (of: (io: (typeof members)[number]["io"]) => number) =>
+      members.reduce((total, { io }) => total + of(io), 0);
+    const { full, partial } = stripeWrites!;
+    const bytesRead = sum((io) => io.bytesRead);
+    return { bytesRead, bytesWritten: sum((io) => io.bytesWritten), full, partial };
+  }
+
   stop(): Promise<void> {
     return stop(this.child);
   }
+}
+
+export interface MemberCounts {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Writes by stripe. */
+  readonly full: number;
+  readonly partial: number;
 }
 
 /** parityd with an array of four members on files in this folder. */

@@ -1,4 +1,4 @@
-/** The result of a benchmark as Markdown, rates and latencies in a table each, and as JSON. */
+/** The result of a benchmark as Markdown: rates, latencies, what members moved; and as JSON. */
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { toolPath } from "../helpers/needs.ts";
@@ -110,6 +110,19 @@ function latencyTable(rows: readonly Row[]): string[] {
   return ["", line(LATENCY_HEAD), line(["---", "--:", "---", "--:"]), ...lines.map(line)];
 }
 
+const MOVED_HEAD = ["Members, for each byte written", "Read", "Written", "Full stripes"];
+
+function movedTable(rows: readonly Row[]): string[] {
+  const lines = rows.flatMap(({ name, moved }) => {
+    if (moved === undefined) return [];
+    const { readPerByte, writtenPerByte, fullStripes } = moved;
+    const bytes = [readPerByte, writtenPerByte].map((value) => value.toFixed(2));
+    return [[name, ...bytes, `${Math.round(fullStripes * 100)} %`]];
+  });
+  if (lines.length === 0) return [];
+  return ["", line(MOVED_HEAD), line(["---", "--:", "--:", "--:"]), ...lines.map(line)];
+}
+
 function line(words: readonly string[]): string {
   return `| ${words.join(" | ")} |`;
 }
@@ -128,6 +141,7 @@ export function toMarkdown(report: Report): string {
     line(HEAD.map((_, index) => (index === 2 || index >= 4 ? "--:" : "---"))),
     ...rows.map((row) => line(cells(row))),
     ...latencyTable(rows),
+    ...movedTable(rows),
   ];
   const judged = rows.filter(({ ok }) => ok !== null);
   const met = judged.filter(({ ok }) => ok).length;

@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: measures parityd against fio, nbdkit and limits, side by side.
  *
- *   npm run bench -- [--full | --smoke] [--json FILE] [--only WORD] [--profile FOLDER] [--cpu N]
+ *   npm run bench -- [--full | --smoke] [--peers] [--json FILE] [--only WORD] [--profile FOLDER]
+ *                    [--cpu N]
  *
  * The table goes to stdout as Markdown, each row to stderr as soon as it is known. --only runs the
  * sections whose name contains the word; --profile writes CPU profiles of the load generators;
@@ -30,15 +31,17 @@ const { values: options } = parseArgs({
     only: { type: "string", default: "" },
     profile: { type: "string" },
     cpu: { type: "string" },
+    peers: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
 
 if (options.help) {
-  console.log(`usage: npm run bench -- [--full | --smoke] [--json FILE] [--only WORD]
+  console.log(`usage: npm run bench -- [--full | --smoke] [--peers] [--json FILE] [--only WORD]
                         [--profile FOLDER] [--cpu N]
 
   --full, --smoke   40 minutes and all rows; the shortest run
+  --peers           the NBD rows against every server that is here, as in --full
   --only WORD       the sections whose name has WORD
   --json FILE       the table as JSON, too
   --profile FOLDER  CPU profiles of the load generator
@@ -65,6 +68,7 @@ async function main(): Promise<number> {
   const bench = new Bench({
     settings: SETTINGS[mode],
     binary: await binaryIn(folder),
+    hasAllPeers: options.peers || options.full,
     profileFolder: options.profile === undefined ? null : resolve(options.profile),
     clientCpu: options.cpu === undefined ? null : Number(options.cpu),
     onRow: (row) => console.error([...cells(row), ...latencyCells(row).slice(1)].join("  ")),

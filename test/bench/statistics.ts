@@ -35,6 +35,17 @@ export interface Row {
   readonly ok: boolean | null;
   /** How long the requests took whose rate the row is, where that was taken. */
   readonly latencyMicros?: { readonly ours: Percentiles; readonly reference: Percentiles };
+  /** What the members of ours moved for that, where that was taken. */
+  readonly moved?: Moved;
+}
+
+/** Medians of the rounds. */
+export interface Moved {
+  /** Bytes read from and written to members, for each byte that a client wrote. */
+  readonly readPerByte: number;
+  readonly writtenPerByte: number;
+  /** The share of writes, by stripe, that had all of it. */
+  readonly fullStripes: number;
 }
 
 /** The value that a quantity had in the round, by its name. */
@@ -57,6 +68,8 @@ export interface RowPlan {
   readonly target: number | null;
   /** Names of quantities that have p50, p99 and p999. */
   readonly latencies?: { readonly ours: string; readonly reference: string };
+  /** Name of a quantity that has what Moved has. */
+  readonly moved?: string;
 }
 
 export function summarize(samples: readonly number[]): Summary {
@@ -82,19 +95,34 @@ export function toRow(plan: RowPlan, rounds: readonly Values[]): Row {
   const ratio = ours.median / reference.median;
   const ok = meets(ratio, target, better);
   const row = { name, unit, better, ours, reference, ratio, target, ok };
-  const { latencies } = plan;
-  if (latencies === undefined) return row;
-  const latencyMicros = {
-    ours: percentilesOf(latencies.ours, rounds),
-    reference: percentilesOf(latencies.reference, rounds),
+  const { latencies, moved } = plan;
+  return {
+    ...row,
+    ...(latencies === undefined
+      ? {}
+      : {
+          latencyMicros: {
+            ours: percentilesOf(latencies.ours, rounds),
+            reference: percentilesOf(latencies.reference, rounds),
+          },
+        }),
+    ...(moved === undefined ? {} : { moved: movedOf(moved, rounds) }),
   };
-  return { ...row, latencyMicros };
+}
+
+function medianOf(quantity: string, rounds: readonly Values[]): (key: string) => number {
+  return (key) => summarize(rounds.map((values) => values(`${quantity}.${key}`))).median;
 }
 
 function percentilesOf(quantity: string, rounds: readonly Values[]): Percentiles {
-  const median = (key: string) =>
-    summarize(rounds.map((values) => values(`${quantity}.${key}`))).median;
+  const median = medianOf(quantity, rounds);
   return { p50: median("p50"), p99: median("p99"), p999: median("p999") };
+}
+
+function movedOf(quantity: string, rounds: readonly Values[]): Moved {
+  const median = medianOf(quantity, rounds);
+  const [readPerByte, writtenPerByte] = [median("readPerByte"), median("writtenPerByte")];
+  return { readPerByte, writtenPerByte, fullStripes: median("fullStripes") };
 }
 
 /** Takes all quantities in turn, `rounds` times. */

@@ -19,6 +19,8 @@ import { DEFAULT_TUNING, type Registry } from "../registry.ts";
 import type { ForetoldStart } from "../start/start.ts";
 import { driveStatus, IDLE, inactiveStatus, NO_ERRORS, NO_IO, pausedScrubOf } from "./status.ts";
 
+const NO_WRITES = { full: 0, partial: 0 } as const;
+
 /** Of a drive that is open and read, but no drive here. */
 export function foretoldDriveStatus(registry: Registry, drive: Drive): DriveStatus {
   const { superblock } = drive;
@@ -51,6 +53,7 @@ export function newArrayStatus(
     spares: spares.map(({ name }) => name),
     candidates: [],
     sync: isClean ? IDLE : { ...IDLE, action: "resync", totalBytes: memberBytes },
+    stripeWrites: NO_WRITES,
     ...{ mismatchBytes: 0, lostBytes: 0, lastScrub: null, pausedScrub: null, syncRates: [] },
     ...{ forecast: null, ...DEFAULT_TUNING },
   };
@@ -89,6 +92,7 @@ export function startedStatus(
     reason: readOnly ? "it was started read-only" : null,
     spares: plan.spares.map(({ drive }) => drive),
     sync: { ...IDLE, action: readOnly ? "idle" : actionAtStart() },
+    stripeWrites: NO_WRITES,
   };
 
   function actionAtStart(): SyncAction {

@@ -203,6 +203,7 @@ function runningStatus(registry: Registry, record: ArrayRecord, array: RaidArray
     spares: core.roster.spares.map(({ name }) => name),
     candidates: candidatesFor(registry, array),
     sync: syncStatus(array),
+    stripeWrites: { ...core.engine.parts.runner.writes },
     mismatchBytes: scrubs.mismatchBytes,
     lostBytes: lostBytesOf(core),
     lastScrub: scrubs.last,

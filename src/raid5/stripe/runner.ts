@@ -67,6 +67,8 @@ export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
   private readonly readyOps: IndexQueue;
   readonly arrivals: Arrivals;
   private isDraining = false;
+  /** Plans of writes that began, by whether they had all of their stripe. */
+  readonly writes = { full: 0, partial: 0 };
   /** By operation and role: member requests that have not been answered. */
   private readonly pendingOf: Uint16Array;
   /** Raised when an operation waits for less than before, or gives up its stripe. */
@@ -201,9 +203,17 @@ export class StripeRunner implements PplWaiter, IntentWaiter, WaitSteps {
       this.parts.ops.excluded[op]!,
       this.parts.members.avoidedRoles(this.parts.ops.stripe[op]!),
     );
-    if (this.parts.ops.kind[op] === OpKind.write) this.parts.ops.mergeWaitingWrites(op);
+    const isWrite = this.parts.ops.kind[op] === OpKind.write;
+    if (isWrite) this.parts.ops.mergeWaitingWrites(op);
     this.parts.segments.build(op);
+    if (isWrite) this.countWrite(op);
     this.planAndStart(op);
+  }
+
+  private countWrite(op: number): void {
+    const dataCount = this.parts.geometry.dataCountOf(this.parts.ops.stripe[op]!);
+    if (this.parts.segments.isWholeStripe(op, dataCount)) this.writes.full += 1;
+    else this.writes.partial += 1;
   }
 
   private planAgain(op: number): void {

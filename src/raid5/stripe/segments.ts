@@ -95,6 +95,13 @@ export class SegmentTable {
     this.count[leader] = count;
   }
 
+  /** It touches all of the stripe, of so many data chunks. */
+  isWholeStripe(op: number, dataCount: number): boolean {
+    const slot = this.first(op);
+    const isAllRows = this.fromRow[slot] === 0 && this.toRow[slot] === this.rowsPerChunk;
+    return this.count[op] === 1 && isAllRows && this.touched[slot] === firstBits(dataCount);
+  }
+
   /** All that was not written yet is one unit again. */
   putBack(leader: number): void {
     const first = this.first(leader);

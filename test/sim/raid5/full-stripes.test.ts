@@ -102,6 +102,8 @@ function expectWhole(world: SimWorld, policy: (typeof POLICIES)[number], before:
   const logged = policy === "ppl" ? 2 : 0;
   expect(after.reads - before.reads).toBe(0);
   expect(after.writes - before.writes).toBe(2 * NAMES.length + logged);
+  // One chunk made it dirty.
+  expect(world.status().stripeWrites).toEqual({ full: 2, partial: 1 });
   const { data } = world.run(world.client().read(STRIPE, STRIPE));
   expect([data[0], data[CHUNK], data[2 * CHUNK]]).toEqual([1, 2, 3]);
   world.settle();

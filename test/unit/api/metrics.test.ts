@@ -25,6 +25,7 @@ const PROMISED: Readonly<Record<string, readonly [MetricType, ...labels: string[
   parityd_array_scrub_mismatch_bytes: ["gauge", "array"],
   parityd_array_lost_bytes: ["gauge", "array"],
   parityd_member_io_total: ["counter", "array", "role", "op"],
+  parityd_array_stripe_writes_total: ["counter", "array", "kind"],
   parityd_member_io_bytes_total: ["counter", "array", "role", "op"],
   parityd_member_io_seconds: ["histogram", "array", "role", "op"],
   parityd_member_errors_total: ["counter", "array", "role", "op", "kind"],
