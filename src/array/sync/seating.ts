@@ -228,10 +228,14 @@ export class Seating {
 
   async addSpare(drive: Drive, superblock: Superblock): Promise<boolean> {
     const { core } = this;
+    const { roster } = core;
     drive.join({ ...superblock, setNameBytes: core.setNameBytes });
     drive.admit();
     return core.superblocks.update(() => {
-      core.roster.addSpare(drive);
+      const role = roster.roleOf(drive);
+      // A faulty member that is added in a reshape: its role is free, for whoever comes behind that.
+      if (role >= 0) roster.apply(role, { kind: "left" });
+      roster.addSpare(drive);
       assertAgreement(core);
     });
   }

@@ -359,22 +359,30 @@ test("reshape: a member is gone and the power goes, and nobody wrote: it goes on
   life.readAll();
 });
 
-test("reshape: a drive for the role that is free: a spare at once, and rebuilt behind it", () => {
-  const life = new Life();
-  const { world } = life;
-  world.addDrive({ name: "d9", sizeBytes: 3 * MIB });
-  expect(life.begin().ok).toBe(true);
-  life.setSpeed(64 * KIB);
-  world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "d1" });
-  const added = world.call<"add-member">({
-    ...{ kind: "add-member", array: ARRAY_NAME, drive: "d9", force: false },
-  });
-  expect(added).toMatchObject({ ok: true, value: { role: "spare" } });
-  expect(world.status().sync.action).toBe("reshape");
-  life.setSpeed(Number.MAX_SAFE_INTEGER);
-  life.judge();
-  expect(world.status().members[1]!.drive).toBe("d9");
-});
+test.each(["d9", "d1"])(
+  "reshape: %s for the role that is free: a spare at once, and rebuilt behind it",
+  (drive) => {
+    const life = new Life();
+    const { world } = life;
+    world.addDrive({ name: "d9", sizeBytes: 3 * MIB });
+    expect(life.begin().ok).toBe(true);
+    life.setSpeed(64 * KIB);
+    world.must<"fail-member">({ kind: "fail-member", array: ARRAY_NAME, drive: "d1" });
+    const added = world.call<"add-member">({
+      ...{ kind: "add-member", array: ARRAY_NAME, drive, force: false },
+    });
+    expect(added).toMatchObject({ ok: true, value: { role: "spare" } });
+    const { sync, members, spares } = world.status();
+    expect([sync.action, members[1]!.drive, spares]).toEqual([
+      "reshape",
+      drive === "d1" ? null : "d1",
+      [drive],
+    ]);
+    life.setSpeed(Number.MAX_SAFE_INTEGER);
+    life.judge();
+    expect(world.status().members[1]!.drive).toBe(drive);
+  },
+);
 
 test("reshape: refused, and nothing is changed", () => {
   const life = new Life();
