@@ -36,6 +36,7 @@ import { CarefulRows } from "./rows/careful-rows.ts";
 import { ChunkReads } from "./rows/chunk-reads.ts";
 import { LateReads } from "./rows/overdue-reads.ts";
 import type { EngineParts } from "./rows/row-parts.ts";
+import { Splitter } from "./splitter.ts";
 import { OpKind, StripeOps } from "./stripe/ops.ts";
 import { StripeParity } from "./stripe/parity.ts";
 import { StripeRunner } from "./stripe/runner.ts";
@@ -67,8 +68,7 @@ export class StripeEngine {
   private readonly slow: SlowOps;
   private readonly late: LateReads;
   private readonly reads: ChunkReads;
-  /** Requests that are being split into parts, in arrival order. */
-  private readonly splitting: IndexQueue;
+  private readonly splitter: Splitter;
   /** Writes that wait for the dirty mark. */
   private readonly gated: IndexQueue;
   /** Requests for what a reshape is about to move: until its step has ended. */
@@ -102,7 +102,10 @@ export class StripeEngine {
       inner: this.inner,
       admit: (request) => this.admit(request),
     });
-    this.splitting = new IndexQueue(parts.requests.capacity);
+    this.splitter = new Splitter({
+      ...{ requests: parts.requests, timers: options.environment.timers },
+      startPart: (request) => this.startNextPart(request),
+    });
     this.gated = new IndexQueue(parts.requests.capacity);
     this.moved = new IndexQueue(parts.requests.capacity);
   }
@@ -257,7 +260,7 @@ export class StripeEngine {
   get isDue(): boolean {
     const { logs, intent } = this.parts.policy;
     if (this.parts.requests.finished.length > 0 || this.parts.flusher.isDue) return true;
-    if (this.parts.runner.arrivals.isDue) return true;
+    if (this.parts.runner.arrivals.isDue || this.splitter.isDue) return true;
     return logs?.isDue === true || intent?.isDue === true;
   }
 
@@ -268,7 +271,7 @@ export class StripeEngine {
     this.rows.parked.turn();
     this.zeroes.turn();
     this.reads.turn();
-    this.split();
+    this.splitter.turn();
     this.parts.runner.arrivals.turn();
     this.parts.policy.intent?.turn();
     this.parts.policy.logs?.turn();
@@ -349,27 +352,15 @@ export class StripeEngine {
       const { streams } = this.parts;
       requests.stream[request] = streams.join(requests.offset[request]!, requests.bytes[request]!);
     }
-    this.splitting.push(request);
-    this.split();
+    this.splitter.add(request);
   }
 
   private isMove(request: number): boolean {
     return (this.parts.requests.flags[request]! & MOVES_FLAG) !== 0;
   }
 
-  private split(): void {
-    while (this.splitting.length > 0) {
-      const request = this.splitting.peek();
-      while (this.parts.requests.splitBytes[request]! < this.parts.requests.bytes[request]!) {
-        if (!this.splitOne(request)) return;
-      }
-      this.splitting.shift();
-      this.parts.requests.partFinished(request, 0);
-    }
-  }
-
-  /** Starts the next part of a request; false when something that it needs is used up. */
-  private splitOne(request: number): boolean {
+  /** Of a request; false when something that it needs is used up. */
+  private startNextPart(request: number): boolean {
     const { requests } = this.parts;
     const { geometry } = this;
     const doneBytes = requests.splitBytes[request]!;

@@ -377,6 +377,7 @@ async function runNbd(bench: Bench): Promise<void> {
     peers.map((peer) => copyRow(server, peer)),
   );
   if (!bench.isSmoke) await measureConnections(bench, sides.get(server)!);
+  if (!bench.isSmoke) await measureFairness(bench, server);
   for (const { client } of sides.values()) {
     await client.call("check", {});
     await client.quit();
@@ -407,6 +408,49 @@ async function measureConnections(bench: Bench, side: Side): Promise<void> {
       },
     ],
   );
+}
+
+/** One client with the largest requests that there are, and another with small ones. */
+async function measureFairness(bench: Bench, server: NbdServer): Promise<void> {
+  const { warmMs, sampleMs } = bench.settings;
+  const [ours, theirs] = [new NbdGenerator(null), new NbdGenerator(null)];
+  for (const client of [ours, theirs]) {
+    // Neither has stamped anything, so neither checks what the other one writes.
+    await client.call("open", { uri: server.uri, cpu: bench.clientCpu });
+  }
+  const reads4k = { kind: "read", isRandom: true, blockBytes: 4 * KIB, connections: 1 } as const;
+  const p99 = async (measureMs: number) => {
+    const limits = { warmMs, measureMs };
+    return (await ours.call("run", { workload: { ...reads4k, depth: 4 }, limits })).p99;
+  };
+  for (const kind of ["read", "write"] as const) {
+    const largest = { kind, isRandom: false, blockBytes: 32 * MIB, connections: 1, depth: 2 };
+    const beside = async () => {
+      const limits = { warmMs: 0, measureMs: warmMs + 2 * sampleMs };
+      const large = theirs.call("run", { workload: largest, limits });
+      await Bun.sleep(sampleMs / 4);
+      const measured = await p99(sampleMs);
+      await large;
+      return measured;
+    };
+    await bench.measure(
+      [
+        { name: "alone", sample: () => p99(sampleMs) },
+        { name: "beside", sample: beside },
+      ],
+      [
+        {
+          name: `NBD p99 of 4 KiB reads, 1 x 4, beside ${kind}s of 32 MiB`,
+          unit: "µs",
+          better: "lower",
+          ours: value("beside"),
+          reference: { name: "alone", of: value("alone") },
+          target: 3,
+        },
+      ],
+    );
+  }
+  for (const client of [ours, theirs]) await client.quit();
 }
 
 export const nbdSection: Section = { name: "NBD rows", run: runNbd };
