@@ -233,7 +233,7 @@ export class Seating {
     drive.admit();
     return core.superblocks.update(() => {
       const role = roster.roleOf(drive);
-      // A faulty member that is added in a reshape: its role is free, for whoever comes behind that.
+      // A faulty member that is added in a reshape: its role is free, for whoever comes then.
       if (role >= 0) roster.apply(role, { kind: "left" });
       roster.addSpare(drive);
       assertAgreement(core);
