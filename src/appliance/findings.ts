@@ -198,18 +198,19 @@ function memberFinding(
       }),
     };
   }
-  const replaced = array.members.find(({ replacement }) => replacement !== undefined);
-  if (replaced?.replacement !== undefined) {
+  // Of both, where a member failed in a replace, the rebuild comes first.
+  const target = array.members.find(({ state }) => state === "rebuilding");
+  if (target !== undefined) {
     return {
-      status: `member ${replaced.drive ?? "?"} is being replaced by ${replaced.replacement.drive}.`,
-      action: "wait for the replace: parityd job list",
+      status: `member ${target.drive ?? "?"} (role ${target.role}) is being rebuilt.`,
+      action: `wait for the rebuild: parityd job list`,
     };
   }
-  const target = array.members.find(({ state }) => state === "rebuilding");
-  if (target === undefined) return null;
+  const replaced = array.members.find(({ replacement }) => replacement !== undefined);
+  if (replaced?.replacement === undefined) return null;
   return {
-    status: `member ${target.drive ?? "?"} (role ${target.role}) is being rebuilt.`,
-    action: `wait for the rebuild: parityd job list`,
+    status: `member ${replaced.drive ?? "?"} is being replaced by ${replaced.replacement.drive}.`,
+    action: "wait for the replace: parityd job list",
   };
 }
 

@@ -247,6 +247,13 @@ test("a suspect member: what it did, and the replace with what is at hand; not w
   expect(findingsOf({ ...array, members: replaced })).toMatchObject([
     { status: "member drive1 is being replaced by new." },
   ]);
+  // A member has failed meanwhile, and a spare took its role: that has no redundancy.
+  const both = replaced.map((member) =>
+    member.role === 2 ? { ...member, state: "rebuilding" as const } : member,
+  );
+  expect(findingsOf({ ...array, degraded: 1, members: both })).toMatchObject([
+    { status: expect.stringContaining("(role 2) is being rebuilt") },
+  ]);
   expect(renderArray({ ...array, members: replaced }, { drives: [] }).join("\n")).toMatch(
     /\n +1 +drive1 .*\n +> +new +- +replacing /,
   );
