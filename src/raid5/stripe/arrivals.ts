@@ -59,7 +59,9 @@ export class Arrivals {
     this.queue.push(op);
     if (this.hasTimer) return;
     this.hasTimer = true;
-    this.parts.environment.timers.scheduleAfter(HELD_MS_MAX, this.onTimer);
+    // The one that is held the longest comes first.
+    const leftMs = HELD_MS_MAX - (nowMs - this.heldSinceMs[op]!);
+    this.parts.environment.timers.scheduleAfter(leftMs, this.onTimer);
   }
 
   /** The turn that it brings looks at all that is held. */
@@ -70,14 +72,14 @@ export class Arrivals {
   private isWorthHolding(op: number, nowMs: number): boolean {
     const { ops, requests, streams, geometry } = this.parts;
     const stream = requests.stream[ops.request[op]!]!;
-    if (stream === NO_STREAM || ops.within[op] !== 0 || ops.isFua[op] === 1) return false;
+    if (stream === NO_STREAM || ops.within[op] !== 0) return false;
     const sinceMs = this.heldSinceMs[op]!;
     if (sinceMs !== NOT_HELD && nowMs - sinceMs >= HELD_MS_MAX) return false;
     let bytes = 0;
     let ofStream = 0;
     for (let each = op; each >= 0; each = ops.nextInLine(each)) {
-      // Whoever else wants the stripe does not wait for a stream.
-      if (ops.kind[each] !== OpKind.write) return false;
+      // Whoever else wants the stripe does not wait for a stream, nor what is to be durable.
+      if (ops.kind[each] !== OpKind.write || ops.isFua[each] === 1) return false;
       bytes += ops.bytes[each]!;
       if (requests.stream[ops.request[each]!] === stream) ofStream += 1;
     }

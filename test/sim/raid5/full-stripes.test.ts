@@ -200,6 +200,41 @@ test("full stripes: FUA: nothing is waited for", async () => {
   expect(world.run(Promise.all([first, written]))).toEqual([0, 0]);
 });
 
+test("full stripes: two are held, one a little later: neither for long", async () => {
+  const world = dirtyWorld("resync");
+  const client = world.client() as FrontClient;
+  // Two streams, and the next of each is received no further.
+  const ends = [2 * STRIPE, 5 * STRIPE];
+  const firsts = ends.map((end) => client.write(end - STRIPE, new Uint8Array(STRIPE)));
+  expect(world.run(Promise.all(firsts))).toEqual([0, 0]);
+  const heldMs: number[] = [];
+  const writes: Promise<unknown>[] = [];
+  for (const end of ends) {
+    const startMs = world.nowMs;
+    const written = client.write(end, new Uint8Array(CHUNK));
+    for (let step = 0; step < 10; step += 1) await null;
+    client.noteComing(end + CHUNK, true);
+    writes.push(written.then(() => heldMs.push(world.nowMs - startMs - 2 * DRIVE_MS)));
+    world.simulation.runFor(1);
+  }
+  world.run(Promise.all(writes));
+  expect(heldMs.map((held) => Math.abs(held - 5) < 0.2)).toEqual([true, true]);
+});
+
+test("full stripes: FUA behind one that is held: neither waits", async () => {
+  const world = dirtyWorld("resync");
+  const { first, chunk } = beginStream(world);
+  expect(world.run(first)).toBe(0);
+  const held = chunk(0).write();
+  await chunk(1).noteComing(true);
+  world.simulation.runFor(0.5);
+  const startMs = world.nowMs;
+  const durable = chunk(1).write({ fua: true });
+  await chunk(2).noteComing(true);
+  expect(world.run(Promise.all([held, durable]))).toEqual([0, 0]);
+  expect(world.nowMs - startMs).toBeLessThan(3 * DRIVE_MS + 0.5);
+});
+
 test("full stripes: somebody else wants the stripe: it is not waited for", async () => {
   const world = dirtyWorld("resync");
   const { first, chunk } = beginStream(world);

@@ -154,11 +154,22 @@ function checkMembers(run: Run): void {
     return typeof superblock === "string" ? [] : [{ name: image.name, superblock }];
   });
   const newest = Math.max(...known.map(({ superblock }) => superblock.events));
+  const current = known.flatMap(({ superblock }) =>
+    superblock.events >= newest - 1 ? [superblock] : [],
+  );
   for (const { role, drive, state } of status.members) {
     if (state !== "in-sync" && state !== "rebuilding") continue;
     const own = known.find(({ name }) => name === drive)?.superblock;
     if (own === undefined) run.fail(`member ${drive} has no superblock`);
-    if (own.events < newest - 1) run.fail(`member ${drive} is at ${own.events} of ${newest}`);
+    // A swap that is being taken back: those that are current know its target in the role.
+    const isSwapped = known.some(({ superblock: { devNumber, events } }) => {
+      const isOther = devNumber !== own.devNumber && events >= newest - 1;
+      return isOther && current.every((superblock) => roleOf(superblock, devNumber) === role);
+    });
+    if (own.events < newest - 1) {
+      if (isSwapped) continue;
+      run.fail(`member ${drive} is at ${own.events} of ${newest}`);
+    }
     for (const { name, superblock } of known) {
       const listed = roleOf(superblock, own.devNumber);
       // The swap of a replace has got that far, or is being taken back: there the target has it.
