@@ -219,6 +219,11 @@ export class Registry {
     return record;
   }
 
+  /** What an array is called that was introduced, whether or not a drive of it is here. */
+  introducedName(uuid: string): string | null {
+    return this.introductions.get(uuid)?.name ?? null;
+  }
+
   /** The record of the array that this drive's superblock names; made when it is new. */
   ensureRecord(drive: Drive): ArrayRecord {
     const { superblock } = drive;

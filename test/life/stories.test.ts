@@ -550,6 +550,12 @@ test("an array that was known and is gone: listed, and status says so", () => {
   });
   expect(story.arrays()).toEqual(["tank absent"]);
   expect(story.process.cli("status").stdout).toContain("array: tank   state: absent");
+  // By the name that the operator knows, and with what it lacks.
+  for (const call of ["start", "scrub"]) {
+    const { status, body } = story.ask("POST", `/v1/arrays/tank/${call}`, {});
+    expect([status, body.detail]).toEqual([404, expect.stringContaining("array tank is absent")]);
+  }
+  expect(story.process.cli("array start tank").stderr).toContain("array tank is absent");
   expect(story.process.cli("status --check").exitCode).toBe(2);
 });
 

@@ -64,7 +64,7 @@ export class CommandLeases {
       return this.holding(holder, keys, async () => {
         // It may have gone while the command waited.
         const record = registry.arrays.get(uuid);
-        if (record === undefined) return err(unknownArray(command.array));
+        if (record === undefined) return err(unknownArray(registry, command.array));
         assert(registry.isBusy(record), "the array of a command is held");
         return work(record);
       });

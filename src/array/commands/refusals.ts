@@ -3,9 +3,16 @@ import type { Drive } from "../drives/drive.ts";
 import type { CommandError } from "../protocol.ts";
 import type { RaidArray } from "../raid-array.ts";
 import { type ArrayRecord, commandError } from "../record.ts";
+import type { Registry } from "../registry.ts";
 
-export function unknownArray(array: string): CommandError {
-  return commandError("not-found", "unknown-array", `there is no array ${array}`);
+export function unknownArray(registry: Registry, array: string): CommandError {
+  const known = registry.introducedName(array);
+  const detail =
+    known === null
+      ? `there is no array ${array}`
+      : `array ${known} is absent: none of its drives is attached. Connect them; while parityd ` +
+        "starts they are still being opened: try again";
+  return commandError("not-found", "unknown-array", detail);
 }
 
 export function notRunning({ name }: ArrayRecord): CommandError {

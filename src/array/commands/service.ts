@@ -85,7 +85,8 @@ export class ArrayService {
         ok([...registry.arrays.values()].map((record) => arrayStatus(registry, record))),
       "get-array": async ({ array }) => {
         const record = registry.find(array);
-        return record === null ? err(unknownArray(array)) : ok(arrayStatus(registry, record));
+        if (record === null) return err(unknownArray(registry, array));
+        return ok(arrayStatus(registry, record));
       },
       "introduce-array": (command) => this.introduceArray(command),
       "write-name": (command) =>
