@@ -91,7 +91,8 @@ export function removedLines(
   const count = `${missing} of ${members.length} members ${wordFor(missing, "is", "are")} missing`;
   if (missing > 1) {
     const standing = isDry ? "would fail" : "has failed";
-    const back = `parityd drive add ${drive} PATH; parityd array start ${name}`;
+    const restart = `parityd array stop ${name} --force && parityd array start ${name}`;
+    const back = `parityd drive add ${drive} PATH; ${restart}`;
     return [`${first}: array ${name} ${standing}: ${count}`, `to have it back: ${back}`];
   }
   const way = `parityd drive add NAME PATH; parityd member add ${name} NAME`;

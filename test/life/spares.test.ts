@@ -236,7 +236,7 @@ test("a spare in two places, or that is none: a problem that says the way out, n
   const cases: [string, object, number, RegExp][] = [
     ["d1", {}, 409, /is a member of array tank.*DELETE \/v1\/arrays\/tank\/members\/d1/],
     ["d4", {}, 409, /is a spare of array tank alone/],
-    ["d5", {}, 409, /is shared already, for tank.*spare remove d5/],
+    ["d5", {}, 409, /is shared already, for tank.*v1\/spares\/d5/],
     ["d6", {}, 409, /holds data that is not zero.*wipe it/],
     ["d9", {}, 404, /no drive named d9/],
     ["d7", { arrays: ["nobody"] }, 404, /no array nobody/],

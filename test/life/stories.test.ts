@@ -675,3 +675,39 @@ test("SIGTERM while a drive hangs: its write deadline, and the array is clean (s
   story.run(DEGRADED_START_MS);
   expect(story.firstByte("x")).toBe(9);
 });
+
+test("a failed array whose drive is back: a start is refused with the way out, which works", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  story.must("POST", "/v1/arrays/tank/members/d1/fail");
+  const removed = story.process.cli("drive remove d2 --force").stdout;
+  const wayOut = "parityd array stop tank --force && parityd array start tank";
+  expect(removed).toContain(`parityd drive add d2 PATH; ${wayOut}`);
+  const { stdout } = story.process.cli(`drive add d2 ${story.disks[1]!.path}`);
+  expect(stdout).toContain("array tank has failed without it");
+  expect(stdout).toContain(wayOut);
+  const refused = story.process.cli("array start tank");
+  expect([refused.exitCode, refused.stderr]).toEqual([1, expect.stringContaining(wayOut)]);
+  expect(story.process.cli("array start tank --dry-run").exitCode).toBe(1);
+  story.must("POST", "/v1/arrays/tank/stop", { force: true });
+  story.must("POST", "/v1/arrays/tank/start", {});
+  expect(story.arrays()).toEqual(["tank degraded"]);
+  story.restart("SIGTERM");
+  const stale = story.process.cli("drive show d1").stdout;
+  expect(stale).toContain("to have it rebuilt: parityd member add tank d1");
+});
+
+test("a member that a spare has replaced: its array is whole without it, and what it says of it works", () => {
+  const story = new Story(4);
+  story.create("tank", "d1 d2 d3");
+  story.must("POST", "/v1/arrays/tank/members/d1/fail");
+  story.must("POST", "/v1/arrays/tank/members", { drive: "d4" });
+  story.run(60_000);
+  story.restart("SIGTERM");
+  expect(story.arrays()).toEqual(["tank clean"]);
+  const shown = story.process.cli("drive show d1").stdout;
+  expect(shown).toContain("the array is whole without it");
+  const asSpare = /as a spare: parityd (.*--force)/.exec(shown)![1]!;
+  expect(story.process.cli(asSpare).exitCode).toBe(0);
+  expect(story.must("GET", "/v1/arrays/tank")).toMatchObject({ spares: ["d1"] });
+});

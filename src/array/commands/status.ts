@@ -149,12 +149,28 @@ function idleStatus(
     return role < Role.limit ? { ...told, member } : told;
   }
   if (record.running !== null || superblock.events < newest - 1) {
-    const detail =
-      `it is at event ${superblock.events} and array ${record.name} at ${newest}: ` +
-      "add it to have it rebuilt";
+    const detail = `${whyStale(record, superblock.events, newest)}: ${wayBack(record, drive)}`;
     return role < Role.limit ? { state: "stale", member, detail } : { state: "stale", detail };
   }
   return role < Role.limit ? { state: "member", member } : { state: "spare" };
+}
+
+/** Where both are at one event it is not by that that it is stale. */
+function whyStale({ name, running }: ArrayRecord, events: number, newest: number): string {
+  if (running?.core.isFailed === true) return `array ${name} has failed without it`;
+  if (events === newest) return `array ${name} went on without it`;
+  return `it is at event ${events} and array ${name} at ${newest}`;
+}
+
+/** A failed array takes nobody in: it is started anew. A whole one needs nobody. */
+function wayBack({ name, running }: ArrayRecord, drive: Drive): string {
+  if (running?.core.isFailed === true) {
+    return `parityd array stop ${name} --force && parityd array start ${name}`;
+  }
+  const isWhole = running !== null && running.core.members.degradedCount === 0;
+  return isWhole
+    ? `the array is whole without it; as a spare: parityd member add ${name} ${drive.name} --force`
+    : `to have it rebuilt: parityd member add ${name} ${drive.name}`;
 }
 
 export function arrayStatus(registry: Registry, record: ArrayRecord): ArrayStatus {

@@ -87,11 +87,17 @@ export async function startArray(
   return judged.ok ? begin(registry, record, judged.value, options) : judged;
 }
 
-/** Whoever wants it to run has that. */
+/** Whoever wants it to run has that; one that has failed does not. */
 function whereItRuns(
   { name, running }: ArrayRecord,
   { readOnly }: StartOptions,
 ): Result<undefined, CommandError> {
+  if (running?.core.isFailed === true) {
+    const detail =
+      `array ${name} has failed, and does not go on as it is: with its drives connected stop it ` +
+      `by force, then start it (parityd array stop ${name} --force && parityd array start ${name})`;
+    return err(commandError("conflict", "already-running", detail));
+  }
   if (!readOnly || running?.core.readOnlyReason !== null) return ok();
   const detail = `array ${name} runs, and takes writes: stop it first`;
   return err(commandError("conflict", "already-running", detail));

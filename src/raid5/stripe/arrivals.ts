@@ -22,8 +22,8 @@ export class Arrivals {
   private readonly parts: StripeParts;
   private readonly begin: (op: number) => void;
   private readonly queue: IndexQueue;
-  /** By operation: since when it is held. */
-  private readonly heldSinceMs: Float64Array;
+  /** By operation: until when it is held at most. */
+  private readonly heldUntilMs: Float64Array;
   private hasTimer = false;
   /** The next turn has something to do, although nothing may come. */
   isDue = false;
@@ -32,12 +32,12 @@ export class Arrivals {
     this.parts = parts;
     this.begin = begin;
     this.queue = new IndexQueue(parts.ops.capacity);
-    this.heldSinceMs = new Float64Array(parts.ops.capacity);
+    this.heldUntilMs = new Float64Array(parts.ops.capacity);
   }
 
   /** `op` has got its stripe. */
   push(op: number): void {
-    this.heldSinceMs[op] = NOT_HELD;
+    this.heldUntilMs[op] = NOT_HELD;
     this.queue.push(op);
     this.isDue = true;
   }
@@ -55,13 +55,12 @@ export class Arrivals {
   }
 
   private hold(op: number, nowMs: number): void {
-    if (this.heldSinceMs[op] === NOT_HELD) this.heldSinceMs[op] = nowMs;
+    if (this.heldUntilMs[op] === NOT_HELD) this.heldUntilMs[op] = nowMs + HELD_MS_MAX;
     this.queue.push(op);
     if (this.hasTimer) return;
     this.hasTimer = true;
     // The one that is held the longest comes first.
-    const leftMs = HELD_MS_MAX - (nowMs - this.heldSinceMs[op]!);
-    this.parts.environment.timers.scheduleAfter(leftMs, this.onTimer);
+    this.parts.environment.timers.schedule(this.heldUntilMs[op]!, this.onTimer);
   }
 
   /** The turn that it brings looks at all that is held. */
@@ -73,8 +72,8 @@ export class Arrivals {
     const { ops, requests, streams, geometry } = this.parts;
     const stream = requests.stream[ops.request[op]!]!;
     if (stream === NO_STREAM || ops.within[op] !== 0) return false;
-    const sinceMs = this.heldSinceMs[op]!;
-    if (sinceMs !== NOT_HELD && nowMs - sinceMs >= HELD_MS_MAX) return false;
+    const untilMs = this.heldUntilMs[op]!;
+    if (untilMs !== NOT_HELD && nowMs >= untilMs) return false;
     let bytes = 0;
     let ofStream = 0;
     for (let each = op; each >= 0; each = ops.nextInLine(each)) {
@@ -85,7 +84,7 @@ export class Arrivals {
     }
     if (bytes >= geometry.stripeBytesOf(ops.stripe[op]!)) return false;
     if (streams.hasNext(stream) || streams.activeIn(stream) > ofStream) return true;
-    const isGrace = sinceMs !== NOT_HELD && nowMs - streams.lastAnswerMs(stream) < GRACE_MS;
+    const isGrace = untilMs !== NOT_HELD && nowMs - streams.lastAnswerMs(stream) < GRACE_MS;
     if (isGrace) this.isDue = true;
     return isGrace;
   }

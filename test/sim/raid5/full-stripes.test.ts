@@ -215,7 +215,8 @@ test("full stripes: two are held, one a little later: neither for long", async (
     for (let step = 0; step < 10; step += 1) await null;
     client.noteComing(end + CHUNK, true);
     writes.push(written.then(() => heldMs.push(world.nowMs - startMs - 2 * DRIVE_MS)));
-    world.simulation.runFor(1);
+    // Times that a sum does not give exactly (seed 826999078: a timer for no time, again and again).
+    world.simulation.runFor(Math.PI / 3);
   }
   world.run(Promise.all(writes));
   expect(heldMs.map((held) => Math.abs(held - 5) < 0.2)).toEqual([true, true]);

@@ -120,7 +120,8 @@ test("drive remove: of a member: the array runs on degraded, and how to go on", 
   const forced = await runCli("drive remove c --force", { daemon });
   expect(forced.stdout.split("\n")).toEqual([
     "c is removed: array raid_test has failed: 2 of 3 members are missing",
-    "to have it back: parityd drive add c PATH; parityd array start raid_test",
+    "to have it back: parityd drive add c PATH; " +
+      "parityd array stop raid_test --force && parityd array start raid_test",
   ]);
   expect((await runCli("drive remove d", { daemon })).stdout).toBe("d is removed");
 });
