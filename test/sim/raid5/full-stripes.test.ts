@@ -215,7 +215,7 @@ test("full stripes: two are held, one a little later: neither for long", async (
     for (let step = 0; step < 10; step += 1) await null;
     client.noteComing(end + CHUNK, true);
     writes.push(written.then(() => heldMs.push(world.nowMs - startMs - 2 * DRIVE_MS)));
-    // Times that a sum does not give exactly (seed 826999078: a timer for no time, again and again).
+    // Times that a sum does not give exactly: seed 826999078 had timers for no time, without end.
     world.simulation.runFor(Math.PI / 3);
   }
   world.run(Promise.all(writes));
