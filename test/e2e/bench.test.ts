@@ -22,6 +22,7 @@ const BENCH = join(import.meta.dir, "../bench/run.ts");
 afterAll(killAll);
 
 const percentiles = z.strictObject({ p50: z.number(), p99: z.number(), p999: z.number() });
+const moved = { readPerByte: z.number(), writtenPerByte: z.number(), fullStripes: z.number() };
 const summary = { median: z.number(), min: z.number(), max: z.number() };
 const reportSchema = z.strictObject({
   mode: z.literal("smoke"),
@@ -45,6 +46,7 @@ const reportSchema = z.strictObject({
       target: z.number().nullable(),
       ok: z.boolean().nullable(),
       latencyMicros: z.strictObject({ ours: percentiles, reference: percentiles }).optional(),
+      moved: z.strictObject(moved).optional(),
     }),
   ),
   leftOut: z.array(z.strictObject({ name: z.string(), reason: z.string() })),
@@ -112,7 +114,11 @@ test.skipIf(!needs("libaio", "fio", "nbdkit", "nbdinfo", "qemu-img") || !takesDi
       expect(ratio).toBe(ours.median / reference.median);
     }
     const timed = report.rows.filter(({ latencyMicros }) => latencyMicros !== undefined);
-    expect(timed.map(({ name }) => name.slice(0, 4))).toEqual(["NBD ", "NBD ", "NBD "]);
+    expect(timed.map(({ name }) => name.slice(0, 4))).toEqual(["NBD ", "NBD ", "NBD ", "NBD "]);
+    // Small random writes: what they modify is read, and none has all of a stripe.
+    const written = report.rows.flatMap(({ moved: of }) => of ?? []);
+    expect(written.map(({ fullStripes }) => fullStripes)).toEqual([0, 0]);
+    for (const { readPerByte } of written) expect(readPerByte).toBeGreaterThan(1);
   },
 );
 
