@@ -75,10 +75,11 @@ describe.skipIf(!needs(...NEEDS) || !canMakeLoopDevices())("the README's story",
   const sumFiles = (): Promise<string> => shell("sha256sum /mnt/*.bin");
 
   /** What `parityd ui` of the package prints, in the network of the host, where the browser is. */
+  let ui: Bun.Subprocess<"ignore", "pipe", "inherit"> | undefined;
   async function openUi(): Promise<void> {
     const words = [...machine.within("mount", "pid", "uts"), "/usr/bin/parityd", "ui"];
-    const child = keepTrack(Bun.spawn(words, { stdout: "pipe", stderr: "inherit", env: {} }));
-    const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    ui = keepTrack(Bun.spawn(words, { stdout: "pipe", stderr: "inherit", env: {} }));
+    const reader = ui.stdout.pipeThrough(new TextDecoderStream()).getReader();
     await page.goto(((await reader.read()).value ?? "").trim());
     await page.getByRole("heading", { name: "raid_test" }).waitFor();
     await page.goto(`${page.url().split("#")[0]}#/arrays/raid_test`);
@@ -134,6 +135,9 @@ describe.skipIf(!needs(...NEEDS) || !canMakeLoopDevices())("the README's story",
     const detach =
       "for file in /srv/*.img; do losetup -j $file | cut -d: -f1 | xargs -r losetup -d; done";
     await machine?.inside("sh", "-c", `umount /mnt; systemctl stop raid_test parityd; ${detach}`);
+    // Stopped with its child by the shutdown, nsenter would never take that child's end.
+    ui?.kill("SIGKILL");
+    await ui?.exited;
     await machine?.end();
     rmSync(root, { recursive: true, force: true });
   });
